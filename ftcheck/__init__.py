@@ -1,0 +1,128 @@
+"""ftcheck: the gate between "tomorrow we fine-tune" and the GPU bill.
+
+This module is what plugin authors and training scripts import; everything is loaded on first use.
+"""
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from ftcheck.errors import FtcheckError, InputError, MissingDependency, TrainingError
+    from ftcheck.gate import Refused, Ticket, require
+    from ftcheck.hookspecs import hookimpl
+    from ftcheck.inputs import (
+        GoldSet,
+        Inputs,
+        Jobs,
+        Machine,
+        ModelConfig,
+        OutputSchema,
+        Packages,
+        Prepared,
+        Rows,
+        Run,
+        Sample,
+        ServingSide,
+        Tokenizer,
+    )
+    from ftcheck.offers import Loader, Reporter, Rule, Trainer, loader, rule
+    from ftcheck.records import (
+        Change,
+        Finding,
+        Location,
+        Measurement,
+        Outcome,
+        Progress,
+        Severity,
+        Skip,
+        Stage,
+        Summary,
+    )
+    from ftcheck.settings import Job
+
+__version__ = "0.1.0"
+
+_HOME = {
+    "ftcheck.errors": ("FtcheckError", "InputError", "MissingDependency", "TrainingError"),
+    "ftcheck.gate": ("Refused", "Ticket", "require"),
+    "ftcheck.hookspecs": ("hookimpl",),
+    "ftcheck.inputs": (
+        "GoldSet",
+        "Inputs",
+        "Jobs",
+        "Machine",
+        "ModelConfig",
+        "OutputSchema",
+        "Packages",
+        "Prepared",
+        "Rows",
+        "Run",
+        "Sample",
+        "ServingSide",
+        "Tokenizer",
+    ),
+    "ftcheck.offers": ("Loader", "Reporter", "Rule", "Trainer", "loader", "rule"),
+    "ftcheck.records": (
+        "Change",
+        "Finding",
+        "Location",
+        "Measurement",
+        "Outcome",
+        "Progress",
+        "Severity",
+        "Skip",
+        "Stage",
+        "Summary",
+    ),
+    "ftcheck.settings": ("Job",),
+}
+_MODULE_OF = {name: module for module, names in _HOME.items() for name in names}
+
+__all__ = [
+    "Change",
+    "Finding",
+    "FtcheckError",
+    "GoldSet",
+    "InputError",
+    "Inputs",
+    "Job",
+    "Jobs",
+    "Loader",
+    "Location",
+    "Machine",
+    "Measurement",
+    "MissingDependency",
+    "ModelConfig",
+    "Outcome",
+    "OutputSchema",
+    "Packages",
+    "Prepared",
+    "Progress",
+    "Refused",
+    "Reporter",
+    "Rows",
+    "Rule",
+    "Run",
+    "Sample",
+    "ServingSide",
+    "Severity",
+    "Skip",
+    "Stage",
+    "Summary",
+    "Ticket",
+    "Tokenizer",
+    "Trainer",
+    "TrainingError",
+    "__version__",
+    "hookimpl",
+    "loader",
+    "require",
+    "rule",
+]
+
+
+def __getattr__(name: str) -> Any:
+    """Import a public name from its module on first use."""
+    if name in _MODULE_OF:
+        return getattr(import_module(_MODULE_OF[name]), name)
+    raise AttributeError(f"module 'ftcheck' has no attribute {name!r}")

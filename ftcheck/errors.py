@@ -1,0 +1,104 @@
+"""Errors that are printed as one line each, and the exit codes of the command line."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from enum import IntEnum
+
+
+class ExitCode(IntEnum):
+    """What `ftcheck` exits with (design, section 8). `--exit-zero` hides `BLOCKED` only."""
+
+    OK = 0
+    BLOCKED = 1
+    USAGE = 2
+    INCOMPLETE = 3
+    NOTHING = 4
+    REFUSED = 5
+    TRAINING = 6
+    INTERRUPTED = 130
+
+
+PRECEDENCE = (
+    ExitCode.INTERRUPTED,
+    ExitCode.USAGE,
+    ExitCode.INCOMPLETE,
+    ExitCode.TRAINING,
+    ExitCode.REFUSED,
+    ExitCode.NOTHING,
+    ExitCode.BLOCKED,
+    ExitCode.OK,
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Problem:
+    """One thing that is wrong with what ftcheck was given, with its place: `file:line:col: path: what`."""
+
+    message: str
+    path: str | None = None
+    line: int | None = None
+    column: int | None = None
+    yaml_path: str | None = None
+
+    def __str__(self) -> str:
+        """The problem as one clickable line."""
+        place = ":".join(str(p) for p in (self.path, self.line, self.column) if p is not None)
+        return ": ".join(part for part in (place, self.yaml_path, self.message) if part)
+
+
+class FtcheckError(Exception):
+    """A problem of the user's making: printed without a traceback, one line a problem."""
+
+    exit_code = ExitCode.USAGE
+    code = "usage"
+
+    def __init__(self, message: str, problems: Sequence[Problem] = ()) -> None:
+        """`problems` are the places; without them the message stands alone."""
+        super().__init__(message)
+        self.problems = tuple(problems) or (Problem(message),)
+
+    def __str__(self) -> str:
+        """All problems, one line each."""
+        return "\n".join(str(problem) for problem in self.problems)
+
+
+class UsageError(FtcheckError):
+    """The command line asks for something that does not exist or does not fit together."""
+
+
+class PolicyError(FtcheckError):
+    """A policy cannot be used; carries every problem that was found, not only the first."""
+
+    code = "policy"
+
+
+class PluginError(FtcheckError):
+    """A plugin does not load, names an unknown hook, or offers a name that is already taken."""
+
+    exit_code = ExitCode.INCOMPLETE
+    code = "plugin"
+
+
+class MissingDependency(FtcheckError):
+    """A library is not installed; the message holds the exact command that installs it."""
+
+    exit_code = ExitCode.INCOMPLETE
+    code = "missing-dependency"
+
+    def __init__(self, what: str, extra: str) -> None:
+        """`what` needs the library; `extra` is the extra of ftcheck that brings it."""
+        super().__init__(f"{what}; install it with: pip install 'ftcheck[{extra}]'")
+
+
+class InputError(FtcheckError):
+    """An input of a rule cannot be opened: a file is missing, broken, or changed while it was read."""
+
+    exit_code = ExitCode.INCOMPLETE
+    code = "input"
+
+
+class TrainingError(FtcheckError):
+    """Training could not start or was stopped."""
+
+    exit_code = ExitCode.TRAINING
+    code = "training"

@@ -1,0 +1,60 @@
+"""The hooks of ftcheck: four offers and four events. Deciding, skipping and changing findings are none.
+
+Life of a run:
+
+    load plugins -> offers (rules, loaders, reporters, trainers)
+    plan checks  -> ftcheck_run_started(checks)
+    run checks   -> ftcheck_progress(progress) ... ftcheck_check_finished(result) ...
+    write report -> ftcheck_run_finished(report)
+"""
+
+from collections.abc import Iterable
+
+import pluggy
+
+from ftcheck.offers import Loader, Reporter, Rule, Trainer
+from ftcheck.records import Check, Progress, Result
+from ftcheck.report import Report
+
+hookspec = pluggy.HookspecMarker("ftcheck")
+hookimpl = pluggy.HookimplMarker("ftcheck")
+
+
+@hookspec
+def ftcheck_rules() -> Iterable[Rule]:  # type: ignore[empty-body]
+    """Offer rules. Called once, when plugins are loaded; a name that is taken is a `PluginError`."""
+
+
+@hookspec
+def ftcheck_loaders() -> Iterable[Loader]:  # type: ignore[empty-body]
+    """Offer loaders: what opens the inputs that rules ask for by argument name."""
+
+
+@hookspec
+def ftcheck_reporters() -> Iterable[Reporter]:  # type: ignore[empty-body]
+    """Offer report formats for `-o NAME[=PATH]`."""
+
+
+@hookspec
+def ftcheck_trainers() -> Iterable[Trainer]:  # type: ignore[empty-body]
+    """Offer trainers for `trainer: {use: NAME}`."""
+
+
+@hookspec
+def ftcheck_run_started(checks: tuple[Check, ...]) -> None:
+    """The ledger is fixed; nothing has run yet."""
+
+
+@hookspec
+def ftcheck_progress(progress: Progress) -> None:
+    """Long work has come a step further."""
+
+
+@hookspec
+def ftcheck_check_finished(result: Result) -> None:
+    """One check has its outcome."""
+
+
+@hookspec
+def ftcheck_run_finished(report: Report) -> None:
+    """The report is complete; it has not been written yet."""

@@ -1,0 +1,130 @@
+"""What plugins offer: named rules, loaders, reporters and trainers."""
+
+import inspect
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from ftcheck.errors import PluginError
+from ftcheck.records import Finding, Measurement, Skip, Stage, Summary
+
+if TYPE_CHECKING:
+    from ftcheck.gate import Ticket
+    from ftcheck.inputs import Inputs
+    from ftcheck.report import Report
+    from ftcheck.settings import Job
+
+Yield = Finding | Measurement | Skip | Summary
+
+
+@dataclass(frozen=True)
+class Rule:
+    """A named property. Calling it calls the function, so tests use it directly.
+
+    `inputs` are the function's argument names except `params`; `params_type` is the dataclass of
+    its parameters (or None). `summary` and `why` are the docstring's first line and second
+    paragraph. `examples` is a function that returns the must-fail and must-pass cases.
+    """
+
+    id: str
+    func: Callable[..., Iterator[Yield]]
+    inputs: tuple[str, ...]
+    params_type: type[Any] | None
+    summary: str
+    why: str
+    stage: Stage = Stage.BEFORE
+    detail: str = ""
+    family: str = ""
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Iterator[Yield]:
+        """Run the rule on inputs of your own making."""
+        return self.func(*args, **kwargs)
+
+
+def rule(rule_id: str, *, stage: Stage = Stage.BEFORE) -> Callable[[Callable[..., Iterator[Yield]]], Rule]:
+    """Turn a generator function into a rule.
+
+    Its argument names are the inputs it needs; an argument named `params` must be annotated with a
+    frozen dataclass whose fields all have defaults. The docstring's first line says what holds when
+    the rule passes, its second paragraph what goes wrong in training if it does not.
+
+    Raises `PluginError` for a function without docstring, second paragraph or annotation.
+    """
+
+    def decorate(func: Callable[..., Iterator[Yield]]) -> Rule:
+        summary, why, detail = _docstring(rule_id, func)
+        parameters = inspect.signature(func, eval_str=True).parameters
+        params_type = _params_type(rule_id, parameters)
+        return Rule(
+            id=rule_id,
+            func=func,
+            inputs=tuple(name for name in parameters if name != "params"),
+            params_type=params_type,
+            summary=summary,
+            why=why,
+            detail=detail,
+            stage=stage,
+            family=func.__module__.rpartition(".")[2],
+        )
+
+    return decorate
+
+
+def _docstring(rule_id: str, func: Callable[..., Any]) -> tuple[str, str, str]:
+    paragraphs = [p.replace("\n", " ") for p in (inspect.getdoc(func) or "").split("\n\n") if p.strip()]
+    if len(paragraphs) < 2:
+        message = f"rule '{rule_id}' needs a docstring: a line on what holds, a paragraph on what goes wrong"
+        raise PluginError(message)
+    return paragraphs[0], paragraphs[1], "\n\n".join(paragraphs[2:])
+
+
+def _params_type(rule_id: str, parameters: Any) -> type[Any] | None:
+    if "params" not in parameters:
+        return None
+    annotation = parameters["params"].annotation
+    if not inspect.isclass(annotation) or not hasattr(annotation, "__dataclass_fields__"):
+        raise PluginError(f"rule '{rule_id}': annotate `params` with a frozen dataclass")
+    return annotation
+
+
+@dataclass(frozen=True)
+class Loader:
+    """Opens one input, lazily. `needs` are the argument names of `open`: other inputs.
+
+    A loader that asks (itself, or through what it needs) for `job` is opened once a job, any other
+    once a run. It raises `ftcheck.InputError` when there is nothing to open.
+    """
+
+    name: str
+    open: Callable[..., Any]
+    needs: tuple[str, ...] = field(default=())
+
+
+def loader(name: str) -> Callable[[Callable[..., Any]], Loader]:
+    """Turn a function into a loader for the input `name`; its argument names are the inputs it needs."""
+
+    def decorate(func: Callable[..., Any]) -> Loader:
+        return Loader(name=name, open=func, needs=tuple(inspect.signature(func).parameters))
+
+    return decorate
+
+
+@dataclass(frozen=True)
+class Reporter:
+    """Renders a report as text for `-o NAME[=PATH]`; `suffix` is the usual file suffix."""
+
+    name: str
+    render: Callable[["Report"], str]
+    suffix: str = ""
+
+
+@dataclass(frozen=True)
+class Trainer:
+    """Trains one job. It cannot be called without the gate's ticket.
+
+    `train` returns the run folder's path, or raises `ftcheck.TrainingError`. `argv` (optional) says
+    which command it will run, to be printed first.
+    """
+
+    name: str
+    train: Callable[["Ticket", "Job", "Inputs"], str]

@@ -1,0 +1,254 @@
+"""The report: ledger, results, digests of every input, versions; as a record and as JSON."""
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from typing import Any, Literal
+
+from ftcheck.errors import Problem
+from ftcheck.records import (
+    Change,
+    Check,
+    Finding,
+    Location,
+    Measurement,
+    Outcome,
+    Result,
+    Severity,
+    Stage,
+)
+
+SCHEMA = "ftcheck.report/1"
+Status = Literal["started", "complete", "incomplete", "partial"]
+Verdict = Literal["passed", "failed"]
+
+
+@dataclass(frozen=True, slots=True)
+class PluginInfo:
+    """One loaded plugin: where it comes from and which version it is."""
+
+    name: str
+    distribution: str
+    version: str
+
+
+@dataclass(frozen=True, slots=True)
+class InputDigest:
+    """One input as it was checked: path, sha256 digest (None: not readable), rows where it has rows."""
+
+    path: str
+    digest: str | None
+    rows: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class JobDigests:
+    """What ties a report to a job: its section, plan, model, applied template, and ids with labels."""
+
+    digest: str
+    plan: str
+    model: str | None = None
+    template: str | None = None
+    ids: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class WaiverUse:
+    """A waiver as the run used it. `used` is false when its check did not fail."""
+
+    check: str
+    reason: str
+    owner: str
+    expires: str
+    used: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Report:
+    """One run. `status` says how much of the plan has an outcome, `verdict` what came of it.
+
+    `problems` are what kept the run from being complete (a plugin that did not load, a policy that
+    cannot be read); `selection` is how the plan was narrowed, None for all of it. `gate` says, for each
+    job, `open` or the refusal codes.
+    """
+
+    status: Status
+    policy_path: str
+    policy_name: str
+    verdict: Verdict | None = None
+    stage: Stage = Stage.BEFORE
+    overrides: tuple[str, ...] = ()
+    selection: Mapping[str, Any] | None = None
+    removed: tuple[str, ...] = ()
+    fail_on: Severity = Severity.ERROR
+    jobs: Mapping[str, JobDigests] = field(default_factory=dict)
+    inputs: Mapping[str, InputDigest] = field(default_factory=dict)
+    plugins: tuple[PluginInfo, ...] = ()
+    packages: Mapping[str, str] = field(default_factory=dict)
+    waivers: tuple[WaiverUse, ...] = ()
+    results: tuple[Result, ...] = ()
+    problems: tuple[Problem, ...] = ()
+    notes: tuple[str, ...] = ()
+    started_at: str = ""
+    finished_at: str | None = None
+    machine: Mapping[str, Any] = field(default_factory=dict)
+    cached: tuple[str, ...] = ()
+    gate: Mapping[str, str] = field(default_factory=dict)
+
+    def counts(self) -> dict[str, int]:
+        """Planned checks and how many ended in each outcome."""
+        counts = {"planned": len(self.results)} | {outcome.value: 0 for outcome in Outcome}
+        for result in self.results:
+            counts[result.outcome.value] += 1
+        return counts
+
+
+def to_dict(report: Report) -> dict[str, Any]:
+    """The report as `ftcheck.report/1`: sorted, with all that changes between equal runs under `run`."""
+    results = sorted(report.results, key=lambda r: r.check.id)
+    return {
+        "schema": SCHEMA,
+        "status": report.status,
+        "verdict": report.verdict,
+        "policy": {
+            "path": report.policy_path,
+            "name": report.policy_name,
+            "stage": report.stage.value,
+            "fail_on": report.fail_on.value,
+            "overrides": list(report.overrides),
+            "selection": dict(report.selection) if report.selection is not None else None,
+            "removed": sorted(report.removed),
+        },
+        "jobs": {name: asdict(report.jobs[name]) for name in sorted(report.jobs)},
+        "inputs": {name: asdict(report.inputs[name]) for name in sorted(report.inputs)},
+        "plugins": [asdict(p) for p in sorted(report.plugins, key=lambda p: (p.distribution, p.name))],
+        "packages": {name: report.packages[name] for name in sorted(report.packages)},
+        "waivers": [asdict(w) for w in sorted(report.waivers, key=lambda w: w.check)],
+        "counts": report.counts(),
+        "problems": [asdict(p) for p in report.problems],
+        "notes": list(report.notes),
+        "gate": {name: report.gate[name] for name in sorted(report.gate)},
+        "results": [result_to_dict(r) for r in results],
+        "run": {
+            "started_at": report.started_at,
+            "finished_at": report.finished_at,
+            "seconds": {r.check.id: round(r.seconds, 3) for r in results},
+            "machine": dict(report.machine),
+            "cached": sorted(report.cached),
+        },
+    }
+
+
+def result_to_dict(result: Result) -> dict[str, Any]:
+    """One result as it stands in the JSON report (without its seconds)."""
+    check = result.check
+    return {
+        "id": check.id,
+        "name": check.name,
+        "rule": check.rule,
+        "job": check.job,
+        "stage": check.stage.value,
+        "severity": check.severity.value if check.severity else None,
+        "params": dict(check.params),
+        "tags": list(check.tags),
+        "plugin": check.plugin,
+        "outcome": result.outcome.value,
+        "blocking": result.blocking,
+        "reason": result.reason,
+        "summary": result.summary,
+        "measurements": [asdict(m) for m in result.measurements],
+        "findings_total": result.findings_total,
+        "findings": [finding_to_dict(check, f, n) for n, f in enumerate(result.findings)],
+        "detail": result.detail,
+    }
+
+
+def finding_to_dict(check: Check, finding: Finding, occurrence: int) -> dict[str, Any]:
+    """One finding as it stands in the JSON report."""
+    at = finding.at or Location()
+    return {
+        "message": finding.message,
+        "severity": finding.severity.value,
+        **asdict(at),
+        "fix": finding.fix,
+        "change": asdict(finding.change) if finding.change else None,
+        "fingerprint": fingerprint(check, at, occurrence),
+    }
+
+
+def fingerprint(check: Check, at: Location, occurrence: int) -> str:
+    """A name for a finding that survives other rows being added: no line numbers, no message text."""
+    from ftcheck.digest import of_json
+
+    subject = at.record or at.yaml_path or at.path
+    same_place = occurrence if subject is None else 0
+    return of_json(["fp/1", check.rule, check.job, subject, same_place])[len("sha256:") :][:32]
+
+
+def from_dict(data: Mapping[str, Any]) -> Report:
+    """Read a report back. Raises `KeyError`, `TypeError` or `ValueError` on anything malformed."""
+    if data["schema"] != SCHEMA:
+        raise ValueError(f"schema is {data['schema']!r}, this ftcheck reads {SCHEMA!r}")
+    policy, run = data["policy"], data["run"]
+    return Report(
+        status=data["status"],
+        verdict=data["verdict"],
+        policy_path=policy["path"],
+        policy_name=policy["name"],
+        stage=Stage(policy["stage"]),
+        fail_on=Severity(policy["fail_on"]),
+        overrides=tuple(policy["overrides"]),
+        selection=policy["selection"],
+        removed=tuple(policy["removed"]),
+        jobs={name: JobDigests(**job) for name, job in data["jobs"].items()},
+        inputs={name: InputDigest(**one) for name, one in data["inputs"].items()},
+        plugins=tuple(PluginInfo(**p) for p in data["plugins"]),
+        packages=dict(data["packages"]),
+        waivers=tuple(WaiverUse(**w) for w in data["waivers"]),
+        problems=tuple(Problem(**p) for p in data["problems"]),
+        notes=tuple(data["notes"]),
+        gate=dict(data["gate"]),
+        results=tuple(result_from_dict(r, run["seconds"].get(r["id"], 0.0)) for r in data["results"]),
+        started_at=run["started_at"],
+        finished_at=run["finished_at"],
+        machine=dict(run["machine"]),
+        cached=tuple(run["cached"]),
+    )
+
+
+def result_from_dict(data: Mapping[str, Any], seconds: float = 0.0) -> Result:
+    """Read one result back."""
+    check = Check(
+        id=data["id"],
+        name=data["name"],
+        rule=data["rule"],
+        job=data["job"],
+        stage=Stage(data["stage"]),
+        severity=Severity(data["severity"]) if data["severity"] else None,
+        params=dict(data["params"]),
+        tags=tuple(data["tags"]),
+        plugin=data["plugin"],
+    )
+    return Result(
+        check=check,
+        outcome=Outcome(data["outcome"]),
+        blocking=data["blocking"],
+        reason=data["reason"],
+        summary=data["summary"],
+        measurements=tuple(Measurement(**m) for m in data["measurements"]),
+        findings_total=data["findings_total"],
+        findings=tuple(_finding_from_dict(f) for f in data["findings"]),
+        detail=data["detail"],
+        seconds=seconds,
+    )
+
+
+def _finding_from_dict(data: Mapping[str, Any]) -> Finding:
+    place = {key: data[key] for key in ("path", "line", "column", "yaml_path", "row", "record")}
+    at = Location(**place)
+    return Finding(
+        message=data["message"],
+        severity=Severity(data["severity"]),
+        at=None if at == Location() else at,
+        fix=data["fix"],
+        change=Change(**data["change"]) if data["change"] else None,
+    )

@@ -1,0 +1,429 @@
+"""What a policy says, as frozen records: the job and its sections, checks, waivers, gate.
+
+The docstring under a field is its help text: `ftcheck schema` prints it, editors show it. The
+policy reader validates against these records, and the JSON Schema is generated from them.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import date
+from typing import Any, Literal
+
+from ftcheck.records import Location, Severity, Stage
+
+STRICT = {"extra": "forbid", "strict": True, "use_attribute_docstrings": True}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Model:
+    """The base model, its tokenizer and its chat template."""
+
+    __pydantic_config__ = STRICT
+    name: str
+    """Hub id or local folder."""
+    revision: str | None = None
+    """Branch, tag or commit on the hub."""
+    tokenizer: str | None = None
+    """Hub id or local folder of the tokenizer; default: the model's own."""
+    chat_template: str | None = None
+    """Path of a .jinja file; default: the tokenizer's own template."""
+    trust_remote_code: bool = False
+    """Run code that the model repository ships. Off, and never asked for."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Gold:
+    """Questions with known answers, kept out of training."""
+
+    __pydantic_config__ = STRICT
+    path: str
+    """A .json array or a .jsonl file."""
+    input: str = "input"
+    """The key that holds the question (a string or a list of messages)."""
+    expected: str = "expected"
+    """The key that holds the answer (a string or a JSON value)."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Outliers:
+    """What happens to the longest rows. Applied in preparation, so by the trainer too."""
+
+    __pydantic_config__ = STRICT
+    above_percentile: float = 99.0
+    """Rows longer than this nearest-rank percentile of the lengths are outliers."""
+    action: Literal["keep", "drop", "truncate", "chunk"] = "keep"
+    """`chunk` cuts a row of plain text into several of at most that length."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Data:
+    """The data sets of a job."""
+
+    __pydantic_config__ = STRICT
+    train: str | tuple[str, ...] | None = None
+    """A path, a glob, a list of them, or the name of a hub data set: .jsonl .json .parquet .csv."""
+    eval: str | tuple[str, ...] | None = None
+    """The same, for evaluation during training."""
+    gold: Gold | None = None
+    """Questions with known answers."""
+    format: Literal["auto", "messages", "prompt-completion", "text", "sharegpt", "alpaca"] = "auto"
+    """How rows are laid out; `auto` looks at the keys of the first row."""
+    outliers: Outliers | None = None
+    """What happens to the longest rows."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Lora:
+    """The adapter: names and meaning as in peft.LoraConfig."""
+
+    __pydantic_config__ = STRICT
+    r: int = 8
+    """Rank."""
+    lora_alpha: int = 8
+    """Scaling: the update is multiplied by lora_alpha / r."""
+    lora_dropout: float = 0.0
+    """Dropout on the adapter's input."""
+    target_modules: str | tuple[str, ...] | None = None
+    """Module names, a regular expression, or `all-linear`."""
+    modules_to_save: tuple[str, ...] | None = None
+    """Modules that are trained whole and saved with the adapter."""
+    bias: Literal["none", "all", "lora_only"] = "none"
+    """Which biases are trained."""
+    use_rslora: bool = False
+    """Scale by lora_alpha / sqrt(r)."""
+    use_dora: bool = False
+    """Weight-decomposed LoRA."""
+    extra: Mapping[str, Any] = field(default_factory=dict)
+    """Other keys of peft.LoraConfig, written beside these in the policy."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Quantization:
+    """How the base model is loaded: names and meaning as in transformers.BitsAndBytesConfig."""
+
+    __pydantic_config__ = STRICT
+    load_in_4bit: bool = False
+    """4-bit weights (QLoRA)."""
+    load_in_8bit: bool = False
+    """8-bit weights (LLM.int8)."""
+    bnb_4bit_quant_type: Literal["fp4", "nf4"] = "fp4"
+    """bitsandbytes' own default is fp4; QLoRA is nf4."""
+    bnb_4bit_use_double_quant: bool = False
+    """Quantise the quantisation constants too: 0.516 instead of 0.5625 bytes a weight."""
+    bnb_4bit_compute_dtype: Literal["float32", "bfloat16", "float16"] | None = None
+    """What is computed in; bitsandbytes' own default is float32, which is slow."""
+    bnb_4bit_quant_storage: Literal["uint8", "bfloat16", "float16", "float32"] | None = None
+    """How 4-bit weights are stored; must equal the model's dtype under FSDP."""
+    extra: Mapping[str, Any] = field(default_factory=dict)
+    """Other keys of transformers.BitsAndBytesConfig, written beside these in the policy."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Training:
+    """The training arguments: names, meaning and defaults as in trl.SFTConfig (1.16)."""
+
+    __pydantic_config__ = STRICT
+    max_length: int | None = 1024
+    """Rows are cut to this many tokens; with packing, also the length of a block."""
+    truncation_mode: Literal["keep_start", "keep_end"] = "keep_start"
+    """Which end of a row that is too long stays."""
+    packing: bool = False
+    """Fill blocks of max_length with several rows."""
+    packing_strategy: Literal["bfd", "bfd_split", "wrapped"] = "bfd"
+    """How TRL packs."""
+    packing_planner: Literal["optimal", "trl"] = "optimal"
+    """ftcheck's own key: `trl` packs every 1,000 rows on their own, `optimal` over all rows."""
+    padding_free: bool = False
+    """Flatten a batch into one row without padding."""
+    per_device_train_batch_size: int = 8
+    """Rows (or blocks) a device takes at once."""
+    per_device_eval_batch_size: int = 8
+    """The same in evaluation."""
+    gradient_accumulation_steps: int = 1
+    """Batches that are added up before the optimizer steps."""
+    learning_rate: float = 2e-5
+    """Peak learning rate."""
+    num_train_epochs: float = 3.0
+    """Passes over the data."""
+    max_steps: int = -1
+    """Optimizer steps; overrides num_train_epochs when positive."""
+    assistant_only_loss: bool = False
+    """Train on the assistant's turns only; the template needs {% generation %} markers."""
+    completion_only_loss: bool | None = None
+    """Train on the completion only; default: yes for prompt-completion rows."""
+    dataset_text_field: str = "text"
+    """The key of plain-text rows."""
+    eos_token: str | None = None
+    """Another end-of-sequence token than the tokenizer's."""
+    output_dir: str | None = None
+    """The run folder: checkpoints, adapter, run.json, metrics.jsonl."""
+    seed: int = 42
+    """Seeds the adapter's start values and the order of the rows."""
+    gradient_checkpointing: bool = True
+    """Recompute activations in the backward pass."""
+    bf16: bool | None = None
+    """Compute in bfloat16; TRL's default is yes unless fp16 is set."""
+    fp16: bool = False
+    """Compute in float16."""
+    optim: str | None = None
+    """Optimizer name, as in transformers."""
+    lr_scheduler_type: str | None = None
+    """Schedule of the learning rate, as in transformers."""
+    warmup_steps: float = 0
+    """Steps of warm-up; below 1 it is a share of all steps."""
+    weight_decay: float = 0.0
+    """Weight decay."""
+    max_grad_norm: float = 1.0
+    """Gradients are clipped to this norm."""
+    logging_steps: float = 10
+    """Steps between two lines of metrics; below 1 it is a share of all steps."""
+    save_steps: float = 500
+    """Steps between two checkpoints; below 1 it is a share of all steps."""
+    save_strategy: Literal["no", "steps", "epoch", "best"] = "steps"
+    """When checkpoints are written."""
+    save_total_limit: int | None = None
+    """How many checkpoints are kept."""
+    eval_strategy: Literal["no", "steps", "epoch"] = "no"
+    """When the evaluation data is looked at."""
+    eval_steps: float | None = None
+    """Steps between two evaluations."""
+    report_to: str | tuple[str, ...] = "none"
+    """Trackers: tensorboard, wandb, trackio ..."""
+    lora: Lora | None = None
+    """The adapter; without it the whole model is trained."""
+    quantization: Quantization | None = None
+    """How the base model is loaded; without it in full precision."""
+    extra: Mapping[str, Any] = field(default_factory=dict)
+    """Other keys of trl.SFTConfig, written beside these in the policy."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Serving:
+    """How the tuned model will be served."""
+
+    __pydantic_config__ = STRICT
+    system_prompt: str | None = None
+    """The system prompt the server puts in front of every request."""
+    max_new_tokens: int | None = None
+    """The output cap."""
+    max_input_tokens: int | None = None
+    """The input limit, counted on the rendered prompt."""
+    over_limit: Literal["rules", "chunk", "reject"] | None = None
+    """What happens to longer inputs: rule-based fallback, chunked analysis, or refusal."""
+    log: Literal["token-counts", "content", "none"] | None = None
+    """What request logs hold; anything but token counts is a leak waiting to happen."""
+    output_schema: str | None = None
+    """Path of a JSON Schema that every answer must satisfy."""
+    schema_retries: int = 0
+    """How often an answer that breaks the schema is asked for again, with a stricter prompt."""
+    tokenizer: str | None = None
+    """What the server really loads, if it is not the training tokenizer."""
+    chat_template: str | None = None
+    """Path of the .jinja file the server renders with, if it is not the training template."""
+    engine: Literal["vllm", "tgi", "ollama", "llama.cpp", "transformers"] | None = None
+    """What serves."""
+    max_model_len: int | None = None
+    """The context the server was started with; default: the model's own."""
+    chat_template_kwargs: Mapping[str, Any] = field(default_factory=dict)
+    """Template switches as requests send them (enable_thinking and the like)."""
+    endpoint: str | None = None
+    """An OpenAI-compatible URL, for live probes."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Targets:
+    """What is asked of this job; rules and `ftcheck plan` read the same numbers."""
+
+    __pydantic_config__ = STRICT
+    max_length: tuple[int, int] | None = None
+    """Range for training.max_length, in tokens."""
+    tokens_per_step: tuple[int, int] | None = None
+    """Range for the tokens of one optimizer step."""
+    max_new_tokens: tuple[int, int] | None = None
+    """Range for the output cap."""
+    tokens_per_second: float | None = None
+    """Training speed."""
+    p95_latency_ms: float | None = None
+    """Serving latency."""
+    requests_per_second: float | None = None
+    """Serving load."""
+    memory_gib: float | None = None
+    """Peak memory of training, in GiB."""
+    accuracy: float | None = None
+    """Share of gold answers that must be right, between 0 and 1."""
+    deadline: str | None = None
+    """When training must be done: a duration (8h) or a time."""
+    budget: float | None = None
+    """What training may cost, in the currency of hardware.price_per_hour."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Hardware:
+    """What the run will have, when this machine is not it."""
+
+    __pydantic_config__ = STRICT
+    gpu: str | None = None
+    """GPU name, as nvidia-smi prints it or in short (H100, RTX 4090)."""
+    count: int = 1
+    """Number of GPUs."""
+    memory_gib: float | None = None
+    """Memory of one GPU, in GiB."""
+    price_per_hour: float | None = None
+    """Price of all of them together, an hour."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TrainerChoice:
+    """Which trainer stands behind the gate."""
+
+    __pydantic_config__ = STRICT
+    use: str = "qlora"
+    """Name of a trainer: qlora, command, or a plugin's."""
+    argv: tuple[str, ...] = ()
+    """The command of `command`, as a list: it is printed before it runs."""
+    files: tuple[str, ...] = ()
+    """Files that the command reads; their digests are part of the gate."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class JobSettings:
+    """One fine-tuning job under test."""
+
+    __pydantic_config__ = STRICT
+    model: Model
+    """The base model, its tokenizer and its chat template."""
+    data: Data = field(default_factory=Data)
+    """The data sets."""
+    training: Training = field(default_factory=Training)
+    """The training arguments."""
+    serving: Serving = field(default_factory=Serving)
+    """How the tuned model will be served."""
+    targets: Targets = field(default_factory=Targets)
+    """What is asked of this job."""
+    hardware: Hardware = field(default_factory=Hardware)
+    """What the run will have."""
+    trainer: TrainerChoice = field(default_factory=TrainerChoice)
+    """Which trainer stands behind the gate."""
+    run: str | None = None
+    """A finished run's folder, for stage `after`; default: training.output_dir."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Job(JobSettings):
+    """A job with its name, and with the place of each of its settings in the policy files.
+
+    Every path in it is absolute. `canonical` is the job's section with the paths relative to the
+    policy: what the gate compares.
+    """
+
+    name: str
+    canonical: Mapping[str, Any] = field(default_factory=dict)
+    places: Mapping[str, Location] = field(default_factory=dict)
+
+    def at(self, key: str) -> Location:
+        """Where `training.max_length` (say) stands in the policy; the nearest section if it is not set."""
+        path = f"jobs.{self.name}.{key}" if key else f"jobs.{self.name}"
+        parts = key.split(".") if key else []
+        while parts and ".".join(parts) not in self.places:
+            parts.pop()
+        place = self.places.get(".".join(parts), Location())
+        return Location(path=place.path, line=place.line, column=place.column, yaml_path=path)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CheckSettings:
+    """One check: a rule with its parameters. The check's name is the rule unless `rule` says otherwise."""
+
+    __pydantic_config__ = STRICT
+    rule: str | None = None
+    """Name of the rule; default: the check's own name."""
+    jobs: tuple[str, ...] | None = None
+    """Jobs that are looked at; default: every job."""
+    severity: Severity | None = None
+    """A cap on the severity of its findings."""
+    params: Mapping[str, Any] = field(default_factory=dict)
+    """Parameters of the rule (`ftcheck explain RULE` lists them)."""
+    timeout: float = 600.0
+    """Seconds after which the rule is stopped."""
+    tags: tuple[str, ...] = ()
+    """For `ftcheck run -t TAG`."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Waiver:
+    """A finding that is known and accepted for a while: with a reason, an owner and an end."""
+
+    __pydantic_config__ = STRICT
+    check: str
+    """Id of the check: `job::check`, or `check` for a host check."""
+    reason: str
+    """Why it is accepted."""
+    owner: str
+    """Who answers for it."""
+    expires: date
+    """The last day (UTC) on which it holds."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class GateSettings:
+    """When training may start."""
+
+    __pydantic_config__ = STRICT
+    fail_on: Severity = Severity.ERROR
+    """Findings of this severity and above block."""
+    require: tuple[str, ...] = ()
+    """Checks (ids, `*` allowed) that must have passed, not been skipped or waived."""
+    max_age: str = "24h"
+    """How old a report may be: 90m, 24h, 7d."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PolicySettings:
+    """A policy file, after `extends` and `defaults` are merged in."""
+
+    __pydantic_config__ = STRICT
+    ftcheck: Literal[1]
+    """Version of the policy format."""
+    name: str = ""
+    """Name in reports; default: the file's."""
+    stage: Stage = Stage.BEFORE
+    """What `ftcheck run` runs of this policy."""
+    extends: tuple[str, ...] = ()
+    """Shipped presets by name, or paths; merged in order, mappings deep, lists replaced."""
+    plugins: tuple[str, ...] = ()
+    """Installed plugins this policy needs, by entry-point name. Nothing else is loaded."""
+    defaults: Mapping[str, Any] = field(default_factory=dict)
+    """Merged under every job."""
+    jobs: Mapping[str, JobSettings] = field(default_factory=dict)
+    """The jobs, by name."""
+    checks: Mapping[str, CheckSettings] = field(default_factory=dict)
+    """The checks, by name; `false` takes one out that a preset put in."""
+    waivers: tuple[Waiver, ...] = ()
+    """Known findings that are accepted for a while."""
+    gate: GateSettings = field(default_factory=GateSettings)
+    """When training may start."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Policy:
+    """A policy that was read: jobs with absolute paths, check settings, waivers, gate, places."""
+
+    path: str
+    name: str
+    stage: Stage
+    jobs: Mapping[str, Job]
+    checks: Mapping[str, CheckSettings]
+    removed: tuple[str, ...] = ()
+    waivers: tuple[Waiver, ...] = ()
+    gate: GateSettings = field(default_factory=GateSettings)
+    plugins: tuple[str, ...] = ()
+    overrides: tuple[str, ...] = ()
+    places: Mapping[str, Location] = field(default_factory=dict)
+
+    def at(self, yaml_path: str) -> Location:
+        """Where a key of the policy stands; the nearest enclosing key if it is not set itself."""
+        parts = yaml_path.split(".")
+        while parts and ".".join(parts) not in self.places:
+            parts.pop()
+        place = self.places.get(".".join(parts), Location(path=self.path, line=1, column=1))
+        return Location(path=place.path, line=place.line, column=place.column, yaml_path=yaml_path)

@@ -1,0 +1,9 @@
+"""Lists the built-in trainers."""
+
+from ftcheck import Trainer, hookimpl
+
+
+@hookimpl
+def ftcheck_trainers() -> list[Trainer]:
+    """Offer the trainers."""
+    return []

@@ -96,7 +96,7 @@ def mistype(word: str, rng: Random) -> str:
     """The word with two inner letters swapped, or one of them dropped or doubled."""
     at = rng.randrange(1, len(word) - 2)
     swapped = word[:at] + word[at + 1] + word[at] + word[at + 2 :]
-    return rng.choice([swapped, word[:at] + word[at + 1 :], word[:at] + word[at:][:1] + word[at:]])
+    return rng.choice([swapped, word[:at] + word[at + 1 :], word[:at] + word[at] + word[at:]])
 
 
 def sloppy(text: str, rng: Random) -> str:
@@ -125,7 +125,9 @@ def mapper_request(grammar: Mapping[str, Any], facts: Mapping[str, str], rng: Ra
     words, intent = device_words(grammar, facts["device"]), grammar["intents"][facts["intent"]]
     chosen = [(0.45, ["{greeting},"]), (0.3, words["context"]), (1.0, intent["requests"])]
     chosen += [(0.5, intent["details"]), (0.15, words["context"])]
-    parts = [expand(rng.choice(some), words, rng) for chance, some in chosen if rng.random() < chance]
+    parts = [
+        expand(rng.choice(some), words, rng) for chance, some in chosen if rng.random() < chance
+    ]
     cue = expand(rng.choice(grammar["urgency"][facts["cue"]]), words, rng)
     parts.insert(rng.randint(parts[0].endswith(","), len(parts)), cue)
     text = " ".join(sentence(part) for part in parts if part)
@@ -182,16 +184,15 @@ def mapper_documents(job: Job, rows: list[Example], rng: Random) -> Iterator[Cha
     for row in rows:
         again = mapper_request(job.grammar, row.facts, rng)
         shape = random_object(job.grammar, rng)
-        yield rng.choice(
-            [
-                row.prompt,
-                shape,
-                chat("Say the request in other words.", row.prompt, again),
-                chat("Repeat the request.", row.prompt, row.prompt),
-                chat("Repeat the object.", shape, shape),
-                chat(job.grammar["system"], row.prompt, shape),
-            ]
-        )
+        kinds: list[Chat | str] = [
+            row.prompt,
+            shape,
+            chat("Say the request in other words.", row.prompt, again),
+            chat("Repeat the request.", row.prompt, row.prompt),
+            chat("Repeat the object.", shape, shape),
+            chat(job.grammar["system"], row.prompt, shape),
+        ]
+        yield rng.choice(kinds)
 
 
 # --- analyst ------------------------------------------------------------------------------------
@@ -205,13 +206,12 @@ def money(value: int, rng: Random) -> str:
 def expense_facts(words: Words, rng: Random) -> dict[str, str]:
     """The fields of an expense claim."""
     limit = rng.choice([50, 80, 100, 150, 200, 250, 300, 500, 800])
-    over = rng.random() < 0.45
-    amount = int(limit * (rng.uniform(1.02, 2.2) if over else rng.uniform(0.15, 1.0)))
+    share = rng.uniform(1.0, 2.2) if rng.random() < 0.45 else rng.uniform(0.15, 1.0)
     days = rng.randint(31, 95) if rng.random() < 0.15 else rng.choice([0, *range(2, 31)])
     receipt = rng.choice(words["receipt_missing" if rng.random() < 0.16 else "receipt_ok"])
     return {
         "category": rng.choice(words["category"]),
-        "amount": money(max(amount, limit + 1) if over else min(amount, limit - 1), rng),
+        "amount": money(int(limit * share), rng),
         "limit": f"{limit} EUR",
         "receipt": receipt,
         "days": str(days),
@@ -264,7 +264,7 @@ def judge_change(facts: Mapping[str, str], words: Words) -> tuple[list[str], str
 def record(title: str, facts: Mapping[str, str], extra: Mapping[str, str], rng: Random) -> str:
     """The record as the analyst gets it: a title, then the fields in any order."""
     names = {"days": "Days late"}
-    lines = [f"{names.get(k, k.capitalize())}: {v}" for k, v in (facts | extra).items()]
+    lines = [f"{names.get(k, k.capitalize())}: {v}" for k, v in {**facts, **extra}.items()]
     return "\n".join([title, *rng.sample(lines, len(lines))])
 
 
@@ -277,7 +277,11 @@ def write_analysis(grammar: Mapping[str, Any], topic: str, rng: Random) -> Examp
     reasons = [expand(rng.choice(grammar["sentences"][name]), fields, rng) for name in findings]
     note = {"Note": expand("{" + topic + "_note}", fields, rng)} if rng.random() < 0.7 else {}
     person = {"Employee" if expense else "Owner": rng.choice(fields["name"])}
-    title = f"Expense claim EX-{rng.randint(1000, 9999)}" if expense else f"Change request CR-{rng.randint(1000, 9999)}"
+    title = (
+        f"Expense claim EX-{rng.randint(1000, 9999)}"
+        if expense
+        else f"Change request CR-{rng.randint(1000, 9999)}"
+    )
     answer = " ".join(map(sentence, reasons)) + f"\nVerdict: {verdict}"
     return Example(record(title, facts, note | person, rng), answer, facts)
 
@@ -292,16 +296,15 @@ def analyst_documents(job: Job, rows: list[Example], rng: Random) -> Iterator[Ch
     """What the analyst's base reads: records, looking up a field, comparisons, wrong pairs."""
     for row, stranger in zip(rows, rows[2:] + rows[:2], strict=True):
         name, value = rng.choice(list(row.facts.items()))
-        yield rng.choice(
-            [
-                row.prompt,
-                stranger.answer,
-                "\n".join(comparison(rng) for _ in range(6)),
-                chat("Give the field.", f"{row.prompt}\n\n{name}?", value),
-                chat("Repeat the record.", row.prompt, row.prompt),
-                chat(job.grammar["system"], row.prompt, stranger.answer),
-            ]
-        )
+        kinds: list[Chat | str] = [
+            row.prompt,
+            stranger.answer,
+            "\n".join(comparison(rng) for _ in range(6)),
+            chat("Give the field.", f"{row.prompt}\n\n{name}?", value),
+            chat("Repeat the record.", row.prompt, row.prompt),
+            chat(job.grammar["system"], row.prompt, stranger.answer),
+        ]
+        yield rng.choice(kinds)
 
 
 # --- jobs ---------------------------------------------------------------------------------------
@@ -431,7 +434,13 @@ def write_tokenizer(job: Job, folder: Path) -> None:
     tokenizer.decoder = decoders.ByteLevel()
     trainer = trainers.BpeTrainer(
         vocab_size=VOCABULARY,
-        special_tokens=[tokens.bos, tokens.end_of_text, tokens.pad, *tokens.others, tokens.end_of_turn],
+        special_tokens=[
+            tokens.bos,
+            tokens.end_of_text,
+            tokens.pad,
+            *tokens.others,
+            tokens.end_of_turn,
+        ],
         initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
         show_progress=False,
     )
@@ -535,7 +544,9 @@ def write_model(job: Job, folder: Path, steps: int) -> None:
     tokenizer = AutoTokenizer.from_pretrained(folder)
     model = new_model(job, tokenizer)
     blocks = reading(job, tokenizer)
-    print(f"{folder.name}: {model.num_parameters():,} parameters, {blocks.numel():,} tokens to read")
+    print(
+        f"{folder.name}: {model.num_parameters():,} parameters, {blocks.numel():,} tokens to read"
+    )
     pretrain(model, blocks, steps)
     model.to(torch.bfloat16).save_pretrained(folder)
 
@@ -543,9 +554,25 @@ def write_model(job: Job, folder: Path, steps: int) -> None:
 def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
     """The command line."""
     parser = argparse.ArgumentParser(description="Make the sample jobs that ship with ftcheck.")
-    parser.add_argument("--out", type=Path, default=HERE, metavar="FOLDER", help="where to write (default: beside this script)")
-    parser.add_argument("--data-only", action="store_true", help="write the data and the schema, no tokenizers and no models")
-    parser.add_argument("--pretrain-steps", type=int, default=1000, metavar="N", help="training steps of each base model (default: %(default)s, 16 x 512 tokens each)")
+    parser.add_argument(
+        "--out",
+        type=Path,
+        default=HERE,
+        metavar="FOLDER",
+        help="where to write (default: beside this script)",
+    )
+    parser.add_argument(
+        "--data-only",
+        action="store_true",
+        help="write the data and the schema, no tokenizers and no models",
+    )
+    parser.add_argument(
+        "--pretrain-steps",
+        type=int,
+        default=1000,
+        metavar="N",
+        help="training steps of each base model (default: %(default)s, 16 x 512 tokens each)",
+    )
     return parser.parse_args(arguments)
 
 

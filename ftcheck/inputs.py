@@ -86,7 +86,9 @@ class Rows:
     `file` (int32, index into `files`), `line` (int64, from 1; the row's position in files that have
     no lines), `offset` (int64, bytes), `turns` (int32, messages in the row), `troubles` by row
     index (from 0). `records` are sha256 hex digests of each row's bytes. `format` is the layout that
-    was found. `system` holds, for each row, an index into `system_prompts` (-1: none).
+    was found. `system` holds, for each row, an index into `system_prompts` (-1: none). `remarks` are
+    rows that a trainer would take but hardly anybody means, by code: `role`, `null-content`,
+    `empty-answer`, `no-answer`.
     """
 
     files: tuple[str, ...]
@@ -99,6 +101,7 @@ class Rows:
     format: str
     system: NDArray[np.int32]
     system_prompts: tuple[str, ...] = ()
+    remarks: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
 
     def __len__(self) -> int:
@@ -207,15 +210,41 @@ class TokenStore(Protocol):
 class Tokenizer(Protocol):
     """A tokenizer with its chat template, as one side of a job (training, serving) uses it."""
 
-    path: str
-    class_name: str
-    size: int
-    chat_template: str | None
-    training_template: str | None
-    bos_token_id: int | None
-    eos_token_id: int | None
-    pad_token_id: int | None
-    stop_ids: frozenset[int]
+    @property
+    def path(self) -> str:
+        """Folder or hub id."""
+
+    @property
+    def class_name(self) -> str:
+        """Class that transformers made of it."""
+
+    @property
+    def size(self) -> int:
+        """Number of tokens, added ones among them."""
+
+    @property
+    def chat_template(self) -> str | None:
+        """The template it is saved and served with."""
+
+    @property
+    def training_template(self) -> str | None:
+        """The template that training applies (TRL's patched one where the loss needs it)."""
+
+    @property
+    def bos_token_id(self) -> int | None:
+        """Id of the token that begins a sequence."""
+
+    @property
+    def eos_token_id(self) -> int | None:
+        """Id of the token that ends a sequence."""
+
+    @property
+    def pad_token_id(self) -> int | None:
+        """Id of the padding token."""
+
+    @property
+    def stop_ids(self) -> frozenset[int]:
+        """Tokens that end a turn: EOS, and what the template puts after an answer."""
 
     def encode(self, text: str, *, special: bool = False) -> list[int]:
         """Ids of a text; `special` adds the special tokens that the tokenizer adds on its own."""
@@ -239,6 +268,8 @@ class SampleRow:
     prompt_turns: int
     ids: tuple[int, ...]
     at: Location
+    tools: Any = None
+    template_kwargs: Mapping[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -350,6 +381,10 @@ class Inputs:
         if name not in store:
             store[name] = self._open(name)
         return store[name]
+
+    def opened(self, name: str) -> Any | None:
+        """The input `name` if it is open already, else None."""
+        return self._opened.get(name, self._shared.get(name))
 
     def has(self, name: str) -> bool:
         """Whether anything could open `name`."""

@@ -3,7 +3,7 @@
 import inspect
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 from ftcheck.errors import PluginError
 from ftcheck.records import Finding, Measurement, Skip, Stage, Summary
@@ -118,13 +118,20 @@ class Reporter:
     suffix: str = ""
 
 
+class TrainFunction(Protocol):
+    """How a trainer is called: with the gate's ticket, the job, and the inputs that were checked."""
+
+    def __call__(self, ticket: "Ticket", job: "Job", inputs: "Inputs", *, resume: bool) -> str:
+        """Train and return the run folder's path, or raise `ftcheck.TrainingError`."""
+
+
 @dataclass(frozen=True)
 class Trainer:
     """Trains one job. It cannot be called without the gate's ticket.
 
-    `train` returns the run folder's path, or raises `ftcheck.TrainingError`. `argv` (optional) says
-    which command it will run, to be printed first.
+    `describe(job)` says in a line what will run; it is printed first.
     """
 
     name: str
-    train: Callable[["Ticket", "Job", "Inputs"], str]
+    train: TrainFunction
+    describe: Callable[["Job"], str] = lambda job: ""

@@ -123,11 +123,11 @@ def device_words(grammar: Mapping[str, Any], device: str) -> Words:
 def mapper_request(grammar: Mapping[str, Any], facts: Mapping[str, str], rng: Random) -> str:
     """A help-desk request that says what the facts say, in one of many ways."""
     words, intent = device_words(grammar, facts["device"]), grammar["intents"][facts["intent"]]
-    chosen = [(0.45, ["{greeting},"]), (0.3, words["context"]), (1.0, intent["requests"])]
-    chosen += [(0.5, intent["details"]), (0.15, words["context"])]
-    parts = [
-        expand(rng.choice(some), words, rng) for chance, some in chosen if rng.random() < chance
-    ]
+    background = rng.sample(words["context"], rng.choice([0, 0, 0, 0, 0, 1, 1, 1, 2, 4]))
+    some = ["{greeting},"] * (rng.random() < 0.45) + background[:1]
+    some += [rng.choice(intent["requests"])]
+    some += rng.sample(intent["details"], rng.choice([0, 0, 1, 1, 2])) + background[1:]
+    parts = [expand(part, words, rng) for part in some]
     cue = expand(rng.choice(grammar["urgency"][facts["cue"]]), words, rng)
     parts.insert(rng.randint(parts[0].endswith(","), len(parts)), cue)
     text = " ".join(sentence(part) for part in parts if part)
@@ -477,7 +477,7 @@ def new_model(job: Job, tokenizer: PreTrainedTokenizerBase) -> PreTrainedModel:
     shape: dict[str, Any] = {
         "vocab_size": len(tokenizer),
         "hidden_size": 128,
-        "intermediate_size": 320,
+        "intermediate_size": 384,
         "num_hidden_layers": 4,
         "num_attention_heads": 4,
         "num_key_value_heads": 2,
@@ -512,7 +512,7 @@ def as_text(job: Job, document: Chat | str, tokenizer: PreTrainedTokenizerBase) 
     return str(tokenizer.apply_chat_template(document, tokenize=False))
 
 
-def pretrain(model: PreTrainedModel, blocks: Tensor, steps: int, batch: int = 16) -> None:
+def pretrain(model: PreTrainedModel, blocks: Tensor, steps: int, batch: int = 8) -> None:
     """Plain next-token training over shuffled blocks, with warm-up and a linear way down."""
     import torch
 
@@ -549,6 +549,7 @@ def write_model(job: Job, folder: Path, steps: int) -> None:
     )
     pretrain(model, blocks, steps)
     model.to(torch.bfloat16).save_pretrained(folder)
+    (folder / "model.safetensors").chmod(0o644)
 
 
 def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
@@ -569,9 +570,9 @@ def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
     parser.add_argument(
         "--pretrain-steps",
         type=int,
-        default=1000,
+        default=700,
         metavar="N",
-        help="training steps of each base model (default: %(default)s, 16 x 512 tokens each)",
+        help="training steps of each base model (default: %(default)s, 8 x 512 tokens each)",
     )
     return parser.parse_args(arguments)
 

@@ -1,0 +1,145 @@
+"""Finds the files a policy is made of: itself and what it extends, in the order they are laid."""
+
+import os
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+from ftcheck import presets
+from ftcheck.errors import Problem
+from ftcheck.policy import document, shape
+from ftcheck.policy.tree import Node, merge, ordered, plain, problem, with_items
+from ftcheck.policy.words import did_you_mean
+from ftcheck.settings import PolicySettings
+
+MAX_FILES = 100
+
+
+@dataclass(frozen=True, slots=True)
+class Layer:
+    """One policy file that was read. `preset` is the name it was asked for by, None for a path."""
+
+    file: Path
+    shown: str
+    tree: Node
+    preset: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Stack:
+    """The files of a policy, the lowest first, itself last. Not `complete` if one could not be read."""
+
+    layers: tuple[Layer, ...]
+    problems: tuple[Problem, ...]
+    complete: bool
+
+
+@dataclass
+class _Reading:
+    """What has been read so far; `chain` holds the files that are being read now."""
+
+    presets: Path
+    layers: list[Layer] = field(default_factory=list)
+    problems: list[Problem] = field(default_factory=list)
+    chain: list[Path] = field(default_factory=list)
+    complete: bool = True
+    read: dict[Path, tuple[Node | None, tuple[Problem, ...]]] = field(default_factory=dict)
+
+
+def shown_path(file: Path) -> str:
+    """A path as messages name it: relative below the current folder, else absolute."""
+    absolute, here = os.path.abspath(file), os.getcwd()
+    inside = os.path.commonpath([absolute, here]) == here
+    return os.path.relpath(absolute, here) if inside else absolute
+
+
+def load(file: Path, presets_folder: Path | None = None) -> Stack:
+    """Read a policy file and all it extends."""
+    reading = _Reading(presets_folder or presets.folder())
+    _load(reading, Path(os.path.abspath(file)), None)
+    return Stack(tuple(reading.layers), ordered(reading.problems), reading.complete)
+
+
+def _load(reading: _Reading, file: Path, preset: str | None) -> None:
+    shown = shown_path(file)
+    if file not in reading.read:
+        reading.read[file] = document.read(file, shown)
+        reading.problems.extend(reading.read[file][1])
+    tree = reading.read[file][0]
+    if tree is None:
+        reading.complete = False
+        return
+    tree = shape.settled(PolicySettings, tree)
+    reading.chain.append(file)
+    for entry in _entries(reading, tree):
+        _extend(reading, file, entry)
+    reading.chain.pop()
+    reading.layers.append(Layer(file, shown, tree, preset))
+
+
+def _entries(reading: _Reading, tree: Node) -> list[Node]:
+    extends = tree.items.get("extends")
+    if extends is None:
+        return []
+    value = extends.value
+    if isinstance(value, tuple) and all(isinstance(entry.value, str) for entry in value):
+        return list(value)
+    reading.complete = False
+    hint = f"; write [{value}]" if isinstance(value, str) else ""
+    reading.problems.append(problem(f"must be a list of presets and paths{hint}", extends.at))
+    return []
+
+
+def _extend(reading: _Reading, base: Path, entry: Node) -> None:
+    found = _resolved(reading, base.parent, str(entry.value))
+    if isinstance(found, str):
+        return _refuse(reading, found, entry)
+    file, preset = found
+    if file in reading.chain:
+        chain = [*reading.chain[reading.chain.index(file) :], file]
+        return _refuse(reading, f"goes in a circle: {' -> '.join(map(shown_path, chain))}", entry)
+    if len(reading.layers) + len(reading.chain) >= MAX_FILES:
+        return _refuse(reading, f"reads more than {MAX_FILES} files", entry)
+    return _load(reading, file, preset)
+
+
+def _refuse(reading: _Reading, message: str, entry: Node) -> None:
+    reading.complete = False
+    reading.problems.append(problem(message, entry.at))
+
+
+def _resolved(reading: _Reading, base: Path, entry: str) -> tuple[Path, str | None] | str:
+    """The file an entry of `extends` means, with its preset's name; or what is wrong with it."""
+    beside = Path(os.path.abspath(base / os.path.expanduser(entry)))
+    if re.search(r"[/\\]|^[.~]", entry) or (entry.endswith((".yaml", ".yml")) and beside.is_file()):
+        return (beside, None) if beside.is_file() else f"no such file: {shown_path(beside)}"
+    found = presets.find(entry, reading.presets)
+    if found is not None:
+        return Path(os.path.abspath(found)), entry.removesuffix(presets.SUFFIX)
+    local = next(
+        (f"{entry}{end}" for end in ("", ".yaml", ".yml") if (base / f"{entry}{end}").is_file()), None
+    )
+    if local:
+        return f"unknown preset '{entry}'; write './{local}' for the file beside this one"
+    known = presets.names(reading.presets)
+    listed = ", ".join(known) if known else "none"
+    return f"unknown preset '{entry}'{did_you_mean(entry, known)} (there is: {listed})"
+
+
+def merged(layers: Sequence[Layer]) -> Node:
+    """All layers laid on each other. A policy inherits neither the name nor `extends` of what it extends."""
+    *under, top = layers
+    below: Node | None = None
+    for layer in under:
+        kept = {k: v for k, v in layer.tree.items.items() if k not in ("name", "extends")}
+        own = with_items(layer.tree, kept)
+        below = merge(below, own) if below else own
+    own = with_items(top.tree, {k: v for k, v in top.tree.items.items() if k != "extends"})
+    return replace(merge(below, own), at=own.at) if below else own
+
+
+def plugins_of(tree: Node) -> tuple[str, ...]:
+    """The plugins that are named, as far as that can be read."""
+    named = plain(tree.items["plugins"]) if "plugins" in tree.items else ()
+    return tuple(name for name in named if isinstance(name, str)) if isinstance(named, list) else ()

@@ -1,0 +1,82 @@
+"""Parameters of rules: a mapping in the policy, a frozen dataclass in the rule."""
+
+import ast
+import inspect
+import textwrap
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from ftcheck.errors import PolicyError
+from ftcheck.offers import Rule
+from ftcheck.policy.shape import fields
+from ftcheck.policy.tree import Node, planted, problem
+from ftcheck.policy.validation import Validated, adapter, validated
+from ftcheck.policy.words import expected
+from ftcheck.records import Location
+
+
+@dataclass(frozen=True, slots=True)
+class Parameter:
+    """One parameter of a rule, for help texts: its kind in words, its default, what it means."""
+
+    name: str
+    kind: str
+    default: Any
+    help: str
+
+
+def make_params(rule: Rule, mapping: Mapping[str, Any]) -> Any:
+    """The rule's parameters as its dataclass; None for a rule that takes none. Raises `PolicyError`."""
+    outcome = checked(rule, planted(mapping, Location(yaml_path="params")))
+    if outcome.problems:
+        raise PolicyError(f"rule '{rule.id}'", outcome.problems)
+    return outcome.value
+
+
+def checked(rule: Rule, stated: Node) -> Validated:
+    """The parameters that a policy states, or what is wrong with them and where."""
+    if rule.params_type is not None:
+        return validated(rule.params_type, stated)
+    if not stated.items:
+        return Validated(None, ())
+    message = f"the rule '{rule.id}' takes no parameters"
+    return Validated(None, (problem(message, stated.key or stated.at),))
+
+
+def full_params(rule: Rule, mapping: Mapping[str, Any]) -> dict[str, Any]:
+    """The parameters with their defaults, as plain data. Raises `PolicyError`."""
+    made = make_params(rule, mapping)
+    if made is None:
+        return {}
+    plain: dict[str, Any] = adapter(type(made)).dump_python(made, mode="json")
+    return plain
+
+
+def describe_params(rule: Rule) -> tuple[Parameter, ...]:
+    """What a rule's parameters are called, take, default to, and mean."""
+    if rule.params_type is None:
+        return ()
+    defaults, helps = full_params(rule, {}), field_docs(rule.params_type)
+    return tuple(
+        Parameter(name, expected(kind), defaults[name], helps.get(name, ""))
+        for name, kind in fields(rule.params_type).items()
+    )
+
+
+def field_docs(owner: type[Any]) -> dict[str, str]:
+    """The docstrings under a dataclass's fields; none where the source is not at hand."""
+    try:
+        tree = ast.parse(textwrap.dedent(inspect.getsource(owner)))
+    except (OSError, TypeError, SyntaxError):
+        return {}
+    body = tree.body[0].body if isinstance(tree.body[0], ast.ClassDef) else []
+    return {
+        field.target.id: inspect.cleandoc(doc.value.value)
+        for field, doc in zip(body, body[1:], strict=False)
+        if isinstance(field, ast.AnnAssign)
+        and isinstance(field.target, ast.Name)
+        and isinstance(doc, ast.Expr)
+        and isinstance(doc.value, ast.Constant)
+        and isinstance(doc.value.value, str)
+    }

@@ -1,0 +1,161 @@
+"""Reads a policy: files, `extends`, `--set` and `defaults` merged into one tree, and all that is wrong."""
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, fields, replace
+from datetime import date
+from pathlib import Path
+from typing import Any
+
+from ftcheck.errors import Problem
+from ftcheck.policy import layers, limits, overrides, paths
+from ftcheck.policy.layers import Layer
+from ftcheck.policy.tree import Node, merge, ordered, places, problem, with_items
+from ftcheck.policy.validation import adapter, pruned, validated
+from ftcheck.records import Location
+from ftcheck.settings import Job, JobSettings, Policy, PolicySettings
+
+
+@dataclass(frozen=True, slots=True)
+class Draft:
+    """A policy as far as it could be read without knowing the plugins.
+
+    `tree` is all files merged, `defaults` laid under each job; `policy` is there when nothing is wrong.
+    `plugins` is to be given to `make_host`; `files` are all files read, by their path in messages. It
+    is not `complete` if a file could not be read: what then seems to be missing may stand there.
+    """
+
+    path: str
+    plugins: tuple[str, ...] = ()
+    problems: tuple[Problem, ...] = ()
+    overrides: tuple[str, ...] = ()
+    removed: tuple[str, ...] = ()
+    tree: Node | None = None
+    policy: Policy | None = None
+    layers: tuple[Layer, ...] = ()
+    complete: bool = True
+
+    @property
+    def files(self) -> Mapping[str, Path]:
+        """The files that were read, by their path in messages."""
+        return {layer.shown: layer.file for layer in self.layers}
+
+
+def draft(
+    path: str | Path,
+    given: Sequence[str] = (),
+    *,
+    presets: Path | None = None,
+    today: date | None = None,
+) -> Draft:
+    """Read a policy with its overrides. What is wrong is in `problems`; nothing is raised for it."""
+    stack = layers.load(Path(path), presets)
+    shown = layers.shown_path(Path(path))
+    if not stack.layers or stack.layers[-1].shown != shown:
+        return Draft(shown, problems=stack.problems, overrides=tuple(given), complete=False)
+    merged = layers.merged(stack.layers)
+    settable, wrong = overrides.applied(merged, given, complete=stack.complete)
+    tree = with_defaults(settable)
+    found = Draft(
+        path=shown,
+        plugins=layers.plugins_of(tree),
+        overrides=tuple(given),
+        removed=removed_checks(tree),
+        tree=tree,
+        layers=stack.layers,
+        complete=stack.complete,
+    )
+    return _settled(found, [*stack.problems, *wrong], today)
+
+
+def _settled(found: Draft, problems: Sequence[Problem], today: date | None) -> Draft:
+    """The draft with its policy, or with the problems that keep it from being one."""
+    settings, wrong = _settings(found, today)
+    everything = ordered([*problems, *wrong])
+    if everything or settings is None:
+        return replace(found, problems=everything)
+    return replace(found, policy=_policy(found, settings))
+
+
+def with_defaults(tree: Node) -> Node:
+    """The tree with `defaults` laid under every job."""
+    items = dict(tree.items)
+    defaults = items.pop("defaults", None)
+    jobs = items.get("jobs")
+    if defaults is not None and jobs is not None and jobs.items and isinstance(defaults.value, Mapping):
+        items["jobs"] = with_items(jobs, {name: merge(defaults, job) for name, job in jobs.items.items()})
+    elif defaults is not None:
+        items["defaults"] = defaults
+    return with_items(tree, items)
+
+
+def removed_checks(tree: Node) -> tuple[str, ...]:
+    """The checks that are `false`."""
+    checks = tree.items.get("checks")
+    return tuple(name for name, node in checks.items.items() if node.value is False) if checks else ()
+
+
+def without_removed(tree: Node) -> Node:
+    """The tree without the checks that are `false`."""
+    checks = tree.items.get("checks")
+    if checks is None or not checks.items:
+        return tree
+    kept = {name: node for name, node in checks.items.items() if node.value is not False}
+    return with_items(tree, {**tree.items, "checks": with_items(checks, kept)})
+
+
+def _settings(found: Draft, today: date | None) -> tuple[PolicySettings | None, list[Problem]]:
+    assert found.tree is not None
+    tree = without_removed(found.tree)
+    outcome = validated(PolicySettings, tree)
+    problems = [p for p in outcome.problems if found.complete or not p.message.startswith("missing key")]
+    problems.extend(limits.problems_of(tree, today=today))
+    if found.complete:
+        problems.extend(_absent(found))
+    return outcome.value, problems
+
+
+def _absent(found: Draft) -> list[Problem]:
+    """What a whole policy must have, beyond the keys that its sections ask for."""
+    assert found.tree is not None
+    top = found.layers[-1].tree
+    problems = []
+    if "ftcheck" not in top.items and "ftcheck" in found.tree.items:
+        problems.append(problem("missing key 'ftcheck': a policy begins with 'ftcheck: 1'", top.at))
+    jobs = found.tree.items.get("jobs")
+    if jobs is None or jobs.value == {}:
+        place = jobs.place if jobs else replace(top.at, yaml_path=None)
+        problems.append(problem("there is no job: name at least one under 'jobs'", place))
+    return problems
+
+
+def _policy(found: Draft, settings: PolicySettings) -> Policy:
+    assert found.tree is not None
+    file = found.layers[-1].file
+    where = paths.folders(found.files)
+    jobs = found.tree.items["jobs"].items
+    everywhere = places(found.tree)
+    everywhere[""] = Location(path=found.path, line=1, column=1)
+    return Policy(
+        path=found.path,
+        name=settings.name or file.stem,
+        stage=settings.stage,
+        jobs={name: _job(name, node, where, file.parent) for name, node in jobs.items()},
+        checks=settings.checks,
+        removed=found.removed,
+        waivers=settings.waivers,
+        gate=settings.gate,
+        plugins=settings.plugins,
+        overrides=found.overrides,
+        places=everywhere,
+    )
+
+
+def _job(name: str, node: Node, where: paths.Folders, folder: Path) -> Job:
+    absolute = paths.resolved(node, where)
+    raw = json.dumps(pruned(JobSettings, absolute))
+    settings: JobSettings = adapter(JobSettings).validate_json(raw, strict=True)
+    plain: dict[str, Any] = adapter(JobSettings).dump_python(settings, mode="json")
+    sections = {field.name: getattr(settings, field.name) for field in fields(JobSettings)}
+    return Job(name=name, canonical=paths.relative(plain, folder), places=places(node), **sections)
+

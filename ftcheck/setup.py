@@ -1,0 +1,36 @@
+"""What the parent hands to a worker at its start, and how it travels."""
+
+import base64
+import pickle
+from dataclasses import dataclass
+from pathlib import Path
+
+from ftcheck.records import Check
+from ftcheck.settings import Job
+
+
+@dataclass(frozen=True, slots=True)
+class Setup:
+    """Plugins to load, the plan, the jobs, and the switches of the run."""
+
+    checks: tuple[Check, ...]
+    jobs: tuple[Job, ...]
+    folder: Path
+    plugins: tuple[str, ...] = ()
+    rules_dirs: tuple[Path, ...] = ()
+    offline: bool = False
+    workers: int | None = None
+    show_content: bool = False
+
+
+def pack(setup: Setup) -> str:
+    """One line of text. Only ever sent from the parent to its own worker, never the other way."""
+    return base64.b64encode(pickle.dumps(setup)).decode("ascii")
+
+
+def unpack(line: str) -> Setup:
+    """The set-up from its line."""
+    setup = pickle.loads(base64.b64decode(line))
+    if not isinstance(setup, Setup):
+        raise TypeError(f"not a set-up: {type(setup).__name__}")
+    return setup

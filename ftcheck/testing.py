@@ -1,0 +1,349 @@
+"""The kit for people who write rules: small inputs of your own making, and one call that runs a rule."""
+
+import hashlib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, fields, replace
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from ftcheck.inputs import (
+    GoldItem,
+    GoldSet,
+    Gpu,
+    Machine,
+    Message,
+    ModelConfig,
+    OutputSchema,
+    Packages,
+    Prepared,
+    Rows,
+    Sample,
+    SampleRow,
+    ServingSide,
+    Trouble,
+)
+from ftcheck.offers import Rule
+from ftcheck.records import Check, Finding, Location, Measurement, Result, Severity
+from ftcheck.settings import Job, Model
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+GIB = 1 << 30
+Record = TypeVar("Record")
+
+
+def job(name: str = "job", **sections: Any) -> Job:
+    """A job; sections are given as mappings: `job(training={"max_length": 8}, serving={...})`.
+
+    Every setting's place is line 1 of `policy.yaml`, with its YAML path.
+    """
+    types = {f.name: f.default_factory for f in fields(Job) if callable(f.default_factory)}
+    made: dict[str, Any] = {"model": Model(name="model")}
+    for section, values in sections.items():
+        if section == "model":
+            made["model"] = Model(**{"name": "model", **values})
+        elif isinstance(values, Mapping) and section in types:
+            made[section] = _record(type(types[section]()), values)
+        else:
+            made[section] = values
+    place = Location(path="policy.yaml", line=1, column=1)
+    return Job(name=name, places={"": place}, **made)
+
+
+def _record(kind: type[Record], values: Mapping[str, Any]) -> Record:
+    """A settings record with nested mappings turned into the records that its fields ask for."""
+    from ftcheck import settings
+
+    nested = {
+        "lora": settings.Lora,
+        "quantization": settings.Quantization,
+        "gold": settings.Gold,
+        "outliers": settings.Outliers,
+    }
+    made = {
+        key: nested[key](**value) if key in nested and isinstance(value, Mapping) else value
+        for key, value in values.items()
+    }
+    return kind(**made)
+
+
+def packages(python: str = "3.11.7", **versions: str | None) -> Packages:
+    """Installed packages; write `_` for `-`."""
+    return Packages(python, {name.replace("_", "-"): version for name, version in versions.items()})
+
+
+def gpu(name: str = "NVIDIA H100", memory_gib: float = 80, capability: tuple[int, int] = (9, 0)) -> Gpu:
+    """One GPU, all of its memory free."""
+    memory = int(memory_gib * GIB)
+    return Gpu(name=name, memory=memory, free=memory, capability=capability, driver="570.1")
+
+
+def machine(*gpus: Gpu, memory_gib: float = 24, problem: str | None = None) -> Machine:
+    """A machine with some GPUs, or none."""
+    return Machine(system="Linux", cpus=2, memory=int(memory_gib * GIB), gpus=gpus, problem=problem)
+
+
+def model_config(
+    context: int | None = 4096, generation: Mapping[str, Any] | None = None, **config: Any
+) -> ModelConfig:
+    """A base model's configuration; `context` is max_position_embeddings."""
+    base = {"max_position_embeddings": context} if context is not None else {}
+    return ModelConfig(path="model", config={**base, **config}, generation=generation or {})
+
+
+def rows(
+    count: int = 3,
+    *,
+    troubles: Mapping[int, Trouble] | None = None,
+    remarks: Mapping[str, Sequence[int]] | None = None,
+    layout: str = "messages",
+    system_prompts: Sequence[str] = (),
+    system: Sequence[int] | None = None,
+    turns: Sequence[int] | None = None,
+) -> Rows:
+    """Rows of `train.jsonl`, one a line. Row numbers in `troubles` and `remarks` count from 0."""
+    import numpy as np
+
+    return Rows(
+        files=("train.jsonl",),
+        file=np.zeros(count, dtype=np.int32),
+        line=np.arange(1, count + 1, dtype=np.int64),
+        offset=np.arange(count, dtype=np.int64) * 100,
+        turns=np.array(turns if turns is not None else [3] * count, dtype=np.int32),
+        records=[hashlib.sha256(str(n).encode()).hexdigest() for n in range(count)],
+        troubles=dict(troubles or {}),
+        format=layout,
+        system=np.array(system if system is not None else [-1] * count, dtype=np.int32),
+        system_prompts=tuple(system_prompts),
+        remarks={code: tuple(found) for code, found in (remarks or {}).items()},
+    )
+
+
+@dataclass
+class _Tokens:
+    """Token ids of rows that count up from 0, and masks whose last `trained` tokens are in the loss."""
+
+    lengths: Sequence[int]
+    trained: Sequence[int]
+
+    def ids(self, row: int) -> "NDArray[np.int32]":
+        import numpy as np
+
+        return np.arange(self.lengths[row], dtype=np.int32)
+
+    def mask(self, row: int) -> "NDArray[np.bool_]":
+        import numpy as np
+
+        mask: NDArray[np.bool_] = np.arange(self.lengths[row]) >= self.lengths[row] - self.trained[row]
+        return mask
+
+
+def prepared(
+    lengths: Sequence[int],
+    *,
+    trained: Sequence[int] | None = None,
+    max_length: int | None = None,
+    packing: bool = False,
+    troubles: Mapping[int, Trouble] | None = None,
+    of: Rows | None = None,
+    **columns: Any,
+) -> Prepared:
+    """Prepared rows of these lengths, in tokens. The last `trained` tokens of each are in the loss.
+
+    Rows are cut to `max_length`; without `packing`, a row that is left with nothing in the loss is
+    not used, as with TRL. Any other column of `ftcheck.Prepared` can be given by name.
+    """
+    import numpy as np
+
+    count = len(lengths)
+    length = np.array(lengths, dtype=np.int32)
+    in_loss = np.array(lengths if trained is None else trained, dtype=np.int32)
+    kept = length if max_length is None else np.minimum(length, max_length).astype(np.int32)
+    lost = np.minimum(length - kept, in_loss).astype(np.int32)
+    good = np.ones(count, dtype=bool)
+    good[list(troubles or {})] = False
+    used = good & (packing | (max_length is None) | (in_loss - lost > 0))
+    index = used.nonzero()[0].astype(np.int64)
+    spans = np.stack([index, np.zeros_like(index), length[index].astype(np.int64)], axis=1)
+    made: dict[str, Any] = {
+        "rows": of or rows(count, troubles=troubles),
+        "length": length,
+        "kept": np.where(used, kept, 0).astype(np.int32),
+        "trained": np.where(used, in_loss - lost, 0).astype(np.int32),
+        "trained_lost": np.where(used, lost, in_loss).astype(np.int32),
+        "bos": np.ones(count, dtype=np.int32),
+        "answer": in_loss,
+        "ends_in_stop": good,
+        "stop_trained": used & (lost == 0),
+        "outlier": np.zeros(count, dtype=bool),
+        "used": used,
+        "sequences": spans,
+        "troubles": dict(troubles or {}),
+        "digest": None if troubles else "sha256:" + "0" * 64,
+        "tokens": _Tokens(lengths, in_loss.tolist()),
+        "masked": bool((in_loss < length).any()),
+    }
+    return Prepared(**{**made, **columns})
+
+
+@dataclass
+class FakeTokenizer:
+    """A tokenizer of characters: ids are code points, ids from 1,000,000 on are special tokens.
+
+    `marks` are the texts of special tokens, in order. Conversations are rendered as
+    `<|role|>content<|end|>`; `shift` is added to the ids of ordinary characters, which makes it
+    another tokenizer. `loses` drops roles from what it renders, as some templates do.
+    """
+
+    path: str = "tokenizer"
+    class_name: str = "FakeTokenizer"
+    size: int = 1_000_100
+    chat_template: str | None = "{% for m in messages %}…{% endfor %}"
+    training_template: str | None = "{% for m in messages %}…{% endfor %}"
+    bos_token_id: int | None = None
+    eos_token_id: int | None = 1_000_000
+    pad_token_id: int | None = 1_000_001
+    stop_ids: frozenset[int] = frozenset({1_000_000})
+    marks: tuple[str, ...] = ("<|end|>", "<|pad|>", "<|system|>", "<|user|>", "<|assistant|>")
+    shift: int = 0
+    reference_shift: int | None = 0
+    loses: tuple[str, ...] = ()
+    opening: str = "<|assistant|>"
+
+    def encode(self, text: str, *, special: bool = False) -> list[int]:
+        """Ids of a text."""
+        return self._encode(text, self.shift)
+
+    def reference(self, text: str) -> list[int] | None:
+        """Ids as `tokenizer.json` alone would give them; None if there is no such file."""
+        return None if self.reference_shift is None else self._encode(text, self.reference_shift)
+
+    def _encode(self, text: str, shift: int) -> list[int]:
+        ids, position = [], 0
+        while position < len(text):
+            mark = next((m for m in self.marks if text.startswith(m, position)), None)
+            ids.append(ord(text[position]) + shift if mark is None else 1_000_000 + self.marks.index(mark))
+            position += 1 if mark is None else len(mark)
+        return ids
+
+    def render(self, messages: Sequence[Message], *, prompt: bool = False, **switches: Any) -> str:
+        """The conversation as text."""
+        kept = [m for m in messages if m["role"] not in self.loses]
+        text = "".join(f"<|{m['role']}|>{m.get('content') or ''}<|end|>" for m in kept)
+        return text + (self.opening if prompt else "")
+
+    def show(self, ids: Sequence[int]) -> str:
+        """Tokens as text."""
+        return "".join(self.marks[i - 1_000_000] if i >= 1_000_000 else chr(i - self.shift) for i in ids)
+
+
+def tokenizer(**changes: Any) -> FakeTokenizer:
+    """A small tokenizer of characters; any of its fields can be given."""
+    return FakeTokenizer(**changes)
+
+
+def serving_side(training: FakeTokenizer | None = None, **changes: Any) -> ServingSide:
+    """The serving side: the training tokenizer itself, or one that differs by `changes`."""
+    base = training or FakeTokenizer()
+    same = not changes
+    return ServingSide(tokenizer=base if same else replace(base, **changes), same=same)
+
+
+def sample(*conversations: Sequence[Message], using: FakeTokenizer | None = None) -> Sample:
+    """Rows with these conversations, tokenised by `using`; the last message is the answer."""
+    maker = using or FakeTokenizer()
+    where = rows(len(conversations))
+    made = [
+        SampleRow(n, tuple(turns), len(turns) - 1, tuple(maker.encode(maker.render(turns))), where.at(n))
+        for n, turns in enumerate(conversations)
+    ]
+    return Sample(rows=tuple(made), total=len(made))
+
+
+def gold(
+    *pairs: tuple[str, Any], system_prompt: str | None = None, using: FakeTokenizer | None = None
+) -> GoldSet:
+    """Questions with answers; an answer that is no text is written as JSON."""
+    import json
+
+    maker = using or FakeTokenizer()
+    opening: list[Message] = [{"role": "system", "content": system_prompt}] if system_prompt else []
+    items = []
+    for number, (question, expected) in enumerate(pairs, start=1):
+        answer = expected if isinstance(expected, str) else json.dumps(expected, ensure_ascii=False)
+        turns = (*opening, {"role": "user", "content": question})
+        prompt = maker.render(turns, prompt=True)
+        at = Location(path="gold.json", line=number, row=number)
+        ids = tuple(maker.encode(prompt))
+        tokens = len(maker.encode(answer))
+        items.append(GoldItem(f"gold-{number}", turns, prompt, ids, expected, answer, tokens, at))
+    return GoldSet(path="gold.json", items=tuple(items), system_prompt=system_prompt)
+
+
+def output_schema(schema: Mapping[str, Any]) -> OutputSchema:
+    """A JSON Schema as the `output_schema` input."""
+    from jsonschema.validators import validator_for
+
+    validator = validator_for(schema)(schema)
+    return OutputSchema(
+        path="output_schema.json",
+        schema=schema,
+        errors=lambda value: [error.message for error in validator.iter_errors(value)],
+    )
+
+
+@dataclass(frozen=True)
+class Ran:
+    """What a rule said: its findings, its measurements by name, why it skipped, and the whole result."""
+
+    result: Result
+    findings: tuple[Finding, ...]
+    measured: Mapping[str, Any] = field(default_factory=dict)
+    measurements: tuple[Measurement, ...] = ()
+    skipped: str | None = None
+
+    @property
+    def worst(self) -> Severity | None:
+        """The highest severity among the findings."""
+        return max((f.severity for f in self.findings), key=lambda s: s.rank, default=None)
+
+
+def run(rule: Rule, params: Mapping[str, Any] | None = None, **inputs: Any) -> Ran:
+    """Run a rule on these inputs, judged as a check of a policy would be.
+
+    Inputs that the rule does not ask for are an error, and so are those that are missing.
+    """
+    from ftcheck.ledger import judge
+    from ftcheck.worker import collect
+
+    unknown = sorted(set(inputs) ^ set(rule.inputs))
+    if unknown:
+        raise TypeError(f"rule '{rule.id}' takes {', '.join(rule.inputs)}; wrong or missing: {unknown}")
+    arguments = dict(inputs)
+    if rule.params_type is not None:
+        arguments["params"] = rule.params_type(**(params or {}))
+    check = Check(id=f"job::{rule.id}", name=rule.id, rule=rule.id, job="job", stage=rule.stage)
+    result = judge(collect(check, rule, arguments), Severity.ERROR)
+    skipped = result.reason if result.outcome == "skipped" else None
+    measured = {one.name: one.value for one in result.measurements}
+    return Ran(result, result.findings, measured, result.measurements, skipped)
+
+
+__all__ = [
+    "FakeTokenizer",
+    "Ran",
+    "gold",
+    "gpu",
+    "job",
+    "machine",
+    "model_config",
+    "output_schema",
+    "packages",
+    "prepared",
+    "rows",
+    "run",
+    "sample",
+    "serving_side",
+    "tokenizer",
+]

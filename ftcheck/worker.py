@@ -1,0 +1,249 @@
+"""The worker process: opens inputs lazily and runs checks one by one, streaming JSON lines.
+
+Run by `ftcheck.runner` as `python -m ftcheck.worker`. The first line on stdin is the set-up, each
+further line the index of a check. Lines on stdout are events; whatever rules and libraries print
+goes to stderr. When stdin closes, the process ends: it never outlives its parent.
+"""
+
+import json
+import os
+import queue
+import sys
+import threading
+import time
+import traceback
+from collections.abc import Iterator, Mapping
+from typing import Any, TextIO
+
+from ftcheck.errors import FtcheckError, InputError
+from ftcheck.host import Host, make_host
+from ftcheck.inputs import Inputs, Run
+from ftcheck.offers import Rule
+from ftcheck.records import (
+    MAX_FINDINGS,
+    Check,
+    Finding,
+    Measurement,
+    Outcome,
+    Progress,
+    Result,
+    Skip,
+    Summary,
+)
+from ftcheck.report import result_to_dict
+from ftcheck.setup import Setup, unpack
+
+PROGRESS_EVERY = 0.1
+
+
+def main() -> int:
+    """Read the set-up, then run checks until stdin closes."""
+    events = _events()
+    commands = _commands()
+    first = commands.get()
+    if first is None:
+        return 0
+    worker = _Worker(unpack(first), events)
+    events.send({"event": "ready"})
+    while (line := commands.get()) is not None:
+        worker.run(int(line))
+    return 0
+
+
+class _Events:
+    """Writes events to the stream that was stdout; safe from any thread."""
+
+    def __init__(self, stream: TextIO) -> None:
+        self._stream = stream
+        self._lock = threading.Lock()
+
+    def send(self, event: Mapping[str, Any]) -> None:
+        text = json.dumps(event, ensure_ascii=True, default=str)
+        with self._lock:
+            self._stream.write(text + "\n")
+            self._stream.flush()
+
+
+def _events() -> _Events:
+    """Keep stdout for events; what anybody prints from now on goes to stderr."""
+    stream = os.fdopen(os.dup(1), "w", encoding="utf-8")
+    os.dup2(2, 1)
+    sys.stdout = sys.stderr
+    return _Events(stream)
+
+
+def _commands() -> "queue.Queue[str | None]":
+    """Lines of stdin; on its end the process goes at once if it is busy, or after the queue is empty."""
+    lines: queue.Queue[str | None] = queue.Queue()
+
+    def read() -> None:
+        for line in sys.stdin:
+            lines.put(line)
+        lines.put(None)
+        time.sleep(0.5)
+        os._exit(0)
+
+    threading.Thread(target=read, daemon=True).start()
+    return lines
+
+
+class _Worker:
+    def __init__(self, setup: Setup, events: _Events) -> None:
+        self._events = events
+        self._host: Host = make_host(setup.plugins, setup.rules_dirs)
+        self._checks = setup.checks
+        self._jobs = {job.name: job for job in setup.jobs}
+        self._told = 0.0
+        run = Run(
+            folder=setup.folder,
+            offline=setup.offline,
+            workers=setup.workers,
+            show_content=setup.show_content,
+            report=self._progress,
+        )
+        self._base = {"run": run, "jobs": tuple(self._jobs.values())}
+        self._shared: dict[str, Any] = {}
+        self._inputs: dict[str | None, Inputs] = {}
+
+    def run(self, index: int) -> None:
+        check = self._checks[index]
+        started = time.monotonic()
+        opened_in = [0.0]
+        result = run_check(self._host, check, self._inputs_of(check.job, opened_in))
+        seconds = max(0.0, time.monotonic() - started - opened_in[0])
+        self._send_digests(check.job)
+        self._events.send({"event": "result", "result": result_to_dict(result), "seconds": seconds})
+
+    def _inputs_of(self, job: str | None, opened_in: list[float]) -> Inputs:
+        if job not in self._inputs:
+            self._inputs[job] = Inputs(
+                self._host.loaders, self._base, self._jobs.get(job or ""), self._shared, self._opening
+            )
+        self._clock = opened_in
+        return self._inputs[job]
+
+    def _opening(self, name: str, done: bool) -> None:
+        if not done:
+            self._opened_at = time.monotonic()
+        else:
+            self._clock[0] += time.monotonic() - self._opened_at
+        self._events.send({"event": "input", "name": name, "done": done})
+
+    def _progress(self, progress: Progress) -> None:
+        now = time.monotonic()
+        if progress.finished or now - self._told >= PROGRESS_EVERY:
+            self._told = now
+            self._events.send(
+                {
+                    "event": "progress",
+                    "task": progress.task,
+                    "done": progress.done,
+                    "total": progress.total,
+                    "unit": progress.unit,
+                    "finished": progress.finished,
+                    "detail": progress.detail,
+                }
+            )
+
+    def _send_digests(self, job: str | None) -> None:
+        """What the report needs of a job's preparation, once it is there."""
+        inputs = self._inputs.get(job)
+        prepared = inputs.opened("prepared") if inputs is not None else None
+        if job is None or prepared is None:
+            return
+        troubles = sorted(prepared.troubles.items())[:1]
+        first = [[str(prepared.at(row)), trouble.message] for row, trouble in troubles]
+        self._events.send(
+            {
+                "event": "prepared",
+                "job": job,
+                "ids": prepared.digest,
+                "rows": len(prepared),
+                "troubles": len(prepared.troubles),
+                "first": first[0] if first else None,
+            }
+        )
+
+
+def run_check(host: Host, check: Check, inputs: Inputs) -> Result:
+    """One check on its inputs: never raises, except what ends the process."""
+    from ftcheck.plan import make_params
+
+    rule = host.rules[check.rule]
+    try:
+        arguments = {name: inputs.get(name) for name in rule.inputs}
+        if rule.params_type is not None:
+            arguments["params"] = make_params(rule, check.params)
+        return collect(check, rule, arguments)
+    except InputError as error:
+        return Result(check, Outcome.ERRORED, reason=_input_reason(error))
+    except FtcheckError as error:
+        return Result(check, Outcome.ERRORED, reason=str(error))
+    except MemoryError:
+        return Result(check, Outcome.ERRORED, reason="the rule ran out of memory")
+    except KeyboardInterrupt:
+        raise
+    except BaseException as error:
+        message = " ".join(str(error).split())
+        reason = f"the rule raised {type(error).__name__}" + (f": {message}" if message else "")
+        return Result(check, Outcome.ERRORED, reason=reason, detail=traceback.format_exc(limit=-8))
+
+
+def _input_reason(error: InputError) -> str:
+    return "; ".join(dict.fromkeys(str(problem) for problem in error.problems))
+
+
+def collect(check: Check, rule: Rule, arguments: Mapping[str, Any]) -> Result:
+    """What a rule yields, as a result that is not judged yet. Lets everything the rule raises through."""
+    findings: list[Finding] = []
+    measurements: list[Measurement] = []
+    total, skip, summary = 0, None, None
+    for one in _yields(check, rule, arguments):
+        if isinstance(one, Finding):
+            total += 1
+            findings = _keep_worst(findings, one)
+        elif isinstance(one, Measurement):
+            measurements.append(one)
+        elif isinstance(one, Summary):
+            summary = one.text
+        elif isinstance(one, Skip):
+            skip = one.reason
+        else:
+            raise TypeError(f"a rule yields findings and measurements, not {one!r}")
+    if skip is None and not measurements and not total:
+        skip = "the rule looked at nothing: it measured nothing and found nothing"
+    outcome = Outcome.SKIPPED if skip is not None and not total else Outcome.PASSED
+    return Result(
+        check,
+        outcome,
+        reason=skip if outcome is Outcome.SKIPPED else None,
+        findings=tuple(findings),
+        findings_total=total,
+        measurements=tuple(measurements),
+        summary=summary,
+    )
+
+
+def _yields(check: Check, rule: Rule, arguments: Mapping[str, Any]) -> Iterator[Any]:
+    produced = rule.func(**arguments)
+    if not hasattr(produced, "__iter__"):
+        raise TypeError(f"rule '{rule.id}' must be a generator: it returned {type(produced).__name__}")
+    yield from produced
+
+
+def _keep_worst(findings: list[Finding], one: Finding) -> list[Finding]:
+    """At most MAX_FINDINGS: a later one takes the place of the last one that is less severe."""
+    if len(findings) < MAX_FINDINGS:
+        return [*findings, one]
+    weakest = min(range(len(findings)), key=lambda n: (findings[n].severity.rank, -n))
+    if findings[weakest].severity.rank < one.severity.rank:
+        return [*findings[:weakest], *findings[weakest + 1 :], one]
+    return findings
+
+
+if __name__ == "__main__":
+    try:
+        raise SystemExit(main())
+    except FtcheckError as error:
+        print(str(error), file=sys.stderr)
+        raise SystemExit(3) from None

@@ -1,0 +1,274 @@
+"""Streams rows out of data files, with the place and the digest of each: .jsonl .json .parquet .csv, hub."""
+
+import csv
+import glob
+import hashlib
+import io
+import json
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from ftcheck.digest import canonical
+from ftcheck.errors import InputError, MissingDependency, Problem
+from ftcheck.inputs import Trouble
+from ftcheck.records import Location
+
+SUFFIXES = (".jsonl", ".json", ".parquet", ".csv")
+
+
+@dataclass(frozen=True, slots=True)
+class RawRow:
+    """One row as it stands in a file: its place, the digest of its bytes, its data or what is wrong."""
+
+    file: int
+    line: int
+    offset: int
+    record: str
+    data: dict[str, Any] | None
+    trouble: Trouble | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """The files of one data set, or the name of a data set on the hub."""
+
+    files: tuple[str, ...]
+    hub: str | None = None
+
+
+def find(stated: str | Sequence[str], place: Location, what: str) -> Source:
+    """The files that a path, a glob, a list of them, or a hub name stands for.
+
+    Raises `InputError` with the policy place for a path that matches nothing.
+    """
+    paths: list[str] = []
+    for one in [stated] if isinstance(stated, str) else stated:
+        if is_hub_name(one):
+            return Source(files=(one,), hub=one)
+        paths.extend(_expand(one, place, what))
+    for path in paths:
+        if Path(path).suffix not in SUFFIXES:
+            raise _problem(f"{what}: {path}: ftcheck reads {', '.join(SUFFIXES)}", place)
+    return Source(files=tuple(paths))
+
+
+def is_hub_name(stated: str) -> bool:
+    """Whether a `data.train` value names a hub data set: no file suffix, no leading / or ., not there."""
+    path = Path(stated)
+    local = stated.startswith(("/", ".", "~")) or path.exists() or glob.has_magic(stated)
+    return not local and path.suffix not in SUFFIXES and stated.count("/") <= 1
+
+
+def _expand(stated: str, place: Location, what: str) -> list[str]:
+    if glob.has_magic(stated) and not Path(stated).exists():
+        found = sorted(glob.glob(stated, recursive=True))
+        if not found:
+            raise _problem(f"{what}: no file matches {stated}", place)
+        return found
+    path = Path(stated)
+    if path.is_dir():
+        raise _problem(f"{what}: {stated} is a folder: name the files, or use {stated}/*.jsonl", place)
+    if not path.exists():
+        raise _problem(f"{what}: no such file: {stated}", place)
+    return [stated]
+
+
+def _problem(message: str, place: Location) -> InputError:
+    at = Problem(message, place.path, place.line, place.column, place.yaml_path)
+    return InputError(message, [at])
+
+
+def stream(source: Source, *, offline: bool = False) -> Iterator[RawRow]:
+    """All rows of a data set, in order. Broken rows come with a trouble, and reading goes on."""
+    if source.hub is not None:
+        yield from _hub(source.hub, offline)
+        return
+    for index, name in enumerate(source.files):
+        try:
+            yield from _READERS[Path(name).suffix](index, Path(name))
+        except OSError as error:
+            raise InputError(f"{name}: cannot be read: {error.strerror or error}") from error
+
+
+def at_rows(source: Source, wanted: Sequence[tuple[int, int, int]], *, offline: bool = False) -> list[RawRow]:
+    """Rows again, by (row index, file, offset); JSON lines are sought, other files read through."""
+    if source.hub is None and all(name.endswith(".jsonl") for name in source.files):
+        return [_seek(Path(source.files[file]), file, offset) for _, file, offset in wanted]
+    indices = {row for row, _, _ in wanted}
+    found = {n: row for n, row in enumerate(stream(source, offline=offline)) if n in indices}
+    return [found[row] for row, _, _ in wanted]
+
+
+def _seek(path: Path, file: int, offset: int) -> RawRow:
+    with path.open("rb") as handle:
+        handle.seek(offset)
+        return _parse(file, 0, offset, handle.readline())
+
+
+def _jsonl(file: int, path: Path) -> Iterator[RawRow]:
+    offset = 0
+    with path.open("rb") as handle:
+        for line, raw in enumerate(handle, start=1):
+            if raw.strip():
+                yield _parse(file, line, offset, raw)
+            offset += len(raw)
+
+
+def _parse(file: int, line: int, offset: int, raw: bytes) -> RawRow:
+    content = raw.rstrip(b"\r\n")
+    record = hashlib.sha256(content).hexdigest()
+    data, trouble = _decode(content)
+    return RawRow(file, line, offset, record, data, trouble)
+
+
+def _decode(content: bytes) -> tuple[dict[str, Any] | None, Trouble | None]:
+    if content.startswith(b"\xef\xbb\xbf"):
+        return None, Trouble(
+            "encoding", "starts with a byte order mark", "save the file as UTF-8 without BOM"
+        )
+    try:
+        value = json.loads(content)
+    except UnicodeDecodeError as error:
+        wrong = f"not UTF-8: byte 0x{content[error.start]:02x}"
+        return None, Trouble("encoding", wrong, "convert the file to UTF-8", error.start + 1)
+    except json.JSONDecodeError as error:
+        message = f"not JSON: {error.msg[0].lower()}{error.msg[1:]}"
+        return None, Trouble("json", message, "one JSON object a line, each line whole", error.colno)
+    except RecursionError:
+        return None, Trouble("json", "not readable: nested too deeply")
+    if not isinstance(value, dict):
+        return None, Trouble("schema", f"a row must be a JSON object, this is {_kind(value)}")
+    return value, None
+
+
+def _kind(value: Any) -> str:
+    names = {list: "a list", str: "a text", int: "a number", float: "a number", bool: "true or false"}
+    return names.get(type(value), "null")
+
+
+def _json(file: int, path: Path) -> Iterator[RawRow]:
+    """A JSON array, item by item with its line; a .json file of JSON lines is read as such."""
+    content = path.read_bytes()
+    if content.lstrip()[:1] == b"{":
+        yield from _jsonl(file, path)
+        return
+    try:
+        text = content.decode("utf-8")
+    except UnicodeDecodeError as error:
+        line = content.count(b"\n", 0, error.start) + 1
+        wrong = Trouble(
+            "encoding", f"not UTF-8: byte 0x{content[error.start]:02x}", "convert the file to UTF-8"
+        )
+        yield RawRow(file, line, error.start, hashlib.sha256(content).hexdigest(), None, wrong)
+        return
+    yield from _items(file, text)
+
+
+def _items(file: int, text: str) -> Iterator[RawRow]:
+    decoder, position, line, counted = json.JSONDecoder(), 0, 1, 0
+    position = _space(text, 0)
+    if position < len(text) and text[position] != "[":
+        yield _broken(file, 1, position, text, "not JSON: a .json data file is one array of objects")
+        return
+    position = _space(text, position + 1)
+    while position < len(text) and text[position] != "]":
+        line, counted = line + text.count("\n", counted, position), position
+        try:
+            value, end = decoder.raw_decode(text, position)
+        except json.JSONDecodeError as error:
+            yield _broken(file, error.lineno, error.pos, text, f"not JSON: {error.msg.lower()}")
+            return
+        record = hashlib.sha256(text[position:end].encode("utf-8", "surrogatepass")).hexdigest()
+        fits = isinstance(value, dict)
+        wrong = None if fits else Trouble("schema", f"a row must be a JSON object, this is {_kind(value)}")
+        yield RawRow(file, line, position, record, value if fits else None, wrong)
+        position = _space(text, end)
+        if position < len(text) and text[position] == ",":
+            position = _space(text, position + 1)
+    if position >= len(text):
+        yield _broken(file, text.count("\n") + 1, position, text, "not JSON: the file ends inside the array")
+
+
+def _space(text: str, position: int) -> int:
+    while position < len(text) and text[position] in " \t\r\n":
+        position += 1
+    return position
+
+
+def _broken(file: int, line: int, offset: int, text: str, message: str) -> RawRow:
+    record = hashlib.sha256(text[offset : offset + 4096].encode("utf-8", "surrogatepass")).hexdigest()
+    return RawRow(file, line, offset, record, None, Trouble("json", message))
+
+
+def _csv(file: int, path: Path) -> Iterator[RawRow]:
+    with path.open("rb") as handle:
+        text = io.TextIOWrapper(handle, encoding="utf-8-sig", newline="")
+        reader = csv.DictReader(text, strict=True)
+        line = 2
+        while True:
+            try:
+                values = next(reader)
+            except StopIteration:
+                return
+            except (csv.Error, UnicodeDecodeError) as error:
+                code = "encoding" if isinstance(error, UnicodeDecodeError) else "json"
+                digest = hashlib.sha256(f"{path}:{line}".encode()).hexdigest()
+                yield RawRow(file, line, 0, digest, None, Trouble(code, f"not CSV: {error}"))
+                return
+            yield _plain(file, line, values)
+            line = reader.line_num + 1
+
+
+def _plain(file: int, line: int, values: dict[Any, Any]) -> RawRow:
+    record = hashlib.sha256(canonical(values).encode("utf-8", "surrogatepass")).hexdigest()
+    if None in values or any(value is None for value in values.values()):
+        wrong = Trouble("schema", "this row has another number of columns than the header")
+        return RawRow(file, line, 0, record, None, wrong)
+    return RawRow(file, line, 0, record, values)
+
+
+def _parquet(file: int, path: Path) -> Iterator[RawRow]:
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    try:
+        table = pq.ParquetFile(path)
+        line = 0
+        for batch in table.iter_batches(batch_size=1000):
+            for values in batch.to_pylist():
+                line += 1
+                record = hashlib.sha256(canonical(values).encode("utf-8", "surrogatepass")).hexdigest()
+                yield RawRow(file, line, 0, record, values)
+    except pa.ArrowException as error:
+        raise InputError(f"{path}: not a readable Parquet file: {error}") from error
+
+
+def _hub(name: str, offline: bool) -> Iterator[RawRow]:
+    """A data set from the hub, `owner/name` or `owner/name:split` (default split: train)."""
+    repository, _, split = name.partition(":")
+    for line, values in enumerate(_load_hub(repository, split or "train", offline), start=1):
+        record = hashlib.sha256(canonical(values).encode("utf-8", "surrogatepass")).hexdigest()
+        yield RawRow(0, line, 0, record, dict(values))
+
+
+def _load_hub(repository: str, split: str, offline: bool) -> Iterable[dict[str, Any]]:
+    try:
+        import datasets
+    except ImportError as error:
+        raise MissingDependency(
+            f"the hub data set {repository} needs the library datasets", "train"
+        ) from error
+    if offline:
+        datasets.config.HF_HUB_OFFLINE = True
+    try:
+        rows: Iterable[dict[str, Any]] = datasets.load_dataset(repository, split=split)
+    except Exception as error:
+        message = f"hub data set {repository}: {type(error).__name__}: {error}"
+        remedy = "; with --offline it must be in the cache already" if offline else ""
+        raise InputError(" ".join(message.split()) + remedy) from error
+    return rows
+
+
+_READERS = {".jsonl": _jsonl, ".json": _json, ".csv": _csv, ".parquet": _parquet}

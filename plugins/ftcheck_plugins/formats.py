@@ -1,0 +1,223 @@
+"""Row layouts: tells them apart, and turns each row into the conversation or text that TRL would see."""
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from ftcheck.inputs import Message, Trouble
+
+ROLES = frozenset({"system", "developer", "user", "assistant", "tool", "ipython", "function"})
+SHAREGPT_ROLES = {
+    "human": "user",
+    "user": "user",
+    "gpt": "assistant",
+    "chatgpt": "assistant",
+    "bot": "assistant",
+    "assistant": "assistant",
+    "system": "system",
+    "tool": "tool",
+    "observation": "tool",
+}
+LAYOUT_KEYS = {
+    "messages": "messages",
+    "prompt-completion": "prompt, completion",
+    "text": "text",
+    "sharegpt": "conversations",
+    "alpaca": "instruction, output",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Example:
+    """One row as the trainer sees it: a conversation, a prompt with its completion, or plain text.
+
+    Exactly one of `messages`, `text`, (`prompt` and `completion`) is there. `tools` and
+    `template_kwargs` go to the chat template.
+    """
+
+    messages: tuple[Message, ...] | None = None
+    prompt: str | tuple[Message, ...] | None = None
+    completion: str | tuple[Message, ...] | None = None
+    text: str | None = None
+    tools: Any = None
+    template_kwargs: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def conversational(self) -> bool:
+        """Whether a chat template renders it."""
+        return self.messages is not None or isinstance(self.prompt, tuple)
+
+    @property
+    def turns(self) -> tuple[Message, ...]:
+        """All messages, prompt and completion together; none for plain text."""
+        if self.messages is not None:
+            return self.messages
+        if isinstance(self.prompt, tuple) and isinstance(self.completion, tuple):
+            return self.prompt + self.completion
+        return ()
+
+
+def detect(row: Mapping[str, Any], text_field: str) -> str | None:
+    """The layout of a row by its keys, as TRL looks at them; None if it is none of the known ones."""
+    if "prompt" in row and "completion" in row:
+        return "prompt-completion"
+    if "messages" in row:
+        return "messages"
+    if "conversations" in row:
+        return "sharegpt"
+    if text_field in row:
+        return "text"
+    if "instruction" in row and "output" in row:
+        return "alpaca"
+    return None
+
+
+def example(row: Mapping[str, Any], layout: str, text_field: str) -> Example | Trouble:
+    """A row as an `Example`, or what keeps it from being one."""
+    try:
+        return _BUILDERS[layout](row, text_field)
+    except _Misfit as misfit:
+        return Trouble("schema", str(misfit), misfit.fix)
+
+
+class _Misfit(Exception):
+    """A row that does not fit its layout."""
+
+    def __init__(self, message: str, fix: str | None = None) -> None:
+        super().__init__(message)
+        self.fix = fix
+
+
+def _messages(row: Mapping[str, Any], text_field: str) -> Example:
+    return Example(messages=_turns(_key(row, "messages"), "messages"), **_extras(row))
+
+
+def _prompt_completion(row: Mapping[str, Any], text_field: str) -> Example:
+    prompt, completion = _key(row, "prompt"), _key(row, "completion")
+    if isinstance(prompt, str) and isinstance(completion, str):
+        return Example(prompt=prompt, completion=completion)
+    if isinstance(prompt, list) and isinstance(completion, list):
+        turns = _turns(prompt, "prompt"), _turns(completion, "completion")
+        return Example(prompt=turns[0], completion=turns[1], **_extras(row))
+    raise _Misfit("'prompt' and 'completion' must both be texts, or both be lists of messages")
+
+
+def _text(row: Mapping[str, Any], text_field: str) -> Example:
+    text = _key(row, text_field)
+    if not isinstance(text, str):
+        raise _Misfit(f"'{text_field}' must be a text, it is {_kind(text)}")
+    return Example(text=text)
+
+
+def _sharegpt(row: Mapping[str, Any], text_field: str) -> Example:
+    """Role names of ShareGPT files are mapped (human, gpt); TRL alone would keep them as they are."""
+    turns = _key(row, "conversations")
+    if not isinstance(turns, list) or not turns:
+        raise _Misfit("'conversations' must be a list with at least one message")
+    return Example(messages=_turns([_chatml(turn) for turn in turns], "conversations"), **_extras(row))
+
+
+def _chatml(turn: Any) -> Any:
+    if not isinstance(turn, dict) or "from" not in turn:
+        return turn
+    rest = {key: value for key, value in turn.items() if key not in ("from", "value")}
+    role = turn["from"]
+    mapped = SHAREGPT_ROLES.get(role, role) if isinstance(role, str) else role
+    return {**rest, "role": mapped, "content": turn.get("value")}
+
+
+def _alpaca(row: Mapping[str, Any], text_field: str) -> Example:
+    """Instruction and input become the user's turn (joined by a line break), output the completion."""
+    instruction, output = _key(row, "instruction"), _key(row, "output")
+    extra = row.get("input") or ""
+    for name, value in (("instruction", instruction), ("output", output), ("input", extra)):
+        if not isinstance(value, str):
+            raise _Misfit(f"'{name}' must be a text, it is {_kind(value)}")
+    asked = f"{instruction}\n{extra}" if extra else instruction
+    system = row.get("system")
+    opening = ({"role": "system", "content": system},) if isinstance(system, str) and system else ()
+    return Example(
+        prompt=(*opening, {"role": "user", "content": asked}),
+        completion=({"role": "assistant", "content": output},),
+    )
+
+
+def _key(row: Mapping[str, Any], key: str) -> Any:
+    if key not in row:
+        found = ", ".join(sorted(str(k) for k in row)[:8]) or "none"
+        raise _Misfit(f"has no key '{key}'; its keys are: {found}")
+    return row[key]
+
+
+def _turns(value: Any, name: str) -> tuple[Message, ...]:
+    if not isinstance(value, list):
+        raise _Misfit(f"'{name}' must be a list of messages, it is {_kind(value)}")
+    if not value:
+        raise _Misfit(f"'{name}' is empty: a row needs at least one message")
+    for number, turn in enumerate(value, start=1):
+        _check_turn(turn, f"message {number} of '{name}'")
+    return tuple(value)
+
+
+def _check_turn(turn: Any, where: str) -> None:
+    if not isinstance(turn, dict):
+        raise _Misfit(f"{where} must be an object with role and content, it is {_kind(turn)}")
+    role, content = turn.get("role"), turn.get("content")
+    if not isinstance(role, str):
+        raise _Misfit(f"{where} has no role", "every message needs a role: system, user, assistant or tool")
+    if content is not None and not isinstance(content, str | list):
+        raise _Misfit(f"{where}: content must be a text, it is {_kind(content)}")
+
+
+def _kind(value: Any) -> str:
+    names = {list: "a list", dict: "an object", str: "a text", bool: "true or false", type(None): "null"}
+    return names.get(type(value), "a number")
+
+
+def _extras(row: Mapping[str, Any]) -> dict[str, Any]:
+    """What TRL passes on to the template: tools (a list, or JSON text) and chat_template_kwargs."""
+    tools = row.get("tools")
+    if isinstance(tools, str):
+        try:
+            tools = json.loads(tools)
+        except json.JSONDecodeError:
+            raise _Misfit("'tools' is a text that is not JSON") from None
+    return {"tools": tools, "template_kwargs": dict(row.get("chat_template_kwargs") or {})}
+
+
+_BUILDERS = {
+    "messages": _messages,
+    "prompt-completion": _prompt_completion,
+    "text": _text,
+    "sharegpt": _sharegpt,
+    "alpaca": _alpaca,
+}
+
+
+def remarks(turns: Sequence[Message]) -> list[str]:
+    """Codes for what a trainer would take without a word, though hardly anybody means it."""
+    found: list[str] = []
+    if any(turn["role"] not in ROLES for turn in turns):
+        found.append("role")
+    if any(turn.get("content") is None and not turn.get("tool_calls") for turn in turns):
+        found.append("null-content")
+    answers = [turn for turn in turns if turn["role"] == "assistant"]
+    if turns and not answers:
+        found.append("no-answer")
+    if any(_blank(turn) for turn in answers):
+        found.append("empty-answer")
+    return found
+
+
+def _blank(turn: Message) -> bool:
+    content = turn.get("content")
+    return isinstance(content, str) and not content.strip() and not turn.get("tool_calls")
+
+
+def system_prompt(turns: Sequence[Message]) -> str | None:
+    """The text of the first message if it is a system message."""
+    if turns and turns[0]["role"] in ("system", "developer"):
+        content = turns[0].get("content")
+        return content if isinstance(content, str) else None
+    return None

@@ -1,0 +1,136 @@
+"""The Arrow file of prepared rows: written in batches, then mapped by whoever needs it."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from types import TracebackType
+from typing import TYPE_CHECKING, Any
+
+from ftcheck_plugins.files import RawRow
+from ftcheck_plugins.tokenize import Tokens
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+INT32 = ("file", "turns", "system", "length", "trained", "answer", "first", "second")
+INT64 = ("line", "offset")
+
+
+class RowWriter:
+    """Writes rows to an Arrow IPC file, one record batch a `flush`."""
+
+    def __init__(self, path: Path) -> None:
+        """Opens `path` for writing."""
+        import pyarrow as pa
+
+        self._pa = pa
+        fields = [(name, pa.int32()) for name in INT32] + [(name, pa.int64()) for name in INT64]
+        tokens = [
+            ("record", pa.binary(32)),
+            ("ids", pa.large_list(pa.int32())),
+            ("mask", pa.large_list(pa.bool_())),
+        ]
+        self._schema = pa.schema(fields + tokens)
+        self._sink = pa.OSFile(str(path), "wb")
+        self._writer = pa.ipc.new_file(self._sink, self._schema)
+        self._rows: dict[str, list[Any]] = {name: [] for name in self._schema.names}
+
+    def __enter__(self) -> "RowWriter":
+        """Use it in a `with` block: leaving the block closes the file."""
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """Close the file."""
+        self._writer.close()
+        self._sink.close()
+
+    def add(self, raw: RawRow, tokens: Tokens, turns: int, system: int) -> None:
+        """Add one row; a row in trouble has no tokens."""
+        ids, mask = tokens.ids, tokens.mask
+        values = {
+            "file": raw.file,
+            "turns": turns,
+            "system": system,
+            "length": len(ids),
+            "trained": len(ids) if mask is None else sum(mask),
+            "answer": _answer(len(ids), mask),
+            "first": ids[0] if ids else -1,
+            "second": ids[1] if len(ids) > 1 else -1,
+            "line": raw.line,
+            "offset": raw.offset,
+            "record": bytes.fromhex(raw.record),
+            "ids": ids,
+            "mask": [True] * len(ids) if mask is None else mask,
+        }
+        for name, value in values.items():
+            self._rows[name].append(value)
+
+    def flush(self) -> None:
+        """Write what was added since the last time."""
+        if self._rows["line"]:
+            self._writer.write_batch(self._pa.record_batch(self._rows, schema=self._schema))
+            self._rows = {name: [] for name in self._schema.names}
+
+
+def _answer(length: int, mask: list[bool] | None) -> int:
+    """Tokens of the last stretch in the loss."""
+    if mask is None:
+        return length
+    stop = length
+    while stop and not mask[stop - 1]:
+        stop -= 1
+    start = stop
+    while start and mask[start - 1]:
+        start -= 1
+    return stop - start
+
+
+class RowFile:
+    """A written file, mapped: columns as arrays, token ids and masks row by row (a `TokenStore`)."""
+
+    def __init__(self, path: Path) -> None:
+        """Maps `path`; the file must be complete."""
+        import numpy as np
+        import pyarrow as pa
+
+        reader = pa.ipc.open_file(pa.memory_map(str(path), "r"))
+        self._batches = [reader.get_batch(index) for index in range(reader.num_record_batches)]
+        sizes = [batch.num_rows for batch in self._batches]
+        self._starts: NDArray[np.int64] = np.concatenate([[0], np.cumsum(sizes, dtype=np.int64)])
+        self._lists = {
+            name: [_flat(batch.column(name)) for batch in self._batches] for name in ("ids", "mask")
+        }
+
+    def column(self, name: str) -> "NDArray[Any]":
+        """One column over all rows."""
+        import numpy as np
+
+        kind = np.int64 if name in INT64 else np.int32
+        parts = [batch.column(name).to_numpy(zero_copy_only=False) for batch in self._batches]
+        return np.concatenate(parts) if parts else np.zeros(0, dtype=kind)
+
+    def records(self) -> Sequence[str]:
+        """The digests of all rows, as hex."""
+        return [value.hex() for batch in self._batches for value in batch.column("record").to_pylist()]
+
+    def ids(self, row: int) -> "NDArray[np.int32]":
+        """Token ids of a row (index from 0), before truncation."""
+        return self._slice("ids", row)
+
+    def mask(self, row: int) -> "NDArray[np.bool_]":
+        """Which of them are in the loss."""
+        return self._slice("mask", row)
+
+    def _slice(self, name: str, row: int) -> "NDArray[Any]":
+        import numpy as np
+
+        batch = int(np.searchsorted(self._starts, row, side="right")) - 1
+        offsets, values = self._lists[name][batch]
+        inside = row - int(self._starts[batch])
+        return values[int(offsets[inside]) : int(offsets[inside + 1])]
+
+
+def _flat(column: Any) -> "tuple[NDArray[np.int64], NDArray[Any]]":
+    return column.offsets.to_numpy(), column.values.to_numpy(zero_copy_only=False)

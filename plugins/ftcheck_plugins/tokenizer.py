@@ -1,0 +1,222 @@
+"""Opens tokenizers through transformers, as the trainer does, and renders conversations with them."""
+
+import contextlib
+from collections.abc import Mapping, Sequence
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from ftcheck.errors import FtcheckError, InputError, Problem
+from ftcheck.inputs import Message, Run, ServingSide, Tokenizer
+from ftcheck.offers import loader
+from ftcheck.records import Location
+from ftcheck.settings import Job
+from ftcheck_plugins import templates
+
+PROBE = "ftcheckprobe"
+
+
+class ChatTokenizer:
+    """A transformers tokenizer with a chat template: one side of a job. See `ftcheck.Tokenizer`.
+
+    `training_template` is the template as the loss needs it (TRL's patched one); `chat_template` is
+    the one the tokenizer will be saved and served with.
+    """
+
+    def __init__(self, backend: Any, path: str, *, training_template: str | None = None) -> None:
+        """`backend` is what `AutoTokenizer.from_pretrained(path)` returned."""
+        self.backend = backend
+        self.path = path
+        self.class_name = type(backend).__name__
+        self.size = len(backend)
+        self.chat_template = templates.default_variant(backend.chat_template)
+        self.training_template = training_template or self.chat_template
+
+    @property
+    def bos_token_id(self) -> int | None:
+        """Id of the token that begins a sequence."""
+        return self.backend.bos_token_id  # type: ignore[no-any-return]
+
+    @property
+    def eos_token_id(self) -> int | None:
+        """Id of the token that ends a sequence."""
+        return self.backend.eos_token_id  # type: ignore[no-any-return]
+
+    @property
+    def pad_token_id(self) -> int | None:
+        """Id of the padding token."""
+        return self.backend.pad_token_id  # type: ignore[no-any-return]
+
+    @cached_property
+    def turn_end_id(self) -> int | None:
+        """The added token that follows the assistant's words in the template; None if there is none."""
+        if self.chat_template is None:
+            return None
+        turns = [{"role": "user", "content": "q"}, {"role": "assistant", "content": PROBE}]
+        try:
+            text = self.render(turns)
+        except FtcheckError:
+            return None
+        after = text.rpartition(PROBE)[2]
+        added = set(self.backend.added_tokens_decoder)
+        return next((one for one in self.encode(after) if one in added), None)
+
+    @cached_property
+    def stop_ids(self) -> frozenset[int]:
+        """Tokens that end a turn: the tokenizer's EOS and what the template puts after an answer."""
+        return frozenset(one for one in (self.eos_token_id, self.turn_end_id) if one is not None)
+
+    def encode(self, text: str, *, special: bool = False) -> list[int]:
+        """Ids of a text; `special` adds the special tokens that the tokenizer adds on its own."""
+        return list(self.backend(text, add_special_tokens=special)["input_ids"])
+
+    @cached_property
+    def _reference(self) -> Any:
+        from tokenizers import Tokenizer as Raw
+
+        file = Path(self.path) / "tokenizer.json"
+        return Raw.from_file(str(file)) if file.is_file() else None
+
+    def reference(self, text: str) -> list[int] | None:
+        """Ids as `tokenizer.json` alone gives them (what other engines load); None without the file."""
+        if self._reference is None:
+            return None
+        return list(self._reference.encode(text, add_special_tokens=False).ids)
+
+    def render(self, messages: Sequence[Message], *, prompt: bool = False, **switches: Any) -> str:
+        """The conversation as text; `prompt` opens the assistant's turn. Raises `InputError`."""
+        try:
+            return str(
+                self.backend.apply_chat_template(
+                    list(messages), tokenize=False, add_generation_prompt=prompt, **switches
+                )
+            )
+        except Exception as error:
+            raise InputError(template_error(error)) from error
+
+    def render_marked(
+        self, messages: Sequence[Message], tools: Any, kwargs: Mapping[str, Any]
+    ) -> tuple[str, list[tuple[int, int]]]:
+        """A conversation in the training template, and the character spans of its generation blocks.
+
+        The same steps as `apply_chat_template(..., return_assistant_tokens_mask=True)`.
+        """
+        from transformers.utils.chat_template_utils import render_jinja_template
+
+        turns = [{key: value for key, value in turn.items() if value is not None} for turn in messages]
+        texts, spans = render_jinja_template(
+            conversations=[turns],
+            tools=tools,
+            chat_template=self.backend.get_chat_template(self.training_template, tools),
+            return_assistant_tokens_mask=True,
+            **{**self.backend.special_tokens_map, **kwargs},
+        )
+        return texts[0], spans[0]
+
+    def show(self, ids: Sequence[int]) -> str:
+        """Tokens as text, special tokens kept."""
+        return str(self.backend.decode(list(ids)))
+
+
+def template_error(error: Exception) -> str:
+    """What a chat template raised, in one line."""
+    words = " ".join(str(error).split()) or type(error).__name__
+    return f"the chat template raised {type(error).__name__}: {words}"
+
+
+def open_tokenizer(
+    path: str,
+    *,
+    template_file: str | None = None,
+    revision: str | None = None,
+    trust_remote_code: bool = False,
+    offline: bool = False,
+    place: Location,
+) -> ChatTokenizer:
+    """The tokenizer that `AutoTokenizer` makes of a folder or hub id, with another template if one is named."""
+    from transformers import AutoTokenizer
+
+    if (path.startswith(("/", ".", "~")) and not Path(path).is_dir()) or Path(path).is_file():
+        raise _failure(path, "no such folder", place)
+    try:
+        with _quiet():
+            backend = AutoTokenizer.from_pretrained(
+                path, revision=revision, trust_remote_code=trust_remote_code, local_files_only=offline
+            )
+    except Exception as error:
+        raise _failure(path, _reason(error, path, offline), place) from error
+    if template_file is not None:
+        backend.chat_template = templates.read_template(Path(template_file))
+    return ChatTokenizer(backend, path)
+
+
+@contextlib.contextmanager
+def _quiet() -> Any:
+    """Loading a tokenizer warns about things that rules look at themselves."""
+    import warnings
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        yield
+
+
+def _failure(path: str, why: str, place: Location) -> InputError:
+    message = f"tokenizer {path}: {why}"
+    return InputError(message, [Problem(message, place.path, place.line, place.column, place.yaml_path)])
+
+
+def _reason(error: Exception, path: str, offline: bool) -> str:
+    folder = Path(path)
+    first = " ".join(str(error).split())[:300]
+    if folder.is_dir():
+        files = {"tokenizer.json", "tokenizer.model", "vocab.json", "spiece.model", "tokenizer_config.json"}
+        if not any((folder / name).is_file() for name in files):
+            return "the folder holds no tokenizer (no tokenizer.json, tokenizer.model or vocab.json)"
+        return f"does not load: {type(error).__name__}: {first}"
+    if offline:
+        return f"not in the hub cache, and --offline is set ({type(error).__name__}: {first})"
+    return f"does not load from the hub: {type(error).__name__}: {first}"
+
+
+@loader("tokenizer")
+def tokenizer(job: Job, run: Run) -> Tokenizer:
+    """The training tokenizer, with the template that training applies."""
+    stated = "model.tokenizer" if job.model.tokenizer else "model.name"
+    opened = open_tokenizer(
+        job.model.tokenizer or job.model.name,
+        template_file=job.model.chat_template,
+        revision=None if job.model.tokenizer else job.model.revision,
+        trust_remote_code=job.model.trust_remote_code,
+        offline=run.offline,
+        place=job.at(stated),
+    )
+    if job.training.eos_token is not None:
+        _set_eos(opened, job)
+    opened.training_template = templates.applied(
+        opened.chat_template, assistant_only_loss=job.training.assistant_only_loss
+    )
+    return opened
+
+
+def _set_eos(opened: ChatTokenizer, job: Job) -> None:
+    token = job.training.eos_token
+    if token not in opened.backend.get_vocab():
+        place = job.at("training.eos_token")
+        raise _failure(opened.path, f"training.eos_token {token!r} is not in its vocabulary", place)
+    opened.backend.eos_token = token
+
+
+@loader("serving")
+def serving(job: Job, run: Run, tokenizer: Tokenizer) -> ServingSide:
+    """What the server loads: its own tokenizer and template where the policy names them."""
+    side = job.serving
+    if side.tokenizer is None and side.chat_template is None:
+        return ServingSide(tokenizer=tokenizer, same=True, switches=side.chat_template_kwargs)
+    opened = open_tokenizer(
+        side.tokenizer or tokenizer.path,
+        template_file=side.chat_template,
+        trust_remote_code=job.model.trust_remote_code,
+        offline=run.offline,
+        place=job.at("serving.tokenizer" if side.tokenizer else "serving.chat_template"),
+    )
+    return ServingSide(tokenizer=opened, same=False, switches=side.chat_template_kwargs)

@@ -1,0 +1,65 @@
+"""What TRL's own SFTTrainer makes of rows, to hold ftcheck's preparation against."""
+
+import contextlib
+import logging
+import warnings
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+Fed = tuple[list[int], list[int]]
+
+
+@contextlib.contextmanager
+def quiet() -> Iterator[None]:
+    """TRL, transformers and datasets warn and log about things the tests do on purpose."""
+    import datasets
+
+    datasets.disable_progress_bars()
+    before = logging.root.manager.disable
+    logging.disable(logging.WARNING)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        logging.disable(before)
+
+
+def tiny_model(tokenizer: Any) -> Any:
+    """A Llama with one layer of width 8: SFTTrainer wants a model, its weights do not matter."""
+    from transformers import LlamaConfig, LlamaForCausalLM
+
+    return LlamaForCausalLM(
+        LlamaConfig(
+            vocab_size=len(tokenizer) + 1,
+            hidden_size=8,
+            intermediate_size=8,
+            num_hidden_layers=1,
+            num_attention_heads=1,
+            max_position_embeddings=64,
+        )
+    )
+
+
+def prepare(tokenizer: Any, rows: Sequence[dict[str, Any]], folder: Path, **training: Any) -> list[Fed]:
+    """Ids and labels of each row that TRL would feed, packed blocks taken apart again."""
+    from datasets import Dataset
+    from trl import SFTConfig, SFTTrainer
+
+    with quiet():
+        arguments = SFTConfig(output_dir=str(folder), report_to="none", use_cpu=True, bf16=False, **training)
+        trainer = SFTTrainer(
+            model=tiny_model(tokenizer),
+            args=arguments,
+            train_dataset=Dataset.from_list(list(rows)),
+            processing_class=tokenizer,
+        )
+        return [fed for row in trainer.train_dataset for fed in _apart(row)]
+
+
+def _apart(row: dict[str, Any]) -> Iterator[Fed]:
+    start = 0
+    for length in row.get("seq_lengths") or [len(row["input_ids"])]:
+        yield row["input_ids"][start : start + length], row["labels"][start : start + length]
+        start += length

@@ -356,17 +356,19 @@ class Inputs:
         job: Job | None,
         shared: dict[str, Any] | None = None,
         opening: Callable[[str, bool], None] = lambda name, done: None,
+        poisoned: Sequence[str] = (),
     ) -> None:
         """`base` are values that need no loader (`run`, `jobs`); `shared` holds host inputs of all jobs.
 
-        `opening(name, done)` is told before and after a loader runs.
+        `opening(name, done)` is told before and after a loader runs. `poisoned` inputs killed workers
+        before, and are not opened.
         """
         self._loaders = loaders
         self._base = {**base, "job": job}
         self._job = job
         self._shared = shared if shared is not None else {}
         self._opened: dict[str, Any] = {}
-        self._failed: dict[str, FtcheckError] = {}
+        self._failed: dict[str, FtcheckError] = {name: _poison(name) for name in poisoned}
         self._opening = opening
 
     def get(self, name: str) -> Any:
@@ -411,6 +413,10 @@ class Inputs:
             raise failure from error
         finally:
             self._opening(name, True)
+
+
+def _poison(name: str) -> InputError:
+    return InputError(f"input '{name}' killed two workers and is not opened again")
 
 
 def needs_job(loaders: Mapping[str, Loader], name: str, seen: frozenset[str] = frozenset()) -> bool:

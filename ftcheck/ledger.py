@@ -1,7 +1,8 @@
 """The ledger: every planned check ends in exactly one outcome; verdict and exit code follow from it."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from typing import Any
 
 from ftcheck.errors import PRECEDENCE, ExitCode, Problem
 from ftcheck.records import Check, Finding, Outcome, Result, Severity
@@ -60,6 +61,11 @@ def status_of(results: Sequence[Result], problems: Sequence[Problem], *, selecte
     if selected or any(result.outcome is Outcome.NOT_RUN for result in results):
         return "partial"
     return "complete"
+
+
+def narrowed(selection: Mapping[str, Any] | None) -> bool:
+    """Whether a selection leaves out checks of a job. Leaving out whole jobs does not."""
+    return bool(selection) and set(selection or ()) != {"jobs"}
 
 
 def verdict_of(results: Sequence[Result], status: Status) -> Verdict | None:

@@ -62,7 +62,7 @@ def write_started(outputs: Sequence[Output], report: Report, reporters: Mapping[
         report, status="started", verdict=None, results=(), problems=(), finished_at=None, gate={}, cached=()
     )
     texts = {output: _rendered(output, sentinel, reporters) for output in outputs}
-    wrong = _each([output for output in outputs if _is_replaced(output)], lambda one: _put(one, texts[one]))
+    wrong = _each(outputs, lambda output: _put_sentinel(output, texts[output]))
     if wrong:
         raise UsageError(wrong[0].message, wrong)
 
@@ -155,9 +155,20 @@ def _reason(output: Output, error: OSError) -> str:
     return f"{where}: {known.get(error.errno or 0, error.strerror or type(error).__name__)}"
 
 
-def _put(output: Output, text: str) -> None:
+def _put_sentinel(output: Output, text: str) -> None:
+    """A pipe or a device gets the report only: it cannot be taken back."""
+    file = output.file
+    if file is not None and not _is_special(file):
+        _replace(file, _encoded(text))
+
+
+def _encoded(text: str) -> bytes:
     """Lone surrogates are written as `\\ud800`, which JSON reads back as what they were."""
-    data = text.encode("utf-8", "backslashreplace")
+    return text.encode("utf-8", "backslashreplace")
+
+
+def _put(output: Output, text: str) -> None:
+    data = _encoded(text)
     file = output.file
     if file is None:
         _to_stdout(data)

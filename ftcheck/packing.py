@@ -73,7 +73,8 @@ def _place(
     space = spaces[index] if index < len(spaces) else capacity
     each = space // length
     if index == len(spaces):
-        pattern, available = (), max(1, count // each)
+        pattern: Pattern = ()
+        available = max(1, count // each)
     else:
         pattern, available = blocks[space].pop()
     whole = min(available, count // each)
@@ -131,11 +132,13 @@ def as_trl(lengths: "NDArray[Any]", capacity: int, strategy: str = "bfd", group:
 def _fitted(lengths: "NDArray[Any]", capacity: int, strategy: str) -> "NDArray[Any]":
     import numpy as np
 
+    cut: NDArray[Any] = np.minimum(lengths, capacity)
     if strategy == "bfd":
-        return np.minimum(lengths, capacity)
+        return cut
     whole = np.repeat(capacity, int((lengths // capacity).sum()))
     rest = lengths % capacity
-    return np.concatenate([whole, rest[rest > 0]])
+    split: NDArray[Any] = np.concatenate([whole, rest[rest > 0]])
+    return split
 
 
 def lower_bound(lengths: "NDArray[Any]", capacity: int) -> int:

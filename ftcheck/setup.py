@@ -11,7 +11,10 @@ from ftcheck.settings import Job
 
 @dataclass(frozen=True, slots=True)
 class Setup:
-    """Plugins to load, the plan, the jobs, and the switches of the run."""
+    """Plugins to load, the plan, the jobs, and the switches of the run.
+
+    `poisoned` are inputs (job or None, name) that killed workers: they are not opened again.
+    """
 
     checks: tuple[Check, ...]
     jobs: tuple[Job, ...]
@@ -21,6 +24,7 @@ class Setup:
     offline: bool = False
     workers: int | None = None
     show_content: bool = False
+    poisoned: tuple[tuple[str | None, str], ...] = ()
 
 
 def pack(setup: Setup) -> str:

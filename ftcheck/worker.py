@@ -93,6 +93,7 @@ class _Worker:
         self._host: Host = make_host(setup.plugins, setup.rules_dirs)
         self._checks = setup.checks
         self._jobs = {job.name: job for job in setup.jobs}
+        self._poisoned = setup.poisoned
         self._told = 0.0
         run = Run(
             folder=setup.folder,
@@ -117,7 +118,12 @@ class _Worker:
     def _inputs_of(self, job: str | None, opened_in: list[float]) -> Inputs:
         if job not in self._inputs:
             self._inputs[job] = Inputs(
-                self._host.loaders, self._base, self._jobs.get(job or ""), self._shared, self._opening
+                self._host.loaders,
+                self._base,
+                self._jobs.get(job or ""),
+                self._shared,
+                self._opening,
+                [name for owner, name in self._poisoned if owner in (job, None)],
             )
         self._clock = opened_in
         return self._inputs[job]
@@ -167,7 +173,7 @@ class _Worker:
 
 def run_check(host: Host, check: Check, inputs: Inputs) -> Result:
     """One check on its inputs: never raises, except what ends the process."""
-    from ftcheck.plan import make_params
+    from ftcheck.policy import make_params
 
     rule = host.rules[check.rule]
     try:

@@ -154,5 +154,3 @@ def _meant(pattern: str, uses: Sequence[_Use], ids: Sequence[str]) -> str:
     tries = [f"{before}::{near}", f"*::{near}", str(near)] if near else []
     meant = next((one for one in tries if matching(one, ids)), None)
     return f"; did you mean '{meant}'?" if meant else ""
-
-

@@ -6,7 +6,6 @@ second document. A date stays the text it is; the field that takes it decides.
 """
 
 import math
-import re
 from collections.abc import Iterator
 from dataclasses import replace
 from io import StringIO
@@ -20,27 +19,18 @@ from ruamel.yaml.nodes import MappingNode, SequenceNode  # noqa: TID253
 from ruamel.yaml.reader import ReaderError  # noqa: TID253
 
 from ftcheck.errors import Problem
-from ftcheck.policy.tree import Node, ordered, problem
+from ftcheck.policy.text import EMPTY, Unreadable, Wrong, read_text
+from ftcheck.policy.tree import Node, Scalar, ordered, problem
 from ftcheck.records import Location
 
-MAX_BYTES = 1 << 20
 MAX_NODES = 10_000
 MAX_DEPTH = 50
 MAX_NUMBER = 2**63
 TAG = "tag:yaml.org,2002:"
 TEXT = {f"{TAG}{name}" for name in ("str", "timestamp", "value")}
 SCALARS = {f"{TAG}{name}" for name in ("null", "bool", "int", "float")}
-BOM = b"\xef\xbb\xbf"
 
 Read = tuple[Node | None, tuple[Problem, ...]]
-
-
-class _Unreadable(Exception):
-    """The document cannot be made into a tree; carries the one problem that says why."""
-
-    def __init__(self, message: str, at: Location) -> None:
-        super().__init__(message)
-        self.problem = problem(message, at)
 
 
 class _Bounded(Composer):
@@ -63,55 +53,14 @@ def read(file: Path, shown: str) -> Read:
     """The tree of a policy file; `shown` is its path as messages name it."""
     at = Location(path=shown)
     try:
-        text = _decoded(_bytes(file, at), at)
-        _refuse_directives(text, at)
+        text = read_text(file, at)
         tree, problems = parse(text, at=Location(path=shown, line=1, column=1), lines=True)
-    except _Unreadable as error:
+    except Unreadable as error:
         return None, (error.problem,)
     if tree is not None and not isinstance(tree.value, dict):
         what = "a list" if isinstance(tree.value, tuple) else "one value"
         return None, (problem(f"must be a mapping of keys to values, not {what}", tree.at),)
     return tree, problems
-
-
-def _bytes(file: Path, at: Location) -> bytes:
-    if file.is_dir():
-        raise _Unreadable("is a folder, not a policy file", at)
-    try:
-        with file.open("rb") as stream:
-            content = stream.read(MAX_BYTES + 1)
-    except FileNotFoundError:
-        raise _Unreadable("no such file", at) from None
-    except OSError as error:
-        raise _Unreadable(f"cannot be read: {error.strerror}", at) from None
-    if len(content) > MAX_BYTES:
-        raise _Unreadable("is larger than 1 MiB: that is no policy", at)
-    return content
-
-
-def _decoded(content: bytes, at: Location) -> str:
-    if content.startswith((b"\xff\xfe", b"\xfe\xff")):
-        raise _Unreadable("is UTF-16: save it as UTF-8", replace(at, line=1, column=1))
-    if content.startswith(BOM):
-        remedy = "save it as UTF-8 without BOM"
-        raise _Unreadable(f"begins with a byte-order mark (BOM): {remedy}", replace(at, line=1, column=1))
-    try:
-        text = content.decode("utf-8")
-    except UnicodeDecodeError as error:
-        line = content.count(b"\n", 0, error.start) + 1
-        column = error.start - (content.rfind(b"\n", 0, error.start) + 1) + 1
-        message = f"is not UTF-8: byte 0x{content[error.start]:02x} at offset {error.start:,}"
-        raise _Unreadable(f"{message}; save it as UTF-8", replace(at, line=line, column=column)) from None
-    if not text.strip():
-        raise _Unreadable("is empty: a policy begins with 'ftcheck: 1'", at)
-    return text
-
-
-def _refuse_directives(text: str, at: Location) -> None:
-    found = re.match(r"(?:[ \t]*(?:#[^\n]*)?\r?\n)*%", text)
-    if found:
-        place = replace(at, line=found.group().count("\n") + 1, column=1)
-        raise _Unreadable("a directive (%) is not supported: take the line out", place)
 
 
 def parse(text: str, *, at: Location, lines: bool = False) -> Read:
@@ -120,11 +69,9 @@ def parse(text: str, *, at: Location, lines: bool = False) -> Read:
     try:
         composed = _composed(text, builder)
         if composed is None:
-            raise _Unreadable(
-                "is empty: a policy begins with 'ftcheck: 1'", replace(at, line=None, column=None)
-            )
+            raise Unreadable(EMPTY, replace(at, line=None, column=None))
         tree = builder.node(composed, at.yaml_path, None, 1)
-    except _Unreadable as error:
+    except Unreadable as error:
         return None, (error.problem,)
     return tree, ordered(builder.problems)
 
@@ -137,13 +84,13 @@ def _composed(text: str, builder: "_Builder") -> Any:
         return yaml.compose(StringIO(text))
     except ReaderError as error:
         place = builder.at_offset(text, error.position)
-        raise _Unreadable(f"control character U+{_code(error):04X} is not allowed", place) from None
+        raise Unreadable(f"control character U+{_code(error):04X} is not allowed", place) from None
     except MarkedYAMLError as error:
-        raise _Unreadable(_syntax(error), builder.place(error.problem_mark or error.context_mark)) from None
+        raise Unreadable(_syntax(error), builder.place(error.problem_mark or error.context_mark)) from None
     except RecursionError:
-        raise _Unreadable(f"is nested deeper than {MAX_DEPTH} levels", builder.at) from None
+        raise Unreadable(f"is nested deeper than {MAX_DEPTH} levels", builder.at) from None
     except Exception as error:  # the parser meets untrusted text: whatever it stumbles over is one problem
-        raise _Unreadable(f"not valid YAML: {' '.join(str(error).split())}", builder.at) from None
+        raise Unreadable(f"not valid YAML: {' '.join(str(error).split())}", builder.at) from None
 
 
 def _code(error: Any) -> int:
@@ -197,25 +144,28 @@ class _Builder:
     def node(self, node: Any, path: str | None, key: Location | None, depth: int) -> Node | None:
         """The tree below a node of ruamel's; None where it holds nothing that can be used."""
         at = self.place(node.start_mark, path)
-        self._count += 1
-        if depth > MAX_DEPTH:
-            message = f"is nested deeper than {MAX_DEPTH} levels (an alias in itself?)"
-            raise _Unreadable(message, replace(at, yaml_path=None))
-        if self._count > MAX_NODES:
-            message = f"more than {MAX_NODES:,} values, with aliases written out"
-            raise _Unreadable(message, replace(at, yaml_path=None))
-        if isinstance(node, MappingNode):
-            return self._tagged(node, at, "map") and Node(dict(self._items(node, path, depth)), at, key)
-        if isinstance(node, SequenceNode):
-            return self._tagged(node, at, "seq") and Node(tuple(self._list(node, path, depth)), at, key)
-        return self._scalar(node, at, key)
+        self._bounded(at, depth)
+        try:
+            if isinstance(node, MappingNode):
+                _tagged(node, at, "map")
+                return Node(dict(self._items(node, path, depth)), at, key)
+            if isinstance(node, SequenceNode):
+                _tagged(node, at, "seq")
+                return Node(tuple(self._list(node, path, depth)), at, key)
+            return Node(_scalar(node, at), at, key)
+        except Unreadable:
+            raise
+        except Wrong as error:
+            self.problems.append(error.problem)
+            return None
 
-    def _tagged(self, node: Any, at: Location, *names: str) -> Any:
-        if str(node.tag) in {TAG + name for name in names}:
-            return True
-        short = str(node.tag).replace(TAG, "!!")
-        self._wrong(f"the tag '{short}' is not allowed: a policy is plain data", at)
-        return None
+    def _bounded(self, at: Location, depth: int) -> None:
+        self._count += 1
+        place = replace(at, yaml_path=None)
+        if depth > MAX_DEPTH:
+            raise Unreadable(f"is nested deeper than {MAX_DEPTH} levels (an alias in itself?)", place)
+        if self._count > MAX_NODES:
+            raise Unreadable(f"more than {MAX_NODES:,} values, with aliases written out", place)
 
     def _list(self, node: Any, path: str | None, depth: int) -> Iterator[Node]:
         for index, item in enumerate(node.value):
@@ -226,60 +176,66 @@ class _Builder:
     def _items(self, node: Any, path: str | None, depth: int) -> Iterator[tuple[str, Node]]:
         first: dict[str, int] = {}
         for key_node, value_node in node.value:
-            at = self.place(key_node.start_mark, path)
-            name = self._key(key_node, at)
-            if name is None:
-                continue
-            at = replace(at, yaml_path=_joined(path, name))
-            if name in first:
-                self._wrong(f"the key '{name}' stands twice, on lines {first[name]} and {at.line}", at)
+            try:
+                name, at = self._key(key_node, path, first)
+            except Wrong as error:
+                self.problems.append(error.problem)
                 continue
             first[name] = at.line or 0
             child = self.node(value_node, at.yaml_path, at, depth + 1)
             if child is not None:
                 yield name, child
 
-    def _key(self, node: Any, at: Location) -> str | None:
-        if str(node.tag) == f"{TAG}merge":
-            return self._wrong("merge keys (<<) are not supported: use 'defaults' or 'extends'", at)
-        if isinstance(node, MappingNode | SequenceNode):
-            return self._wrong("a key must be text, not a list or a mapping", at)
-        if str(node.tag) != f"{TAG}str":
-            return self._wrong(f"the key {node.value or '(empty)'} is not text: put it in quotes", at)
-        return str(node.value) if self._is_text(node.value, at) else None
+    def _key(self, node: Any, path: str | None, first: dict[str, int]) -> tuple[str, Location]:
+        at = self.place(node.start_mark, path)
+        name = _name(node, at)
+        at = replace(at, yaml_path=_joined(path, name))
+        if name in first:
+            raise Wrong(f"the key '{name}' stands twice, on lines {first[name]} and {at.line}", at)
+        return name, at
 
-    def _scalar(self, node: Any, at: Location, key: Location | None) -> Node | None:
-        tag = str(node.tag)
-        if tag in TEXT:
-            return Node(str(node.value), at, key) if self._is_text(node.value, at) else None
-        if tag not in SCALARS:
-            return None if self._tagged(node, at) else None
-        try:
-            value = _constructed(node)
-        except (YAMLError, ValueError, OverflowError, KeyError, IndexError):
-            return self._wrong(f"'{str(node.value)[:40]}' is not what its tag says", at)
-        if isinstance(value, float) and not math.isfinite(value):
-            return self._wrong(f"{node.value} is not a finite number (quote it if it is text)", at)
-        if isinstance(value, int) and abs(value) >= MAX_NUMBER:
-            return self._wrong("the number is too large (quote it if it is text)", at)
-        return Node(value, at, key)
 
-    def _is_text(self, text: str, at: Location) -> bool:
-        try:
-            text.encode("utf-8")
-        except UnicodeEncodeError:
-            self._wrong("holds half a character (a lone surrogate)", at)
-            return False
-        return True
+def _tagged(node: Any, at: Location, *names: str) -> None:
+    if str(node.tag) not in {TAG + name for name in names}:
+        short = str(node.tag).replace(TAG, "!!")
+        raise Wrong(f"the tag '{short}' is not allowed: a policy is plain data", at)
 
-    def _wrong(self, message: str, at: Location) -> None:
-        self.problems.append(problem(message, at))
+
+def _name(node: Any, at: Location) -> str:
+    if str(node.tag) == f"{TAG}merge":
+        raise Wrong("merge keys (<<) are not supported: use 'defaults' or 'extends'", at)
+    if isinstance(node, MappingNode | SequenceNode):
+        raise Wrong("a key must be text, not a list or a mapping", at)
+    if str(node.tag) != f"{TAG}str":
+        raise Wrong(f"the key {node.value or '(empty)'} is not text: put it in quotes", at)
+    return _text(node, at)
+
+
+def _scalar(node: Any, at: Location) -> Scalar:
+    tag = str(node.tag)
+    if tag in TEXT:
+        return _text(node, at)
+    if tag not in SCALARS:
+        _tagged(node, at)
+    try:
+        value: Scalar = YAML(typ="safe", pure=True).constructor.construct_object(node)
+    except (YAMLError, ValueError, OverflowError, KeyError, IndexError):
+        raise Wrong(f"'{str(node.value)[:40]}' cannot be read as {tag.removeprefix(TAG)}", at) from None
+    if isinstance(value, float) and not math.isfinite(value):
+        raise Wrong(f"{node.value} is not a finite number (quote it if it is text)", at)
+    if isinstance(value, int) and abs(value) >= MAX_NUMBER:
+        raise Wrong("the number is too large (quote it if it is text)", at)
+    return value
+
+
+def _text(node: Any, at: Location) -> str:
+    text = str(node.value)
+    try:
+        text.encode("utf-8")
+    except UnicodeEncodeError:
+        raise Wrong("holds half a character (a lone surrogate)", at) from None
+    return text
 
 
 def _joined(path: str | None, step: str | int) -> str:
     return f"{path}.{step}" if path else str(step)
-
-
-def _constructed(node: Any) -> str | int | float | bool | None:
-    value: str | int | float | bool | None = YAML(typ="safe", pure=True).constructor.construct_object(node)
-    return value

@@ -22,8 +22,8 @@ from ftcheck.settings import (
     PolicySettings,
     Serving,
     Targets,
-    Training,
     TrainerChoice,
+    Training,
     Waiver,
 )
 

@@ -5,9 +5,10 @@ import inspect
 import textwrap
 from collections.abc import Mapping
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Any
 
-from ftcheck.errors import PolicyError
+from ftcheck.errors import PluginError, PolicyError
 from ftcheck.offers import Rule
 from ftcheck.policy.shape import fields
 from ftcheck.policy.tree import Node, planted, problem
@@ -37,11 +38,21 @@ def make_params(rule: Rule, mapping: Mapping[str, Any]) -> Any:
 def checked(rule: Rule, stated: Node) -> Validated:
     """The parameters that a policy states, or what is wrong with them and where."""
     if rule.params_type is not None:
-        return validated(rule.params_type, stated)
+        return _validated(rule, stated)
     if not stated.items:
         return Validated(None, ())
     message = f"the rule '{rule.id}' takes no parameters"
     return Validated(None, (problem(message, stated.key or stated.at),))
+
+
+def _validated(rule: Rule, stated: Node) -> Validated:
+    from pydantic.errors import PydanticUserError
+
+    try:
+        return validated(rule.params_type, stated)
+    except (PydanticUserError, NameError) as error:
+        reason = str(error).partition("\n")[0]
+        raise PluginError(f"rule '{rule.id}': its parameters cannot be validated: {reason}") from error
 
 
 def full_params(rule: Rule, mapping: Mapping[str, Any]) -> dict[str, Any]:
@@ -73,7 +84,7 @@ def field_docs(owner: type[Any]) -> dict[str, str]:
     body = tree.body[0].body if isinstance(tree.body[0], ast.ClassDef) else []
     return {
         field.target.id: inspect.cleandoc(doc.value.value)
-        for field, doc in zip(body, body[1:], strict=False)
+        for field, doc in pairwise(body)
         if isinstance(field, ast.AnnAssign)
         and isinstance(field.target, ast.Name)
         and isinstance(doc, ast.Expr)

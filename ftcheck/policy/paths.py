@@ -13,6 +13,8 @@ from ftcheck.policy.tree import Node, with_items
 DATA_FILE = re.compile(r"\.(jsonl?|parquet|csv|tsv|txt|arrow|gz|zst|bz2|xz|zip)$", re.IGNORECASE)
 HUB_ID = re.compile(r"^[\w.-]+(/[\w.-]+)?$")
 
+OUTPUTS = {("training", "output_dir"), ("run",)}
+
 Folders = Mapping[str, Path]
 """The folder that a stating file's paths are relative to, by the file's path as messages name it."""
 
@@ -78,9 +80,9 @@ def _changed(node: Node, keys: tuple[str, ...], make: Callable[[str, Path], str]
     return replace(node, value=make(node.value, where[node.at.path or PLACE]))
 
 
-def stated(job: Node) -> Iterator[Node]:
-    """Every value of a job that may be a path."""
-    for keys in PATHS:
+def inputs(job: Node) -> Iterator[Node]:
+    """Every value of a job that may be the path of something it reads."""
+    for keys in (keys for keys in PATHS if keys not in OUTPUTS):
         node: Node | None = job
         for key in keys:
             node = node.items.get(key) if node else None

@@ -83,10 +83,14 @@ def with_defaults(tree: Node) -> Node:
     defaults = items.pop("defaults", None)
     jobs = items.get("jobs")
     if defaults is not None and jobs is not None and jobs.items and isinstance(defaults.value, Mapping):
-        items["jobs"] = with_items(jobs, {name: merge(defaults, job) for name, job in jobs.items.items()})
+        items["jobs"] = with_items(jobs, {name: _over(defaults, job) for name, job in jobs.items.items()})
     elif defaults is not None:
         items["defaults"] = defaults
     return with_items(tree, items)
+
+
+def _over(defaults: Node, job: Node) -> Node:
+    return replace(merge(defaults, job), at=job.at, key=job.key)
 
 
 def removed_checks(tree: Node) -> tuple[str, ...]:
@@ -158,4 +162,3 @@ def _job(name: str, node: Node, where: paths.Folders, folder: Path) -> Job:
     plain: dict[str, Any] = adapter(JobSettings).dump_python(settings, mode="json")
     sections = {field.name: getattr(settings, field.name) for field in fields(JobSettings)}
     return Job(name=name, canonical=paths.relative(plain, folder), places=places(node), **sections)
-

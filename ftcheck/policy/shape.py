@@ -24,9 +24,13 @@ class Stated:
     node: Node
 
 
-@cache
-def fields(owner: type[Any]) -> Mapping[str, Any]:
+def fields(owner: Any) -> Mapping[str, Any]:
     """The keys of a section with their kinds. `defaults` is a job; `extra` is nothing one writes."""
+    return _fields(owner)
+
+
+@cache
+def _fields(owner: type[Any]) -> Mapping[str, Any]:
     hints = get_type_hints(owner)
     known = {field.name: hints[field.name] for field in dataclass_fields(owner) if field.init}
     if owner in TAKES_EXTRA:

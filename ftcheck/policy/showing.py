@@ -5,10 +5,13 @@ import re
 from collections.abc import Iterator, Mapping
 
 from ftcheck.policy.reading import Draft
-from ftcheck.policy.tree import Node
+from ftcheck.policy.shape import fields
+from ftcheck.policy.tree import Node, with_items
+from ftcheck.settings import PolicySettings
 
 WIDTH = 100
 PLAIN = re.compile(r"[A-Za-z/][A-Za-z0-9_./+ -]*(?<! )")
+UNSAFE = re.compile("[\x7f-\x9f\u2028\u2029\ufeff\ufffe\uffff]")
 WORDS = {"null", "true", "false", "yes", "no", "on", "off", "y", "n"}
 
 Line = tuple[str, Node]
@@ -16,11 +19,16 @@ Line = tuple[str, Node]
 
 def show(draft: Draft, *, origin: bool = False) -> str:
     """The merged policy as YAML; with `origin` each line says which file and line its value is from."""
-    lines = list(_mapping(draft.tree, "")) if draft.tree else []
+    lines = list(_mapping(_in_order(draft.tree), "")) if draft.tree else []
     if not origin:
         return "".join(f"{text}\n" for text, _ in lines)
     width = min(max((len(text) for text, _ in lines), default=0), WIDTH)
     return "".join(f"{text:<{width}}  # {_origin(node)}\n" for text, node in lines)
+
+
+def _in_order(tree: Node) -> Node:
+    known = {name: tree.items[name] for name in fields(PolicySettings) if name in tree.items}
+    return with_items(tree, {**known, **tree.items})
 
 
 def _origin(node: Node) -> str:
@@ -64,4 +72,4 @@ def _flow(node: Node) -> str:
 def _text(text: str) -> str:
     if PLAIN.fullmatch(text) and text.lower() not in WORDS:
         return text
-    return json.dumps(text, ensure_ascii=False)
+    return UNSAFE.sub(lambda found: f"\\u{ord(found.group()):04x}", json.dumps(text, ensure_ascii=False))

@@ -27,7 +27,7 @@ def init(preset: str | None, folder: Path, *, within: Path | None = None) -> lis
     extends by name need no copy. Nothing is overwritten, and on failure nothing is left behind.
     Raises `UsageError`.
     """
-    shipped = within or presets.folder()
+    shipped = Path(os.path.abspath(within or presets.folder()))
     source = _source(preset or DEFAULT, shipped)
     found = draft(source, presets=shipped)
     if not found.layers:
@@ -63,7 +63,7 @@ def _named(found: Draft, copied: list[Layer]) -> Iterator[Path]:
     where = paths.folders(found.files)
     jobs = found.tree.items.get("jobs") if found.tree else None
     for job in jobs.items.values() if jobs else ():
-        for node in paths.stated(paths.resolved(job, where)):
+        for node in paths.inputs(paths.resolved(job, where)):
             if node.at.path in shown and isinstance(node.value, str) and os.path.isabs(node.value):
                 yield from _expanded(Path(node.value))
 

@@ -36,6 +36,23 @@ MODEL_KEYS: Mapping[str, str] = {
     "revision": "model.revision",
     "quantization_config": "training.quantization",
 }
+OTHER_NAMES: Mapping[type[Any], Mapping[str, str]] = {
+    Training: {
+        "epochs": "num_train_epochs",
+        "num_epochs": "num_train_epochs",
+        "batch_size": "per_device_train_batch_size",
+        "micro_batch_size": "per_device_train_batch_size",
+        "sequence_len": "max_length",
+        "cutoff_len": "max_length",
+        "lr": "learning_rate",
+        "lr_scheduler": "lr_scheduler_type",
+        "optimizer": "optim",
+        "sample_packing": "packing",
+    },
+    Lora: {"rank": "r", "lora_r": "r", "lora_rank": "r", "lora_target": "target_modules"},
+    Quantization: {"compute_dtype": "bnb_4bit_compute_dtype", "quant_type": "bnb_4bit_quant_type"},
+}
+"""What other trainers call a key."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,7 +96,7 @@ def kind_of(field: Mapping[str, Any]) -> Any:
     """The kind of a field of the table, as the settings' annotations would say it."""
     kinds = [KINDS[name] for name in field["types"]]
     if field.get("choices"):
-        choices = Literal[tuple(field["choices"])]
+        choices = Literal.__getitem__(tuple(field["choices"]))
         kinds = [choices if kind is str else kind for kind in kinds]
     return reduce(or_, kinds)
 

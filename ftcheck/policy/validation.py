@@ -39,9 +39,13 @@ def validated(kind: Any, node: Node) -> Validated:
     return Validated(None if problems else value, tuple(problems))
 
 
-@cache
 def adapter(kind: Any) -> "TypeAdapter[Any]":
-    """Pydantic's validator of a kind."""
+    """Pydantic's validator of a kind, made once."""
+    return _adapter(kind)
+
+
+@cache
+def _adapter(kind: Any) -> "TypeAdapter[Any]":
     from pydantic import TypeAdapter
 
     return TypeAdapter(kind)
@@ -65,6 +69,8 @@ def _meant(owner: type[Any], name: str) -> str:
     homes, sections = _job_keys()
     if name in homes and owner in (PolicySettings, *sections):
         return f"; did you mean '{'jobs.NAME.' if owner is PolicySettings else ''}{homes[name]}'?"
+    if name in table.OTHER_NAMES.get(owner, {}):
+        return f"; did you mean '{table.OTHER_NAMES[owner][name]}'?"
     section = table.section(owner)
     near = did_you_mean(name, [*fields(owner), *(section.names if section else ())])
     if owner is CheckSettings and not near:

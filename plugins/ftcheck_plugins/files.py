@@ -1,7 +1,6 @@
 """Streams rows out of data files, with the place and the digest of each: .jsonl .json .parquet .csv, hub."""
 
 import csv
-import glob
 import hashlib
 import io
 import json
@@ -13,9 +12,8 @@ from typing import Any
 from ftcheck.digest import canonical
 from ftcheck.errors import InputError, MissingDependency, Problem
 from ftcheck.inputs import Trouble
+from ftcheck.paths import DATA_SUFFIXES, expand, is_hub_data
 from ftcheck.records import Location
-
-SUFFIXES = (".jsonl", ".json", ".parquet", ".csv")
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,34 +43,25 @@ def find(stated: str | Sequence[str], place: Location, what: str) -> Source:
     """
     paths: list[str] = []
     for one in [stated] if isinstance(stated, str) else stated:
-        if is_hub_name(one):
+        if is_hub_data(one):
             return Source(files=(one,), hub=one)
         paths.extend(_expand(one, place, what))
     for path in paths:
-        if Path(path).suffix not in SUFFIXES:
-            raise _problem(f"{what}: {path}: ftcheck reads {', '.join(SUFFIXES)}", place)
+        if Path(path).suffix not in DATA_SUFFIXES:
+            raise _problem(f"{what}: {path}: ftcheck reads {', '.join(DATA_SUFFIXES)}", place)
     return Source(files=tuple(paths))
 
 
-def is_hub_name(stated: str) -> bool:
-    """Whether a `data.train` value names a hub data set: no file suffix, no leading / or ., not there."""
-    path = Path(stated)
-    local = stated.startswith(("/", ".", "~")) or path.exists() or glob.has_magic(stated)
-    return not local and path.suffix not in SUFFIXES and stated.count("/") <= 1
-
-
 def _expand(stated: str, place: Location, what: str) -> list[str]:
-    if glob.has_magic(stated) and not Path(stated).exists():
-        found = sorted(glob.glob(stated, recursive=True))
-        if not found:
-            raise _problem(f"{what}: no file matches {stated}", place)
-        return found
-    path = Path(stated)
-    if path.is_dir():
-        raise _problem(f"{what}: {stated} is a folder: name the files, or use {stated}/*.jsonl", place)
-    if not path.exists():
-        raise _problem(f"{what}: no such file: {stated}", place)
-    return [stated]
+    found = expand(stated)
+    if not found:
+        raise _problem(f"{what}: no file matches {stated}", place)
+    for path in found:
+        if Path(path).is_dir():
+            raise _problem(f"{what}: {path} is a folder: name the files, or use {path}/*.jsonl", place)
+        if not Path(path).exists():
+            raise _problem(f"{what}: no such file: {path}", place)
+    return found
 
 
 def _problem(message: str, place: Location) -> InputError:

@@ -10,9 +10,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from ftcheck import templates
 from ftcheck.inputs import Trouble
 from ftcheck.settings import Training
-from ftcheck_plugins import templates
 from ftcheck_plugins.formats import Example
 from ftcheck_plugins.tokenizer import ChatTokenizer, template_error
 
@@ -71,8 +71,8 @@ class RowTokenizer:
             known = "TRL is not installed here, so ftcheck cannot tell whether it knows a training version"
         message = f"assistant_only_loss needs {{% generation %}} markers; the template has none, and {known}"
         remedy = (
-            "put {% generation %} and {% endgeneration %} around the assistant's words and the token that ends"
-            " its turn, in a copy named by model.chat_template"
+            "put {% generation %} and {% endgeneration %} around the assistant's words and the token that"
+            " ends its turn, in a copy named by model.chat_template"
         )
         if templates.trl_templates() is None:
             remedy += "; or install TRL: pip install 'ftcheck[train]'"

@@ -6,12 +6,12 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+from ftcheck import templates
 from ftcheck.errors import FtcheckError, InputError, Problem
 from ftcheck.inputs import Message, Run, ServingSide, Tokenizer
 from ftcheck.offers import loader
 from ftcheck.records import Location
 from ftcheck.settings import Job
-from ftcheck_plugins import templates
 
 PROBE = "ftcheckprobe"
 
@@ -133,7 +133,7 @@ def open_tokenizer(
     offline: bool = False,
     place: Location,
 ) -> ChatTokenizer:
-    """The tokenizer that `AutoTokenizer` makes of a folder or hub id, with another template if one is named."""
+    """The tokenizer that `AutoTokenizer` makes of a folder or hub id, with the template that is named."""
     from transformers import AutoTokenizer
 
     if (path.startswith(("/", ".", "~")) and not Path(path).is_dir()) or Path(path).is_file():

@@ -159,7 +159,7 @@ PATCHED = ("llama-3-instruct", "phi-3-mini-instruct", "Qwen2.5-Instruct", "Qwen3
 def test_real_rows_are_masked_with_the_template_that_trl_swaps_in(
     tmp_path: Path, name: str, job: str
 ) -> None:
-    from ftcheck_plugins import templates
+    from ftcheck import templates
 
     folder = REAL / "tokenizers" / name
     template = templates.of_folder(folder)

@@ -20,7 +20,8 @@ from typing import Any
 import ftcheck
 
 PACKAGES = ("trl", "transformers", "peft", "bitsandbytes")
-SOURCE = "trl.SFTConfig, peft.LoraConfig, transformers.BitsAndBytesConfig: python -m ftcheck_trainers.arguments_table"
+CONFIGS = "trl.SFTConfig, peft.LoraConfig, transformers.BitsAndBytesConfig"
+SOURCE = f"{CONFIGS}: python -m ftcheck_trainers.arguments_table"
 
 JSON_TYPES: Mapping[Any, tuple[str, ...]] = {
     bool: ("boolean",),
@@ -159,11 +160,13 @@ def _default(field: Any) -> Any:
 
 def _of_arguments(config: type[Any]) -> dict[str, Any]:
     parameters = [p for p in signature(config).parameters.values() if p.kind is not p.VAR_KEYWORD]
-    return {p.name: _field(p.name, type(p.default), p.default) for p in sorted(parameters, key=lambda p: p.name)}
+    return {
+        p.name: _field(p.name, type(p.default), p.default) for p in sorted(parameters, key=lambda p: p.name)
+    }
 
 
 def _field(name: str, kind: Any, default: Any) -> dict[str, Any]:
-    parts = [part for part in typing.get_args(kind) or (kind,)] if _is_union(kind) else [kind]
+    parts = list(typing.get_args(kind)) if _is_union(kind) else [kind]
     names = {json_type for part in parts for json_type in _json_types(part)} | set(MORE_TYPES.get(name, ()))
     simple = default.value if isinstance(default, Enum) else default
     names |= {"null"} if default is None else set()

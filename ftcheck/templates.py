@@ -40,7 +40,7 @@ def of_folder(folder: Path) -> str | None:
 
 
 def default_variant(template: Any) -> str | None:
-    """The `default` one of named templates (a dict, or a list of name and template); a text stays as it is."""
+    """The `default` one of named templates (a dict, or a list with names); a text stays as it is."""
     if isinstance(template, list):
         template = {one.get("name"): one.get("template") for one in template if isinstance(one, dict)}
     if isinstance(template, dict):

@@ -1,0 +1,5 @@
+"""`python -m ftcheck`."""
+
+from ftcheck.cli import main
+
+main()

@@ -1,0 +1,100 @@
+"""The command line. Each command is imported when it is called: `--help` loads nothing heavy."""
+
+import sys
+from collections.abc import Sequence
+from importlib import import_module
+
+import click
+
+import ftcheck
+from ftcheck.errors import ExitCode, FtcheckError
+
+COMMANDS = {
+    "run": ("ftcheck.cli.run:run", "Check the jobs of a policy and write reports."),
+    "train": ("ftcheck.cli.train:train", "Train a job, if the report opens the gate for it."),
+    "gate": ("ftcheck.cli.gate:gate", "The gate alone: does a stored report still hold?"),
+    "rules": ("ftcheck.cli.rules:rules", "List the rules there are."),
+    "explain": ("ftcheck.cli.rules:explain", "What a rule checks, why, and its parameters."),
+    "selftest": ("ftcheck.cli.rules:selftest", "Plant each rule's must-fail case and demand the finding."),
+    "policy": ("ftcheck.cli.policy:policy", "Check a policy, or show it merged."),
+    "schema": ("ftcheck.cli.policy:schema", "The JSON Schema of policies (or of reports)."),
+    "init": ("ftcheck.cli.policy:init", "Write a policy with sample jobs into this folder."),
+    "report": ("ftcheck.cli.report:report", "Convert a stored report to another format."),
+}
+
+
+class _Lazy(click.Group):
+    """A group whose commands are imported on use; their help lines stand in COMMANDS."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return list(COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        if cmd_name not in COMMANDS:
+            return None
+        module, _, attribute = COMMANDS[cmd_name][0].partition(":")
+        command: click.Command = getattr(import_module(module), attribute)
+        return command
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        try:
+            return super().resolve_command(ctx, args)
+        except click.UsageError as error:
+            import difflib
+
+            close = difflib.get_close_matches(args[0], COMMANDS, n=1)
+            if close and not args[0].startswith("-"):
+                raise click.UsageError(f"no command '{args[0]}'; did you mean '{close[0]}'?", ctx) from error
+            raise
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        with formatter.section("Commands"):
+            formatter.write_dl([(name, words) for name, (_, words) in COMMANDS.items()])
+
+
+@click.group(
+    cls=_Lazy,
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
+    epilog="Exit codes: 0 passed, 1 blocking findings, 2 usage or policy, 3 incomplete, 4 nothing checked, "
+    "5 gate refused, 6 training failed, 130 interrupted.  "
+    'Completion: eval "$(_FTCHECK_COMPLETE=bash_source ftcheck)" (zsh_source, fish_source).',
+)
+@click.version_option(ftcheck.__version__, prog_name="ftcheck", message="%(prog)s %(version)s")
+def app() -> None:
+    """ftcheck checks a fine-tuning job the night before it costs money.
+
+    One YAML policy says what must hold about data, tokenizer, chat template, labels, lengths, packing and
+    serving; `ftcheck run` checks it, and `ftcheck train` starts only for exactly what was checked.
+    """
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    """Run the command line; mistakes of the user are one line each, and never a traceback."""
+    raise SystemExit(run_command(argv))
+
+
+def run_command(argv: Sequence[str] | None = None) -> int:
+    """Run a command and return its exit code."""
+    try:
+        code = app.main(
+            args=list(argv) if argv is not None else None, prog_name="ftcheck", standalone_mode=False
+        )
+    except click.exceptions.Exit as stop:
+        return stop.exit_code
+    except click.ClickException as error:
+        error.show()
+        return ExitCode.USAGE
+    except FtcheckError as error:
+        from ftcheck.session import say
+
+        say(error)
+        return error.exit_code
+    except (KeyboardInterrupt, click.Abort):
+        click.echo("interrupted", err=True)
+        return ExitCode.INTERRUPTED
+    except BrokenPipeError:
+        sys.stderr.close()
+        return ExitCode.INCOMPLETE
+    return int(code or 0)

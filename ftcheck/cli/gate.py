@@ -1,0 +1,56 @@
+"""`ftcheck gate`."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from ftcheck.cli.options import all_rules_dirs, overrides, rules_dirs
+
+if TYPE_CHECKING:
+    from ftcheck.gate import Refusal
+
+
+@click.command(short_help="The gate alone: does a stored report still hold?")
+@click.argument("report", type=click.Path(path_type=str), metavar="REPORT")
+@click.option(
+    "--policy", required=True, type=click.Path(dir_okay=False, path_type=str), help="The policy file."
+)
+@click.option("--job", "jobs", multiple=True, metavar="J", help="Only this job; default: every job.")
+@overrides
+@rules_dirs
+def gate(
+    report: str, policy: str, jobs: tuple[str, ...], overrides: tuple[str, ...], rules_dirs: tuple[Path, ...]
+) -> int:
+    """Decide from a stored REPORT (JSON) and the files as they are now, for pipelines.
+
+    Exits 0 if the gate opens for every job asked for, else 5. Rows are digested, not prepared again: the
+    digest over ids and labels is compared by the trainer that feeds them.
+    """
+    from ftcheck.errors import ExitCode, UsageError
+    from ftcheck.gate import Refusal, check_stored
+    from ftcheck.session import load
+
+    loaded = load(policy, overrides, all_rules_dirs(rules_dirs))
+    unknown = [job for job in jobs if job not in loaded.policy.jobs]
+    if unknown:
+        raise UsageError(f"{policy}: no job '{unknown[0]}'; its jobs are: {', '.join(loaded.policy.jobs)}")
+    refused = False
+    for job in jobs or tuple(loaded.policy.jobs):
+        decision = check_stored(report, loaded.policy, loaded.checks, job)
+        if isinstance(decision, Refusal):
+            refused = True
+            show_refusal(decision, policy)
+        else:
+            click.echo(f"gate: open for {job}")
+    return ExitCode.REFUSED if refused else ExitCode.OK
+
+
+def show_refusal(refusal: "Refusal", policy: str) -> None:
+    """Every reason, and the command that makes a new report."""
+    codes = ", ".join(dict.fromkeys(reason.code for reason in refusal.reasons))
+    click.echo(f"gate: refused for {refusal.job} ({codes})", err=True)
+    for reason in refusal.reasons:
+        click.echo(f"  {reason.code:<18} {reason.message}", err=True)
+    again = f"ftcheck run {policy} --job {refusal.job} -o json=report.json"
+    click.echo(f"  run the checks again: {again}", err=True)

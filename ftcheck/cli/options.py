@@ -1,0 +1,58 @@
+"""Options that several commands share."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, TypeVar
+
+import click
+
+Command = TypeVar("Command", bound=Callable[..., Any])
+
+POLICY = click.argument("policy", type=click.Path(dir_okay=False, path_type=str), metavar="POLICY")
+
+
+def overrides(command: Command) -> Command:
+    """`--set`."""
+    return click.option(
+        "--set",
+        "overrides",
+        multiple=True,
+        metavar="K=V",
+        help="Override a value under jobs., such as jobs.mapper.training.max_length=512. Listed in the report.",
+    )(command)
+
+
+def rules_dirs(command: Command) -> Command:
+    """`--rules-dir`."""
+    return click.option(
+        "--rules-dir",
+        "rules_dirs",
+        multiple=True,
+        type=click.Path(file_okay=False, path_type=Path),
+        help="Folder of .py files with rules of your own (also: [tool.ftcheck] rules-dirs in pyproject.toml).",
+    )(command)
+
+
+def all_rules_dirs(stated: tuple[Path, ...]) -> tuple[Path, ...]:
+    """The folders given on the command line, and those of the caller's own pyproject.toml."""
+    return (*stated, *_configured(Path.cwd()))
+
+
+def _configured(folder: Path) -> list[Path]:
+    import tomllib
+
+    from ftcheck.errors import UsageError
+
+    for parent in (folder, *folder.parents):
+        file = parent / "pyproject.toml"
+        if not file.is_file():
+            continue
+        try:
+            table = tomllib.loads(file.read_text(encoding="utf-8")).get("tool", {}).get("ftcheck", {})
+        except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+            raise UsageError(f"{file}: {error}") from error
+        unknown = sorted(set(table) - {"rules-dirs"})
+        if unknown:
+            raise UsageError(f"{file}: [tool.ftcheck] has no '{unknown[0]}'; it knows rules-dirs")
+        return [parent / one for one in table.get("rules-dirs", ())]
+    return []

@@ -1,0 +1,84 @@
+"""`ftcheck policy show|check`, `ftcheck schema`, `ftcheck init`."""
+
+from pathlib import Path
+
+import click
+
+from ftcheck.cli.options import POLICY, all_rules_dirs, overrides, rules_dirs
+
+
+@click.group(short_help="Check a policy, or show it merged.")
+def policy() -> None:
+    """Check a policy, or show it merged."""
+
+
+@policy.command()
+@click.argument("policies", nargs=-1, required=True, type=click.Path(path_type=str), metavar="POLICY…")
+@rules_dirs
+def check(policies: tuple[str, ...], rules_dirs: tuple[Path, ...]) -> int:
+    """Validate policies without opening data or models. All problems at once, exit 2 if there are any."""
+    from ftcheck.errors import ExitCode, FtcheckError
+    from ftcheck.ledger import worst_of
+    from ftcheck.session import load, say
+
+    codes = [ExitCode.OK]
+    for path in policies:
+        try:
+            loaded = load(path, rules_dirs=all_rules_dirs(rules_dirs))
+        except FtcheckError as error:
+            say(error)
+            codes.append(error.exit_code)
+            continue
+        jobs, checks = len(loaded.policy.jobs), len(loaded.checks)
+        click.echo(f"{path}: {jobs} job{'s' * (jobs != 1)}, {checks} checks")
+    return worst_of(codes)
+
+
+@policy.command()
+@POLICY
+@click.option("--origin", is_flag=True, help="Say of each value which file and line it comes from.")
+@overrides
+def show(policy: str, origin: bool, overrides: tuple[str, ...]) -> None:
+    """Print POLICY with everything it extends merged in."""
+    from ftcheck.errors import PolicyError
+    from ftcheck.policy import draft
+    from ftcheck.policy import show as shown
+
+    read = draft(policy, overrides)
+    if read.problems:
+        raise PolicyError("the policy cannot be used", read.problems)
+    click.echo(shown(read, origin=origin), nl=False)
+
+
+@click.command(short_help="The JSON Schema of policies (or of reports).")
+@click.option("--report", is_flag=True, help="The schema of JSON reports instead.")
+@rules_dirs
+def schema(report: bool, rules_dirs: tuple[Path, ...]) -> None:
+    """Print the JSON Schema of policies, rules' parameters included, for your editor."""
+    import json
+    from importlib import resources
+
+    from ftcheck.host import make_host
+    from ftcheck.policy import schema as made
+
+    if report:
+        click.echo(
+            resources.files("ftcheck.tables").joinpath("report.schema.json").read_text("utf-8"), nl=False
+        )
+        return
+    click.echo(
+        json.dumps(made(make_host(rules_dirs=all_rules_dirs(rules_dirs))), indent=2, ensure_ascii=False)
+    )
+
+
+@click.command(short_help="Write a policy with sample jobs into this folder.")
+@click.argument("preset", required=False)
+def init(preset: str | None) -> None:
+    """Write the policy PRESET (default: night_before) and what it needs into ./policies."""
+    from ftcheck.policy import init as copied
+
+    written = copied(preset, Path.cwd())
+    for path in written:
+        click.echo(path)
+    main = next(path for path in written if path.suffix == ".yaml")
+    click.echo(f"next: ftcheck run {main}", err=True)

@@ -1,0 +1,25 @@
+"""`ftcheck report convert`."""
+
+import click
+
+
+@click.group(short_help="Convert a stored report to another format.")
+def report() -> None:
+    """Work with stored reports."""
+
+
+@report.command()
+@click.argument("stored", type=click.Path(path_type=str), metavar="REPORT")
+@click.option("-o", "--output", "outputs", multiple=True, required=True, metavar="FORMAT[=PATH]")
+def convert(stored: str, outputs: tuple[str, ...]) -> None:
+    """Write a stored JSON REPORT in other formats: junit, github, markdown, json."""
+    from ftcheck.errors import UsageError
+    from ftcheck.gate import Reason, read_report
+    from ftcheck.host import make_host
+    from ftcheck.output import parse_outputs, write_final
+
+    host = make_host()
+    found = read_report(stored)
+    if isinstance(found, Reason):
+        raise UsageError(found.message)
+    write_final(parse_outputs(outputs, host.reporters), found, host.reporters)

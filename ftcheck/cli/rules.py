@@ -1,0 +1,132 @@
+"""`ftcheck rules`, `ftcheck explain`, `ftcheck selftest`."""
+
+import json
+import textwrap
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from ftcheck.cli.options import all_rules_dirs, rules_dirs
+
+if TYPE_CHECKING:
+    from ftcheck.host import Host
+    from ftcheck.offers import Rule
+
+
+@click.command(short_help="List the rules there are.")
+@click.option("--json", "as_json", is_flag=True, help="As JSON.")
+@click.option("--plugin", "plugins", multiple=True, metavar="NAME", help="With an installed plugin's rules.")
+@rules_dirs
+def rules(as_json: bool, plugins: tuple[str, ...], rules_dirs: tuple[Path, ...]) -> None:
+    """List the rules there are, by family."""
+    from ftcheck.host import make_host
+
+    host = make_host(plugins, all_rules_dirs(rules_dirs))
+    if as_json:
+        click.echo(json.dumps([_described(host, rule) for rule in host.rules.values()], indent=2))
+        return
+    width = max(map(len, host.rules), default=0)
+    family = None
+    for rule in sorted(host.rules.values(), key=lambda rule: (rule.family, rule.id)):
+        if rule.family != family:
+            family = rule.family
+            click.echo(f"{family}")
+        click.echo(f"  {rule.id:<{width}}  {rule.summary}")
+
+
+def _described(host: "Host", rule: "Rule") -> dict[str, object]:
+    from ftcheck.policy import describe_params
+
+    owner = host.owner[f"rule:{rule.id}"]
+    return {
+        "id": rule.id,
+        "family": rule.family,
+        "stage": rule.stage.value,
+        "holds": rule.summary,
+        "why": rule.why,
+        "how": rule.detail,
+        "inputs": list(rule.inputs),
+        "params": [
+            {"name": one.name, "kind": one.kind, "default": one.default, "help": one.help}
+            for one in describe_params(rule)
+        ],
+        "plugin": f"{owner.name} {owner.version}",
+    }
+
+
+@click.command(short_help="What a rule checks, why, and its parameters.")
+@click.argument("rule_id", metavar="RULE")
+@click.option("--plugin", "plugins", multiple=True, metavar="NAME", help="With an installed plugin's rules.")
+@rules_dirs
+def explain(rule_id: str, plugins: tuple[str, ...], rules_dirs: tuple[Path, ...]) -> None:
+    """Say what RULE checks, what goes wrong otherwise, how it is measured, and its parameters."""
+    import difflib
+
+    from ftcheck.errors import UsageError
+    from ftcheck.host import make_host
+
+    host = make_host(plugins, all_rules_dirs(rules_dirs))
+    if rule_id not in host.rules:
+        close = difflib.get_close_matches(rule_id, host.rules, n=1)
+        hint = f"did you mean '{close[0]}'?" if close else "ftcheck rules lists them"
+        raise UsageError(f"no rule '{rule_id}'; {hint}")
+    click.echo(_page(host, host.rules[rule_id]))
+
+
+def _page(host: "Host", rule: "Rule") -> str:
+    from ftcheck.policy import describe_params
+
+    owner = host.owner[f"rule:{rule.id}"]
+    parts = [rule.id, _paragraph("holds", rule.summary), _paragraph("why", rule.why)]
+    if rule.detail:
+        parts.append(_paragraph("how", rule.detail))
+    for one in describe_params(rule):
+        parts.append(
+            _paragraph("param", f"{one.name} ({one.kind}, default {json.dumps(one.default)})  {one.help}")
+        )
+    parts.append(_paragraph("looks at", ", ".join(rule.inputs)))
+    parts.append(
+        _paragraph("from", f"{owner.name} {owner.version} ({owner.distribution}), stage {rule.stage}")
+    )
+    return "\n".join(parts)
+
+
+def _paragraph(label: str, text: str) -> str:
+    paragraphs = [" ".join(part.split()) for part in text.split("\n\n")]
+    wrapped = [line for part in paragraphs for line in textwrap.wrap(part, 86)]
+    return "\n".join(f"  {label if n == 0 else '':<9} {line}" for n, line in enumerate(wrapped))
+
+
+@click.command(short_help="Plant each rule's must-fail case and demand the finding.")
+@click.option("-v", "--verbose", is_flag=True, help="Show the cases that do what they say, too.")
+def selftest(verbose: bool) -> int:
+    """Run every rule's must-fail and must-pass case in this installation.
+
+    Exits 3 if a case does not do what it says: then this installation's green is worth nothing.
+    """
+    from ftcheck_rules.cases import all_cases
+
+    from ftcheck.errors import ExitCode
+    from ftcheck.host import make_host
+    from ftcheck.records import Outcome
+    from ftcheck.testing import run
+
+    host, wrong, ran = make_host(), [], set()
+    for case in all_cases():
+        said = run(host.rules[case.rule], case.params, **case.inputs()).result.outcome
+        expected = Outcome.FAILED if case.fails else Outcome.PASSED
+        ran.add((case.rule, case.fails))
+        line = f"{case.rule}: {case.name}: {said.value}"
+        if said is not expected:
+            wrong.append(line)
+            click.echo(f"wrong  {line}, must be {expected.value}", err=True)
+        elif verbose:
+            click.echo(f"ok     {line}")
+    for rule_id in host.rules:
+        for fails in (True, False):
+            if (rule_id, fails) not in ran:
+                wrong.append(rule_id)
+                click.echo(f"wrong  {rule_id}: no must-{'fail' if fails else 'pass'} case", err=True)
+    click.echo(f"{len(host.rules)} rules, {len(ran)} kinds of case, {len(wrong)} wrong")
+    return ExitCode.INCOMPLETE if wrong else ExitCode.OK

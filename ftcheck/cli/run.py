@@ -1,0 +1,117 @@
+"""`ftcheck run`."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import click
+
+from ftcheck.cli.options import POLICY, all_rules_dirs, overrides, rules_dirs
+from ftcheck.records import Check
+
+
+@click.command(short_help="Check the jobs of a policy and write reports.")
+@POLICY
+@click.option("--job", "jobs", multiple=True, metavar="J", help="Only this job (and the host's checks).")
+@click.option(
+    "--stage", type=click.Choice(["before", "during", "after"]), help="Instead of the policy's stage."
+)
+@click.option("--select", multiple=True, metavar="CHECK", help="Only these checks: ids or names, * allowed.")
+@click.option("--ignore", multiple=True, metavar="CHECK", help="Without these checks.")
+@click.option("-k", "keyword", metavar="EXPR", help="Only ids that match: 'length and not analyst'.")
+@click.option("-t", "--tag", "tags", multiple=True, metavar="TAG", help="Only checks with this tag.")
+@overrides
+@click.option("-x", "--exitfirst", is_flag=True, help="Stop at the first check that blocks or breaks.")
+@click.option("--maxfail", type=click.IntRange(min=1), metavar="N", help="Stop after N of them.")
+@click.option("--lf", "last_failed", is_flag=True, help="Only what failed last time (all, if nothing did).")
+@click.option("-q", "--quiet", is_flag=True, help="Hide checks that pass.")
+@click.option("-v", "--verbose", is_flag=True, help="Show every measurement.")
+@click.option(
+    "-o",
+    "--output",
+    "outputs",
+    multiple=True,
+    metavar="FORMAT[=PATH]",
+    help="Write a report: json, junit, github, markdown. Repeatable; without a path, to stdout.",
+)
+@click.option(
+    "--durations", type=click.IntRange(min=0), metavar="N", help="Show the N slowest checks (0: all)."
+)
+@click.option("--collect-only", is_flag=True, help="List the planned checks and stop.")
+@click.option("--no-cache", is_flag=True, help="Prepare again. (Nothing is kept between runs yet.)")
+@click.option("--workers", type=click.IntRange(min=1), metavar="N", help="Threads for tokenising.")
+@click.option("--offline", is_flag=True, help="Never ask the hub; what is cached is used.")
+@rules_dirs
+@click.option("--show-content", is_flag=True, help="Let reports show text of rows (private by default).")
+@click.option("--exit-zero", is_flag=True, help="Exit 0 instead of 1. Hides no other code.")
+def run(
+    policy: str,
+    jobs: tuple[str, ...],
+    stage: str | None,
+    select: tuple[str, ...],
+    ignore: tuple[str, ...],
+    keyword: str | None,
+    tags: tuple[str, ...],
+    overrides: tuple[str, ...],
+    exitfirst: bool,
+    maxfail: int | None,
+    last_failed: bool,
+    quiet: bool,
+    verbose: bool,
+    outputs: tuple[str, ...],
+    durations: int | None,
+    collect_only: bool,
+    no_cache: bool,
+    workers: int | None,
+    offline: bool,
+    rules_dirs: tuple[Path, ...],
+    show_content: bool,
+    exit_zero: bool,
+) -> int:
+    """Check the jobs of POLICY and write reports.
+
+    Exits 0 only if every planned check has an outcome, none broke, none blocks, and something passed.
+    """
+    from ftcheck import session
+    from ftcheck.cli.terminal import printer, watcher
+    from ftcheck.selection import Selection
+
+    options = session.Options(
+        policy=policy,
+        overrides=overrides,
+        selection=Selection(
+            jobs=tuple(dict.fromkeys(jobs)),
+            select=select,
+            ignore=ignore,
+            keyword=keyword,
+            tags=tags,
+            stage=stage,
+        ),
+        only_last_failed=last_failed,
+        max_blocking=1 if exitfirst else maxfail,
+        outputs=outputs,
+        offline=offline,
+        workers=workers,
+        rules_dirs=all_rules_dirs(rules_dirs),
+        show_content=show_content,
+        exit_zero=exit_zero,
+    )
+    if collect_only:
+        return _collect(session.plan(options).taken)
+    console = printer(outputs)
+
+    def watch(planned: session.Planned) -> Sequence[object]:
+        return [watcher(planned, options, console, quiet=quiet, verbose=verbose, durations=durations)]
+
+    ended = session.run(options, watch)
+    if ended.error is not None:
+        session.say(ended.error)
+    return ended.code
+
+
+def _collect(checks: Sequence[Check]) -> int:
+    from ftcheck.errors import ExitCode
+
+    for check in checks:
+        click.echo(check.id)
+    click.echo(f"{len(checks)} checks planned", err=True)
+    return ExitCode.OK if checks else ExitCode.NOTHING

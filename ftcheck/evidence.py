@@ -1,0 +1,110 @@
+"""What a job stands on, digested: data, tokenizer, template, model, schema, files. Opens no library."""
+
+import hashlib
+import json
+import struct
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from ftcheck import digest, templates
+from ftcheck.errors import InputError
+from ftcheck.paths import TOKENIZER_FILES, expand, is_hub_data, model_folder
+from ftcheck.plan import of_job, plan_digest
+from ftcheck.records import Check
+from ftcheck.report import InputDigest, JobDigests
+from ftcheck.settings import Job
+
+MAX_HEADER = 100 << 20
+
+
+@dataclass(frozen=True, slots=True)
+class Evidence:
+    """A job's digests as they are now. `inputs` by their names in the report: `mapper.train`."""
+
+    job: JobDigests
+    inputs: Mapping[str, InputDigest]
+
+
+def gather(job: Job, checks: Sequence[Check]) -> Evidence:
+    """Digest everything a job stands on. What cannot be read has the digest None, and never matches."""
+    inputs = {f"{job.name}.{name}": found for name, found in _inputs(job)}
+    return Evidence(
+        job=JobDigests(
+            digest=digest.of_json(job.canonical),
+            plan=plan_digest(of_job(checks, job.name)),
+            model=_model(job),
+            template=_template(job),
+        ),
+        inputs=inputs,
+    )
+
+
+def _inputs(job: Job) -> Iterator[tuple[str, InputDigest]]:
+    gold = job.data.gold.path if job.data.gold is not None else None
+    for name, stated in (("train", job.data.train), ("eval", job.data.eval), ("gold", gold)):
+        if stated is not None:
+            yield name, _data(stated)
+    yield "tokenizer", _tokenizer(job.model.tokenizer or job.model.name, job.model.revision)
+    if job.serving.tokenizer is not None:
+        yield "serving.tokenizer", _tokenizer(job.serving.tokenizer, None)
+    files = {
+        "chat_template": job.model.chat_template,
+        "serving.chat_template": job.serving.chat_template,
+        "serving.output_schema": job.serving.output_schema,
+    }
+    files |= {f"files.{number}": path for number, path in enumerate(job.trainer.files, start=1)}
+    for name, path in files.items():
+        if path is not None:
+            yield name, InputDigest(path, digest.of_file(Path(path)))
+
+
+def _data(stated: str | Sequence[str]) -> InputDigest:
+    shown = stated if isinstance(stated, str) else ", ".join(stated)
+    if isinstance(stated, str) and is_hub_data(stated):
+        return InputDigest(shown, digest.of_text(f"hub:{stated}"))
+    return InputDigest(shown, digest.of_files([Path(path) for path in expand(stated)]))
+
+
+def _tokenizer(name: str, revision: str | None) -> InputDigest:
+    folder = model_folder(name, revision)
+    if folder is None:
+        return InputDigest(name, None)
+    return InputDigest(name, digest.of_named(folder, TOKENIZER_FILES))
+
+
+def _template(job: Job) -> str | None:
+    """Digest of the template as training applies it."""
+    folder = model_folder(job.model.tokenizer or job.model.name, job.model.revision)
+    try:
+        if job.model.chat_template is not None:
+            text: str | None = templates.read_template(Path(job.model.chat_template))
+        else:
+            text = templates.of_folder(folder) if folder is not None else None
+    except InputError:
+        return None
+    applied = templates.applied(text, assistant_only_loss=job.training.assistant_only_loss)
+    return digest.of_text(applied) if applied is not None else None
+
+
+def _model(job: Job) -> str | None:
+    """Digest of config, generation config and safetensors headers: no weights are read."""
+    folder = model_folder(job.model.name, job.model.revision)
+    if folder is None:
+        return None
+    configs = digest.of_named(folder, ("config.json", "generation_config.json"))
+    headers = {path.name: _header(path) for path in sorted(folder.glob("*.safetensors"))}
+    return digest.of_json([configs, headers])
+
+
+def _header(path: Path) -> str | None:
+    """Digest of a safetensors file's header and of its size; None if it has no readable header."""
+    try:
+        with path.open("rb") as file:
+            (length,) = struct.unpack("<Q", file.read(8))
+            header = file.read(length) if length <= MAX_HEADER else b""
+        size = path.stat().st_size
+        json.loads(header)
+    except (OSError, struct.error, ValueError):
+        return None
+    return hashlib.sha256(header + struct.pack("<Q", size)).hexdigest()

@@ -1,0 +1,153 @@
+"""Makes the JSON Schema of a policy file from the dataclasses that a policy is validated by."""
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from ftcheck.host import Host
+from ftcheck.offers import Rule
+from ftcheck.policy import table
+from ftcheck.policy.limits import LIMITS, NAME
+from ftcheck.policy.params import field_docs
+from ftcheck.policy.shape import EXTRA
+from ftcheck.policy.validation import adapter
+from ftcheck.settings import PolicySettings
+
+ID = "https://ftcheck.dev/schema/policy-1.json"
+DRAFT = "https://json-schema.org/draft/2020-12/schema"
+PARTIAL = ("Model", "Gold", "JobSettings")
+"""Sections of which `extends`, `defaults` or `--set` may bring the keys that must be there."""
+
+Schema = dict[str, Any]
+
+
+def schema(host: Host) -> Schema:
+    """JSON Schema 2020-12 of a policy file, with the parameters of the host's rules.
+
+    It takes one file on its own, so it asks for nothing that a file it extends may bring.
+    """
+    definitions: dict[str, Schema] = {}
+    root = _shared(adapter(PolicySettings).json_schema(), definitions)
+    for name in PARTIAL:
+        definitions[name].pop("required", None)
+    for owner, limits in LIMITS.items():
+        _limit(definitions[owner.__name__]["properties"], limits)
+    _add_library_keys(definitions)
+    sections = definitions["JobSettings"]["properties"]
+    sections |= {name: _or_null(part) for name, part in sections.items() if "$ref" in part}
+    params = {name: _params(rule, definitions) for name, rule in host.rules.items() if rule.params_type}
+    _complete(root, host, params, definitions)
+    head = {"$schema": DRAFT, "$id": ID, "title": "A policy of ftcheck"}
+    body: Schema = _without_titles(root | {"$defs": dict(sorted(definitions.items()))})
+    return head | body
+
+
+def _shared(made: Schema, definitions: dict[str, Schema]) -> Schema:
+    """A schema whose definitions are moved to the shared ones."""
+    definitions |= made.pop("$defs", {})
+    return made
+
+
+def _params(rule: Rule, definitions: dict[str, Schema]) -> Schema:
+    """A rule's parameters, refusing others, with the help texts under its fields. Names of its own."""
+    template = f"#/$defs/{rule.id}:{{model}}"
+    made = adapter(rule.params_type).json_schema(ref_template=template)
+    definitions |= {f"{rule.id}:{name}": part for name, part in made.pop("$defs", {}).items()}
+    for name, text in field_docs(rule.params_type or object).items():
+        made.get("properties", {}).get(name, {}).setdefault("description", text)
+    definitions[f"{rule.id}:params"] = {**made, "additionalProperties": False}
+    return {"$ref": template.format(model="params")}
+
+
+def _limit(properties: Mapping[str, Schema], limits: Mapping[str, Any]) -> None:
+    for name, limit in limits.items():
+        for part in _numbers(properties[name]):
+            part.update(limit.schema())
+
+
+def _numbers(part: Schema) -> Iterator[Schema]:
+    if part.get("type") in ("integer", "number"):
+        yield part
+    for inner in (*part.get("anyOf", ()), *part.get("prefixItems", ())):
+        yield from _numbers(inner)
+
+
+def _add_library_keys(definitions: Mapping[str, Schema]) -> None:
+    for owner in table.SECTIONS:
+        section = table.section(owner)
+        properties = definitions[owner.__name__]["properties"]
+        del properties[EXTRA]
+        for name in section.names if section else ():
+            if section and name not in properties:
+                properties[name] = _library_key(section.config, section.fields[name])
+
+
+def _library_key(config: str, field: Mapping[str, Any]) -> Schema:
+    made: Schema = {"description": f"As in {config}.", "type": field["types"]}
+    if "default" in field:
+        made["default"] = field["default"]
+    if field.get("choices"):
+        others = [{"type": kind} for kind in field["types"] if kind != "string"]
+        del made["type"]
+        made["anyOf"] = [{"enum": field["choices"]}, *others]
+    return made
+
+
+def _or_null(part: Schema) -> Schema:
+    """A section that is left empty says nothing, as in the reader."""
+    if "$ref" in part:
+        reference = {"$ref": part["$ref"]}
+        return {**{k: v for k, v in part.items() if k != "$ref"}, "anyOf": [reference, {"type": "null"}]}
+    return {**part, "type": [part["type"], "null"]} if "type" in part else part
+
+
+def _complete(root: Schema, host: Host, params: Mapping[str, Schema], definitions: dict[str, Schema]) -> None:
+    properties = root["properties"]
+    job = _or_null({"$ref": "#/$defs/JobSettings"})
+    properties["jobs"] |= {"additionalProperties": job, "propertyNames": {"pattern": NAME}}
+    properties["defaults"] = {"description": properties["defaults"]["description"], **job}
+    definitions["Check"] = _check(host, params)
+    off = [{"const": False}, {"type": "null"}]
+    properties["checks"] |= {
+        "properties": {
+            name: {"description": rule.summary, "anyOf": [_named(name, params), *off]}
+            for name, rule in host.rules.items()
+        },
+        "additionalProperties": {"anyOf": [{"$ref": "#/$defs/Check"}, *off]},
+        "propertyNames": {"pattern": NAME},
+    }
+    for name in ("extends", "plugins", "defaults", "jobs", "checks", "waivers", "gate"):
+        properties[name] = _or_null(properties[name])
+
+
+def _check(host: Host, params: Mapping[str, Schema]) -> Schema:
+    """A check whose `rule` says which parameters it takes."""
+    chosen = [
+        {"if": {"properties": {"rule": {"const": name}}, "required": ["rule"]}, "then": _takes(name, params)}
+        for name in host.rules
+    ]
+    known = {"properties": {"rule": {"enum": [*host.rules, None]}}}
+    return {"$ref": "#/$defs/CheckSettings", "allOf": [known, *chosen]}
+
+
+def _named(name: str, params: Mapping[str, Schema]) -> Schema:
+    """A check that bears a rule's name: it is that rule, unless `rule` says otherwise."""
+    unsaid = {"not": {"properties": {"rule": {"type": "string"}}, "required": ["rule"]}}
+    return {"$ref": "#/$defs/Check", "if": unsaid, "then": _takes(name, params)}
+
+
+def _takes(name: str, params: Mapping[str, Schema]) -> Schema:
+    return {"properties": {"params": params.get(name, {"maxProperties": 0})}}
+
+
+def _without_titles(value: Any) -> Any:
+    """Pydantic titles every field with its own name; that helps nobody."""
+    if isinstance(value, list):
+        return [_without_titles(item) for item in value]
+    if not isinstance(value, dict):
+        return value
+    named = "properties" in value and isinstance(value["properties"], dict)
+    kept = {key: item for key, item in value.items() if key != "title" or isinstance(item, dict)}
+    made = {key: _without_titles(item) for key, item in kept.items() if not (named and key == "properties")}
+    if named:
+        made["properties"] = {name: _without_titles(item) for name, item in value["properties"].items()}
+    return made

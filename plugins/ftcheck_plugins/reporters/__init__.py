@@ -1,0 +1,1 @@
+"""The report formats: what people and other programs see of a run."""

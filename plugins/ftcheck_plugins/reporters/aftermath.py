@@ -1,0 +1,231 @@
+"""What the terminal shows when a run is over: findings with place, reason and remedy, then the tally."""
+
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, time, timedelta
+
+from ftcheck.records import Change, Finding, Location, Outcome, Result
+from ftcheck.report import Report
+from ftcheck_plugins.reporters import standing, words
+from ftcheck_plugins.reporters.screen import Screen
+
+WIDEST_PLACE = 60
+MAX_REMEDIES = 5
+MAX_WAIVED = 3
+
+
+@dataclass(frozen=True, slots=True)
+class Telling:
+    """How much is told, and what the report alone does not know."""
+
+    verbose: bool = False
+    durations: int | None = None
+    why: Mapping[str, str] = field(default_factory=dict)
+    place_of: Callable[[str], Location] | None = None
+    max_age: timedelta | None = None
+
+
+def print_aftermath(screen: Screen, report: Report, telling: Telling) -> None:
+    """Blocks from the least to the most urgent, so that the worst stands next to the tally."""
+    for result in _with(report, Outcome.WAIVED):
+        _waived(screen, report, result, telling)
+    failed = sorted(_with(report, Outcome.FAILED), key=lambda result: result.blocking)
+    for result in failed:
+        _failed(screen, report, result, telling)
+    broken = (one for one in report.results if one.outcome in (Outcome.ERRORED, Outcome.TIMEOUT))
+    for reason, together in words.by_reason(broken):
+        _broken(screen, reason, together, telling)
+    _problems(screen, report)
+    _durations(screen, report, telling.durations)
+    _notes(screen, report, telling)
+    screen.blank()
+    _tally(screen, report, telling)
+
+
+def _with(report: Report, outcome: Outcome) -> list[Result]:
+    return [result for result in report.results if result.outcome is outcome]
+
+
+def _failed(screen: Screen, report: Report, result: Result, telling: Telling) -> None:
+    style = "bold red" if result.blocking else "bold yellow"
+    remark = "" if result.blocking else "not blocking"
+    screen.blank()
+    screen.put([("FAILED ", style), (result.check.id, "bold")], f"  {remark}" if remark else "")
+    shown = words.shown_findings(result)
+    _findings(screen, shown)
+    _more(screen, report, result, len(shown))
+    why = telling.why.get(result.check.rule, "")
+    if why:
+        screen.put([("  why   ", "bold")], words.one_line(why), hang=8)
+    _remedies(screen, report, shown, telling)
+
+
+def _findings(screen: Screen, findings: Sequence[Finding]) -> None:
+    """Places in one column, messages in another; a place that is too wide has its message below it."""
+    places = [words.place(finding.at) for finding in findings]
+    limit = WIDEST_PLACE if screen.width is None else screen.width * 55 // 100
+    column = max((len(place) for place in places if len(place) <= limit), default=0)
+    for place, finding in zip(places, findings, strict=True):
+        if len(place) > column:
+            screen.put([("  ", ""), (place, "cyan")])
+            screen.put([("        ", "")], finding.message, hang=8)
+        else:
+            prefix = [("  ", ""), (place.ljust(column), "cyan"), ("    ", "")] if column else [("  ", "")]
+            screen.put(prefix, finding.message, hang=None if "\n" not in finding.message else 8)
+
+
+def _more(screen: Screen, report: Report, result: Result, shown: int) -> None:
+    more = words.unshown(result, shown)
+    if more > 0:
+        row = next((at.row for one in result.findings if (at := one.at) and at.row is not None), None)
+        command = f"ftcheck show {report.policy_path} --job {result.check.job} --row {row}"
+        screen.put(
+            [(f"  and {more:,} more", "")], f"  ({command})" if row and result.check.job else "", hang=8
+        )
+
+
+def _remedies(screen: Screen, report: Report, findings: Sequence[Finding], telling: Telling) -> None:
+    """Each remedy once, however many findings have it."""
+    remedies = dict.fromkeys(
+        (one.fix, _change_line(one, telling)) for one in findings if one.fix or one.change
+    )
+    label = "  fix   "
+    for fix, change in list(remedies)[:MAX_REMEDIES]:
+        place, text = change if change else ("", "")
+        lead = [(label, "bold"), *([(f"{place}  ", "cyan")] if place else [])]
+        remedy = f"{text}   ({fix})" if text and fix else text or fix or ""
+        screen.put(lead, remedy, hang=8)
+        label = " " * 8
+    if len(remedies) > MAX_REMEDIES:
+        screen.put([(label, "")], f"and {len(remedies) - MAX_REMEDIES:,} more", hang=8)
+    changes = [one.change for one in findings if one.change]
+    if changes:
+        unsafe = "" if all(change.safe for change in changes) else " --unsafe"
+        screen.put([(" " * 8, "")], f"ftcheck fix {report.policy_path} --diff{unsafe}", "dim", hang=8)
+
+
+def _change_line(finding: Finding, telling: Telling) -> tuple[str, str] | None:
+    """`policy.yaml:58:19` and `max_length: 1024 -> 1536`; the whole YAML path where no place is known."""
+    change = finding.change
+    if change is None:
+        return None
+    at = _place_of(change, finding, telling)
+    text = words.change_text(change)
+    return (at, text[len(change.path) - len(_key(change)) :]) if at else ("", text)
+
+
+def _place_of(change: Change, finding: Finding, telling: Telling) -> str:
+    at = finding.at
+    if at is not None and at.yaml_path == change.path and at.path is not None:
+        return words.place(at)
+    return words.place(telling.place_of(change.path)) if telling.place_of else ""
+
+
+def _key(change: Change) -> str:
+    return change.path.rpartition(".")[2]
+
+
+def _waived(screen: Screen, report: Report, result: Result, telling: Telling) -> None:
+    screen.blank()
+    because = standing.waived_because(report, result).removeprefix("waived").removeprefix(":").strip()
+    screen.put([("WAIVED ", "bold yellow"), (f"{result.check.id}  ", "bold")], because, hang=8)
+    shown = words.shown_findings(result)[: None if telling.verbose else MAX_WAIVED]
+    _findings(screen, shown)
+    _more(screen, report, result, len(shown))
+
+
+def _broken(screen: Screen, reason: str, together: list[Result], telling: Telling) -> None:
+    """The same reason is said once, with the checks that it stopped."""
+    first = together[0]
+    word = words.outcome_word(first).upper()
+    others = f" and {words.counted(len(together) - 1, 'other check')}" if len(together) > 1 else ""
+    screen.blank()
+    screen.put([(f"{word} ", "bold red"), (first.check.id, "bold"), (others, "")])
+    screen.put([("  ", "")], reason, hang=2)
+    if others:
+        ids = ", ".join(result.check.id for result in together)
+        screen.put([("  checks  ", "bold")], ids, hang=10)
+    if telling.verbose and first.detail:
+        screen.put([("  ", "")], first.detail, "dim", hang=2)
+
+
+def _problems(screen: Screen, report: Report) -> None:
+    if report.problems:
+        screen.blank()
+        screen.put([("PROBLEMS", "bold red"), (" of the run", "")])
+        found = [
+            Finding(
+                ": ".join(part for part in (one.yaml_path, one.message) if part),
+                at=_at(one.path, one.line, one.column),
+            )
+            for one in report.problems
+        ]
+        _findings(screen, found)
+
+
+def _at(path: str | None, line: int | None, column: int | None) -> Location | None:
+    return Location(path, line, column) if path else None
+
+
+def _durations(screen: Screen, report: Report, wanted: int | None) -> None:
+    """The slowest checks; 0 means all."""
+    if wanted is None or not report.results:
+        return
+    slowest = sorted(report.results, key=lambda result: (-result.seconds, result.check.id))
+    screen.blank()
+    screen.put([("slowest checks", "bold")])
+    for result in slowest[: wanted or None]:
+        screen.put([(f"  {standing.duration(result.seconds):>12}  ", ""), (result.check.id, "")])
+
+
+def _notes(screen: Screen, report: Report, telling: Telling) -> None:
+    notes = list(_told(report, telling))
+    if notes:
+        screen.blank()
+    for note in notes:
+        screen.put([("note  ", "bold")], note, hang=6)
+
+
+def _told(report: Report, telling: Telling) -> Iterator[str]:
+    yield from report.notes
+    if report.removed:
+        yield f"taken out by the policy: {', '.join(report.removed)}"
+    if report.overrides:
+        yield f"set on the command line: {', '.join(report.overrides)}"
+    if not telling.verbose:
+        yield from _hidden(report.results)
+
+
+def _hidden(results: Iterable[Result]) -> Iterator[str]:
+    results = list(results)
+    remarks = sum(len(one.findings) for one in results if one.outcome is Outcome.PASSED)
+    if remarks:
+        yield f"{words.counted(remarks, 'remark')} on passed checks: -v shows {'it' if remarks == 1 else 'them'}"
+    if any(one.detail for one in results if one.outcome is Outcome.ERRORED):
+        yield "-v shows the tracebacks"
+
+
+def _tally(screen: Screen, report: Report, telling: Telling) -> None:
+    seconds = standing.seconds_of(report)
+    bad = report.verdict != "passed" or report.status != "complete" or bool(standing.decided_nothing(report))
+    parts = [standing.tally(report) + (f" in {standing.duration(seconds)}" if seconds is not None else "")]
+    parts += [standing.decided_nothing(report), standing.gate_state(report.gate, _until(report, telling))]
+    if report.status != "complete":
+        parts.insert(1, f"{report.status} run")
+    screen.put([], " · ".join(part for part in parts if part), "bold red" if bad else "bold green")
+
+
+def _until(report: Report, telling: Telling) -> str:
+    """When the gate shuts by itself: the report is too old, or the first waiver ends."""
+    finished = standing.moment(report.finished_at)
+    if finished is None or telling.max_age is None:
+        return ""
+    ends = [finished + telling.max_age, *_waiver_ends(report)]
+    return min(ends).astimezone().strftime("%Y-%m-%d %H:%M")
+
+
+def _waiver_ends(report: Report) -> Iterator[datetime]:
+    for waiver in report.waivers:
+        end = standing.moment(waiver.expires) if waiver.used else None
+        if end is not None:
+            yield datetime.combine(end.date() + timedelta(days=1), time(), UTC)

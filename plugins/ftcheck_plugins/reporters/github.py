@@ -1,0 +1,140 @@
+"""`-o github`: workflow commands that GitHub turns into annotations beside the changed lines.
+
+GitHub shows ten annotations of a level per step and drops the others without a word, so at most nine
+are written, the first finding of every check before the second of any, then a line that counts the rest.
+The step summary (GITHUB_STEP_SUMMARY) is the work of `-o markdown=$GITHUB_STEP_SUMMARY`.
+"""
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from itertools import zip_longest
+from typing import Literal
+
+from ftcheck.errors import Problem
+from ftcheck.offers import Reporter
+from ftcheck.records import Finding, Location, Outcome, Result, Severity
+from ftcheck.report import Report
+from ftcheck_plugins.reporters import standing, words
+from ftcheck_plugins.reporters.clean import clean
+
+Level = Literal["error", "warning", "notice"]
+SHOWN: dict[Level, int] = {"error": 9, "warning": 9, "notice": 8}
+
+
+@dataclass(frozen=True, slots=True)
+class Annotation:
+    """One annotation, before it is escaped. `hidden` counts findings that have none of their own."""
+
+    level: Level
+    title: str
+    message: str
+    at: Location | None = None
+    hidden: int = 0
+
+    def __str__(self) -> str:
+        """The workflow command, on one line."""
+        at = self.at or Location()
+        told = {"file": at.path and words.near(at.path), "line": at.line, "col": at.column}
+        known = {key: value for key, value in told.items() if value is not None} if at.path else {}
+        listed = ",".join(
+            f"{key}={_property(str(value))}" for key, value in (known | {"title": self.title}).items()
+        )
+        return f"::{self.level} {listed}::{_data(self.message)}"
+
+
+def render(report: Report) -> str:
+    """Errors first, then warnings, then notices; the tally last."""
+    report = clean(report)
+    annotations = list(_annotations(report))
+    lines = [str(one) for level in SHOWN for one in _limited(level, annotations)]
+    title = f"ftcheck {report.policy_name}: {standing.verdict(report)}"
+    gate = standing.gate_state(report.gate)
+    tally = Annotation("notice", title, " · ".join(part for part in (standing.tally(report), gate) if part))
+    return "\n".join([*lines, str(tally)]) + "\n"
+
+
+def _annotations(report: Report) -> Iterator[Annotation]:
+    if report.status == "started":
+        yield Annotation("error", "ftcheck", "the run did not finish")
+        return
+    yield from (_problem(problem) for problem in report.problems)
+    nothing = standing.decided_nothing(report)
+    if nothing:
+        yield Annotation("error", "ftcheck", nothing)
+    for reason, together in words.by_reason(one for one in report.results if one.outcome in words.UNFINISHED):
+        yield _broken(reason, together)
+    yield from _findings(report)
+    for result in report.results:
+        if result.outcome is Outcome.WAIVED:
+            yield Annotation("notice", result.check.id, standing.waived_because(report, result))
+
+
+def _problem(problem: Problem) -> Annotation:
+    at = Location(problem.path, problem.line, problem.column) if problem.path else None
+    message = ": ".join(part for part in (problem.yaml_path, problem.message) if part)
+    return Annotation("error", "ftcheck", message, at)
+
+
+def _broken(reason: str, together: list[Result]) -> Annotation:
+    first = together[0]
+    ids = ", ".join(result.check.id for result in together)
+    title = first.check.id if len(together) == 1 else words.counted(len(together), "check")
+    message = reason if len(together) == 1 else f"{reason}\n{ids}"
+    return Annotation("error", f"{title} {words.outcome_word(first)}", message)
+
+
+def _findings(report: Report) -> Iterator[Annotation]:
+    """The first finding of every check, then the second of every check, and so on."""
+    failed = [result for result in report.results if result.outcome is Outcome.FAILED]
+    for row in zip_longest(*(_of_check(result, report.fail_on) for result in failed)):
+        yield from (annotation for annotation in row if annotation is not None)
+
+
+def _of_check(result: Result, fail_on: Severity) -> Iterator[Annotation]:
+    shown = words.shown_findings(result)
+    if not shown:
+        level: Level = "error" if result.blocking else "warning"
+        yield Annotation(level, result.check.id, words.telling(result) or "failed without a message")
+    for finding in shown:
+        hidden = words.unshown(result, len(shown)) if finding is shown[-1] else 0
+        level = _level(finding, result.blocking and finding.severity.rank >= fail_on.rank)
+        yield Annotation(level, result.check.id, _message(finding), finding.at, hidden)
+
+
+def _level(finding: Finding, blocks: bool) -> Level:
+    """Red is what blocks."""
+    if blocks:
+        return "error"
+    return "notice" if finding.severity is Severity.INFO else "warning"
+
+
+def _message(finding: Finding) -> str:
+    at = finding.at
+    place = words.place(at) if at is not None and at.path is None else ""
+    lines = [f"{place}: {finding.message}" if place else finding.message]
+    if finding.fix:
+        lines.append(f"fix: {finding.fix}")
+    if finding.change:
+        lines.append(f"change: {words.change_text(finding.change)}")
+    return "\n".join(lines)
+
+
+def _limited(level: Level, annotations: Iterable[Annotation]) -> list[Annotation]:
+    mine = [one for one in annotations if one.level == level]
+    shown, rest = mine[: SHOWN[level]], mine[SHOWN[level] :]
+    hidden = len(rest) + sum(one.hidden for one in mine)
+    if not hidden:
+        return shown
+    message = f"{hidden:,} more: see the other reports of this run"
+    return [*shown, Annotation(level, "ftcheck", message)]
+
+
+def _data(text: str) -> str:
+    return text.replace("%", "%25").replace("\r", "%0D").replace("\n", "%0A")
+
+
+def _property(text: str) -> str:
+    return _data(text).replace(":", "%3A").replace(",", "%2C")
+
+
+REPORTER = Reporter(name="github", render=render, suffix=".txt")

@@ -1,0 +1,183 @@
+"""`-o markdown`: a page for a pull request or a step summary, small enough that GitHub takes it.
+
+GitHub refuses a summary above 1 MiB as a whole, so sections that do not fit are left out whole, and counted.
+What was waived or skipped is always there.
+"""
+
+import re
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from html import escape
+
+from ftcheck.offers import Reporter
+from ftcheck.records import Finding, Outcome, Result
+from ftcheck.report import Report
+from ftcheck_plugins.reporters import standing, words
+from ftcheck_plugins.reporters.clean import clean
+
+BUDGET = 900_000
+MAX_CELL = 600
+MAX_TEXT = 4_000
+_SPECIAL = re.compile(r"([\\`*_\[\]#|~$])")
+_LINE_START = re.compile(r"\A([0-9]*)([-+.)])")
+
+
+@dataclass(frozen=True, slots=True)
+class Section:
+    """A part of the page that stays or goes as a whole."""
+
+    title: str
+    text: str
+
+    @property
+    def size(self) -> int:
+        """Bytes, with the empty line before it."""
+        return len(self.text.encode("utf-8", "backslashreplace")) + 2
+
+
+def render(report: Report) -> str:
+    """Verdict and tally, what was set aside, what broke and failed, then a table for each job."""
+    report = clean(report)
+    head = _head(report)
+    kept, dropped = _fitted(_sections(report), BUDGET - len(head.encode()) - 1000)
+    parts = [head, *(section.text for section in kept)]
+    if dropped:
+        parts.append(_left_out(dropped))
+    return "\n\n".join(parts) + "\n"
+
+
+def _head(report: Report) -> str:
+    lines = [
+        f"## {_title_symbol(report)} ftcheck {_text(report.policy_name)}: {_text(standing.verdict(report))}"
+    ]
+    if report.status != "started":
+        lines += ["", " · ".join(_text(part) for part in _facts(report) if part)]
+    return "\n".join(lines)
+
+
+def _facts(report: Report) -> Iterator[str]:
+    seconds = standing.seconds_of(report)
+    yield standing.tally(report) + (f" in {standing.duration(seconds)}" if seconds is not None else "")
+    yield standing.decided_nothing(report)
+    yield standing.gate_state(report.gate)
+
+
+def _title_symbol(report: Report) -> str:
+    if report.status == "complete" and report.verdict == "passed" and not standing.decided_nothing(report):
+        return words.SYMBOLS[Outcome.PASSED]
+    return words.SYMBOLS[Outcome.FAILED if report.verdict == "failed" else Outcome.ERRORED]
+
+
+def _sections(report: Report) -> Iterator[Section]:
+    if report.problems:
+        yield Section("problems", _bullets("Problems of the run", (str(one) for one in report.problems)))
+    aside = [_aside(report, one) for one in report.results if one.outcome in words.SET_ASIDE]
+    if aside:
+        limit = min(MAX_CELL, BUDGET // 8 // len(aside))
+        yield Section("waived and skipped", _bullets("Waived and skipped", aside, limit))
+    broken = [one for one in report.results if one.outcome in words.UNFINISHED]
+    if broken:
+        yield Section("not finished", _bullets("Not finished", _broken(broken)))
+    for result in report.results:
+        if result.outcome is Outcome.FAILED or (result.outcome is Outcome.WAIVED and result.findings):
+            yield Section(result.check.id, _details(result))
+    for title, results in standing.by_job(report):
+        yield Section(f"table of {title}", _table(title, results))
+    told = [*_told(report)]
+    if told:
+        yield Section("notes", _bullets("Notes", told))
+
+
+def _told(report: Report) -> Iterator[str]:
+    yield from report.notes
+    if report.removed:
+        yield f"checks taken out by the policy: {', '.join(report.removed)}"
+    if report.overrides:
+        yield f"set on the command line: {', '.join(report.overrides)}"
+
+
+def _aside(report: Report, result: Result) -> str:
+    if result.outcome is Outcome.WAIVED:
+        return f"{result.check.id} {standing.waived_because(report, result)}"
+    return f"{result.check.id} skipped: {words.reason_of(result)}"
+
+
+def _broken(results: Iterable[Result]) -> Iterator[str]:
+    for reason, together in words.by_reason(results):
+        ids = ", ".join(result.check.id for result in together)
+        yield f"{words.outcome_word(together[0])}: {reason} ({ids})"
+
+
+def _bullets(title: str, items: Iterable[str], limit: int = MAX_CELL) -> str:
+    return "\n".join((f"### {_text(title)}", "", *(f"- {_item_text(item, limit)}" for item in items)))
+
+
+def _item_text(text: str, limit: int) -> str:
+    """Text that begins a list item: it must not begin another list in it."""
+    return _LINE_START.sub(r"\1\\\2", _text(text, limit))
+
+
+def _table(title: str, results: Iterable[Result]) -> str:
+    head = [f"### {_text(title)}", "", "| outcome | check | measured | reason |", "|---|---|---|---|"]
+    return "\n".join((*head, *(_row(result) for result in results)))
+
+
+def _row(result: Result) -> str:
+    explained = result.outcome not in (Outcome.PASSED, Outcome.FAILED)
+    cells = (
+        f"{words.SYMBOLS[result.outcome]} {words.outcome_word(result)}",
+        result.check.name,
+        words.telling(result),
+        words.reason_of(result) if explained else "",
+    )
+    return f"| {' | '.join(_text(cell, MAX_CELL) for cell in cells)} |"
+
+
+def _details(result: Result) -> str:
+    shown = words.shown_findings(result)
+    count = words.counted(words.unshown(result, 0), "finding")
+    heading = f"<b>{_text(result.check.id)}</b> {_text(words.outcome_word(result))}, {count}"
+    state = " open" if result.blocking else ""
+    lines = [f"<details{state}><summary>{heading}</summary>", "", *(_item(finding) for finding in shown)]
+    more = words.unshown(result, len(shown))
+    if more > 0:
+        lines.append(f"- and {more:,} more")
+    return "\n".join((*lines, "", "</details>"))
+
+
+def _item(finding: Finding) -> str:
+    where = words.place(finding.at)
+    place = f" <code>{_text(where, MAX_CELL)}</code>" if where else ""
+    parts = [f"- <b>{finding.severity.value}</b>{place} {_text(finding.message, MAX_TEXT)}"]
+    if finding.fix:
+        parts.append(f"<b>fix</b> {_text(finding.fix, MAX_TEXT)}")
+    if finding.change:
+        parts.append(f"<b>change</b> <code>{_text(words.change_text(finding.change), MAX_CELL)}</code>")
+    return "<br>".join(parts)
+
+
+def _text(text: str, limit: int = MAX_CELL) -> str:
+    """Untrusted text as text: no HTML, no markdown, no way out of its table cell."""
+    text = text if len(text) <= limit else f"{text[: limit - 1]}…"
+    escaped = _SPECIAL.sub(r"\\\1", escape(text.strip(), quote=False)).replace("\t", " ")
+    return re.sub(r"\s*\n( *)", lambda match: "<br>" + "&nbsp;" * len(match[1]), escaped)
+
+
+def _fitted(sections: Iterable[Section], budget: int) -> tuple[list[Section], list[Section]]:
+    kept: list[Section] = []
+    dropped: list[Section] = []
+    for section in sections:
+        fits = section.size <= budget
+        (kept if fits else dropped).append(section)
+        budget -= section.size if fits else 0
+    return kept, dropped
+
+
+def _left_out(dropped: list[Section]) -> str:
+    named = ", ".join(_text(section.title, 60) for section in dropped[:10])
+    more = f" and {len(dropped) - 10:,} more" if len(dropped) > 10 else ""
+    size = words.counted(len(dropped), "section")
+    return f"{size} left out to stay under {BUDGET // 1000} kB: {named}{more}. The JSON report has all of it."
+
+
+REPORTER = Reporter(name="markdown", render=render, suffix=".md")

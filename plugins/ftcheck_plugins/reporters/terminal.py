@@ -1,0 +1,198 @@
+"""What people see of a run: a line a check while it goes on, the findings and the tally when it is over."""
+
+import re
+import time
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import KW_ONLY, dataclass, field, replace
+from datetime import timedelta
+from typing import TYPE_CHECKING
+
+from ftcheck import hookimpl
+from ftcheck.records import Check, Location, Outcome, Progress, Result
+from ftcheck.redact import redact, visible
+from ftcheck.report import Report
+from ftcheck_plugins.reporters import aftermath, standing, words
+from ftcheck_plugins.reporters.bars import BAR_WIDTH, Bars, progress_text
+from ftcheck_plugins.reporters.clean import clean
+from ftcheck_plugins.reporters.screen import Screen
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+STYLES = {
+    Outcome.PASSED: "green",
+    Outcome.FAILED: "red",
+    Outcome.WAIVED: "yellow",
+    Outcome.SKIPPED: "yellow",
+    Outcome.ERRORED: "bold red",
+    Outcome.TIMEOUT: "bold red",
+    Outcome.NOT_RUN: "yellow",
+}
+CHECKING = "checking"
+WIDEST_NAME = 28
+
+
+@dataclass(eq=False)
+class TerminalReporter:
+    """Watches a run and prints it on a console. `close` it when the run is over, however it ended.
+
+    `header` is printed first; `why` says, for each rule, what goes wrong if it does not hold;
+    `place_of` finds the place of a YAML path (`Policy.at`); `max_age` is how long the gate stays open.
+    Results are printed host first, then job by job in `job_order`, whatever order they come in.
+    """
+
+    console: "Console"
+    _: KW_ONLY
+    header: str = ""
+    quiet: bool = False
+    verbose: bool = False
+    job_order: Sequence[str] = ()
+    durations: int | None = None
+    why: Mapping[str, str] = field(default_factory=dict)
+    place_of: Callable[[str], Location] | None = None
+    max_age: timedelta | None = None
+    clock: Callable[[], float] = time.monotonic
+
+    def __post_init__(self) -> None:
+        """Nothing has been seen yet."""
+        self._screen = Screen(self.console)
+        self._bars = Bars(self._screen)
+        self._waiting: list[Check] = []
+        self._results: dict[str, Result] = {}
+        self._reasons: dict[tuple[Outcome, str], str] = {}
+        self._began: dict[str, float] = {}
+        self._section: str | None = None
+        self._name_width = 0
+        self._planned = 0
+
+    @hookimpl
+    def ftcheck_run_started(self, checks: tuple[Check, ...]) -> None:
+        """Print the header; from now on it is known in which order results are printed."""
+        self._waiting = sorted(checks, key=self._rank)
+        self._planned = len(checks)
+        self._name_width = min(max((len(check.name) for check in checks), default=0), WIDEST_NAME)
+        if self.header:
+            self._screen.put([], visible(redact(self.header)), "bold")
+            self._screen.blank()
+        self._tell_checks()
+
+    @hookimpl
+    def ftcheck_progress(self, progress: Progress) -> None:
+        """Move a bar; when the task is done, one line stays."""
+        began = self._began.setdefault(progress.task, self.clock())
+        self._bars.show(progress)
+        if progress.finished:
+            del self._began[progress.task]
+            self._finished_task(progress, self.clock() - began)
+
+    @hookimpl
+    def ftcheck_check_finished(self, result: Result) -> None:
+        """Print the result, and those that waited for it."""
+        self._results[result.check.id] = clean(result)
+        while self._waiting and self._waiting[0].id in self._results:
+            self._line(self._results[self._waiting.pop(0).id])
+        self._tell_checks()
+
+    @hookimpl
+    def ftcheck_run_finished(self, report: Report) -> None:
+        """Print what is left, then findings, tally and the gate's state."""
+        self.close()
+        report = clean(report)
+        unseen = [one for one in report.results if one.check.id not in self._results]
+        self._rest([*(self._results[one.id] for one in self._waiting if one.id in self._results), *unseen])
+        aftermath.print_aftermath(
+            self._screen,
+            report,
+            aftermath.Telling(self.verbose, self.durations, self.why, self.place_of, self.max_age),
+        )
+
+    def close(self) -> None:
+        """Take the progress bars away; harmless to call twice."""
+        self._bars.stop()
+
+    def show_reports(self, paths: Iterable[str]) -> None:
+        """Name the report files, once they are written."""
+        listed = "  ".join(visible(path) for path in paths)
+        if listed:
+            self._screen.put([("reports: ", "dim")], listed, hang=9)
+
+    def _rank(self, check: Check) -> tuple[int, str]:
+        if check.job is None:
+            return (-1, "")
+        order = list(self.job_order)
+        return (order.index(check.job), "") if check.job in order else (len(order), check.job)
+
+    def _tell_checks(self) -> None:
+        done = len(self._results)
+        if self._planned:
+            finished = done >= self._planned
+            self._bars.show(Progress(CHECKING, done, self._planned, "checks", finished))
+
+    def _finished_task(self, progress: Progress, seconds: float) -> None:
+        if self.quiet or not (self._screen.live or self.verbose):
+            return
+        detail = progress.detail or ""
+        timed = re.search(r"\d s$", detail) is not None
+        text = progress_text(progress) + ("" if timed else f"  {standing.duration(seconds)}")
+        indent = "    " if self._section is not None else ""
+        longest = max((len(f"preparing {job}") for job in self.job_order), default=0)
+        task = f"{indent}{visible(progress.task):<{longest}} "
+        self._screen.put([(task, ""), ("━" * BAR_WIDTH + " ", "green")], visible(redact(text)))
+
+    def _rest(self, results: Sequence[Result]) -> None:
+        """What never ran comes as one line a section and reason, unless everything is wanted."""
+        results = sorted(results, key=lambda one: self._rank(one.check))
+        idle: dict[tuple[str | None, str], list[Result]] = {}
+        for result in results:
+            if result.outcome is Outcome.NOT_RUN and not self.verbose:
+                idle.setdefault((result.check.job, words.reason_of(result)), []).append(result)
+        for result in results:
+            together = idle.get((result.check.job, words.reason_of(result)), [result])
+            if len(together) == 1:
+                self._line(result)
+            elif result is together[0]:
+                name = words.counted(len(together), "check")
+                self._line(replace(result, check=replace(result.check, name=name)))
+
+    def _line(self, result: Result) -> None:
+        if self.quiet and result.outcome is Outcome.PASSED:
+            return
+        self._heading(result.check.job)
+        style = "yellow" if words.is_warning(result) else STYLES[result.outcome]
+        name = f"{result.check.name:<{self._name_width}} "
+        said = self._said(result)
+        prefix = [(f"  {self._screen.symbol(result.outcome)} ", style), (name, "")]
+        self._screen.put(
+            prefix, said, "" if result.outcome is Outcome.PASSED else style, self._name_width + 5
+        )
+        if self.verbose:
+            self._more(result)
+
+    def _heading(self, job: str | None) -> None:
+        title = "host" if job is None else job
+        if self._section != title:
+            self._section = title
+            self._screen.put([(title, "bold")])
+
+    def _said(self, result: Result) -> str:
+        if result.outcome is Outcome.PASSED:
+            return words.telling(result)
+        word = words.outcome_word(result)
+        if result.outcome is Outcome.FAILED:
+            return f"{word}: {words.telling(result) or 'no finding was given'}"
+        reason = words.first_line(words.reason_of(result))
+        first = self._reasons.setdefault((result.outcome, words.reason_of(result)), result.check.id)
+        if first != result.check.id and result.outcome in words.UNFINISHED:
+            reason = f"same reason as {first}"
+        return reason if reason.lower().startswith(word) else f"{word}: {reason}"
+
+    def _more(self, result: Result) -> None:
+        """For -v: every measurement, and what the rule only remarked."""
+        for measurement in result.measurements:
+            self._screen.put([("      ", ""), (words.measured(measurement), "dim")])
+        if result.outcome is Outcome.PASSED:
+            for finding in words.shown_findings(result):
+                where = words.place(finding.at)
+                self._screen.put(
+                    [(f"      {where}  " if where else "      ", "dim")], finding.message, "dim", 6
+                )

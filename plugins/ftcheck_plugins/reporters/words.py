@@ -1,0 +1,143 @@
+"""The words that all report formats share: outcomes, numbers, places, findings."""
+
+import os
+from collections.abc import Iterable, Sequence
+from dataclasses import replace
+from typing import Any
+
+from ftcheck.records import MAX_FINDINGS, Change, Finding, Location, Measurement, Outcome, Result, Severity
+
+UNFINISHED = (Outcome.ERRORED, Outcome.TIMEOUT, Outcome.NOT_RUN)
+SET_ASIDE = (Outcome.WAIVED, Outcome.SKIPPED)
+SYMBOLS = {
+    Outcome.PASSED: "✓",
+    Outcome.FAILED: "✗",
+    Outcome.WAIVED: "-",
+    Outcome.SKIPPED: "-",
+    Outcome.ERRORED: "!",
+    Outcome.TIMEOUT: "!",
+    Outcome.NOT_RUN: "-",
+}
+WORDS = {Outcome.TIMEOUT: "timed out", Outcome.NOT_RUN: "not run"}
+
+
+def outcome_word(result: Result) -> str:
+    """`passed`, `failed`, `failed, not blocking`, `timed out` and so on."""
+    word = WORDS.get(result.outcome, result.outcome.value)
+    return f"{word}, not blocking" if is_warning(result) else word
+
+
+def is_warning(result: Result) -> bool:
+    """Whether a check failed without closing the gate."""
+    return result.outcome is Outcome.FAILED and not result.blocking
+
+
+def telling(result: Result) -> str:
+    """The few words beside a check's name: the rule's own summary, or its first measurements."""
+    if result.summary:
+        return one_line(result.summary)
+    if result.measurements:
+        return " · ".join(measured(one) for one in result.measurements[:3])
+    return one_line(result.findings[0].message) if result.findings else ""
+
+
+def reason_of(result: Result) -> str:
+    """Why a check has an outcome other than passed or failed; never empty."""
+    fallback = "no reason was given"
+    return (result.reason or "").strip() or (result.detail or "").strip().rpartition("\n")[2] or fallback
+
+
+def measured(measurement: Measurement) -> str:
+    """`p95 812 tokens (limit <= 768)`."""
+    words = [measurement.name, number(measurement.value), measurement.unit or ""]
+    limit = f"(limit {measurement.limit})" if measurement.limit else ""
+    return " ".join(word for word in (*words, limit) if word)
+
+
+def number(value: Any) -> str:
+    """A number as people write it: `13,784`, `99.96`, `0.0002`."""
+    if isinstance(value, bool) or not isinstance(value, (int, float)):
+        return str(value)
+    if isinstance(value, int) or (value.is_integer() and abs(value) < 1e15):
+        return f"{int(value):,}"
+    return f"{value:,.2f}" if 1000 <= abs(value) < 1e15 else f"{value:.4g}"
+
+
+def counted(count: int, noun: str) -> str:
+    """`1 finding`, `1,204 findings`."""
+    return f"{count:,} {noun}" if count == 1 else f"{count:,} {noun}s"
+
+
+def one_line(text: str) -> str:
+    """The text without its line breaks and runs of spaces."""
+    return " ".join(text.split())
+
+
+def first_line(text: str) -> str:
+    """The first line that says something."""
+    return next((line.strip() for line in text.splitlines() if line.strip()), "")
+
+
+def place(at: Location | None) -> str:
+    """`path:line:column`, relative to the current folder where it lies in it; else the YAML path or row."""
+    if at is None:
+        return ""
+    if at.path is not None:
+        return str(replace(at, path=near(at.path)))
+    return at.yaml_path or (f"row {at.row:,}" if at.row is not None else "")
+
+
+def near(path: str) -> str:
+    """An absolute path below the current folder as a relative one, any other as it is."""
+    if not os.path.isabs(path):
+        return path
+    try:
+        relative = os.path.relpath(path)
+    except (ValueError, OSError):
+        return path
+    return path if relative.startswith(os.pardir) else relative
+
+
+def change_text(change: Change) -> str:
+    """`jobs.mapper.training.max_length: 1024 -> 1536`."""
+    return f"{change.path}: {_setting(change.old)} -> {_setting(change.new)}"
+
+
+def _setting(value: Any) -> str:
+    if value is None or isinstance(value, bool):
+        return {None: "null", True: "true", False: "false"}[value]
+    return str(value)
+
+
+def finding_text(finding: Finding) -> str:
+    """A finding as plain text: place and message, then what to do."""
+    where = place(finding.at)
+    lines = [f"{where}: {finding.message}" if where else finding.message]
+    if finding.fix:
+        lines.append(f"  fix: {finding.fix}")
+    if finding.change:
+        lines.append(f"  change: {change_text(finding.change)}")
+    return "\n".join(lines)
+
+
+def shown_findings(result: Result) -> tuple[Finding, ...]:
+    """At most 20 findings."""
+    return result.findings[:MAX_FINDINGS]
+
+
+def unshown(result: Result, shown: int) -> int:
+    """How many findings there were beyond those shown."""
+    return max(result.findings_total, len(result.findings)) - shown
+
+
+def by_reason(results: Iterable[Result]) -> list[tuple[str, list[Result]]]:
+    """Results that have the same outcome for the same reason, together: it is said once."""
+    groups: dict[tuple[Outcome, str], list[Result]] = {}
+    for result in results:
+        groups.setdefault((result.outcome, reason_of(result)), []).append(result)
+    return [(reason, together) for (_, reason), together in groups.items()]
+
+
+def worst(findings: Sequence[Finding]) -> Severity:
+    """The highest severity among findings."""
+    return max((finding.severity for finding in findings), key=lambda one: one.rank, default=Severity.ERROR)

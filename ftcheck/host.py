@@ -158,17 +158,6 @@ def _imported(dotted: str, what: str) -> object:
         raise PluginError(f"{what} does not load: {type(error).__name__}: {error}") from error
 
 
-class _FolderRules:
-    """Offers the rules that a module of a rules folder defines at its top level."""
-
-    def __init__(self, rules: Sequence[Rule]) -> None:
-        self._rules = tuple(rules)
-
-    @hookimpl
-    def ftcheck_rules(self) -> tuple[Rule, ...]:
-        return self._rules
-
-
 def _folder(folder: Path) -> Iterable[Found]:
     if not folder.is_dir():
         raise PluginError(f"{folder}: no such folder of rules (--rules-dir)")
@@ -178,10 +167,20 @@ def _folder(folder: Path) -> Iterable[Found]:
     for path in files:
         content = path.read_bytes()
         info = PluginInfo(path.stem, str(folder), hashlib.sha256(content).hexdigest()[:12])
-        module = _from_file(path)
-        rules = [value for value in vars(module).values() if isinstance(value, Rule)]
-        own = [rule for rule in rules if rule.func.__module__ == module.__name__]
-        yield info, (_FolderRules(own) if own else module)
+        yield info, _with_rules(_from_file(path))
+
+
+def _with_rules(module: ModuleType) -> ModuleType:
+    """A module of a rules folder, offering the rules it defines; its own hooks stay as they are."""
+    rules = [value for value in vars(module).values() if isinstance(value, Rule)]
+    own = tuple(rule for rule in rules if rule.func.__module__ == module.__name__)
+    if own and not hasattr(module, "ftcheck_rules"):
+
+        def ftcheck_rules() -> tuple[Rule, ...]:
+            return own
+
+        vars(module)["ftcheck_rules"] = hookimpl(ftcheck_rules)
+    return module
 
 
 def _from_file(path: Path) -> ModuleType:

@@ -6,6 +6,7 @@ from typing import Any, Literal
 
 from ftcheck.errors import Problem
 from ftcheck.records import (
+    MAX_FINDINGS,
     Change,
     Check,
     Finding,
@@ -157,7 +158,7 @@ def result_to_dict(result: Result) -> dict[str, Any]:
         "summary": result.summary,
         "measurements": [asdict(m) for m in result.measurements],
         "findings_total": result.findings_total,
-        "findings": [finding_to_dict(check, f, n) for n, f in enumerate(result.findings)],
+        "findings": [finding_to_dict(check, f, n) for n, f in enumerate(result.findings[:MAX_FINDINGS])],
         "detail": result.detail,
     }
 

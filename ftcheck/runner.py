@@ -31,6 +31,7 @@ STALL = 600.0
 KILLS_TO_POISON = 2
 STARTS_TO_GIVE_UP = 2
 MEMORY_SHARE = 0.85
+MEMORY_RESERVE = 0.03
 GIB = 1 << 30
 
 
@@ -171,6 +172,8 @@ class _Run:
         if used > self._memory:
             limit = f"{self._memory / GIB:.1f} GiB"
             return Outcome.ERRORED, f"stopped: it used more than {limit} of memory"
+        if used > self._memory / 4 and _memory_left() < MEMORY_RESERVE:
+            return Outcome.ERRORED, f"stopped at {used / GIB:.1f} GiB: the machine's memory is used up"
         return None
 
     def _stopped(
@@ -269,7 +272,9 @@ class _Worker:
                 errors="replace",
             )
         self._events: queue.Queue[Mapping[str, Any]] = queue.Queue()
-        threading.Thread(target=_read, args=(self._process.stdout, self._events), daemon=True).start()
+        reading = (self._process.stdout, self._events)
+        self._reader = threading.Thread(target=_read, args=reading, daemon=True)
+        self._reader.start()
         self._write(pack(setup))
 
     def send(self, index: int) -> None:
@@ -315,19 +320,26 @@ class _Worker:
 
     def end(self) -> None:
         """Let it go: it ends when its stdin closes."""
-        self._close()
+        self._shut_stdin()
         try:
             self._process.wait(timeout=0.2)
         except subprocess.TimeoutExpired:
             self.kill()
+        self._close()
 
     def _close(self) -> None:
-        for stream in (self._process.stdin,):
-            if stream is not None:
-                try:
-                    stream.close()
-                except OSError:
-                    """What was still to be written has no reader."""
+        """Close our ends of its pipes; the reader ends with the process."""
+        self._shut_stdin()
+        self._reader.join(timeout=5)
+        if self._process.stdout is not None:
+            self._process.stdout.close()
+
+    def _shut_stdin(self) -> None:
+        try:
+            if self._process.stdin is not None:
+                self._process.stdin.close()
+        except OSError:
+            """What was still to be written has no reader."""
 
     def how_it_ended(self) -> str:
         """The exit code or the signal, in words."""
@@ -374,6 +386,14 @@ def _read(stream: IO[str] | None, events: "queue.Queue[Mapping[str, Any]]") -> N
         except ValueError:
             break
     events.put({"event": "died"})
+
+
+def _memory_left() -> float:
+    """Share of the machine's memory that is still to be had, 0 to 1."""
+    import psutil
+
+    memory = psutil.virtual_memory()
+    return float(memory.available / memory.total)
 
 
 def _machine_memory() -> int:

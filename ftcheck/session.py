@@ -11,9 +11,9 @@ from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ftcheck.errors import ExitCode, FtcheckError, PluginError, PolicyError, Problem
+from ftcheck.errors import ExitCode, FtcheckError, PluginError, PolicyError, Problem, UsageError
 from ftcheck.evidence import Evidence, gather
-from ftcheck.gate import Refusal, World, decide
+from ftcheck.gate import Refusal, Ticket, World, decide
 from ftcheck.host import Host, make_host
 from ftcheck.ledger import Ledger, exit_code, narrowed, status_of, verdict_of, worst_of
 from ftcheck.output import Output, parse_outputs, write_final, write_started
@@ -339,19 +339,54 @@ def _notes(planned: Planned, results: Sequence[Result]) -> list[str]:
     return notes
 
 
+def ask(planned: Planned, report: Report, job: str, evidence: Evidence | None = None) -> Ticket | Refusal:
+    """The gate's word on a report that was just made."""
+    policy, checks = planned.loaded.policy, planned.loaded.checks
+    found = evidence or gather(policy.jobs[job], checks)
+    return decide(report, World(policy, checks, found, datetime.now(UTC)), job)
+
+
+def run_folder(loaded: Loaded, job: str) -> Path:
+    """Where a job's run lies: `run`, or `training.output_dir`."""
+    found = loaded.policy.jobs[job]
+    folder = found.run or found.training.output_dir
+    if folder is None:
+        raise UsageError(f"jobs.{job}.training.output_dir is not set")
+    return Path(folder)
+
+
+def host_checks(loaded: Loaded, options: Options, job: str) -> tuple[Result, ...]:
+    """The host's checks, run on this machine for one job; without report."""
+    checks = tuple(check for check in loaded.checks if check.job is None)
+    ledger, folder = Ledger(checks), Path(tempfile.mkdtemp(prefix="ftcheck-"))
+    setup = Setup(
+        checks=checks,
+        jobs=(loaded.policy.jobs[job],),
+        folder=folder,
+        plugins=loaded.policy.plugins,
+        rules_dirs=options.rules_dirs,
+        offline=options.offline,
+    )
+    try:
+        fail_on, finish = loaded.policy.gate.fail_on, _waiving(loaded.policy)
+        run_checks(setup, loaded.host, ledger, fail_on=fail_on, limits=options.limits, finish=finish)
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+    return ledger.close("not run")
+
+
 def _gate(planned: Planned, report: Report, evidence: Mapping[str, Evidence]) -> dict[str, str]:
     """What the gate would say now, for each job."""
     said = {}
     for name, found in evidence.items():
-        world = World(planned.loaded.policy, planned.loaded.checks, found, datetime.now(UTC))
-        decision = decide(report, world, name)
+        decision = ask(planned, report, name, found)
         codes = dict.fromkeys(r.code for r in decision.reasons) if isinstance(decision, Refusal) else ()
         said[name] = ", ".join(codes) or "open"
     return said
 
 
 def _now() -> str:
-    return datetime.now(UTC).isoformat(timespec="seconds")
+    return datetime.now(UTC).isoformat(timespec="milliseconds")
 
 
 def say(error: FtcheckError) -> None:

@@ -9,6 +9,7 @@ from ftcheck.inputs import (
     GoldItem,
     GoldSet,
     Gpu,
+    Inputs,
     Machine,
     Message,
     ModelConfig,
@@ -21,7 +22,7 @@ from ftcheck.inputs import (
     ServingSide,
     Trouble,
 )
-from ftcheck.offers import Rule
+from ftcheck.offers import Loader, Rule
 from ftcheck.records import Check, Finding, Location, Measurement, Result, Severity
 from ftcheck.settings import Job, Model
 
@@ -66,6 +67,19 @@ def _record(kind: type[Record], values: Mapping[str, Any]) -> Record:
         for key, value in values.items()
     }
     return kind(**made)
+
+
+def inputs(job: Job | None = None, *, broken: Mapping[str, str] | None = None, **opened: Any) -> Inputs:
+    """Inputs for rules that ask for `inputs`: `opened` are at hand, `broken` raise `InputError` with the text."""
+    from ftcheck.errors import InputError
+
+    def failing(message: str) -> Loader:
+        def open_it() -> Any:
+            raise InputError(message)
+
+        return Loader("broken", open_it)
+
+    return Inputs({name: failing(text) for name, text in (broken or {}).items()}, opened, job)
 
 
 def packages(python: str = "3.11.7", **versions: str | None) -> Packages:
@@ -335,6 +349,7 @@ __all__ = [
     "Ran",
     "gold",
     "gpu",
+    "inputs",
     "job",
     "machine",
     "model_config",

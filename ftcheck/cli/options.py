@@ -18,7 +18,7 @@ def overrides(command: Command) -> Command:
         "overrides",
         multiple=True,
         metavar="K=V",
-        help="Override a value under jobs., such as jobs.mapper.training.max_length=512. Listed in the report.",
+        help="Override a value, such as jobs.mapper.training.max_length=512. Listed in the report.",
     )(command)
 
 
@@ -29,7 +29,7 @@ def rules_dirs(command: Command) -> Command:
         "rules_dirs",
         multiple=True,
         type=click.Path(file_okay=False, path_type=Path),
-        help="Folder of .py files with rules of your own (also: [tool.ftcheck] rules-dirs in pyproject.toml).",
+        help="Folder of .py files with rules (also: [tool.ftcheck] rules-dirs in pyproject.toml).",
     )(command)
 
 

@@ -138,7 +138,7 @@ def _of_require(tree: Node, uses: Sequence[_Use]) -> Iterator[Problem]:
     require = tree.items["gate"].items.get("require") if "gate" in tree.items else None
     for entry in require.value if require and isinstance(require.value, tuple) else ():
         if isinstance(entry.value, str) and not matching(entry.value, ids):
-            message = f"'{entry.value}' matches no check{_meant(entry.value, uses, ids)}"
+            message = f"'{entry.value}' matches no check of this policy{_meant(entry.value, uses, ids)}"
             yield problem(message, entry.at)
 
 

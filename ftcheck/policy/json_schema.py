@@ -12,7 +12,7 @@ from ftcheck.policy.shape import EXTRA
 from ftcheck.policy.validation import adapter
 from ftcheck.settings import PolicySettings
 
-ID = "https://ftcheck.dev/schema/policy-1.json"
+ID = "urn:ftcheck:schema:policy-1"
 DRAFT = "https://json-schema.org/draft/2020-12/schema"
 PARTIAL = ("Model", "Gold", "JobSettings")
 """Sections of which `extends`, `defaults` or `--set` may bring the keys that must be there."""
@@ -32,6 +32,8 @@ def schema(host: Host) -> Schema:
     for owner, limits in LIMITS.items():
         _limit(definitions[owner.__name__]["properties"], limits)
     _add_library_keys(definitions)
+    for part in (root, *definitions.values()):
+        _describe(part, definitions)
     sections = definitions["JobSettings"]["properties"]
     sections |= {name: _or_null(part) for name, part in sections.items() if "$ref" in part}
     params = {name: _params(rule, definitions) for name, rule in host.rules.items() if rule.params_type}
@@ -56,6 +58,14 @@ def _params(rule: Rule, definitions: dict[str, Schema]) -> Schema:
         made.get("properties", {}).get(name, {}).setdefault("description", text)
     definitions[f"{rule.id}:params"] = {**made, "additionalProperties": False}
     return {"$ref": template.format(model="params")}
+
+
+def _describe(section: Schema, definitions: Mapping[str, Schema]) -> None:
+    """Pydantic leaves out a field's help text where its section says the same; editors want it there."""
+    for part in section.get("properties", {}).values():
+        target = part.get("$ref", "").rpartition("/")[2]
+        if target in definitions and "description" in definitions[target]:
+            part.setdefault("description", definitions[target]["description"])
 
 
 def _limit(properties: Mapping[str, Schema], limits: Mapping[str, Any]) -> None:
@@ -95,8 +105,8 @@ def _library_key(config: str, field: Mapping[str, Any]) -> Schema:
 def _or_null(part: Schema) -> Schema:
     """A section that is left empty says nothing, as in the reader."""
     if "$ref" in part:
-        reference = {"$ref": part["$ref"]}
-        return {**{k: v for k, v in part.items() if k != "$ref"}, "anyOf": [reference, {"type": "null"}]}
+        others = {key: value for key, value in part.items() if key != "$ref"}
+        return {**others, "anyOf": [{"$ref": part["$ref"]}, {"type": "null"}]}
     return {**part, "type": [part["type"], "null"]} if "type" in part else part
 
 

@@ -10,7 +10,7 @@ from ftcheck import presets
 from ftcheck.errors import Problem
 from ftcheck.policy import document, shape
 from ftcheck.policy.tree import Node, merge, ordered, plain, problem, with_items
-from ftcheck.policy.words import did_you_mean
+from ftcheck.policy.words import did_you_mean, mismatch, shown
 from ftcheck.settings import PolicySettings
 
 MAX_FILES = 100
@@ -62,9 +62,9 @@ def load(file: Path, presets_folder: Path | None = None) -> Stack:
 
 
 def _load(reading: _Reading, file: Path, preset: str | None) -> None:
-    shown = shown_path(file)
+    name = shown_path(file)
     if file not in reading.read:
-        reading.read[file] = document.read(file, shown)
+        reading.read[file] = document.read(file, name)
         reading.problems.extend(reading.read[file][1])
     tree = reading.read[file][0]
     if tree is None:
@@ -75,33 +75,40 @@ def _load(reading: _Reading, file: Path, preset: str | None) -> None:
     for entry in _entries(reading, tree):
         _extend(reading, file, entry)
     reading.chain.pop()
-    reading.layers.append(Layer(file, shown, tree, preset))
+    reading.layers.append(Layer(file, name, tree, preset))
 
 
 def _entries(reading: _Reading, tree: Node) -> list[Node]:
     extends = tree.items.get("extends")
     if extends is None:
         return []
-    value = extends.value
-    if isinstance(value, tuple) and all(isinstance(entry.value, str) for entry in value):
-        return list(value)
-    reading.complete = False
-    hint = f"; write [{value}]" if isinstance(value, str) else ""
-    reading.problems.append(problem(f"must be a list of presets and paths{hint}", extends.at))
-    return []
+    if not isinstance(extends.value, tuple):
+        hint = f"; write [{extends.value}]" if isinstance(extends.value, str) else ""
+        message = f"must be a list of presets and paths, not {shown(plain(extends))}{hint}"
+        _refuse(reading, message, extends)
+        return []
+    for entry in extends.value:
+        if not isinstance(entry.value, str):
+            _refuse(reading, mismatch(str, plain(entry)), entry)
+    return [entry for entry in extends.value if isinstance(entry.value, str)]
 
 
 def _extend(reading: _Reading, base: Path, entry: Node) -> None:
     found = _resolved(reading, base.parent, str(entry.value))
-    if isinstance(found, str):
-        return _refuse(reading, found, entry)
-    file, preset = found
+    trouble = found if isinstance(found, str) else _endless(reading, found[0])
+    if trouble or isinstance(found, str):
+        _refuse(reading, trouble or "", entry)
+    else:
+        _load(reading, *found)
+
+
+def _endless(reading: _Reading, file: Path) -> str | None:
+    """Why a file is not read (again)."""
     if file in reading.chain:
         chain = [*reading.chain[reading.chain.index(file) :], file]
-        return _refuse(reading, f"goes in a circle: {' -> '.join(map(shown_path, chain))}", entry)
-    if len(reading.layers) + len(reading.chain) >= MAX_FILES:
-        return _refuse(reading, f"reads more than {MAX_FILES} files", entry)
-    return _load(reading, file, preset)
+        return f"goes in a circle: {' -> '.join(map(shown_path, chain))}"
+    many = len(reading.layers) + len(reading.chain) >= MAX_FILES
+    return f"reads more than {MAX_FILES} files" if many else None
 
 
 def _refuse(reading: _Reading, message: str, entry: Node) -> None:

@@ -10,7 +10,7 @@ from ftcheck.errors import Problem
 from ftcheck.policy.durations import is_time, seconds
 from ftcheck.policy.shape import Stated, visit
 from ftcheck.policy.tree import Node, plain, problem
-from ftcheck.policy.words import shown
+from ftcheck.policy.words import mismatch, shown
 from ftcheck.settings import (
     CheckSettings,
     GateSettings,
@@ -122,11 +122,22 @@ def problems_of(tree: Node, *, today: date | None = None) -> Iterator[Problem]:
     """Every value that lies outside its range or has not its form."""
     now = today or datetime.now(UTC).date()
     for stated in visit(PolicySettings, tree):
-        message = _out_of_range(stated) or _empty(stated) or _malformed(stated, now)
+        message = _version(stated) or _out_of_range(stated) or _empty(stated) or _malformed(stated, now)
         if message:
             yield problem(message, stated.node.at)
     yield from _names(tree, "jobs")
     yield from _names(tree, "checks")
+
+
+def _version(stated: Stated) -> str | None:
+    """For pydantic `true` and `1.0` are the literal 1."""
+    value = stated.node.value
+    odd = isinstance(value, bool | float) and value == 1
+    return (
+        mismatch(stated.kind, value)
+        if (stated.owner, stated.name, odd) == (PolicySettings, "ftcheck", True)
+        else None
+    )
 
 
 def _out_of_range(stated: Stated) -> str | None:

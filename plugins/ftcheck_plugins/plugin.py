@@ -6,10 +6,21 @@ from ftcheck import Loader, Reporter, hookimpl
 @hookimpl
 def ftcheck_loaders() -> list[Loader]:
     """Offer what opens the inputs of rules."""
-    return []
+    from ftcheck_plugins import preparation, tokenizer
+
+    return [
+        preparation.prepared,
+        preparation.prepared_eval,
+        preparation.rows,
+        preparation.sample,
+        tokenizer.serving,
+        tokenizer.tokenizer,
+    ]
 
 
 @hookimpl
 def ftcheck_reporters() -> list[Reporter]:
     """Offer the report formats."""
-    return []
+    from ftcheck_plugins.reporters import github, json_report, junit, markdown
+
+    return [github.REPORTER, json_report.REPORTER, junit.REPORTER, markdown.REPORTER]

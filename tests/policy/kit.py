@@ -8,11 +8,14 @@ from typing import Any
 
 import pluggy
 
+from ftcheck.gate import Ticket
 from ftcheck.host import Host
+from ftcheck.inputs import Inputs
 from ftcheck.offers import Loader, Rule, Trainer, rule
 from ftcheck.policy import Draft, draft
 from ftcheck.records import Finding, Severity, Stage
 from ftcheck.report import PluginInfo
+from ftcheck.settings import Job
 
 TODAY = date(2026, 11, 22)
 HEAD = "ftcheck: 1\njobs:\n  mapper:\n    model: {name: tiny}\n"
@@ -68,6 +71,10 @@ def accuracy(job: Any, params: Percentile) -> Iterator[Finding]:
     yield Finding(f"{job} {params}")
 
 
+def _train(ticket: Ticket, job: Job, inputs: Inputs, *, resume: bool = False) -> str:
+    return f"{ticket} {job} {inputs} {resume}"
+
+
 def host(rules: Sequence[Rule] = (lengths, duplicates, environment, accuracy)) -> Host:
     """A host with a few rules, the loaders they need, and two trainers."""
     info = PluginInfo("rules", "ftcheck", "0.1")
@@ -82,7 +89,7 @@ def host(rules: Sequence[Rule] = (lengths, duplicates, environment, accuracy)) -
         rules={one.id: one for one in rules},
         loaders={one.name: one for one in loaders},
         reporters={},
-        trainers={name: Trainer(name, lambda ticket, job, inputs: "") for name in ("command", "qlora")},
+        trainers={name: Trainer(name, _train) for name in ("command", "qlora")},
         owner={f"rule:{one.id}": info for one in rules},
     )
 

@@ -19,7 +19,7 @@ def tree_of(text: str) -> object:
 
 
 def one_problem(text: str | bytes) -> str:
-    tree, problems = document.read(write("policy.yaml", text), "policy.yaml")
+    _, problems = document.read(write("policy.yaml", text), "policy.yaml")
     [problem] = problems
     return str(problem)
 
@@ -72,7 +72,8 @@ def test_a_tab_in_the_indentation_is_named() -> None:
     [
         (
             "a: [1\nb: 2",
-            "2:2: not valid YAML: expected ',' or ']', but got ':' (while parsing a flow sequence, begun on line 1)",
+            "2:2: not valid YAML: expected ',' or ']', but got ':' (while parsing a flow sequence, "
+            "begun on line 1)",
         ),
         (
             "a: b: c",

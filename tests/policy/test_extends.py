@@ -1,9 +1,11 @@
 """Presets and files that a policy extends, `defaults`, and checks that are taken out."""
 
+from pathlib import Path
+
 from ftcheck import presets as shipped
 from ftcheck.policy.tree import find, plain
 from ftcheck.records import Location
-from tests.policy.kit import HEAD, Path, presets, read, said, write
+from tests.policy.kit import HEAD, presets, read, said, write
 
 
 def test_mappings_are_merged_deep_and_lists_replaced() -> None:
@@ -170,7 +172,8 @@ def test_defaults_lie_under_every_job_and_keep_their_place() -> None:
 
 
 def test_a_problem_in_defaults_is_reported_once() -> None:
-    text = "ftcheck: 1\ndefaults: {training: {max_lenght: 8}}\njobs:\n  a: {model: {name: m}}\n  b: {model: {name: m}}\n"
+    jobs = "jobs:\n  a: {model: {name: m}}\n  b: {model: {name: m}}\n"
+    text = "ftcheck: 1\ndefaults: {training: {max_lenght: 8}}\n" + jobs
     assert said(read(text)) == [
         "policy.yaml:2:23: defaults.training.max_lenght: unknown key 'max_lenght'; did you mean 'max_length'?"
     ]

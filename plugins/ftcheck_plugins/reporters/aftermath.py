@@ -7,7 +7,7 @@ from datetime import UTC, datetime, time, timedelta
 from ftcheck.records import Change, Finding, Location, Outcome, Result
 from ftcheck.report import Report
 from ftcheck_plugins.reporters import standing, words
-from ftcheck_plugins.reporters.screen import Screen
+from ftcheck_plugins.reporters.screen import Screen, tied
 
 WIDEST_PLACE = 60
 MAX_REMEDIES = 5
@@ -78,10 +78,10 @@ def _more(screen: Screen, report: Report, result: Result, shown: int) -> None:
     more = words.unshown(result, shown)
     if more > 0:
         row = next((at.row for one in result.findings if (at := one.at) and at.row is not None), None)
-        command = f"ftcheck show {report.policy_path} --job {result.check.job} --row {row}"
-        screen.put(
-            [(f"  and {more:,} more", "")], f"  ({command})" if row and result.check.job else "", hang=8
+        command = tied(
+            f"(ftcheck show {words.near(report.policy_path)} --job {result.check.job} --row {row})"
         )
+        screen.put([("  ", "")], f"and {more:,} more {command if row and result.check.job else ''}", hang=8)
 
 
 def _remedies(screen: Screen, report: Report, findings: Sequence[Finding], telling: Telling) -> None:
@@ -93,7 +93,7 @@ def _remedies(screen: Screen, report: Report, findings: Sequence[Finding], telli
     for fix, change in list(remedies)[:MAX_REMEDIES]:
         place, text = change if change else ("", "")
         lead = [(label, "bold"), *([(f"{place}  ", "cyan")] if place else [])]
-        remedy = f"{text}   ({fix})" if text and fix else text or fix or ""
+        remedy = f"{tied(text)}   ({fix})" if text and fix else tied(text) or fix or ""
         screen.put(lead, remedy, hang=8)
         label = " " * 8
     if len(remedies) > MAX_REMEDIES:
@@ -101,7 +101,8 @@ def _remedies(screen: Screen, report: Report, findings: Sequence[Finding], telli
     changes = [one.change for one in findings if one.change]
     if changes:
         unsafe = "" if all(change.safe for change in changes) else " --unsafe"
-        screen.put([(" " * 8, "")], f"ftcheck fix {report.policy_path} --diff{unsafe}", "dim", hang=8)
+        command = tied(f"ftcheck fix {words.near(report.policy_path)} --diff{unsafe}")
+        screen.put([(" " * 8, "")], command, "dim", hang=8)
 
 
 def _change_line(finding: Finding, telling: Telling) -> tuple[str, str] | None:
@@ -127,7 +128,7 @@ def _key(change: Change) -> str:
 
 def _waived(screen: Screen, report: Report, result: Result, telling: Telling) -> None:
     screen.blank()
-    because = standing.waived_because(report, result).removeprefix("waived").removeprefix(":").strip()
+    because = standing.waived_because(result).removeprefix("waived").removeprefix(":").strip()
     screen.put([("WAIVED ", "bold yellow"), (f"{result.check.id}  ", "bold")], because, hang=8)
     shown = words.shown_findings(result)[: None if telling.verbose else MAX_WAIVED]
     _findings(screen, shown)
@@ -188,8 +189,6 @@ def _notes(screen: Screen, report: Report, telling: Telling) -> None:
 
 def _told(report: Report, telling: Telling) -> Iterator[str]:
     yield from report.notes
-    if report.removed:
-        yield f"taken out by the policy: {', '.join(report.removed)}"
     if report.overrides:
         yield f"set on the command line: {', '.join(report.overrides)}"
     if not telling.verbose:
@@ -200,7 +199,8 @@ def _hidden(results: Iterable[Result]) -> Iterator[str]:
     results = list(results)
     remarks = sum(len(one.findings) for one in results if one.outcome is Outcome.PASSED)
     if remarks:
-        yield f"{words.counted(remarks, 'remark')} on passed checks: -v shows {'it' if remarks == 1 else 'them'}"
+        them = "it" if remarks == 1 else "them"
+        yield f"{words.counted(remarks, 'remark')} on passed checks: -v shows {them}"
     if any(one.detail for one in results if one.outcome is Outcome.ERRORED):
         yield "-v shows the tracebacks"
 
@@ -208,11 +208,14 @@ def _hidden(results: Iterable[Result]) -> Iterator[str]:
 def _tally(screen: Screen, report: Report, telling: Telling) -> None:
     seconds = standing.seconds_of(report)
     bad = report.verdict != "passed" or report.status != "complete" or bool(standing.decided_nothing(report))
-    parts = [standing.tally(report) + (f" in {standing.duration(seconds)}" if seconds is not None else "")]
-    parts += [standing.decided_nothing(report), standing.gate_state(report.gate, _until(report, telling))]
-    if report.status != "complete":
-        parts.insert(1, f"{report.status} run")
-    screen.put([], " · ".join(part for part in parts if part), "bold red" if bad else "bold green")
+    took = f" in {standing.duration(seconds)}" if seconds is not None else ""
+    parts = [
+        ", ".join(tied(part) for part in (standing.tally(report) + took).split(", ")),
+        tied(f"{report.status} run") if report.status != "complete" else "",
+        tied(standing.decided_nothing(report)),
+        standing.gate_state(report.gate, tied(_until(report, telling))),
+    ]
+    screen.put([], tied(" · ").join(part for part in parts if part), "bold red" if bad else "bold green")
 
 
 def _until(report: Report, telling: Telling) -> str:
@@ -221,7 +224,7 @@ def _until(report: Report, telling: Telling) -> str:
     if finished is None or telling.max_age is None:
         return ""
     ends = [finished + telling.max_age, *_waiver_ends(report)]
-    return min(ends).astimezone().strftime("%Y-%m-%d %H:%M")
+    return min(ends).astimezone().strftime("until %Y-%m-%d %H:%M")
 
 
 def _waiver_ends(report: Report) -> Iterator[datetime]:

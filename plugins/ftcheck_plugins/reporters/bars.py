@@ -28,7 +28,7 @@ class Bars:
             return
         shown = self._started()
         if progress.task not in self._tasks:
-            self._tasks[progress.task] = shown.add_task("", total=None)
+            self._tasks[progress.task] = shown.add_task("", total=None, text="")
         task = self._tasks[progress.task]
         text = visible(redact(progress_text(progress)))
         shown.update(

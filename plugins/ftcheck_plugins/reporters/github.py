@@ -66,7 +66,7 @@ def _annotations(report: Report) -> Iterator[Annotation]:
     yield from _findings(report)
     for result in report.results:
         if result.outcome is Outcome.WAIVED:
-            yield Annotation("notice", result.check.id, standing.waived_because(report, result))
+            yield Annotation("notice", result.check.id, standing.waived_because(result))
 
 
 def _problem(problem: Problem) -> Annotation:

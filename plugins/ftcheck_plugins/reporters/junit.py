@@ -40,7 +40,7 @@ def _ledger(report: Report) -> Any:
     for result in sorted(report.results, key=lambda one: one.check.id):
         classname = f"{_class(report)}.{result.check.job or 'host'}"
         case = _case(names, classname, result.check.name, result.seconds)
-        _fill(case, report, result)
+        _fill(case, result)
         cases.append(case)
     return _suite(report, f"ftcheck {report.policy_name}", cases)
 
@@ -87,7 +87,7 @@ def _short(text: str, tail: str = "") -> str:
     return (text if len(text) + len(tail) <= MAX_NAME else text[: MAX_NAME - len(tail) - 1] + "…") + tail
 
 
-def _fill(case: Any, report: Report, result: Result) -> None:
+def _fill(case: Any, result: Result) -> None:
     """Exactly one of passed, failure, skipped, error."""
     text = _story(result)
     if result.outcome is Outcome.FAILED and result.blocking:
@@ -96,7 +96,7 @@ def _fill(case: Any, report: Report, result: Result) -> None:
     elif result.outcome is Outcome.FAILED:
         case.stdout = f"warning: {_headline(result)}\n{text}"
     elif result.outcome is Outcome.WAIVED:
-        case.add_skipped_info(message=words.one_line(standing.waived_because(report, result)), output=text)
+        case.add_skipped_info(message=words.one_line(standing.waived_because(result)), output=text)
     elif result.outcome is Outcome.SKIPPED:
         case.add_skipped_info(message=words.one_line(words.reason_of(result)))
     elif result.outcome is not Outcome.PASSED:

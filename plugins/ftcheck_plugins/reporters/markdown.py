@@ -71,7 +71,7 @@ def _title_symbol(report: Report) -> str:
 def _sections(report: Report) -> Iterator[Section]:
     if report.problems:
         yield Section("problems", _bullets("Problems of the run", (str(one) for one in report.problems)))
-    aside = [_aside(report, one) for one in report.results if one.outcome in words.SET_ASIDE]
+    aside = [_aside(one) for one in report.results if one.outcome in words.SET_ASIDE]
     if aside:
         limit = min(MAX_CELL, BUDGET // 8 // len(aside))
         yield Section("waived and skipped", _bullets("Waived and skipped", aside, limit))
@@ -90,15 +90,13 @@ def _sections(report: Report) -> Iterator[Section]:
 
 def _told(report: Report) -> Iterator[str]:
     yield from report.notes
-    if report.removed:
-        yield f"checks taken out by the policy: {', '.join(report.removed)}"
     if report.overrides:
         yield f"set on the command line: {', '.join(report.overrides)}"
 
 
-def _aside(report: Report, result: Result) -> str:
+def _aside(result: Result) -> str:
     if result.outcome is Outcome.WAIVED:
-        return f"{result.check.id} {standing.waived_because(report, result)}"
+        return f"{result.check.id} {standing.waived_because(result)}"
     return f"{result.check.id} skipped: {words.reason_of(result)}"
 
 

@@ -16,6 +16,9 @@ Piece = tuple[str, str]
 """A text and its style."""
 
 NARROWEST = 24
+WIDEST_PART = 36
+TIE = "\x00"
+"""A space at which no line is broken. No text that is printed can hold it: it was made visible."""
 _ASCII_SYMBOLS = {"✓": "+", "✗": "x"}
 _ASCII = {"·": "-", "…": "...", "→": "->", "━": "=", "↵": "|", "⏎": "|", "×": "x", "µ": "u", "–": "-"}
 
@@ -42,7 +45,7 @@ class Screen:
 
     def fit(self, text: str, instead: dict[str, str] = _ASCII) -> str:
         """The text with what the encoding cannot hold written in other characters."""
-        text = text.replace("\t", "    ")
+        text = text.replace("\t", "    ").replace(" %", f"{TIE}%")
         encoding = self.console.encoding
         if _holds(encoding, text):
             return text
@@ -59,7 +62,7 @@ class Screen:
         Further lines of the text begin at column `hang` (default: where the text began). Where the
         prefix leaves too little room, the whole text moves below it.
         """
-        prefix = [(self.fit(one), look) for one, look in prefix]
+        prefix = [(self.fit(one.replace("\n", "\\n")), look) for one, look in prefix]
         offset = sum(_cells(one) for one, _ in prefix)
         hang = offset if hang is None else hang
         lines = self._laid_out(self.fit(text), offset, hang)
@@ -90,7 +93,7 @@ class Screen:
 
         line = Text(no_wrap=True)
         for text, style in _without_commands(pieces):
-            line.append(text, style)
+            line.append(text.replace(TIE, " "), style)
         line.rstrip()
         self.console.print(line, soft_wrap=True, highlight=False)
 
@@ -98,7 +101,7 @@ class Screen:
 def wrapped(text: str, first: int, rest: int) -> list[str]:
     """The text in lines of at most `first`, then `rest` columns; words are never broken."""
     lines = [""]
-    for word in re.findall(r"\S+\s*", text):
+    for word in re.findall(r"[^ ]+ *", text):
         limit = first if len(lines) == 1 else rest
         if lines[-1] and _cells(lines[-1]) + _cells(word.rstrip()) > limit:
             lines[-1] = lines[-1].rstrip()
@@ -107,10 +110,20 @@ def wrapped(text: str, first: int, rest: int) -> list[str]:
     return [*lines[:-1], lines[-1].rstrip()]
 
 
+def tied(text: str) -> str:
+    """The text as one word, as far as line breaks go: a command, a count with its noun."""
+    return text.replace(" ", TIE)
+
+
+def tied_parts(text: str) -> str:
+    """A line of short parts, such as `p95 93 · p99 107`, that is rather broken between them than in them."""
+    return " · ".join(tied(part) if len(part) <= WIDEST_PART else part for part in text.split(" · "))
+
+
 def _cells(text: str) -> int:
     from rich.cells import cell_len
 
-    return cell_len(text)
+    return cell_len(text.replace(TIE, " "))
 
 
 def _holds(encoding: str, text: str) -> bool:

@@ -4,8 +4,9 @@ from collections.abc import Mapping
 from datetime import UTC, date, datetime
 
 from ftcheck.records import Outcome, Result
-from ftcheck.report import Report, WaiverUse
-from ftcheck_plugins.reporters.words import WORDS, counted, is_warning, reason_of
+from ftcheck.report import Report
+from ftcheck_plugins.reporters import words
+from ftcheck_plugins.reporters.words import WORDS, counted, is_warning
 
 _TALLY = (
     Outcome.FAILED,
@@ -66,17 +67,10 @@ def _day(text: str) -> date | None:
         return None
 
 
-def waiver_of(report: Report, result: Result) -> WaiverUse | None:
-    """The waiver that a check was waived by."""
-    return next((waiver for waiver in report.waivers if waiver.check == result.check.id), None)
-
-
-def waived_because(report: Report, result: Result) -> str:
-    """`waived until 2026-12-31 by data-team: synthetic paraphrases, reviewed`."""
-    waiver = waiver_of(report, result)
-    if waiver is None:
-        return f"waived: {reason_of(result)}"
-    return f"waived until {waiver.expires} by {waiver.owner}: {waiver.reason}"
+def waived_because(result: Result) -> str:
+    """`waived until 2026-12-31: synthetic paraphrases, reviewed (data-team)`."""
+    reason = words.reason_of(result)
+    return reason if reason.startswith("waived") else f"waived: {reason}"
 
 
 def moment(text: str | None) -> datetime | None:
@@ -105,12 +99,12 @@ def duration(seconds: float) -> str:
 
 
 def gate_state(gate: Mapping[str, str], until: str = "") -> str:
-    """`gate shut for analyst (failed), open for mapper until 22:10`; empty without jobs."""
+    """`gate shut for analyst (failed), open for mapper`, with `until` behind it; empty without jobs."""
     shut = [f"{job} ({codes})" for job, codes in gate.items() if codes != "open"]
     is_open = [job for job, codes in gate.items() if codes == "open"]
     parts = [f"shut for {', '.join(shut)}"] if shut else []
     if is_open:
-        parts.append(f"open for {', '.join(is_open)}{f' until {until}' if until else ''}")
+        parts.append(f"open for {', '.join(is_open)}{f' {until}' if until else ''}")
     return f"gate {', '.join(parts)}" if parts else ""
 
 

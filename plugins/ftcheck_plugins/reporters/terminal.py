@@ -14,7 +14,7 @@ from ftcheck.report import Report
 from ftcheck_plugins.reporters import aftermath, standing, words
 from ftcheck_plugins.reporters.bars import BAR_WIDTH, Bars, progress_text
 from ftcheck_plugins.reporters.clean import clean
-from ftcheck_plugins.reporters.screen import Screen
+from ftcheck_plugins.reporters.screen import Screen, tied_parts
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -59,9 +59,11 @@ class TerminalReporter:
         self._bars = Bars(self._screen)
         self._waiting: list[Check] = []
         self._results: dict[str, Result] = {}
+        self._printed: set[str] = set()
         self._reasons: dict[tuple[Outcome, str], str] = {}
         self._began: dict[str, float] = {}
         self._section: str | None = None
+        self._told_tasks = False
         self._name_width = 0
         self._planned = 0
 
@@ -90,7 +92,9 @@ class TerminalReporter:
         """Print the result, and those that waited for it."""
         self._results[result.check.id] = clean(result)
         while self._waiting and self._waiting[0].id in self._results:
-            self._line(self._results[self._waiting.pop(0).id])
+            next_one = self._results[self._waiting.pop(0).id]
+            if next_one.outcome is not Outcome.NOT_RUN:
+                self._line(next_one)
         self._tell_checks()
 
     @hookimpl
@@ -98,13 +102,9 @@ class TerminalReporter:
         """Print what is left, then findings, tally and the gate's state."""
         self.close()
         report = clean(report)
-        unseen = [one for one in report.results if one.check.id not in self._results]
-        self._rest([*(self._results[one.id] for one in self._waiting if one.id in self._results), *unseen])
-        aftermath.print_aftermath(
-            self._screen,
-            report,
-            aftermath.Telling(self.verbose, self.durations, self.why, self.place_of, self.max_age),
-        )
+        self._rest([one for one in report.results if one.check.id not in self._printed])
+        told = aftermath.Telling(self.verbose, self.durations, self.why, self.place_of, self.max_age)
+        aftermath.print_aftermath(self._screen, report, told)
 
     def close(self) -> None:
         """Take the progress bars away; harmless to call twice."""
@@ -131,6 +131,7 @@ class TerminalReporter:
     def _finished_task(self, progress: Progress, seconds: float) -> None:
         if self.quiet or not (self._screen.live or self.verbose):
             return
+        self._told_tasks = True
         detail = progress.detail or ""
         timed = re.search(r"\d s$", detail) is not None
         text = progress_text(progress) + ("" if timed else f"  {standing.duration(seconds)}")
@@ -155,36 +156,41 @@ class TerminalReporter:
                 self._line(replace(result, check=replace(result.check, name=name)))
 
     def _line(self, result: Result) -> None:
+        self._printed.add(result.check.id)
         if self.quiet and result.outcome is Outcome.PASSED:
             return
         self._heading(result.check.job)
         style = "yellow" if words.is_warning(result) else STYLES[result.outcome]
-        name = f"{result.check.name:<{self._name_width}} "
-        said = self._said(result)
-        prefix = [(f"  {self._screen.symbol(result.outcome)} ", style), (name, "")]
-        self._screen.put(
-            prefix, said, "" if result.outcome is Outcome.PASSED else style, self._name_width + 5
-        )
+        prefix = [
+            (f"  {self._screen.symbol(result.outcome)} ", style),
+            (f"{result.check.name:<{self._name_width}}  ", ""),
+        ]
+        word, said = self._said(result)
+        self._screen.put([*prefix, (word, style)], said, hang=self._name_width + 6)
         if self.verbose:
             self._more(result)
 
     def _heading(self, job: str | None) -> None:
         title = "host" if job is None else job
         if self._section != title:
+            if self._section is None and self._told_tasks:
+                self._screen.blank()
             self._section = title
             self._screen.put([(title, "bold")])
 
-    def _said(self, result: Result) -> str:
+    def _said(self, result: Result) -> tuple[str, str]:
+        """The outcome's word where there is more to say than `passed`, and what is said."""
         if result.outcome is Outcome.PASSED:
-            return words.telling(result)
+            return "", tied_parts(words.telling(result))
         word = words.outcome_word(result)
         if result.outcome is Outcome.FAILED:
-            return f"{word}: {words.telling(result) or 'no finding was given'}"
-        reason = words.first_line(words.reason_of(result))
-        first = self._reasons.setdefault((result.outcome, words.reason_of(result)), result.check.id)
-        if first != result.check.id and result.outcome in words.UNFINISHED:
-            reason = f"same reason as {first}"
-        return reason if reason.lower().startswith(word) else f"{word}: {reason}"
+            return f"{word}: ", tied_parts(words.telling(result)) or "no finding was given"
+        if result.outcome is Outcome.WAIVED:
+            return "", standing.waived_because(result)
+        reason = words.reason_of(result)
+        first = self._reasons.setdefault((result.outcome, reason), result.check.id)
+        same = first != result.check.id and result.outcome in words.UNFINISHED
+        return f"{word}: ", f"for the same reason as {first}" if same else words.first_line(reason)
 
     def _more(self, result: Result) -> None:
         """For -v: every measurement, and what the rule only remarked."""

@@ -1,0 +1,104 @@
+"""What the commands show of a run on the terminal, and runs that `train` makes on its own."""
+
+from collections.abc import Sequence
+from datetime import timedelta
+from typing import TYPE_CHECKING, Any
+
+import ftcheck
+from ftcheck.errors import ExitCode
+
+if TYPE_CHECKING:
+    from ftcheck.gate import Refusal, Ticket
+    from ftcheck.session import Loaded, Options, Planned
+
+
+def printer(outputs: Sequence[str] = ()) -> Any:
+    """The console: stdout, or stderr where a report goes to stdout itself."""
+    from rich.console import Console
+
+    taken = any(spec.partition("=")[2] in ("", "-") and spec != "github" for spec in outputs)
+    return Console(stderr=taken, highlight=False, soft_wrap=True, emoji=False, markup=False)
+
+
+def watcher(
+    planned: "Planned",
+    options: "Options",
+    console: Any,
+    *,
+    quiet: bool = False,
+    verbose: bool = False,
+    durations: int | None = None,
+) -> Any:
+    """The object that prints a run while it goes on."""
+    from ftcheck.policy import seconds
+    from ftcheck_plugins.reporters.terminal import TerminalReporter
+
+    policy, rules = planned.loaded.policy, planned.loaded.host.rules
+    return TerminalReporter(
+        console,
+        header=header(planned),
+        quiet=quiet,
+        verbose=verbose,
+        job_order=tuple(policy.jobs),
+        durations=durations,
+        why={rule_id: rule.why for rule_id, rule in rules.items()},
+        place_of=policy.at,
+        max_age=timedelta(seconds=seconds(policy.gate.max_age) or 0),
+    )
+
+
+def header(planned: "Planned") -> str:
+    """`ftcheck 0.1.0 · policy night-before · 2 jobs, 34 checks`, and what narrows the run."""
+    jobs, checks = len(planned.jobs), len(planned.taken)
+    parts = [
+        f"ftcheck {ftcheck.__version__}",
+        f"policy {planned.loaded.policy.name}",
+        f"{jobs} job{'s' * (jobs != 1)}, {checks} check{'s' * (checks != 1)}",
+    ]
+    whole = len(planned.loaded.checks)
+    if checks != whole:
+        parts.append(f"selected from {whole}")
+    if planned.loaded.policy.overrides:
+        count = len(planned.loaded.policy.overrides)
+        parts.append(f"{count} override{'s' * (count != 1)}")
+    return " · ".join(parts)
+
+
+def run_now(options: "Options", job: str) -> "tuple[Ticket | Refusal | None, ExitCode]":
+    """Run all checks of one job and ask the gate; None if the run itself could not be made."""
+    from dataclasses import replace
+
+    from ftcheck import session
+    from ftcheck.selection import Selection
+
+    console = printer()
+    made: list[Planned] = []
+
+    def watch(planned: "Planned") -> Sequence[object]:
+        made.append(planned)
+        return [watcher(planned, options, console, quiet=True)]
+
+    ended = session.run(replace(options, selection=Selection(jobs=(job,))), watch)
+    if ended.error is not None:
+        session.say(ended.error)
+        return None, ended.code
+    if ended.code is ExitCode.INTERRUPTED:
+        return None, ended.code
+    return session.ask(made[0], ended.report, job), ended.code
+
+
+def host_again(loaded: "Loaded", options: "Options", job: str) -> "Refusal | None":
+    """Run the host's checks on this machine, whatever the stored report says of another one."""
+    from ftcheck import session
+    from ftcheck.gate import Reason, Refusal
+    from ftcheck.records import Outcome
+
+    results = session.host_checks(loaded, options, job)
+    bad = [r for r in results if r.blocking or r.outcome in (Outcome.ERRORED, Outcome.TIMEOUT)]
+    if not bad:
+        return None
+    reasons = [
+        Reason("failed", f"{r.check.id} on this machine: {r.findings[0].message if r.findings else r.reason}")
+        for r in bad
+    ]
+    return Refusal(job, tuple(reasons))

@@ -1,0 +1,89 @@
+"""`ftcheck train`."""
+
+import tempfile
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from ftcheck.cli.options import POLICY, all_rules_dirs, overrides, rules_dirs
+from ftcheck.errors import ExitCode
+
+if TYPE_CHECKING:
+    from ftcheck.gate import Refusal, Ticket
+    from ftcheck.session import Loaded, Options
+
+
+@click.command(short_help="Train a job, if the report opens the gate for it.")
+@POLICY
+@click.option("--job", required=True, metavar="J", help="The job to train.")
+@click.option("--report", type=click.Path(path_type=str), metavar="R", help="A stored JSON report; default: run now.")
+@click.option("--resume", is_flag=True, help="Go on from the last checkpoint of the run folder.")
+@overrides
+@click.option("--offline", is_flag=True, help="Never ask the hub; what is cached is used.")
+@rules_dirs
+def train(
+    policy: str,
+    job: str,
+    report: str | None,
+    resume: bool,
+    overrides: tuple[str, ...],
+    offline: bool,
+    rules_dirs: tuple[Path, ...],
+) -> int:
+    """Run the checks of one job of POLICY (or take a stored report), pass the gate, train.
+
+    Exits 5 if the gate refuses, 6 if training fails. The trainer feeds exactly the ids and labels whose
+    digest the report holds, or does not start.
+    """
+    from ftcheck import session
+    from ftcheck.cli.gate import show_refusal
+    from ftcheck.errors import UsageError
+    from ftcheck.gate import Refusal
+
+    folders = all_rules_dirs(rules_dirs)
+    loaded = session.load(policy, overrides, folders)
+    if job not in loaded.policy.jobs:
+        raise UsageError(f"{policy}: no job '{job}'; its jobs are: {', '.join(loaded.policy.jobs)}")
+    options = session.Options(policy=policy, overrides=overrides, offline=offline, rules_dirs=folders)
+    decision, code = _decision(loaded, options, job, report, resume=resume)
+    if decision is None:
+        return code
+    if isinstance(decision, Refusal):
+        show_refusal(decision, policy)
+        return ExitCode.REFUSED
+    return _train(loaded, job, decision, offline=offline, resume=resume)
+
+
+def _decision(
+    loaded: "Loaded", options: "Options", job: str, report: str | None, *, resume: bool
+) -> "tuple[Ticket | Refusal | None, ExitCode]":
+    """The gate's word: on a run's own start, on a stored report, or on checks that run now."""
+    from ftcheck import session
+    from ftcheck.cli.terminal import host_again, run_now
+    from ftcheck.gate import Refusal, check_resumed, check_stored
+
+    if report is None and not resume:
+        return run_now(options, job)
+    if resume:
+        decision = check_resumed(session.run_folder(loaded, job), loaded.policy, loaded.checks, job)
+    else:
+        decision = check_stored(report or "", loaded.policy, loaded.checks, job)
+    if isinstance(decision, Refusal):
+        return decision, ExitCode.REFUSED
+    failed = host_again(loaded, options, job)
+    return (failed or decision), ExitCode.OK
+
+
+def _train(loaded: "Loaded", name: str, ticket: "Ticket", *, offline: bool, resume: bool) -> ExitCode:
+    from ftcheck.inputs import Inputs, Run
+
+    job = loaded.policy.jobs[name]
+    trainer = loaded.host.trainers[job.trainer.use]
+    click.echo(f"gate: open for {name} · trainer {trainer.name} {trainer.describe(job)}".rstrip())
+    with tempfile.TemporaryDirectory(prefix="ftcheck-train-") as folder:
+        run = Run(folder=Path(folder), offline=offline)
+        inputs = Inputs(loaded.host.loaders, {"run": run, "jobs": (job,)}, job)
+        where = trainer.train(ticket, job, inputs, resume=resume)
+    click.echo(f"trained: {where}")
+    return ExitCode.OK

@@ -1,0 +1,83 @@
+"""Reads a base model's config.json and generation_config.json as plain JSON; weights stay unread."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+from ftcheck.errors import InputError, Problem
+from ftcheck.inputs import ModelConfig, Run
+from ftcheck.offers import loader
+from ftcheck.settings import Job
+
+CONFIG = "config.json"
+GENERATION = "generation_config.json"
+
+
+@loader("model")
+def model(job: Job, run: Run) -> ModelConfig:
+    """The configuration of the job's base model, from its folder, the hub's cache, or the hub."""
+    folder = Path(job.model.name).expanduser()
+    local = folder.is_dir() or job.model.name.startswith(("/", ".", "~"))
+    config = _local(job, folder) if local else _of_hub(job, run)
+    generation = config.with_name(GENERATION) if local else _fetched(job, run, GENERATION)
+    return ModelConfig(
+        path=str(config.parent),
+        config=_read(job, config),
+        generation=_read(job, generation) if generation is not None and generation.is_file() else {},
+    )
+
+
+def _local(job: Job, folder: Path) -> Path:
+    if not folder.is_dir():
+        raise _failure(job, "no such folder")
+    if (folder / CONFIG).is_file():
+        return folder / CONFIG
+    if (folder / "adapter_config.json").is_file():
+        raise _failure(job, "the folder holds an adapter, not a base model (adapter_config.json)")
+    raise _failure(job, f"the folder holds no {CONFIG}")
+
+
+def _of_hub(job: Job, run: Run) -> Path:
+    found = _fetched(job, run, CONFIG)
+    if found is not None:
+        return found
+    if run.offline:
+        raise _failure(job, f"{CONFIG} is not in the hub cache, and --offline is set")
+    raise _failure(job, f"no {CONFIG} on the hub or in its cache; is the name right, and the network there?")
+
+
+def _fetched(job: Job, run: Run, name: str) -> Path | None:
+    """A file of the model's repository in the hub's cache, downloaded if it has to be; None without it."""
+    from huggingface_hub import hf_hub_download
+    from huggingface_hub.errors import EntryNotFoundError
+
+    try:
+        return Path(
+            hf_hub_download(job.model.name, name, revision=job.model.revision, local_files_only=run.offline)
+        )
+    except EntryNotFoundError:
+        return None
+    except Exception as error:
+        words = " ".join(str(error).split())[:300]
+        raise _failure(job, f"{name} does not load from the hub: {type(error).__name__}: {words}") from error
+
+
+def _read(job: Job, path: Path) -> dict[str, Any]:
+    try:
+        value = json.loads(path.read_bytes())
+    except OSError as error:
+        raise _failure(job, f"{path}: cannot be read: {error.strerror or error}") from error
+    except json.JSONDecodeError as error:
+        message = f"{path}:{error.lineno}:{error.colno}: not JSON: {error.msg.lower()}"
+        raise _failure(job, message) from error
+    except (UnicodeDecodeError, RecursionError) as error:
+        raise _failure(job, f"{path}: not readable JSON ({type(error).__name__})") from error
+    if not isinstance(value, dict):
+        raise _failure(job, f"{path}: must hold a JSON object")
+    return value
+
+
+def _failure(job: Job, why: str) -> InputError:
+    place = job.at("model.name")
+    message = f"model {job.model.name}: {why}"
+    return InputError(message, [Problem(message, place.path, place.line, place.column, place.yaml_path)])

@@ -1,0 +1,146 @@
+"""Data rules: can the rows be read, and are they laid out as training needs them?"""
+
+from collections.abc import Iterator
+
+from ftcheck import (
+    Finding,
+    InputError,
+    Inputs,
+    Job,
+    Location,
+    Measurement,
+    Rows,
+    Severity,
+    Skip,
+    Summary,
+    rule,
+)
+from ftcheck.offers import Yield
+
+UNREADABLE = ("encoding", "json")
+
+REMARKS = {
+    "role": (
+        "a message has a role that chat templates do not know",
+        "roles are system, user, assistant and tool",
+    ),
+    "null-content": (
+        "a message has no content: many templates write the word None instead",
+        'give it a text ("" for none), or take the message out',
+    ),
+    "empty-answer": (
+        "an answer of the assistant is empty: the model is taught to say nothing",
+        "take the row out, or write the answer",
+    ),
+    "no-answer": (
+        "there is no answer of the assistant in this row",
+        "end the conversation with a message of the role assistant",
+    ),
+}
+
+
+@rule("data-readable")
+def data_readable(job: Job, inputs: Inputs) -> Iterator[Yield]:
+    """Every row of the training data can be read.
+
+    A file that is missing or a row that is no JSON ends the run when the data is loaded, often after
+    the model was: and a loader that skips broken rows trains on less than everybody thinks.
+
+    Opens the files that data.train names and reads every row; a row counts as broken if it is not
+    UTF-8, not JSON, or cannot be taken out of its file. No parameters.
+    """
+    if job.data.train is None and job.trainer.use == "command":
+        yield Skip("the job names no data.train: its command reads data of its own")
+        return
+    try:
+        rows: Rows = inputs.get("rows")
+    except InputError as error:
+        yield Measurement("rows", 0, unit="rows", limit=">= 1")
+        yield from _cannot_open(error, job)
+        return
+    broken = {row: trouble for row, trouble in rows.troubles.items() if trouble.code in UNREADABLE}
+    yield Measurement("rows", len(rows), unit="rows", limit=">= 1")
+    yield Measurement("rows_broken", len(broken), unit="rows", limit="0")
+    yield Summary(_read(len(rows), len(rows.files), len(broken)))
+    if len(rows) == 0:
+        fix = "write at least one row, or name another file"
+        yield Finding("data.train holds no rows", at=job.at("data.train"), fix=fix)
+    for row, trouble in broken.items():
+        yield Finding(trouble.message, at=rows.at(row, trouble.column), fix=trouble.fix)
+
+
+def _cannot_open(error: InputError, job: Job) -> Iterator[Finding]:
+    """One finding a problem, at its own place, or at data.train where it has none."""
+    for problem in error.problems:
+        place = Location(problem.path, problem.line, problem.column, problem.yaml_path)
+        yield Finding(
+            problem.message,
+            at=place if problem.path else job.at("data.train"),
+            fix="name the file in data.train; paths are relative to the policy that states them",
+        )
+
+
+def _read(rows: int, files: int, broken: int) -> str:
+    said = f"{rows:,} row{'s' * (rows != 1)} in {files:,} file{'s' * (files != 1)}"
+    return f"{said} · {broken:,} broken" if broken else said
+
+
+@rule("data-schema")
+def data_schema(job: Job, rows: Rows) -> Iterator[Yield]:
+    """Every row has the keys, roles and contents that its layout asks for.
+
+    A missing key ends the run in the middle of preparation; an unknown role, an empty answer or a null
+    content ends nothing: the model learns to answer with nothing, or with the word None.
+
+    Looks at every readable row, in the layout that data.format states or the first row shows. No
+    parameters.
+    """
+    wrong = {row: trouble for row, trouble in rows.troubles.items() if trouble.code == "schema"}
+    unreadable = sum(trouble.code in UNREADABLE for trouble in rows.troubles.values())
+    if len(rows) == unreadable:
+        yield Skip("there is no row that can be read")
+        return
+    remarked = {code: found for code, found in rows.remarks.items() if found}
+    errors = {
+        row for code, found in remarked.items() if _severity(code, job, rows) == "error" for row in found
+    }
+    yield Measurement("format", rows.format)
+    yield Measurement("rows_wrong", len(errors | set(wrong)), unit="rows", limit="0")
+    yield Summary(
+        f"{rows.format} · {len(rows) - len(errors | set(wrong)):,} of {len(rows):,} rows as they should be"
+    )
+    for row, trouble in wrong.items():
+        yield Finding(trouble.message, at=rows.at(row, trouble.column), fix=trouble.fix)
+    for code, found in remarked.items():
+        yield from _remarks(code, found, job, rows)
+    yield from _notes(job, rows)
+
+
+def _remarks(code: str, found: tuple[int, ...], job: Job, rows: Rows) -> Iterator[Finding]:
+    message, fix = REMARKS.get(code, (f"remark '{code}'", None))
+    severity = _severity(code, job, rows)
+    for row in found:
+        yield Finding(message, severity, at=rows.at(row), fix=fix)
+
+
+def _severity(code: str, job: Job, rows: Rows) -> Severity:
+    """An empty answer is a warning; a missing one is an error only where answers alone are in the loss."""
+    if code == "no-answer":
+        return Severity.ERROR if _answers_only(job, rows) else Severity.WARNING
+    return Severity.WARNING if code == "empty-answer" else Severity.ERROR
+
+
+def _answers_only(job: Job, rows: Rows) -> bool:
+    completion = rows.format in ("prompt-completion", "alpaca")
+    return job.training.assistant_only_loss or (completion and job.training.completion_only_loss is not False)
+
+
+def _notes(job: Job, rows: Rows) -> Iterator[Finding]:
+    """What is worth knowing and wrong in no row."""
+    if rows.format == "sharegpt":
+        message = (
+            "ShareGPT roles are read as chat roles (human as user, gpt as assistant); TRL alone keeps them"
+        )
+        yield Finding(message, Severity.INFO, at=job.at("data.format"))
+    for note in rows.notes:
+        yield Finding(note, Severity.INFO, at=job.at("data.train"))

@@ -1,0 +1,230 @@
+"""Packing rules: are the blocks full, and does a step see as many tokens as it should?"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from ftcheck import Change, Finding, Job, Measurement, Prepared, Severity, Skip, Summary, rule
+from ftcheck.offers import Yield
+from ftcheck.packing import as_trl, best_fit, lower_bound
+from ftcheck_rules.lengths import padding
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+STEP = 64
+"""Lengths of blocks that are tried are multiples of this, up to four times the stated one."""
+
+
+@dataclass(frozen=True)
+class PackingEfficiency:
+    """Parameters of `packing-efficiency`."""
+
+    min_fill: float = 0.85
+    """Share of the planned blocks' tokens that must be real, 0 to 1."""
+
+
+@dataclass(frozen=True)
+class Packed:
+    """How many blocks of `capacity` tokens some sequences need, and how full they are."""
+
+    capacity: int
+    sequences: int
+    tokens: int
+    trl: int
+    best_fit: int
+    planned: int
+    lower_bound: int
+
+    def fill(self, blocks: int) -> float:
+        """Share of the tokens of so many blocks that are real."""
+        return self.tokens / (blocks * self.capacity) if blocks else 0.0
+
+
+def packed(prepared: Prepared, job: Job, capacity: int) -> Packed:
+    """What packing makes of the rows: by TRL (1,000 rows at a time), by best-fit over all, as planned."""
+    training = job.training
+    strategy = training.packing_strategy
+    lengths = prepared.fed(capacity, cut=strategy == "bfd")
+    pieces = _pieces(lengths, capacity, strategy)
+    tokens = int(pieces.sum())
+    trl = as_trl(lengths, capacity, strategy)
+    best = -(-tokens // capacity) if strategy == "wrapped" else best_fit(pieces, capacity).blocks
+    bound = -(-tokens // capacity) if strategy == "wrapped" else lower_bound(pieces, capacity)
+    planned = best if training.packing_planner == "optimal" and strategy != "wrapped" else trl
+    return Packed(capacity, int((lengths > 0).sum()), tokens, trl, best, planned, bound)
+
+
+def _pieces(lengths: "NDArray[Any]", capacity: int, strategy: str) -> "NDArray[Any]":
+    """What is put into blocks: whole sequences, or what `bfd_split` makes of those that are too long."""
+    import numpy as np
+
+    if strategy != "bfd_split":
+        return lengths
+    whole = np.repeat(capacity, int((lengths // capacity).sum()))
+    return np.concatenate([whole, lengths % capacity]).astype(np.int64)
+
+
+@rule("packing-efficiency")
+def packing_efficiency(job: Job, prepared: Prepared, params: PackingEfficiency) -> Iterator[Yield]:
+    """The packed blocks are nearly full, and there are enough of them for at least one step.
+
+    Every empty place in a block is computed and thrown away: blocks that are half empty double the bill.
+    With fewer blocks than one optimizer step takes, an epoch is one small step, or none.
+
+    Blocks are counted as TRL makes them (every 1,000 rows on their own, after truncation), by best-fit
+    over all rows, as training.packing_planner plans them, and as no packing can undercut. Parameter:
+    min_fill (default 0.85). Skipped without packing, with what it would save in the reason.
+    """
+    capacity = job.training.max_length
+    if not len(prepared.sequences):
+        yield Skip("no row is fed")
+    elif not job.training.packing:
+        yield Skip(_without(job, prepared))
+    elif capacity is None:
+        message = "packing needs a max_length: it is the length of a block, and TRL refuses to start without"
+        yield Finding(message, at=job.at("training.max_length"), fix="set training.max_length")
+    else:
+        plan = packed(prepared, job, capacity)
+        yield from _measured(plan, params)
+        yield Summary(_in_words(plan))
+        if plan.fill(plan.planned) < params.min_fill:
+            yield _loose(job, prepared, plan, params)
+        yield from _too_few(job, plan)
+
+
+def _measured(plan: Packed, params: PackingEfficiency) -> Iterator[Measurement]:
+    yield Measurement("sequences", plan.sequences, unit="sequences")
+    yield Measurement("blocks_trl", plan.trl, unit="blocks")
+    yield Measurement("blocks_best_fit", plan.best_fit, unit="blocks")
+    yield Measurement("blocks_planned", plan.planned, unit="blocks")
+    yield Measurement("blocks_lower_bound", plan.lower_bound, unit="blocks")
+    yield Measurement("fill_trl", round(plan.fill(plan.trl), 6))
+    yield Measurement("fill_planned", round(plan.fill(plan.planned), 6), limit=f">= {params.min_fill:g}")
+
+
+def _in_words(plan: Packed) -> str:
+    said = f"{plan.planned:,} blocks, {100 * plan.fill(plan.planned):.1f} % full"
+    return said + (f" (TRL alone: {plan.trl:,})" if plan.trl != plan.planned else "")
+
+
+def _without(job: Job, prepared: Prepared) -> str:
+    """Why there is nothing to judge, with the numbers that packing would have."""
+    limit, count = job.training.max_length, len(prepared.sequences)
+    fed = prepared.fed(limit)
+    waste = 0.0 if job.training.padding_free else padding(fed, job.training.per_device_train_batch_size)
+    said = f"packing is off: {count:,} rows, about {100 * waste:.0f} % of what is computed is padding"
+    if limit is None:
+        return said
+    plan = packed(prepared, job, limit)
+    return f"{said}; packing would make {plan.planned:,} blocks of {limit}, {100 * plan.fill(plan.planned):.1f} % full"
+
+
+def _loose(job: Job, prepared: Prepared, plan: Packed, params: PackingEfficiency) -> Finding:
+    fill = plan.fill(plan.planned)
+    message = f"the blocks are {100 * fill:.1f} % full, at least {100 * params.min_fill:.1f} % are asked for"
+    if plan.fill(plan.best_fit) >= params.min_fill:
+        change = Change(f"jobs.{job.name}.training.packing_planner", job.training.packing_planner, "optimal")
+        fix = f"packing_planner: optimal packs over all rows: {plan.best_fit:,} blocks instead of {plan.planned:,}"
+        return Finding(message, Severity.WARNING, job.at("training.packing_planner"), fix, change)
+    better = _better_length(job, prepared, plan, params)
+    if better is None:
+        fix = "the rows' lengths leave gaps in blocks of this size: try another max_length, or no packing"
+        return Finding(message, Severity.WARNING, job.at("training.max_length"), fix)
+    path = f"jobs.{job.name}.training.max_length"
+    change = Change(path, plan.capacity, better.capacity, safe=False)
+    fix = f"max_length: {plan.capacity} -> {better.capacity} fills {100 * better.fill(better.planned):.1f} %"
+    return Finding(message, Severity.WARNING, job.at("training.max_length"), fix, change)
+
+
+def _better_length(job: Job, prepared: Prepared, plan: Packed, params: PackingEfficiency) -> Packed | None:
+    """The next longer block that is full enough, within the target."""
+    last = 4 * plan.capacity
+    if job.targets.max_length is not None:
+        last = min(last, job.targets.max_length[1])
+    first = (plan.capacity // STEP + 1) * STEP
+    tried = (packed(prepared, job, capacity) for capacity in range(first, last + 1, STEP))
+    return next((one for one in tried if one.fill(one.planned) >= params.min_fill), None)
+
+
+def _too_few(job: Job, plan: Packed) -> Iterator[Finding]:
+    training, devices = job.training, max(1, job.hardware.count)
+    at_once = training.per_device_train_batch_size * devices
+    step = at_once * training.gradient_accumulation_steps
+    if plan.planned >= step:
+        return
+    message = f"{plan.planned:,} blocks are fewer than the {step:,} that one optimizer step takes"
+    key = "training.gradient_accumulation_steps"
+    fits = plan.planned // at_once
+    if not fits:
+        fix = f"lower per_device_train_batch_size: {at_once} blocks are taken at once"
+        yield Finding(message, at=job.at("training.per_device_train_batch_size"), fix=fix)
+        return
+    old = training.gradient_accumulation_steps
+    change = Change(f"jobs.{job.name}.{key}", old, fits, safe=False)
+    yield Finding(message, at=job.at(key), fix=f"gradient_accumulation_steps: {old} -> {fits}", change=change)
+
+
+@rule("tokens-per-step")
+def tokens_per_step(job: Job, prepared: Prepared) -> Iterator[Yield]:
+    """One optimizer step sees as many tokens as the targets ask for.
+
+    With too few, the gradient is noise and the learning rate of the recipe is too high; with too many,
+    an epoch has a handful of steps. A recipe is copied with its batch size and without its max_length.
+
+    Nominal: batch x accumulation x devices x max_length (targets with 32k mean 32,768); beside it the
+    tokens that are really there, by how full the blocks are, or the rows without packing. No parameters.
+    """
+    length = job.training.max_length
+    if length is None:
+        yield Skip("training.max_length is null: a step has no nominal number of tokens")
+        return
+    target = job.targets.tokens_per_step
+    nominal = _at_once(job, length) * job.training.gradient_accumulation_steps
+    limit = f"{target[0]} to {target[1]}" if target else None
+    filled = round(nominal * _fill(job, prepared, length))
+    yield Measurement("tokens_per_step", nominal, unit="tokens", limit=limit)
+    yield Measurement("filled_tokens_per_step", filled, unit="tokens")
+    yield Summary(f"{nominal:,} tokens a step, {filled:,} of them real")
+    if target is not None and not target[0] <= nominal <= target[1]:
+        yield _off_target(job, length, nominal, target)
+
+
+def _at_once(job: Job, length: int) -> int:
+    return job.training.per_device_train_batch_size * max(1, job.hardware.count) * length
+
+
+def _fill(job: Job, prepared: Prepared, length: int) -> float:
+    """Share of the nominal tokens that are real."""
+    if not len(prepared.sequences):
+        return 0.0
+    if job.training.packing:
+        plan = packed(prepared, job, length)
+        return plan.fill(plan.planned)
+    return float(prepared.fed(length).mean()) / length
+
+
+def _off_target(job: Job, length: int, nominal: int, target: tuple[int, int]) -> Finding:
+    low, high = target
+    old, batch, devices = (
+        job.training.gradient_accumulation_steps,
+        job.training.per_device_train_batch_size,
+        max(1, job.hardware.count),
+    )
+    count = f" x {devices}" if devices > 1 else ""
+    message = f"{batch} x {old}{count} x {length} = {nominal:,} tokens a step, outside {low:,} to {high:,}"
+    at, key = _at_once(job, length), "training.gradient_accumulation_steps"
+    new = _steps(at, low, high)
+    if new is None:
+        fix = f"one batch holds {at:,} tokens: no number of accumulation steps meets the range; change the batch size"
+        return Finding(message, at=job.at("training.per_device_train_batch_size"), fix=fix)
+    change = Change(f"jobs.{job.name}.{key}", old, new, safe=False)
+    fix = f"gradient_accumulation_steps: {old} -> {new} ({new * at:,} tokens a step)"
+    return Finding(message, at=job.at(key), fix=fix, change=change)
+
+
+def _steps(at_once: int, low: int, high: int) -> int | None:
+    """The accumulation steps that come nearest to the middle of the range, if any lies in it."""
+    middle = (low + high) / 2
+    fitting = range(max(1, -(-low // at_once)), high // at_once + 1)
+    return min(fitting, key=lambda steps: abs(steps * at_once - middle), default=None)

@@ -1,0 +1,127 @@
+"""Texts and conversations that tell tokenizers and templates apart: made up, so that they may be shown."""
+
+from dataclasses import dataclass
+
+from ftcheck.inputs import Message
+
+
+@dataclass(frozen=True, slots=True)
+class Probe:
+    """A short text with a name."""
+
+    name: str
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class Conversation:
+    """A conversation with a name; its last message is the answer."""
+
+    name: str
+    messages: tuple[Message, ...]
+
+    @property
+    def prompt(self) -> tuple[Message, ...]:
+        """What is sent to the server: all but the answer."""
+        return self.messages[:-1]
+
+
+PROBES = tuple(
+    Probe(name, text)
+    for name, text in (
+        ("one word", "Hello"),
+        ("a sentence", "The quick brown fox jumps over the lazy dog."),
+        ("a leading space", " Hello"),
+        ("two leading spaces", "  Hello"),
+        ("a trailing space", "Hello "),
+        ("spaces at both ends", "   Hello   "),
+        ("spaces inside", "one  two   three    four"),
+        ("only a space", " "),
+        ("many spaces", " " * 17),
+        ("a tab", "one\ttwo"),
+        ("leading tabs", "\t\tindented"),
+        ("a line break", "one\ntwo"),
+        ("two line breaks", "one\n\ntwo"),
+        ("a leading line break", "\nHello"),
+        ("a trailing line break", "Hello\n"),
+        ("Windows line breaks", "one\r\ntwo\r\n"),
+        ("only line breaks", "\n\n\n"),
+        ("a break and spaces", "one\n    two\n  three"),
+        ("no-break space", "10\u00a0000\u202f€"),
+        ("zero-width space", "zero\u200bwidth"),
+        ("ideographic space", "全角\u3000空白"),
+        ("byte order mark inside", "a\ufeffb"),
+        ("digits", "1234567890"),
+        ("grouped digits", "1,234,567.89"),
+        ("a phone number", "+49 (0)30 901820-00"),
+        ("a date and a time", "2026-01-31T23:59:59.123+02:00"),
+        ("exponents", "1e-5 2.0E+10 -0.0"),
+        ("Arabic digits", "٠١٢٣٤٥٦٧٨٩"),
+        ("capitals", "ALL CAPS LIKE THIS"),
+        ("mixed case", "iPhone McDonald eBay camelCase snake_case kebab-case"),
+        ("contractions", "don't I'll we've she'd THEY'RE"),
+        ("curly quotes and dashes", "“quoted” ‘text’ – and — so on …"),
+        ("punctuation", "!?;:,.()[]{}<>/\\|@#$%^&*_-+=~`"),
+        ("a run of dots", "wait....... what??!!"),
+        ("German", "Größenänderungsmaßnahmen für Straßenfußgänger"),
+        ("French", "L’été où l’œuvre naïve plaît à Noël"),
+        ("Turkish", "İstanbul'da ılık çay içiyoruz"),
+        ("Polish", "Zażółć gęślą jaźń"),
+        ("Vietnamese", "Tiếng Việt có nhiều dấu"),
+        ("Russian", "Съешь же ещё этих мягких французских булок"),
+        ("Greek", "Ξεσκεπάζω την ψυχοφθόρα βδελυγμία"),
+        ("Chinese", "今天天气很好,我们去公园吧。"),
+        ("Japanese", "東京タワーへ行きました。カタカナとひらがな"),
+        ("Korean", "안녕하세요, 반갑습니다"),
+        ("Thai", "ภาษาไทยไม่มีช่องว่าง"),
+        ("Hindi", "हिन्दी में लिखा हुआ पाठ"),
+        ("Arabic", "مرحبا بالعالم، كيف الحال؟"),
+        ("Hebrew", "שלום עולם, מה שלומך?"),
+        ("directions mixed", "abc שלום 123 مرحبا xyz"),
+        ("combining marks", "e\u0301 n\u0303 a\u030a versus é ñ å"),
+        ("compatibility forms", "ﬁne ① ㎏ ｆｕｌｌ"),
+        ("emoji", "😀 🎉 👍"),
+        ("joined emoji", "👩‍👩‍👧‍👦 🏳️‍🌈 👍🏽 🇩🇪"),
+        ("rare characters", "𝔘𝔫𝔦𝔠𝔬𝔡𝔢 𓀀 \U0001f9ff"),
+        ("Python", "def f(x: int) -> int:\n    return x ** 2  # square\n"),
+        ("C", 'int main(void) { printf("%d\\n", 42); return 0; }'),
+        ("SQL", "SELECT * FROM t WHERE a <> 'b' AND c >= 10;"),
+        ("JSON", '{"intent": "AddToPlaylist", "slots": {"artist": null, "n": [1, 2.5, true]}}'),
+        ("a URL", "https://example.org/a/b.html?q=1&r=%20x#top"),
+        ("e-mail and path", "user.name+tag@example.org C:\\Temp\\new ~/.config/app.toml"),
+        ("Markdown", "# Title\n\n- **bold** `code`\n\n```sh\nls -la\n```\n"),
+        ("HTML", '<p class="x">A &amp; B<br/></p>'),
+        ("ChatML as text", "<|im_start|>user\nhello<|im_end|>\n"),
+        ("other control tokens as text", "<s>[INST] a [/INST] b</s> <|user|> c <|end|> d<|eot_id|>"),
+    )
+)
+
+
+def _talk(*texts: str, system: str | None = None) -> tuple[Message, ...]:
+    """Messages of user and assistant in turn, after a system message if there is one."""
+    opening: tuple[Message, ...] = () if system is None else ({"role": "system", "content": system},)
+    roles = ("user", "assistant")
+    return opening + tuple({"role": roles[n % 2], "content": text} for n, text in enumerate(texts))
+
+
+CONVERSATIONS = (
+    Conversation("one turn", _talk("What is the capital of France?", "Paris.")),
+    Conversation(
+        "system + one turn",
+        _talk("Add two and three.", "5", system="You are a calculator. Answer in digits."),
+    ),
+    Conversation(
+        "several turns",
+        _talk(
+            "Hi!", "Hello, how can I help?", "My screen is black.", "Is it plugged in?", "It is.", "Try F8."
+        ),
+    ),
+    Conversation(
+        "system + several turns",
+        _talk("Name a colour.", "Blue", "Another one.", "Green", system="Answer with one word."),
+    ),
+    Conversation("line breaks", _talk("first\n\nsecond\n", "one\ntwo", system="Line one.\nLine two.\n")),
+    Conversation("spaces at the ends", _talk("  two spaces  ", " an answer with a space ")),
+    Conversation("a JSON answer", _talk("Map it: laptop is slow", '{"intent": "Report", "slots": {}}')),
+    Conversation("other scripts", _talk("東京はどこですか? 👩‍👧", "في اليابان, 日本です。")),
+)

@@ -1,0 +1,257 @@
+"""Serving rules: does the output cap hold the answers, and do the answers fit their schema?"""
+
+import json
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from ftcheck import (
+    Change,
+    Finding,
+    GoldSet,
+    Job,
+    Measurement,
+    OutputSchema,
+    Prepared,
+    Rows,
+    Severity,
+    Skip,
+    Summary,
+    rule,
+)
+from ftcheck.inputs import GoldItem
+from ftcheck.lengths import nearest_rank
+from ftcheck.offers import Yield
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+STEP = 8
+"""Proposed caps are multiples of this."""
+GENEROUS = 8
+"""A cap above so many times the longest answer is worth a remark."""
+PROBES: tuple[Any, ...] = ({}, [], "", 0, None)
+"""A schema that takes all of these takes anything."""
+
+Lengths = Mapping[str, "NDArray[np.int64]"]
+
+
+@dataclass(frozen=True)
+class OutputCap:
+    """Parameters of `output-cap`."""
+
+    percentile: float = 99.0
+    """The nearest-rank percentile of the answers that the cap must hold, above 0 and up to 100."""
+    headroom_tokens: int = 0
+    """Tokens that must be left above that percentile."""
+
+    def __post_init__(self) -> None:
+        """Raises `ValueError` for what is no percentile."""
+        if not 0 < self.percentile <= 100:
+            raise ValueError("percentile must lie above 0 and not above 100")
+
+
+@rule("output-cap")
+def output_cap(job: Job, gold: GoldSet | None, prepared: Prepared, params: OutputCap) -> Iterator[Yield]:
+    """The output cap holds the answers, stop token included, and lies where the targets want it.
+
+    A cap that is too low cuts answers in the middle: JSON breaks, a verdict is missing, and evaluation
+    counts right answers as wrong. Without a cap the server's own holds (16 tokens in places), or the
+    model rambles to the end of its context.
+
+    Measured on the gold answers, and on the training answers where the loss is on answers alone; tokens
+    with the stop token, nearest-rank. Parameters: percentile (default 99), headroom_tokens (default 0).
+    """
+    cap, answers = job.serving.max_new_tokens, _answers(gold, prepared)
+    need = _needed(answers, params)
+    yield from _answer_lengths(answers, params, cap)
+    yield Measurement("cap", cap, unit="tokens", limit=_range(job.targets.max_new_tokens))
+    if cap is None:
+        yield _no_cap(job, need)
+    else:
+        for what, lengths in answers.items():
+            yield from _cut(job, what, lengths, params, need)
+        yield from _off_target(job, cap, need)
+        yield from _generous(job, cap, answers)
+    if answers:
+        what, lengths = next(iter(answers.items()))
+        shown = f"{what} p99 {nearest_rank(lengths, 99):,} · max {int(lengths.max()):,} tokens"
+        yield Summary(f"{shown} (max_new_tokens {cap})")
+    else:
+        yield Skip("no gold answers, and the loss is not on answers alone: nothing to hold the cap against")
+
+
+def _answers(gold: GoldSet | None, prepared: Prepared) -> dict[str, "NDArray[np.int64]"]:
+    """Lengths of answers with their stop token, by where they come from."""
+    import numpy as np
+
+    found: dict[str, NDArray[np.int64]] = {}
+    if gold is not None and gold.items:
+        found["gold"] = np.array([item.answer_tokens for item in gold.items], dtype=np.int64)
+    trained = answered(prepared)
+    if trained.any():
+        found["training"] = prepared.answer[trained].astype(np.int64)
+    return found
+
+
+def answered(prepared: Prepared) -> "NDArray[np.bool_]":
+    """Rows with a prompt and an answer that the loss tells apart."""
+    mask: NDArray[np.bool_] = (prepared.answer > 0) & (prepared.answer < prepared.length)
+    mask[list(prepared.troubles)] = False
+    return mask if prepared.masked else mask & False
+
+
+def _answer_lengths(answers: Lengths, params: OutputCap, cap: int | None) -> Iterator[Measurement]:
+    limit = f"<= {cap - params.headroom_tokens}" if cap is not None else None
+    for what, prefix in (("gold", "gold"), ("training", "answers")):
+        lengths = answers.get(what)
+        if lengths is None:
+            continue
+        for one in sorted({99.0, params.percentile}):
+            bound = limit if one == params.percentile else None
+            yield Measurement(f"{prefix}_p{one:g}", nearest_rank(lengths, one), unit="tokens", limit=bound)
+        yield Measurement(f"{prefix}_max", int(lengths.max()), unit="tokens")
+
+
+def _needed(answers: Lengths, params: OutputCap) -> int | None:
+    """The cap that holds the longest gold answer and the percentile of the training answers."""
+    longest = [int(answers["gold"].max())] if "gold" in answers else []
+    usual = [nearest_rank(lengths, params.percentile) for lengths in answers.values()]
+    return max(longest + usual) + params.headroom_tokens if usual else None
+
+
+def _proposed(job: Job, need: int | None) -> int | None:
+    """A cap that holds what is needed and meets the target; None where there is none, or nothing to tell by."""
+    if need is None:
+        return None
+    low, high = job.targets.max_new_tokens or (need, need + STEP)
+    wanted = min(max(-(-need // STEP) * STEP, low), high)
+    return wanted if wanted >= need else None
+
+
+def _change(job: Job, new: int | None) -> Change | None:
+    old = job.serving.max_new_tokens
+    return None if new is None else Change(f"jobs.{job.name}.serving.max_new_tokens", old, new)
+
+
+def _remedy(job: Job, need: int | None) -> str:
+    new = _proposed(job, need)
+    if new is not None:
+        return f"max_new_tokens: {job.serving.max_new_tokens} -> {new}"
+    if need is None:
+        return "set serving.max_new_tokens; a gold set tells how much is needed"
+    return f"{need:,} tokens are above targets.max_new_tokens: shorten the answers, or raise the target"
+
+
+def _no_cap(job: Job, need: int | None) -> Finding:
+    change = _change(job, _proposed(job, need))
+    at = job.at("serving.max_new_tokens")
+    return Finding("serving.max_new_tokens is not set", at=at, fix=_remedy(job, need), change=change)
+
+
+def _cut(
+    job: Job, what: str, lengths: "NDArray[np.int64]", params: OutputCap, need: int | None
+) -> Iterator[Finding]:
+    cap = job.serving.max_new_tokens or 0
+    value, longest = nearest_rank(lengths, params.percentile), int(lengths.max())
+    place, change = job.at("serving.max_new_tokens"), _change(job, _proposed(job, need))
+    over = int((lengths > cap).sum())
+    cut = (
+        f"{over:,} of {len(lengths):,} {what} answers are longer and would be cut" if over else "none is cut"
+    )
+    if value + params.headroom_tokens > cap:
+        room = f" with {params.headroom_tokens} to spare" if params.headroom_tokens else ""
+        message = (
+            f"p{params.percentile:g} of the {what} answers is {value:,} tokens{room}, the cap {cap}: {cut}"
+        )
+        yield Finding(message, at=place, fix=_remedy(job, need), change=change)
+    elif over:
+        message = f"{cut}: the longest has {longest:,} tokens, the cap is {cap}"
+        fixable = change if change is not None and change.new >= longest else None
+        yield Finding(message, Severity.WARNING, at=place, fix=f"the cap must be {longest}", change=fixable)
+
+
+def _off_target(job: Job, cap: int, need: int | None) -> Iterator[Finding]:
+    low, high = job.targets.max_new_tokens or (cap, cap)
+    if low <= cap <= high:
+        return
+    nearest = min(max(cap, low), high)
+    new = nearest if need is None or nearest >= need else _proposed(job, need)
+    yield Finding(
+        f"max_new_tokens {cap} lies outside targets.max_new_tokens, {low} to {high}",
+        at=job.at("serving.max_new_tokens"),
+        fix=f"max_new_tokens: {cap} -> {new}" if new is not None else _remedy(job, need),
+        change=_change(job, new),
+    )
+
+
+def _generous(job: Job, cap: int, answers: Lengths) -> Iterator[Finding]:
+    longest = max((int(lengths.max()) for lengths in answers.values()), default=None)
+    if longest is not None and cap > GENEROUS * longest:
+        message = f"the cap {cap} is {cap // longest} times the longest answer ({longest:,} tokens)"
+        fix = "a lower cap ends a rambling answer sooner, and bounds the latency"
+        yield Finding(message, Severity.INFO, at=job.at("serving.max_new_tokens"), fix=fix)
+
+
+def _range(target: tuple[int, int] | None) -> str | None:
+    return None if target is None else f"{target[0]} to {target[1]}"
+
+
+@rule("output-schema")
+def output_schema(
+    job: Job, output_schema: OutputSchema | None, gold: GoldSet | None, rows: Rows
+) -> Iterator[Yield]:
+    """Every gold answer satisfies the output schema, and a system prompt asks for it.
+
+    A gold answer that breaks the schema is an answer that the guardrail will throw away: evaluation
+    asks for something else than serving lets through. Without a system prompt nothing tells the model
+    what form is wanted.
+
+    An answer that is a text must be JSON. Training answers are not looked at. No parameters.
+    """
+    if output_schema is None:
+        yield Skip("no serving.output_schema")
+        return
+    items = gold.items if gold is not None else ()
+    broken = [(item, problems) for item in items if (problems := _breaks(item, output_schema))]
+    yield Measurement("gold_items", len(items), unit="items")
+    yield Measurement("gold_valid", len(items) - len(broken), unit="items", limit=str(len(items)))
+    for item, problems in broken:
+        message = f"gold answer {item.id} breaks the schema: {'; '.join(problems[:3])}"
+        yield Finding(message, at=item.at, fix="mend the answer, or the schema")
+    if not any(output_schema.errors(probe) for probe in PROBES):
+        message = f"the schema {output_schema.path} lets anything through"
+        fix = "name type, properties and required"
+        yield Finding(message, Severity.WARNING, at=job.at("serving.output_schema"), fix=fix)
+    if job.serving.system_prompt is None and not _instructed(rows):
+        yield Finding(
+            "a schema is named, but no system prompt asks for it: neither the server's nor the training rows'",
+            at=job.at("serving.system_prompt"),
+            fix="say in a strict system prompt what form the answer has, in training and in serving",
+        )
+    if not items:
+        yield Skip("no gold answers to hold against the schema")
+    yield Summary(f"{len(items) - len(broken):,} of {len(items):,} gold answers satisfy the schema")
+
+
+def _breaks(item: GoldItem, schema: OutputSchema) -> list[str]:
+    """What is wrong with a gold answer, in words that do not quote it."""
+    value = item.expected
+    if isinstance(value, str):
+        try:
+            value = json.loads(value, parse_constant=_no_constant)
+        except json.JSONDecodeError as error:
+            return [f"not JSON: {error.msg.lower()}, character {error.pos + 1}"]
+        except (ValueError, RecursionError):
+            return ["not JSON"]
+    return schema.errors(value)
+
+
+def _no_constant(name: str) -> None:
+    raise ValueError(f"{name} is no JSON")
+
+
+def _instructed(rows: Rows) -> bool:
+    """Whether any training row has a system prompt."""
+    return bool((rows.system >= 0).any())

@@ -1,0 +1,167 @@
+"""Template rules: does the chat template render every row, whole, with the marks that the loss needs?"""
+
+from collections import defaultdict
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+from ftcheck import (
+    Change,
+    Finding,
+    InputError,
+    Job,
+    Measurement,
+    Prepared,
+    Sample,
+    Severity,
+    Skip,
+    Summary,
+    Tokenizer,
+    rule,
+)
+from ftcheck.inputs import Message, SampleRow, Trouble
+from ftcheck.offers import Yield
+from ftcheck.templates import has_markers
+
+PLACES = 20
+"""So many rows are named for each message that a template raises."""
+WORDS = 200
+"""So many characters of a template's own message are repeated."""
+
+LOST = {
+    "system": (
+        Severity.ERROR,
+        "merge the system message into the first user message, in training and in serving,"
+        " or take a template that keeps it",
+    ),
+    "user": (Severity.ERROR, "take a template that keeps what users say"),
+    "assistant": (Severity.ERROR, "take a template that keeps what the assistant says"),
+    "reasoning": (
+        Severity.WARNING,
+        "make a row of each of the assistant's turns, or take a template that keeps reasoning",
+    ),
+}
+
+
+def training_text(
+    tokenizer: Tokenizer, messages: Sequence[Message], *, prompt: bool = False, **switches: Any
+) -> str:
+    """A conversation as training renders it: with the template that training applies. Raises `InputError`."""
+    if tokenizer.training_template not in (None, tokenizer.chat_template):
+        switches = {"chat_template": tokenizer.training_template, **switches}
+    return tokenizer.render(messages, prompt=prompt, **switches)
+
+
+def row_switches(row: SampleRow) -> dict[str, Any]:
+    """What a row itself hands to the template: its tools, and its own template_kwargs."""
+    tools = {} if row.tools is None else {"tools": row.tools}
+    return {**tools, **row.template_kwargs}
+
+
+@rule("chat-template")
+def chat_template(job: Job, tokenizer: Tokenizer, prepared: Prepared, sample: Sample) -> Iterator[Yield]:
+    """The chat template renders every row, leaves nothing out, and marks what the loss needs.
+
+    A template that raises ends the run in the middle of preparation; one that drops the system message
+    or past reasoning ends nothing, and the model learns from rows that nobody wrote.
+
+    Every row is rendered as training does it; assistant_only_loss needs {% generation %} markers. Of
+    the sample rows, each message must be found again in the text. Skipped for plain text. No parameters.
+    """
+    failed = {row: one for row, one in prepared.troubles.items() if one.code == "template"}
+    conversational = bool((prepared.rows.turns > 0).any())
+    if not conversational and not failed:
+        yield Skip("no row is a conversation: no chat template is applied")
+        return
+    markers = has_markers(tokenizer.training_template or "")
+    yield Measurement("rows_failed", len(failed), unit="rows", limit="0")
+    yield Measurement("markers", markers, limit="true" if job.training.assistant_only_loss else None)
+    general = _general(job, tokenizer, conversational, markers, failed)
+    yield from [general] if general else _raised(failed, prepared)
+    lost = _lost(tokenizer, sample)
+    affected = {row.index for found in lost.values() for row in found}
+    yield Measurement("rows_losing_words", len(affected), unit="sample rows", limit="0")
+    yield from _left_out(lost, sample)
+    rendered = len(prepared) - len(prepared.troubles)
+    yield Summary(f"{rendered:,} of {len(prepared):,} rows rendered" + (", markers there" if markers else ""))
+
+
+def _general(
+    job: Job, tokenizer: Tokenizer, conversational: bool, markers: bool, failed: Mapping[int, Trouble]
+) -> Finding | None:
+    """What stands against every row at once; one finding, with the remedy that preparation names."""
+    remedy = next((trouble.fix for trouble in failed.values() if trouble.fix), None)
+    if conversational and tokenizer.chat_template is None:
+        fix = remedy or "name one: model.chat_template: path/to/template.jinja (a base model ships none)"
+        message = "the rows are conversations, and the tokenizer has no chat template"
+        return Finding(message, at=job.at("model.chat_template"), fix=fix)
+    if not job.training.assistant_only_loss:
+        return None
+    place = job.at("training.assistant_only_loss")
+    if not conversational:
+        change = Change(f"jobs.{job.name}.training.assistant_only_loss", True, False, safe=False)
+        message = "assistant_only_loss needs conversations, and the rows are plain text"
+        return Finding(message, at=place, fix=remedy, change=change)
+    if markers:
+        return None
+    message = "assistant_only_loss needs {% generation %} markers, and the chat template has none"
+    return Finding(
+        message, at=place, fix=remedy or "put the markers into a copy named by model.chat_template"
+    )
+
+
+def _raised(failed: Mapping[int, Trouble], prepared: Prepared) -> Iterator[Finding]:
+    """One finding a message, at the first row that has it."""
+    groups: dict[str, list[int]] = defaultdict(list)
+    for row, trouble in failed.items():
+        groups[trouble.message[:WORDS]].append(row)
+    for message, rows in groups.items():
+        trouble = failed[rows[0]]
+        yield Finding(f"{message} ({_which(rows, prepared)})", at=prepared.at(rows[0]), fix=trouble.fix)
+
+
+def _which(rows: Sequence[int], prepared: Prepared) -> str:
+    if len(rows) == 1:
+        return "1 row"
+    lines = ", ".join(str(prepared.at(row).line) for row in rows[1:PLACES])
+    more = ", …" if len(rows) > PLACES else ""
+    return f"{len(rows):,} rows; also line {lines}{more}"
+
+
+def _lost(tokenizer: Tokenizer, sample: Sample) -> dict[str, list[SampleRow]]:
+    """Sample rows with words that the template leaves out, by whose words they are."""
+    found: dict[str, list[SampleRow]] = defaultdict(list)
+    for row in sample.rows:
+        try:
+            text = training_text(tokenizer, row.messages, **row_switches(row))
+        except InputError:
+            continue
+        for who in dict.fromkeys(who for who, words in _words(row.messages) if words not in text):
+            found[who].append(row)
+    return found
+
+
+def _words(messages: Sequence[Message]) -> Iterator[tuple[str, str]]:
+    """What must be found again, stripped: templates may trim. Reasoning stands on its own."""
+    for message in messages:
+        role, content = message["role"], message.get("content")
+        who = "system" if role == "developer" else role
+        if who not in LOST:
+            continue
+        reasoning, _, answer = content.rpartition("</think>") if isinstance(content, str) else ("", "", "")
+        thought = message.get("reasoning_content")
+        for owner, words in (
+            (who, answer),
+            ("reasoning", reasoning.replace("<think>", "")),
+            ("reasoning", thought if isinstance(thought, str) else ""),
+        ):
+            if words.strip():
+                yield owner, words.strip()
+
+
+def _left_out(lost: Mapping[str, Sequence[SampleRow]], sample: Sample) -> Iterator[Finding]:
+    for who, (severity, fix) in LOST.items():
+        rows = lost.get(who, ())
+        if rows:
+            whose = "reasoning" if who == "reasoning" else f"words of the {who}"
+            message = f"the template leaves out {whose} in {len(rows)} of {len(sample.rows)} sample rows"
+            yield Finding(message, severity, at=rows[0].at, fix=fix)

@@ -1,0 +1,253 @@
+"""Turns a job into arguments for the installed SFTConfig, LoraConfig and BitsAndBytesConfig.
+
+What those classes take is read from the classes, never from a list: a key that the installed version
+does not know stops the run and is named, instead of being dropped on the way.
+"""
+
+import difflib
+import inspect
+from collections.abc import Iterable, Mapping
+from dataclasses import MISSING, Field, dataclass, fields, is_dataclass
+from importlib import metadata
+from typing import Any
+
+from ftcheck.errors import Problem, TrainingError
+from ftcheck.settings import Job, Lora, Quantization, Training
+from ftcheck_trainers.arguments_table import REMOVED
+
+PREPARED = frozenset(
+    {"max_length", "truncation_mode", "assistant_only_loss", "completion_only_loss", "dataset_text_field"}
+)
+"""What preparation has done already; TRL must not do it again to rows that are only ids and labels."""
+
+NOT_ARGUMENTS = frozenset({"packing_planner", "lora", "quantization", "extra", "gradient_checkpointing"})
+"""What is no argument of SFTConfig, or goes in under another name."""
+
+TAKEN: Mapping[str, str] = {
+    "dataset_kwargs": "the rows are prepared before the gate, TRL must not prepare them again",
+    "logging_nan_inf_filter": "it makes a dead run log a loss of 0",
+    "chat_template_path": "write 'model.chat_template'",
+    "trust_remote_code": "write 'model.trust_remote_code'",
+    "resume_from_checkpoint": "run 'ftcheck train --resume'",
+    "hub_token": "set HF_TOKEN in the environment",
+}
+"""Keys of SFTConfig that the trainer sets itself, and why or where else."""
+
+TAKEN_FROM_MODEL: Mapping[str, str] = {
+    "trust_remote_code": "write 'model.trust_remote_code'",
+    "revision": "write 'model.revision'",
+    "quantization_config": "write 'training.quantization'",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Machine:
+    """What decides about precision and device: is there CUDA, can it do bfloat16, how many processes."""
+
+    cuda: bool
+    bf16: bool
+    processes: int = 1
+
+
+def this_machine(processes: int) -> Machine:
+    """The machine this process runs on."""
+    import torch
+
+    cuda = torch.cuda.is_available()
+    return Machine(cuda=cuda, bf16=not cuda or torch.cuda.is_bf16_supported(False), processes=processes)
+
+
+def sft_arguments(job: Job, machine: Machine, *, steps: int, offline: bool = False) -> dict[str, Any]:
+    """Keyword arguments for `trl.SFTConfig`; `steps` is how many optimizer steps are planned."""
+    from trl import SFTConfig
+
+    known = known_arguments(SFTConfig)
+    extra = dict(job.training.extra)
+    _refuse_taken(job, "training", extra, TAKEN)
+    given = {
+        **_stated(job, "training", job.training, known, leave_out=PREPARED | NOT_ARGUMENTS),
+        **_checkpointing(job.training, known),
+        "bf16": _bf16(job, machine),
+        "use_cpu": not machine.cuda,
+        "logging_steps": _logging_steps(job, steps),
+        "logging_first_step": True,
+        "disable_tqdm": True,
+        **_simple(extra),
+        "max_length": job.training.max_length if job.training.packing else None,
+        "dataset_kwargs": {"skip_prepare_dataset": True},
+        "logging_nan_inf_filter": False,
+        "trust_remote_code": job.model.trust_remote_code,
+        "model_init_kwargs": _model_arguments(job, machine, offline=offline),
+    }
+    _refuse_unknown(job, "training", given, known, "trl.SFTConfig", ("trl", "transformers"))
+    return given
+
+
+def lora_arguments(job: Job) -> dict[str, Any] | None:
+    """Keyword arguments for `peft.LoraConfig`; None where the job trains the whole model."""
+    from peft import LoraConfig
+
+    lora = job.training.lora
+    if lora is None:
+        return None
+    known = known_arguments(LoraConfig)
+    given = {"task_type": "CAUSAL_LM", **_stated(job, "training.lora", lora, known), **_simple(lora.extra)}
+    _refuse_unknown(job, "training.lora", given, known, "peft.LoraConfig", ("peft",))
+    return given
+
+
+def quantization_arguments(job: Job) -> dict[str, Any] | None:
+    """Keyword arguments for `transformers.BitsAndBytesConfig`; None where the base stays as it is.
+
+    The class takes unknown keys and only logs them, so they are sought here.
+    """
+    from transformers import BitsAndBytesConfig
+
+    chosen = job.training.quantization
+    if chosen is None or not (chosen.load_in_4bit or chosen.load_in_8bit):
+        return None
+    known = known_arguments(BitsAndBytesConfig)
+    given = {**_stated(job, "training.quantization", chosen, known), **_simple(chosen.extra)}
+    what = "transformers.BitsAndBytesConfig"
+    _refuse_unknown(job, "training.quantization", given, known, what, ("transformers",))
+    return given
+
+
+def known_arguments(config: type[Any]) -> frozenset[str]:
+    """The keyword arguments that a class takes by name."""
+    if is_dataclass(config):
+        return frozenset(one.name for one in fields(config) if one.init)
+    parameters = inspect.signature(config).parameters.values()
+    return frozenset(p.name for p in parameters if p.kind not in (p.VAR_KEYWORD, p.VAR_POSITIONAL))
+
+
+def planned_steps(training: Training, rows: int, processes: int = 1) -> int:
+    """Optimizer steps over `rows` rows or blocks, counted as transformers counts them."""
+    if training.max_steps > 0:
+        return training.max_steps
+    batches = -(-rows // (training.per_device_train_batch_size * processes))
+    an_epoch = -(-batches // training.gradient_accumulation_steps)
+    return -int(-an_epoch * training.num_train_epochs // 1)
+
+
+def dtype(training: Training) -> str:
+    """What the weights are loaded in. TRL's own default would be float32, twice the memory."""
+    if training.fp16:
+        return "float16"
+    return "float32" if training.bf16 is False else "bfloat16"
+
+
+def _stated(
+    job: Job,
+    section: str,
+    settings: Training | Lora | Quantization,
+    known: frozenset[str],
+    leave_out: frozenset[str] = frozenset({"extra"}),
+) -> dict[str, Any]:
+    """The section's values; a default is left to a class that has dropped the key."""
+    values: dict[str, Any] = {}
+    for one in fields(settings):
+        value = getattr(settings, one.name)
+        unset = value is None or (one.name not in known and value == _default(one))
+        if one.name not in leave_out and not unset:
+            values[one.name] = value
+    return {name: _plain(value) for name, value in values.items()}
+
+
+def _default(one: "Field[Any]") -> Any:
+    return one.default_factory() if one.default_factory is not MISSING else one.default
+
+
+def _simple(extra: Mapping[str, Any]) -> dict[str, Any]:
+    return {name: _plain(value) for name, value in extra.items()}
+
+
+def _plain(value: Any) -> Any:
+    """Tuples as lists, mappings as dicts: what the libraries check for."""
+    if isinstance(value, Mapping):
+        return {name: _plain(one) for name, one in value.items()}
+    return [_plain(one) for one in value] if isinstance(value, tuple | list) else value
+
+
+def _checkpointing(training: Training, known: frozenset[str]) -> dict[str, Any]:
+    """transformers 5.2x renamed the pair to activation_checkpointing, with a warning for the old names."""
+    name = "activation_checkpointing" if "activation_checkpointing" in known else "gradient_checkpointing"
+    stated = training.extra.get("gradient_checkpointing_kwargs") or {}
+    kwargs = {"use_reentrant": False, **_plain(stated)}
+    return {name: training.gradient_checkpointing, f"{name}_kwargs": kwargs}
+
+
+def _bf16(job: Job, machine: Machine) -> bool:
+    training = job.training
+    if training.bf16 is not None or training.fp16:
+        return bool(training.bf16)
+    if not machine.bf16:
+        message = "this GPU does not compute in bfloat16; set training.fp16: true"
+        raise TrainingError(message, [_problem(job, "training.bf16", message)])
+    return True
+
+
+def _logging_steps(job: Job, steps: int) -> float:
+    """What the policy states; else often enough that a short run has a curve."""
+    stated = job.training.logging_steps
+    if "training.logging_steps" in job.places or stated < 1:
+        return stated
+    return max(1, min(stated, steps // 20))
+
+
+def _model_arguments(job: Job, machine: Machine, *, offline: bool) -> dict[str, Any]:
+    stated = _plain(job.training.extra.get("model_init_kwargs") or {})
+    _refuse_taken(job, "training.model_init_kwargs", stated, TAKEN_FROM_MODEL)
+    given: dict[str, Any] = {"dtype": dtype(job.training)}
+    if job.model.revision is not None:
+        given["revision"] = job.model.revision
+    if machine.cuda and machine.processes == 1:
+        given["device_map"] = {"": 0}
+    if offline:
+        given["local_files_only"] = True
+    return {**given, **stated}
+
+
+def _refuse_taken(job: Job, section: str, given: Iterable[str], taken: Mapping[str, str]) -> None:
+    problems = [
+        _problem(job, f"{section}.{key}", f"the trainer sets '{key}' itself: {taken[key]}")
+        for key in given
+        if key in taken
+    ]
+    if problems:
+        raise TrainingError(problems[0].message, problems)
+
+
+def _refuse_unknown(
+    job: Job,
+    section: str,
+    given: Iterable[str],
+    known: frozenset[str],
+    config: str,
+    packages: tuple[str, ...],
+) -> None:
+    installed = ", ".join(f"{name} {metadata.version(name)}" for name in packages)
+    problems = [
+        _problem(
+            job,
+            f"{section}.{key}",
+            f"{config} ({installed}) does not know '{key}'{_hint(section, key, known)}",
+        )
+        for key in given
+        if key not in known
+    ]
+    if problems:
+        raise TrainingError(problems[0].message, problems)
+
+
+def _hint(section: str, key: str, known: frozenset[str]) -> str:
+    remedy = REMOVED.get(section, {}).get(key)
+    if remedy is not None:
+        return f"; {remedy}"
+    close = difflib.get_close_matches(key, sorted(known), n=1)
+    return f"; did you mean '{close[0]}'?" if close else ""
+
+
+def _problem(job: Job, key: str, message: str) -> Problem:
+    place = job.at(key)
+    return Problem(message, place.path, place.line, place.column, place.yaml_path)

@@ -1,0 +1,127 @@
+"""Any other trainer behind the gate: its command runs only with a ticket, in the policy's folder.
+
+    trainer: {use: command, argv: [axolotl, train, mapper.yml], files: [mapper.yml]}
+
+The files it names are digested by the gate like all other inputs. The rows are prepared by the other
+program, so run.json says `ids: unverified`.
+"""
+
+import contextlib
+import os
+import shlex
+import signal
+import subprocess
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from ftcheck.errors import Problem, TrainingError
+from ftcheck.gate import Reason, Refusal, Refused, Ticket
+from ftcheck.inputs import Inputs
+from ftcheck.offers import Trainer
+from ftcheck.settings import Job
+from ftcheck_trainers import run_folder
+
+FORWARDED = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+PATIENCE = 3
+"""At the third Ctrl-C the command is killed."""
+UNVERIFIED = "unverified"
+
+
+def train(ticket: Ticket, job: Job, inputs: Inputs, *, resume: bool) -> str:
+    """Run `trainer.argv` to its end; returns the run folder.
+
+    With `resume` the same command runs again, with FTCHECK_RESUME=1 in its environment.
+    """
+    argv = _argv(job)
+    if ticket.job != job.name:
+        message = f"the ticket is for job {ticket.job}, not for {job.name}"
+        raise Refused(Refusal(job.name, (Reason("policy-changed", message),)))
+    claimed = run_folder.claim(ticket, job, resume=resume, checkpoints=False)
+    with run_folder.recorded(claimed, ticket, job, ids=UNVERIFIED, command=argv):
+        _run(argv, job, Path(ticket.policy).resolve().parent, resume=resume)
+    return str(claimed.path)
+
+
+def describe(job: Job) -> str:
+    """The command as one would type it."""
+    return shlex.join(job.trainer.argv)
+
+
+TRAINER = Trainer(name="command", train=train, describe=describe)
+
+
+def _argv(job: Job) -> list[str]:
+    if not job.trainer.argv or not job.trainer.argv[0]:
+        raise _error(job, "trainer.argv is empty: what should run? [axolotl, train, mapper.yml]")
+    return list(job.trainer.argv)
+
+
+def _run(argv: list[str], job: Job, folder: Path, *, resume: bool) -> None:
+    """Start the command without a shell, in a session of its own: signals reach it once, through us."""
+    environment = {**os.environ, "FTCHECK_JOB": job.name, **({"FTCHECK_RESUME": "1"} if resume else {})}
+    signals = _Signals()
+    with signals.caught():
+        try:
+            process = subprocess.Popen(
+                argv, cwd=folder, env=environment, stdin=subprocess.DEVNULL, start_new_session=True
+            )
+        except OSError as error:
+            raise _error(job, f"{argv[0]} does not start in {folder}: {error.strerror or error}") from error
+        signals.send_to(process.pid)
+        code = process.wait()
+    if signals.received:
+        raise KeyboardInterrupt(signals.received[0].name)
+    if code != 0:
+        raise _error(job, f"{argv[0]} {_ending(code)}")
+
+
+def _ending(code: int) -> str:
+    if code > 0:
+        return f"ended with exit code {code}"
+    names = {number.value: number.name for number in signal.Signals}
+    hint = "; often this is the kernel, out of memory" if code == -signal.SIGKILL else ""
+    return f"was killed by {names.get(-code, f'signal {-code}')}{hint}"
+
+
+class _Signals:
+    """Passes signals on to the command and all that it started; the third one kills."""
+
+    def __init__(self) -> None:
+        self.received: list[signal.Signals] = []
+        self._group: int | None = None
+
+    def send_to(self, group: int) -> None:
+        """From now on signals go there, and those that came in the meantime."""
+        self._group = group
+        if self.received:
+            self._send(group, self.received[0])
+
+    @contextlib.contextmanager
+    def caught(self) -> Iterator[None]:
+        """Catch what ends programs; in another thread than the main one nothing can be caught."""
+        if threading.current_thread() is not threading.main_thread():
+            yield
+            return
+        before = {number: signal.signal(number, self._forward) for number in FORWARDED}
+        try:
+            yield
+        finally:
+            for number, handler in before.items():
+                signal.signal(number, handler)
+
+    def _forward(self, number: int, frame: Any) -> None:
+        self.received.append(signal.Signals(number))
+        if self._group is not None:
+            patient = len(self.received) < PATIENCE
+            self._send(self._group, self.received[-1] if patient else signal.SIGKILL)
+
+    def _send(self, group: int, number: signal.Signals) -> None:
+        with contextlib.suppress(ProcessLookupError, PermissionError):
+            os.killpg(group, number)
+
+
+def _error(job: Job, message: str) -> TrainingError:
+    place = job.at("trainer.argv")
+    return TrainingError(message, [Problem(message, place.path, place.line, place.column, place.yaml_path)])

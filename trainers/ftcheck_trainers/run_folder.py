@@ -1,0 +1,467 @@
+"""The run folder: who may write it, run.json (schema `ftcheck.run/1`) and metrics.jsonl.
+
+run.json is replaced atomically at the start, at each checkpoint and at the end; a run that is killed
+leaves `running` with a process that is gone. metrics.jsonl gets a line a log, flushed at once.
+"""
+
+import contextlib
+import json
+import math
+import os
+import platform
+import signal
+import socket
+import threading
+import time
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+from ftcheck.errors import Problem, TrainingError
+from ftcheck.gate import Reason, Refusal, Refused, Ticket
+from ftcheck.records import Progress
+from ftcheck.redact import redact, redact_json
+from ftcheck.settings import Job
+
+SCHEMA = "ftcheck.run/1"
+RUN, METRICS = "run.json", "metrics.jsonl"
+PACKAGES = ("ftcheck", "torch", "transformers", "trl", "peft", "bitsandbytes", "accelerate", "datasets")
+WEIGHTS = (
+    "adapter_config.json",
+    "adapter_model.safetensors",
+    "config.json",
+    "model.safetensors",
+    "model.safetensors.index.json",
+)
+"""Files that nobody wants overwritten: an adapter, or a model that was put there by mistake."""
+
+COMPARED = {
+    "ids": "ids-changed",
+    "inputs": "data-changed",
+    "model": "model-changed",
+    "template": "template-changed",
+    "job_digest": "policy-changed",
+}
+"""What must not change between a run and its resumption, and the gate's code for it."""
+
+GIB = 1 << 30
+
+
+@dataclass(frozen=True, slots=True)
+class Claim:
+    """A run folder that may be written. `checkpoint` is where to go on, `earlier` the run.json before."""
+
+    path: Path
+    checkpoint: Path | None = None
+    earlier: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def step(self) -> int:
+        """The step to go on from; 0 for a fresh start."""
+        return int(self.checkpoint.name.rpartition("-")[2]) if self.checkpoint else 0
+
+
+def is_main() -> bool:
+    """Whether this process writes: the first of those that `accelerate launch` or `torchrun` started."""
+    return os.environ.get("RANK", "0") == "0"
+
+
+def of_job(job: Job) -> Path:
+    """The job's run folder. Raises `TrainingError` where the policy names none."""
+    if job.training.output_dir is None:
+        message = f"job {job.name} names no training.output_dir: where should the run go?"
+        raise _refusal(job, message)
+    return Path(job.training.output_dir)
+
+
+def claim(ticket: Ticket, job: Job, *, resume: bool, checkpoints: bool = True) -> Claim:
+    """The job's run folder, if it may be written; nothing is written yet.
+
+    A fresh start wants a folder without a run, or with one that ended before its first checkpoint;
+    `resume` wants a run of the same ticket with a complete checkpoint (none if not `checkpoints`).
+    """
+    folder = of_job(job)
+    if not is_main():
+        return Claim(folder, last_checkpoint(folder) if resume else None)
+    earlier = read(folder)
+    _refuse_living(folder, earlier, job)
+    if not resume:
+        _refuse_overwriting(folder, earlier, job)
+        return Claim(folder)
+    if earlier is None:
+        raise _refusal(job, f"{folder} holds no run to resume; train without --resume")
+    compare(ticket, earlier, job)
+    if earlier.get("status") == "finished":
+        raise _refusal(job, f"the run in {folder} is finished; there is nothing to resume")
+    found = last_checkpoint(folder) if checkpoints else None
+    if checkpoints and found is None:
+        raise _refusal(job, f"{folder} holds no complete checkpoint to resume from; train without --resume")
+    return Claim(folder, found, earlier)
+
+
+def read(folder: Path) -> dict[str, Any] | None:
+    """The folder's run.json; None without one, an empty dict for one that cannot be read."""
+    try:
+        found = json.loads((folder / RUN).read_bytes())
+    except FileNotFoundError:
+        return None
+    except (OSError, ValueError):
+        return {}
+    return found if isinstance(found, dict) else {}
+
+
+def last_checkpoint(folder: Path) -> Path | None:
+    """The checkpoint with the highest step that was written whole; None if there is none."""
+    found = [path for path in folder.glob("checkpoint-*") if _is_complete(path)]
+    return max(found, key=lambda path: int(path.name.rpartition("-")[2]), default=None)
+
+
+def _is_complete(checkpoint: Path) -> bool:
+    """transformers writes trainer_state.json after weights and optimizer."""
+    try:
+        step = json.loads((checkpoint / "trainer_state.json").read_bytes())["global_step"]
+    except (OSError, ValueError, LookupError, TypeError):
+        return False
+    resumable = any(checkpoint.glob("optimizer*")) or any(checkpoint.glob("global_step*"))
+    return checkpoint.name == f"checkpoint-{step}" and resumable
+
+
+def compare(ticket: Ticket, earlier: Mapping[str, Any], job: Job) -> None:
+    """Raise `Refused` unless the run was started for exactly what the ticket stands for."""
+    before, now = earlier.get("ticket") or {}, ticket_digests(ticket)
+    reasons = tuple(
+        Reason(code, f"{key} of the run in {of_job(job)} was {before.get(key)}, is {now[key]}")
+        for key, code in COMPARED.items()
+        if before.get(key) != now[key]
+    )
+    if reasons:
+        raise Refused(Refusal(job.name, reasons))
+
+
+def _refuse_living(folder: Path, earlier: Mapping[str, Any] | None, job: Job) -> None:
+    if not earlier or earlier.get("status") != "running":
+        return
+    host, process = earlier.get("host"), earlier.get("process")
+    if host != socket.gethostname():
+        hint = f"if it is not, set status in {folder / RUN} to failed"
+        raise _refusal(job, f"the run in {folder} was started on {host} and may be going on; {hint}")
+    if process != _process() and _is_alive(process):
+        raise _refusal(job, f"the run in {folder} is going on (process {process['pid']})")
+
+
+def _process() -> dict[str, Any]:
+    """This process, told apart from a later one of the same number by when it began."""
+    import psutil
+
+    return {"pid": os.getpid(), "began": psutil.Process().create_time()}
+
+
+def _is_alive(process: Any) -> bool:
+    import psutil
+
+    try:
+        return abs(psutil.Process(process["pid"]).create_time() - float(process["began"])) < 2
+    except (psutil.Error, LookupError, TypeError, ValueError):
+        return False
+
+
+def _refuse_overwriting(folder: Path, earlier: Mapping[str, Any] | None, job: Job) -> None:
+    remedy = "name another training.output_dir"
+    if last_checkpoint(folder) is not None:
+        hint = "" if not earlier or earlier.get("status") == "finished" else "go on with --resume, or "
+        raise _refusal(job, f"{folder} holds a run with checkpoints; {hint}{remedy}")
+    if earlier is not None and earlier.get("status") not in ("failed", "interrupted", "running"):
+        raise _refusal(job, f"{folder} holds a {earlier.get('status') or 'broken'} run; {remedy}")
+    held = [name for name in WEIGHTS if (folder / name).exists()]
+    if held:
+        raise _refusal(job, f"{folder} holds {held[0]}; {remedy}")
+
+
+def _refusal(job: Job, message: str) -> TrainingError:
+    place = job.at("training.output_dir")
+    problem = Problem(message, place.path, place.line, place.column, place.yaml_path)
+    return TrainingError(message, [problem])
+
+
+def ticket_digests(ticket: Ticket) -> dict[str, Any]:
+    """A ticket as run.json keeps it: everything but the seal."""
+    return {
+        "job": ticket.job,
+        "policy": ticket.policy,
+        "report": ticket.report,
+        "job_digest": ticket.job_digest,
+        "plan": ticket.plan,
+        "model": ticket.model,
+        "template": ticket.template,
+        "ids": ticket.ids,
+        "inputs": dict(ticket.inputs),
+        "issued_at": ticket.issued_at,
+    }
+
+
+class RunRecord:
+    """run.json while the run goes on: `update` merges values and replaces the file."""
+
+    def __init__(self, folder: Path, values: dict[str, Any]) -> None:
+        """Nothing is written before the first `update`."""
+        self._path = folder / RUN
+        self.values = values
+
+    def update(self, **values: Any) -> None:
+        """Merge `values` in and write the file, whole or not at all."""
+        self.values |= values
+        if is_main():
+            text = json.dumps(redact_json(self.values), indent=1, default=str) + "\n"
+            write_whole(self._path, text)
+
+
+def write_whole(path: Path, text: str) -> None:
+    """Replace a file by `text`: whoever reads it sees the old text or the new one."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    making = path.with_name(f".{path.name}.{os.getpid()}")
+    with making.open("w", encoding="utf-8") as file:
+        file.write(text)
+        file.flush()
+        os.fsync(file.fileno())
+    making.replace(path)
+
+
+@contextlib.contextmanager
+def recorded(claimed: Claim, ticket: Ticket, job: Job, **about: Any) -> Iterator[RunRecord]:
+    """A run from `running` to `finished`, `failed` or `interrupted`, as run.json tells it."""
+    record = RunRecord(claimed.path, _at_start(claimed, ticket, job) | about)
+    record.update(status="running")
+    try:
+        with _sigterm_interrupts():
+            yield record
+    except KeyboardInterrupt as error:
+        record.update(status="interrupted", reason=str(error) or "Ctrl-C", finished_at=now())
+        raise
+    except BaseException as error:
+        record.update(status="failed", reason=one_line(error), finished_at=now())
+        raise
+    record.update(status="finished", finished_at=now())
+
+
+def _at_start(claimed: Claim, ticket: Ticket, job: Job) -> dict[str, Any]:
+    earlier = claimed.earlier
+    resumed = list(earlier.get("resumed") or [])
+    return {
+        "schema": SCHEMA,
+        "job": job.name,
+        "policy": ticket.policy,
+        "trainer": job.trainer.use,
+        "model": job.model.name,
+        "status": "running",
+        "reason": None,
+        "ids": ticket.ids,
+        "ticket": ticket_digests(ticket),
+        "python": platform.python_version(),
+        "packages": versions(),
+        "host": socket.gethostname(),
+        "process": _process(),
+        "started_at": earlier.get("started_at") or now(),
+        "finished_at": None,
+        "resumed": [*resumed, {"at": now(), "step": claimed.step}] if earlier else resumed,
+        "planned": {},
+        "steps": claimed.step,
+        "checkpoint": claimed.checkpoint.name if claimed.checkpoint else None,
+        "final_loss": None,
+        "adapter": None,
+    }
+
+
+def versions() -> dict[str, str | None]:
+    """Versions of what trains; None for what is not installed."""
+    found: dict[str, str | None] = {}
+    for name in PACKAGES:
+        try:
+            found[name] = metadata.version(name)
+        except metadata.PackageNotFoundError:
+            found[name] = None
+    return found
+
+
+def now() -> str:
+    """The time, in UTC."""
+    return datetime.now(UTC).isoformat(timespec="seconds")
+
+
+def one_line(error: BaseException) -> str:
+    """What an exception says, on one line, without secrets and not endless."""
+    words = " ".join(str(error).split()) or type(error).__name__
+    return redact(words)[:500]
+
+
+@contextlib.contextmanager
+def _sigterm_interrupts() -> Iterator[None]:
+    """Schedulers say SIGTERM: treat it as Ctrl-C, so that run.json is told."""
+
+    def interrupt(number: int, frame: Any) -> None:
+        raise KeyboardInterrupt(signal.Signals(number).name)
+
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = signal.signal(signal.SIGTERM, interrupt)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+class Metrics:
+    """metrics.jsonl, and what went through the model since its last line.
+
+    Counts stay on the device until a line is written. `padding_share` is padding among all fed
+    tokens, `trained_share` the share of the rest that is in the loss; speed leaves out evaluation and
+    saving. Memory is what CUDA reserved, or this process's resident set where there is no GPU.
+    """
+
+    def __init__(self, folder: Path, *, after: int = 0) -> None:
+        """`after` is the step that a resumed run goes on from: later lines are dropped, tokens add up."""
+        self._path = folder / METRICS
+        self._before = 0
+        self._mark, self._busy = time.monotonic(), 0.0
+        self._cells, self._real, self._trained = 0, 0, 0
+        self._seen, self._peak = 0, 0
+        self.tokens, self.seconds = 0, 0.0
+        if is_main():
+            kept = [line for line in _lines(self._path) if line["step"] <= after] if after else []
+            write_whole(self._path, "".join(json.dumps(line) + "\n" for line in kept))
+            self._before = max((line.get("tokens") or 0 for line in kept), default=0)
+
+    def count(self, inputs: Mapping[str, Any]) -> None:
+        """One batch goes through the model."""
+        cells, mask = inputs["input_ids"].numel(), inputs.get("attention_mask")
+        self._cells += cells
+        self._real += cells if mask is None else mask.sum()
+        self._trained += (inputs["labels"] != -100).sum()
+
+    def tick(self) -> None:
+        """An optimizer step is done."""
+        self._busy += time.monotonic() - self._mark
+        self.rest()
+        self._peak = max(self._peak, *_memory())
+
+    def rest(self) -> None:
+        """What was done since the last tick was no training."""
+        self._mark = time.monotonic()
+
+    def line(self, step: int, epoch: float | None, logs: Mapping[str, Any]) -> dict[str, Any]:
+        """Write what transformers logged, with the counts since the line before, and start over."""
+        real, trained = int(self._real), int(self._trained)
+        seen = int(logs.get("num_tokens", self._seen + real))
+        speed = (seen - self._seen) / self._busy if self._busy else None
+        memory, reserved = _memory()
+        self._peak = max(self._peak, memory, reserved)
+        self.tokens = self._before + seen
+        self.seconds += self._busy
+        written = {
+            "step": step,
+            "epoch": epoch,
+            "loss": logs.get("loss"),
+            "learning_rate": logs.get("learning_rate"),
+            "grad_norm": logs.get("grad_norm"),
+            "tokens": self.tokens,
+            "tokens_per_second": speed and round(speed, 1),
+            "padding_share": round(1 - real / self._cells, 6) if self._cells else None,
+            "trained_share": round(trained / real, 6) if real else None,
+            "memory_gib": round(memory / GIB, 3),
+            "memory_peak_gib": self.peak_gib,
+            "mean_token_accuracy": logs.get("mean_token_accuracy"),
+        }
+        self.write(written)
+        self._seen, self._busy = seen, 0.0
+        self._cells, self._real, self._trained = 0, 0, 0
+        return written
+
+    def write(self, line: Mapping[str, Any]) -> None:
+        """Append a line and flush it. What is not finite is null: JSON has no NaN."""
+        if is_main():
+            with self._path.open("a", encoding="utf-8") as file:
+                file.write(json.dumps({key: _finite(value) for key, value in line.items()}) + "\n")
+
+    @property
+    def speed(self) -> float | None:
+        """Tokens a second since this process began to train."""
+        seen = self.tokens - self._before
+        return round(seen / self.seconds, 1) if self.seconds and seen > 0 else None
+
+    @property
+    def peak_gib(self) -> float:
+        """The most memory so far."""
+        return round(self._peak / GIB, 3)
+
+
+def _lines(path: Path) -> list[dict[str, Any]]:
+    """The lines of an earlier metrics.jsonl; a torn last one is left out."""
+    found = []
+    with contextlib.suppress(OSError):
+        for text in path.read_text(encoding="utf-8").splitlines():
+            with contextlib.suppress(ValueError):
+                line = json.loads(text)
+                if isinstance(line, dict) and isinstance(line.get("step"), int):
+                    found.append(line)
+    return found
+
+
+def _finite(value: Any) -> Any:
+    return None if isinstance(value, float) and not math.isfinite(value) else value
+
+
+def _memory() -> tuple[int, int]:
+    """Bytes in use and at the peak."""
+    import psutil
+    import torch
+
+    if torch.cuda.is_available():
+        return torch.cuda.memory_reserved(), torch.cuda.max_memory_reserved()
+    resident = psutil.Process().memory_info().rss
+    return resident, resident
+
+
+def callback(metrics: Metrics, record: RunRecord, report: Callable[[Progress], None], task: str) -> Any:
+    """The TrainerCallback that keeps run.json and metrics.jsonl, and says how far the run is."""
+    from transformers import TrainerCallback
+
+    class Keeper(TrainerCallback):  # type: ignore[misc]
+        """A line at each log, at each checkpoint and at the end."""
+
+        def on_train_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+            record.update(planned=record.values["planned"] | {"steps": state.max_steps})
+            metrics.rest()
+
+        def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> Any:
+            metrics.tick()
+            control.should_log |= control.should_save or state.global_step >= state.max_steps
+            return control
+
+        def on_epoch_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> Any:
+            control.should_log |= control.should_save
+            return control
+
+        def on_log(self, args: Any, state: Any, control: Any, logs: Any = None, **kwargs: Any) -> None:
+            if "loss" in logs:
+                line = metrics.line(state.global_step, state.epoch, logs)
+                report(_progress(task, line, state.max_steps))
+            elif any(key.startswith("eval_") for key in logs):
+                metrics.write({"step": state.global_step, **logs})
+
+        def on_evaluate(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+            metrics.rest()
+
+        def on_save(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+            record.update(checkpoint=f"checkpoint-{state.global_step}", steps=state.global_step)
+            metrics.rest()
+
+    return Keeper()
+
+
+def _progress(task: str, line: Mapping[str, Any], total: int) -> Progress:
+    speed = line["tokens_per_second"]
+    detail = f"loss {line['loss']:.4g}" + (f"  {speed:,.0f} tokens/s" if speed else "")
+    return Progress(task, line["step"], total, "steps", line["step"] >= total, detail)

@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field, fields, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -281,6 +281,38 @@ def check_stored(
         return Refusal(job, (report,))
     evidence = gather(policy.jobs[job], checks)
     return decide(report, World(policy, tuple(checks), evidence, now or datetime.now(UTC)), job)
+
+
+def check_resumed(folder: Path, policy: Policy, checks: Sequence[Check], job: str) -> Ticket | Refusal:
+    """The gate for a run that goes on: the ticket in its run.json, held against the files as they are now.
+
+    Digests only: the ticket was good when the run began, and its age does not matter.
+    """
+    file = folder / "run.json"
+    try:
+        ticket = json.loads(file.read_bytes())["ticket"]
+        held = dict(ticket["inputs"])
+        kept = {key: ticket[key] for key in ("job_digest", "model", "template")}
+        whole = {field.name: ticket[field.name] for field in fields(Ticket) if field.name != "seal"}
+    except (OSError, ValueError, LookupError, TypeError):
+        return Refusal(job, (Reason("no-report", f"{file}: no run to resume, or not a readable run.json"),))
+    evidence = gather(policy.jobs[job], checks)
+    now = {"job_digest": evidence.job.digest, "model": evidence.job.model, "template": evidence.job.template}
+    codes = {"job_digest": "policy-changed", "model": "model-changed", "template": "template-changed"}
+    reasons = []
+    if whole["job"] != job:
+        reasons.append(Reason("policy-changed", f"{file}: a run of the job {whole['job']}"))
+    for key, code in codes.items():
+        if kept[key] is None or kept[key] != now[key]:
+            reasons.append(Reason(code, _values(f"{key} of the run", kept[key], now[key])))
+    for name in sorted({*held, *evidence.inputs}):
+        found = evidence.inputs.get(name)
+        if found is None or found.digest is None or held.get(name) != found.digest:
+            was = InputDigest(name, held.get(name)) if name in held else None
+            reasons.append(Reason(_code_of(name, job), _difference(name, was, found)))
+    if reasons:
+        return Refusal(job, tuple(reasons))
+    return Ticket(**{**whole, "inputs": held, "policy": policy.path, "seal": _SEAL})
 
 
 def require(

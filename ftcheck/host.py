@@ -1,5 +1,6 @@
 """The plugin host: loads plugins in a fixed order, checks their names, and types what they offer."""
 
+import difflib
 import hashlib
 import importlib.util
 import sys
@@ -16,6 +17,7 @@ import ftcheck
 from ftcheck import hookspecs
 from ftcheck.errors import PluginError
 from ftcheck.hookspecs import hookimpl
+from ftcheck.inputs import GIVEN
 from ftcheck.offers import Loader, Reporter, Rule, Trainer
 from ftcheck.records import Check, Progress, Result
 from ftcheck.report import PluginInfo, Report
@@ -94,7 +96,7 @@ def make_host(
     _check_hooks(manager)
     owner: dict[str, PluginInfo] = {}
     collect = _collector(manager, infos, owner)
-    return Host(
+    host = Host(
         manager=manager,
         plugins=tuple(infos.values()),
         rules=collect("ftcheck_rules", "rule", Rule, lambda rule: rule.id),
@@ -103,6 +105,23 @@ def make_host(
         trainers=collect("ftcheck_trainers", "trainer", Trainer, lambda trainer: trainer.name),
         owner=owner,
     )
+    _check_inputs(host)
+    return host
+
+
+def _check_inputs(host: Host) -> None:
+    """Every input that a rule or a loader asks for must be offered by somebody."""
+    asked = [(f"rule '{rule.id}'", rule.inputs) for rule in host.rules.values()]
+    asked += [(f"loader '{loader.name}'", loader.needs) for loader in host.loaders.values()]
+    known = GIVEN | set(host.loaders)
+    for who, names in asked:
+        for name in names:
+            if name not in known:
+                close = difflib.get_close_matches(name, known, n=1)
+                hint = (
+                    f"; did you mean '{close[0]}'?" if close else f"; there are: {', '.join(sorted(known))}"
+                )
+                raise PluginError(f"{who} asks for the input '{name}', which no loader offers{hint}")
 
 
 Found = tuple[PluginInfo, object]

@@ -21,6 +21,9 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
+GIVEN = frozenset({"job", "jobs", "run", "inputs"})
+"""Inputs that need no loader."""
+
 Jobs = tuple[Job, ...]
 Message = Mapping[str, Any]
 
@@ -303,14 +306,26 @@ class ModelConfig:
     @property
     def context(self) -> int | None:
         """Positions the model can take: max_position_embeddings, scaled where rope scaling says so."""
-        base = self.config.get("max_position_embeddings")
-        return int(base) if isinstance(base, int) else None
+        config = self.config.get("text_config", self.config)
+        base = config.get("max_position_embeddings", config.get("n_positions"))
+        return _scaled(config, base) if isinstance(base, int) else None
 
     @property
     def stop_ids(self) -> frozenset[int]:
         """eos_token_id of the generation config, else of the config: one or several."""
         found = self.generation.get("eos_token_id", self.config.get("eos_token_id"))
         return frozenset(found if isinstance(found, list) else [found] if found is not None else [])
+
+
+def _scaled(config: Mapping[str, Any], base: int) -> int:
+    """`base` times the factor of linear, dynamic and yarn scaling; other kinds, and Gemma 3, count it in."""
+    rope = config.get("rope_scaling") or config.get("rope_parameters") or {}
+    kind, factor = rope.get("rope_type", rope.get("type")), rope.get("factor")
+    if not isinstance(factor, int | float) or str(config.get("model_type")).startswith("gemma3"):
+        return base
+    if kind == "yarn":
+        return max(base, int(rope.get("original_max_position_embeddings", base) * factor))
+    return int(base * factor) if kind in ("linear", "dynamic") else base
 
 
 @dataclass(frozen=True, slots=True)

@@ -70,7 +70,7 @@ def _record(kind: type[Record], values: Mapping[str, Any]) -> Record:
 
 
 def inputs(job: Job | None = None, *, broken: Mapping[str, str] | None = None, **opened: Any) -> Inputs:
-    """Inputs for rules that ask for `inputs`: `opened` are at hand, `broken` raise `InputError` with the text."""
+    """Inputs for rules that ask for `inputs`: `opened` are at hand, `broken` ones raise `InputError`."""
     from ftcheck.errors import InputError
 
     def failing(message: str) -> Loader:

@@ -117,9 +117,8 @@ def test_a_missing_folder_is_named_with_the_remedy(tmp_path: Path) -> None:
     with pytest.raises(UsageError) as caught:
         write_started([output], COMPLETE, REPORTERS)
 
-    assert str(caught.value) == (
-        f"-o json={output.path}: the folder {tmp_path}/no does not exist; create it with: mkdir -p '{tmp_path}/no'"
-    )
+    remedy = f"the folder {tmp_path}/no does not exist; create it with: mkdir -p '{tmp_path}/no'"
+    assert str(caught.value) == f"-o json={output.path}: {remedy}"
 
 
 def test_a_folder_and_a_file_as_folder_are_refused_together(tmp_path: Path) -> None:
@@ -238,7 +237,6 @@ def test_permissions_are_those_of_any_other_file_or_stay_as_they_were(tmp_path: 
     (tmp_path / "old.json").write_text("")
     (tmp_path / "old.json").chmod(0o640)
 
-    write_final([Output(name, str(tmp_path / name)) for name in ()], COMPLETE, REPORTERS)
     for name in ("new.json", "old.json"):
         write_final([Output("json", str(tmp_path / name))], COMPLETE, REPORTERS)
 
@@ -251,7 +249,8 @@ PRINTS = """
 from ftcheck.offers import Reporter
 from ftcheck.output import Output, write_final
 from ftcheck.report import Report
-write_final([Output("json")], Report("complete", "p", "p"), {"json": Reporter("json", lambda report: '"é ✓"')})
+reporter = Reporter("json", lambda report: '"é ✓"')
+write_final([Output("json")], Report("complete", "p", "p"), {"json": reporter})
 """
 
 

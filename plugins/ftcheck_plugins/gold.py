@@ -62,11 +62,11 @@ def _made(
     if raw.data is None:
         return raw.trouble or Trouble("json", "not readable")
     messages = _messages(raw.data, keys.input, system_prompt)
+    if isinstance(messages, Trouble):
+        return messages
     answer = _answer(raw.data, keys.expected)
-    for part in (messages, answer):
-        if isinstance(part, Trouble):
-            return part
-    assert isinstance(messages, tuple) and isinstance(answer, str)
+    if isinstance(answer, Trouble):
+        return answer
     try:
         prompt = serving.tokenizer.render(messages, prompt=True, **serving.switches)
     except InputError as error:

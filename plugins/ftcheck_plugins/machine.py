@@ -1,4 +1,4 @@
-"""Looks at this machine: memory, processors, NVIDIA GPUs, and the installed packages. Imports none of them."""
+"""Looks at this machine: memory, processors, NVIDIA GPUs, installed packages (none is imported)."""
 
 import os
 import platform

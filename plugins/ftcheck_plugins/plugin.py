@@ -6,13 +6,18 @@ from ftcheck import Loader, Reporter, hookimpl
 @hookimpl
 def ftcheck_loaders() -> list[Loader]:
     """Offer what opens the inputs of rules."""
-    from ftcheck_plugins import preparation, tokenizer
+    from ftcheck_plugins import gold, machine, model, preparation, schema, tokenizer
 
     return [
+        gold.gold,
+        machine.machine,
+        machine.packages,
+        model.model,
         preparation.prepared,
         preparation.prepared_eval,
         preparation.rows,
         preparation.sample,
+        schema.output_schema,
         tokenizer.serving,
         tokenizer.tokenizer,
     ]

@@ -50,20 +50,19 @@ def _read(job: Job, path: Path) -> dict[str, Any]:
 def _validator(job: Job, path: str, schema: Mapping[str, Any]) -> Any:
     from jsonschema.exceptions import SchemaError
     from jsonschema.validators import Draft202012Validator, validator_for
-    from jsonschema_specifications import REGISTRY
+    from referencing.jsonschema import EMPTY_REGISTRY
 
-    unknown = object()
-    kind: Any = validator_for(schema, default=unknown)
-    if kind is unknown and "$schema" in schema:
-        raise _failure(job, f"{path}: $schema names a dialect that is not known: {schema['$schema']}")
-    kind = Draft202012Validator if kind is unknown else kind
+    kind: Any = validator_for(schema, default=Draft202012Validator)
+    named = schema.get("$schema", kind.META_SCHEMA["$schema"])
+    if not isinstance(named, str) or named.rstrip("#") != kind.META_SCHEMA["$schema"].rstrip("#"):
+        raise _failure(job, f"{path}: $schema names a dialect that is not known: {named}")
     try:
         kind.check_schema(schema)
     except SchemaError as error:
         raise _failure(job, f"{path}: not a JSON Schema: {error.json_path}: {error.message}") from error
-    for reference in _unresolved(schema, kind, REGISTRY):
+    for reference in _unresolved(schema, kind, EMPTY_REGISTRY):
         raise _failure(job, f"{path}: $ref {reference} leads out of the file; nothing is fetched: move it in")
-    return kind(schema, registry=REGISTRY)
+    return kind(schema, registry=EMPTY_REGISTRY)
 
 
 def _unresolved(schema: Mapping[str, Any], kind: Any, registry: Any) -> Iterator[str]:

@@ -5,7 +5,7 @@ import math
 import os
 import shutil
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from itertools import groupby
 from pathlib import Path
@@ -20,6 +20,7 @@ from ftcheck.settings import Job, Lora, Training
 GIB = 1 << 30
 TRAINER = "qlora"
 LINEAR = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj")
+HELD = ("checkpoint-*", "adapter_model.safetensors", "model*.safetensors")
 EXPERTS = ("num_experts", "num_local_experts", "n_routed_experts")
 
 
@@ -55,11 +56,15 @@ def disk_space(jobs: Jobs, params: DiskSpace) -> Iterator[Yield]:
         yield from _unknown(job, estimates[job.name])
     for _, disk in groupby(sorted(writing, key=lambda one: _disk(one[0])), key=lambda one: _disk(one[0])):
         yield from _short(list(disk), needs, params)
-    many = sum(one.checkpoints or 1 for one in estimates.values() if one.bytes)
-    total = f"{sum(needs.values()) / GIB:.1f}" if all(needs.values()) else "an unknown part"
-    yield Summary(
-        f"{many} checkpoints need {total} of {free / GIB:.1f} GiB" if many else f"{free / GIB:.1f} GiB free"
-    )
+    yield Summary(_in_words(estimates.values(), free))
+
+
+def _in_words(estimates: Iterable["Estimate"], free: int) -> str:
+    known = [one for one in estimates if one.bytes]
+    count = sum(1 if one.checkpoints is None else one.checkpoints for one in known)
+    need = sum(one.bytes for one in known)
+    room = f"{free / GIB:,.0f} GiB"
+    return f"{count} checkpoints need {need / GIB:.1f} GiB of {room}" if known else f"{room} free"
 
 
 def _existing(folder: Path) -> Path:
@@ -80,7 +85,7 @@ def _short(disk: list[tuple[Path, Job]], needs: Mapping[str, int], params: DiskS
     change = Change(f"jobs.{job.name}.training.save_total_limit", None, 1) if unlimited else None
     if need > free:
         yield Finding(
-            f"the checkpoints take up to {need / GIB:.1f} GiB, the disk of {folder} has {free / GIB:.1f} free",
+            f"checkpoints take up to {need / GIB:.1f} GiB, {folder} has {free / GIB:.1f} GiB free",
             at=job.at("training.output_dir"),
             fix="lower training.save_total_limit, make room, or write to another disk",
             change=change,
@@ -235,13 +240,8 @@ def _folder(job: Job, owners: dict[str, str]) -> Iterator[Finding]:
     problem = _unwritable(folder)
     if problem is not None:
         yield Finding(f"{folder}: {problem}", at=at, fix="change the folder, or its owner and rights")
-    elif _other_run(folder, job):
-        yield Finding(
-            f"{folder} holds a run of other settings (run.json)",
-            Severity.WARNING,
-            at=at,
-            fix="name another folder, or move the old run away",
-        )
+    else:
+        yield from _held(folder, job)
 
 
 def _unwritable(folder: Path) -> str | None:
@@ -258,13 +258,28 @@ def _unwritable(folder: Path) -> str | None:
         return f"cannot be written: {error.strerror or error}"
 
 
-def _other_run(folder: Path, job: Job) -> bool:
-    """Whether the folder holds a run.json whose job is not this one as it is now."""
+def _held(folder: Path, job: Job) -> Iterator[Finding]:
+    """What lies in the folder already: `ftcheck train` writes over nothing, and resumes its own run only."""
+    at, fix = job.at("training.output_dir"), "name another folder, or move the old run away"
+    if not (folder / "run.json").exists():
+        models = [one.name for pattern in HELD for one in sorted(folder.glob(pattern))]
+        if models:
+            message = f"{folder} holds {models[0]}, of a run that ftcheck did not start"
+            yield Finding(message, Severity.WARNING, at=at, fix=fix)
+        return
+    status, digest = _run(folder)
+    if digest != of_json(job.canonical):
+        message = f"{folder} holds a run of other settings (run.json)"
+        yield Finding(message, Severity.WARNING, at=at, fix=fix)
+    elif status == "finished":
+        message = f"{folder} holds this very job, trained: it will not be trained again"
+        yield Finding(message, Severity.INFO, at=at, fix=fix)
+
+
+def _run(folder: Path) -> tuple[str | None, str | None]:
+    """The status of the run in a folder, and the digest of the job that it trains."""
     try:
         found = json.loads((folder / "run.json").read_bytes())
-    except OSError:
-        return False
-    except ValueError:
-        return True
-    ticket = found.get("ticket", found) if isinstance(found, dict) else {}
-    return not isinstance(ticket, dict) or ticket.get("job_digest") != of_json(job.canonical)
+        return found.get("status"), found["ticket"]["job_digest"]
+    except (OSError, ValueError, LookupError, TypeError, AttributeError):
+        return None, None

@@ -122,21 +122,21 @@ def _system_prompt(job: Job, serving: ServingSide, rows: Rows, params: Evaluatio
     if not good:
         return
     usual, count = Counter(good).most_common(1)[0]
-    served = job.serving.system_prompt
-    trained = {_text(rows, one) for one in set(good)}
-    if 100 * count >= params.usual_percent * len(good):
-        if not _same(serving, _text(rows, usual), served):
-            yield _other_prompt(job, _text(rows, usual), count, len(good), len(trained) == 1)
-    elif not any(_same(serving, one, served) for one in trained):
+    trained = {_text(rows, one) for one in set(good) if one < len(rows.system_prompts)}
+    if 100 * count >= params.usual_percent * len(good) and usual < len(rows.system_prompts):
+        if not _same(serving, _text(rows, usual), job.serving.system_prompt):
+            yield _other_prompt(job, _text(rows, usual), count, len(good))
+    elif not any(_same(serving, one, job.serving.system_prompt) for one in trained):
         yield Finding(
             f"the training rows have {len(trained):,} system prompts, and the server's is none of them",
+            Severity.WARNING,
             at=job.at("serving.system_prompt"),
-            fix="serve with one that the rows were trained with",
+            fix="serve with one that the rows were trained with, or let requests bring theirs",
         )
 
 
 def _text(rows: Rows, index: int) -> str | None:
-    return rows.system_prompts[index] if 0 <= index < len(rows.system_prompts) else None
+    return None if index == NONE else rows.system_prompts[index]
 
 
 def _same(serving: ServingSide, one: str | None, other: str | None) -> bool:
@@ -148,7 +148,9 @@ def _same(serving: ServingSide, one: str | None, other: str | None) -> bool:
     asked = {"role": "user", "content": "?"}
     try:
         texts = {
-            serving.tokenizer.render([{"role": "system", "content": prompt}, asked], prompt=True)
+            serving.tokenizer.render(
+                [{"role": "system", "content": prompt}, asked], prompt=True, **serving.switches
+            )
             for prompt in (one, other)
         }
     except InputError:
@@ -156,7 +158,7 @@ def _same(serving: ServingSide, one: str | None, other: str | None) -> bool:
     return len(texts) == 1
 
 
-def _other_prompt(job: Job, trained: str | None, count: int, total: int, only: bool) -> Finding:
+def _other_prompt(job: Job, trained: str | None, count: int, total: int) -> Finding:
     served = job.serving.system_prompt
     key = f"jobs.{job.name}.serving.system_prompt"
     return Finding(
@@ -165,7 +167,7 @@ def _other_prompt(job: Job, trained: str | None, count: int, total: int, only: b
         fix="serve with the system prompt that was trained"
         if trained is not None
         else "take serving.system_prompt out, or train with it",
-        change=Change(key, served, trained) if only else None,
+        change=Change(key, served, trained) if count == total else None,
     )
 
 
@@ -179,26 +181,33 @@ def _named(prompt: str | None) -> str:
 def _stop(
     job: Job, tokenizer: Tokenizer, serving: ServingSide, model: ModelConfig, sample: Sample
 ) -> Iterator[Finding]:
-    """The stop tokens that end rows must be among those that end generation.
+    """The first stop token that ends a row must end generation: a later one may not be in the loss.
 
     Rows that end in no stop token at all are another rule's.
     """
     stops = model.stop_ids | {one for one in (serving.tokenizer.eos_token_id,) if one is not None}
-    ends = Counter(_end(row.ids, tokenizer) for row in sample.rows)
-    for token, count in ends.most_common():
-        if token in tokenizer.stop_ids and token not in stops:
-            ends_generation = ", ".join(_shown(tokenizer, one) for one in sorted(stops)) or "nothing"
+    endings = Counter(_ending(row.ids, tokenizer) for row in sample.rows)
+    for ending, count in endings.most_common():
+        if ending and ending[0] not in stops:
+            known = ", ".join(_shown(tokenizer, one) for one in sorted(stops)) or "nothing"
             yield Finding(
-                f"training ends turns with {_shown(tokenizer, token)} ({count:,} of {len(sample.rows):,} sample"
-                f" rows), generation stops at {ends_generation}",
+                f"training ends turns with {_shown(tokenizer, ending[0])} ({count:,} of"
+                f" {len(sample.rows):,} sample rows), generation stops at {known}",
+                Severity.WARNING if stops.intersection(ending) else Severity.ERROR,
                 at=job.at("model.name"),
-                fix=f"add {token} to eos_token_id in generation_config.json, or set training.eos_token",
+                fix=f"add {ending[0]} to eos_token_id in generation_config.json, or set training.eos_token",
             )
 
 
-def _end(ids: tuple[int, ...], tokenizer: Tokenizer) -> int | None:
-    """The row's last token that is not white space."""
-    return next((one for one in reversed(ids[-LAST:]) if tokenizer.show([one]).strip()), None)
+def _ending(ids: tuple[int, ...], tokenizer: Tokenizer) -> tuple[int, ...]:
+    """The stop tokens at a row's end, in order; white space around them does not count."""
+    found: list[int] = []
+    for one in reversed(ids[-LAST:]):
+        if one in tokenizer.stop_ids:
+            found.insert(0, one)
+        elif tokenizer.show([one]).strip():
+            break
+    return tuple(found)
 
 
 def _shown(tokenizer: Tokenizer, token: int) -> str:

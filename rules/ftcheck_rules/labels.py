@@ -208,7 +208,8 @@ def truncation(job: Job, prepared: Prepared, params: Truncation) -> Iterator[Yie
     if not cut.any():
         yield Summary("no row is cut")
         return
-    said = f"{int(cut.sum()):,} of {int(good.sum()):,} rows cut · {gone:,} trained tokens lost ({100 * share:.1f} %)"
+    said = f"{int(cut.sum()):,} of {int(good.sum()):,} rows cut · "
+    said += f"{gone:,} trained tokens lost ({100 * share:.1f} %)"
     said += f" · {int(none_left.sum()):,} rows left with none" if none_left.any() else ""
     yield Summary(said)
     if bad:
@@ -266,7 +267,7 @@ def _too_much(
 def _enough(
     job: Job, prepared: Prepared, good: "NDArray[np.bool_]", params: Truncation
 ) -> tuple[int, float] | None:
-    """The smallest max_length that mends it, a multiple of 64, with the share it keeps; none in the target."""
+    """The smallest max_length that mends it, in steps of 64, and the share it keeps; None past the target."""
     lengths = prepared.length[good].astype(int)
     trained = (prepared.trained + prepared.trained_lost)[good].astype(int)
     everything = int(trained.sum())

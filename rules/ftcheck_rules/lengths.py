@@ -73,7 +73,7 @@ def percentile_seq_len(job: Job, prepared: Prepared, params: PercentileSeqLen) -
     if job.targets.max_length is not None:
         yield from _off_target(job, value, job.targets.max_length)
     if limit is not None and value < FAR_BELOW * limit and not job.training.packing:
-        yield _room(job, lengths, params.percentile, value)
+        yield _room(job, lengths, params.percentile, value, limit)
 
 
 def _measured(lengths: "NDArray[Any]", percentile: float, limit: int | None) -> Iterator[Measurement]:
@@ -117,7 +117,7 @@ def _off_target(job: Job, value: int, target: tuple[int, int]) -> Iterator[Findi
 
 
 def _proposed(job: Job, value: int) -> int | None:
-    """The max_length nearest to the stated one that holds the percentile and meets the target, if any does."""
+    """The max_length nearest to the stated one that holds the percentile and meets the target, if any."""
     stated = job.training.max_length or 0
     wanted = stated if stated >= value else rounded_up(value)
     if job.targets.max_length is not None:
@@ -143,14 +143,13 @@ def _remedy(job: Job, value: int) -> str:
     )
 
 
-def _room(job: Job, lengths: "NDArray[Any]", percentile: float, value: int) -> Finding:
+def _room(job: Job, lengths: "NDArray[Any]", percentile: float, value: int, limit: int) -> Finding:
     """What a much larger max_length costs without packing: no computing, but memory to keep free."""
-    limit = job.training.max_length
     fed = lengths.clip(max=limit)
     waste = 0.0 if job.training.padding_free else padding(fed, job.training.per_device_train_batch_size)
     said = (
-        f"p{percentile:g} is {value:,} tokens, far below max_length {limit}. Batches are padded to their longest"
-        f" row, so a lower max_length saves no computing, only the memory that {limit} tokens may need"
+        f"p{percentile:g} is {value:,} tokens, far below max_length {limit}. Batches are padded to their"
+        f" longest row, so a lower max_length saves no computing, only the memory {limit} tokens may need"
     )
     if waste >= 0.01:
         said += f"; about {100 * waste:.0f} % of what is computed is padding, which packing saves"
@@ -212,7 +211,8 @@ def _window(job: Job, model: ModelConfig, fed: "NDArray[Any]") -> Iterator[Findi
     change = Change(f"jobs.{job.name}.training.max_length", limit, context, safe=not over)
     fix = f"max_length: {limit} -> {context}, or a model with a larger window"
     if over:
-        message = f"{over:,} sequences are fed with up to {int(fed.max()):,} tokens, the model's context is {context:,}"
+        longest = int(fed.max())
+        message = f"{over:,} sequences have up to {longest:,} tokens, the model's context is {context:,}"
         yield Finding(message, at=place, fix=fix, change=change)
     elif limit is not None and limit > context and not job.training.packing:
         message = f"max_length {limit} is above the model's context of {context:,}; no row is that long yet"
@@ -225,8 +225,9 @@ def _server(job: Job, model: ModelConfig, fed: "NDArray[Any]") -> Iterator[Findi
         return
     over = int((fed > served).sum())
     if over:
-        message = f"{over:,} rows are longer than the server takes: up to {int(fed.max()):,} tokens, max_model_len {served}"
-        yield Finding(message, at=place, fix=f"start the server with at least {rounded_up(int(fed.max()))}")
+        longest = int(fed.max())
+        message = f"{over:,} rows have up to {longest:,} tokens, the server takes {served:,} (max_model_len)"
+        yield Finding(message, at=place, fix=f"start the server with at least {rounded_up(longest)}")
     if model.context is not None and served > model.context:
         message = f"max_model_len {served} is above the model's context of {model.context:,}"
         yield Finding(message, at=place, fix=f"start the server with at most {model.context}")

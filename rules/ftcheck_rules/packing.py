@@ -117,7 +117,8 @@ def _without(job: Job, prepared: Prepared) -> str:
     if limit is None:
         return said
     plan = packed(prepared, job, limit)
-    return f"{said}; packing would make {plan.planned:,} blocks of {limit}, {100 * plan.fill(plan.planned):.1f} % full"
+    full = f"{100 * plan.fill(plan.planned):.1f} % full"
+    return f"{said}; packing would make {plan.planned:,} blocks of {limit}, {full}"
 
 
 def _loose(job: Job, prepared: Prepared, plan: Packed, params: PackingEfficiency) -> Finding:
@@ -125,7 +126,7 @@ def _loose(job: Job, prepared: Prepared, plan: Packed, params: PackingEfficiency
     message = f"the blocks are {100 * fill:.1f} % full, at least {100 * params.min_fill:.1f} % are asked for"
     if plan.fill(plan.best_fit) >= params.min_fill:
         change = Change(f"jobs.{job.name}.training.packing_planner", job.training.packing_planner, "optimal")
-        fix = f"packing_planner: optimal packs over all rows: {plan.best_fit:,} blocks instead of {plan.planned:,}"
+        fix = f"packing_planner: optimal packs over all rows: {plan.best_fit:,} blocks, not {plan.planned:,}"
         return Finding(message, Severity.WARNING, job.at("training.packing_planner"), fix, change)
     better = _better_length(job, prepared, plan, params)
     if better is None:
@@ -216,7 +217,7 @@ def _off_target(job: Job, length: int, nominal: int, target: tuple[int, int]) ->
     at, key = _at_once(job, length), "training.gradient_accumulation_steps"
     new = _steps(at, low, high)
     if new is None:
-        fix = f"one batch holds {at:,} tokens: no number of accumulation steps meets the range; change the batch size"
+        fix = f"one batch holds {at:,} tokens: no accumulation meets the range, change the batch size"
         return Finding(message, at=job.at("training.per_device_train_batch_size"), fix=fix)
     change = Change(f"jobs.{job.name}.{key}", old, new, safe=False)
     fix = f"gradient_accumulation_steps: {old} -> {new} ({new * at:,} tokens a step)"

@@ -1,8 +1,16 @@
-"""Texts and conversations that tell tokenizers and templates apart: made up, so that they may be shown."""
+"""Texts and conversations that tell tokenizers and templates apart, and how a difference is shown.
 
+They are made up, so their words may be shown; of a row of data only the place is named.
+"""
+
+from collections.abc import Sequence
 from dataclasses import dataclass
 
+from ftcheck import Location, Tokenizer
 from ftcheck.inputs import Message
+
+SHOWN = 5
+"""So many tokens are shown from the first difference on."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,3 +133,77 @@ CONVERSATIONS = (
     Conversation("a JSON answer", _talk("Map it: laptop is slow", '{"intent": "Report", "slots": {}}')),
     Conversation("other scripts", _talk("東京はどこですか? 👩‍👧", "في اليابان, 日本です。")),
 )
+
+PLAIN = frozenset(probe.name for probe in PROBES)
+KINDS = ("rendered probes", "plain probes", "rendered rows")
+
+
+@dataclass(frozen=True, slots=True)
+class Pair:
+    """One text on two sides: its ids there. `probe` names a built-in text, `at` a row.
+
+    `same_text` is false where the two sides rendered other words; `problem` says why one could not.
+    """
+
+    ids: Sequence[int] = ()
+    other: Sequence[int] = ()
+    probe: str | None = None
+    at: Location | None = None
+    same_text: bool = True
+    problem: str | None = None
+
+    @property
+    def differs(self) -> bool:
+        """Whether the two sides have other ids, or one has none."""
+        return self.problem is not None or tuple(self.ids) != tuple(self.other)
+
+    @property
+    def kind(self) -> str:
+        """What was compared, in words."""
+        if self.probe is None:
+            return "rendered rows"
+        return "plain probes" if self.probe in PLAIN else "rendered probes"
+
+    @property
+    def position(self) -> int:
+        """Index of the first token that differs."""
+        both = enumerate(zip(self.ids, self.other, strict=False))
+        return next((n for n, (one, two) in both if one != two), min(len(self.ids), len(self.other)))
+
+
+def counts(pairs: Sequence[Pair]) -> str:
+    """How many differ: `137 of 250 rendered rows, the same on 64 plain probes`."""
+    other, same = [], []
+    for kind in sorted(KINDS, reverse=True):
+        found = [pair.differs for pair in pairs if pair.kind == kind]
+        if any(found):
+            other.append(f"{sum(found)} of {len(found)} {kind}")
+        elif found:
+            same.append(f"{len(found)} {kind}")
+    return " and ".join(other) + (f", the same on {' and '.join(same)}" if same else "")
+
+
+def first_difference(pairs: Sequence[Pair], side: str, train: Tokenizer, other: Tokenizer) -> str:
+    """Where two sides part ways: tokens of a built-in text (rendered if one differs), or a row's place."""
+    found = sorted((pair for pair in pairs if pair.differs), key=lambda pair: KINDS.index(pair.kind))
+    pair = found[0]
+    if pair.problem is not None:
+        return (
+            f'probe "{pair.probe}": {pair.problem}' if pair.probe else f"{pair.at} cannot be rendered by one"
+        )
+    start = pair.position
+    if pair.probe is None:
+        return f"the first: {pair.at}, from token {start + 1} of {len(pair.ids)} and {len(pair.other)} on"
+    width = max(len("train"), len(side))
+    ours = f"  {'train':<{width}}  {_shown(pair.ids[start:], train)}"
+    theirs = f"  {side:<{width}}  {_shown(pair.other[start:], other)}"
+    return f'probe "{pair.probe}", token {start + 1}\n{ours}\n{theirs}'
+
+
+def _shown(ids: Sequence[int], tokenizer: Tokenizer) -> str:
+    """The first few tokens, as text and as ids."""
+    part = list(ids[:SHOWN])
+    if not part:
+        return "(ends here)"
+    words = " ".join(tokenizer.show([one]).replace("\n", "↵").replace("\t", "⇥") for one in part)
+    return f"{words}  {part}"

@@ -122,7 +122,7 @@ def _needed(answers: Lengths, params: OutputCap) -> int | None:
 
 
 def _proposed(job: Job, need: int | None) -> int | None:
-    """A cap that holds what is needed and meets the target; None where there is none, or nothing to tell by."""
+    """A cap that holds what is needed and meets the target; None where there is none."""
     if need is None:
         return None
     low, high = job.targets.max_new_tokens or (need, need + STEP)
@@ -226,7 +226,7 @@ def output_schema(
         yield Finding(message, Severity.WARNING, at=job.at("serving.output_schema"), fix=fix)
     if job.serving.system_prompt is None and not _instructed(rows):
         yield Finding(
-            "a schema is named, but no system prompt asks for it: neither the server's nor the training rows'",
+            "a schema is named, but no system prompt asks for it, neither in serving nor in training",
             at=job.at("serving.system_prompt"),
             fix="say in a strict system prompt what form the answer has, in training and in serving",
         )

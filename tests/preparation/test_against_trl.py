@@ -8,9 +8,10 @@ from typing import Any
 import pytest
 from ftcheck_plugins import preparation, tokenizer
 
+from ftcheck import templates
 from ftcheck.inputs import Inputs, Prepared, Run
 from ftcheck.settings import Data, Job, Model, Training
-from tests.preparation.trl_side import Fed, prepare, quiet
+from tests.preparation.trl_side import Fed, prepare, quiet, trainer_of
 
 pytest.importorskip("trl")
 
@@ -135,19 +136,33 @@ def test_alpaca_rows_are_prompt_and_completion_conversations(samples: Path, tmp_
     assert fed(prepared, {"max_length": 64}) == prepare(backend, chat, tmp_path, max_length=64)
 
 
-def real_rows(job: str, count: int) -> list[dict[str, Any]]:
+def real_rows(job: str) -> list[dict[str, Any]]:
+    """500 rows spread over the job's data (`meetings` has 300, and all are taken)."""
     lines = (REAL / "jobs" / job / "train.jsonl").read_text(encoding="utf-8").splitlines()
-    step = max(1, len(lines) // count)
-    return [json.loads(line) for line in lines[::step][:count]]
+    step = max(1, len(lines) // 500)
+    return [json.loads(line) for line in lines[::step][:500]]
+
+
+def all_real_jobs_agree(model: Path, jobs: Sequence[str], folder: Path, **training: Any) -> None:
+    """One trainer for all jobs of a tokenizer: loading and building it is what takes time."""
+    trl = None
+    for job in jobs:
+        rows = real_rows(job)
+        prepared, backend = ours(model, write(folder / f"{job}.jsonl", rows), folder / job, **training)
+        assert not prepared.troubles
+        trl = trl or trainer_of(backend, rows, folder, **training)
+        theirs, mine = trl(rows), fed(prepared, training)
+        assert len(mine) == len(theirs)
+        differing = [n for n, (one, other) in enumerate(zip(mine, theirs, strict=True)) if one != other]
+        assert not differing, f"{job}: rows {differing[:5]} and {len(differing)} in all"
 
 
 @pytest.mark.realdata
 @pytest.mark.parametrize("name", TOKENIZERS)
-@pytest.mark.parametrize(("job", "count"), [("mapper", 500), ("analyst", 500), ("meetings", 300)])
-def test_real_rows_with_real_tokenizers_give_trls_ids_and_labels(
-    tmp_path: Path, name: str, job: str, count: int
-) -> None:
-    agree(REAL / "tokenizers" / name, real_rows(job, count), tmp_path, max_length=96)
+def test_real_rows_with_real_tokenizers_give_trls_ids_and_labels(tmp_path: Path, name: str) -> None:
+    all_real_jobs_agree(
+        REAL / "tokenizers" / name, ("mapper", "analyst", "meetings"), tmp_path, max_length=96
+    )
 
 
 PATCHED = ("llama-3-instruct", "phi-3-mini-instruct", "Qwen2.5-Instruct", "Qwen3")
@@ -155,14 +170,23 @@ PATCHED = ("llama-3-instruct", "phi-3-mini-instruct", "Qwen2.5-Instruct", "Qwen3
 
 @pytest.mark.realdata
 @pytest.mark.parametrize("name", PATCHED)
-@pytest.mark.parametrize("job", ["mapper", "analyst"])
-def test_real_rows_are_masked_with_the_template_that_trl_swaps_in(
-    tmp_path: Path, name: str, job: str
-) -> None:
-    from ftcheck import templates
-
+def test_real_rows_are_masked_with_the_template_that_trl_swaps_in(tmp_path: Path, name: str) -> None:
     folder = REAL / "tokenizers" / name
     template = templates.of_folder(folder)
     if template is None or templates.training_template(template) is None:
         pytest.skip("TRL knows no training version of this template")
-    agree(folder, real_rows(job, 500), tmp_path, max_length=96, assistant_only_loss=True)
+    settings = {"max_length": 96, "assistant_only_loss": True}
+    all_real_jobs_agree(folder, ("mapper", "analyst"), tmp_path, **settings)
+
+
+def test_trls_own_table_of_training_templates_is_ours() -> None:
+    from types import SimpleNamespace
+
+    from trl.chat_template_utils import get_training_chat_template
+
+    pairs = templates._training_pairs()
+
+    assert len(pairs) > 20
+    for original, patched in pairs.items():
+        tokenizer = SimpleNamespace(chat_template=original, apply_chat_template=lambda *a, **k: "")
+        assert get_training_chat_template(tokenizer) == patched

@@ -3,7 +3,7 @@
 import contextlib
 import logging
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -44,6 +44,13 @@ def tiny_model(tokenizer: Any) -> Any:
 
 def prepare(tokenizer: Any, rows: Sequence[dict[str, Any]], folder: Path, **training: Any) -> list[Fed]:
     """Ids and labels of each row that TRL would feed, packed blocks taken apart again."""
+    return trainer_of(tokenizer, rows, folder, **training)(rows)
+
+
+def trainer_of(
+    tokenizer: Any, rows: Sequence[dict[str, Any]], folder: Path, **training: Any
+) -> Callable[[Sequence[dict[str, Any]]], list[Fed]]:
+    """An SFTTrainer made of `rows`, as a function that prepares other rows of their layout its way."""
     from datasets import Dataset
     from trl import SFTConfig, SFTTrainer
 
@@ -52,10 +59,18 @@ def prepare(tokenizer: Any, rows: Sequence[dict[str, Any]], folder: Path, **trai
         trainer = SFTTrainer(
             model=tiny_model(tokenizer),
             args=arguments,
-            train_dataset=Dataset.from_list(list(rows)),
+            train_dataset=Dataset.from_list(list(rows[:3])),
             processing_class=tokenizer,
         )
-        return [fed for row in trainer.train_dataset for fed in _apart(row)]
+
+    def prepared(rows: Sequence[dict[str, Any]]) -> list[Fed]:
+        with quiet():
+            made = trainer._prepare_dataset(
+                Dataset.from_list(list(rows)), tokenizer, arguments, arguments.packing, None, "train"
+            )
+            return [fed for row in made for fed in _apart(row)]
+
+    return prepared
 
 
 def _apart(row: dict[str, Any]) -> Iterator[Fed]:

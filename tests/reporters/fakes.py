@@ -109,9 +109,8 @@ def many_findings(count: int = 2000) -> Report:
 
 
 def every_outcome() -> Report:
-    reasons = {
-        one: f"because of {one.value}" for one in Outcome if one not in (Outcome.PASSED, Outcome.FAILED)
-    }
+    explained = set(Outcome) - {Outcome.PASSED, Outcome.FAILED}
+    reasons: dict[Outcome, str] = {outcome: f"because of {outcome.value}" for outcome in explained}
     results = [
         result(
             f"mapper::{outcome.value}", outcome, reason=reasons.get(outcome), findings=_findings_of(outcome)

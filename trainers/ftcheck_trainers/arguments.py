@@ -7,7 +7,7 @@ does not know stops the run and is named, instead of being dropped on the way.
 import difflib
 import inspect
 from collections.abc import Iterable, Mapping
-from dataclasses import MISSING, Field, dataclass, fields, is_dataclass
+from dataclasses import MISSING, Field, dataclass, fields
 from importlib import metadata
 from typing import Any
 
@@ -115,8 +115,6 @@ def quantization_arguments(job: Job) -> dict[str, Any] | None:
 
 def known_arguments(config: type[Any]) -> frozenset[str]:
     """The keyword arguments that a class takes by name."""
-    if is_dataclass(config):
-        return frozenset(one.name for one in fields(config) if one.init)
     parameters = inspect.signature(config).parameters.values()
     return frozenset(p.name for p in parameters if p.kind not in (p.VAR_KEYWORD, p.VAR_POSITIONAL))
 

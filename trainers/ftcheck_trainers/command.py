@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from ftcheck.errors import Problem, TrainingError
-from ftcheck.gate import Reason, Refusal, Refused, Ticket
+from ftcheck.gate import Ticket
 from ftcheck.inputs import Inputs
 from ftcheck.offers import Trainer
 from ftcheck.settings import Job
@@ -35,9 +35,7 @@ def train(ticket: Ticket, job: Job, inputs: Inputs, *, resume: bool) -> str:
     With `resume` the same command runs again, with FTCHECK_RESUME=1 in its environment.
     """
     argv = _argv(job)
-    if ticket.job != job.name:
-        message = f"the ticket is for job {ticket.job}, not for {job.name}"
-        raise Refused(Refusal(job.name, (Reason("policy-changed", message),)))
+    run_folder.check_ticket(ticket, job)
     claimed = run_folder.claim(ticket, job, resume=resume, checkpoints=False)
     with run_folder.recorded(claimed, ticket, job, ids=UNVERIFIED, command=argv):
         _run(argv, job, Path(ticket.policy).resolve().parent, resume=resume)

@@ -6,4 +6,6 @@ from ftcheck import Trainer, hookimpl
 @hookimpl
 def ftcheck_trainers() -> list[Trainer]:
     """Offer the trainers."""
-    return []
+    from ftcheck_trainers import command, qlora
+
+    return [command.TRAINER, qlora.TRAINER]

@@ -9,7 +9,9 @@ text, and starts only if their digest is the ticket's. One CPU, one GPU, or seve
 import contextlib
 import importlib.util
 import math
+import sys
 import tempfile
+import warnings
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -33,7 +35,7 @@ WORSE_THAN_GUESSING = 3
 def train(ticket: Ticket, job: Job, inputs: Inputs, *, resume: bool) -> str:
     """Train the job's adapter on exactly the checked rows; returns the run folder."""
     _need_libraries(job)
-    _check_ticket(ticket, job)
+    run_folder.check_ticket(ticket, job)
 
     # Where the run goes. Nothing is written before the rows have proved to be the checked ones.
     claimed = run_folder.claim(ticket, job, resume=resume)
@@ -53,6 +55,7 @@ def train(ticket: Ticket, job: Job, inputs: Inputs, *, resume: bool) -> str:
         with (
             run_folder.recorded(claimed, ticket, job, planned=planned) as record,
             plain_words(job),
+            quiet_libraries(),
         ):
             # The base in 4-bit, the adapter on it, and TRL around both.
             metrics = run_folder.Metrics(claimed.path, after=claimed.step)
@@ -99,12 +102,6 @@ def _need_libraries(job: Job) -> None:
     missing = [name for name in wanted if importlib.util.find_spec(name) is None]
     if missing:
         raise MissingDependency(f"the trainer qlora needs {', '.join(missing)}", "train")
-
-
-def _check_ticket(ticket: Ticket, job: Job) -> None:
-    if ticket.job != job.name:
-        message = f"the ticket is for job {ticket.job}, not for {job.name}"
-        raise Refused(Refusal(job.name, (Reason("policy-changed", message),)))
 
 
 def _refuse_trouble(prepared: Prepared, job: Job) -> None:
@@ -204,7 +201,7 @@ def arranged(rows: Any, training: Training, folder: Path, *, pack: bool) -> Any:
         raise TrainingError("training.packing needs training.max_length: the length of a block")
     # `wrapped` ignores where rows end, so there is nothing to plan.
     if training.packing_planner == "trl" or training.packing_strategy == "wrapped":
-        with _no_progress_bars():
+        with quiet_libraries():
             return pack_dataset(rows, training.max_length, strategy=training.packing_strategy)
     columns = ("input_ids", "labels", "seq_lengths")
     return _dataset(_best_blocks(rows, training, training.max_length), folder / "blocks.arrow", columns)
@@ -288,19 +285,6 @@ def _eval_blocks(job: Job, inputs: Inputs, folder: Path) -> Any:
     rows = fed_rows(prepared, training, folder)
     packs = training.extra.get("eval_packing")
     return arranged(rows, training, folder, pack=training.packing if packs is None else bool(packs))
-
-
-@contextlib.contextmanager
-def _no_progress_bars() -> Iterator[None]:
-    import datasets
-
-    shown = datasets.are_progress_bars_disabled() is False
-    datasets.disable_progress_bars()
-    try:
-        yield
-    finally:
-        if shown:
-            datasets.enable_progress_bars()
 
 
 # --- model and trainer --------------------------------------------------------------------------------
@@ -448,6 +432,27 @@ def _at_end(job: Job, folder: Path, trainer: Any, metrics: run_folder.Metrics) -
         "final_eval_loss": eval_losses[-1] if eval_losses else None,
         "adapter": str(folder) if job.training.lora is not None else None,
     }
+
+
+@contextlib.contextmanager
+def quiet_libraries() -> Iterator[None]:
+    """No word on what the libraries will deprecate in each other; no progress bars in a log file."""
+    import datasets
+    from transformers.utils import logging
+
+    shown = not datasets.are_progress_bars_disabled(), logging.is_progress_bar_enabled()
+    if not sys.stderr.isatty():
+        logging.disable_progress_bar()
+    datasets.disable_progress_bars()
+    try:
+        with warnings.catch_warnings():
+            for category in (FutureWarning, DeprecationWarning):
+                warnings.simplefilter("ignore", category)
+            yield
+    finally:
+        for enable, before in zip((datasets.enable_progress_bars, logging.enable_progress_bar), shown, strict=True):
+            if before:
+                enable()
 
 
 @contextlib.contextmanager

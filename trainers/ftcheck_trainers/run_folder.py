@@ -20,6 +20,7 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
+from ftcheck.digest import of_json
 from ftcheck.errors import Problem, TrainingError
 from ftcheck.gate import Reason, Refusal, Refused, Ticket
 from ftcheck.records import Progress
@@ -75,6 +76,17 @@ def of_job(job: Job) -> Path:
         message = f"job {job.name} names no training.output_dir: where should the run go?"
         raise _refusal(job, message)
     return Path(job.training.output_dir)
+
+
+def check_ticket(ticket: Ticket, job: Job) -> None:
+    """Raise `Refused` for a ticket of another job, or of this one with other settings."""
+    message = None
+    if ticket.job != job.name:
+        message = f"the ticket is for job {ticket.job}, not for {job.name}"
+    elif job.canonical and ticket.job_digest != of_json(job.canonical):
+        message = f"the section jobs.{job.name} is not the one that the ticket is for"
+    if message is not None:
+        raise Refused(Refusal(job.name, (Reason("policy-changed", message),)))
 
 
 def claim(ticket: Ticket, job: Job, *, resume: bool, checkpoints: bool = True) -> Claim:
@@ -148,7 +160,7 @@ def _refuse_living(folder: Path, earlier: Mapping[str, Any] | None, job: Job) ->
     if host != socket.gethostname():
         hint = f"if it is not, set status in {folder / RUN} to failed"
         raise _refusal(job, f"the run in {folder} was started on {host} and may be going on; {hint}")
-    if process != _process() and _is_alive(process):
+    if isinstance(process, dict) and process != _process() and _is_alive(process):
         raise _refusal(job, f"the run in {folder} is going on (process {process['pid']})")
 
 
@@ -159,7 +171,7 @@ def _process() -> dict[str, Any]:
     return {"pid": os.getpid(), "began": psutil.Process().create_time()}
 
 
-def _is_alive(process: Any) -> bool:
+def _is_alive(process: Mapping[str, Any]) -> bool:
     import psutil
 
     try:

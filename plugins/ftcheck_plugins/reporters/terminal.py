@@ -62,7 +62,7 @@ class TerminalReporter:
         self._printed: set[str] = set()
         self._reasons: dict[tuple[Outcome, str], str] = {}
         self._began: dict[str, float] = {}
-        self._section: str | None = None
+        self._section: tuple[str | None] | None = None
         self._told_tasks = False
         self._name_width = 0
         self._planned = 0
@@ -81,11 +81,11 @@ class TerminalReporter:
     @hookimpl
     def ftcheck_progress(self, progress: Progress) -> None:
         """Move a bar; when the task is done, one line stays."""
-        began = self._began.setdefault(progress.task, self.clock())
+        if progress.task not in self._began:
+            self._began[progress.task] = self.clock()
         self._bars.show(progress)
         if progress.finished:
-            del self._began[progress.task]
-            self._finished_task(progress, self.clock() - began)
+            self._finished_task(progress, self.clock() - self._began.pop(progress.task))
 
     @hookimpl
     def ftcheck_check_finished(self, result: Result) -> None:
@@ -171,12 +171,12 @@ class TerminalReporter:
             self._more(result)
 
     def _heading(self, job: str | None) -> None:
-        title = "host" if job is None else job
-        if self._section != title:
-            if self._section is None and self._told_tasks:
-                self._screen.blank()
-            self._section = title
-            self._screen.put([(title, "bold")])
+        if self._section == (job,):
+            return
+        if self._section is None and self._told_tasks:
+            self._screen.blank()
+        self._section = (job,)
+        self._screen.put([("host" if job is None else job, "bold")])
 
     def _said(self, result: Result) -> tuple[str, str]:
         """The outcome's word where there is more to say than `passed`, and what is said."""

@@ -1,0 +1,33 @@
+"""Must-fail and must-pass inputs of the label rules."""
+
+from collections.abc import Sequence
+from typing import Any
+
+from ftcheck.testing import job, prepared, sample, tokenizer
+from ftcheck_rules.cases import Case
+
+
+def _labels(lengths: Sequence[int], trained: Sequence[int], **columns: Any) -> dict[str, Any]:
+    rows = prepared(lengths, trained=trained, **columns)
+    return {"job": job(), "tokenizer": tokenizer(), "prepared": rows, "sample": sample()}
+
+
+def _never_stops() -> dict[str, Any]:
+    import numpy as np
+
+    return _labels([9, 9], [4, 4], stop_trained=np.array([True, False]))
+
+
+def _cut(lengths: Sequence[int], trained: Sequence[int], max_length: int) -> dict[str, Any]:
+    rows = prepared(lengths, trained=trained, max_length=max_length)
+    return {"job": job(training={"max_length": max_length}), "prepared": rows}
+
+
+CASES = (
+    Case("trained-tokens", "a row with nothing in the loss", True, lambda: _labels([9, 9], [4, 0])),
+    Case("trained-tokens", "rows whose stop token is not in the loss", True, _never_stops),
+    Case("trained-tokens", "answers and their stop tokens", False, lambda: _labels([9, 9], [4, 4])),
+    Case("truncation", "an answer that is cut away", True, lambda: _cut([90, 200], [10, 10], 100)),
+    Case("truncation", "half of an answer is cut away", True, lambda: _cut([90, 105], [10, 10], 100)),
+    Case("truncation", "rows that just fit", False, lambda: _cut([90, 100], [10, 10], 100)),
+)

@@ -1,0 +1,42 @@
+"""Must-fail and must-pass inputs of the length rules."""
+
+from collections.abc import Sequence
+from typing import Any
+
+from ftcheck.testing import job, model_config, prepared
+from ftcheck_rules.cases import Case
+
+
+def _lengths(
+    lengths: Sequence[int], max_length: int, target: tuple[int, int] | None = None
+) -> dict[str, Any]:
+    made = job(training={"max_length": max_length}, targets={"max_length": target})
+    return {"job": made, "prepared": prepared(lengths)}
+
+
+def _window(longest: int, context: int, **serving: Any) -> dict[str, Any]:
+    made = job(training={"max_length": 1024}, serving=serving)
+    return {"job": made, "model": model_config(context), "prepared": prepared([8, longest])}
+
+
+CASES = (
+    Case("percentile-seq-len", "a p95 above max_length", True, lambda: _lengths([100, 900], 768)),
+    Case(
+        "percentile-seq-len",
+        "a max_length outside its target",
+        True,
+        lambda: _lengths([700, 700], 1024, (512, 768)),
+    ),
+    Case("percentile-seq-len", "a p95 that just fits", False, lambda: _lengths([100, 768], 768, (512, 768))),
+    Case(
+        "percentile-seq-len", "the median alone", False, lambda: _lengths([9, 9, 99], 9), {"percentile": 50}
+    ),
+    Case("context-window", "a row past the model's context", True, lambda: _window(513, 512)),
+    Case(
+        "context-window",
+        "a row past the server's window",
+        True,
+        lambda: _window(513, 2048, max_model_len=512),
+    ),
+    Case("context-window", "a row that just fits", False, lambda: _window(1024, 1024, max_model_len=1024)),
+)

@@ -1,0 +1,39 @@
+"""Must-fail and must-pass inputs of the packing rules."""
+
+from collections.abc import Sequence
+from typing import Any
+
+from ftcheck.testing import job, prepared
+from ftcheck_rules.cases import Case
+
+
+def _packed(lengths: Sequence[int], capacity: int, *, batch: int = 1, steps: int = 1) -> dict[str, Any]:
+    training = {
+        "max_length": capacity,
+        "packing": True,
+        "per_device_train_batch_size": batch,
+        "gradient_accumulation_steps": steps,
+    }
+    made = job(training=training)
+    return {"job": made, "prepared": prepared(lengths, max_length=capacity, packing=True)}
+
+
+def _step(steps: int) -> dict[str, Any]:
+    training = {
+        "max_length": 768,
+        "per_device_train_batch_size": 4,
+        "gradient_accumulation_steps": steps,
+    }
+    made = job(training=training, targets={"tokens_per_step": (32768, 65536)})
+    return {"job": made, "prepared": prepared([100, 700])}
+
+
+CASES = (
+    Case("packing-efficiency", "rows just over half a block", True, lambda: _packed([6] * 8, 10)),
+    Case(
+        "packing-efficiency", "fewer blocks than a step", True, lambda: _packed([5] * 8, 10, batch=2, steps=4)
+    ),
+    Case("packing-efficiency", "full blocks", False, lambda: _packed([5] * 8, 10, batch=2, steps=2)),
+    Case("tokens-per-step", "4 x 8 x 768 for at least 32k", True, lambda: _step(8)),
+    Case("tokens-per-step", "4 x 16 x 768", False, lambda: _step(16)),
+)

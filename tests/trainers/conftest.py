@@ -1,0 +1,173 @@
+"""A tiny Llama with Llama 3's template, sixty rows, and jobs, inputs and tickets around them."""
+
+import json
+import logging
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from ftcheck.gate import _SEAL, Ticket
+from ftcheck.inputs import Inputs, Prepared, Run
+from ftcheck.offers import Loader
+from ftcheck.records import Progress
+from ftcheck.settings import Data, Job, Lora, Model, Quantization, TrainerChoice, Training
+
+NF4 = Quantization(
+    load_in_4bit=True,
+    bnb_4bit_quant_type="nf4",
+    bnb_4bit_use_double_quant=True,
+    bnb_4bit_compute_dtype="bfloat16",
+)
+SPECIAL = ("<|begin_of_text|>", "<|eot_id|>", "<|pad|>", "<|start_header_id|>", "<|end_header_id|>")
+
+
+def make_ticket(job: Job, ids: str | None, **changes: Any) -> Ticket:
+    """The one place where a test makes a ticket: only the gate holds the seal."""
+    given: dict[str, Any] = {
+        "job": job.name,
+        "policy": "policies/night.yaml",
+        "report": "sha256:report",
+        "job_digest": "sha256:job",
+        "plan": "sha256:plan",
+        "model": "sha256:model",
+        "template": "sha256:template",
+        "ids": ids,
+        "inputs": {f"{job.name}.train": "sha256:train"},
+        "issued_at": "2026-11-22T10:00:00+00:00",
+    }
+    return Ticket(**given | changes, seal=_SEAL)
+
+
+def make_rows(count: int) -> list[dict[str, Any]]:
+    """Conversations of 20 to 70 tokens."""
+    rows = []
+    for n in range(count):
+        question = f"Order {n} is late" + " and the box is broken" * (n % 4)
+        answer = json.dumps({"intent": "complain" if n % 2 else "status", "order": n})
+        turns = [{"role": "user", "content": question}, {"role": "assistant", "content": answer}]
+        rows.append({"messages": turns})
+    return rows
+
+
+@pytest.fixture(scope="session")
+def model_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Llama with two layers of width 64 and a byte-level BPE trained on the rows."""
+    pytest.importorskip("trl")
+    import torch
+    from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
+    from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
+
+    from ftcheck.templates import trl_templates
+
+    torch.set_num_threads(2)
+    raw = Tokenizer(models.BPE())
+    raw.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    raw.decoder = decoders.ByteLevel()
+    alphabet = pre_tokenizers.ByteLevel.alphabet()
+    bpe = trainers.BpeTrainer(vocab_size=400, special_tokens=list(SPECIAL), initial_alphabet=alphabet)
+    raw.train_from_iterator([turn["content"] for row in make_rows(60) for turn in row["messages"]], bpe)
+    names = {"bos_token": SPECIAL[0], "eos_token": SPECIAL[1], "pad_token": SPECIAL[2]}
+    tokenizer = PreTrainedTokenizerFast(tokenizer_object=raw, **names)
+    templates = trl_templates()
+    assert templates is not None
+    tokenizer.chat_template = (templates / "llama3.jinja").read_text(encoding="utf-8")
+
+    torch.manual_seed(0)
+    model = LlamaForCausalLM(
+        LlamaConfig(
+            vocab_size=len(tokenizer),
+            hidden_size=64,
+            intermediate_size=128,
+            num_hidden_layers=2,
+            num_attention_heads=4,
+            num_key_value_heads=2,
+            max_position_embeddings=256,
+            pad_token_id=tokenizer.pad_token_id,
+            bos_token_id=tokenizer.bos_token_id,
+            eos_token_id=tokenizer.eos_token_id,
+        )
+    )
+    folder = tmp_path_factory.mktemp("models") / "llama-tiny"
+    model.to(torch.bfloat16).save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+    return folder
+
+
+@dataclass
+class Kit:
+    """Makes jobs, opens their inputs, and keeps what a training reports."""
+
+    model: Path
+    folder: Path
+    reported: list[Progress] = field(default_factory=list)
+
+    @property
+    def output(self) -> Path:
+        return self.folder / "run"
+
+    def job(self, *, name: str = "mapper", rows: int = 60, trainer: Any = None, **training: Any) -> Job:
+        """A job on sixty rows; four steps of sixteen rows unless `training` says otherwise."""
+        for split, count in (("train", rows), ("eval", 12)):
+            lines = "".join(json.dumps(row) + "\n" for row in make_rows(count))
+            (self.folder / f"{split}.jsonl").write_text(lines, encoding="utf-8")
+        given: dict[str, Any] = {
+            "max_length": 96,
+            "per_device_train_batch_size": 8,
+            "gradient_accumulation_steps": 2,
+            "per_device_eval_batch_size": 8,
+            "learning_rate": 1e-2,
+            "max_steps": 4,
+            "output_dir": str(self.output),
+            "lora": Lora(r=4, lora_alpha=8, lora_dropout=0.05, target_modules="all-linear"),
+            "quantization": NF4,
+            "assistant_only_loss": True,
+        }
+        return Job(
+            name=name,
+            model=Model(name=str(self.model)),
+            data=Data(train=str(self.folder / "train.jsonl"), eval=str(self.folder / "eval.jsonl")),
+            training=Training(**given | training),
+            trainer=trainer or TrainerChoice(),
+        )
+
+    def inputs(self, job: Job, report: Callable[[Progress], None] | None = None) -> Inputs:
+        """The job's inputs, opened by the real loaders."""
+        from ftcheck_plugins import preparation, tokenizer
+
+        used = (tokenizer.tokenizer, preparation.prepared, preparation.prepared_eval)
+        loaders: Mapping[str, Loader] = {one.name: one for one in used}
+        work = self.folder / f"work-{len(list(self.folder.glob('work-*')))}"
+        run = Run(folder=work, offline=True, report=report or self.reported.append)
+        return Inputs(loaders, {"run": run}, job)
+
+    def prepared(self, inputs: Inputs) -> Prepared:
+        found: Prepared = inputs.get("prepared")
+        return found
+
+    def ticket(self, job: Job, inputs: Inputs, **changes: Any) -> Ticket:
+        return make_ticket(job, self.prepared(inputs).digest, **changes)
+
+    def run_json(self) -> dict[str, Any]:
+        found: dict[str, Any] = json.loads((self.output / "run.json").read_text(encoding="utf-8"))
+        return found
+
+    def metrics(self) -> list[dict[str, Any]]:
+        lines = (self.output / "metrics.jsonl").read_text(encoding="utf-8").splitlines()
+        return [json.loads(line) for line in lines]
+
+
+@pytest.fixture
+def kit(model_folder: Path, tmp_path: Path) -> Kit:
+    return Kit(model_folder, tmp_path)
+
+
+@pytest.fixture(autouse=True)
+def quiet() -> Iterator[None]:
+    """The libraries log about things the tests do on purpose."""
+    before = logging.root.manager.disable
+    logging.disable(logging.WARNING)
+    yield
+    logging.disable(before)

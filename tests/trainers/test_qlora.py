@@ -1,0 +1,481 @@
+"""The trainer behind the gate: real QLoRA runs of a tiny model on a few rows."""
+
+import json
+import os
+import signal
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+from ftcheck_trainers import qlora, run_folder
+from ftcheck_trainers.qlora import TRAINER, describe
+
+from ftcheck.errors import TrainingError
+from ftcheck.gate import Refused, Ticket
+from ftcheck.inputs import Inputs, Prepared
+from ftcheck.records import Progress
+from ftcheck.settings import Job, Lora
+from tests.trainers.conftest import Kit, make_ticket
+
+pytest.importorskip("trl")
+pytestmark = [pytest.mark.train, pytest.mark.filterwarnings("ignore")]
+
+Fed = tuple[tuple[int, ...], tuple[int, ...]]
+
+
+def trained(kit: Kit, job: Job, *, resume: bool = False, report: Any = None) -> Path:
+    inputs = kit.inputs(job, report)
+    return Path(TRAINER.train(kit.ticket(job, inputs), job, inputs, resume=resume))
+
+
+def expected(prepared: Prepared, max_length: int) -> list[Fed]:
+    rows = []
+    for row, start, stop in prepared.sequences.tolist():
+        ids = prepared.tokens.ids(row)[start:stop][:max_length].tolist()
+        mask = prepared.tokens.mask(row)[start:stop][:max_length].tolist()
+        rows.append((tuple(ids), tuple(i if m else -100 for i, m in zip(ids, mask, strict=True))))
+    return rows
+
+
+def adapter(folder: Path) -> dict[str, Any]:
+    from safetensors.torch import load_file
+
+    found: dict[str, Any] = load_file(folder / "adapter_model.safetensors")
+    return found
+
+
+def spied(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
+    """Every batch that the trainer's data loader hands to a training step."""
+    batches: list[Any] = []
+    count = run_folder.Metrics.count
+
+    def spy(self: run_folder.Metrics, inputs: Any) -> None:
+        batches.append({name: value.clone() for name, value in inputs.items() if hasattr(value, "clone")})
+        count(self, inputs)
+
+    monkeypatch.setattr(run_folder.Metrics, "count", spy)
+    return batches
+
+
+def test_a_run_trains_the_adapter_and_leaves_a_complete_folder(kit: Kit) -> None:
+    job = kit.job(eval_strategy="steps", eval_steps=2, save_steps=2)
+
+    folder = trained(kit, job)
+
+    run, metrics = kit.run_json(), kit.metrics()
+    assert folder == kit.output
+    assert (run["schema"], run["status"], run["reason"]) == ("ftcheck.run/1", "finished", None)
+    assert (run["job"], run["trainer"], run["policy"]) == ("mapper", "qlora", "policies/night.yaml")
+    assert run["ids"] == run["ticket"]["ids"]
+    assert run["ticket"]["job_digest"] == "sha256:job"
+    assert run["packages"]["trl"].startswith("1.")
+    assert run["planned"]["rows"] == run["planned"]["blocks"] == 60
+    assert (run["planned"]["steps"], run["steps"], run["checkpoint"]) == (4, 4, "checkpoint-4")
+    assert run["tokens"] == run["planned"]["tokens"]
+    assert run["started_at"] <= run["finished_at"]
+    assert run["adapter"] == str(folder)
+    lines = [line for line in metrics if "loss" in line]
+    assert [line["step"] for line in lines] == [1, 2, 3, 4]
+    assert run["final_loss"] == lines[-1]["loss"] < lines[0]["loss"]
+    assert run["final_eval_loss"] == [line["eval_loss"] for line in metrics if "eval_loss" in line][-1]
+    for line in lines:
+        assert line["tokens"] > 0
+        assert line["tokens_per_second"] > 0
+        assert 0 < line["padding_share"] < 1
+        assert 0 < line["trained_share"] < 1
+        assert 0 < line["memory_gib"] <= line["memory_peak_gib"]
+        assert line["grad_norm"] > 0
+        assert line["learning_rate"] is not None
+        assert line["epoch"] > 0
+    assert [one.done for one in kit.reported if one.task == "training mapper"] == [1, 2, 3, 4]
+
+
+def test_the_saved_adapter_loads_with_peft_and_has_learnt(kit: Kit) -> None:
+    from peft import PeftModel
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
+    folder = trained(kit, kit.job())
+
+    model = PeftModel.from_pretrained(AutoModelForCausalLM.from_pretrained(kit.model), folder)
+    lora_b = [value for name, value in model.named_parameters() if "lora_B" in name]
+    assert len(lora_b) == 14
+    assert all(value.abs().sum() > 0 for value in lora_b)
+    served = AutoTokenizer.from_pretrained(folder).chat_template
+    assert served == AutoTokenizer.from_pretrained(kit.model).chat_template
+    assert (folder / "chat_template.jinja").read_text(encoding="utf-8") == served
+    assert "{% generation %}" in (folder / "training_chat_template.jinja").read_text(encoding="utf-8")
+
+
+def test_the_base_is_loaded_in_nf4_and_the_rest_in_bfloat16(kit: Kit) -> None:
+    import torch
+    from bitsandbytes.nn import Linear4bit
+
+    trainer = built(kit, kit.job())
+
+    quantized = [one for one in trainer.model.modules() if isinstance(one, Linear4bit)]
+    assert len(quantized) == 14
+    assert {one.weight.quant_state.quant_type for one in quantized} == {"nf4"}
+    assert not any(one.support_avx512bf16_for_cpu for one in quantized)
+    others = {p.dtype for p in trainer.model.parameters() if p.dtype != torch.uint8}
+    assert others == {torch.bfloat16}
+
+
+def test_the_rows_that_reach_the_model_are_the_prepared_ones(
+    kit: Kit, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    batches = spied(monkeypatch)
+    job = kit.job(max_length=40, max_steps=-1, num_train_epochs=1.0)
+
+    trained(kit, job)
+
+    fed = [
+        (tuple(ids[mask == 1].tolist()), tuple(labels[mask == 1].tolist()))
+        for batch in batches
+        for ids, labels, mask in zip(
+            batch["input_ids"], batch["labels"], batch["attention_mask"], strict=True
+        )
+    ]
+    assert sorted(fed) == sorted(expected(kit.prepared(kit.inputs(job)), 40))
+
+
+@pytest.mark.parametrize("planner", ["optimal", "trl"])
+def test_packed_documents_reach_the_model_whole_and_apart(
+    kit: Kit, monkeypatch: pytest.MonkeyPatch, planner: str
+) -> None:
+    batches = spied(monkeypatch)
+    job = kit.job(packing=True, packing_planner=planner, max_steps=-1, num_train_epochs=1.0)
+
+    trained(kit, job)
+
+    documents = []
+    for batch in batches:
+        assert "attention_mask" not in batch
+        documents += apart(batch)
+    rows = expected(kit.prepared(kit.inputs(job)), 96)
+    assert sorted(documents) == sorted((ids, (-100, *labels[1:])) for ids, labels in rows)
+    assert kit.run_json()["planned"]["blocks"] < 60
+    assert {line["padding_share"] for line in kit.metrics()} == {0.0}
+
+
+def apart(batch: Any) -> list[Fed]:
+    """The documents of a flat batch: positions start anew at each."""
+    ids, labels = batch["input_ids"][0].tolist(), batch["labels"][0].tolist()
+    starts = [n for n, position in enumerate(batch["position_ids"][0].tolist()) if position == 0]
+    stops = [*starts[1:], len(ids)]
+    return [(tuple(ids[a:b]), tuple(labels[a:b])) for a, b in zip(starts, stops, strict=True)]
+
+
+def built(kit: Kit, job: Job, *, fed: bool = False) -> Any:
+    """SFTTrainer as `train` builds it, on the job's rows or blocks."""
+    inputs = kit.inputs(job)
+    rows = qlora.fed_rows(kit.prepared(inputs), job.training, kit.folder / "fed")
+    blocks = qlora.arranged(rows, job.training, kit.folder / "fed", pack=job.training.packing)
+    tokenizer, metrics = inputs.get("tokenizer").backend, run_folder.Metrics(kit.folder)
+    trainer = qlora.build_trainer(job, inputs.get("run"), tokenizer, blocks, None, 4, metrics)
+    return (trainer, blocks) if fed else trainer
+
+
+@pytest.mark.parametrize("strategy", ["bfd", "bfd_split"])
+@pytest.mark.parametrize("planner", ["optimal", "trl"])
+def test_a_packed_document_has_the_loss_it_has_alone(kit: Kit, planner: str, strategy: str) -> None:
+    import torch
+
+    options = {"packing_planner": planner, "packing_strategy": strategy, "per_device_train_batch_size": 3}
+    job = kit.job(packing=True, quantization=None, bf16=False, rows=24, **options)
+    trainer = built(kit, job)
+    model = trainer.model.eval()
+
+    documents = 0
+    for batch in trainer.get_train_dataloader():
+        with torch.no_grad():
+            inputs = {name: value for name, value in batch.items() if name != "labels"}
+            together = token_losses(model(**inputs, use_cache=False).logits[0], batch["input_ids"][0])
+        start = 0
+        for ids, _ in apart(batch):
+            alone = torch.tensor([ids])
+            with torch.no_grad():
+                losses = token_losses(model(input_ids=alone, use_cache=False).logits[0], alone[0])
+            packed = together[start : start + len(losses)]
+            assert (packed - losses).abs().max() <= 1e-4
+            start += len(ids)
+            documents += 1
+    assert documents >= 24
+
+
+def token_losses(logits: Any, ids: Any) -> Any:
+    import torch
+
+    return torch.nn.functional.cross_entropy(logits[:-1].float(), ids[1:], reduction="none")
+
+
+@pytest.mark.parametrize("strategy", ["bfd", "bfd_split", "wrapped"])
+def test_the_trl_planner_makes_the_blocks_that_trl_makes(kit: Kit, strategy: str) -> None:
+    from trl import pack_dataset
+
+    job = kit.job(packing=True, packing_planner="trl", packing_strategy=strategy, max_length=48)
+    inputs = kit.inputs(job)
+    rows = qlora.fed_rows(kit.prepared(inputs), job.training, kit.folder / "fed")
+
+    blocks = qlora.arranged(rows, job.training, kit.folder / "fed", pack=True)
+
+    assert blocks.to_list() == pack_dataset(rows, 48, strategy=strategy).to_list()
+
+
+def test_the_optimal_planner_splits_long_rows_as_trl_splits_them(kit: Kit) -> None:
+    job = kit.job(packing=True, packing_strategy="bfd_split", max_length=32, max_steps=1)
+    inputs = kit.inputs(job)
+    rows = qlora.fed_rows(kit.prepared(inputs), job.training, kit.folder / "fed")
+
+    ours = qlora.arranged(rows, job.training, kit.folder / "fed", pack=True)
+    by_trl = replace(job.training, packing_planner="trl")
+    theirs = qlora.arranged(rows, by_trl, kit.folder / "fed", pack=True)
+
+    assert documents_of(ours) == documents_of(theirs)
+    assert len(ours) == len(theirs)
+    assert max(sum(block["seq_lengths"]) for block in ours) <= 32
+
+
+def documents_of(blocks: Any) -> list[list[int]]:
+    found = []
+    for block in blocks:
+        start = 0
+        for length in block["seq_lengths"]:
+            found.append(block["input_ids"][start : start + length])
+            start += length
+    return sorted(found)
+
+
+def test_an_evaluation_in_the_middle_leaves_the_gradients_flowing(kit: Kit) -> None:
+    trained(kit, kit.job(eval_strategy="steps", eval_steps=2, save_steps=2))
+
+    before, after = adapter(kit.output / "checkpoint-2"), adapter(kit.output / "checkpoint-4")
+    assert all((before[name] != after[name]).any() for name in before)
+    assert all(line["grad_norm"] > 0 for line in kit.metrics() if "loss" in line)
+
+
+def test_one_changed_label_is_refused_and_nothing_is_written(kit: Kit) -> None:
+    import numpy as np
+
+    job = kit.job()
+    inputs = kit.inputs(job)
+    ticket = kit.ticket(job, inputs)
+    prepared = kit.prepared(inputs)
+
+    class OneLabelOff:
+        def ids(self, row: int) -> Any:
+            return prepared.tokens.ids(row)
+
+        def mask(self, row: int) -> Any:
+            mask = np.array(prepared.tokens.mask(row))
+            mask[-2] ^= row == 7
+            return mask
+
+    tampered = Inputs({}, base(inputs, replace(prepared, tokens=OneLabelOff())), job)
+    with pytest.raises(Refused) as refused:
+        TRAINER.train(ticket, job, tampered, resume=False)
+
+    assert [reason.code for reason in refused.value.refusal.reasons] == ["ids-changed"]
+    assert not kit.output.exists()
+
+
+def base(inputs: Inputs, prepared: Prepared) -> dict[str, Any]:
+    return {"run": inputs.get("run"), "tokenizer": inputs.get("tokenizer"), "prepared": prepared}
+
+
+def test_a_row_in_trouble_is_refused(kit: Kit) -> None:
+    job = kit.job()
+    with Path(str(job.data.train)).open("a", encoding="utf-8") as file:
+        file.write('{"messages": "hello"}\n')
+    inputs = kit.inputs(job)
+
+    with pytest.raises(Refused, match="ids-changed.*train.jsonl:61"):
+        TRAINER.train(make_ticket(job, None), job, inputs, resume=False)
+
+    assert not kit.output.exists()
+
+
+def test_the_ticket_of_another_job_is_refused(kit: Kit) -> None:
+    job = kit.job()
+    inputs = kit.inputs(job)
+
+    with pytest.raises(Refused, match="the ticket is for job analyst"):
+        TRAINER.train(kit.ticket(job, inputs, job="analyst"), job, inputs, resume=False)
+
+    assert not kit.output.exists()
+
+
+def test_a_ticket_for_other_settings_of_the_job_is_refused(kit: Kit) -> None:
+    job = replace(kit.job(), canonical={"training": {"max_length": 96}})
+    inputs = kit.inputs(job)
+
+    with pytest.raises(Refused, match=r"policy-changed.*jobs\.mapper"):
+        TRAINER.train(kit.ticket(job, inputs), job, inputs, resume=False)
+
+
+def test_a_ticket_cannot_be_made_without_the_gates_seal() -> None:
+    fields = {"job": "mapper", "policy": "p", "report": "r", "job_digest": "j", "plan": "p"}
+
+    with pytest.raises(TypeError, match="handed out by the gate"):
+        Ticket(**fields, model=None, template=None, ids=None)
+
+
+def test_a_run_that_is_there_is_not_overwritten(kit: Kit) -> None:
+    job = kit.job(max_steps=1)
+    trained(kit, job)
+    before = (kit.output / "run.json").read_bytes()
+
+    with pytest.raises(TrainingError, match=r"holds a run with checkpoints; name another training\.output_dir"):
+        trained(kit, job)
+
+    with pytest.raises(TrainingError, match="is finished; there is nothing to resume"):
+        trained(kit, job, resume=True)
+    assert (kit.output / "run.json").read_bytes() == before
+
+
+def interrupt_after(step: int, how: Any) -> Any:
+    def report(progress: Progress) -> None:
+        if progress.task.startswith("training") and progress.done == step:
+            how()
+
+    return report
+
+
+def ctrl_c() -> None:
+    raise KeyboardInterrupt
+
+
+def test_an_interrupted_run_is_resumed_to_the_same_adapter(kit: Kit, tmp_path: Path) -> None:
+    job = kit.job(save_steps=2, max_steps=5)
+    whole = replace(job, training=replace(job.training, output_dir=str(tmp_path / "whole")))
+    trained(kit, whole)
+
+    with pytest.raises(KeyboardInterrupt):
+        trained(kit, job, report=interrupt_after(3, ctrl_c))
+    interrupted = kit.run_json()
+    assert (interrupted["status"], interrupted["reason"]) == ("interrupted", "Ctrl-C")
+    assert interrupted["checkpoint"] == "checkpoint-2"
+    with pytest.raises(TrainingError, match="go on with --resume"):
+        trained(kit, job)
+    trained(kit, job, resume=True)
+
+    run = kit.run_json()
+    assert (run["status"], run["steps"], run["started_at"]) == ("finished", 5, interrupted["started_at"])
+    assert [one["step"] for one in run["resumed"]] == [2]
+    assert [line["step"] for line in kit.metrics()] == [1, 2, 3, 4, 5]
+    uninterrupted = json.loads((tmp_path / "whole" / "run.json").read_text(encoding="utf-8"))
+    assert run["tokens"] == uninterrupted["tokens"]
+    assert run["final_loss"] == pytest.approx(uninterrupted["final_loss"], rel=1e-3)
+    ours, theirs = adapter(kit.output), adapter(tmp_path / "whole")
+    assert all((ours[name] == theirs[name]).all() for name in theirs)
+
+
+def test_sigterm_interrupts_a_run_and_is_written_down(kit: Kit) -> None:
+    def terminate() -> None:
+        os.kill(os.getpid(), signal.SIGTERM)
+
+    with pytest.raises(KeyboardInterrupt):
+        trained(kit, kit.job(), report=interrupt_after(2, terminate))
+
+    assert (kit.run_json()["status"], kit.run_json()["reason"]) == ("interrupted", "SIGTERM")
+
+
+@pytest.mark.parametrize(
+    ("changes", "codes"),
+    [
+        ({"ids": "sha256:other"}, ["ids-changed"]),
+        ({"inputs": {"mapper.train": "sha256:other"}, "model": None}, ["data-changed", "model-changed"]),
+    ],
+)
+def test_only_the_same_tickets_run_is_resumed(kit: Kit, changes: dict[str, Any], codes: Sequence[str]) -> None:
+    job = kit.job(save_steps=1, max_steps=3)
+    with pytest.raises(KeyboardInterrupt):
+        trained(kit, job, report=interrupt_after(2, ctrl_c))
+    inputs = kit.inputs(job)
+    before = (kit.output / "run.json").read_bytes()
+
+    with pytest.raises(Refused) as refused:
+        TRAINER.train(replace(kit.ticket(job, inputs), **changes), job, inputs, resume=True)
+
+    assert [reason.code for reason in refused.value.refusal.reasons] == codes
+    assert (kit.output / "run.json").read_bytes() == before
+
+
+def test_a_checkpoint_that_was_not_written_whole_is_passed_over(kit: Kit) -> None:
+    job = kit.job(save_steps=1, max_steps=4)
+    with pytest.raises(KeyboardInterrupt):
+        trained(kit, job, report=interrupt_after(3, ctrl_c))
+    (kit.output / "checkpoint-2" / "trainer_state.json").write_text('{"global_', encoding="utf-8")
+
+    assert run_folder.last_checkpoint(kit.output) == kit.output / "checkpoint-1"
+
+
+def test_there_must_be_something_to_resume(kit: Kit) -> None:
+    with pytest.raises(TrainingError, match="holds no run to resume"):
+        trained(kit, kit.job(), resume=True)
+
+
+def test_a_run_whose_numbers_explode_is_stopped(kit: Kit) -> None:
+    job = kit.job(learning_rate=1e30, max_steps=4, save_steps=1, save_strategy="no")
+
+    with pytest.raises(TrainingError, match=r"is (nan|inf) at step 2; lower training\.learning_rate"):
+        trained(kit, job)
+
+    run = kit.run_json()
+    assert run["status"] == "failed"
+    assert "at step 2" in run["reason"]
+    assert run["finished_at"] is not None
+    assert not (kit.output / "adapter_model.safetensors").exists()
+    trained(kit, kit.job())
+    assert kit.run_json()["status"] == "finished"
+
+
+def test_a_run_that_does_worse_than_guessing_is_stopped(kit: Kit) -> None:
+    job = kit.job(learning_rate=20.0, max_steps=12, quantization=None, bf16=False, max_grad_norm=0.0)
+
+    with pytest.raises(TrainingError, match="the run has diverged"):
+        trained(kit, job)
+
+    assert kit.run_json()["status"] == "failed"
+
+
+def test_what_a_library_raises_is_one_line(kit: Kit) -> None:
+    with pytest.raises(TrainingError, match=r"^training of mapper failed: ValueError: .*nosuch") as failed:
+        trained(kit, kit.job(lora=Lora(target_modules=("nosuch",))))
+
+    assert len(str(failed.value).splitlines()) == 1
+    assert kit.run_json()["reason"] == str(failed.value)
+
+
+def test_running_out_of_memory_says_what_to_lower() -> None:
+    job = Kit(Path("model"), Path("/tmp")).job
+    assert job is not None
+
+    words = qlora._cause(RuntimeError("CUDA out of memory. Tried to allocate 2 GiB"), plain_job())
+
+    assert words.startswith("out of memory; lower per_device_train_batch_size (now 8)")
+
+
+def plain_job() -> Job:
+    from ftcheck.settings import Model
+
+    return Job(name="mapper", model=Model(name="model"))
+
+
+def test_evaluation_without_data_is_named(kit: Kit) -> None:
+    job = kit.job(eval_strategy="epoch")
+
+    with pytest.raises(TrainingError, match=r"data\.eval names nothing"):
+        trained(kit, replace(job, data=replace(job.data, eval=None)))
+
+
+def test_a_job_without_output_dir_is_refused(kit: Kit) -> None:
+    with pytest.raises(TrainingError, match=r"names no training\.output_dir"):
+        trained(kit, kit.job(output_dir=None))
+
+
+def test_the_description_says_what_will_run(kit: Kit) -> None:
+    said = describe(kit.job(packing=True))
+
+    assert "in 4-bit nf4, LoRA r 4 on all-linear, blocks of 96 tokens" in said

@@ -126,6 +126,11 @@ def _changed(report: Report, world: World, job: str) -> Iterator[Reason]:
         yield Reason("policy-changed", f"the section jobs.{job} is not the one that was checked")
     if then.plan != now.plan:
         yield _plan_changed(report, world, job)
+    if report.fail_on is not world.policy.gate.fail_on:
+        asked = world.policy.gate.fail_on.value
+        yield Reason(
+            "policy-changed", f"gate.fail_on was {report.fail_on.value} in the report, is {asked} now"
+        )
     for name in sorted({*world.evidence.inputs, *_inputs_of(report, job)}):
         was, is_now = report.inputs.get(name), world.evidence.inputs.get(name)
         if was is None or is_now is None or was.digest is None or was.digest != is_now.digest:
@@ -237,15 +242,16 @@ def _age(report: Report, world: World) -> Iterator[Reason]:
 
 
 def _consistent(report: Report, world: World, mine: Mapping[str, Result]) -> Iterator[Reason]:
-    """Verdict and results must tell one story; caps come from the plan, `fail_on` from the policy."""
-    plan_of = {check.id: check for check in world.checks}
-    for one_id, result in mine.items():
-        check = plan_of.get(one_id)
-        judged = judge(replace(result, check=check) if check else result, world.policy.gate.fail_on)
+    """Verdict and results must tell one story; the job's severity caps come from the plan."""
+    plan_of = {check.id: check for check in world.checks if check.id in mine}
+    for result in report.results:
+        check = plan_of.get(result.check.id, result.check)
+        judged = judge(replace(result, check=check), report.fail_on)
         if (judged.outcome, judged.blocking) != (result.outcome, result.blocking):
-            yield Reason("inconsistent", f"{one_id} says {result.outcome.value}, its findings say otherwise")
+            said = f"{result.check.id} says {result.outcome.value}, its findings say otherwise"
+            yield Reason("inconsistent", said)
         if result.findings_total < len(result.findings):
-            yield Reason("inconsistent", f"{one_id} counts fewer findings than it lists")
+            yield Reason("inconsistent", f"{result.check.id} counts fewer findings than it lists")
     status = status_of(report.results, report.problems, selected=narrowed(report.selection))
     if status != report.status:
         yield Reason("inconsistent", f"the report says {report.status}, its results say {status}")

@@ -88,12 +88,17 @@ class Finding:
 
 @dataclass(frozen=True, slots=True)
 class Measurement:
-    """A number that a rule reports whether or not it passes. `limit` is text such as `<= 768`."""
+    """A number that a rule reports whether or not it passes. `limit` is text such as `<= 768`.
+
+    `volatile` marks what changes by itself between two runs on the same inputs (free disk space): it
+    stands under `run` in the JSON report, and so does the summary of its check.
+    """
 
     name: str
     value: float | int | str | bool | None
     unit: str | None = None
     limit: str | None = None
+    volatile: bool = False
 
 
 @dataclass(frozen=True, slots=True)

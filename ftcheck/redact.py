@@ -103,7 +103,12 @@ _UNSAFE = re.compile(
 
 def redact(text: str) -> str:
     """`text` with every secret replaced by `[redacted]`. Doing it twice changes nothing more."""
-    return _redactor()(text)
+    return redactor()(text)
+
+
+def redactor() -> Callable[[str], str]:
+    """`redact` for many texts: the environment is read once."""
+    return _compiled(tuple(_secret_values(os.environ)))
 
 
 def redact_json(value: Any) -> Any:
@@ -111,7 +116,7 @@ def redact_json(value: Any) -> Any:
 
     A value under a key that names a secret (`hub_token`, `password`) is taken out whatever it looks like.
     """
-    return _walk(value, "", _redactor(), 0)
+    return _walk(value, "", redactor(), 0)
 
 
 def visible(text: str) -> str:
@@ -144,10 +149,6 @@ def _escaped(match: re.Match[str]) -> str:
     if code < 0x100:
         return f"\\x{code:02x}"
     return f"\\u{code:04x}" if code < 0x10000 else f"\\U{code:08x}"
-
-
-def _redactor() -> Callable[[str], str]:
-    return _compiled(tuple(_secret_values(os.environ)))
 
 
 def _secret_values(environment: Mapping[str, str]) -> Iterable[str]:

@@ -128,11 +128,12 @@ def to_dict(report: Report) -> dict[str, Any]:
         "problems": [asdict(p) for p in report.problems],
         "notes": list(report.notes),
         "gate": {name: report.gate[name] for name in sorted(report.gate)},
-        "results": [result_to_dict(r) for r in results],
+        "results": [_settled(r) for r in results],
         "run": {
             "started_at": report.started_at,
             "finished_at": report.finished_at,
             "seconds": {r.check.id: round(r.seconds, 3) for r in results},
+            "volatile": {r.check.id: _volatile(r) for r in results if _is_volatile(r)},
             "machine": dict(report.machine),
             "cached": sorted(report.cached),
         },
@@ -156,11 +157,35 @@ def result_to_dict(result: Result) -> dict[str, Any]:
         "blocking": result.blocking,
         "reason": result.reason,
         "summary": result.summary,
-        "measurements": [asdict(m) for m in result.measurements],
+        "measurements": [_measurement_to_dict(m) for m in result.measurements],
         "findings_total": result.findings_total,
         "findings": [finding_to_dict(check, f, n) for n, f in enumerate(result.findings[:MAX_FINDINGS])],
         "detail": result.detail,
     }
+
+
+def _is_volatile(result: Result) -> bool:
+    return any(one.volatile for one in result.measurements)
+
+
+def _settled(result: Result) -> dict[str, Any]:
+    """A result without what changes by itself between two runs."""
+    settled = result_to_dict(result)
+    if _is_volatile(result):
+        settled["summary"] = None
+        for one in settled["measurements"]:
+            one["value"] = None if one.get("volatile") else one["value"]
+    return settled
+
+
+def _volatile(result: Result) -> dict[str, Any]:
+    values = {one.name: one.value for one in result.measurements if one.volatile}
+    return {"summary": result.summary, "measurements": values}
+
+
+def _measurement_to_dict(one: Measurement) -> dict[str, Any]:
+    stable = {"name": one.name, "value": one.value, "unit": one.unit, "limit": one.limit}
+    return {**stable, "volatile": True} if one.volatile else stable
 
 
 def finding_to_dict(check: Check, finding: Finding, occurrence: int) -> dict[str, Any]:
@@ -208,12 +233,22 @@ def from_dict(data: Mapping[str, Any]) -> Report:
         problems=tuple(Problem(**p) for p in data["problems"]),
         notes=tuple(data["notes"]),
         gate=dict(data["gate"]),
-        results=tuple(result_from_dict(r, run["seconds"].get(r["id"], 0.0)) for r in data["results"]),
+        results=tuple(_with_volatile(r, run) for r in data["results"]),
         started_at=run["started_at"],
         finished_at=run["finished_at"],
         machine=dict(run["machine"]),
         cached=tuple(run["cached"]),
     )
+
+
+def _with_volatile(data: Mapping[str, Any], run: Mapping[str, Any]) -> Result:
+    """A result with what stands under `run` of it."""
+    moved = run["volatile"].get(data["id"])
+    if moved is not None:
+        values = moved["measurements"]
+        measured = [{**m, "value": values.get(m["name"], m["value"])} for m in data["measurements"]]
+        data = {**data, "summary": moved["summary"], "measurements": measured}
+    return result_from_dict(data, run["seconds"].get(data["id"], 0.0))
 
 
 def result_from_dict(data: Mapping[str, Any], seconds: float = 0.0) -> Result:

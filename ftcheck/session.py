@@ -89,6 +89,7 @@ class Ended:
     report: Report
     code: ExitCode
     error: FtcheckError | None = None
+    written: tuple[str, ...] = ()
 
 
 Watch = Callable[[Planned], Sequence[object]]
@@ -177,10 +178,10 @@ def _written(
     error: FtcheckError | None = None,
 ) -> Ended:
     try:
-        write_final(outputs, report, host.reporters)
+        written = write_final(outputs, report, host.reporters)
     except FtcheckError as failure:
         return Ended(report, worst_of((code, failure.exit_code)), error or failure)
-    return Ended(report, code, error)
+    return Ended(report, code, error, written)
 
 
 def _run(options: Options, planned: Planned, opening: Report) -> tuple[Report, ExitCode]:
@@ -391,6 +392,7 @@ def _now() -> str:
 
 def say(error: FtcheckError) -> None:
     """Print a user's mistake: one line each, on stderr."""
-    from ftcheck.redact import redact
+    from ftcheck.redact import redact, visible
 
-    print(redact(str(error)), file=sys.stderr)
+    for line in str(error).splitlines():
+        print(visible(redact(line)), file=sys.stderr)

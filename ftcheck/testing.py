@@ -278,7 +278,7 @@ def sample(*conversations: Sequence[Message], using: FakeTokenizer | None = None
 def gold(
     *pairs: tuple[str, Any], system_prompt: str | None = None, using: FakeTokenizer | None = None
 ) -> GoldSet:
-    """Questions with answers; an answer that is no text is written as JSON."""
+    """Questions with answers; an answer that is no text is written as JSON. Lengths count the stop token."""
     import json
 
     maker = using or FakeTokenizer()
@@ -290,7 +290,7 @@ def gold(
         prompt = maker.render(turns, prompt=True)
         at = Location(path="gold.json", line=number, row=number)
         ids = tuple(maker.encode(prompt))
-        tokens = len(maker.encode(answer))
+        tokens = len(maker.encode(answer)) + 1
         items.append(GoldItem(f"gold-{number}", turns, prompt, ids, expected, answer, tokens, at))
     return GoldSet(path="gold.json", items=tuple(items), system_prompt=system_prompt)
 

@@ -5,6 +5,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.cli.project import Project
+
 CHECKOUT = Path(__file__).resolve().parent.parent
 REALDATA = CHECKOUT.parent / "shared" / "data"
 
@@ -28,3 +30,11 @@ def realdata() -> Path:
 @pytest.fixture(scope="session")
 def samples() -> Path:
     return CHECKOUT / "policies" / "samples"
+
+
+@pytest.fixture
+def project(tmp_path: Path) -> Project:
+    """An empty project with one rule of its own."""
+    made = Project(tmp_path)
+    made.rules()
+    return made

@@ -276,6 +276,12 @@ def test_required_checks_must_have_passed_and_not_been_waived(project: Project) 
     assert "required" in codes(project)
 
 
+def test_another_fail_on_shuts_the_gate(project: Project) -> None:
+    edit(project, "policy.yaml", "gate: {", "gate: {fail_on: warning, ")
+
+    assert codes(project) == ["policy-changed"]
+
+
 def test_a_waiver_must_hold_when_the_gate_is_asked(project: Project) -> None:
     edit(project, "policy.yaml", "max_length: 512", "max_length: 20")
     tomorrow = (datetime.now(UTC) + timedelta(days=1)).date()

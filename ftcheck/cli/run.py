@@ -72,7 +72,7 @@ def run(
     Exits 0 only if every planned check has an outcome, none broke, none blocks, and something passed.
     """
     from ftcheck import session
-    from ftcheck.cli.terminal import printer, watcher
+    from ftcheck.cli.terminal import Shown
     from ftcheck.selection import Selection
 
     options = session.Options(
@@ -97,14 +97,10 @@ def run(
     )
     if collect_only:
         return _collect(session.plan(options).taken)
-    console = printer(outputs)
-
-    def watch(planned: session.Planned) -> Sequence[object]:
-        return [watcher(planned, options, console, quiet=quiet, verbose=verbose, durations=durations)]
-
-    ended = session.run(options, watch)
-    if ended.error is not None:
-        session.say(ended.error)
+    show = Shown(outputs, quiet=quiet, verbose=verbose, durations=durations)
+    with show:
+        ended = session.run(options, show.watch)
+    show.end(ended)
     return ended.code
 
 

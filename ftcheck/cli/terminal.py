@@ -9,42 +9,65 @@ from ftcheck.errors import ExitCode
 
 if TYPE_CHECKING:
     from ftcheck.gate import Refusal, Ticket
-    from ftcheck.session import Loaded, Options, Planned
+    from ftcheck.session import Ended, Loaded, Options, Planned
 
 
-def printer(outputs: Sequence[str] = ()) -> Any:
-    """The console: stdout, or stderr where a report goes to stdout itself."""
-    from rich.console import Console
+class Shown:
+    """A run on the terminal: `watch` it inside the `with` block, then `end` it."""
 
-    taken = any(spec.partition("=")[2] in ("", "-") and spec != "github" for spec in outputs)
-    return Console(stderr=taken, highlight=False, soft_wrap=True, emoji=False, markup=False)
+    def __init__(
+        self,
+        outputs: Sequence[str] = (),
+        *,
+        quiet: bool = False,
+        verbose: bool = False,
+        durations: int | None = None,
+    ) -> None:
+        """Prints to stdout, or to stderr where a report goes to stdout itself."""
+        from rich.console import Console
 
+        taken = any(spec.partition("=")[2] in ("", "-") and spec != "github" for spec in outputs)
+        self._console = Console(stderr=taken, highlight=False, emoji=False, markup=False)
+        self._options = {"quiet": quiet, "verbose": verbose, "durations": durations}
+        self._reporter: Any = None
+        self.planned: Planned | None = None
 
-def watcher(
-    planned: "Planned",
-    options: "Options",
-    console: Any,
-    *,
-    quiet: bool = False,
-    verbose: bool = False,
-    durations: int | None = None,
-) -> Any:
-    """The object that prints a run while it goes on."""
-    from ftcheck.policy import seconds
-    from ftcheck_plugins.reporters.terminal import TerminalReporter
+    def __enter__(self) -> "Shown":
+        """Nothing is shown before the run is planned."""
+        return self
 
-    policy, rules = planned.loaded.policy, planned.loaded.host.rules
-    return TerminalReporter(
-        console,
-        header=header(planned),
-        quiet=quiet,
-        verbose=verbose,
-        job_order=tuple(policy.jobs),
-        durations=durations,
-        why={rule_id: rule.why for rule_id, rule in rules.items()},
-        place_of=policy.at,
-        max_age=timedelta(seconds=seconds(policy.gate.max_age) or 0),
-    )
+    def __exit__(self, *error: object) -> None:
+        """Take the progress bars away, however the run ended."""
+        if self._reporter is not None:
+            self._reporter.close()
+
+    def watch(self, planned: "Planned") -> Sequence[object]:
+        """The object that prints the run while it goes on."""
+        from ftcheck_plugins.reporters.terminal import TerminalReporter
+
+        from ftcheck.policy import seconds
+
+        policy, rules = planned.loaded.policy, planned.loaded.host.rules
+        self.planned = planned
+        self._reporter = TerminalReporter(
+            self._console,
+            header=header(planned),
+            job_order=tuple(policy.jobs),
+            why={rule_id: rule.why for rule_id, rule in rules.items()},
+            place_of=policy.at,
+            max_age=timedelta(seconds=seconds(policy.gate.max_age) or 0),
+            **self._options,
+        )
+        return [self._reporter]
+
+    def end(self, ended: "Ended") -> None:
+        """Name the reports that were written, and say what went wrong."""
+        from ftcheck import session
+
+        if self._reporter is not None:
+            self._reporter.show_reports(ended.written)
+        if ended.error is not None:
+            session.say(ended.error)
 
 
 def header(planned: "Planned") -> str:
@@ -71,20 +94,13 @@ def run_now(options: "Options", job: str) -> "tuple[Ticket | Refusal | None, Exi
     from ftcheck import session
     from ftcheck.selection import Selection
 
-    console = printer()
-    made: list[Planned] = []
-
-    def watch(planned: "Planned") -> Sequence[object]:
-        made.append(planned)
-        return [watcher(planned, options, console, quiet=True)]
-
-    ended = session.run(replace(options, selection=Selection(jobs=(job,))), watch)
-    if ended.error is not None:
-        session.say(ended.error)
+    show = Shown(quiet=True)
+    with show:
+        ended = session.run(replace(options, selection=Selection(jobs=(job,))), show.watch)
+    show.end(ended)
+    if ended.error is not None or show.planned is None or ended.code is ExitCode.INTERRUPTED:
         return None, ended.code
-    if ended.code is ExitCode.INTERRUPTED:
-        return None, ended.code
-    return session.ask(made[0], ended.report, job), ended.code
+    return session.ask(show.planned, ended.report, job), ended.code
 
 
 def host_again(loaded: "Loaded", options: "Options", job: str) -> "Refusal | None":

@@ -17,7 +17,9 @@ if TYPE_CHECKING:
 @click.command(short_help="Train a job, if the report opens the gate for it.")
 @POLICY
 @click.option("--job", required=True, metavar="J", help="The job to train.")
-@click.option("--report", type=click.Path(path_type=str), metavar="R", help="A stored JSON report; default: run now.")
+@click.option(
+    "--report", type=click.Path(path_type=str), metavar="R", help="A stored JSON report; default: run now."
+)
 @click.option("--resume", is_flag=True, help="Go on from the last checkpoint of the run folder.")
 @overrides
 @click.option("--offline", is_flag=True, help="Never ask the hub; what is cached is used.")

@@ -101,7 +101,9 @@ class RowTokenizer:
         try:
             return self._conversation(example) if example.conversational else self._plain(example)
         except Exception as error:
-            return Trouble("template", template_error(error), "look at the row with: ftcheck show")
+            return Trouble(
+                "template", template_error(error), "mend the row, or the template: model.chat_template"
+            )
 
     def _conversation(self, example: Example) -> list[_Text]:
         texts = [self._rendered(example)]

@@ -51,7 +51,8 @@ def disk_space(jobs: Jobs, params: DiskSpace) -> Iterator[Yield]:
     needs = {name: one.bytes for name, one in estimates.items()}
     free = min(shutil.disk_usage(folder).free for folder, _ in writing)
     yield Measurement("need_gib", round(sum(needs.values()) / GIB, 2), unit="GiB")
-    yield Measurement("free_gib", round(free / GIB, 1), unit="GiB", limit=f">= {params.min_free_gib:g}")
+    limit = f">= {params.min_free_gib:g}"
+    yield Measurement("free_gib", round(free / GIB, 1), unit="GiB", limit=limit, volatile=True)
     for _, job in writing:
         yield from _unknown(job, estimates[job.name])
     for _, disk in groupby(sorted(writing, key=lambda one: _disk(one[0])), key=lambda one: _disk(one[0])):

@@ -47,10 +47,18 @@ def guardrail(
     if limit is not None:
         for what, lengths in inputs.items():
             yield from _over(job, what, lengths, params)
-    yield Summary(
-        f"input {limit} · output {job.serving.max_new_tokens} tokens · over limit: {job.serving.over_limit}"
-        f" · log: {job.serving.log}"
-    )
+    yield Summary(_in_words(job))
+
+
+def _in_words(job: Job) -> str:
+    side = job.serving
+    stated = {
+        "input": side.max_input_tokens,
+        "output": side.max_new_tokens,
+        "over limit": side.over_limit,
+        "log": side.log,
+    }
+    return " · ".join(f"{name} {'not set' if value is None else value}" for name, value in stated.items())
 
 
 def _inputs(gold: GoldSet | None, prepared: Prepared) -> dict[str, "NDArray[np.int64]"]:

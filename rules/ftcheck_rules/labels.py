@@ -63,7 +63,7 @@ def trained_tokens(
     yield Measurement("trained_share", round(share, 6))
     yield Measurement("rows_untrained", int((never | by_cut).sum()), unit="rows", limit="0")
     yield Summary(f"{trained:,} of {kept:,} tokens in the loss ({100 * share:.1f} %)")
-    fix = "the row needs an answer that the loss can see; look at it with: ftcheck show"
+    fix = "the row needs an answer that the loss can see"
     for row in prepared.rows_where(never):
         yield Finding(f"none of the row's {row.length:,} tokens is in the loss", at=row.at, fix=fix)
     yield from _cut_away(job, by_cut)
@@ -84,7 +84,7 @@ def _cut_away(job: Job, by_cut: "NDArray[np.bool_]") -> Iterator[Finding]:
     if by_cut.any():
         count = int(by_cut.sum())
         yield Finding(
-            f"{count:,} rows have nothing in the loss once they are cut to max_length",
+            f"max_length leaves {count:,} of {len(by_cut):,} rows with nothing in the loss",
             Severity.WARNING,
             at=job.at("training.max_length"),
             fix="see the check `truncation`",
@@ -210,7 +210,8 @@ def truncation(job: Job, prepared: Prepared, params: Truncation) -> Iterator[Yie
         return
     said = f"{int(cut.sum()):,} of {int(good.sum()):,} rows cut · "
     said += f"{gone:,} trained tokens lost ({100 * share:.1f} %)"
-    said += f" · {int(none_left.sum()):,} rows left with none" if none_left.any() else ""
+    alone = int(none_left.sum())
+    said += f" · {alone:,} row{'s' * (alone != 1)} left with none" if alone else ""
     yield Summary(said)
     if bad:
         yield _too_much(job, prepared, good, params, said)

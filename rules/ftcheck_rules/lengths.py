@@ -212,7 +212,8 @@ def _window(job: Job, model: ModelConfig, fed: "NDArray[Any]") -> Iterator[Findi
     fix = f"max_length: {limit} -> {context}, or a model with a larger window"
     if over:
         longest = int(fed.max())
-        message = f"{over:,} sequences have up to {longest:,} tokens, the model's context is {context:,}"
+        message = f"{over:,} of {len(fed):,} sequences are above the model's context of {context:,} tokens"
+        message += f", the longest has {longest:,}"
         yield Finding(message, at=place, fix=fix, change=change)
     elif limit is not None and limit > context and not job.training.packing:
         message = f"max_length {limit} is above the model's context of {context:,}; no row is that long yet"
@@ -226,7 +227,10 @@ def _server(job: Job, model: ModelConfig, fed: "NDArray[Any]") -> Iterator[Findi
     over = int((fed > served).sum())
     if over:
         longest = int(fed.max())
-        message = f"{over:,} rows have up to {longest:,} tokens, the server takes {served:,} (max_model_len)"
+        message = (
+            f"{over:,} of {len(fed):,} sequences are above the server's max_model_len of {served:,} tokens"
+        )
+        message += f", the longest has {longest:,}"
         yield Finding(message, at=place, fix=f"start the server with at least {rounded_up(longest)}")
     if model.context is not None and served > model.context:
         message = f"max_model_len {served} is above the model's context of {model.context:,}"

@@ -150,7 +150,7 @@ def gpu(machine: Machine, jobs: Jobs, params: GpuNeeds) -> Iterator[Yield]:
     lowest = min((one.capability for one in machine.gpus if one.capability), default=None)
     limit = f">= {params.min_memory_gib:g}" if params.min_memory_gib is not None else None
     yield Measurement("gpus", len(machine.gpus))
-    yield Measurement("memory_free_gib", round(free, 1), unit="GiB", limit=limit)
+    yield Measurement("memory_free_gib", round(free, 1), unit="GiB", limit=limit, volatile=True)
     yield Measurement("capability", _dotted(lowest), limit=_at_least(params.min_capability))
     for number, one in enumerate(machine.gpus):
         yield from _lacking(f"GPU {number} ({one.name})", one, params)

@@ -7,13 +7,13 @@ from typing import TYPE_CHECKING, Any
 from ftcheck import Change, Finding, Job, Measurement, Prepared, Severity, Skip, Summary, rule
 from ftcheck.offers import Yield
 from ftcheck.packing import as_trl, best_fit, lower_bound
-from ftcheck_rules.lengths import padding
+from ftcheck_rules.lengths import STEP, padding
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-STEP = 64
-"""Lengths of blocks that are tried are multiples of this, up to four times the stated one."""
+TRIED = 4
+"""Longer blocks are tried up to so many times the stated length."""
 
 
 @dataclass(frozen=True)
@@ -140,7 +140,7 @@ def _loose(job: Job, prepared: Prepared, plan: Packed, params: PackingEfficiency
 
 def _better_length(job: Job, prepared: Prepared, plan: Packed, params: PackingEfficiency) -> Packed | None:
     """The next longer block that is full enough, within the target."""
-    last = 4 * plan.capacity
+    last = TRIED * plan.capacity
     if job.targets.max_length is not None:
         last = min(last, job.targets.max_length[1])
     first = (plan.capacity // STEP + 1) * STEP

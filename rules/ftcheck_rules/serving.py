@@ -75,7 +75,7 @@ def output_cap(job: Job, gold: GoldSet | None, prepared: Prepared, params: Outpu
         yield from _off_target(job, cap, need)
         yield from _generous(job, cap, answers)
     if answers:
-        what, lengths = next(iter(answers.items()))
+        what, lengths = max(answers.items(), key=lambda one: nearest_rank(one[1], 99))
         shown = f"{what} p99 {nearest_rank(lengths, 99):,} · max {int(lengths.max()):,} tokens"
         yield Summary(f"{shown} (max_new_tokens {cap})")
     else:

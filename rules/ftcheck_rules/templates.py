@@ -27,19 +27,31 @@ PLACES = 20
 WORDS = 200
 """So many characters of a template's own message are repeated."""
 
-LOST = {
+DEFECTS = {
     "system": (
         Severity.ERROR,
+        "the template leaves out the system message",
         "merge the system message into the first user message, in training and in serving,"
         " or take a template that keeps it",
     ),
-    "user": (Severity.ERROR, "take a template that keeps what users say"),
-    "assistant": (Severity.ERROR, "take a template that keeps what the assistant says"),
+    "user": (Severity.ERROR, "the template leaves out what the user says", "take a template that keeps it"),
+    "assistant": (
+        Severity.ERROR,
+        "the template leaves out what the assistant says",
+        "take a template that keeps it",
+    ),
     "reasoning": (
         Severity.WARNING,
+        "the template leaves out reasoning",
         "make a row of each of the assistant's turns, or take a template that keeps reasoning",
     ),
+    "prompt": (
+        Severity.WARNING,
+        "the prompt that a server sends is not how the row begins in training",
+        "take a template that renders a prompt alone as it does with the answer behind it",
+    ),
 }
+"""What a template can do to a row without raising: how bad, in words, and what to do."""
 
 
 def training_text(
@@ -65,7 +77,8 @@ def chat_template(job: Job, tokenizer: Tokenizer, prepared: Prepared, sample: Sa
     or past reasoning ends nothing, and the model learns from rows that nobody wrote.
 
     Every row is rendered as training does it; assistant_only_loss needs {% generation %} markers. Of
-    the sample rows, each message must be found again in the text. Skipped for plain text. No parameters.
+    the sample rows, each message must be found again in the text, and the text must begin with the prompt
+    that a server would send. Skipped for plain text. No parameters.
     """
     failed = {row: one for row, one in prepared.troubles.items() if one.code == "template"}
     conversational = bool((prepared.rows.turns > 0).any())
@@ -77,10 +90,16 @@ def chat_template(job: Job, tokenizer: Tokenizer, prepared: Prepared, sample: Sa
     yield Measurement("markers", markers, limit="true" if job.training.assistant_only_loss else None)
     general = _general(job, tokenizer, conversational, markers, failed)
     yield from [general] if general else _raised(failed, prepared)
-    lost = _lost(tokenizer, sample)
-    affected = {row.index for found in lost.values() for row in found}
-    yield Measurement("rows_losing_words", len(affected), unit="sample rows", limit="0")
-    yield from _left_out(lost, sample)
+    defects = _defects(tokenizer, sample)
+    for name, found in (
+        ("rows_losing_words", _losing(defects)),
+        ("rows_with_another_prompt", defects["prompt"]),
+    ):
+        yield Measurement(name, len(found), unit="sample rows", limit="0")
+    for code, (severity, what, fix) in DEFECTS.items():
+        if rows := defects[code]:
+            message = f"{what} in {len(rows)} of {len(sample.rows)} sample rows"
+            yield Finding(message, severity, at=rows[0].at, fix=fix)
     rendered = len(prepared) - len(prepared.troubles)
     yield Summary(f"{rendered:,} of {len(prepared):,} rows rendered" + (", markers there" if markers else ""))
 
@@ -127,17 +146,26 @@ def _which(rows: Sequence[int], prepared: Prepared) -> str:
     return f"{len(rows):,} rows; also line {lines}{more}"
 
 
-def _lost(tokenizer: Tokenizer, sample: Sample) -> dict[str, list[SampleRow]]:
-    """Sample rows with words that the template leaves out, by whose words they are."""
-    found: dict[str, list[SampleRow]] = defaultdict(list)
+def _defects(tokenizer: Tokenizer, sample: Sample) -> Mapping[str, list[SampleRow]]:
+    """Sample rows that the template renders otherwise than anybody means, by what is wrong."""
+    found: dict[str, list[SampleRow]] = {code: [] for code in DEFECTS}
     for row in sample.rows:
         try:
             text = training_text(tokenizer, row.messages, **row_switches(row))
+            asked = row.messages[: row.prompt_turns]
+            prompt = training_text(tokenizer, asked, prompt=True, **row_switches(row)) if asked else ""
         except InputError:
             continue
-        for who in dict.fromkeys(who for who, words in _words(row.messages) if words not in text):
-            found[who].append(row)
+        codes = {who for who, words in _words(row.messages) if words not in text}
+        if len(asked) < len(row.messages) and not text.startswith(prompt):
+            codes.add("prompt")
+        for code in codes:
+            found[code].append(row)
     return found
+
+
+def _losing(defects: Mapping[str, list[SampleRow]]) -> set[int]:
+    return {row.index for code, rows in defects.items() if code != "prompt" for row in rows}
 
 
 def _words(messages: Sequence[Message]) -> Iterator[tuple[str, str]]:
@@ -145,7 +173,7 @@ def _words(messages: Sequence[Message]) -> Iterator[tuple[str, str]]:
     for message in messages:
         role, content = message["role"], message.get("content")
         who = "system" if role == "developer" else role
-        if who not in LOST:
+        if who not in DEFECTS:
             continue
         reasoning, _, answer = content.rpartition("</think>") if isinstance(content, str) else ("", "", "")
         thought = message.get("reasoning_content")
@@ -156,12 +184,3 @@ def _words(messages: Sequence[Message]) -> Iterator[tuple[str, str]]:
         ):
             if words.strip():
                 yield owner, words.strip()
-
-
-def _left_out(lost: Mapping[str, Sequence[SampleRow]], sample: Sample) -> Iterator[Finding]:
-    for who, (severity, fix) in LOST.items():
-        rows = lost.get(who, ())
-        if rows:
-            whose = "reasoning" if who == "reasoning" else f"words of the {who}"
-            message = f"the template leaves out {whose} in {len(rows)} of {len(sample.rows)} sample rows"
-            yield Finding(message, severity, at=rows[0].at, fix=fix)

@@ -1,7 +1,9 @@
 """Token rules: do all sides of a job turn the same words into the same ids?"""
 
+from bisect import bisect_right
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import accumulate
 from typing import Any
 
 from ftcheck import (
@@ -19,13 +21,16 @@ from ftcheck import (
     Tokenizer,
     rule,
 )
-from ftcheck.inputs import Message
+from ftcheck.inputs import Message, SampleRow
 from ftcheck.offers import Yield
 from ftcheck_rules.probes import CONVERSATIONS, PROBES, Pair, counts, first_difference
 from ftcheck_rules.templates import row_switches, training_text
 
 FILE_ENGINES = frozenset({"tgi", "llama.cpp", "ollama"})
 """Engines that go by tokenizer.json (or what they make of it), not by transformers' class."""
+
+TOKEN_BUDGET = 200_000
+"""Sample rows are compared up to so many tokens, the shortest first: a few seconds at most."""
 
 Encode = Callable[[str], Sequence[int] | None]
 
@@ -52,7 +57,8 @@ def tokenizer_parity(
 
     64 built-in texts, some conversations and the sample rows' prompts are rendered and tokenised on each
     side. What transformers makes of the files is also held against what tokenizer.json says by itself,
-    on whole rows: a warning, or an error where the server goes by that file. No parameters.
+    on whole rows: a warning, or an error where the server goes by that file. Long sample rows are left out
+    once 200,000 tokens are compared. No parameters.
     """
     talks = _talks(sample)
     encode = _served_ids(job, tokenizer, serving)
@@ -94,9 +100,17 @@ def _talks(sample: Sample) -> list[_Talk]:
     built_in = [_Talk(one.messages, one.prompt, {}, probe=one.name) for one in CONVERSATIONS]
     rows = [
         _Talk(row.messages, row.messages[: row.prompt_turns], row_switches(row), at=row.at)
-        for row in sample.rows
+        for row in _within_budget(sample)
     ]
     return [*built_in, *rows]
+
+
+def _within_budget(sample: Sample) -> list[SampleRow]:
+    """The shortest sample rows, as many as the budget allows, in data order; at least one."""
+    shortest = sorted(sample.rows, key=lambda row: len(row.ids))
+    spent = list(accumulate(len(row.ids) for row in shortest))
+    chosen = shortest[: max(1, bisect_right(spent, TOKEN_BUDGET))]
+    return sorted(chosen, key=lambda row: row.index)
 
 
 def _plain(encode: Encode, other: Encode) -> Iterator[Pair]:
@@ -133,16 +147,20 @@ def _served_ids(job: Job, tokenizer: Tokenizer, serving: ServingSide) -> Encode:
 def _prompts(
     tokenizer: Tokenizer, serving: ServingSide, encode: Encode, talks: Sequence[_Talk]
 ) -> Iterator[Pair]:
-    """Each prompt as training renders it, and as the server will: its own switches, the row's tools."""
+    """Each prompt as training renders it, and as the server will: its own switches, the row's tools.
+
+    Where TRL swaps in a template of its own, rows are rendered with that, as training does, and the
+    built-in conversations with the template that the job names.
+    """
     for talk in talks:
-        ours = _rendered(training_text, tokenizer, talk.prompt, talk.switches)
+        ours = _rendered(_as_sent if talk.probe else training_text, tokenizer, talk.prompt, talk.switches)
         tools = {key: value for key, value in talk.switches.items() if key == "tools"}
         theirs = _rendered(_as_sent, serving.tokenizer, talk.prompt, {**tools, **serving.switches})
         if ours.text is not None and theirs.text is not None:
             same = ours.text == theirs.text
-            ids = tokenizer.encode(ours.text)
-            others = ids if same and serving.tokenizer is tokenizer else encode(theirs.text)
-            yield Pair(ids, others or (), talk.probe, talk.at, same_text=same)
+            equal = same and serving.tokenizer is tokenizer
+            ids, others = ((), ()) if equal else (tokenizer.encode(ours.text), encode(theirs.text) or ())
+            yield Pair(ids, others, talk.probe, talk.at, same_text=same)
         elif ours.text is not None:
             problem = f"serving cannot render it: {theirs.problem}"
             yield Pair(probe=talk.probe, at=talk.at, same_text=False, problem=problem)
@@ -201,12 +219,8 @@ def _serving_differs(
     """One finding for other words (a template), one for other ids of the same words (a tokenizer)."""
     words = "serving renders prompts otherwise than training"
     ids = "serving turns the same words into other ids than training"
-    template = (
-        "serve with the training template: it is saved beside the adapter as chat_template.jinja;"
-        " send the switches (chat_template_kwargs) that training has"
-    )
     for same_text, what, fix in (
-        (False, words, template),
+        (False, words, _template_remedy(tokenizer, serving)),
         (True, ids, f"serve the tokenizer that training has: {tokenizer.path}"),
     ):
         found = [pair for pair in pairs if not pair.differs or pair.same_text == same_text]
@@ -214,6 +228,18 @@ def _serving_differs(
             shown = first_difference(found, "serve", tokenizer, serving.tokenizer)
             place = _place(job, serving, tokenizer_first=same_text)
             yield Finding(f"{what} on {counts(found)}; {shown}", at=place, fix=fix)
+
+
+def _template_remedy(tokenizer: Tokenizer, serving: ServingSide) -> str:
+    if serving.tokenizer is tokenizer and tokenizer.training_template != tokenizer.chat_template:
+        return (
+            "training applies TRL's own version of the template, which has markers: name that version in"
+            " model.chat_template, so that it is saved and served too"
+        )
+    return (
+        "serve with the training template: it is saved beside the adapter as chat_template.jinja;"
+        " send the switches (chat_template_kwargs) that training has"
+    )
 
 
 def _place(job: Job, serving: ServingSide, *, tokenizer_first: bool) -> Location:
@@ -254,6 +280,6 @@ def _file_differs(
         f"{what} on {counts(pairs)}{who}; {shown}",
         Severity.ERROR if by_file else Severity.WARNING,
         at=job.at("serving.engine" if by_file else key),
-        fix="put the model's config.json beside the tokenizer files, so that transformers takes the right"
-        " class; then train, evaluate and serve with that folder",
+        fix="put the model's config.json beside the tokenizer files if it is missing: without it transformers"
+        " takes another class; else serve the tokenizer that training saves, whose tokenizer.json agrees",
     )

@@ -3,7 +3,7 @@
 from typing import Any
 
 import pytest
-from jsonschema import Draft202012Validator  # noqa: TID253
+from jsonschema import Draft202012Validator
 
 from ftcheck.policy import document, schema
 from ftcheck.policy.tree import plain

@@ -337,6 +337,24 @@ def test_the_same_remedy_is_said_once() -> None:
     assert sum("1024 -> 1536" in line for line in lines) == 1
 
 
+def test_a_remedy_that_names_its_change_is_not_followed_by_the_change() -> None:
+    change = Change("jobs.mapper.training.max_length", 128, 192)
+    finding = fakes.finding(change=change, fix="max_length: 128 -> 192 (keeps all of it)")
+
+    lines = shown(fakes.report(fakes.failed("x", finding)))
+
+    assert "  fix   policies/night_before.yaml:58:19  max_length: 128 -> 192 (keeps all of it)" in lines
+
+
+def test_what_was_set_on_the_command_line_cannot_be_fixed_in_the_file() -> None:
+    finding = fakes.finding(change=Change("jobs.mapper.training.max_length", 128, 192))
+
+    lines = shown(fakes.report(fakes.failed("x", finding)), place_of=lambda path: Location("--set"))
+
+    assert "  fix   --set  max_length: 128 -> 192" in lines
+    assert not any("ftcheck fix" in line for line in lines)
+
+
 def test_many_remedies_are_cut_short() -> None:
     findings = [fakes.finding(f"row {number}", fix=f"mend row {number}") for number in range(8)]
 
@@ -456,16 +474,8 @@ def test_a_job_may_be_called_host() -> None:
 
 
 def test_numbers_are_written_as_people_write_them() -> None:
-    values: dict[str, Any] = {
-        "a": 13784,
-        "b": 99.964,
-        "c": 0.0002,
-        "d": True,
-        "e": None,
-        "f": 12345.678,
-        "g": 2.0,
-    }
-    measurements = tuple(Measurement(name, value) for name, value in values.items())
+    values = (13784, 99.964, 0.0002, True, None, 12345.678, 2.0)
+    measurements = tuple(Measurement("x", value) for value in values)
 
     lines = shown(fakes.report(fakes.result("mapper::x", measurements=measurements)), verbose=True)
 

@@ -62,7 +62,7 @@ def model_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
     from ftcheck.templates import trl_templates
 
-    torch.set_num_threads(2)
+    torch.set_num_threads(1)
     raw = Tokenizer(models.BPE())
     raw.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
     raw.decoder = decoders.ByteLevel()
@@ -147,8 +147,8 @@ class Kit:
         found: Prepared = inputs.get("prepared")
         return found
 
-    def ticket(self, job: Job, inputs: Inputs, **changes: Any) -> Ticket:
-        return make_ticket(job, self.prepared(inputs).digest, **changes)
+    def ticket(self, job: Job, inputs: Inputs) -> Ticket:
+        return make_ticket(job, self.prepared(inputs).digest)
 
     def run_json(self) -> dict[str, Any]:
         found: dict[str, Any] = json.loads((self.output / "run.json").read_text(encoding="utf-8"))

@@ -301,7 +301,7 @@ def test_the_ticket_of_another_job_is_refused(kit: Kit) -> None:
     inputs = kit.inputs(job)
 
     with pytest.raises(Refused, match="the ticket is for job analyst"):
-        TRAINER.train(kit.ticket(job, inputs, job="analyst"), job, inputs, resume=False)
+        TRAINER.train(replace(kit.ticket(job, inputs), job="analyst"), job, inputs, resume=False)
 
     assert not kit.output.exists()
 
@@ -326,7 +326,9 @@ def test_a_run_that_is_there_is_not_overwritten(kit: Kit) -> None:
     trained(kit, job)
     before = (kit.output / "run.json").read_bytes()
 
-    with pytest.raises(TrainingError, match=r"holds a run with checkpoints; name another training\.output_dir"):
+    with pytest.raises(
+        TrainingError, match=r"holds a run with checkpoints; name another training\.output_dir"
+    ):
         trained(kit, job)
 
     with pytest.raises(TrainingError, match="is finished; there is nothing to resume"):
@@ -388,7 +390,9 @@ def test_sigterm_interrupts_a_run_and_is_written_down(kit: Kit) -> None:
         ({"inputs": {"mapper.train": "sha256:other"}, "model": None}, ["data-changed", "model-changed"]),
     ],
 )
-def test_only_the_same_tickets_run_is_resumed(kit: Kit, changes: dict[str, Any], codes: Sequence[str]) -> None:
+def test_only_the_same_tickets_run_is_resumed(
+    kit: Kit, changes: dict[str, Any], codes: Sequence[str]
+) -> None:
     job = kit.job(save_steps=1, max_steps=3)
     with pytest.raises(KeyboardInterrupt):
         trained(kit, job, report=interrupt_after(2, ctrl_c))

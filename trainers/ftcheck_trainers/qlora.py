@@ -389,6 +389,13 @@ def watched_trainer(metrics: run_folder.Metrics) -> Any:
             refuse_not_finite("the loss", float(loss), self.state.global_step + 1)
             return loss
 
+        def _load_from_checkpoint(self, *args: Any, **kwargs: Any) -> None:
+            """peft loads an adapter in float32: a resumed run would go on in another precision."""
+            dtypes = {name: p.dtype for name, p in self.model.named_parameters() if p.requires_grad}
+            super()._load_from_checkpoint(*args, **kwargs)
+            for name, parameter in self.model.named_parameters():
+                parameter.data = parameter.data.to(dtypes.get(name, parameter.dtype))
+
         def _send_telemetry(self) -> None:
             """TRL would tell its makers about each run; ftcheck tells nobody."""
 

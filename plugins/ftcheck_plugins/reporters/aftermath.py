@@ -10,7 +10,9 @@ from ftcheck_plugins.reporters import standing, words
 from ftcheck_plugins.reporters.screen import Screen, tied
 
 WIDEST_PLACE = 60
+NARROW = 40
 MAX_REMEDIES = 5
+ON_COMMAND_LINE = "--set"
 MAX_WAIVED = 3
 
 
@@ -71,17 +73,14 @@ def _findings(screen: Screen, findings: Sequence[Finding]) -> None:
             screen.put([("        ", "")], finding.message, hang=8)
         else:
             prefix = [("  ", ""), (place.ljust(column), "cyan"), ("    ", "")] if column else [("  ", "")]
-            screen.put(prefix, finding.message, hang=None if "\n" not in finding.message else 8)
+            narrow = screen.width is not None and screen.width - column - 6 < NARROW and column
+            screen.put(prefix, finding.message, hang=8 if narrow or "\n" in finding.message else None)
 
 
 def _more(screen: Screen, report: Report, result: Result, shown: int) -> None:
     more = words.unshown(result, shown)
     if more > 0:
-        row = next((at.row for one in result.findings if (at := one.at) and at.row is not None), None)
-        command = tied(
-            f"(ftcheck show {words.near(report.policy_path)} --job {result.check.job} --row {row})"
-        )
-        screen.put([("  ", "")], f"and {more:,} more {command if row and result.check.job else ''}", hang=8)
+        screen.put([("  ", "")], f"and {more:,} more", hang=8)
 
 
 def _remedies(screen: Screen, report: Report, findings: Sequence[Finding], telling: Telling) -> None:
@@ -91,18 +90,19 @@ def _remedies(screen: Screen, report: Report, findings: Sequence[Finding], telli
     )
     label = "  fix   "
     for fix, change in list(remedies)[:MAX_REMEDIES]:
-        place, text = change if change else ("", "")
+        place, text = change or ("", "")
         lead = [(label, "bold"), *([(f"{place}  ", "cyan")] if place else [])]
-        remedy = f"{tied(text)}   ({fix})" if text and fix else tied(text) or fix or ""
-        screen.put(lead, remedy, hang=8)
+        screen.put(lead, _remedy(text, fix or ""), hang=8)
         label = " " * 8
     if len(remedies) > MAX_REMEDIES:
         screen.put([(label, "")], f"and {len(remedies) - MAX_REMEDIES:,} more", hang=8)
-    changes = [one.change for one in findings if one.change]
-    if changes:
-        unsafe = "" if all(change.safe for change in changes) else " --unsafe"
-        command = tied(f"ftcheck fix {words.near(report.policy_path)} --diff{unsafe}")
-        screen.put([(" " * 8, "")], command, "dim", hang=8)
+
+
+def _remedy(change: str, fix: str) -> str:
+    """The change with the rule's words about it, unless those words hold it already."""
+    if change and fix and change not in fix:
+        return f"{tied(change)}   ({fix})"
+    return fix or tied(change)
 
 
 def _change_line(finding: Finding, telling: Telling) -> tuple[str, str] | None:

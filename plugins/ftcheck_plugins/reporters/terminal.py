@@ -73,29 +73,32 @@ class TerminalReporter:
         self._waiting = sorted(checks, key=self._rank)
         self._planned = len(checks)
         self._name_width = min(max((len(check.name) for check in checks), default=0), WIDEST_NAME)
-        if self.header:
-            self._screen.put([], visible(redact(self.header)), "bold")
-            self._screen.blank()
-        self._tell_checks()
+        with self._bars.lock:
+            if self.header:
+                self._screen.put([], visible(redact(self.header)), "bold")
+                self._screen.blank()
+            self._tell_checks()
 
     @hookimpl
     def ftcheck_progress(self, progress: Progress) -> None:
         """Move a bar; when the task is done, one line stays."""
         if progress.task not in self._began:
             self._began[progress.task] = self.clock()
-        self._bars.show(progress)
-        if progress.finished:
-            self._finished_task(progress, self.clock() - self._began.pop(progress.task))
+        with self._bars.lock:
+            self._bars.show(progress)
+            if progress.finished:
+                self._finished_task(progress, self.clock() - self._began.pop(progress.task))
 
     @hookimpl
     def ftcheck_check_finished(self, result: Result) -> None:
         """Print the result, and those that waited for it."""
         self._results[result.check.id] = clean(result)
-        while self._waiting and self._waiting[0].id in self._results:
-            next_one = self._results[self._waiting.pop(0).id]
-            if next_one.outcome is not Outcome.NOT_RUN:
-                self._line(next_one)
-        self._tell_checks()
+        with self._bars.lock:
+            while self._waiting and self._waiting[0].id in self._results:
+                next_one = self._results[self._waiting.pop(0).id]
+                if next_one.outcome is not Outcome.NOT_RUN:
+                    self._line(next_one)
+            self._tell_checks()
 
     @hookimpl
     def ftcheck_run_finished(self, report: Report) -> None:

@@ -21,7 +21,7 @@ INSTALLED = {
 
 
 def _environment(**versions: str | None) -> Mapping[str, Any]:
-    return {"packages": packages(**{**INSTALLED, **versions}), "jobs": (job(),)}
+    return {"packages": packages("3.11.7", **{**INSTALLED, **versions}), "jobs": (job(),)}
 
 
 def _writing(name: str = "job") -> Job:

@@ -1,0 +1,203 @@
+from dataclasses import replace
+from typing import Any
+
+import pytest
+from ftcheck_rules.evaluation import evaluation_parity
+
+from ftcheck.inputs import GoldSet, Message, Sample, Trouble
+from ftcheck.records import Change, Location, Severity
+from ftcheck.testing import gold, job, model_config, rows, run, sample, serving_side, tokenizer
+
+PROMPT = "Answer briefly."
+ASKED: tuple[Message, ...] = ({"role": "system", "content": PROMPT}, {"role": "user", "content": "secret?"})
+TURNS: tuple[Message, ...] = (*ASKED, {"role": "assistant", "content": "A printer."})
+KEY = "jobs.job.serving.system_prompt"
+
+
+def parity(served: str | None = PROMPT, **changes: Any) -> dict[str, Any]:
+    usual = {
+        "job": job(serving={"system_prompt": served}),
+        "tokenizer": tokenizer(),
+        "serving": serving_side(),
+        "model": model_config(),
+        "rows": rows(1, system_prompts=[PROMPT], system=[0]),
+        "sample": sample(TURNS),
+        "gold": gold(("what is that?", "A chair."), system_prompt=served),
+    }
+    return {**usual, **changes}
+
+
+def of_many(*kinds: dict[str, Any]) -> Sample:
+    """Sample rows, each with template switches of its own."""
+    drawn = sample(*[TURNS] * len(kinds))
+    return replace(
+        drawn, rows=tuple(replace(row, **kind) for row, kind in zip(drawn.rows, kinds, strict=True))
+    )
+
+
+def test_a_model_that_is_asked_and_stopped_as_trained_passes() -> None:
+    ran = run(evaluation_parity, **parity())
+
+    assert ran.findings == ()
+    assert ran.measured == {"gold_items": 1, "prompts_compared": 1, "prompts_different": 0}
+    assert ran.result.summary == "1 of 1 prompts are served as trained · 1 gold items"
+
+
+def test_another_prompt_at_the_server_is_an_error_at_the_row_that_quotes_nothing() -> None:
+    ran = run(evaluation_parity, **parity(serving=serving_side(opening="<|user|>")))
+
+    [finding] = ran.findings
+    assert finding.severity is Severity.ERROR
+    assert (
+        finding.message
+        == "1 of 1 sample rows: the served prompt is not how the row begins, from token 27 of 27 on"
+    )
+    assert finding.at is not None
+    assert (finding.at.path, finding.at.line) == ("train.jsonl", 1)
+    assert "secret" not in finding.message
+
+
+def test_a_few_prompts_that_differ_are_a_warning() -> None:
+    drawn = of_many({"ids": (0,)}, *[{}] * 99)
+
+    at_most = run(evaluation_parity, **parity(sample=drawn))
+    above = run(evaluation_parity, {"different_percent": 0.5}, **parity(sample=drawn))
+
+    assert at_most.worst is Severity.WARNING
+    assert above.worst is Severity.ERROR
+
+
+def test_rows_with_switches_of_their_own_are_named_by_their_keys() -> None:
+    drawn = of_many({"ids": (0,), "template_kwargs": {"enable_thinking": False}}, {})
+
+    [finding] = run(evaluation_parity, **parity(sample=drawn)).findings
+
+    assert finding.severity is Severity.WARNING
+    assert "these rows set enable_thinking" in finding.message
+
+
+def test_rows_without_an_answer_or_without_a_question_are_not_compared() -> None:
+    drawn = of_many({"prompt_turns": 0}, {"prompt_turns": 3})
+
+    assert run(evaluation_parity, **parity(sample=drawn)).measured["prompts_compared"] == 0
+
+
+def test_a_system_prompt_that_the_server_does_not_send_is_an_error_with_the_change() -> None:
+    ran = run(evaluation_parity, **parity(None))
+
+    [finding] = ran.findings
+    assert finding.message.startswith("1 of 1 training rows have a system prompt of 15 characters (sha256:")
+    assert finding.at == Location("policy.yaml", 1, 1, KEY)
+    assert finding.change == Change(KEY, None, PROMPT)
+
+
+def test_a_system_prompt_that_no_row_has_is_an_error() -> None:
+    [finding] = run(evaluation_parity, **parity(rows=rows(1))).findings
+
+    assert "1 of 1 training rows have no system prompt, the server sends a system prompt" in finding.message
+    assert finding.change == Change(KEY, PROMPT, None)
+
+
+def test_white_space_around_a_system_prompt_counts_only_where_the_template_keeps_it() -> None:
+    assert run(evaluation_parity, **parity(PROMPT + "\n")).worst is Severity.ERROR
+
+
+@pytest.mark.parametrize(("others", "severity"), [(1, Severity.ERROR), (2, Severity.WARNING)])
+def test_the_usual_system_prompt_is_that_of_99_rows_in_a_hundred(others: int, severity: Severity) -> None:
+    mixed = rows(100, system_prompts=[PROMPT, "Other."], system=[0] * (100 - others) + [1] * others)
+
+    ran = run(evaluation_parity, **parity("Third.", rows=mixed))
+
+    assert ran.worst is severity
+    assert ran.findings[0].change is None
+
+
+def test_one_of_several_system_prompts_at_the_server_passes() -> None:
+    mixed = rows(2, system_prompts=[PROMPT, "Other."], system=[0, 1])
+
+    assert run(evaluation_parity, **parity(rows=mixed)).findings == ()
+
+
+def test_rows_in_trouble_have_no_say_about_the_system_prompt() -> None:
+    mixed = rows(2, system_prompts=[PROMPT], system=[0, -1], troubles={1: Trouble("json", "not JSON")})
+
+    assert run(evaluation_parity, **parity(rows=mixed)).findings == ()
+
+
+def test_more_system_prompts_than_are_kept_are_not_taken_for_one() -> None:
+    many = rows(3, system_prompts=[], system=[0, 0, 0])
+
+    ran = run(evaluation_parity, **parity(rows=many))
+
+    assert ran.worst is Severity.WARNING
+
+
+def test_a_turn_end_that_does_not_stop_generation_is_an_error() -> None:
+    ran = run(evaluation_parity, **parity(serving=serving_side(eos_token_id=1_000_001)))
+
+    [finding] = ran.findings
+    assert finding.message == (
+        "training ends turns with <|end|> (1000000) (1 of 1 sample rows),"
+        " generation stops at <|pad|> (1000001)"
+    )
+
+
+def test_the_generation_config_may_name_the_turn_end() -> None:
+    named = model_config(generation={"eos_token_id": [1_000_001, 1_000_000]})
+
+    ran = run(evaluation_parity, **parity(serving=serving_side(eos_token_id=1_000_001), model=named))
+
+    assert ran.findings == ()
+
+
+def test_a_turn_end_before_a_token_that_stops_is_a_warning() -> None:
+    both = tokenizer(stop_ids=frozenset({1_000_000, 1_000_001}))
+    drawn = sample(TURNS)
+    ended = replace(drawn.rows[0], ids=(*drawn.rows[0].ids, 1_000_001))
+
+    ran = run(
+        evaluation_parity,
+        **parity(
+            tokenizer=both,
+            serving=serving_side(eos_token_id=1_000_001),
+            sample=replace(drawn, rows=(ended,)),
+        ),
+    )
+
+    assert ran.worst is Severity.WARNING
+
+
+def test_gold_items_that_cannot_be_used_are_errors_at_their_lines() -> None:
+    place = Location("gold.json", 7, 1)
+    broken = replace(gold(("?", "A")), troubles=((place, Trouble("schema", "has no key 'expected'")),))
+
+    [finding] = run(evaluation_parity, **parity(gold=broken)).findings
+
+    assert finding.message == "this gold item cannot be used: has no key 'expected'"
+    assert finding.at == place
+
+
+def test_an_id_that_is_taken_is_an_error_at_the_second_item() -> None:
+    found = gold(("?", "A"), ("!", "B"))
+    twice = replace(found, items=tuple(replace(one, id="x") for one in found.items))
+
+    [finding] = run(evaluation_parity, **parity(gold=twice)).findings
+
+    assert finding.message.startswith("the id x is taken (gold.json:1)")
+    assert finding.at is not None
+    assert finding.at.line == 2
+
+
+def test_an_empty_gold_set_is_an_error_at_its_path() -> None:
+    [finding] = run(evaluation_parity, **parity(gold=GoldSet("gold.json", ()))).findings
+
+    assert finding.message == "the gold set gold.json is empty"
+
+
+def test_plain_text_without_a_gold_set_is_skipped() -> None:
+    plain = parity(None, rows=rows(1, turns=[0]), sample=sample(), gold=None)
+
+    assert (
+        run(evaluation_parity, **plain).skipped
+        == "the rows are no conversations, and the job names no gold set"
+    )

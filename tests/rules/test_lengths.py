@@ -1,0 +1,185 @@
+from typing import Any
+
+import numpy as np
+import pytest
+from ftcheck_rules.cases import Case, cases_of
+from ftcheck_rules.lengths import PercentileSeqLen, context_window, padding, percentile_seq_len
+
+from ftcheck import Severity
+from ftcheck.testing import Ran, job, model_config, prepared, run
+
+RULES = {one.id: one for one in (percentile_seq_len, context_window)}
+
+
+@pytest.mark.parametrize("case", cases_of("lengths"), ids=lambda case: case.name)
+def test_the_planted_cases_come_out_as_they_say(case: Case) -> None:
+    ran = run(RULES[case.rule], case.params, **case.inputs())
+    assert ran.result.outcome == ("failed" if case.fails else "passed")
+
+
+def percentile(lengths: list[int], max_length: int | None, *, target: Any = None, **params: Any) -> Ran:
+    made = job(training={"max_length": max_length}, targets={"max_length": target})
+    return run(percentile_seq_len, params, job=made, prepared=prepared(lengths))
+
+
+def test_all_percentiles_are_measured_by_nearest_rank() -> None:
+    ran = percentile(list(range(1, 101)), 100)
+
+    assert ran.measured == {
+        "rows": 100,
+        "tokens": 5050,
+        "p50": 50,
+        "p90": 90,
+        "p95": 95,
+        "p99": 99,
+        "max": 100,
+    }
+    assert next(one.limit for one in ran.measurements if one.name == "p95") == "<= 100"
+    assert ran.result.summary == "p95 95 · p99 99 · max 100 tokens (max_length 100)"
+
+
+def test_another_percentile_is_measured_besides() -> None:
+    ran = percentile([1, 2, 3, 4], 4, percentile=97.5)
+    assert ran.measured["p97.5"] == 4
+
+
+def test_a_percentile_past_max_length_is_reported_at_the_policy_key_with_a_change() -> None:
+    ran = percentile([100] * 90 + [812] * 10, 768)
+
+    [finding] = ran.findings
+    assert finding.at == job().at("training.max_length")
+    assert finding.message == "p95 is 812 tokens, max_length 768: 10 of 100 rows are longer and will be cut"
+    assert finding.change is not None
+    assert (finding.change.old, finding.change.new, finding.change.safe) == (768, 832, False)
+
+
+def test_a_percentile_that_just_fits_passes() -> None:
+    ran = percentile([768] * 95 + [900] * 5, 768, target=(512, 768))
+    assert ran.result.outcome == "passed"
+    assert not ran.findings
+
+
+def test_a_max_length_outside_its_target_is_an_error_with_the_nearest_one_inside() -> None:
+    [finding] = percentile([600], 1024, target=(512, 768)).findings
+
+    assert finding.message == "max_length 1024 lies outside targets.max_length, 512 to 768"
+    assert finding.change is not None
+    assert finding.change.new == 768
+
+
+def test_no_max_length_misses_a_target_and_fits_everything_else() -> None:
+    [finding] = percentile([600], None, target=(512, 768)).findings
+
+    assert finding.change is not None
+    assert finding.change.new == 640
+    assert percentile([600], None).result.outcome == "passed"
+
+
+def test_nothing_is_proposed_where_no_length_in_the_target_would_do() -> None:
+    [finding] = percentile([900], 768, target=(512, 768)).findings
+    assert finding.change is None
+    assert "data.outliers" in (finding.fix or "")
+
+
+def test_a_percentile_far_below_is_noted_without_packing_and_passes() -> None:
+    ran = percentile([10, 10, 10, 100], 768, percentile=50)
+
+    [finding] = ran.findings
+    assert ran.result.outcome == "passed"
+    assert finding.severity is Severity.INFO
+    assert "saves no computing" in finding.message
+    assert "max_length: 128" in (finding.fix or "")
+
+
+def test_packing_has_no_use_for_that_remark() -> None:
+    packed = job(training={"max_length": 768, "packing": True})
+    assert not run(percentile_seq_len, job=packed, prepared=prepared([10])).findings
+
+
+def test_rows_that_truncation_alone_keeps_out_are_counted() -> None:
+    rows = prepared([10, 50], trained=[5, 5], max_length=20)
+
+    ran = run(percentile_seq_len, job=job(training={"max_length": 20}), prepared=rows)
+
+    assert ran.measured["rows"] == 2
+    assert ran.measured["max"] == 50
+
+
+def test_no_row_is_skipped() -> None:
+    assert percentile([], 768).skipped == "there is no row to measure"
+
+
+@pytest.mark.parametrize("wrong", [0, 101, -5])
+def test_what_is_no_percentile_is_refused(wrong: float) -> None:
+    with pytest.raises(ValueError, match="percentile"):
+        PercentileSeqLen(percentile=wrong)
+
+
+def test_the_expected_padding_is_what_shuffled_batches_have() -> None:
+    lengths = np.random.default_rng(0).integers(10, 200, size=4000)
+    batches = np.random.default_rng(1).permutation(lengths).reshape(-1, 8)
+    real = 1 - batches.sum() / (batches.max(axis=1) * 8).sum()
+
+    assert padding(lengths, 8) == pytest.approx(real, abs=0.01)
+    assert padding(lengths, 1) == pytest.approx(0, abs=1e-9)
+
+
+def window(lengths: list[int], *, context: int | None, max_length: int | None = 1024, **more: Any) -> Ran:
+    config = more.pop("config", {})
+    made = job(training={"max_length": max_length, **more.pop("training", {})}, serving=more)
+    return run(context_window, job=made, model=model_config(context, **config), prepared=prepared(lengths))
+
+
+def test_a_row_past_the_context_is_reported_at_max_length() -> None:
+    ran = window([8, 513], context=512)
+
+    [finding] = ran.findings
+    assert finding.at == job().at("training.max_length")
+    assert finding.severity is Severity.ERROR
+    assert finding.change is not None
+    assert finding.change.new == 512
+    assert ran.measured == {"context": 512, "longest": 513, "rows_over": 1}
+
+
+def test_a_row_of_just_the_context_passes() -> None:
+    ran = window([512], context=512, max_length=512, max_model_len=512)
+    assert ran.result.outcome == "passed"
+
+
+def test_a_max_length_that_no_row_reaches_is_a_warning_with_a_safe_change() -> None:
+    [finding] = window([8], context=512).findings
+    assert finding.severity is Severity.WARNING
+    assert finding.change is not None
+    assert finding.change.safe
+
+
+def test_packed_rows_begin_anew_so_only_their_own_length_counts() -> None:
+    assert not window([8], context=512, training={"packing": True}).findings
+
+
+def test_wrapped_packing_counts_on_through_the_block() -> None:
+    wrapped = {"packing": True, "packing_strategy": "wrapped"}
+    assert window([8], context=512, training=wrapped).worst is Severity.ERROR
+
+
+def test_a_server_with_a_smaller_window_is_reported_at_its_own_key() -> None:
+    [finding] = window([8, 600], context=4096, max_model_len=512).findings
+    assert finding.at == job().at("serving.max_model_len")
+    assert "at least 640" in (finding.fix or "")
+
+
+def test_a_server_cannot_take_more_than_the_model() -> None:
+    [finding] = window([8], context=1024, max_model_len=8192).findings
+    assert finding.severity is Severity.ERROR
+    assert finding.message == "max_model_len 8192 is above the model's context of 1,024"
+
+
+@pytest.mark.parametrize(("config", "noted"), [({}, 1), ({"use_sliding_window": False}, 0)])
+def test_a_sliding_window_below_max_length_is_noted(config: dict[str, Any], noted: int) -> None:
+    ran = window([8], context=4096, config={"sliding_window": 512, **config})
+    assert len(ran.findings) == noted
+    assert ran.result.outcome == "passed"
+
+
+def test_a_model_that_names_no_window_is_skipped() -> None:
+    assert window([8], context=None).skipped == "config.json names no max_position_embeddings"

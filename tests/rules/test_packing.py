@@ -1,0 +1,185 @@
+from typing import Any
+
+import pytest
+from ftcheck_rules.cases import Case, cases_of
+from ftcheck_rules.packing import packing_efficiency, tokens_per_step
+
+from ftcheck import Severity
+from ftcheck.testing import Ran, job, prepared, run
+
+RULES = {one.id: one for one in (packing_efficiency, tokens_per_step)}
+
+
+@pytest.mark.parametrize("case", cases_of("packing"), ids=lambda case: case.name)
+def test_the_planted_cases_come_out_as_they_say(case: Case) -> None:
+    ran = run(RULES[case.rule], case.params, **case.inputs())
+    assert ran.result.outcome == ("failed" if case.fails else "passed")
+
+
+def packed(
+    lengths: list[int], capacity: int | None, *, params: Any = None, targets: Any = None, **training: Any
+) -> Ran:
+    stated = {"max_length": capacity, "packing": True, "per_device_train_batch_size": 1, **training}
+    made = job(training=stated, targets=targets or {})
+    whole = made.training.packing_strategy != "bfd"
+    rows = prepared(lengths, max_length=None if whole else capacity, packing=True)
+    return run(packing_efficiency, params, job=made, prepared=rows)
+
+
+def test_all_plans_are_measured() -> None:
+    ran = packed([6, 4, 5, 5], 10)
+
+    assert ran.result.outcome == "passed"
+    assert ran.measured == {
+        "sequences": 4,
+        "blocks_trl": 2,
+        "blocks_best_fit": 2,
+        "blocks_planned": 2,
+        "blocks_lower_bound": 2,
+        "fill_trl": 1.0,
+        "fill_planned": 1.0,
+    }
+    assert ran.result.summary == "2 blocks, 100.0 % full"
+
+
+def test_trl_packs_a_thousand_rows_on_their_own_and_the_summary_says_so() -> None:
+    ran = packed([6] * 1000 + [4] * 1000, 10)
+
+    assert ran.measured["blocks_trl"] == 1500
+    assert ran.measured["blocks_planned"] == 1000
+    assert ran.result.summary == "1,000 blocks, 100.0 % full (TRL alone: 1,500)"
+
+
+def test_longer_rows_are_cut_before_they_are_packed() -> None:
+    ran = packed([25, 10], 10)
+    assert ran.measured["blocks_planned"] == 2
+    assert ran.measured["fill_planned"] == 1.0
+
+
+@pytest.mark.parametrize(("strategy", "blocks"), [("bfd_split", 4), ("wrapped", 4)])
+def test_other_strategies_keep_every_token(strategy: str, blocks: int) -> None:
+    ran = packed([25, 12], 10, packing_strategy=strategy)
+    assert ran.measured["blocks_planned"] == blocks
+    assert ran.measured["fill_planned"] == 37 / 40
+
+
+def test_loose_blocks_are_a_warning_at_max_length() -> None:
+    [finding] = packed([6] * 8, 10).findings
+
+    assert finding.severity is Severity.WARNING
+    assert finding.at == job().at("training.max_length")
+    assert finding.message == "the blocks are 60.0 % full, at least 85.0 % are asked for"
+
+
+def test_the_next_longer_block_that_is_full_enough_is_proposed() -> None:
+    [finding] = packed([130] * 60, 256).findings
+
+    assert finding.change is not None
+    assert (finding.change.old, finding.change.new) == (256, 448)
+
+
+def test_the_planner_over_all_rows_is_proposed_where_it_is_enough() -> None:
+    [finding] = packed([6] * 1000 + [4] * 1000, 10, packing_planner="trl").findings
+
+    assert finding.change is not None
+    assert finding.change.path == "jobs.job.training.packing_planner"
+    assert finding.change.safe
+
+
+def test_blocks_that_are_just_full_enough_pass() -> None:
+    assert packed([6] * 8, 10, params={"min_fill": 0.6}).result.outcome == "passed"
+
+
+def test_fewer_blocks_than_a_step_are_an_error_with_the_steps_that_would_do() -> None:
+    ran = packed([10] * 6, 10, per_device_train_batch_size=2, gradient_accumulation_steps=4)
+
+    [finding] = ran.findings
+    assert finding.message == "6 blocks are fewer than the 8 that one optimizer step takes"
+    assert finding.at == job().at("training.gradient_accumulation_steps")
+    assert finding.change is not None
+    assert finding.change.new == 3
+
+
+def test_fewer_blocks_than_a_batch_ask_for_a_smaller_batch() -> None:
+    [finding] = packed([10], 10, per_device_train_batch_size=2).findings
+    assert finding.at == job().at("training.per_device_train_batch_size")
+
+
+def test_packing_without_max_length_is_an_error() -> None:
+    [finding] = packed([5], None).findings
+    assert finding.at == job().at("training.max_length")
+
+
+def test_without_packing_it_is_skipped_and_says_what_packing_would_make() -> None:
+    made = job(training={"max_length": 10, "per_device_train_batch_size": 2})
+
+    ran = run(packing_efficiency, job=made, prepared=prepared([5, 5, 10, 10], max_length=10))
+
+    assert ran.skipped is not None
+    assert ran.skipped.startswith("packing is off: 4 rows, about 14 % of what is computed is padding")
+    assert ran.skipped.endswith("packing would make 3 blocks of 10, 100.0 % full")
+
+
+def test_no_row_is_skipped() -> None:
+    assert packed([], 10).skipped == "no row is fed"
+
+
+def step(
+    *, batch: int = 4, steps: int = 8, length: int | None = 768, target: Any = (32768, 65536), **more: Any
+) -> Ran:
+    training = {
+        "max_length": length,
+        "per_device_train_batch_size": batch,
+        "gradient_accumulation_steps": steps,
+        "packing": more.get("packing", False),
+    }
+    made = job(
+        training=training,
+        targets={"tokens_per_step": target},
+        hardware={"count": more.get("count", 1)},
+    )
+    rows = prepared(more.get("lengths", [384, 768]), max_length=length, packing=training["packing"])
+    return run(tokens_per_step, job=made, prepared=rows)
+
+
+def test_the_guides_own_example_misses_its_range_and_sixteen_steps_reach_it() -> None:
+    ran = step()
+
+    [finding] = ran.findings
+    assert finding.at == job().at("training.gradient_accumulation_steps")
+    assert finding.message == "4 x 8 x 768 = 24,576 tokens a step, outside 32,768 to 65,536"
+    assert finding.fix == "gradient_accumulation_steps: 8 -> 16 (49,152 tokens a step)"
+    assert finding.change is not None
+    assert (finding.change.old, finding.change.new) == (8, 16)
+    assert ran.measured == {"tokens_per_step": 24576, "filled_tokens_per_step": 18432}
+    assert ran.measurements[0].limit == "32768 to 65536"
+
+
+@pytest.mark.parametrize("length", [256, 512])
+def test_both_ends_of_the_range_pass(length: int) -> None:
+    assert step(steps=32, length=length).result.outcome == "passed"
+
+
+def test_every_device_counts() -> None:
+    assert step(steps=2, count=8).measured["tokens_per_step"] == 49152
+
+
+def test_packed_blocks_count_by_their_own_fill() -> None:
+    ran = step(packing=True, lengths=[384, 384, 384], steps=16)
+    assert ran.measured["filled_tokens_per_step"] == 49152 * 3 // 4
+
+
+def test_a_batch_that_is_too_large_alone_is_reported_at_the_batch() -> None:
+    [finding] = step(batch=128, steps=1).findings
+    assert finding.at == job().at("training.per_device_train_batch_size")
+    assert finding.change is None
+
+
+def test_without_a_target_it_is_only_measured() -> None:
+    ran = step(target=None)
+    assert ran.result.outcome == "passed"
+    assert ran.measured["tokens_per_step"] == 24576
+
+
+def test_without_max_length_it_is_skipped() -> None:
+    assert step(length=None).skipped is not None

@@ -13,6 +13,8 @@ import threading
 import time
 import traceback
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
+from itertools import islice
 from typing import Any, TextIO
 
 from ftcheck.errors import FtcheckError, InputError
@@ -27,6 +29,7 @@ from ftcheck.records import (
     Outcome,
     Progress,
     Result,
+    Severity,
     Skip,
     Summary,
 )
@@ -34,6 +37,7 @@ from ftcheck.report import result_to_dict
 from ftcheck.setup import Setup, unpack
 
 PROGRESS_EVERY = 0.1
+MAX_CONTENT = 600
 
 
 def main() -> int:
@@ -94,6 +98,7 @@ class _Worker:
         self._checks = setup.checks
         self._jobs = {job.name: job for job in setup.jobs}
         self._poisoned = setup.poisoned
+        self._show_content = setup.show_content
         self._told = 0.0
         run = Run(
             folder=setup.folder,
@@ -112,6 +117,8 @@ class _Worker:
         opened_in = [0.0]
         result = run_check(self._host, check, self._inputs_of(check.job, opened_in))
         seconds = max(0.0, time.monotonic() - started - opened_in[0])
+        if self._show_content:
+            result = replace(result, findings=tuple(with_content(one) for one in result.findings))
         self._send_digests(check.job)
         self._events.send({"event": "result", "result": result_to_dict(result), "seconds": seconds})
 
@@ -171,6 +178,21 @@ class _Worker:
         )
 
 
+def with_content(finding: Finding) -> Finding:
+    """A finding about a row, with the beginning of that row's line: only where `--show-content` asks."""
+    at = finding.at
+    if at is None or at.row is None or at.path is None or at.line is None:
+        return finding
+    try:
+        with open(at.path, encoding="utf-8", errors="replace") as file:
+            line = next(islice(file, at.line - 1, None), "")
+    except OSError:
+        return finding
+    shown = line.strip()
+    shown = shown if len(shown) <= MAX_CONTENT else shown[:MAX_CONTENT] + " …"
+    return replace(finding, message=f"{finding.message}\n{shown}") if shown else finding
+
+
 def run_check(host: Host, check: Check, inputs: Inputs) -> Result:
     """One check on its inputs: never raises, except what ends the process."""
     from ftcheck.policy import make_params
@@ -201,13 +223,14 @@ def _input_reason(error: InputError) -> str:
 
 def collect(check: Check, rule: Rule, arguments: Mapping[str, Any]) -> Result:
     """What a rule yields, as a result that is not judged yet. Lets everything the rule raises through."""
-    findings: list[Finding] = []
+    kept: dict[Severity, list[Finding]] = {severity: [] for severity in Severity}
     measurements: list[Measurement] = []
     total, skip, summary = 0, None, None
     for one in _yields(check, rule, arguments):
         if isinstance(one, Finding):
             total += 1
-            findings = _keep_worst(findings, one)
+            if len(kept[one.severity]) < MAX_FINDINGS:
+                kept[one.severity].append(one)
         elif isinstance(one, Measurement):
             measurements.append(one)
         elif isinstance(one, Summary):
@@ -223,7 +246,7 @@ def collect(check: Check, rule: Rule, arguments: Mapping[str, Any]) -> Result:
         check,
         outcome,
         reason=skip if outcome is Outcome.SKIPPED else None,
-        findings=tuple(findings),
+        findings=tuple(one for severity in reversed(Severity) for one in kept[severity])[:MAX_FINDINGS],
         findings_total=total,
         measurements=tuple(measurements),
         summary=summary,
@@ -235,16 +258,6 @@ def _yields(check: Check, rule: Rule, arguments: Mapping[str, Any]) -> Iterator[
     if not hasattr(produced, "__iter__"):
         raise TypeError(f"rule '{rule.id}' must be a generator: it returned {type(produced).__name__}")
     yield from produced
-
-
-def _keep_worst(findings: list[Finding], one: Finding) -> list[Finding]:
-    """At most MAX_FINDINGS: a later one takes the place of the last one that is less severe."""
-    if len(findings) < MAX_FINDINGS:
-        return [*findings, one]
-    weakest = min(range(len(findings)), key=lambda n: (findings[n].severity.rank, -n))
-    if findings[weakest].severity.rank < one.severity.rank:
-        return [*findings[:weakest], *findings[weakest + 1 :], one]
-    return findings
 
 
 if __name__ == "__main__":

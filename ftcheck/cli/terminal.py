@@ -28,7 +28,7 @@ class Shown:
 
         taken = any(spec.partition("=")[2] in ("", "-") and spec != "github" for spec in outputs)
         self._console = Console(stderr=taken, highlight=False, emoji=False, markup=False)
-        self._options = {"quiet": quiet, "verbose": verbose, "durations": durations}
+        self._quiet, self._verbose, self._durations = quiet, verbose, durations
         self._reporter: Any = None
         self.planned: Planned | None = None
 
@@ -56,7 +56,9 @@ class Shown:
             why={rule_id: rule.why for rule_id, rule in rules.items()},
             place_of=policy.at,
             max_age=timedelta(seconds=seconds(policy.gate.max_age) or 0),
-            **self._options,
+            quiet=self._quiet,
+            verbose=self._verbose,
+            durations=self._durations,
         )
         return [self._reporter]
 

@@ -205,7 +205,8 @@ def test_policy_that_cannot_be_used(project: Project, text: str, said: str) -> N
 
 
 def test_unreadable_data(project: Project, samples: Path) -> None:
-    jobs = f"  job:\n    model: {{name: {samples}/models/mapper-tiny}}\n    data: {{train: no-such-file.jsonl}}\n"
+    model = f"{{name: {samples}/models/mapper-tiny}}"
+    jobs = f"  job:\n    model: {model}\n    data: {{train: no-such-file.jsonl}}\n"
     project.rules(rule_text("looks", "yield Measurement('rows', len(prepared))", "prepared: Prepared"))
     project.policy("looks: {}\nfine: {}", jobs=jobs)
 

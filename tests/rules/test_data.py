@@ -1,3 +1,5 @@
+from typing import Any
+
 import pytest
 from ftcheck_rules.cases import Case, cases_of
 from ftcheck_rules.data import data_readable, data_schema
@@ -16,7 +18,7 @@ def test_the_planted_cases_come_out_as_they_say(case: Case) -> None:
     assert ran.result.outcome == ("failed" if case.fails else "passed")
 
 
-def readable(**opened: object) -> Ran:
+def readable(**opened: Any) -> Ran:
     return run(data_readable, job=JOB, inputs=inputs(JOB, **opened))
 
 

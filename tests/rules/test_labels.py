@@ -58,19 +58,14 @@ def test_rows_that_the_cut_leaves_with_nothing_are_a_warning_at_max_length() -> 
 
 
 def test_outliers_that_the_policy_drops_are_no_concern() -> None:
-    rows = prepared([10, 50], trained=[5, 5], used=np.array([True, False]), outlier=np.array([False, True]))
-    rows = prepared(
-        [10, 50],
-        trained=[5, 5],
-        used=np.array([True, False]),
-        outlier=np.array([False, True]),
-        **{"trained": np.array([5, 0]), "trained_lost": np.array([0, 5])} if False else {},
-    )
+    rows = prepared([10, 50], trained=[5, 5], max_length=20, outlier=np.array([False, True]))
     dropping = job(data={"outliers": {"action": "drop"}})
 
     ran = run(trained_tokens, job=dropping, tokenizer=tokenizer(), prepared=rows, sample=sample())
 
+    assert ran.result.outcome == "passed"
     assert ran.measured["rows_untrained"] == 0
+    assert run(truncation, job=dropping, prepared=rows).measured["rows_cut"] == 0
 
 
 @pytest.mark.parametrize(

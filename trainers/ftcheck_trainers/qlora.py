@@ -87,7 +87,7 @@ def describe(job: Job) -> str:
         "the whole model" if lora is None else f"LoRA r {lora.r} on {lora.target_modules or 'its defaults'}"
     )
     fed = f"blocks of {training.max_length} tokens" if training.packing else "one row at a time"
-    return f"qlora: {job.model.name} {bits}, {adapter}, {fed} -> {training.output_dir}"
+    return f"{job.model.name} {bits}, {adapter}, {fed} -> {training.output_dir}"
 
 
 TRAINER = Trainer(name="qlora", train=train, describe=describe)
@@ -337,8 +337,9 @@ def _refuse_data_parallel(config: Any, job: Job) -> None:
 def keep_trainable_on_cpu(model: Any) -> None:
     """Keep bitsandbytes from repacking 4-bit weights at the first evaluation.
 
-    On CPUs with AVX512-BF16, version 0.50 repacks them in the first forward in eval mode without
-    gradients; from then on training takes a path that has no backward, and nothing is learnt.
+    On CPUs with AVX512-BF16, version 0.50 repacks them in the first forward in eval mode, and the way
+    back through repacked weights is not implemented: from then on the gradient stops at each base
+    layer. Training goes on with a warning, with gradients that are off by up to 100 %.
     """
     if importlib.util.find_spec("bitsandbytes") is None:
         return
@@ -362,7 +363,8 @@ def watched_trainer(metrics: run_folder.Metrics) -> Any:
 
         def on_pre_optimizer_step(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
             # fp16 scales the loss, and skips a step whose gradients overflow: that is no failure.
-            grads = [p.grad for p in kwargs["model"].parameters() if p.grad is not None]
+            # Sharded gradients (FSDP) are no plain tensors; there the loss alone is watched.
+            grads = [p.grad for p in kwargs["model"].parameters() if type(p.grad) is torch.Tensor]
             if grads and not args.fp16:
                 refuse_not_finite(
                     "the gradient", float(torch.nn.utils.get_total_norm(grads)), state.global_step + 1
@@ -457,7 +459,9 @@ def quiet_libraries() -> Iterator[None]:
                 warnings.simplefilter("ignore", category)
             yield
     finally:
-        for enable, before in zip((datasets.enable_progress_bars, logging.enable_progress_bar), shown, strict=True):
+        for enable, before in zip(
+            (datasets.enable_progress_bars, logging.enable_progress_bar), shown, strict=True
+        ):
             if before:
                 enable()
 

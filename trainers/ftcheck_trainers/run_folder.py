@@ -48,6 +48,9 @@ COMPARED = {
 }
 """What must not change between a run and its resumption, and the gate's code for it."""
 
+QUIET = 30
+"""Minutes without a word after which a run on another machine is taken for dead."""
+
 GIB = 1 << 30
 
 
@@ -154,14 +157,19 @@ def compare(ticket: Ticket, earlier: Mapping[str, Any], job: Job) -> None:
 
 
 def _refuse_living(folder: Path, earlier: Mapping[str, Any] | None, job: Job) -> None:
+    """A run of this machine is asked for by its process, one of another machine by what it wrote last."""
     if not earlier or earlier.get("status") != "running":
         return
     host, process = earlier.get("host"), earlier.get("process")
-    if host != socket.gethostname():
-        hint = f"if it is not, set status in {folder / RUN} to failed"
-        raise _refusal(job, f"the run in {folder} was started on {host} and may be going on; {hint}")
-    if isinstance(process, dict) and process != _process() and _is_alive(process):
-        raise _refusal(job, f"the run in {folder} is going on (process {process['pid']})")
+    if host == socket.gethostname():
+        if isinstance(process, dict) and process != _process() and _is_alive(process):
+            raise _refusal(job, f"the run in {folder} is going on (process {process['pid']})")
+        return
+    written = [path.stat().st_mtime for path in (folder / RUN, folder / METRICS) if path.exists()]
+    minutes = (time.time() - max(written, default=0.0)) / 60
+    if minutes < QUIET:
+        message = f"the run in {folder} wrote {minutes:.0f} minutes ago on {host} and may be going on"
+        raise _refusal(job, f"{message}; wait until {QUIET} have passed, or name another training.output_dir")
 
 
 def _process() -> dict[str, Any]:

@@ -5,26 +5,19 @@ flight is charged, and a new worker goes on. An input that kills two workers is 
 that need it are `errored`, by name.
 """
 
-import json
-import os
-import queue
-import signal
-import subprocess
-import sys
-import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
-from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
 from ftcheck.host import Host
 from ftcheck.inputs import closure, needs_job
 from ftcheck.ledger import Ledger, judge
+from ftcheck.process import Worker, machine_memory, memory_left
 from ftcheck.records import Check, Outcome, Progress, Result, Severity
 from ftcheck.report import result_from_dict
-from ftcheck.setup import Setup, pack
+from ftcheck.setup import Setup
 
 TICK = 0.05
 STALL = 600.0
@@ -98,8 +91,8 @@ class _Run:
         self._setup = setup
         self._host = host
         self._limits = limits
-        self._memory = limits.memory or int(_machine_memory() * MEMORY_SHARE)
-        self._worker: _Worker | None = None
+        self._memory = limits.memory or int(machine_memory() * MEMORY_SHARE)
+        self._worker: Worker | None = None
         self._kills: Counter[tuple[str | None, str]] = Counter()
         self._bad_starts = 0
         self._last_words = ""
@@ -112,7 +105,7 @@ class _Run:
             return Result(check, Outcome.ERRORED, reason=reason)
         if self._bad_starts >= STARTS_TO_GIVE_UP:
             return Result(check, Outcome.ERRORED, reason=f"no worker starts: {self._last_words}")
-        worker = self._worker = self._worker or _Worker(replace(self._setup, poisoned=self._all_poisoned()))
+        worker = self._worker = self._worker or Worker(replace(self._setup, poisoned=self._all_poisoned()))
         return self._watch(worker, index, check)
 
     def _all_poisoned(self) -> tuple[tuple[str | None, str], ...]:
@@ -130,7 +123,7 @@ class _Run:
     def _key(self, name: str, check: Check) -> tuple[str | None, str]:
         return (check.job if needs_job(self._host.loaders, name) else None, name)
 
-    def _watch(self, worker: "_Worker", index: int, check: Check) -> Result:
+    def _watch(self, worker: Worker, index: int, check: Check) -> Result:
         clock = _Clock(check.timeout, self._limits.stall)
         worker.send(index)
         while True:
@@ -163,7 +156,7 @@ class _Run:
                 event["ids"], event["rows"], event["troubles"], first
             )
 
-    def _over(self, worker: "_Worker", clock: "_Clock") -> tuple[Outcome, str] | None:
+    def _over(self, worker: Worker, clock: "_Clock") -> tuple[Outcome, str] | None:
         """Whether the worker is over its time or its memory."""
         late = clock.late()
         if late is not None:
@@ -172,19 +165,19 @@ class _Run:
         if used > self._memory:
             limit = f"{self._memory / GIB:.1f} GiB"
             return Outcome.ERRORED, f"stopped: it used more than {limit} of memory"
-        if used > self._memory / 4 and _memory_left() < MEMORY_RESERVE:
+        if used > self._memory / 4 and memory_left() < MEMORY_RESERVE:
             return Outcome.ERRORED, f"stopped at {used / GIB:.1f} GiB: the machine's memory is used up"
         return None
 
     def _stopped(
-        self, worker: "_Worker", check: Check, clock: "_Clock", outcome: Outcome, reason: str
+        self, worker: Worker, check: Check, clock: "_Clock", outcome: Outcome, reason: str
     ) -> Result:
         self._charge(clock, check)
         worker.kill()
         self._worker = None
         return Result(check, outcome, reason=_during(clock, reason), seconds=clock.seconds())
 
-    def _died(self, worker: "_Worker", check: Check, clock: "_Clock") -> Result:
+    def _died(self, worker: Worker, check: Check, clock: "_Clock") -> Result:
         self._charge(clock, check)
         self._worker = None
         ended, words = worker.how_it_ended(), worker.last_words()
@@ -251,161 +244,3 @@ class _Clock:
         if self.seconds() > self._timeout:
             return f"not done after {self._timeout:g} s"
         return None
-
-
-class _Worker:
-    """One worker process, its events, and what it printed."""
-
-    def __init__(self, setup: Setup) -> None:
-        setup.folder.mkdir(parents=True, exist_ok=True)
-        self._log = _new_log(setup.folder)
-        with self._log.open("wb") as log:
-            self._process = subprocess.Popen(
-                [sys.executable, "-P", "-m", "ftcheck.worker"],
-                stdin=subprocess.PIPE,
-                stdout=subprocess.PIPE,
-                stderr=log,
-                env=_environment(setup),
-                start_new_session=os.name == "posix",
-                text=True,
-                encoding="utf-8",
-                errors="replace",
-            )
-        self._events: queue.Queue[Mapping[str, Any]] = queue.Queue()
-        reading = (self._process.stdout, self._events)
-        self._reader = threading.Thread(target=_read, args=reading, daemon=True)
-        self._reader.start()
-        self._write(pack(setup))
-
-    def send(self, index: int) -> None:
-        self._write(str(index))
-
-    def _write(self, line: str) -> None:
-        try:
-            if self._process.stdin is not None:
-                self._process.stdin.write(line + "\n")
-                self._process.stdin.flush()
-        except OSError:
-            """It died; its end of the event stream says so."""
-
-    def event(self, seconds: float) -> Mapping[str, Any] | None:
-        """The next event, or None after some time without one."""
-        try:
-            return self._events.get(timeout=seconds)
-        except queue.Empty:
-            return None
-
-    def memory(self) -> int:
-        """Bytes of memory that the worker and its children really use."""
-        import psutil
-
-        try:
-            process = psutil.Process(self._process.pid)
-            family = [process, *process.children(recursive=True)]
-            return sum(one.memory_info().rss for one in family)
-        except psutil.Error:
-            return 0
-
-    def kill(self) -> None:
-        """Stop it and everything it started, now."""
-        try:
-            if os.name == "posix":
-                os.killpg(self._process.pid, signal.SIGKILL)
-            else:
-                self._process.kill()
-        except OSError:
-            """It was gone already."""
-        self._process.wait()
-        self._close()
-
-    def end(self) -> None:
-        """Let it go: it ends when its stdin closes."""
-        self._shut_stdin()
-        try:
-            self._process.wait(timeout=0.2)
-        except subprocess.TimeoutExpired:
-            self.kill()
-        self._close()
-
-    def _close(self) -> None:
-        """Close our ends of its pipes; the reader ends with the process."""
-        self._shut_stdin()
-        self._reader.join(timeout=5)
-        if self._process.stdout is not None:
-            self._process.stdout.close()
-
-    def _shut_stdin(self) -> None:
-        try:
-            if self._process.stdin is not None:
-                self._process.stdin.close()
-        except OSError:
-            """What was still to be written has no reader."""
-
-    def how_it_ended(self) -> str:
-        """The exit code or the signal, in words."""
-        code = self._process.wait()
-        self._close()
-        if code >= 0:
-            return f"exit code {code}"
-        try:
-            name = signal.Signals(-code).name
-        except ValueError:
-            name = f"signal {-code}"
-        return f"killed by {name}" + (" (out of memory?)" if name == "SIGKILL" else "")
-
-    def last_words(self) -> str:
-        """The end of what it printed."""
-        try:
-            return self._log.read_bytes()[-8000:].decode("utf-8", "replace")
-        except OSError:
-            return ""
-
-
-def _new_log(folder: Path) -> Path:
-    number = len(list(folder.glob("worker-*.log"))) + 1
-    return folder / f"worker-{number}.log"
-
-
-def _environment(setup: Setup) -> dict[str, str]:
-    """The worker's environment: no network where --offline says so, threads as --workers says."""
-    environment = {**os.environ, "PYTHONUNBUFFERED": "1", "TOKENIZERS_PARALLELISM": "true"}
-    environment.setdefault("TRANSFORMERS_VERBOSITY", "error")
-    environment["HF_HUB_DISABLE_PROGRESS_BARS"] = "1"
-    if setup.offline:
-        environment |= {"HF_HUB_OFFLINE": "1", "TRANSFORMERS_OFFLINE": "1", "HF_DATASETS_OFFLINE": "1"}
-    if setup.workers is not None:
-        environment["RAYON_NUM_THREADS"] = str(setup.workers)
-    return environment
-
-
-def _read(stream: IO[str] | None, events: "queue.Queue[Mapping[str, Any]]") -> None:
-    """Events from the worker's lines, and one of our own when the stream ends."""
-    for line in stream or ():
-        try:
-            events.put(json.loads(line))
-        except ValueError:
-            break
-    events.put({"event": "died"})
-
-
-def _memory_left() -> float:
-    """Share of the machine's memory that is still to be had, 0 to 1."""
-    import psutil
-
-    memory = psutil.virtual_memory()
-    return float(memory.available / memory.total)
-
-
-def _machine_memory() -> int:
-    """Memory in bytes: the machine's, or the control group's limit if that is lower."""
-    import psutil
-
-    total = int(psutil.virtual_memory().total)
-    for file in ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory/memory.limit_in_bytes"):
-        try:
-            text = Path(file).read_text(encoding="ascii").strip()
-        except OSError:
-            continue
-        if text.isdigit():
-            return min(total, int(text))
-    return total

@@ -1,24 +1,21 @@
 """One `ftcheck run`, from the policy file to the exit code: a straight pipeline of small stages."""
 
-import platform
 import shutil
 import sys
 import tempfile
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
-from datetime import UTC, datetime
-from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ftcheck.errors import ExitCode, FtcheckError, PluginError, PolicyError, Problem, UsageError
-from ftcheck.evidence import Evidence, gather
-from ftcheck.gate import Refusal, Ticket, World, decide
+from ftcheck.assembly import assemble, now
+from ftcheck.errors import ExitCode, FtcheckError, PluginError, PolicyError
+from ftcheck.evidence import gather
 from ftcheck.host import Host, make_host
-from ftcheck.ledger import Ledger, exit_code, narrowed, status_of, verdict_of, worst_of
+from ftcheck.ledger import Ledger, exit_code, worst_of
 from ftcheck.output import Output, parse_outputs, write_final, write_started
 from ftcheck.records import Check, Outcome, Result, Stage
-from ftcheck.report import InputDigest, Report, WaiverUse
+from ftcheck.report import Report
 from ftcheck.runner import Facts, Limits, run_checks
 from ftcheck.selection import Selection, last_failed, narrow, remember
 from ftcheck.settings import Policy
@@ -26,19 +23,6 @@ from ftcheck.setup import Setup
 
 if TYPE_CHECKING:
     from ftcheck.policy import Draft
-
-PACKAGES = (
-    "accelerate",
-    "bitsandbytes",
-    "datasets",
-    "jinja2",
-    "numpy",
-    "peft",
-    "tokenizers",
-    "torch",
-    "transformers",
-    "trl",
-)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -142,7 +126,7 @@ def run(options: Options, watch: Watch) -> Ended:
     """
     standard = make_host()
     outputs = parse_outputs(options.outputs, standard.reporters)
-    begun = _now()
+    begun = now()
     opening = Report(
         status="started", policy_path=options.policy, policy_name=Path(options.policy).stem, started_at=begun
     )
@@ -167,7 +151,7 @@ def _failed_early(opening: Report, error: FtcheckError) -> Report:
         replace(problem, message=problem.message) if problem.message else problem
         for problem in error.problems
     )
-    return replace(opening, status="incomplete", problems=problems, finished_at=_now())
+    return replace(opening, status="incomplete", problems=problems, finished_at=now())
 
 
 def _written(
@@ -207,7 +191,7 @@ def _run(options: Options, planned: Planned, opening: Report) -> tuple[Report, E
             ledger,
             fail_on=loaded.policy.gate.fail_on,
             limits=options.limits,
-            finish=_waiving(loaded.policy),
+            finish=waiving(loaded.policy),
             stop=_stopping(options.max_blocking),
         )
     except KeyboardInterrupt:
@@ -215,14 +199,15 @@ def _run(options: Options, planned: Planned, opening: Report) -> tuple[Report, E
     finally:
         shutil.rmtree(folder, ignore_errors=True)
     results = ledger.close("interrupted" if interrupted else "the run was stopped after a failure (-x)")
-    report = _report(planned, opening, results, facts, evidence, interrupted=interrupted)
+    report = assemble(planned, opening, results, facts, evidence, interrupted=interrupted)
     loaded.host.run_finished(report)
     remember(loaded.policy.path, results)
     codes = [exit_code(results, report.problems)] + [ExitCode.INTERRUPTED] * interrupted
     return report, worst_of(codes)
 
 
-def _waiving(policy: Policy) -> Callable[[Result], Result]:
+def waiving(policy: Policy) -> Callable[[Result], Result]:
+    """What turns a failed check into a waived one, where the policy waives it."""
     waivers = {waiver.check: waiver for waiver in policy.waivers}
 
     def finish(result: Result) -> Result:
@@ -244,150 +229,6 @@ def _stopping(limit: int | None) -> Callable[[Result], bool]:
         return limit is not None and broken >= limit
 
     return stop
-
-
-def _report(
-    planned: Planned,
-    opening: Report,
-    results: tuple[Result, ...],
-    facts: Facts,
-    evidence: Mapping[str, Evidence],
-    *,
-    interrupted: bool,
-) -> Report:
-    policy, selection = planned.loaded.policy, planned.selection.as_dict()
-    problems = (*_unread(planned, results, facts), *([Problem("interrupted")] if interrupted else []))
-    status = status_of(results, problems, selected=narrowed(selection))
-    report = replace(
-        opening,
-        status=status,
-        verdict=verdict_of(results, status),
-        policy_path=policy.path,
-        policy_name=policy.name,
-        stage=policy.stage,
-        overrides=policy.overrides,
-        selection=selection,
-        removed=policy.removed,
-        fail_on=policy.gate.fail_on,
-        jobs={name: replace(one.job, ids=_ids(facts, name)) for name, one in evidence.items()},
-        inputs=_with_rows(evidence, facts),
-        plugins=planned.loaded.host.plugins,
-        packages=_packages(),
-        waivers=tuple(_uses(policy, results)),
-        results=results,
-        problems=problems,
-        notes=tuple(_notes(planned, results)),
-        finished_at=_now(),
-        machine={"system": platform.platform(), "python": platform.python_version()},
-    )
-    return replace(report, gate=_gate(planned, report, evidence))
-
-
-def _ids(facts: Facts, job: str) -> str | None:
-    return facts.prepared[job].ids if job in facts.prepared else None
-
-
-def _unread(planned: Planned, results: Sequence[Result], facts: Facts) -> list[Problem]:
-    """Rows that could not be prepared and that no check speaks of: the run is not complete then."""
-    spoken = {r.check.job for r in results if r.outcome not in (Outcome.PASSED, Outcome.SKIPPED)}
-    problems = []
-    for job, found in sorted(facts.prepared.items()):
-        if found.troubles and found.first and job not in spoken:
-            place, why = found.first
-            message = (
-                f"{found.troubles} of {found.rows} rows could not be prepared, the first: {place}: {why}"
-            )
-            problems.append(Problem(message, yaml_path=f"jobs.{job}.data.train"))
-    return problems
-
-
-def _with_rows(evidence: Mapping[str, Evidence], facts: Facts) -> dict[str, InputDigest]:
-    inputs = {name: one for found in evidence.values() for name, one in found.inputs.items()}
-    for job, found in facts.prepared.items():
-        if f"{job}.train" in inputs:
-            inputs[f"{job}.train"] = replace(inputs[f"{job}.train"], rows=found.rows)
-    return inputs
-
-
-def _packages() -> dict[str, str]:
-    versions = {"python": platform.python_version()}
-    for name in PACKAGES:
-        try:
-            versions[name] = metadata.version(name)
-        except metadata.PackageNotFoundError:
-            continue
-    return versions
-
-
-def _uses(policy: Policy, results: Sequence[Result]) -> list[WaiverUse]:
-    waived = {result.check.id for result in results if result.outcome is Outcome.WAIVED}
-    return [
-        WaiverUse(w.check, w.reason, w.owner, w.expires.isoformat(), w.check in waived)
-        for w in policy.waivers
-    ]
-
-
-def _notes(planned: Planned, results: Sequence[Result]) -> list[str]:
-    """What a reader should know beside the results: unused waivers, checks that were taken out."""
-    notes = [f"check taken out by the policy: {name}" for name in planned.loaded.policy.removed]
-    ran = {result.check.id for result in results if result.outcome is not Outcome.NOT_RUN}
-    known = {check.id for check in planned.loaded.checks}
-    for use in _uses(planned.loaded.policy, results):
-        if use.check not in known:
-            notes.append(f"unused waiver: no check '{use.check}' is planned")
-        elif not use.used and use.check in ran:
-            notes.append(f"unused waiver: {use.check} did not fail")
-    return notes
-
-
-def ask(planned: Planned, report: Report, job: str, evidence: Evidence | None = None) -> Ticket | Refusal:
-    """The gate's word on a report that was just made."""
-    policy, checks = planned.loaded.policy, planned.loaded.checks
-    found = evidence or gather(policy.jobs[job], checks)
-    return decide(report, World(policy, checks, found, datetime.now(UTC)), job)
-
-
-def run_folder(loaded: Loaded, job: str) -> Path:
-    """Where a job's run lies: `run`, or `training.output_dir`."""
-    found = loaded.policy.jobs[job]
-    folder = found.run or found.training.output_dir
-    if folder is None:
-        raise UsageError(f"jobs.{job}.training.output_dir is not set")
-    return Path(folder)
-
-
-def host_checks(loaded: Loaded, options: Options, job: str) -> tuple[Result, ...]:
-    """The host's checks, run on this machine for one job; without report."""
-    checks = tuple(check for check in loaded.checks if check.job is None)
-    ledger, folder = Ledger(checks), Path(tempfile.mkdtemp(prefix="ftcheck-"))
-    setup = Setup(
-        checks=checks,
-        jobs=(loaded.policy.jobs[job],),
-        folder=folder,
-        plugins=loaded.policy.plugins,
-        rules_dirs=options.rules_dirs,
-        offline=options.offline,
-    )
-    try:
-        fail_on, finish = loaded.policy.gate.fail_on, _waiving(loaded.policy)
-        run_checks(setup, loaded.host, ledger, fail_on=fail_on, limits=options.limits, finish=finish)
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)
-    return ledger.close("not run")
-
-
-def _gate(planned: Planned, report: Report, evidence: Mapping[str, Evidence]) -> dict[str, str]:
-    """What the gate would say now, for each job."""
-    said = {}
-    for name, found in evidence.items():
-        decision = ask(planned, report, name, found)
-        codes = dict.fromkeys(r.code for r in decision.reasons) if isinstance(decision, Refusal) else ()
-        said[name] = ", ".join(codes) or "open"
-    return said
-
-
-def _now() -> str:
-    return datetime.now(UTC).isoformat(timespec="milliseconds")
 
 
 def say(error: FtcheckError) -> None:

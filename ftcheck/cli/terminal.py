@@ -94,6 +94,7 @@ def run_now(options: "Options", job: str) -> "tuple[Ticket | Refusal | None, Exi
     from dataclasses import replace
 
     from ftcheck import session
+    from ftcheck.assembly import ask
     from ftcheck.selection import Selection
 
     show = Shown(quiet=True)
@@ -102,16 +103,16 @@ def run_now(options: "Options", job: str) -> "tuple[Ticket | Refusal | None, Exi
     show.end(ended)
     if ended.error is not None or show.planned is None or ended.code is ExitCode.INTERRUPTED:
         return None, ended.code
-    return session.ask(show.planned, ended.report, job), ended.code
+    return ask(show.planned, ended.report, job), ended.code
 
 
 def host_again(loaded: "Loaded", options: "Options", job: str) -> "Refusal | None":
     """Run the host's checks on this machine, whatever the stored report says of another one."""
-    from ftcheck import session
     from ftcheck.gate import Reason, Refusal
     from ftcheck.records import Outcome
+    from ftcheck.training import host_checks
 
-    results = session.host_checks(loaded, options, job)
+    results = host_checks(loaded, options, job)
     bad = [r for r in results if r.blocking or r.outcome in (Outcome.ERRORED, Outcome.TIMEOUT)]
     if not bad:
         return None

@@ -61,14 +61,14 @@ def _decision(
     loaded: "Loaded", options: "Options", job: str, report: str | None, *, resume: bool
 ) -> "tuple[Ticket | Refusal | None, ExitCode]":
     """The gate's word: on a run's own start, on a stored report, or on checks that run now."""
-    from ftcheck import session
     from ftcheck.cli.terminal import host_again, run_now
     from ftcheck.gate import Refusal, check_resumed, check_stored
+    from ftcheck.training import run_folder
 
     if report is None and not resume:
         return run_now(options, job)
     if resume:
-        decision = check_resumed(session.run_folder(loaded, job), loaded.policy, loaded.checks, job)
+        decision = check_resumed(run_folder(loaded, job), loaded.policy, loaded.checks, job)
     else:
         decision = check_stored(report or "", loaded.policy, loaded.checks, job)
     if isinstance(decision, Refusal):

@@ -13,9 +13,8 @@ from ftcheck.setup import Setup
 
 
 def run_folder(loaded: Loaded, job: str) -> Path:
-    """Where a job's run lies: `run`, or `training.output_dir`."""
-    found = loaded.policy.jobs[job]
-    folder = found.run or found.training.output_dir
+    """Where a job's run lies: its `training.output_dir`."""
+    folder = loaded.policy.jobs[job].training.output_dir
     if folder is None:
         raise UsageError(f"jobs.{job}.training.output_dir is not set")
     return Path(folder)

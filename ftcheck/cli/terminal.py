@@ -9,6 +9,7 @@ from ftcheck.errors import ExitCode
 
 if TYPE_CHECKING:
     from ftcheck.gate import Refusal, Ticket
+    from ftcheck.records import Progress
     from ftcheck.session import Ended, Loaded, Options, Planned
 
 
@@ -70,6 +71,42 @@ class Shown:
             self._reporter.show_reports(ended.written)
         if ended.error is not None:
             session.say(ended.error)
+
+
+class TrainingShown:
+    """Progress of a training: a bar on a terminal, now and then a line elsewhere."""
+
+    EVERY = 30.0
+
+    def __init__(self) -> None:
+        """Prints to stdout."""
+        from ftcheck_plugins.reporters.bars import Bars
+        from ftcheck_plugins.reporters.screen import Screen
+        from rich.console import Console
+
+        self._screen = Screen(Console(highlight=False, emoji=False, markup=False))
+        self._bars = Bars(self._screen)
+        self._told = 0.0
+
+    def __enter__(self) -> "TrainingShown":
+        """Nothing is shown before the first step."""
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        """Take the bar away, however the training ended."""
+        self._bars.stop()
+
+    def show(self, progress: "Progress") -> None:
+        """Move the bar; without a terminal, a line when the work is done or has gone on for a while."""
+        import time
+
+        from ftcheck_plugins.reporters.bars import progress_text
+
+        self._bars.show(progress)
+        late = time.monotonic() - self._told >= self.EVERY
+        if progress.finished or (late and not self._screen.live):
+            self._told = time.monotonic()
+            self._screen.put([(f"{progress.task}  ", "")], progress_text(progress))
 
 
 def header(planned: "Planned") -> str:

@@ -78,13 +78,14 @@ def _decision(
 
 
 def _train(loaded: "Loaded", name: str, ticket: "Ticket", *, offline: bool, resume: bool) -> ExitCode:
+    from ftcheck.cli.terminal import TrainingShown
     from ftcheck.inputs import Inputs, Run
 
     job = loaded.policy.jobs[name]
     trainer = loaded.host.trainers[job.trainer.use]
     click.echo(f"gate: open for {name} · trainer {trainer.name} {trainer.describe(job)}".rstrip())
-    with tempfile.TemporaryDirectory(prefix="ftcheck-train-") as folder:
-        run = Run(folder=Path(folder), offline=offline)
+    with tempfile.TemporaryDirectory(prefix="ftcheck-train-") as folder, TrainingShown() as shown:
+        run = Run(folder=Path(folder), offline=offline, report=shown.show)
         inputs = Inputs(loaded.host.loaders, {"run": run, "jobs": (job,)}, job)
         where = trainer.train(ticket, job, inputs, resume=resume)
     click.echo(f"trained: {where}")

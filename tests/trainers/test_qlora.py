@@ -9,8 +9,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from ftcheck_trainers import qlora, run_folder
+from ftcheck_trainers import feed, metrics, qlora, run_folder
 from ftcheck_trainers.qlora import TRAINER, describe
+from ftcheck_trainers.quiet import quiet_libraries
 
 from ftcheck.errors import TrainingError
 from ftcheck.gate import Refused, Ticket
@@ -49,13 +50,13 @@ def adapter(folder: Path) -> dict[str, Any]:
 def spied(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
     """Every batch that the trainer's data loader hands to a training step."""
     batches: list[Any] = []
-    count = run_folder.Metrics.count
+    count = metrics.Metrics.count
 
-    def spy(self: run_folder.Metrics, inputs: Any) -> None:
+    def spy(self: metrics.Metrics, inputs: Any) -> None:
         batches.append({name: value.clone() for name, value in inputs.items() if hasattr(value, "clone")})
         count(self, inputs)
 
-    monkeypatch.setattr(run_folder.Metrics, "count", spy)
+    monkeypatch.setattr(metrics.Metrics, "count", spy)
     return batches
 
 
@@ -64,7 +65,7 @@ def test_a_run_trains_the_adapter_and_leaves_a_complete_folder(kit: Kit) -> None
 
     folder = trained(kit, job)
 
-    run, metrics = kit.run_json(), kit.metrics()
+    run, logged = kit.run_json(), kit.metrics()
     assert folder == kit.output
     assert (run["schema"], run["status"], run["reason"]) == ("ftcheck.run/1", "finished", None)
     assert (run["job"], run["trainer"], run["policy"]) == ("mapper", "qlora", "policies/night.yaml")
@@ -76,10 +77,10 @@ def test_a_run_trains_the_adapter_and_leaves_a_complete_folder(kit: Kit) -> None
     assert run["tokens"] == run["planned"]["tokens"]
     assert run["started_at"] <= run["finished_at"]
     assert run["adapter"] == str(folder)
-    lines = [line for line in metrics if "loss" in line]
+    lines = [line for line in logged if "loss" in line]
     assert [line["step"] for line in lines] == [1, 2, 3, 4]
     assert run["final_loss"] == lines[-1]["loss"] < lines[0]["loss"]
-    assert run["final_eval_loss"] == [line["eval_loss"] for line in metrics if "eval_loss" in line][-1]
+    assert run["final_eval_loss"] == [line["eval_loss"] for line in logged if "eval_loss" in line][-1]
     for line in lines:
         assert line["tokens"] > 0
         assert line["tokens_per_second"] > 0
@@ -188,11 +189,11 @@ def apart(batch: Any) -> list[Fed]:
 def built(kit: Kit, job: Job, *, fed: bool = False) -> Any:
     """SFTTrainer as `train` builds it, on the job's rows or blocks."""
     inputs = kit.inputs(job)
-    rows = qlora.fed_rows(kit.prepared(inputs), job.training, kit.folder / "fed")
-    blocks = qlora.arranged(rows, job.training, kit.folder / "fed", pack=job.training.packing)
-    tokenizer, metrics = inputs.get("tokenizer").backend, run_folder.Metrics(kit.folder)
-    with qlora.quiet_libraries():
-        trainer = qlora.build_trainer(job, inputs.get("run"), tokenizer, blocks, None, 4, metrics)
+    rows = feed.fed_rows(kit.prepared(inputs), job.training, kit.folder / "fed")
+    blocks = feed.arranged(rows, job.training, kit.folder / "fed", pack=job.training.packing)
+    tokenizer, written = inputs.get("tokenizer").backend, metrics.Metrics(kit.folder)
+    with quiet_libraries():
+        trainer = qlora.build_trainer(job, inputs.get("run"), tokenizer, blocks, None, 4, written)
     return (trainer, blocks) if fed else trainer
 
 
@@ -236,9 +237,9 @@ def test_the_trl_planner_makes_the_blocks_that_trl_makes(kit: Kit, strategy: str
 
     job = kit.job(packing=True, packing_planner="trl", packing_strategy=strategy, max_length=48)
     inputs = kit.inputs(job)
-    rows = qlora.fed_rows(kit.prepared(inputs), job.training, kit.folder / "fed")
+    rows = feed.fed_rows(kit.prepared(inputs), job.training, kit.folder / "fed")
 
-    blocks = qlora.arranged(rows, job.training, kit.folder / "fed", pack=True)
+    blocks = feed.arranged(rows, job.training, kit.folder / "fed", pack=True)
 
     assert blocks.to_list() == pack_dataset(rows, 48, strategy=strategy).to_list()
 
@@ -246,11 +247,11 @@ def test_the_trl_planner_makes_the_blocks_that_trl_makes(kit: Kit, strategy: str
 def test_the_optimal_planner_splits_long_rows_as_trl_splits_them(kit: Kit) -> None:
     job = kit.job(packing=True, packing_strategy="bfd_split", max_length=32, max_steps=1)
     inputs = kit.inputs(job)
-    rows = qlora.fed_rows(kit.prepared(inputs), job.training, kit.folder / "fed")
+    rows = feed.fed_rows(kit.prepared(inputs), job.training, kit.folder / "fed")
 
-    ours = qlora.arranged(rows, job.training, kit.folder / "fed", pack=True)
+    ours = feed.arranged(rows, job.training, kit.folder / "fed", pack=True)
     by_trl = replace(job.training, packing_planner="trl")
-    theirs = qlora.arranged(rows, by_trl, kit.folder / "fed", pack=True)
+    theirs = feed.arranged(rows, by_trl, kit.folder / "fed", pack=True)
 
     assert documents_of(ours) == documents_of(theirs)
     assert len(ours) == len(theirs)

@@ -9,23 +9,22 @@ text, and starts only if their digest is the ticket's. One CPU, one GPU, or seve
 import contextlib
 import importlib.util
 import math
-import sys
 import tempfile
-import warnings
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ftcheck.errors import FtcheckError, InputError, MissingDependency, TrainingError
+from ftcheck.errors import FtcheckError, MissingDependency, TrainingError
 from ftcheck.gate import Reason, Refusal, Refused, Ticket
 from ftcheck.inputs import Inputs, Prepared, Run
 from ftcheck.offers import Trainer
-from ftcheck.settings import Job, Training
-from ftcheck_trainers import run_folder
+from ftcheck.settings import Job
+from ftcheck_trainers import feed, run_folder
+from ftcheck_trainers import metrics as metrics_file
+from ftcheck_trainers.quiet import quiet_libraries
 
 if TYPE_CHECKING:
-    import numpy as np
-    from numpy.typing import NDArray
+    pass
 
 LIBRARIES = ("torch", "transformers", "trl", "peft", "accelerate", "datasets")
 WORSE_THAN_GUESSING = 3
@@ -46,10 +45,10 @@ def train(ticket: Ticket, job: Job, inputs: Inputs, *, resume: bool) -> str:
 
     run.folder.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix="fed-", dir=run.folder, ignore_cleanup_errors=True) as work:
-        rows = fed_rows(prepared, job.training, Path(work) / "train")
+        rows = feed.fed_rows(prepared, job.training, Path(work) / "train")
         _check_digest(ticket, rows, job)
-        blocks = arranged(rows, job.training, Path(work) / "train", pack=job.training.packing)
-        eval_blocks = _eval_blocks(job, inputs, Path(work) / "eval")
+        blocks = feed.arranged(rows, job.training, Path(work) / "train", pack=job.training.packing)
+        eval_blocks = feed.eval_blocks(job, inputs, Path(work) / "eval")
 
         planned = _planned(job, rows, blocks)
         with (
@@ -58,11 +57,11 @@ def train(ticket: Ticket, job: Job, inputs: Inputs, *, resume: bool) -> str:
             quiet_libraries(),
         ):
             # The base in 4-bit, the adapter on it, and TRL around both.
-            metrics = run_folder.Metrics(claimed.path, after=claimed.step)
+            metrics = metrics_file.Metrics(claimed.path, after=claimed.step)
             trainer = build_trainer(
                 job, run, tokenizer.backend, blocks, eval_blocks, planned["steps"], metrics
             )
-            trainer.add_callback(run_folder.callback(metrics, record, run.report, f"training {job.name}"))
+            trainer.add_callback(metrics_file.callback(metrics, record, run.report, f"training {job.name}"))
 
             # Train, and stop on anything that is not a finite loss.
             checkpoint = str(claimed.checkpoint) if claimed.checkpoint else None
@@ -115,7 +114,7 @@ def _refuse_trouble(prepared: Prepared, job: Job) -> None:
 
 def _check_digest(ticket: Ticket, rows: Any, job: Job) -> None:
     """What will be fed, read back from the file it is fed from, is what was checked."""
-    digest = digest_of(rows)
+    digest = feed.digest_of(rows)
     if ticket.ids != digest:
         message = (
             f"ids and labels were {ticket.ids} when they were checked, are {digest} now; run the checks again"
@@ -159,134 +158,6 @@ def _processes() -> int:
     return int(PartialState().num_processes)
 
 
-# --- rows and blocks ----------------------------------------------------------------------------------
-
-
-def fed_rows(prepared: Prepared, training: Training, folder: Path) -> Any:
-    """A `datasets.Dataset` with input_ids and labels of each sequence, cut, in data order."""
-    from ftcheck_plugins.preparation import cutter
-
-    return _dataset(_sequences(prepared, cutter(training)), folder / "rows.arrow", ("input_ids", "labels"))
-
-
-def _sequences(prepared: Prepared, cut: Any) -> Iterator[Mapping[str, Any]]:
-    import numpy as np
-
-    for row, start, stop in prepared.sequences.tolist():
-        ids = cut(prepared.tokens.ids(row)[start:stop])
-        mask = cut(prepared.tokens.mask(row)[start:stop])
-        yield {"input_ids": ids, "labels": np.where(mask, ids, -100)}
-
-
-def digest_of(rows: Any) -> str:
-    """The digest over ids and labels of a data set, as preparation makes it."""
-    from ftcheck_plugins.preparation import LabelDigest
-
-    digest = LabelDigest()
-    for batch in rows.with_format("numpy").iter(batch_size=1000):
-        for ids, labels in zip(batch["input_ids"], batch["labels"], strict=True):
-            digest.add(ids, labels)
-    return digest.text()
-
-
-def arranged(rows: Any, training: Training, folder: Path, *, pack: bool) -> Any:
-    """The rows as batches are drawn from them: packed or not, and shuffled before where TRL would."""
-    from trl import pack_dataset
-
-    if training.extra.get("shuffle_dataset"):
-        rows = rows.shuffle(seed=training.seed)
-    if not pack:
-        return rows
-    if training.max_length is None:
-        raise TrainingError("training.packing needs training.max_length: the length of a block")
-    # `wrapped` ignores where rows end, so there is nothing to plan.
-    if training.packing_planner == "trl" or training.packing_strategy == "wrapped":
-        with quiet_libraries():
-            return pack_dataset(rows, training.max_length, strategy=training.packing_strategy)
-    columns = ("input_ids", "labels", "seq_lengths")
-    return _dataset(_best_blocks(rows, training, training.max_length), folder / "blocks.arrow", columns)
-
-
-def _best_blocks(rows: Any, training: Training, capacity: int) -> Iterator[Mapping[str, Any]]:
-    import numpy as np
-
-    from ftcheck.packing import assign, best_fit
-
-    pieces = _pieces(_lengths(rows), capacity)
-    sizes = pieces[:, 2] - pieces[:, 1]
-    table = rows.with_format("numpy")
-    for chosen in assign(best_fit(sizes, capacity), sizes, training.seed):
-        taken = table[pieces[chosen, 0].tolist()]
-        block: dict[str, Any] = {"seq_lengths": sizes[chosen]}
-        for name in ("input_ids", "labels"):
-            parts = zip(taken[name], pieces[chosen].tolist(), strict=True)
-            block[name] = np.concatenate([values[start:stop] for values, (_, start, stop) in parts])
-        yield block
-
-
-def _lengths(rows: Any) -> "NDArray[np.int64]":
-    import numpy as np
-    import pyarrow.compute as pc
-
-    table = rows.with_format("arrow")
-    parts = [pc.list_value_length(b["input_ids"]).to_numpy() for b in table.iter(batch_size=1000)]
-    return np.concatenate(parts).astype(np.int64)
-
-
-def _pieces(lengths: "NDArray[np.int64]", capacity: int) -> "NDArray[np.int64]":
-    """(row, start, stop): whole rows, and those longer than a block in pieces, as `bfd_split` makes them."""
-    import numpy as np
-
-    pieces = [
-        (row, start, min(start + capacity, length))
-        for row, length in enumerate(lengths.tolist())
-        for start in range(0, length, capacity)
-    ]
-    return np.array(pieces, dtype=np.int64).reshape(-1, 3)
-
-
-def _dataset(examples: Iterable[Mapping[str, Any]], path: Path, columns: Sequence[str]) -> Any:
-    """Write examples to an Arrow file and map it: memory does not grow with the data."""
-    import pyarrow as pa
-    from datasets import Dataset
-
-    path.parent.mkdir(parents=True, exist_ok=True)
-    schema = pa.schema([(name, pa.list_(pa.int32())) for name in columns])
-    with pa.OSFile(str(path), "wb") as sink, pa.ipc.new_stream(sink, schema) as writer:
-        for batch in _batches(examples, 1000):
-            values = {name: [example[name] for example in batch] for name in columns}
-            writer.write_batch(pa.record_batch(values, schema=schema))
-    return Dataset.from_file(str(path))
-
-
-def _batches(examples: Iterable[Mapping[str, Any]], size: int) -> Iterator[list[Mapping[str, Any]]]:
-    batch: list[Mapping[str, Any]] = []
-    for example in examples:
-        batch.append(example)
-        if len(batch) == size:
-            yield batch
-            batch = []
-    if batch:
-        yield batch
-
-
-def _eval_blocks(job: Job, inputs: Inputs, folder: Path) -> Any:
-    """The evaluation rows, made as the training rows are; None where nobody evaluates."""
-    training = job.training
-    if training.eval_strategy == "no":
-        return None
-    prepared: Prepared | None = inputs.get("prepared_eval")
-    if prepared is None:
-        raise TrainingError(
-            f"training.eval_strategy is {training.eval_strategy}, and data.eval names nothing"
-        )
-    for row, trouble in sorted(prepared.troubles.items())[:1]:
-        raise InputError(f"{prepared.at(row)}: this row of data.eval cannot be fed: {trouble.message}")
-    rows = fed_rows(prepared, training, folder)
-    packs = training.extra.get("eval_packing")
-    return arranged(rows, training, folder, pack=training.packing if packs is None else bool(packs))
-
-
 # --- model and trainer --------------------------------------------------------------------------------
 
 
@@ -297,7 +168,7 @@ def build_trainer(
     blocks: Any,
     eval_blocks: Any,
     steps: int,
-    metrics: run_folder.Metrics,
+    metrics: metrics_file.Metrics,
 ) -> Any:
     """TRL's SFTTrainer with the base model loaded and the adapter attached.
 
@@ -350,7 +221,7 @@ def keep_trainable_on_cpu(model: Any) -> None:
             module.support_avx512bf16_for_cpu = False
 
 
-def watched_trainer(metrics: run_folder.Metrics) -> Any:
+def watched_trainer(metrics: metrics_file.Metrics) -> Any:
     """SFTTrainer that counts what it feeds and stops at the first loss or gradient that is not finite."""
     import torch
     from transformers import TrainerCallback
@@ -427,7 +298,7 @@ def _save_training_template(tokenizer: Any, folder: Path) -> None:
         run_folder.write_whole(folder / "training_chat_template.jinja", template)
 
 
-def _at_end(job: Job, folder: Path, trainer: Any, metrics: run_folder.Metrics) -> dict[str, Any]:
+def _at_end(job: Job, folder: Path, trainer: Any, metrics: metrics_file.Metrics) -> dict[str, Any]:
     history = trainer.state.log_history
     losses = [line["loss"] for line in history if "loss" in line]
     eval_losses = [line["eval_loss"] for line in history if "eval_loss" in line]
@@ -441,29 +312,6 @@ def _at_end(job: Job, folder: Path, trainer: Any, metrics: run_folder.Metrics) -
         "final_eval_loss": eval_losses[-1] if eval_losses else None,
         "adapter": str(folder) if job.training.lora is not None else None,
     }
-
-
-@contextlib.contextmanager
-def quiet_libraries() -> Iterator[None]:
-    """No word on what the libraries will deprecate in each other; no progress bars in a log file."""
-    import datasets
-    from transformers.utils import logging
-
-    shown = not datasets.are_progress_bars_disabled(), logging.is_progress_bar_enabled()
-    if not sys.stderr.isatty():
-        logging.disable_progress_bar()
-    datasets.disable_progress_bars()
-    try:
-        with warnings.catch_warnings():
-            for category in (FutureWarning, DeprecationWarning):
-                warnings.simplefilter("ignore", category)
-            yield
-    finally:
-        for enable, before in zip(
-            (datasets.enable_progress_bars, logging.enable_progress_bar), shown, strict=True
-        ):
-            if before:
-                enable()
 
 
 @contextlib.contextmanager

@@ -6,14 +6,13 @@ leaves `running` with a process that is gone. metrics.jsonl gets a line a log, f
 
 import contextlib
 import json
-import math
 import os
 import platform
 import signal
 import socket
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from importlib import metadata
@@ -23,7 +22,6 @@ from typing import Any
 from ftcheck.digest import of_json
 from ftcheck.errors import Problem, TrainingError
 from ftcheck.gate import Reason, Refusal, Refused, Ticket
-from ftcheck.records import Progress
 from ftcheck.redact import redact, redact_json
 from ftcheck.settings import Job
 
@@ -331,157 +329,3 @@ def _sigterm_interrupts() -> Iterator[None]:
         yield
     finally:
         signal.signal(signal.SIGTERM, before)
-
-
-class Metrics:
-    """metrics.jsonl, and what went through the model since its last line.
-
-    Counts stay on the device until a line is written. `padding_share` is padding among all fed
-    tokens, `trained_share` the share of the rest that is in the loss; speed leaves out evaluation and
-    saving. Memory is what CUDA reserved, or this process's resident set where there is no GPU.
-    """
-
-    def __init__(self, folder: Path, *, after: int = 0) -> None:
-        """`after` is the step that a resumed run goes on from: later lines are dropped, tokens add up."""
-        self._path = folder / METRICS
-        self._before = 0
-        self._mark, self._busy = time.monotonic(), 0.0
-        self._cells, self._real, self._trained = 0, 0, 0
-        self._seen, self._peak = 0, 0
-        self.tokens, self.seconds = 0, 0.0
-        if is_main():
-            kept = [line for line in _lines(self._path) if line["step"] <= after] if after else []
-            write_whole(self._path, "".join(json.dumps(line) + "\n" for line in kept))
-            self._before = max((line.get("tokens") or 0 for line in kept), default=0)
-
-    def count(self, inputs: Mapping[str, Any]) -> None:
-        """One batch goes through the model."""
-        cells, mask = inputs["input_ids"].numel(), inputs.get("attention_mask")
-        self._cells += cells
-        self._real += cells if mask is None else mask.sum()
-        self._trained += (inputs["labels"] != -100).sum()
-
-    def tick(self) -> None:
-        """An optimizer step is done."""
-        self._busy += time.monotonic() - self._mark
-        self.rest()
-        self._peak = max(self._peak, *_memory())
-
-    def rest(self) -> None:
-        """What was done since the last tick was no training."""
-        self._mark = time.monotonic()
-
-    def line(self, step: int, epoch: float | None, logs: Mapping[str, Any]) -> dict[str, Any]:
-        """Write what transformers logged, with the counts since the line before, and start over."""
-        real, trained = int(self._real), int(self._trained)
-        seen = int(logs.get("num_tokens", self._seen + real))
-        speed = (seen - self._seen) / self._busy if self._busy else None
-        memory, reserved = _memory()
-        self._peak = max(self._peak, memory, reserved)
-        self.tokens = self._before + seen
-        self.seconds += self._busy
-        written = {
-            "step": step,
-            "epoch": epoch,
-            "loss": logs.get("loss"),
-            "learning_rate": logs.get("learning_rate"),
-            "grad_norm": logs.get("grad_norm"),
-            "tokens": self.tokens,
-            "tokens_per_second": speed and round(speed, 1),
-            "padding_share": round(1 - real / self._cells, 6) if self._cells else None,
-            "trained_share": round(trained / real, 6) if real else None,
-            "memory_gib": round(memory / GIB, 3),
-            "memory_peak_gib": self.peak_gib,
-            "mean_token_accuracy": logs.get("mean_token_accuracy"),
-        }
-        self.write(written)
-        self._seen, self._busy = seen, 0.0
-        self._cells, self._real, self._trained = 0, 0, 0
-        return written
-
-    def write(self, line: Mapping[str, Any]) -> None:
-        """Append a line and flush it. What is not finite is null: JSON has no NaN."""
-        if is_main():
-            with self._path.open("a", encoding="utf-8") as file:
-                file.write(json.dumps({key: _finite(value) for key, value in line.items()}) + "\n")
-
-    @property
-    def speed(self) -> float | None:
-        """Tokens a second since this process began to train."""
-        seen = self.tokens - self._before
-        return round(seen / self.seconds, 1) if self.seconds and seen > 0 else None
-
-    @property
-    def peak_gib(self) -> float:
-        """The most memory so far."""
-        return round(self._peak / GIB, 3)
-
-
-def _lines(path: Path) -> list[dict[str, Any]]:
-    """The lines of an earlier metrics.jsonl; a torn last one is left out."""
-    found = []
-    with contextlib.suppress(OSError):
-        for text in path.read_text(encoding="utf-8").splitlines():
-            with contextlib.suppress(ValueError):
-                line = json.loads(text)
-                if isinstance(line, dict) and isinstance(line.get("step"), int):
-                    found.append(line)
-    return found
-
-
-def _finite(value: Any) -> Any:
-    return None if isinstance(value, float) and not math.isfinite(value) else value
-
-
-def _memory() -> tuple[int, int]:
-    """Bytes in use and at the peak."""
-    import psutil
-    import torch
-
-    if torch.cuda.is_available():
-        return torch.cuda.memory_reserved(), torch.cuda.max_memory_reserved()
-    resident = psutil.Process().memory_info().rss
-    return resident, resident
-
-
-def callback(metrics: Metrics, record: RunRecord, report: Callable[[Progress], None], task: str) -> Any:
-    """The TrainerCallback that keeps run.json and metrics.jsonl, and says how far the run is."""
-    from transformers import TrainerCallback
-
-    class Keeper(TrainerCallback):  # type: ignore[misc]
-        """A line at each log, at each checkpoint and at the end."""
-
-        def on_train_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
-            record.update(planned=record.values["planned"] | {"steps": state.max_steps})
-            metrics.rest()
-
-        def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> Any:
-            metrics.tick()
-            control.should_log |= control.should_save or state.global_step >= state.max_steps
-            return control
-
-        def on_epoch_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> Any:
-            control.should_log |= control.should_save
-            return control
-
-        def on_log(self, args: Any, state: Any, control: Any, logs: Any = None, **kwargs: Any) -> None:
-            if "loss" in logs:
-                line = metrics.line(state.global_step, state.epoch, logs)
-                report(_progress(task, line, state.max_steps))
-            elif any(key.startswith("eval_") for key in logs):
-                metrics.write({"step": state.global_step, **logs})
-
-        def on_evaluate(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
-            metrics.rest()
-
-        def on_save(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
-            record.update(checkpoint=f"checkpoint-{state.global_step}", steps=state.global_step)
-            metrics.rest()
-
-    return Keeper()
-
-
-def _progress(task: str, line: Mapping[str, Any], total: int) -> Progress:
-    speed = line["tokens_per_second"]
-    detail = f"loss {line['loss']:.4g}" + (f"  {speed:,.0f} tokens/s" if speed else "")
-    return Progress(task, line["step"], total, "steps", line["step"] >= total, detail)

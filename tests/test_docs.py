@@ -1,0 +1,76 @@
+"""The documents say what the code does: README, help texts, rules, hooks."""
+
+import re
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner
+
+from ftcheck import hookspecs
+from ftcheck.cli import COMMANDS, app
+from ftcheck.host import make_host
+from ftcheck.policy import describe_params
+
+ROOT = Path(__file__).resolve().parents[1]
+README = (ROOT / "README.md").read_text(encoding="utf-8")
+RULES = sorted(make_host().rules)
+
+
+@pytest.mark.parametrize("rule_id", RULES)
+def test_every_rule_says_what_holds_why_how_and_what_its_parameters_mean(rule_id: str) -> None:
+    rule = make_host().rules[rule_id]
+
+    assert rule.summary.endswith(".")
+    assert len(rule.why) > 40
+    assert len(rule.detail) > 40
+    assert all(parameter.help for parameter in describe_params(rule))
+
+
+def test_the_readme_lists_every_rule_with_what_it_says_itself() -> None:
+    for rule in make_host().rules.values():
+        assert f"| `{rule.id}` | {rule.summary} |" in README
+
+
+def test_the_readme_shows_the_sample_plugin_as_it_is() -> None:
+    source = (ROOT / "tests" / "sample_plugin" / "ftcheck_sample" / "__init__.py").read_text(encoding="utf-8")
+
+    assert source.strip() in README
+
+
+def test_ci_runs_the_readmes_second_command() -> None:
+    [command] = re.findall(r"^python3 -m venv .*\[train,dev\].*$", README, re.MULTILINE)
+
+    assert "pytest" in command
+    assert "README.md" in (ROOT / ".ci" / "run").read_text(encoding="utf-8")
+
+
+@pytest.mark.parametrize("hook", [name for name in dir(hookspecs) if name.startswith("ftcheck_")])
+def test_every_hook_is_documented_and_annotated(hook: str) -> None:
+    function = getattr(hookspecs, hook)
+
+    assert function.__doc__
+    assert "return" in function.__annotations__
+
+
+@pytest.mark.parametrize("command", list(COMMANDS))
+def test_every_command_has_its_help(command: str) -> None:
+    said = CliRunner().invoke(app, [command, "--help"])
+
+    assert said.exit_code == 0
+    assert len(said.output.splitlines()) > 4
+
+
+def test_every_command_that_the_readme_shows_exists() -> None:
+    shown = set(
+        re.findall(r"ftcheck ([a-z]+)\b", "\n".join(re.findall(r"`[^`]*`|^ftcheck .*$", README, re.M)))
+    )
+
+    assert shown <= set(COMMANDS) | {"policy"}
+
+
+def test_places_that_speak_of_commands_speak_of_those_there_are() -> None:
+    for path in [
+        p for folder in ("ftcheck", "rules", "plugins", "trainers") for p in (ROOT / folder).rglob("*.py")
+    ]:
+        for command in re.findall(r"`ftcheck ([a-z]+)\b", path.read_text(encoding="utf-8")):
+            assert command in COMMANDS or command in ("plan",), f"{path}: ftcheck {command}"

@@ -1,0 +1,52 @@
+"""What is shipped: only names that start with ftcheck, each typed, with the policies inside."""
+
+import subprocess
+import sys
+import zipfile
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[1]
+
+
+@pytest.fixture(scope="module")
+def wheel(tmp_path_factory: pytest.TempPathFactory) -> zipfile.ZipFile:
+    folder = tmp_path_factory.mktemp("wheel")
+    command = [
+        sys.executable,
+        "-m",
+        "pip",
+        "wheel",
+        "-q",
+        "--no-deps",
+        "--no-build-isolation",
+        "-w",
+        str(folder),
+    ]
+    subprocess.run([*command, str(ROOT)], check=True, capture_output=True)
+    [built] = folder.glob("*.whl")
+    return zipfile.ZipFile(built)
+
+
+def test_every_top_level_name_starts_with_ftcheck_and_is_typed(wheel: zipfile.ZipFile) -> None:
+    tops = {name.partition("/")[0] for name in wheel.namelist()}
+    packages = {top for top in tops if not top.endswith(".dist-info")}
+
+    assert packages == {"ftcheck", "ftcheck_rules", "ftcheck_plugins", "ftcheck_trainers"}
+    for package in packages:
+        assert f"{package}/py.typed" in wheel.namelist()
+
+
+def test_the_policies_and_their_samples_are_inside(wheel: zipfile.ZipFile) -> None:
+    names = set(wheel.namelist())
+
+    assert "ftcheck/_policies/night_before.yaml" in names
+    assert "ftcheck/_policies/recommended.yaml" in names
+    assert "ftcheck/_policies/samples/models/mapper-tiny/model.safetensors" in names
+    assert not any("checkpoints" in name or "__pycache__" in name for name in names)
+
+
+def test_the_tables_are_inside(wheel: zipfile.ZipFile) -> None:
+    for table in ("trainer_arguments.json", "version_windows.json", "report.schema.json"):
+        assert f"ftcheck/tables/{table}" in wheel.namelist()

@@ -1,0 +1,139 @@
+"""What is fed: the checked rows as a data set, cut as they were checked, packed as the policy says."""
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from ftcheck.errors import InputError, TrainingError
+from ftcheck.inputs import Inputs, Prepared
+from ftcheck.settings import Job, Training
+from ftcheck_trainers.quiet import quiet_libraries
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+
+def fed_rows(prepared: Prepared, training: Training, folder: Path) -> Any:
+    """A `datasets.Dataset` with input_ids and labels of each sequence, cut, in data order."""
+    from ftcheck_plugins.preparation import cutter
+
+    return _dataset(_sequences(prepared, cutter(training)), folder / "rows.arrow", ("input_ids", "labels"))
+
+
+def _sequences(prepared: Prepared, cut: Any) -> Iterator[Mapping[str, Any]]:
+    import numpy as np
+
+    for row, start, stop in prepared.sequences.tolist():
+        ids = cut(prepared.tokens.ids(row)[start:stop])
+        mask = cut(prepared.tokens.mask(row)[start:stop])
+        yield {"input_ids": ids, "labels": np.where(mask, ids, -100)}
+
+
+def digest_of(rows: Any) -> str:
+    """The digest over ids and labels of a data set, as preparation makes it."""
+    from ftcheck_plugins.preparation import LabelDigest
+
+    digest = LabelDigest()
+    for batch in rows.with_format("numpy").iter(batch_size=1000):
+        for ids, labels in zip(batch["input_ids"], batch["labels"], strict=True):
+            digest.add(ids, labels)
+    return digest.text()
+
+
+def arranged(rows: Any, training: Training, folder: Path, *, pack: bool) -> Any:
+    """The rows as batches are drawn from them: packed or not, and shuffled before where TRL would."""
+    from trl import pack_dataset
+
+    if training.extra.get("shuffle_dataset"):
+        rows = rows.shuffle(seed=training.seed)
+    if not pack:
+        return rows
+    if training.max_length is None:
+        raise TrainingError("training.packing needs training.max_length: the length of a block")
+    # `wrapped` ignores where rows end, so there is nothing to plan.
+    if training.packing_planner == "trl" or training.packing_strategy == "wrapped":
+        with quiet_libraries():
+            return pack_dataset(rows, training.max_length, strategy=training.packing_strategy)
+    columns = ("input_ids", "labels", "seq_lengths")
+    return _dataset(_best_blocks(rows, training, training.max_length), folder / "blocks.arrow", columns)
+
+
+def _best_blocks(rows: Any, training: Training, capacity: int) -> Iterator[Mapping[str, Any]]:
+    import numpy as np
+
+    from ftcheck.packing import assign, best_fit
+
+    pieces = _pieces(_lengths(rows), capacity)
+    sizes = pieces[:, 2] - pieces[:, 1]
+    table = rows.with_format("numpy")
+    for chosen in assign(best_fit(sizes, capacity), sizes, training.seed):
+        taken = table[pieces[chosen, 0].tolist()]
+        block: dict[str, Any] = {"seq_lengths": sizes[chosen]}
+        for name in ("input_ids", "labels"):
+            parts = zip(taken[name], pieces[chosen].tolist(), strict=True)
+            block[name] = np.concatenate([values[start:stop] for values, (_, start, stop) in parts])
+        yield block
+
+
+def _lengths(rows: Any) -> "NDArray[np.int64]":
+    import numpy as np
+    import pyarrow.compute as pc
+
+    table = rows.with_format("arrow")
+    parts = [pc.list_value_length(b["input_ids"]).to_numpy() for b in table.iter(batch_size=1000)]
+    return np.concatenate(parts).astype(np.int64)
+
+
+def _pieces(lengths: "NDArray[np.int64]", capacity: int) -> "NDArray[np.int64]":
+    """(row, start, stop): whole rows, and those longer than a block in pieces, as `bfd_split` makes them."""
+    import numpy as np
+
+    pieces = [
+        (row, start, min(start + capacity, length))
+        for row, length in enumerate(lengths.tolist())
+        for start in range(0, length, capacity)
+    ]
+    return np.array(pieces, dtype=np.int64).reshape(-1, 3)
+
+
+def _dataset(examples: Iterable[Mapping[str, Any]], path: Path, columns: Sequence[str]) -> Any:
+    """Write examples to an Arrow file and map it: memory does not grow with the data."""
+    import pyarrow as pa
+    from datasets import Dataset
+
+    path.parent.mkdir(parents=True, exist_ok=True)
+    schema = pa.schema([(name, pa.list_(pa.int32())) for name in columns])
+    with pa.OSFile(str(path), "wb") as sink, pa.ipc.new_stream(sink, schema) as writer:
+        for batch in _batches(examples, 1000):
+            values = {name: [example[name] for example in batch] for name in columns}
+            writer.write_batch(pa.record_batch(values, schema=schema))
+    return Dataset.from_file(str(path))
+
+
+def _batches(examples: Iterable[Mapping[str, Any]], size: int) -> Iterator[list[Mapping[str, Any]]]:
+    batch: list[Mapping[str, Any]] = []
+    for example in examples:
+        batch.append(example)
+        if len(batch) == size:
+            yield batch
+            batch = []
+    if batch:
+        yield batch
+
+
+def eval_blocks(job: Job, inputs: Inputs, folder: Path) -> Any:
+    """The evaluation rows, made as the training rows are; None where nobody evaluates."""
+    training = job.training
+    if training.eval_strategy == "no":
+        return None
+    prepared: Prepared | None = inputs.get("prepared_eval")
+    if prepared is None:
+        raise TrainingError(
+            f"training.eval_strategy is {training.eval_strategy}, and data.eval names nothing"
+        )
+    for row, trouble in sorted(prepared.troubles.items())[:1]:
+        raise InputError(f"{prepared.at(row)}: this row of data.eval cannot be fed: {trouble.message}")
+    rows = fed_rows(prepared, training, folder)
+    packs = training.extra.get("eval_packing")
+    return arranged(rows, training, folder, pack=training.packing if packs is None else bool(packs))

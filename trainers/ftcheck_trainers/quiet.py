@@ -1,0 +1,29 @@
+"""Keeps the training libraries from printing over what ftcheck shows."""
+
+import contextlib
+import sys
+import warnings
+from collections.abc import Iterator
+
+
+@contextlib.contextmanager
+def quiet_libraries() -> Iterator[None]:
+    """No word on what the libraries will deprecate in each other; no progress bars in a log file."""
+    import datasets
+    from transformers.utils import logging
+
+    shown = not datasets.are_progress_bars_disabled(), logging.is_progress_bar_enabled()
+    if not sys.stderr.isatty():
+        logging.disable_progress_bar()
+    datasets.disable_progress_bars()
+    try:
+        with warnings.catch_warnings():
+            for category in (FutureWarning, DeprecationWarning):
+                warnings.simplefilter("ignore", category)
+            yield
+    finally:
+        for enable, before in zip(
+            (datasets.enable_progress_bars, logging.enable_progress_bar), shown, strict=True
+        ):
+            if before:
+                enable()

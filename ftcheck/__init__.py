@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from ftcheck.errors import FtcheckError, InputError, MissingDependency, TrainingError
-    from ftcheck.gate import Refused, Ticket, require
     from ftcheck.hookspecs import hookimpl
     from ftcheck.inputs import (
         GoldSet,
@@ -39,12 +38,13 @@ if TYPE_CHECKING:
         Summary,
     )
     from ftcheck.settings import Job
+    from ftcheck.ticket import Refused, Ticket
+    from ftcheck.training import require
 
 __version__ = "0.1.0"
 
 _HOME = {
     "ftcheck.errors": ("FtcheckError", "InputError", "MissingDependency", "TrainingError"),
-    "ftcheck.gate": ("Refused", "Ticket", "require"),
     "ftcheck.hookspecs": ("hookimpl",),
     "ftcheck.inputs": (
         "GoldSet",
@@ -75,6 +75,8 @@ _HOME = {
         "Summary",
     ),
     "ftcheck.settings": ("Job",),
+    "ftcheck.ticket": ("Refused", "Ticket"),
+    "ftcheck.training": ("require",),
 }
 _MODULE_OF = {name: module for module, names in _HOME.items() for name in names}
 

@@ -5,19 +5,17 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
 from importlib import metadata
-from typing import TYPE_CHECKING
 
 from ftcheck.errors import Problem
 from ftcheck.evidence import Evidence, gather
-from ftcheck.gate import Refusal, Ticket, World, decide
+from ftcheck.gate import World, decide
 from ftcheck.ledger import narrowed, status_of, verdict_of
+from ftcheck.loading import Planned
 from ftcheck.records import Outcome, Result
 from ftcheck.report import InputDigest, Report, WaiverUse
 from ftcheck.runner import Facts
 from ftcheck.settings import Policy
-
-if TYPE_CHECKING:
-    from ftcheck.session import Planned
+from ftcheck.ticket import Refusal, Ticket
 
 PACKAGES = (
     "accelerate",
@@ -39,7 +37,7 @@ def now() -> str:
 
 
 def assemble(
-    planned: "Planned",
+    planned: Planned,
     opening: Report,
     results: tuple[Result, ...],
     facts: Facts,
@@ -80,7 +78,7 @@ def _ids(facts: Facts, job: str) -> str | None:
     return facts.prepared[job].ids if job in facts.prepared else None
 
 
-def _unread(planned: "Planned", results: Sequence[Result], facts: Facts) -> list[Problem]:
+def _unread(planned: Planned, results: Sequence[Result], facts: Facts) -> list[Problem]:
     """Rows that could not be prepared and that no check speaks of: the run is not complete then."""
     spoken = {r.check.job for r in results if r.outcome not in (Outcome.PASSED, Outcome.SKIPPED)}
     problems = []
@@ -120,7 +118,7 @@ def _uses(policy: Policy, results: Sequence[Result]) -> list[WaiverUse]:
     ]
 
 
-def _notes(planned: "Planned", results: Sequence[Result]) -> list[str]:
+def _notes(planned: Planned, results: Sequence[Result]) -> list[str]:
     """What a reader should know beside the results: unused waivers, checks that were taken out."""
     notes = [f"check taken out by the policy: {name}" for name in planned.loaded.policy.removed]
     ran = {result.check.id for result in results if result.outcome is not Outcome.NOT_RUN}
@@ -133,14 +131,14 @@ def _notes(planned: "Planned", results: Sequence[Result]) -> list[str]:
     return notes
 
 
-def ask(planned: "Planned", report: Report, job: str, evidence: Evidence | None = None) -> Ticket | Refusal:
+def ask(planned: Planned, report: Report, job: str, evidence: Evidence | None = None) -> Ticket | Refusal:
     """The gate's word on a report that was just made."""
     policy, checks = planned.loaded.policy, planned.loaded.checks
     found = evidence or gather(policy.jobs[job], checks)
     return decide(report, World(policy, checks, found, datetime.now(UTC)), job)
 
 
-def _gate(planned: "Planned", report: Report, evidence: Mapping[str, Evidence]) -> dict[str, str]:
+def _gate(planned: Planned, report: Report, evidence: Mapping[str, Evidence]) -> dict[str, str]:
     """What the gate would say now, for each job."""
     said = {}
     for name, found in evidence.items():

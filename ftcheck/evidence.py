@@ -10,7 +10,7 @@ from pathlib import Path
 from ftcheck import digest, templates
 from ftcheck.errors import InputError
 from ftcheck.paths import TOKENIZER_FILES, expand, is_hub_data, model_folder
-from ftcheck.plan import of_job, plan_digest
+from ftcheck.policy.plan import of_job, plan_digest
 from ftcheck.records import Check
 from ftcheck.report import InputDigest, JobDigests
 from ftcheck.settings import Job

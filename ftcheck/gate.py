@@ -2,77 +2,21 @@
 
 import json
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, fields, replace
+from dataclasses import dataclass, fields, replace
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
 
 from ftcheck import digest
-from ftcheck.errors import ExitCode, FtcheckError, UsageError
 from ftcheck.evidence import Evidence, gather
 from ftcheck.ledger import BROKEN, judge, narrowed, status_of, verdict_of
-from ftcheck.plan import matching, of_job
 from ftcheck.policy import seconds
+from ftcheck.policy.plan import matching, of_job
 from ftcheck.records import Check, Outcome, Result
 from ftcheck.report import InputDigest, Report, from_dict, to_dict
 from ftcheck.settings import Policy
+from ftcheck.ticket import SEAL, Reason, Refusal, Ticket
 
-_SEAL = object()
 _NO_IDS = "no digest over ids and labels: rows are in trouble, or no check looks at the prepared rows"
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Ticket:
-    """What a trainer cannot be called without: for one job, the digests of all that was checked.
-
-    Only the gate makes one. `ids` is the digest over ids and labels that the trainer must feed;
-    `inputs` are the digests of the job's files by their name in the report.
-    """
-
-    job: str
-    policy: str
-    report: str
-    job_digest: str
-    plan: str
-    model: str | None
-    template: str | None
-    ids: str | None
-    inputs: Mapping[str, str] = field(default_factory=dict)
-    issued_at: str = ""
-    seal: Any = field(default=None, repr=False, compare=False)
-
-    def __post_init__(self) -> None:
-        """Refuse to exist without the gate's seal."""
-        if self.seal is not _SEAL:
-            raise TypeError("tickets are handed out by the gate: ftcheck.require(report, policy=…, job=…)")
-
-
-@dataclass(frozen=True, slots=True)
-class Reason:
-    """Why the gate stays shut: a code of the design (section 8), and words that name the thing."""
-
-    code: str
-    message: str
-
-
-@dataclass(frozen=True, slots=True)
-class Refusal:
-    """The gate stays shut for one job; every reason there is."""
-
-    job: str
-    reasons: tuple[Reason, ...]
-
-
-class Refused(FtcheckError):
-    """Raised by `require` where the gate refuses; `refusal` holds the reasons."""
-
-    exit_code = ExitCode.REFUSED
-    code = "refused"
-
-    def __init__(self, refusal: Refusal) -> None:
-        """One line a reason."""
-        self.refusal = refusal
-        super().__init__("\n".join(f"gate: refused ({r.code}): {r.message}" for r in refusal.reasons))
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,7 +47,7 @@ def decide(report: Report, world: World, job: str) -> Ticket | Refusal:
         ids=digests.ids,
         inputs=inputs,
         issued_at=world.now.isoformat(timespec="seconds"),
-        seal=_SEAL,
+        seal=SEAL,
     )
 
 
@@ -318,31 +262,4 @@ def check_resumed(folder: Path, policy: Policy, checks: Sequence[Check], job: st
             reasons.append(Reason(_code_of(name, job), _difference(name, was, found)))
     if reasons:
         return Refusal(job, tuple(reasons))
-    return Ticket(**{**whole, "inputs": held, "policy": policy.path, "seal": _SEAL})
-
-
-def require(
-    report: str | Path,
-    *,
-    policy: str | Path,
-    job: str,
-    overrides: Sequence[str] = (),
-    rules_dirs: Sequence[str | Path] = (),
-) -> Ticket:
-    """The gate for your own training script, in its first lines.
-
-    Returns the ticket if the stored `report` opens the gate for `job` of `policy` as both are now.
-    Raises `ftcheck.Refused`, whose message names every reason; exit code 5 if you let it through
-    `ftcheck`'s command line. `overrides` and `rules_dirs` as they were given to `ftcheck run`.
-    """
-    from ftcheck.host import make_host
-    from ftcheck.policy import bind, draft
-
-    read = draft(policy, overrides)
-    bound, checks = bind(read, make_host(read.plugins, [Path(folder) for folder in rules_dirs]))
-    if job not in bound.jobs:
-        raise UsageError(f"{policy}: no job '{job}'; its jobs are: {', '.join(bound.jobs)}")
-    decision = check_stored(report, bound, checks, job)
-    if isinstance(decision, Refusal):
-        raise Refused(decision)
-    return decision
+    return Ticket(**{**whole, "inputs": held, "policy": policy.path, "seal": SEAL})

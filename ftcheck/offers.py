@@ -9,10 +9,10 @@ from ftcheck.errors import PluginError
 from ftcheck.records import Finding, Measurement, Skip, Stage, Summary
 
 if TYPE_CHECKING:
-    from ftcheck.gate import Ticket
     from ftcheck.inputs import Inputs
     from ftcheck.report import Report
     from ftcheck.settings import Job
+    from ftcheck.ticket import Ticket
 
 Yield = Finding | Measurement | Skip | Summary
 

@@ -6,23 +6,20 @@ import tempfile
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from ftcheck.assembly import assemble, now
-from ftcheck.errors import ExitCode, FtcheckError, PluginError, PolicyError
+from ftcheck.errors import ExitCode, FtcheckError
 from ftcheck.evidence import gather
 from ftcheck.host import Host, make_host
 from ftcheck.ledger import Ledger, exit_code, worst_of
+from ftcheck.loading import Planned, load
 from ftcheck.output import Output, parse_outputs, write_final, write_started
-from ftcheck.records import Check, Outcome, Result, Stage
+from ftcheck.records import Outcome, Result, Stage
 from ftcheck.report import Report
 from ftcheck.runner import Facts, Limits, run_checks
 from ftcheck.selection import Selection, last_failed, narrow, remember
 from ftcheck.settings import Policy
 from ftcheck.setup import Setup
-
-if TYPE_CHECKING:
-    from ftcheck.policy import Draft
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -44,29 +41,6 @@ class Options:
 
 
 @dataclass(frozen=True, slots=True)
-class Loaded:
-    """A policy with the host that its plugins make, and its whole plan."""
-
-    policy: Policy
-    checks: tuple[Check, ...]
-    host: Host
-
-
-@dataclass(frozen=True, slots=True)
-class Planned:
-    """A policy with what this run takes of its plan."""
-
-    loaded: Loaded
-    taken: tuple[Check, ...]
-    selection: Selection
-
-    @property
-    def jobs(self) -> tuple[str, ...]:
-        """The jobs this run looks at."""
-        return self.selection.jobs or tuple(self.loaded.policy.jobs)
-
-
-@dataclass(frozen=True, slots=True)
 class Ended:
     """How a run ended: its report, its exit code, and what could not be written."""
 
@@ -77,31 +51,6 @@ class Ended:
 
 
 Watch = Callable[[Planned], Sequence[object]]
-
-
-def load(
-    policy: str | Path,
-    overrides: Sequence[str] = (),
-    rules_dirs: Sequence[Path] = (),
-    stage: Stage | None = None,
-) -> Loaded:
-    """Read and bind a policy. Raises `PolicyError` (all problems) or `PluginError`."""
-    from ftcheck.policy import bind, draft
-
-    read = draft(policy, overrides)
-    host = _host(read, rules_dirs)
-    bound, checks = bind(read, host, stage)
-    return Loaded(bound, checks, host)
-
-
-def _host(read: "Draft", rules_dirs: Sequence[Path]) -> Host:
-    """The host; a policy that cannot be read takes precedence over a plugin that does not load."""
-    try:
-        return make_host(read.plugins, rules_dirs)
-    except PluginError:
-        if read.problems:
-            raise PolicyError("the policy cannot be used", read.problems) from None
-        raise
 
 
 def plan(options: Options) -> Planned:

@@ -1,15 +1,19 @@
-"""What `ftcheck train` does around the trainer: the host's checks on this machine, the run folder."""
+"""Before a trainer starts: the gate for scripts, the host's checks on this machine, the run folder."""
 
 import shutil
 import tempfile
+from collections.abc import Sequence
 from pathlib import Path
 
 from ftcheck.errors import UsageError
+from ftcheck.gate import check_stored
 from ftcheck.ledger import Ledger
+from ftcheck.loading import Loaded, load
 from ftcheck.records import Result
 from ftcheck.runner import run_checks
-from ftcheck.session import Loaded, Options, waiving
+from ftcheck.session import Options, waiving
 from ftcheck.setup import Setup
+from ftcheck.ticket import Refusal, Refused, Ticket
 
 
 def run_folder(loaded: Loaded, job: str) -> Path:
@@ -38,3 +42,26 @@ def host_checks(loaded: Loaded, options: Options, job: str) -> tuple[Result, ...
     finally:
         shutil.rmtree(folder, ignore_errors=True)
     return ledger.close("not run")
+
+
+def require(
+    report: str | Path,
+    *,
+    policy: str | Path,
+    job: str,
+    overrides: Sequence[str] = (),
+    rules_dirs: Sequence[str | Path] = (),
+) -> Ticket:
+    """The gate for your own training script, in its first lines.
+
+    Returns the ticket if the stored `report` opens the gate for `job` of `policy` as both are now.
+    Raises `ftcheck.Refused`, whose message names every reason; exit code 5 if you let it through
+    `ftcheck`'s command line. `overrides` and `rules_dirs` as they were given to `ftcheck run`.
+    """
+    loaded = load(policy, overrides, [Path(folder) for folder in rules_dirs])
+    if job not in loaded.policy.jobs:
+        raise UsageError(f"{policy}: no job '{job}'; its jobs are: {', '.join(loaded.policy.jobs)}")
+    decision = check_stored(report, loaded.policy, loaded.checks, job)
+    if isinstance(decision, Refusal):
+        raise Refused(decision)
+    return decision

@@ -10,8 +10,9 @@ from typing import Any
 import pytest
 
 import ftcheck
-from ftcheck.gate import Refusal, Ticket, check_stored
-from ftcheck.session import load
+from ftcheck.gate import check_stored
+from ftcheck.loading import load
+from ftcheck.ticket import Refusal, Ticket
 from tests.cli.project import Project, Ran
 
 POLICY = """\

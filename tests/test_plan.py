@@ -4,8 +4,8 @@ from dataclasses import replace
 
 import pytest
 
-from ftcheck.plan import looks_at_job, matching, of_job, plan, plan_digest
 from ftcheck.policy import bind
+from ftcheck.policy.plan import looks_at_job, matching, of_job, plan, plan_digest
 from ftcheck.records import Check, Location, Severity, Stage
 from ftcheck.settings import CheckSettings, JobSettings, Model, Policy
 from tests.policy.kit import HEAD, environment, host, lengths, read

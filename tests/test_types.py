@@ -7,7 +7,7 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[1]
 
 SCRIPT = """
-from ftcheck.gate import Refusal, Ticket
+from ftcheck.ticket import Refusal, Ticket
 from ftcheck.inputs import Inputs
 from ftcheck.offers import Trainer
 from ftcheck.settings import Job

@@ -19,7 +19,8 @@ def check(policies: tuple[str, ...], rules_dirs: tuple[Path, ...]) -> int:
     """Validate policies without opening data or models. All problems at once, exit 2 if there are any."""
     from ftcheck.errors import ExitCode, FtcheckError
     from ftcheck.ledger import worst_of
-    from ftcheck.session import load, say
+    from ftcheck.loading import load
+    from ftcheck.session import say
 
     codes = [ExitCode.OK]
     for path in policies:
@@ -77,7 +78,7 @@ def init(preset: str | None) -> None:
     """Write the policy PRESET (default: night_before) and what it needs into ./policies."""
     from ftcheck.policy import init as copied
 
-    written = copied(preset, Path.cwd())
+    written = [path.relative_to(Path.cwd()) for path in copied(preset, Path.cwd())]
     for path in written:
         click.echo(path)
     main = next(path for path in written if path.suffix == ".yaml")

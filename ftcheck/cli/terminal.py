@@ -8,9 +8,10 @@ import ftcheck
 from ftcheck.errors import ExitCode
 
 if TYPE_CHECKING:
-    from ftcheck.gate import Refusal, Ticket
+    from ftcheck.loading import Loaded, Planned
     from ftcheck.records import Progress
-    from ftcheck.session import Ended, Loaded, Options, Planned
+    from ftcheck.session import Ended, Options
+    from ftcheck.ticket import Refusal, Ticket
 
 
 class Shown:
@@ -145,8 +146,8 @@ def run_now(options: "Options", job: str) -> "tuple[Ticket | Refusal | None, Exi
 
 def host_again(loaded: "Loaded", options: "Options", job: str) -> "Refusal | None":
     """Run the host's checks on this machine, whatever the stored report says of another one."""
-    from ftcheck.gate import Reason, Refusal
     from ftcheck.records import Outcome
+    from ftcheck.ticket import Reason, Refusal
     from ftcheck.training import host_checks
 
     results = host_checks(loaded, options, job)

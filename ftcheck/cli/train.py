@@ -10,8 +10,9 @@ from ftcheck.cli.options import POLICY, all_rules_dirs, overrides, rules_dirs
 from ftcheck.errors import ExitCode
 
 if TYPE_CHECKING:
-    from ftcheck.gate import Refusal, Ticket
-    from ftcheck.session import Loaded, Options
+    from ftcheck.loading import Loaded
+    from ftcheck.session import Options
+    from ftcheck.ticket import Refusal, Ticket
 
 
 @click.command(short_help="Train a job, if the report opens the gate for it.")
@@ -41,10 +42,11 @@ def train(
     from ftcheck import session
     from ftcheck.cli.gate import show_refusal
     from ftcheck.errors import UsageError
-    from ftcheck.gate import Refusal
+    from ftcheck.loading import load
+    from ftcheck.ticket import Refusal
 
     folders = all_rules_dirs(rules_dirs)
-    loaded = session.load(policy, overrides, folders)
+    loaded = load(policy, overrides, folders)
     if job not in loaded.policy.jobs:
         raise UsageError(f"{policy}: no job '{job}'; its jobs are: {', '.join(loaded.policy.jobs)}")
     options = session.Options(policy=policy, overrides=overrides, offline=offline, rules_dirs=folders)
@@ -62,7 +64,8 @@ def _decision(
 ) -> "tuple[Ticket | Refusal | None, ExitCode]":
     """The gate's word: on a run's own start, on a stored report, or on checks that run now."""
     from ftcheck.cli.terminal import host_again, run_now
-    from ftcheck.gate import Refusal, check_resumed, check_stored
+    from ftcheck.gate import check_resumed, check_stored
+    from ftcheck.ticket import Refusal
     from ftcheck.training import run_folder
 
     if report is None and not resume:

@@ -6,8 +6,8 @@ from dataclasses import dataclass
 from ftcheck.errors import PolicyError, Problem
 from ftcheck.host import Host
 from ftcheck.offers import Rule
-from ftcheck.plan import looks_at_job, matching, plan
 from ftcheck.policy import params
+from ftcheck.policy.plan import looks_at_job, matching, plan
 from ftcheck.policy.reading import Draft, without_removed
 from ftcheck.policy.tree import Node, ordered, planted, problem
 from ftcheck.policy.words import close, did_you_mean

@@ -8,7 +8,6 @@ from typing import Any
 
 import pluggy
 
-from ftcheck.gate import Ticket
 from ftcheck.host import Host
 from ftcheck.inputs import Inputs
 from ftcheck.offers import Loader, Rule, Trainer, rule
@@ -16,6 +15,7 @@ from ftcheck.policy import Draft, draft
 from ftcheck.records import Finding, Severity, Stage
 from ftcheck.report import PluginInfo
 from ftcheck.settings import Job
+from ftcheck.ticket import Ticket
 
 TODAY = date(2026, 11, 22)
 HEAD = "ftcheck: 1\njobs:\n  mapper:\n    model: {name: tiny}\n"

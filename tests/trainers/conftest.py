@@ -9,11 +9,11 @@ from typing import Any
 
 import pytest
 
-from ftcheck.gate import _SEAL, Ticket
 from ftcheck.inputs import Inputs, Prepared, Run
 from ftcheck.offers import Loader
 from ftcheck.records import Progress
 from ftcheck.settings import Data, Job, Lora, Model, Quantization, TrainerChoice, Training
+from ftcheck.ticket import SEAL, Ticket
 
 NF4 = Quantization(
     load_in_4bit=True,
@@ -38,7 +38,7 @@ def make_ticket(job: Job, ids: str | None, **changes: Any) -> Ticket:
         "inputs": {f"{job.name}.train": "sha256:train"},
         "issued_at": "2026-11-22T10:00:00+00:00",
     }
-    return Ticket(**given | changes, seal=_SEAL)
+    return Ticket(**given | changes, seal=SEAL)
 
 
 def make_rows(count: int) -> list[dict[str, Any]]:

@@ -14,10 +14,10 @@ from ftcheck_trainers.qlora import TRAINER, describe
 from ftcheck_trainers.quiet import quiet_libraries
 
 from ftcheck.errors import TrainingError
-from ftcheck.gate import Refused, Ticket
 from ftcheck.inputs import Inputs, Prepared
 from ftcheck.records import Progress
 from ftcheck.settings import Job, Lora, Model
+from ftcheck.ticket import Refused, Ticket
 from tests.trainers.conftest import Kit, make_ticket
 
 pytest.importorskip("trl")

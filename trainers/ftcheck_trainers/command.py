@@ -17,10 +17,10 @@ from pathlib import Path
 from typing import Any
 
 from ftcheck.errors import Problem, TrainingError
-from ftcheck.gate import Ticket
 from ftcheck.inputs import Inputs
 from ftcheck.offers import Trainer
 from ftcheck.settings import Job
+from ftcheck.ticket import Ticket
 from ftcheck_trainers import run_folder
 
 FORWARDED = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)

@@ -15,10 +15,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ftcheck.errors import FtcheckError, MissingDependency, TrainingError
-from ftcheck.gate import Reason, Refusal, Refused, Ticket
 from ftcheck.inputs import Inputs, Prepared, Run
 from ftcheck.offers import Trainer
 from ftcheck.settings import Job
+from ftcheck.ticket import Reason, Refusal, Refused, Ticket
 from ftcheck_trainers import feed, run_folder
 from ftcheck_trainers import metrics as metrics_file
 from ftcheck_trainers.quiet import quiet_libraries

@@ -21,9 +21,9 @@ from typing import Any
 
 from ftcheck.digest import of_json
 from ftcheck.errors import Problem, TrainingError
-from ftcheck.gate import Reason, Refusal, Refused, Ticket
 from ftcheck.redact import redact, redact_json
 from ftcheck.settings import Job
+from ftcheck.ticket import Reason, Refusal, Refused, Ticket
 
 SCHEMA = "ftcheck.run/1"
 RUN, METRICS = "run.json", "metrics.jsonl"

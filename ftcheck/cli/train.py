@@ -1,5 +1,6 @@
 """`ftcheck train`."""
 
+import os
 import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -45,6 +46,7 @@ def train(
     from ftcheck.loading import load
     from ftcheck.ticket import Refusal
 
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # else threads spin: 14 times slower on a busy CPU
     folders = all_rules_dirs(rules_dirs)
     loaded = load(policy, overrides, folders)
     if job not in loaded.policy.jobs:

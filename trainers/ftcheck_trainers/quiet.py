@@ -1,6 +1,7 @@
 """Keeps the training libraries from printing over what ftcheck shows."""
 
 import contextlib
+import logging as logs
 import sys
 import warnings
 from collections.abc import Iterator
@@ -16,12 +17,16 @@ def quiet_libraries() -> Iterator[None]:
     if not sys.stderr.isatty():
         logging.disable_progress_bar()
     datasets.disable_progress_bars()
+    kernels = logs.getLogger("bitsandbytes.backends.cpu.ops")  # names an optional CPU kernel once a process
+    level = kernels.level
+    kernels.setLevel(logs.ERROR)
     try:
         with warnings.catch_warnings():
             for category in (FutureWarning, DeprecationWarning):
                 warnings.simplefilter("ignore", category)
             yield
     finally:
+        kernels.setLevel(level)
         for enable, before in zip(
             (datasets.enable_progress_bars, logging.enable_progress_bar), shown, strict=True
         ):

@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import IO, Any
 
-from ftcheck.setup import Setup, pack
+from ftcheck.setup import OFFLINE, Setup, pack
 
 
 class Worker:
@@ -135,7 +135,7 @@ def _environment(setup: Setup) -> dict[str, str]:
     environment.setdefault("TRANSFORMERS_VERBOSITY", "error")
     environment["HF_HUB_DISABLE_PROGRESS_BARS"] = "1"
     if setup.offline:
-        environment |= {"HF_HUB_OFFLINE": "1", "TRANSFORMERS_OFFLINE": "1", "HF_DATASETS_OFFLINE": "1"}
+        environment |= OFFLINE
     if setup.workers is not None:
         environment["RAYON_NUM_THREADS"] = str(setup.workers)
     return environment

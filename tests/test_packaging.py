@@ -41,8 +41,8 @@ def test_every_top_level_name_starts_with_ftcheck_and_is_typed(wheel: zipfile.Zi
 def test_the_policies_and_their_samples_are_inside(wheel: zipfile.ZipFile) -> None:
     names = set(wheel.namelist())
 
-    assert "ftcheck/_policies/night_before.yaml" in names
-    assert "ftcheck/_policies/recommended.yaml" in names
+    for policy in (ROOT / "policies").glob("*.yaml"):
+        assert f"ftcheck/_policies/{policy.name}" in names
     assert "ftcheck/_policies/samples/models/mapper-tiny/model.safetensors" in names
     assert not any("checkpoints" in name or "__pycache__" in name for name in names)
 

@@ -44,9 +44,12 @@ def train(
     from ftcheck.cli.gate import show_refusal
     from ftcheck.errors import UsageError
     from ftcheck.loading import load
+    from ftcheck.setup import OFFLINE
     from ftcheck.ticket import Refusal
 
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # else threads spin: 14 times slower on a busy CPU
+    if offline:
+        os.environ |= OFFLINE
     folders = all_rules_dirs(rules_dirs)
     loaded = load(policy, overrides, folders)
     if job not in loaded.policy.jobs:

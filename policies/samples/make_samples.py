@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import re
 import shutil
 import tomllib
@@ -30,7 +31,7 @@ SEED = 20240607
 HERE = Path(__file__).resolve().parent
 WINDOW = 2048
 VOCABULARY = 2048
-BLOCK = 512
+BLOCK = 256
 DOCUMENTS = 16_000
 
 Words = Mapping[str, Sequence[str]]
@@ -180,17 +181,23 @@ def random_object(grammar: Mapping[str, Any], rng: Random) -> str:
 
 
 def mapper_documents(job: Job, rows: list[Example], rng: Random) -> Iterator[Chat | str]:
-    """What the mapper's base reads: requests, JSON shapes, rewording, repeating, wrong pairs."""
+    """What the mapper's base reads: requests, their rewording, JSON shapes, looking up a value.
+
+    A request never stands with any of its labels. Rewording keeps intent, device and urgency, so
+    the base learns what a request says without learning what the job calls it.
+    """
     for row in rows:
-        again = mapper_request(job.grammar, row.facts, rng)
         shape = random_object(job.grammar, rng)
+        name, value = rng.choice(list(json.loads(shape).items()))
+        again = mapper_request(job.grammar, row.facts, rng)
+        reworded = chat("Say the request in other words.", row.prompt, again)
         kinds: list[Chat | str] = [
             row.prompt,
             shape,
-            chat("Say the request in other words.", row.prompt, again),
             chat("Repeat the request.", row.prompt, row.prompt),
-            chat("Repeat the object.", shape, shape),
-            chat(job.grammar["system"], row.prompt, shape),
+            chat("Give the value.", f"{shape}\n\n{name}?", value),
+            reworded,
+            reworded,
         ]
         yield rng.choice(kinds)
 
@@ -293,16 +300,22 @@ def comparison(rng: Random) -> str:
 
 
 def analyst_documents(job: Job, rows: list[Example], rng: Random) -> Iterator[Chat | str]:
-    """What the analyst's base reads: records, looking up a field, comparisons, wrong pairs."""
-    for row, stranger in zip(rows, rows[2:] + rows[:2], strict=True):
+    """What the analyst's base reads: records, looking up fields, comparisons, loose reasoning.
+
+    A record never stands with its own reasoning or verdict: the reasoning it reads is on its own.
+    """
+    for row in rows:
         name, value = rng.choice(list(row.facts.items()))
+        fields = {name: [value] for name, value in row.facts.items()}
+        topic = "expense" if "amount" in fields else "change"
+        about = rng.choice(job.grammar["sentences"][f"{topic}_opening"])
         kinds: list[Chat | str] = [
             row.prompt,
-            stranger.answer,
+            row.answer,
             "\n".join(comparison(rng) for _ in range(6)),
-            chat("Give the field.", f"{row.prompt}\n\n{name}?", value),
             chat("Repeat the record.", row.prompt, row.prompt),
-            chat(job.grammar["system"], row.prompt, stranger.answer),
+            chat("Give the field.", f"{row.prompt}\n\n{name}?", value),
+            chat("Say what the record is about.", row.prompt, sentence(expand(about, fields, rng))),
         ]
         yield rng.choice(kinds)
 
@@ -493,14 +506,18 @@ def new_model(job: Job, tokenizer: PreTrainedTokenizerBase) -> PreTrainedModel:
     return model
 
 
+def unseen(job: Job, count: int) -> list[Example]:
+    """Fresh examples for the base model; none has an input of any split."""
+    seen = {key(e.prompt) for rows in make_splits(job).values() for e in rows}
+    return list(islice(examples(job, Random(f"{SEED}-{job.name}-base"), seen), count))
+
+
 def reading(job: Job, tokenizer: PreTrainedTokenizerBase) -> Tensor:
-    """What the base is trained on, ``[blocks, BLOCK]`` token ids: no input of any split in it."""
+    """What the base is trained on, ``[blocks, BLOCK]`` token ids."""
     import torch
 
-    rng = Random(f"{SEED}-{job.name}-reading")
-    seen = {key(e.prompt) for rows in make_splits(job).values() for e in rows}
-    rows = list(islice(examples(job, rng, seen), DOCUMENTS))
-    texts = [as_text(job, d, tokenizer) for d in job.documents(job, rows, rng)]
+    documents = job.documents(job, unseen(job, DOCUMENTS), Random(f"{SEED}-{job.name}-documents"))
+    texts = [as_text(job, document, tokenizer) for document in documents]
     ids = [i for text in texts for i in tokenizer.encode(text, add_special_tokens=False)]
     return torch.tensor(ids[: len(ids) // BLOCK * BLOCK]).view(-1, BLOCK)
 
@@ -512,7 +529,7 @@ def as_text(job: Job, document: Chat | str, tokenizer: PreTrainedTokenizerBase) 
     return str(tokenizer.apply_chat_template(document, tokenize=False))
 
 
-def pretrain(model: PreTrainedModel, blocks: Tensor, steps: int, batch: int = 8) -> None:
+def pretrain(model: PreTrainedModel, blocks: Tensor, steps: int, batch: int = 16) -> None:
     """Plain next-token training over shuffled blocks, with warm-up and a linear way down."""
     import torch
 
@@ -534,6 +551,8 @@ def pretrain(model: PreTrainedModel, blocks: Tensor, steps: int, batch: int = 8)
 
 def write_model(job: Job, folder: Path, steps: int) -> None:
     """Write tokenizer, template and the briefly trained base model of a job."""
+    # Threads that spin while they wait make a busy machine several times slower.
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     import torch
     from transformers import AutoTokenizer
 
@@ -544,9 +563,7 @@ def write_model(job: Job, folder: Path, steps: int) -> None:
     tokenizer = AutoTokenizer.from_pretrained(folder)
     model = new_model(job, tokenizer)
     blocks = reading(job, tokenizer)
-    print(
-        f"{folder.name}: {model.num_parameters():,} parameters, {blocks.numel():,} tokens to read"
-    )
+    print(f"{folder.name}: {model.num_parameters():,} parameters, {blocks.numel():,} tokens to read")
     pretrain(model, blocks, steps)
     model.to(torch.bfloat16).save_pretrained(folder)
     (folder / "model.safetensors").chmod(0o644)
@@ -572,7 +589,7 @@ def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
         type=int,
         default=700,
         metavar="N",
-        help="training steps of each base model (default: %(default)s, 8 x 512 tokens each)",
+        help="training steps of each base model (default: %(default)s, 16 x 256 tokens each)",
     )
     return parser.parse_args(arguments)
 

@@ -118,7 +118,11 @@ def _decode(content: bytes) -> tuple[dict[str, Any] | None, Trouble | None]:
             "encoding", "starts with a byte order mark", "save the file as UTF-8 without BOM"
         )
     try:
-        value = json.loads(content)
+        value = json.loads(content.decode("utf-8"))
+        if b"\\ud" in content.lower():
+            canonical(value).encode("utf-8")
+    except UnicodeEncodeError:
+        return None, Trouble("encoding", "holds half a character (a lone surrogate)", "mend the row's text")
     except UnicodeDecodeError as error:
         wrong = f"not UTF-8: byte 0x{content[error.start]:02x}"
         return None, Trouble("encoding", wrong, "convert the file to UTF-8", error.start + 1)
@@ -211,11 +215,13 @@ def _csv(file: int, path: Path) -> Iterator[RawRow]:
 
 
 def _plain(file: int, line: int, values: dict[Any, Any]) -> RawRow:
-    record = hashlib.sha256(canonical(values).encode("utf-8", "surrogatepass")).hexdigest()
-    if None in values or any(value is None for value in values.values()):
-        wrong = Trouble("schema", "this row has another number of columns than the header")
-        return RawRow(file, line, 0, record, None, wrong)
-    return RawRow(file, line, 0, record, values)
+    fits = None not in values and not any(value is None for value in values.values())
+    known = values if fits else [*map(str, values), *map(str, values.values())]
+    record = hashlib.sha256(canonical(known).encode("utf-8", "surrogatepass")).hexdigest()
+    if fits:
+        return RawRow(file, line, 0, record, values)
+    wrong = Trouble("schema", "this row has another number of columns than the header")
+    return RawRow(file, line, 0, record, None, wrong)
 
 
 def _parquet(file: int, path: Path) -> Iterator[RawRow]:

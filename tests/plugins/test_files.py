@@ -1,0 +1,157 @@
+"""Rows out of files: every format, every way to be broken, each with its place."""
+
+import json
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from ftcheck_plugins.files import RawRow, at_rows, find, stream
+
+from ftcheck.errors import InputError
+from ftcheck.paths import is_hub_data
+from ftcheck.records import Location
+
+PLACE = Location("policy.yaml", 7, 12, "jobs.mapper.data.train")
+
+
+def read(*paths: Path) -> list[RawRow]:
+    return list(stream(find([str(path) for path in paths], PLACE, "data.train")))
+
+
+def write(folder: Path, name: str, content: bytes | str) -> Path:
+    path = folder / name
+    path.write_bytes(content if isinstance(content, bytes) else content.encode("utf-8"))
+    return path
+
+
+def test_json_lines_come_with_line_and_offset_and_blank_lines_are_no_rows(tmp_path: Path) -> None:
+    rows = read(write(tmp_path, "a.jsonl", '{"text": "é"}\n\n{"text": "b"}\r\n{"text": "c"}'))
+
+    assert [row.data for row in rows] == [{"text": "é"}, {"text": "b"}, {"text": "c"}]
+    assert [(row.line, row.offset) for row in rows] == [(1, 0), (3, 16), (4, 31)]
+
+
+def test_the_same_row_has_the_same_record_wherever_it_stands(tmp_path: Path) -> None:
+    first = read(write(tmp_path, "a.jsonl", '{"text": "x"}\n{"text": "y"}\n'))
+    second = read(write(tmp_path, "b.jsonl", '{"text": "y"}\r\n{"text": "x"}'))
+
+    assert [row.record for row in first] == [row.record for row in reversed(second)]
+
+
+@pytest.mark.parametrize(
+    ("line", "code", "said"),
+    [
+        (b'{"text": "ha', "json", "not JSON: unterminated string starting at"),
+        (b"\xff\xfe{}", "encoding", "not UTF-8: byte 0xff"),
+        (b'\xef\xbb\xbf{"text": "a"}', "encoding", "starts with a byte order mark"),
+        (b'["a"]', "schema", "a row must be a JSON object, this is a list"),
+        (b"null", "schema", "a row must be a JSON object, this is null"),
+        (b"[" * 100_000, "json", "not readable: nested too deeply"),
+    ],
+    ids=["half a line", "not UTF-8", "BOM", "a list", "null", "too deep"],
+)
+def test_a_broken_line_is_a_row_in_trouble_and_reading_goes_on(
+    tmp_path: Path, line: bytes, code: str, said: str
+) -> None:
+    first, broken, last = read(write(tmp_path, "a.jsonl", b'{"text": "a"}\n' + line + b'\n{"text": "b"}\n'))
+
+    assert broken.trouble is not None
+    assert (broken.trouble.code, broken.trouble.message, broken.line) == (code, said, 2)
+    assert first.trouble is None
+    assert last.data == {"text": "b"}
+
+
+def test_a_json_array_comes_item_by_item_with_lines(tmp_path: Path) -> None:
+    rows = read(write(tmp_path, "a.json", '[\n {"text": "a"},\n\n {"text": "b"}\n]\n'))
+
+    assert [(row.line, row.data) for row in rows] == [(2, {"text": "a"}), (4, {"text": "b"})]
+
+
+def test_a_json_file_of_json_lines_is_read_as_such(tmp_path: Path) -> None:
+    assert len(read(write(tmp_path, "a.json", '{"text": "a"}\n{"text": "b"}\n'))) == 2
+
+
+@pytest.mark.parametrize(
+    "text",
+    ['[{"a": 1}, {"b": ', '[{"a": 1}', '"text"', '[{"a": 1} {"b": 2]'],
+    ids=["half", "open", "text", "comma"],
+)
+def test_a_broken_array_ends_in_a_row_in_trouble(tmp_path: Path, text: str) -> None:
+    assert read(write(tmp_path, "a.json", text))[-1].trouble is not None
+
+
+def test_csv_rows_come_with_their_lines(tmp_path: Path) -> None:
+    rows = read(write(tmp_path, "a.csv", 'prompt,completion\na,"two\nlines"\nb,c\n'))
+
+    assert [row.line for row in rows] == [2, 4]
+    assert rows[0].data == {"prompt": "a", "completion": "two\nlines"}
+
+
+def test_a_csv_row_with_other_columns_is_in_trouble(tmp_path: Path) -> None:
+    rows = read(write(tmp_path, "a.csv", "prompt,completion\na\nb,c,d\ne,f\n"))
+
+    assert [row.trouble is not None for row in rows] == [True, True, False]
+
+
+def test_parquet_rows_are_numbered(tmp_path: Path) -> None:
+    path = tmp_path / "a.parquet"
+    pq.write_table(pa.table({"text": ["a", "b"]}), path)
+
+    assert [(row.line, row.data) for row in read(path)] == [(1, {"text": "a"}), (2, {"text": "b"})]
+
+
+def test_a_broken_parquet_file_is_an_error_that_names_it(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=r"a\.parquet: not a readable Parquet file"):
+        read(write(tmp_path, "a.parquet", "nonsense"))
+
+
+def test_a_glob_names_its_files_in_order(tmp_path: Path) -> None:
+    write(tmp_path, "b.jsonl", '{"text": "b"}\n')
+    write(tmp_path, "a.jsonl", '{"text": "a"}\n')
+
+    rows = list(stream(find(str(tmp_path / "*.jsonl"), PLACE, "data.train")))
+
+    assert [(row.file, row.data) for row in rows] == [(0, {"text": "a"}), (1, {"text": "b"})]
+
+
+@pytest.mark.parametrize(
+    ("name", "said"),
+    [
+        ("nothing.jsonl", "no such file"),
+        ("*.jsonl", "no file matches"),
+        ("", "is a folder: name the files"),
+        ("notes.txt", "ftcheck reads .jsonl, .json, .parquet, .csv"),
+    ],
+)
+def test_a_path_that_names_no_data_is_an_error_at_its_place_in_the_policy(
+    tmp_path: Path, name: str, said: str
+) -> None:
+    write(tmp_path, "notes.txt", "x")
+
+    with pytest.raises(InputError) as error:
+        find(str(tmp_path / name), PLACE, "data.train")
+
+    assert str(error.value).startswith("policy.yaml:7:12: jobs.mapper.data.train: data.train")
+    assert said in str(error.value)
+
+
+def test_rows_are_found_again_by_offset_and_by_index(tmp_path: Path) -> None:
+    texts = [{"text": str(n)} for n in range(30)]
+    lines = write(tmp_path, "a.jsonl", "".join(json.dumps(text) + "\n" for text in texts))
+    array = write(tmp_path, "a.json", json.dumps(texts))
+    for path in (lines, array):
+        source = find(str(path), PLACE, "data.train")
+        rows = list(stream(source))
+        wanted = [(n, rows[n].file, rows[n].offset) for n in (3, 17, 29)]
+
+        assert [row.data for row in at_rows(source, wanted)] == [texts[3], texts[17], texts[29]]
+
+
+def test_names_of_hub_data_sets_are_told_from_paths() -> None:
+    assert is_hub_data("tatsu-lab/alpaca")
+    assert is_hub_data("imdb")
+    assert not is_hub_data("data/train.jsonl")
+    assert not is_hub_data("./alpaca")
+    assert not is_hub_data("/data/alpaca")
+    assert not is_hub_data("data/*.jsonl")

@@ -152,10 +152,10 @@ def test_columns_say_what_the_loss_sees_and_what_the_cut_takes(samples: Path, tm
     )
 
     assert whole.bos.tolist() == [1]
-    assert (whole.ends_in_stop.all(), whole.stop_trained.all()) == (True, True)
+    assert [whole.ends_in_stop.tolist(), whole.stop_trained.tolist()] == [[True], [True]]
     assert whole.trained[0] == whole.answer[0] < whole.length[0]
     assert (cut.kept[0], cut.trained_lost[0]) == (limit, 3)
-    assert (cut.ends_in_stop.all(), cut.stop_trained.any()) == (True, False)
+    assert [cut.ends_in_stop.tolist(), cut.stop_trained.tolist()] == [[True], [False]]
 
 
 def test_a_row_that_the_cut_empties_is_dropped_without_packing_and_kept_with_it(

@@ -43,6 +43,10 @@ class Stage(StrEnum):
     AFTER = "after"
 
 
+ON_COMMAND_LINE = "--set"
+"""The path of a `Location` whose value was given on the command line."""
+
+
 @dataclass(frozen=True, slots=True)
 class Location:
     """Where something is: a place in a file, a key of the policy, or a row of a data set.

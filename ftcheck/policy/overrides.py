@@ -6,9 +6,9 @@ from ftcheck.errors import Problem
 from ftcheck.policy import document
 from ftcheck.policy.tree import Node, merge, nested, problem
 from ftcheck.policy.words import did_you_mean
-from ftcheck.records import Location
+from ftcheck.records import ON_COMMAND_LINE, Location
 
-PLACE = "--set"
+PLACE = ON_COMMAND_LINE
 EXAMPLE = "write it like jobs.mapper.training.max_length=512"
 
 

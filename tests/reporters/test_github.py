@@ -185,3 +185,11 @@ def test_text_from_data_cannot_become_a_command_or_leak() -> None:
 
 def test_the_reporter_is_called_github() -> None:
     assert REPORTER.name == "github"
+
+
+def test_a_value_set_on_the_command_line_names_no_file() -> None:
+    finding = Finding("too long", at=Location("--set", yaml_path="jobs.mapper.training.max_length"))
+
+    [(_, properties, _), *_] = annotations(fakes.report(fakes.failed("x", finding)))
+
+    assert "file" not in properties

@@ -12,7 +12,6 @@ from ftcheck_plugins.reporters.screen import Screen, tied
 WIDEST_PLACE = 60
 NARROW = 40
 MAX_REMEDIES = 5
-ON_COMMAND_LINE = "--set"
 MAX_WAIVED = 3
 
 

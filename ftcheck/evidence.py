@@ -9,7 +9,7 @@ from pathlib import Path
 
 from ftcheck import digest, templates
 from ftcheck.errors import InputError
-from ftcheck.paths import TOKENIZER_FILES, expand, is_hub_data, model_folder
+from ftcheck.paths import TOKENIZER_FILES, expand, is_hub_data, model_folder, near
 from ftcheck.policy.plan import of_job, plan_digest
 from ftcheck.records import Check
 from ftcheck.report import InputDigest, JobDigests
@@ -56,11 +56,11 @@ def _inputs(job: Job) -> Iterator[tuple[str, InputDigest]]:
     files |= {f"files.{number}": path for number, path in enumerate(job.trainer.files, start=1)}
     for name, path in files.items():
         if path is not None:
-            yield name, InputDigest(path, digest.of_file(Path(path)))
+            yield name, InputDigest(near(path), digest.of_file(Path(path)))
 
 
 def _data(stated: str | Sequence[str]) -> InputDigest:
-    shown = stated if isinstance(stated, str) else ", ".join(stated)
+    shown = ", ".join(map(near, [stated] if isinstance(stated, str) else stated))
     if isinstance(stated, str) and is_hub_data(stated):
         return InputDigest(shown, digest.of_text(f"hub:{stated}"))
     return InputDigest(shown, digest.of_files([Path(path) for path in expand(stated)]))
@@ -69,8 +69,8 @@ def _data(stated: str | Sequence[str]) -> InputDigest:
 def _tokenizer(name: str, revision: str | None) -> InputDigest:
     folder = model_folder(name, revision)
     if folder is None:
-        return InputDigest(name, None)
-    return InputDigest(name, digest.of_named(folder, TOKENIZER_FILES))
+        return InputDigest(near(name), None)
+    return InputDigest(near(name), digest.of_named(folder, TOKENIZER_FILES))
 
 
 def _template(job: Job) -> str | None:

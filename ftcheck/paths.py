@@ -22,6 +22,17 @@ TOKENIZER_FILES = (
 )
 
 
+def near(path: str) -> str:
+    """A path as messages and reports name it: relative below the current folder, else as it is."""
+    if not os.path.isabs(path):
+        return path
+    try:
+        relative = os.path.relpath(path)
+    except (ValueError, OSError):
+        return path
+    return path if relative.startswith(os.pardir) else relative
+
+
 def is_hub_data(stated: str) -> bool:
     """Whether a `data.train` value names a hub data set: no data suffix, no path, no glob, not there."""
     path = Path(stated)

@@ -5,6 +5,7 @@ from dataclasses import asdict, dataclass, field
 from typing import Any, Literal
 
 from ftcheck.errors import Problem
+from ftcheck.paths import near
 from ftcheck.records import (
     MAX_FINDINGS,
     Change,
@@ -195,6 +196,7 @@ def finding_to_dict(check: Check, finding: Finding, occurrence: int) -> dict[str
         "message": finding.message,
         "severity": finding.severity.value,
         **asdict(at),
+        "path": near(at.path) if at.path is not None else None,
         "fix": finding.fix,
         "change": asdict(finding.change) if finding.change else None,
         "fingerprint": fingerprint(check, at, occurrence),

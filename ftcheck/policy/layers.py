@@ -8,6 +8,7 @@ from pathlib import Path
 
 from ftcheck import presets
 from ftcheck.errors import Problem
+from ftcheck.paths import near
 from ftcheck.policy import document, shape
 from ftcheck.policy.tree import Node, merge, ordered, plain, problem, with_items
 from ftcheck.policy.words import did_you_mean, mismatch, shown
@@ -49,9 +50,7 @@ class _Reading:
 
 def shown_path(file: Path) -> str:
     """A path as messages name it: relative below the current folder, else absolute."""
-    absolute, here = os.path.abspath(file), os.getcwd()
-    inside = os.path.commonpath([absolute, here]) == here
-    return os.path.relpath(absolute, here) if inside else absolute
+    return near(os.path.abspath(file))
 
 
 def load(file: Path, presets_folder: Path | None = None) -> Stack:

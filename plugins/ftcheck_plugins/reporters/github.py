@@ -12,6 +12,7 @@ from typing import Literal
 
 from ftcheck.errors import Problem
 from ftcheck.offers import Reporter
+from ftcheck.paths import near
 from ftcheck.records import ON_COMMAND_LINE, Finding, Location, Outcome, Result, Severity
 from ftcheck.report import Report
 from ftcheck_plugins.reporters import standing, words
@@ -35,7 +36,7 @@ class Annotation:
         """The workflow command, on one line."""
         at = self.at or Location()
         path = None if at.path == ON_COMMAND_LINE else at.path  # `--set` is no file that GitHub could open
-        told = {"file": path and words.near(path), "line": at.line, "col": at.column}
+        told = {"file": path and near(path), "line": at.line, "col": at.column}
         known = {key: value for key, value in told.items() if value is not None} if path else {}
         listed = ",".join(
             f"{key}={_property(str(value))}" for key, value in (known | {"title": self.title}).items()

@@ -1,10 +1,10 @@
 """The words that all report formats share: outcomes, numbers, places, findings."""
 
-import os
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from typing import Any
 
+from ftcheck.paths import near
 from ftcheck.records import MAX_FINDINGS, Change, Finding, Location, Measurement, Outcome, Result, Severity
 
 UNFINISHED = (Outcome.ERRORED, Outcome.TIMEOUT, Outcome.NOT_RUN)
@@ -85,17 +85,6 @@ def place(at: Location | None) -> str:
     if at.path is not None:
         return str(replace(at, path=near(at.path)))
     return at.yaml_path or (f"row {at.row:,}" if at.row is not None else "")
-
-
-def near(path: str) -> str:
-    """An absolute path below the current folder as a relative one, any other as it is."""
-    if not os.path.isabs(path):
-        return path
-    try:
-        relative = os.path.relpath(path)
-    except (ValueError, OSError):
-        return path
-    return path if relative.startswith(os.pardir) else relative
 
 
 def change_text(change: Change) -> str:

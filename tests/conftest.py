@@ -1,6 +1,7 @@
 """Fixtures for all tests: where the real data lies, and the shipped samples."""
 
 import os
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -34,8 +35,9 @@ def samples() -> Path:
 
 
 @pytest.fixture
-def project(tmp_path: Path) -> Project:
+def project(tmp_path: Path) -> Iterator[Project]:
     """An empty project with one rule of its own."""
     made = Project(tmp_path)
     made.rules()
-    return made
+    yield made
+    made.close()

@@ -2,10 +2,11 @@
 
 import json
 import os
+import signal
 import subprocess
 import sys
 import textwrap
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,7 @@ HEAD = '''
 """Rules for tests."""
 import os, sys, time
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 from ftcheck import Finding, InputError, Job, Location, Measurement, Prepared, Severity, Skip, rule
 '''
@@ -37,6 +38,11 @@ def rule_text(name: str, body: str, inputs: str = "") -> str:
     doc = '    """Something holds.\n\n    Otherwise something goes wrong.\n    """\n'
     lines = textwrap.indent(textwrap.dedent(body).strip("\n"), "    ")
     return f'\n@rule("{name}")\ndef {function}({inputs}) -> Iterator[Any]:\n{doc}{lines}\n    yield from ()\n'
+
+
+def _interruptible() -> None:
+    """A shell that runs the tests in the background lets its children ignore Ctrl-C; these must not."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
 
 
 @dataclass
@@ -68,6 +74,7 @@ class Project:
     """A folder with a policy and rules."""
 
     folder: Path
+    started: list[subprocess.Popen[str]] = field(default_factory=list)
 
     def write(self, name: str, text: str) -> Path:
         """A file in the project."""
@@ -88,7 +95,7 @@ class Project:
 
     def start(self, *arguments: str, **environment: str) -> subprocess.Popen[str]:
         """Start a command and do not wait for it."""
-        return subprocess.Popen(
+        process = subprocess.Popen(
             [sys.executable, "-m", "ftcheck", *arguments],
             cwd=self.folder,
             env={**os.environ, "FTCHECK_CACHE": str(self.folder / "cache"), "COLUMNS": "120", **environment},
@@ -96,7 +103,17 @@ class Project:
             stderr=subprocess.PIPE,
             text=True,
             encoding="utf-8",
+            preexec_fn=_interruptible,
         )
+        self.started.append(process)
+        return process
+
+    def close(self) -> None:
+        """Kill what a failed test left running."""
+        for process in self.started:
+            if process.poll() is None:
+                process.kill()
+                process.communicate()
 
     def call(self, *arguments: str, **environment: str) -> Ran:
         """Run a command to its end."""

@@ -249,6 +249,10 @@ class Tokenizer(Protocol):
     def stop_ids(self) -> frozenset[int]:
         """Tokens that end a turn: EOS, and what the template puts after an answer."""
 
+    @property
+    def special_ids(self) -> frozenset[int]:
+        """Ids of special and added tokens: a tokenizer never makes them of ordinary text."""
+
     def encode(self, text: str, *, special: bool = False) -> list[int]:
         """Ids of a text; `special` adds the special tokens that the tokenizer adds on its own."""
 

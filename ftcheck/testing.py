@@ -225,6 +225,11 @@ class FakeTokenizer:
     loses: tuple[str, ...] = ()
     opening: str = "<|assistant|>"
 
+    @property
+    def special_ids(self) -> frozenset[int]:
+        """Ids of the marks."""
+        return frozenset(range(1_000_000, 1_000_000 + len(self.marks)))
+
     def encode(self, text: str, *, special: bool = False) -> list[int]:
         """Ids of a text."""
         return self._encode(text, self.shift)

@@ -13,6 +13,7 @@ COMMANDS = {
     "run": ("ftcheck.cli.run:run", "Check the jobs of a policy and write reports."),
     "train": ("ftcheck.cli.train:train", "Train a job, if the report opens the gate for it."),
     "gate": ("ftcheck.cli.gate:gate", "The gate alone: does a stored report still hold?"),
+    "show": ("ftcheck.cli.show:show", "One row as the model sees it: trained, masked, cut off."),
     "rules": ("ftcheck.cli.rules:rules", "List the rules there are."),
     "explain": ("ftcheck.cli.rules:explain", "What a rule checks, why, and its parameters."),
     "selftest": ("ftcheck.cli.rules:selftest", "Plant each rule's must-fail case and demand the finding."),

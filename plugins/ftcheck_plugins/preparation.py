@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from ftcheck.cutting import cutter, drops
 from ftcheck.digest import of_json
 from ftcheck.errors import FtcheckError, InputError
 from ftcheck.inputs import Prepared, Rows, Run, Sample, SampleRow, Tokenizer, Trouble
@@ -367,21 +368,6 @@ def _feed(
         stopped[row] = _last(ids[mask], blank) in stops
         digest.add(ids, np.where(mask, ids, -100))
     return _Fed(kept, trained, ends, stopped, used, sequences[taken], digest.text())
-
-
-def cutter(training: Training) -> "Callable[[Any], Any]":
-    """How the trainer cuts one row: TRL's truncation, or the cut that its `bfd` packing makes."""
-    limit = training.max_length
-    if limit is None or (training.packing and training.packing_strategy != "bfd"):
-        return lambda row: row
-    if not training.packing and training.truncation_mode == "keep_end":
-        return lambda row: row[-limit:]
-    return lambda row: row[:limit]
-
-
-def drops(training: Training) -> bool:
-    """Whether TRL drops rows that are fully masked after truncation: not when it packs."""
-    return training.max_length is not None and not training.packing
 
 
 class LabelDigest:

@@ -62,6 +62,11 @@ class ChatTokenizer:
         return next((one for one in self.encode(after) if one in added), None)
 
     @cached_property
+    def special_ids(self) -> frozenset[int]:
+        """Ids of special and added tokens."""
+        return frozenset(self.backend.added_tokens_decoder)
+
+    @cached_property
     def stop_ids(self) -> frozenset[int]:
         """Tokens that end a turn: the tokenizer's EOS and what the template puts after an answer."""
         return frozenset(one for one in (self.eos_token_id, self.turn_end_id) if one is not None)

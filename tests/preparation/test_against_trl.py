@@ -9,6 +9,7 @@ import pytest
 from ftcheck_plugins import preparation, tokenizer
 
 from ftcheck import templates
+from ftcheck.cutting import cutter
 from ftcheck.inputs import Inputs, Prepared, Run
 from ftcheck.settings import Data, Job, Model, Training
 from tests.preparation.trl_side import Fed, prepare, quiet, trainer_of
@@ -44,7 +45,7 @@ def ours(model: Path, data: Path, folder: Path, **training: Any) -> tuple[Prepar
 
 
 def fed(prepared: Prepared, training: dict[str, Any]) -> list[Fed]:
-    cut = preparation.cutter(Training(**training))
+    cut = cutter(Training(**training))
     rows = []
     for row, start, stop in prepared.sequences.tolist():
         ids = cut(prepared.tokens.ids(row)[start:stop])

@@ -145,7 +145,7 @@ def test_a_red_check_says_place_then_problem_then_why_then_remedy() -> None:
         "                                     keeps none of its 412 trained ones",
         "  data/analyst/train.jsonl:5120:1    the answer is cut: 6,420 tokens, max_length 1024",
         "                                     keeps none of its 5120 trained ones",
-        "  and 1,200 more",
+        "  and 1,200 more (ftcheck show policies/night_before.yaml --job analyst --row 412)",
         "  why   A row without trained tokens costs compute and teaches nothing; TRL drops it.",
         "  fix   policies/night_before.yaml:58:19  max_length: 1024 -> 1536   (keeps 99.4 % of",
         "        trained tokens, +9 % steps)",
@@ -197,7 +197,7 @@ def test_a_waived_check_shows_its_waiver_and_a_few_findings() -> None:
         "  data/analyst/train.jsonl:17:1     the same prompt and answer as line 3",
         "  data/analyst/train.jsonl:18:1     the same prompt and answer as line 4",
         "  data/analyst/train.jsonl:230:1    the same prompt and answer as line 216",
-        "  and 209 more",
+        "  and 209 more (ftcheck show policies/night_before.yaml --job analyst --row 17)",
     ]
 
 
@@ -325,7 +325,7 @@ def test_two_thousand_findings_are_twenty_and_a_count() -> None:
     lines = shown(fakes.report(fakes.failed("mapper::truncation", *findings)))
 
     assert sum("is cut" in line for line in block(lines, "FAILED")) == 20
-    assert any(line == "  and 1,980 more" for line in lines)
+    assert any(line.startswith("  and 1,980 more (ftcheck show ") for line in lines)
 
 
 def test_the_same_remedy_is_said_once() -> None:

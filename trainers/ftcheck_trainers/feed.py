@@ -4,6 +4,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from ftcheck.cutting import cutter
 from ftcheck.errors import InputError, TrainingError
 from ftcheck.inputs import Inputs, Prepared
 from ftcheck.settings import Job, Training
@@ -16,8 +17,6 @@ if TYPE_CHECKING:
 
 def fed_rows(prepared: Prepared, training: Training, folder: Path) -> Any:
     """A `datasets.Dataset` with input_ids and labels of each sequence, cut, in data order."""
-    from ftcheck_plugins.preparation import cutter
-
     return _dataset(_sequences(prepared, cutter(training)), folder / "rows.arrow", ("input_ids", "labels"))
 
 

@@ -4,6 +4,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, time, timedelta
 
+from ftcheck.paths import near
 from ftcheck.records import Change, Finding, Location, Outcome, Result
 from ftcheck.report import Report
 from ftcheck_plugins.reporters import standing, words
@@ -79,7 +80,9 @@ def _findings(screen: Screen, findings: Sequence[Finding]) -> None:
 def _more(screen: Screen, report: Report, result: Result, shown: int) -> None:
     more = words.unshown(result, shown)
     if more > 0:
-        screen.put([("  ", "")], f"and {more:,} more", hang=8)
+        row = next((at.row for one in result.findings if (at := one.at) and at.row is not None), None)
+        command = tied(f"(ftcheck show {near(report.policy_path)} --job {result.check.job} --row {row})")
+        screen.put([("  ", "")], f"and {more:,} more {command if row and result.check.job else ''}", hang=8)
 
 
 def _remedies(screen: Screen, report: Report, findings: Sequence[Finding], telling: Telling) -> None:

@@ -1,0 +1,133 @@
+"""`ftcheck show`."""
+
+import sys
+import tempfile
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from ftcheck.cli.options import POLICY, all_rules_dirs, overrides, rules_dirs
+
+if TYPE_CHECKING:
+    from ftcheck.inputs import Prepared
+    from ftcheck.rowview import RowView
+
+
+@click.command(short_help="One row as the model sees it: what is trained, masked, cut off.")
+@POLICY
+@click.option("--job", required=True, metavar="J", help="The job.")
+@click.option("--row", type=click.IntRange(min=1), metavar="N", help="The Nth row (default: the first).")
+@click.option("--record", metavar="DIGEST", help="The row with this digest, or its beginning.")
+@click.option("--longest", is_flag=True, help="The row with the most tokens.")
+@click.option("--first-finding", is_flag=True, help="Run the checks, and show the first row they speak of.")
+@click.option("--ids", is_flag=True, help="One line a token, with its id.")
+@click.option("-o", "--output", metavar="html=PATH", help="Write a page instead.")
+@overrides
+@click.option("--offline", is_flag=True, help="Never ask the hub; what is cached is used.")
+@rules_dirs
+def show(
+    policy: str,
+    job: str,
+    row: int | None,
+    record: str | None,
+    longest: bool,
+    first_finding: bool,
+    ids: bool,
+    output: str | None,
+    overrides: tuple[str, ...],
+    offline: bool,
+    rules_dirs: tuple[Path, ...],
+) -> None:
+    """Show one training row of POLICY as the model sees it.
+
+    Trained tokens are bright and between « and », masked ones dim, what truncation takes off is struck
+    through (between ✂ on plain output). This prints the row's text: mind where you paste it.
+    """
+    from ftcheck.errors import UsageError
+    from ftcheck.inputs import Inputs, Run
+    from ftcheck.loading import load
+    from ftcheck.rowview import view
+
+    if sum((row is not None, record is not None, longest, first_finding)) > 1:
+        raise UsageError("--row, --record, --longest and --first-finding: name one of them")
+    folders = all_rules_dirs(rules_dirs)
+    loaded = load(policy, overrides, folders)
+    if job not in loaded.policy.jobs:
+        raise UsageError(f"{policy}: no job '{job}'; its jobs are: {', '.join(loaded.policy.jobs)}")
+    if first_finding:
+        row = _first_finding(policy, job, overrides, folders, offline=offline)
+    found = loaded.policy.jobs[job]
+    with tempfile.TemporaryDirectory(prefix="ftcheck-show-") as folder:
+        run = Run(folder=Path(folder), offline=offline)
+        inputs = Inputs(loaded.host.loaders, {"run": run, "jobs": (found,)}, found)
+        prepared: Prepared = inputs.get("prepared")
+        index = _index(prepared, row, record, longest=longest)
+        _print(view(prepared, inputs.get("tokenizer"), found, index), output, ids=ids)
+
+
+def _index(prepared: "Prepared", row: int | None, record: str | None, *, longest: bool) -> int:
+    """The row that is asked for, from 0."""
+    from ftcheck.errors import UsageError
+
+    if not len(prepared):
+        raise UsageError("there is no row to show")
+    if record is not None:
+        wanted = record.removeprefix("sha256:")
+        matches = [n for n, one in enumerate(prepared.rows.records) if one.startswith(wanted)]
+        if not matches:
+            raise UsageError(f"no row has the digest {record}")
+        return matches[0]
+    if longest:
+        return int(prepared.length.argmax())
+    if row is not None and row > len(prepared):
+        raise UsageError(f"there is no row {row:,}: the data has {len(prepared):,}")
+    return (row or 1) - 1
+
+
+def _first_finding(
+    policy: str, job: str, overrides: tuple[str, ...], folders: tuple[Path, ...], *, offline: bool
+) -> int:
+    from ftcheck import session
+    from ftcheck.errors import UsageError
+    from ftcheck.selection import Selection
+
+    options = session.Options(
+        policy=policy,
+        overrides=overrides,
+        rules_dirs=folders,
+        offline=offline,
+        selection=Selection(jobs=(job,)),
+    )
+    report = session.run(options, lambda planned: ()).report
+    for result in report.results:
+        for finding in result.findings if result.check.job == job else ():
+            if finding.at is not None and finding.at.row is not None:
+                click.echo(f"{result.check.id}: {finding.message}", err=True)
+                return finding.at.row
+    raise UsageError(f"no check of {job} has a finding about a row")
+
+
+def _print(view: "RowView", output: str | None, *, ids: bool) -> None:
+    from ftcheck_plugins.reporters import rows
+
+    from ftcheck.errors import UsageError
+
+    if output is not None:
+        kind, _, path = output.partition("=")
+        if kind != "html" or not path:
+            raise UsageError(f"-o {output}: write html=PATH")
+        try:
+            Path(path).write_text(rows.page(view), encoding="utf-8", errors="backslashreplace")
+        except OSError as error:
+            raise UsageError(f"-o {output}: {error.strerror or error}") from error
+        click.echo(path)
+    elif ids:
+        click.echo(rows.headline(view))
+        click.echo(rows.table(view), nl=False)
+    elif sys.stdout.isatty():
+        from rich.console import Console
+
+        Console(highlight=False).print(rows.coloured(view))
+    else:
+        click.echo(rows.plain(view), nl=False)

@@ -1,0 +1,21 @@
+"""How the trainer cuts a row that is too long, and whether it drops one that the cut empties."""
+
+from collections.abc import Callable
+from typing import Any
+
+from ftcheck.settings import Training
+
+
+def cutter(training: Training) -> Callable[[Any], Any]:
+    """How the trainer cuts one row: TRL's truncation, or the cut that its `bfd` packing makes."""
+    limit = training.max_length
+    if limit is None or (training.packing and training.packing_strategy != "bfd"):
+        return lambda row: row
+    if not training.packing and training.truncation_mode == "keep_end":
+        return lambda row: row[-limit:]
+    return lambda row: row[:limit]
+
+
+def drops(training: Training) -> bool:
+    """Whether TRL drops rows that are fully masked after truncation: not when it packs."""
+    return training.max_length is not None and not training.packing

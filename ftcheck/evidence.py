@@ -40,6 +40,12 @@ def gather(job: Job, checks: Sequence[Check]) -> Evidence:
     )
 
 
+def is_whole(found: Evidence) -> bool:
+    """Whether everything could be digested. A model from the hub cannot before it is in the cache."""
+    digests = [one.digest for one in found.inputs.values()]
+    return None not in (*digests, found.job.model, found.job.template)
+
+
 def _inputs(job: Job) -> Iterator[tuple[str, InputDigest]]:
     gold = job.data.gold.path if job.data.gold is not None else None
     for name, stated in (("train", job.data.train), ("eval", job.data.eval), ("gold", gold)):

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from ftcheck.assembly import assemble, now
 from ftcheck.errors import ExitCode, FtcheckError
-from ftcheck.evidence import gather
+from ftcheck.evidence import Evidence, gather, is_whole
 from ftcheck.host import Host, make_host
 from ftcheck.ledger import Ledger, exit_code, worst_of
 from ftcheck.loading import Planned, load
@@ -120,7 +120,11 @@ def _written(
 def _run(options: Options, planned: Planned, opening: Report) -> tuple[Report, ExitCode]:
     """Run the ledger in a folder of its own, and make the report of it."""
     loaded, folder = planned.loaded, Path(tempfile.mkdtemp(prefix="ftcheck-"))
-    evidence = {name: gather(loaded.policy.jobs[name], loaded.checks) for name in planned.jobs}
+
+    def seen(name: str) -> Evidence:
+        return gather(loaded.policy.jobs[name], loaded.checks)
+
+    evidence = {name: seen(name) for name in planned.jobs}
     setup = Setup(
         checks=planned.taken,
         jobs=tuple(loaded.policy.jobs[name] for name in planned.jobs),
@@ -147,6 +151,7 @@ def _run(options: Options, planned: Planned, opening: Report) -> tuple[Report, E
         interrupted = True
     finally:
         shutil.rmtree(folder, ignore_errors=True)
+    evidence = {name: found if is_whole(found) else seen(name) for name, found in evidence.items()}
     results = ledger.close("interrupted" if interrupted else "the run was stopped after a failure (-x)")
     report = assemble(planned, opening, results, facts, evidence, interrupted=interrupted)
     loaded.host.run_finished(report)

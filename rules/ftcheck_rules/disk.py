@@ -60,12 +60,17 @@ def disk_space(jobs: Jobs, params: DiskSpace) -> Iterator[Yield]:
     yield Summary(_in_words(estimates.values(), free))
 
 
+def _size(count: float) -> str:
+    """Bytes in words: GiB, or MiB below a tenth of one."""
+    return f"{count / GIB:.1f} GiB" if count >= GIB / 10 else f"{count / (1 << 20):.0f} MiB"
+
+
 def _in_words(estimates: Iterable["Estimate"], free: int) -> str:
     known = [one for one in estimates if one.bytes]
     count = sum(1 if one.checkpoints is None else one.checkpoints for one in known)
     need = sum(one.bytes for one in known)
     room = f"{free / GIB:,.0f} GiB"
-    return f"{count} checkpoints need {need / GIB:.1f} GiB of {room}" if known else f"{room} free"
+    return f"{count} checkpoints need {_size(need)} of {room}" if known else f"{room} free"
 
 
 def _existing(folder: Path) -> Path:
@@ -86,7 +91,7 @@ def _short(disk: list[tuple[Path, Job]], needs: Mapping[str, int], params: DiskS
     change = Change(f"jobs.{job.name}.training.save_total_limit", None, 1) if unlimited else None
     if need > free:
         yield Finding(
-            f"checkpoints take up to {need / GIB:.1f} GiB, {folder} has {free / GIB:.1f} GiB free",
+            f"checkpoints take up to {_size(need)}, {folder} has {free / GIB:.1f} GiB free",
             at=job.at("training.output_dir"),
             fix="lower training.save_total_limit, make room, or write to another disk",
             change=change,

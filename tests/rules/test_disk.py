@@ -105,7 +105,7 @@ def test_checkpoints_that_fit_pass_with_need_and_room(tmp_path: Path) -> None:
     assert ran.findings == ()
     assert ran.measured["need_gib"] == 0.05
     assert ran.result.summary is not None
-    assert ran.result.summary.startswith("3 checkpoints need 0.0 GiB of ")
+    assert ran.result.summary.startswith("3 checkpoints need 50 MiB of ")
 
 
 def test_checkpoints_that_do_not_fit_are_an_error_and_jobs_on_one_disk_add_up(tmp_path: Path) -> None:

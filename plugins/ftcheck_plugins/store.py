@@ -48,21 +48,24 @@ class RowWriter:
 
     def add(self, raw: RawRow, tokens: Tokens, turns: int, system: int) -> None:
         """Add one row; a row in trouble has no tokens."""
-        ids, mask = tokens.ids, tokens.mask
+        import numpy as np
+
+        ids = np.asarray(tokens.ids, dtype=np.int32)
+        mask = np.ones(len(ids), dtype=bool) if tokens.mask is None else np.asarray(tokens.mask, dtype=bool)
         values = {
             "file": raw.file,
             "turns": turns,
             "system": system,
             "length": len(ids),
-            "trained": len(ids) if mask is None else sum(mask),
-            "answer": _answer(len(ids), mask),
-            "first": ids[0] if ids else -1,
-            "second": ids[1] if len(ids) > 1 else -1,
+            "trained": int(mask.sum()),
+            "answer": last_stretch(mask),
+            "first": int(ids[0]) if len(ids) else -1,
+            "second": int(ids[1]) if len(ids) > 1 else -1,
             "line": raw.line,
             "offset": raw.offset,
             "record": bytes.fromhex(raw.record),
             "ids": ids,
-            "mask": [True] * len(ids) if mask is None else mask,
+            "mask": mask,
         }
         for name, value in values.items():
             self._rows[name].append(value)
@@ -70,21 +73,30 @@ class RowWriter:
     def flush(self) -> None:
         """Write what was added since the last time."""
         if self._rows["line"]:
-            self._writer.write_batch(self._pa.record_batch(self._rows, schema=self._schema))
+            columns = [self._column(field) for field in self._schema]
+            self._writer.write_batch(self._pa.record_batch(columns, schema=self._schema))
             self._rows = {name: [] for name in self._schema.names}
 
+    def _column(self, field: Any) -> Any:
+        """One column as an Arrow array; lists are put together from whole arrays, not value by value."""
+        import numpy as np
 
-def _answer(length: int, mask: list[bool] | None) -> int:
-    """Tokens of the last stretch in the loss."""
-    if mask is None:
-        return length
-    stop = length
-    while stop and not mask[stop - 1]:
-        stop -= 1
-    start = stop
-    while start and mask[start - 1]:
-        start -= 1
-    return stop - start
+        rows = self._rows[field.name]
+        if field.name not in ("ids", "mask"):
+            return self._pa.array(rows, type=field.type)
+        offsets = np.cumsum([0, *map(len, rows)], dtype=np.int64)
+        values = self._pa.array(np.concatenate(rows), type=field.type.value_type)
+        return self._pa.LargeListArray.from_arrays(self._pa.array(offsets), values)
+
+
+def last_stretch(mask: "NDArray[np.bool_]") -> int:
+    """How many tokens the last unbroken run of trained ones has."""
+    trained = mask.nonzero()[0]
+    if not len(trained):
+        return 0
+    last = int(trained[-1])
+    masked = (~mask[:last]).nonzero()[0]
+    return last - int(masked[-1]) if len(masked) else last + 1
 
 
 class RowFile:

@@ -38,7 +38,6 @@ class Run:
     folder: Path
     offline: bool = False
     workers: int | None = None
-    show_content: bool = False
     report: Callable[[Progress], None] = lambda progress: None
 
 

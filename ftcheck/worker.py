@@ -104,7 +104,6 @@ class _Worker:
             folder=setup.folder,
             offline=setup.offline,
             workers=setup.workers,
-            show_content=setup.show_content,
             report=self._progress,
         )
         self._base = {"run": run, "jobs": tuple(self._jobs.values())}

@@ -73,7 +73,7 @@ def run(options: Options, watch: Watch) -> Ended:
     policy cannot be used or the run is interrupted. `watch(planned)` gives the objects that see the run.
     Raises `UsageError` for outputs that cannot be written, before anything ran.
     """
-    standard = make_host()
+    standard = _standard(options)
     outputs = parse_outputs(options.outputs, standard.reporters)
     begun = now()
     opening = Report(
@@ -89,6 +89,19 @@ def run(options: Options, watch: Watch) -> Ended:
         planned.loaded.host.watch(watcher)
     report, code = _run(options, planned, opening)
     return _written(outputs, report, planned.loaded.host, _hidden(code, options))
+
+
+def _standard(options: Options) -> Host:
+    """The host that writes sentinels, before the policy is bound: with plugins only if a format is theirs."""
+    standard = make_host()
+    if all(spec.partition("=")[0] in standard.reporters for spec in options.outputs):
+        return standard
+    from ftcheck.policy import draft
+
+    try:
+        return make_host(draft(options.policy).plugins, options.rules_dirs)
+    except FtcheckError:
+        return standard
 
 
 def _hidden(code: ExitCode, options: Options) -> ExitCode:

@@ -106,6 +106,21 @@ def test_durations_name_the_slowest(project: Project) -> None:
     assert "slow" in ran.out.partition("slowest")[2]
 
 
+def test_a_plugins_report_format_is_written_like_any_other(project: Project) -> None:
+    project.write(
+        "rules/format.py",
+        "from ftcheck import Reporter, hookimpl\n"
+        "@hookimpl\ndef ftcheck_reporters():\n"
+        "    return [Reporter('tally', lambda report: f'{report.status} {len(report.results)}')]\n",
+    )
+    project.policy("fine: {}")
+
+    ran = project.run("-o", "tally=t.txt")
+
+    assert ran.code == 0, ran.err
+    assert (project.folder / "t.txt").read_text(encoding="utf-8") == "complete 1"
+
+
 def test_rules_dirs_come_from_the_callers_pyproject_too(project: Project) -> None:
     project.write("pyproject.toml", '[tool.ftcheck]\nrules-dirs = ["rules"]\n')
     project.policy("fine: {}")

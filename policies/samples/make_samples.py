@@ -180,14 +180,6 @@ def random_object(grammar: Mapping[str, Any], rng: Random) -> str:
     return json.dumps({name: rng.choice(values[name]) for name in names})
 
 
-def reworded(grammar: Mapping[str, Any], facts: Mapping[str, str], rng: Random) -> str:
-    """The same request in other words and without the small talk."""
-    words = device_words(grammar, facts["device"])
-    request = expand(rng.choice(grammar["intents"][facts["intent"]]["requests"]), words, rng)
-    cue = expand(rng.choice(grammar["urgency"][facts["cue"]]), words, rng)
-    return " ".join(sentence(part) for part in (cue, request) if part)
-
-
 def mapper_documents(job: Job, rows: list[Example], rng: Random) -> Iterator[Chat | str]:
     """What the mapper's base reads: requests, their rewording, JSON shapes, looking up a value.
 
@@ -197,14 +189,17 @@ def mapper_documents(job: Job, rows: list[Example], rng: Random) -> Iterator[Cha
     for row in rows:
         shape = random_object(job.grammar, rng)
         name, value = rng.choice(list(json.loads(shape).items()))
-        short = chat("Say it in short.", row.prompt, reworded(job.grammar, row.facts, rng))
+        again = mapper_request(job.grammar, row.facts, rng)
+        reworded = chat("Say the request in other words.", row.prompt, again)
         kinds: list[Chat | str] = [
             row.prompt,
             shape,
             chat("Repeat the request.", row.prompt, row.prompt),
             chat("Give the value.", f"{shape}\n\n{name}?", value),
+            reworded,
+            reworded,
         ]
-        yield rng.choice([*kinds, *[short] * 6])
+        yield rng.choice(kinds)
 
 
 # --- analyst ------------------------------------------------------------------------------------
@@ -213,11 +208,6 @@ def mapper_documents(job: Job, rows: list[Example], rng: Random) -> Iterator[Cha
 def money(value: int, rng: Random) -> str:
     """An amount in euros, some with cents."""
     return f"{value}.{rng.randrange(5, 100, 5):02} EUR" if rng.random() < 0.3 else f"{value} EUR"
-
-
-def euros(amount: str) -> float:
-    """The number in an amount."""
-    return float(amount.split()[0])
 
 
 def expense_facts(words: Words, rng: Random) -> dict[str, str]:
@@ -256,7 +246,7 @@ def judge_expense(facts: Mapping[str, str], words: Words) -> tuple[list[str], st
         return ["receipt_ok", "late"], "reject"
     if facts["category"] == "gift":
         return ["receipt_ok", "in_time", "gift"], "escalate"
-    if euros(facts["amount"]) <= euros(facts["limit"]):
+    if float(facts["amount"].split()[0]) <= float(facts["limit"].split()[0]):
         return ["receipt_ok", "in_time", "within_limit", "no_gift"], "approve"
     if facts["approver"] == "director":
         return ["receipt_ok", "in_time", "over_limit", "director"], "approve"
@@ -278,11 +268,11 @@ def judge_change(facts: Mapping[str, str], words: Words) -> tuple[list[str], str
     return found + ["no_obstacle"] * (not freeze and not high), "approve"
 
 
-def record(title: str, facts: Mapping[str, str]) -> str:
-    """The record as the analyst gets it: a title, then a line for each field."""
+def record(title: str, facts: Mapping[str, str], extra: Mapping[str, str], rng: Random) -> str:
+    """The record as the analyst gets it: a title, then the fields in any order."""
     names = {"days": "Days late"}
-    lines = [f"{names.get(name, name.capitalize())}: {value}" for name, value in facts.items()]
-    return "\n".join([title, *lines])
+    lines = [f"{names.get(k, k.capitalize())}: {v}" for k, v in {**facts, **extra}.items()]
+    return "\n".join([title, *rng.sample(lines, len(lines))])
 
 
 def write_analysis(grammar: Mapping[str, Any], topic: str, rng: Random) -> Example:
@@ -294,16 +284,19 @@ def write_analysis(grammar: Mapping[str, Any], topic: str, rng: Random) -> Examp
     reasons = [expand(rng.choice(grammar["sentences"][name]), fields, rng) for name in findings]
     note = {"Note": expand("{" + topic + "_note}", fields, rng)} if rng.random() < 0.7 else {}
     person = {"Employee" if expense else "Owner": rng.choice(fields["name"])}
-    label = "Expense claim EX" if expense else "Change request CR"
+    title = (
+        f"Expense claim EX-{rng.randint(1000, 9999)}"
+        if expense
+        else f"Change request CR-{rng.randint(1000, 9999)}"
+    )
     answer = " ".join(map(sentence, reasons)) + f"\nVerdict: {verdict}"
-    return Example(record(f"{label}-{rng.randint(1000, 9999)}", person | facts | note), answer, facts)
+    return Example(record(title, facts, note | person, rng), answer, facts)
 
 
 def comparison(rng: Random) -> str:
-    """A true sentence about two amounts."""
-    other = rng.choice([30, 50, 80, 100, 150, 200, 250, 300, 500, 800])
-    one = money(int(other * rng.uniform(0.1, 2.2)), rng)
-    return f"{one} is {'more' if euros(one) > other else 'not more'} than {other} EUR."
+    """A true sentence about two numbers."""
+    one, other = rng.randint(2, 999), rng.choice([30, 50, 80, 100, 150, 200, 250, 300, 500, 800])
+    return f"{one} is {'more' if one > other else 'not more'} than {other}."
 
 
 def analyst_documents(job: Job, rows: list[Example], rng: Random) -> Iterator[Chat | str]:
@@ -312,9 +305,7 @@ def analyst_documents(job: Job, rows: list[Example], rng: Random) -> Iterator[Ch
     A record never stands with its own reasoning or verdict: the reasoning it reads is on its own.
     """
     for row in rows:
-        names = rng.sample(list(row.facts), rng.randint(2, 4))
-        question = f"{row.prompt}\n\n" + ", ".join(names) + "?"
-        lookup = chat("Give the fields.", question, "\n".join(row.facts[name] for name in names))
+        name, value = rng.choice(list(row.facts.items()))
         fields = {name: [value] for name, value in row.facts.items()}
         topic = "expense" if "amount" in fields else "change"
         about = rng.choice(job.grammar["sentences"][f"{topic}_opening"])
@@ -323,9 +314,10 @@ def analyst_documents(job: Job, rows: list[Example], rng: Random) -> Iterator[Ch
             row.answer,
             "\n".join(comparison(rng) for _ in range(6)),
             chat("Repeat the record.", row.prompt, row.prompt),
+            chat("Give the field.", f"{row.prompt}\n\n{name}?", value),
             chat("Say what the record is about.", row.prompt, sentence(expand(about, fields, rng))),
         ]
-        yield rng.choice([*kinds, *[lookup] * 3])
+        yield rng.choice(kinds)
 
 
 # --- jobs ---------------------------------------------------------------------------------------
@@ -595,7 +587,7 @@ def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
     parser.add_argument(
         "--pretrain-steps",
         type=int,
-        default=800,
+        default=700,
         metavar="N",
         help="training steps of each base model (default: %(default)s, 16 x 256 tokens each)",
     )

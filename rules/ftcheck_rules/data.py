@@ -47,7 +47,8 @@ def data_readable(job: Job, inputs: Inputs) -> Iterator[Yield]:
     the model was: and a loader that skips broken rows trains on less than everybody thinks.
 
     Opens the files that data.train names and reads every row; a row counts as broken if it is not
-    UTF-8, not JSON, or cannot be taken out of its file. No parameters.
+    UTF-8, not JSON, or cannot be taken out of its file. No other rule looks at data.eval: its rows are
+    read here too, and each must come through the whole preparation. No parameters.
     """
     if job.data.train is None and job.trainer.use == "command":
         yield Skip("the job names no data.train: its command reads data of its own")
@@ -67,16 +68,37 @@ def data_readable(job: Job, inputs: Inputs) -> Iterator[Yield]:
         yield Finding("data.train holds no rows", at=job.at("data.train"), fix=fix)
     for row, trouble in broken.items():
         yield Finding(trouble.message, at=rows.at(row, trouble.column), fix=trouble.fix)
+    if job.data.eval is not None:
+        yield from _evaluation(job, inputs)
 
 
-def _cannot_open(error: InputError, job: Job) -> Iterator[Finding]:
-    """One finding a problem, at its own place, or at data.train where it has none."""
+def _evaluation(job: Job, inputs: Inputs) -> Iterator[Finding | Measurement]:
+    """The rows of data.eval, as the trainer will feed them; nothing where the tokenizer does not open."""
+    try:
+        inputs.get("tokenizer")
+    except InputError:
+        return  # the checks that need the tokenizer are errored, and say so
+    try:
+        prepared = inputs.get("prepared_eval")
+    except InputError as error:
+        yield from _cannot_open(error, job, "data.eval")
+        return
+    yield Measurement("eval_rows", len(prepared), unit="rows", limit=">= 1")
+    if not len(prepared):
+        fix = "write at least one row, or take data.eval out"
+        yield Finding("data.eval holds no rows", at=job.at("data.eval"), fix=fix)
+    for row, trouble in prepared.troubles.items():
+        yield Finding(trouble.message, at=prepared.rows.at(row, trouble.column), fix=trouble.fix)
+
+
+def _cannot_open(error: InputError, job: Job, key: str = "data.train") -> Iterator[Finding]:
+    """One finding a problem, at its own place, or at `key` where it has none."""
     for problem in error.problems:
         place = Location(problem.path, problem.line, problem.column, problem.yaml_path)
         yield Finding(
             problem.message,
-            at=place if problem.path else job.at("data.train"),
-            fix="name the file in data.train; paths are relative to the policy that states them",
+            at=place if problem.path else job.at(key),
+            fix=f"name the file in {key}; paths are relative to the policy that states them",
         )
 
 

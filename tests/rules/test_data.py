@@ -6,7 +6,7 @@ from ftcheck_rules.data import data_readable, data_schema
 
 from ftcheck import Severity
 from ftcheck.inputs import Trouble
-from ftcheck.testing import Ran, inputs, job, rows, run
+from ftcheck.testing import Ran, inputs, job, prepared, rows, run, tokenizer
 
 RULES = {one.id: one for one in (data_readable, data_schema)}
 JOB = job(data={"train": "train.jsonl"})
@@ -130,3 +130,29 @@ def test_mapped_sharegpt_roles_are_noted_and_pass() -> None:
 def test_data_of_which_no_row_can_be_read_is_skipped() -> None:
     broken = Trouble("json", "not JSON")
     assert schema(troubles=dict.fromkeys(range(4), broken)).skipped == "there is no row that can be read"
+
+
+WITH_EVAL = job(data={"train": "train.jsonl", "eval": "eval.jsonl"})
+
+
+def test_a_broken_row_of_the_evaluation_data_is_a_finding_too() -> None:
+    bad = prepared([5, 0], troubles={1: Trouble("json", "not JSON: expecting value")})
+    opened = inputs(WITH_EVAL, rows=rows(3), tokenizer=tokenizer(), prepared_eval=bad)
+
+    ran = run(data_readable, job=WITH_EVAL, inputs=opened)
+
+    [finding] = ran.findings
+    assert (finding.message, finding.at and finding.at.row) == ("not JSON: expecting value", 2)
+    assert ran.measured["eval_rows"] == 2
+
+
+def test_evaluation_data_that_cannot_be_opened_is_a_finding_at_its_place() -> None:
+    broken = {"prepared_eval": "no such file: eval.jsonl"}
+    opened = inputs(WITH_EVAL, broken=broken, rows=rows(3), tokenizer=tokenizer())
+
+    ran = run(data_readable, job=WITH_EVAL, inputs=opened)
+
+    [finding] = ran.findings
+    assert finding.message == "no such file: eval.jsonl"
+    assert finding.at is not None
+    assert finding.at.yaml_path == "jobs.job.data.eval"

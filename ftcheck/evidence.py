@@ -48,16 +48,26 @@ def is_whole(found: Evidence) -> bool:
 
 def _inputs(job: Job) -> Iterator[tuple[str, InputDigest]]:
     gold = job.data.gold.path if job.data.gold is not None else None
-    for name, stated in (("train", job.data.train), ("eval", job.data.eval), ("gold", gold)):
+    for name, stated in (
+        ("train", job.data.train),
+        ("eval", job.data.eval),
+        ("gold", gold),
+        ("benchmarks", job.data.benchmarks),
+    ):
         if stated is not None:
             yield name, _data(stated)
     yield "tokenizer", _tokenizer(job.model.tokenizer or job.model.name, job.model.revision)
     if job.serving.tokenizer is not None:
         yield "serving.tokenizer", _tokenizer(job.serving.tokenizer, None)
+    if job.evaluation is not None and job.evaluation.tokenizer is not None:
+        yield "evaluation.tokenizer", _tokenizer(job.evaluation.tokenizer, None)
+    deepspeed = job.training.extra.get("deepspeed")
     files = {
         "chat_template": job.model.chat_template,
         "serving.chat_template": job.serving.chat_template,
         "serving.output_schema": job.serving.output_schema,
+        "evaluation.chat_template": job.evaluation.chat_template if job.evaluation is not None else None,
+        "training.deepspeed": deepspeed if isinstance(deepspeed, str) else None,
     }
     files |= {f"files.{number}": path for number, path in enumerate(job.trainer.files, start=1)}
     for name, path in files.items():

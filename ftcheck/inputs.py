@@ -90,7 +90,9 @@ class Rows:
     index (from 0). `records` are sha256 hex digests of each row's bytes. `format` is the layout that
     was found. `system` holds, for each row, an index into `system_prompts` (-1: none). `remarks` are
     rows that a trainer would take but hardly anybody means, by code: `role`, `null-content`,
-    `empty-answer`, `no-answer`.
+    `empty-answer`, `no-answer`, `text-arguments`. `asked` and `said` (int64) are the fingerprints of what
+    is asked in a row and of all that is said in it (`ftcheck.likeness`; 0: nothing). `marks` are the
+    special tokens that stand in rows as text, each with its rows.
     """
 
     files: tuple[str, ...]
@@ -105,6 +107,9 @@ class Rows:
     system_prompts: tuple[str, ...] = ()
     remarks: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
+    asked: NDArray[np.int64] = field(default_factory=lambda: _nothing())
+    said: NDArray[np.int64] = field(default_factory=lambda: _nothing())
+    marks: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
 
     def __len__(self) -> int:
         """Number of rows, the broken ones among them."""
@@ -119,6 +124,12 @@ class Rows:
             row=row + 1,
             record=self.records[row],
         )
+
+
+def _nothing() -> NDArray[np.int64]:
+    import numpy as np
+
+    return np.zeros(0, dtype=np.int64)
 
 
 @dataclass(frozen=True)
@@ -143,6 +154,8 @@ class Prepared:
     last stretch in the loss before truncation; `ends_in_stop` (bool) the row's last token that is
     not blank is a stop token, before truncation; `stop_trained` (bool) a stop token is in the loss
     at the end of the fed row.
+    `boundary` tokens of the prompt alone with which the row does not begin (0: the prompt is its prefix);
+    the mask is off by so many.
     `outlier` (bool) marks rows that the policy's `outliers` changed or dropped; `used` (bool) marks
     rows that are fed. A row that TRL drops (fully masked, not packing) is not used.
     `sequences` are what is fed: a row index, a start and a stop into the row's tokens (int64, shape
@@ -157,6 +170,7 @@ class Prepared:
     trained_lost: NDArray[np.int32]
     bos: NDArray[np.int32]
     answer: NDArray[np.int32]
+    boundary: NDArray[np.int32]
     ends_in_stop: NDArray[np.bool_]
     stop_trained: NDArray[np.bool_]
     outlier: NDArray[np.bool_]

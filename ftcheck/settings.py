@@ -27,6 +27,8 @@ class Model:
     """Hub id or local folder of the tokenizer; default: the model's own."""
     chat_template: str | None = None
     """Path of a .jinja file; default: the tokenizer's own template."""
+    resize_embeddings_to: int | None = None
+    """Rows that the embedding table is given before training; default: it stays as it is."""
     trust_remote_code: bool = False
     """Run code that the model repository ships. Off, and never asked for."""
 
@@ -66,6 +68,8 @@ class Data:
     """The same, for evaluation during training."""
     gold: Gold | None = None
     """Questions with known answers."""
+    benchmarks: str | tuple[str, ...] | None = None
+    """Test sets, files like those of data.train, that no training row may be taken from."""
     format: Literal["auto", "messages", "prompt-completion", "text", "sharegpt", "alpaca"] = "auto"
     """How rows are laid out; `auto` looks at the keys of the first row."""
     outliers: Outliers | None = None
@@ -226,8 +230,41 @@ class Serving:
     """The context the server was started with; default: the model's own."""
     chat_template_kwargs: Mapping[str, Any] = field(default_factory=dict)
     """Template switches as requests send them (enable_thinking and the like)."""
+    engine_version: str | None = None
+    """Version of the engine."""
+    transformers: str | None = None
+    """Version of transformers on the server, where it is not the one here."""
+    adapter: Literal["separate", "merged", "merged-4bit"] | None = None
+    """Whether the server loads the adapter beside the base model, or a model that it was merged into."""
+    max_lora_rank: int | None = None
+    """The largest rank the server was started for; vLLM's own default is 16."""
+    stop: tuple[str, ...] = ()
+    """Further texts that end generation, as requests send them."""
     endpoint: str | None = None
     """An OpenAI-compatible URL, for live probes."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Evaluation:
+    """How the tuned model will be evaluated, where that is not how it will be served."""
+
+    __pydantic_config__ = STRICT
+    apply_chat_template: bool = True
+    """Whether questions go through the chat template (lm-eval's --apply_chat_template)."""
+    tokenizer: str | None = None
+    """Hub id or local folder of the tokenizer that evaluation loads; default: the server's."""
+    chat_template: str | None = None
+    """Path of the .jinja file that evaluation renders with; default: the server's."""
+    chat_template_kwargs: Mapping[str, Any] | None = None
+    """Template switches as evaluation sends them; default: the server's."""
+    system_prompt: str | None = None
+    """The system prompt of evaluation; default: the server's."""
+    max_new_tokens: int | None = None
+    """The output cap of evaluation; default: the server's."""
+    batch_size: int | None = None
+    """Questions that are generated at once."""
+    padding_side: Literal["left", "right"] | None = None
+    """Where batches are padded; batched generation needs left."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -241,6 +278,8 @@ class Targets:
     """Range for the tokens of one optimizer step."""
     max_new_tokens: tuple[int, int] | None = None
     """Range for the output cap."""
+    effective_batch: int | None = None
+    """Rows (or blocks) of one optimizer step: batch x accumulation x devices."""
     tokens_per_second: float | None = None
     """Training speed."""
     p95_latency_ms: float | None = None
@@ -283,6 +322,12 @@ class TrainerChoice:
     """The command of `command`, as a list: it is printed before it runs."""
     files: tuple[str, ...] = ()
     """Files that the command reads; their digests are part of the gate."""
+    collator: Literal["trl", "transformers"] = "trl"
+    """What makes labels of a batch: TRL's collator, or transformers' DataCollatorForLanguageModeling."""
+    instruction_part: str | None = None
+    """The text before each question, for a command that masks by markers (unsloth's name)."""
+    response_part: str | None = None
+    """The text before each answer, for a command that masks by markers (unsloth's name)."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -298,6 +343,8 @@ class JobSettings:
     """The training arguments."""
     serving: Serving = field(default_factory=Serving)
     """How the tuned model will be served."""
+    evaluation: Evaluation | None = None
+    """How the tuned model will be evaluated; default: as it is served."""
     targets: Targets = field(default_factory=Targets)
     """What is asked of this job."""
     hardware: Hardware = field(default_factory=Hardware)

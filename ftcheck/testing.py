@@ -115,8 +115,14 @@ def rows(
     system_prompts: Sequence[str] = (),
     system: Sequence[int] | None = None,
     turns: Sequence[int] | None = None,
+    asked: Sequence[int] | None = None,
+    said: Sequence[int] | None = None,
+    marks: Mapping[str, Sequence[int]] | None = None,
 ) -> Rows:
-    """Rows of `train.jsonl`, one a line. Row numbers in `troubles` and `remarks` count from 0."""
+    """Rows of `train.jsonl`, one a line. Row numbers in `troubles`, `remarks` and `marks` count from 0.
+
+    `asked` and `said` are fingerprints; by default every row has others.
+    """
     import numpy as np
 
     return Rows(
@@ -131,6 +137,9 @@ def rows(
         system=np.array(system if system is not None else [-1] * count, dtype=np.int32),
         system_prompts=tuple(system_prompts),
         remarks={code: tuple(found) for code, found in (remarks or {}).items()},
+        asked=np.array(asked if asked is not None else range(1, count + 1), dtype=np.int64),
+        said=np.array(said if said is not None else range(1, count + 1), dtype=np.int64),
+        marks={mark: tuple(found) for mark, found in (marks or {}).items()},
     )
 
 
@@ -188,6 +197,7 @@ def prepared(
         "trained_lost": np.where(used, lost, in_loss).astype(np.int32),
         "bos": np.ones(count, dtype=np.int32),
         "answer": in_loss,
+        "boundary": np.zeros(count, dtype=np.int32),
         "ends_in_stop": good,
         "stop_trained": used & (lost == 0),
         "outlier": np.zeros(count, dtype=bool),

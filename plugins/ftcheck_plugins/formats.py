@@ -1,10 +1,11 @@
 """Row layouts: tells them apart, and turns each row into the conversation or text that TRL would see."""
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from ftcheck import likeness
 from ftcheck.inputs import Message, Trouble
 
 ROLES = frozenset({"system", "developer", "user", "assistant", "tool", "ipython", "function"})
@@ -195,6 +196,27 @@ _BUILDERS = {
 }
 
 
+def asked(made: Example) -> str:
+    """What a row asks: the user's words before the first answer, or the prompt; nothing of plain text."""
+    return made.prompt if isinstance(made.prompt, str) else likeness.asked(made.turns)
+
+
+def said(made: Example) -> str:
+    """All that is said in a row, but for system messages."""
+    if made.text is not None:
+        return made.text
+    if isinstance(made.prompt, str):
+        return f"{made.prompt}\n{made.completion}"
+    return likeness.whole(made.turns)
+
+
+def words(made: Example) -> str:
+    """All the text of a row that people or models wrote: system messages too."""
+    texts = [made.text, made.prompt, made.completion]
+    texts += [likeness.text_of(turn.get("content")) for turn in made.turns]
+    return "\n".join(text for text in texts if isinstance(text, str))
+
+
 def remarks(turns: Sequence[Message]) -> list[str]:
     """Codes for what a trainer would take without a word, though hardly anybody means it."""
     found: list[str] = []
@@ -207,7 +229,18 @@ def remarks(turns: Sequence[Message]) -> list[str]:
         found.append("no-answer")
     if any(_blank(turn) for turn in answers):
         found.append("empty-answer")
+    if any(isinstance(one, str) for turn in answers for one in _arguments(turn)):
+        found.append("text-arguments")
     return found
+
+
+def _arguments(turn: Message) -> Iterator[Any]:
+    """The arguments of the tool calls in a message."""
+    calls = turn.get("tool_calls")
+    for call in calls if isinstance(calls, list) else ():
+        function = call.get("function", call) if isinstance(call, Mapping) else {}
+        if isinstance(function, Mapping) and "arguments" in function:
+            yield function["arguments"]
 
 
 def _blank(turn: Message) -> bool:

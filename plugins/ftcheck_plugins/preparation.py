@@ -7,6 +7,7 @@ pass, over that file only: outliers, truncation, what is fed, and the digest ove
 import hashlib
 import json
 import os
+import re
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
@@ -17,13 +18,14 @@ from ftcheck.cutting import cutter, drops
 from ftcheck.digest import of_json
 from ftcheck.errors import FtcheckError, InputError
 from ftcheck.inputs import Prepared, Rows, Run, Sample, SampleRow, Tokenizer, Trouble
+from ftcheck.likeness import fingerprint
 from ftcheck.offers import loader
 from ftcheck.records import Progress
 from ftcheck.settings import Job, Outliers, Training
 from ftcheck_plugins import files, formats
 from ftcheck_plugins.files import RawRow, Source
 from ftcheck_plugins.formats import Example
-from ftcheck_plugins.store import RowFile, RowWriter
+from ftcheck_plugins.store import RowFile, RowWriter, Words
 from ftcheck_plugins.tokenize import RowTokenizer, Tokens
 from ftcheck_plugins.tokenizer import ChatTokenizer
 
@@ -31,7 +33,7 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-VERSION = 1
+VERSION = 2
 BATCH = 1000
 SAMPLE_RANDOM = 200
 SAMPLE_LONGEST = 50
@@ -121,6 +123,8 @@ class _Pass:
     layout: str | None = None
     troubles: dict[int, Trouble] = field(default_factory=dict)
     remarks: dict[str, list[int]] = field(default_factory=dict)
+    marks: dict[str, list[int]] = field(default_factory=dict)
+    pattern: "re.Pattern[str] | None" = None
     prompts: dict[str, int] = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)
     seen: int = 0
@@ -160,8 +164,7 @@ class _Pass:
             if isinstance(tokens, Trouble):
                 self.troubles[self.seen] = tokens
                 tokens = Tokens([])
-            turns = one.turns if one is not None else ()
-            writer.add(raw, tokens, len(turns), self._system(turns))
+            writer.add(raw, tokens, self._words(one) if one is not None else Words())
             self.tokens += len(tokens.ids)
             self.seen += 1
         writer.flush()
@@ -186,10 +189,27 @@ class _Pass:
             self.troubles[index] = made
             return None
         for code in formats.remarks(made.turns) if made.turns else ():
-            rows_of_code = self.remarks.setdefault(code, [])
-            if len(rows_of_code) < MAX_REMARKS:
-                rows_of_code.append(index)
+            _note(self.remarks, code, index)
+        for mark in self._marks_in(made):
+            _note(self.marks, mark, index)
         return made
+
+    def _marks_in(self, made: Example) -> set[str]:
+        """Special tokens that stand in the row's text: the tokenizer takes them for what they say."""
+        if self.tokenizer is None:
+            return set()
+        if self.pattern is None:
+            self.pattern = _pattern(self.tokenizer)
+        return set(self.pattern.findall(formats.words(made)))
+
+    def _words(self, made: Example) -> Words:
+        """What rules ask of a row's words without reading it again."""
+        return Words(
+            turns=len(made.turns),
+            system=self._system(made.turns),
+            asked=fingerprint(formats.asked(made)),
+            said=fingerprint(formats.said(made)),
+        )
 
     def _layout_of(self, row: dict[str, Any], text_field: str) -> str | None:
         if self.layout is None:
@@ -212,10 +232,25 @@ class _Pass:
             "format": self.layout or "unknown",
             "troubles": [[row, t.code, t.message, t.fix, t.column] for row, t in self.troubles.items()],
             "remarks": self.remarks,
+            "marks": self.marks,
             "system_prompts": list(self.prompts),
             "notes": self.notes,
         }
         (making / "done.json").write_text(json.dumps(about), encoding="utf-8")
+
+
+def _note(found: dict[str, list[int]], code: str, row: int) -> None:
+    """Remember a row under a code; of very many rows the first ones."""
+    rows_of_code = found.setdefault(code, [])
+    if len(rows_of_code) < MAX_REMARKS:
+        rows_of_code.append(row)
+
+
+def _pattern(tokenizer: Tokenizer) -> "re.Pattern[str]":
+    """Finds the texts of special tokens; the longest first, and none that is a plain word."""
+    texts = {tokenizer.show([one]) for one in tokenizer.special_ids}
+    marks = sorted((text for text in texts if re.search(r"[^\w\s]", text)), key=len, reverse=True)
+    return re.compile("|".join(map(re.escape, marks)) if marks else r"(?!)")
 
 
 def _batches(stream: Iterator[RawRow]) -> Iterator[list[RawRow]]:
@@ -257,6 +292,7 @@ def _finish(
         trained_lost=file.column("trained") - fed.trained,
         bos=_bos(file, tokenizer),
         answer=file.column("answer"),
+        boundary=file.column("boundary"),
         ends_in_stop=fed.ends_in_stop,
         stop_trained=fed.stop_trained,
         outlier=outlier,
@@ -282,6 +318,9 @@ def _rows(about: dict[str, Any], file: RowFile, troubles: dict[int, Trouble]) ->
         system=file.column("system"),
         system_prompts=tuple(about["system_prompts"]),
         remarks={code: tuple(found) for code, found in about["remarks"].items()},
+        asked=file.column("asked"),
+        said=file.column("said"),
+        marks={mark: tuple(found) for mark, found in about["marks"].items()},
         notes=tuple(about["notes"]),
     )
 

@@ -1,10 +1,12 @@
 """The Arrow file of prepared rows: written in batches, then mapped by whoever needs it."""
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
+from ftcheck.likeness import NOTHING
 from ftcheck_plugins.files import RawRow
 from ftcheck_plugins.tokenize import Tokens
 
@@ -12,8 +14,18 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-INT32 = ("file", "turns", "system", "length", "trained", "answer", "first", "second")
-INT64 = ("line", "offset")
+INT32 = ("file", "turns", "system", "length", "trained", "answer", "boundary", "first", "second")
+INT64 = ("line", "offset", "asked", "said")
+
+
+@dataclass(frozen=True, slots=True)
+class Words:
+    """What is known of a row before any tokenizer: messages, its system prompt's index, fingerprints."""
+
+    turns: int = 0
+    system: int = -1
+    asked: int = NOTHING
+    said: int = NOTHING
 
 
 class RowWriter:
@@ -46,7 +58,7 @@ class RowWriter:
         self._writer.close()
         self._sink.close()
 
-    def add(self, raw: RawRow, tokens: Tokens, turns: int, system: int) -> None:
+    def add(self, raw: RawRow, tokens: Tokens, words: Words) -> None:
         """Add one row; a row in trouble has no tokens."""
         import numpy as np
 
@@ -54,15 +66,18 @@ class RowWriter:
         mask = np.ones(len(ids), dtype=bool) if tokens.mask is None else np.asarray(tokens.mask, dtype=bool)
         values = {
             "file": raw.file,
-            "turns": turns,
-            "system": system,
+            "turns": words.turns,
+            "system": words.system,
             "length": len(ids),
             "trained": int(mask.sum()),
             "answer": last_stretch(mask),
+            "boundary": tokens.boundary,
             "first": int(ids[0]) if len(ids) else -1,
             "second": int(ids[1]) if len(ids) > 1 else -1,
             "line": raw.line,
             "offset": raw.offset,
+            "asked": words.asked,
+            "said": words.said,
             "record": bytes.fromhex(raw.record),
             "ids": ids,
             "mask": mask,

@@ -21,10 +21,14 @@ Spans = list[tuple[int, int]]
 
 @dataclass(frozen=True, slots=True)
 class Tokens:
-    """Ids of one row before truncation, and for each whether it is in the loss (None: all are)."""
+    """Ids of one row before truncation, and for each whether it is in the loss (None: all are).
+
+    `boundary` counts the ids of the prompt alone with which the row does not begin.
+    """
 
     ids: list[int]
     mask: list[bool] | None = None
+    boundary: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -162,6 +166,8 @@ class RowTokenizer:
     def _labelled(self, example: Example, parts: Sequence[Tokens]) -> Tokens | Trouble:
         whole = parts[-1]
         masks = []
+        start = common_prefix(parts[0].ids, whole.ids) if len(parts) == 2 else 0
+        boundary = len(parts[0].ids) - start if len(parts) == 2 else 0
         if self._masking:
             if whole.mask is None or not any(whole.mask):
                 return Trouble(
@@ -171,11 +177,10 @@ class RowTokenizer:
                 )
             masks.append(whole.mask)
         if len(parts) == 2 and self._training.completion_only_loss is not False:
-            start = common_prefix(parts[0].ids, whole.ids)
             masks.append([False] * start + [True] * (len(whole.ids) - start))
         if not masks:
-            return Tokens(whole.ids)
-        return Tokens(whole.ids, [all(bits) for bits in zip(*masks, strict=True)])
+            return Tokens(whole.ids, None, boundary)
+        return Tokens(whole.ids, [all(bits) for bits in zip(*masks, strict=True)], boundary)
 
 
 def _ended(text: str, eos: str) -> str:

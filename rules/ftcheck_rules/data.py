@@ -122,7 +122,7 @@ def data_schema(job: Job, rows: Rows) -> Iterator[Yield]:
     if len(rows) == unreadable:
         yield Skip("there is no row that can be read")
         return
-    remarked = {code: found for code, found in rows.remarks.items() if found}
+    remarked = {code: found for code, found in rows.remarks.items() if code in REMARKS}
     errors = {
         row for code, found in remarked.items() if _severity(code, job, rows) == "error" for row in found
     }
@@ -139,7 +139,7 @@ def data_schema(job: Job, rows: Rows) -> Iterator[Yield]:
 
 
 def _remarks(code: str, found: tuple[int, ...], job: Job, rows: Rows) -> Iterator[Finding]:
-    message, fix = REMARKS.get(code, (f"remark '{code}'", None))
+    message, fix = REMARKS[code]
     severity = _severity(code, job, rows)
     for row in found:
         yield Finding(message, severity, at=rows.at(row), fix=fix)

@@ -6,13 +6,14 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field, replace
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
 from typing import Any
 from unittest import mock
 
 from ruamel.yaml import YAML
 
+from ftcheck import testing
 from ftcheck.inputs import Inputs, Machine, Packages, Run
 from ftcheck.ledger import judge
 from ftcheck.loading import load
@@ -69,6 +70,7 @@ class Bench:
     packages: dict[str, str | None] = field(default_factory=lambda: dict(INSTALLED))
     machine: Machine = field(default_factory=lambda: Machine("Linux", 16, 128 * GIB))
     surroundings: dict[str, Any] = field(default_factory=dict)
+    repository: dict[str, Any] | None = None
     patches: list[Any] = field(default_factory=list)
     after: list[Callable[["Bench"], None]] = field(default_factory=list)
 
@@ -169,10 +171,9 @@ class Bench:
             "machine": lambda: self.machine,
             "packages": lambda: Packages("3.11.7", self.packages),
         }
-        if "surroundings" in loaders:
-            from ftcheck.testing import surroundings
-
-            made["surroundings"] = lambda: surroundings(**self.surroundings)
+        for name, stated in (("surroundings", self.surroundings), ("repository", self.repository)):
+            if name in loaders and stated is not None:
+                made[name] = partial(getattr(testing, name), **stated)
         return {name: Loader(name, open_) for name, open_ in made.items()}
 
     @contextmanager
@@ -214,7 +215,7 @@ class Looked:
 
 
 def place(finding: Finding) -> str:
-    """Where a finding points, in the words of the list of faults: `train.jsonl:3` or `training.max_length`."""
+    """Where a finding points, as the list of faults says it: `train.jsonl:3`, `training.max_length`."""
     at = finding.at
     if at is None:
         return ""
@@ -322,13 +323,16 @@ def text(folder: Path) -> Bench:
 
 
 CALLS = """
-{%- if tools %}{{- bos_token + '<|start_header_id|>system<|end_header_id|>\\n\\nTools:\\n' }}
-{%- for tool in tools %}{{- tool | tojson + '\\n' }}{% endfor %}{{- '<|eot_id|>' }}{% else %}{{- bos_token }}{% endif %}
+{{- bos_token }}
+{%- if tools %}{{- '<|start_header_id|>system<|end_header_id|>\\n\\nTools:\\n' }}
+{%- for tool in tools %}{{- tool | tojson + '\\n' }}{% endfor %}{{- '<|eot_id|>' }}{% endif %}
 {%- for message in messages -%}
 {{- '<|start_header_id|>' + message['role'] + '<|end_header_id|>\\n\\n' -}}
 {%- if message['role'] == 'assistant' -%}
 {% generation %}
-{%- if message.reasoning_content -%}{{- '<think>\\n' + message.reasoning_content + '\\n</think>\\n' -}}{%- endif -%}
+{%- if message.reasoning_content -%}
+{{- '<think>\\n' + message.reasoning_content + '\\n</think>\\n' -}}
+{%- endif -%}
 {%- if message.tool_calls -%}
 {%- for call in message.tool_calls -%}
 {{- '{"name": "' + call.function.name + '", "arguments": ' + (call.function.arguments | tojson) + '}' -}}

@@ -229,7 +229,8 @@ def _(bench: Bench) -> None:
     """The template writes today's date into every prompt."""
     bench.template = (bench.template or "").replace(
         "{{- message['content'] | trim ~ '<|eot_id|>' -}}\n{%- endif -%}",
-        "{%- if message['role'] == 'system' -%}{{- 'Today: ' ~ strftime_now('%d %b %Y') ~ '\\n' -}}{%- endif -%}"
+        "{%- if message['role'] == 'system' -%}"
+        "{{- 'Today: ' ~ strftime_now('%d %b %Y') ~ '\\n' -}}{%- endif -%}"
         "{{- message['content'] | trim ~ '<|eot_id|>' -}}\n{%- endif -%}",
     )
 
@@ -655,7 +656,8 @@ def _(bench: Bench) -> None:
 @fault("I", "cache-location", "hub-access", "model.name", severity="error")
 def _(bench: Bench) -> None:
     """The model will be downloaded into a cache on a disk that is too small for it."""
-    bench.surroundings = {"cache_free": 2 * GIB, "sizes": {"big/model": 16 * GIB}}
+    bench.surroundings = {"cache_free": 2 * GIB}
+    bench.repository = {"name": "big/model", "size": 16 * GIB}
     bench.set("model.name", "big/model")
     keep_only(bench, "hub-access")
 
@@ -684,13 +686,12 @@ def _(bench: Bench) -> None:
 
 @fault("I", "resume-mismatch", "resume", "training.lora.r", severity="error")
 def _(bench: Bench) -> None:
-    """The checkpoint that training would resume from has another rank."""
+    """The checkpoint in the output folder, which `--resume` would take, has another rank."""
     bench.file(
         "out/checkpoint-10/adapter_config.json",
         json.dumps({"peft_type": "LORA", "r": 8, "lora_alpha": 32, "base_model_name_or_path": "model"}),
     )
     bench.file("out/checkpoint-10/trainer_state.json", json.dumps({"global_step": 10}))
-    bench.set("training.resume_from_checkpoint", "out/checkpoint-10")
 
 
 @fault("I", "base-path", "server-limits", "model.name")
@@ -1028,9 +1029,9 @@ def _floats(load_file: Any, path: Any) -> dict[str, Any]:
 
 def lock(bench: Bench) -> None:
     """`ftcheck lock` on the policy."""
-    from ftcheck.cli import main
+    from ftcheck.cli import run_command
 
-    code = main(["lock", str(bench.path)])
+    code = run_command(["lock", str(bench.path)])
     assert code == 0, code
 
 

@@ -114,6 +114,7 @@ def test_the_canonical_job_has_every_default_and_paths_relative_to_the_policy() 
         "revision": None,
         "tokenizer": None,
         "chat_template": None,
+        "resize_embeddings_to": None,
         "trust_remote_code": False,
     }
     assert second is not None

@@ -9,7 +9,11 @@ import click
 
 from ftcheck.cli.options import all_rules_dirs, rules_dirs
 
+THREADS = 5
+"""So many public threads are named for a failure; `--json` names all."""
+
 if TYPE_CHECKING:
+    from ftcheck.failures import Failure
     from ftcheck.host import Host
     from ftcheck.offers import Rule
 
@@ -36,6 +40,9 @@ def rules(as_json: bool, plugins: tuple[str, ...], rules_dirs: tuple[Path, ...])
 
 
 def _described(host: "Host", rule: "Rule") -> dict[str, object]:
+    from dataclasses import asdict
+
+    from ftcheck.failures import caught_by
     from ftcheck.policy import describe_params
 
     owner = host.owner[f"rule:{rule.id}"]
@@ -52,15 +59,20 @@ def _described(host: "Host", rule: "Rule") -> dict[str, object]:
             for one in describe_params(rule)
         ],
         "plugin": f"{owner.name} {owner.version}",
+        "catches": [asdict(one) for one in caught_by(rule.id)],
     }
 
 
 @click.command(short_help="What a rule checks, why, and its parameters.")
 @click.argument("rule_id", metavar="RULE")
 @click.option("--plugin", "plugins", multiple=True, metavar="NAME", help="With an installed plugin's rules.")
+@click.option("--json", "as_json", is_flag=True, help="As JSON.")
 @rules_dirs
-def explain(rule_id: str, plugins: tuple[str, ...], rules_dirs: tuple[Path, ...]) -> None:
-    """Say what RULE checks, what goes wrong otherwise, how it is measured, and its parameters."""
+def explain(rule_id: str, plugins: tuple[str, ...], as_json: bool, rules_dirs: tuple[Path, ...]) -> None:
+    """Say what RULE checks, what goes wrong otherwise, how it is measured, its parameters, what it catches.
+
+    The failures it catches come with their remedy, and with public threads of people whom they hit.
+    """
     import difflib
 
     from ftcheck.errors import UsageError
@@ -71,10 +83,12 @@ def explain(rule_id: str, plugins: tuple[str, ...], rules_dirs: tuple[Path, ...]
         close = difflib.get_close_matches(rule_id, host.rules, n=1)
         hint = f"did you mean '{close[0]}'?" if close else "ftcheck rules lists them"
         raise UsageError(f"no rule '{rule_id}'; {hint}")
-    click.echo(_page(host, host.rules[rule_id]))
+    rule = host.rules[rule_id]
+    click.echo(json.dumps(_described(host, rule), indent=2) if as_json else _page(host, rule))
 
 
 def _page(host: "Host", rule: "Rule") -> str:
+    from ftcheck.failures import caught_by
     from ftcheck.policy import describe_params
 
     owner = host.owner[f"rule:{rule.id}"]
@@ -85,6 +99,7 @@ def _page(host: "Host", rule: "Rule") -> str:
         parts.append(
             _paragraph("param", f"{one.name} ({one.kind}, default {json.dumps(one.default)})  {one.help}")
         )
+    parts += [_paragraph("catches", _failure(one)) for one in caught_by(rule.id)]
     parts.append(_paragraph("looks at", ", ".join(rule.inputs)))
     parts.append(
         _paragraph("from", f"{owner.name} {owner.version} ({owner.distribution}), stage {rule.stage}")
@@ -92,9 +107,16 @@ def _page(host: "Host", rule: "Rule") -> str:
     return "\n".join(parts)
 
 
+def _failure(one: "Failure") -> str:
+    """A catalogued failure in three paragraphs: what it is, what to do, who was hit."""
+    threads = ", ".join(one.threads[:THREADS]) + (" …" if len(one.threads) > THREADS else "")
+    parts = [f"{one.what} ({one.id}). Seen as: {one.symptom}", f"Remedy: {one.fix}"]
+    return "\n\n".join(parts + ([f"Threads: {threads}"] if threads else []))
+
+
 def _paragraph(label: str, text: str) -> str:
     paragraphs = [" ".join(part.split()) for part in text.split("\n\n")]
-    wrapped = [line for part in paragraphs for line in textwrap.wrap(part, 86)]
+    wrapped = [line for part in paragraphs for line in textwrap.wrap(part, 86, break_on_hyphens=False)]
     return "\n".join(f"  {label if n == 0 else '':<9} {line}" for n, line in enumerate(wrapped))
 
 

@@ -2,7 +2,7 @@
 smallest change to a clean job, and which rule must find it where.
 
 Written before the rules: a fault is not bent to fit its rule. `where` is a row (`train.jsonl:3`), a
-setting (`training.max_length`), or a file.
+setting (`training.max_length`), or a file; `~words` is a finding about the machine, which says so itself.
 """
 
 import copy
@@ -846,7 +846,7 @@ def _(bench: Bench) -> None:
     bench.set("training.evaluation_strategy", "steps")
 
 
-@fault("M", "lib-matrix", "environment", "peft", severity="error")
+@fault("M", "lib-matrix", "environment", "~peft 0.12.0", severity="error")
 def _(bench: Bench) -> None:
     """peft of a year ago beside today's transformers."""
     bench.packages["peft"] = "0.12.0"

@@ -1,0 +1,35 @@
+"""The catalogue that `ftcheck explain` prints: every entry has a home, and the bench agrees with it."""
+
+from ftcheck.failures import catalogue, caught_by
+from ftcheck.host import make_host
+from tests.cli.project import Project
+from tests.faults.catalogue import FAULTS
+
+NO_RULE_YET = {"late-oom", "throughput-target", "nccl-p2p-rtx40", "nn-dataparallel"}
+"""They need a GPU, or the memory and time model."""
+HOST = {"gate", "policy"}
+"""Caught by the gate and by the policy reader, not by a rule."""
+
+
+def test_every_failure_names_a_rule_that_there_is() -> None:
+    rules = set(make_host().rules) | HOST
+
+    assert {one.id for one in catalogue() if one.rule is None} == NO_RULE_YET
+    assert {one.rule for one in catalogue() if one.rule is not None} <= rules
+
+
+def test_the_bench_plants_what_the_catalogue_says_each_rule_catches() -> None:
+    planted = {fault.id: fault.rule for fault in FAULTS}
+
+    assert {one.id: one.rule for one in catalogue() if one.id in planted} == planted
+    assert len(catalogue()) == 113
+
+
+def test_explain_names_what_a_rule_catches_with_remedy_and_threads(project: Project) -> None:
+    ran = project.call("explain", "truncation")
+    [first, *_] = caught_by("truncation")
+
+    words = " ".join(ran.out.split())
+    assert first.what in words
+    assert first.fix in words
+    assert first.threads[0] in words

@@ -1,8 +1,9 @@
 """What rules may ask for by argument name, and the container that opens it lazily.
 
 Inputs (argument names): `job`, `jobs`, `machine`, `packages`, `rows`, `prepared`, `prepared_eval`,
-`sample`, `tokenizer`, `serving`, `model`, `gold`, `output_schema`, `run`. Rules see these records
-and protocols only; tokenizer, data set and model libraries are opened by loaders.
+`sample`, `tokenizer`, `serving`, `evaluation`, `lock`, `collated`, `saved`, `model`, `weights`, `modules`,
+`repository`, `surroundings`, `benchmarks`, `gold`, `output_schema`, `run`. Rules see these records and protocols only; tokenizer, data set and model libraries are opened by
+loaders.
 """
 
 from __future__ import annotations
@@ -32,13 +33,15 @@ Message = Mapping[str, Any]
 class Run:
     """What a run lends to its loaders: a work folder that all its workers share, and switches.
 
-    `folder` outlives a worker: what a loader writes there, the next worker maps again.
+    `folder` outlives a worker: what a loader writes there, the next worker maps again. `policy` is the
+    file that was named on the command line.
     """
 
     folder: Path
     offline: bool = False
     workers: int | None = None
     report: Callable[[Progress], None] = lambda progress: None
+    policy: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -222,6 +225,12 @@ class TokenStore(Protocol):
     def mask(self, row: int) -> NDArray[np.bool_]:
         """Which of them are in the loss."""
 
+    def used_ids(self, *, trained: bool = False) -> NDArray[np.int64]:
+        """Ids that occur in the rows, each once, in order; with `trained` only those in the loss."""
+
+    def rows_with(self, ids: Sequence[int]) -> NDArray[np.int64]:
+        """The rows (indices from 0) that have any of these ids, in order."""
+
 
 class Tokenizer(Protocol):
     """A tokenizer with its chat template, as one side of a job (training, serving) uses it."""
@@ -277,6 +286,12 @@ class Tokenizer(Protocol):
 
     def show(self, ids: Sequence[int]) -> str:
         """Tokens as text, special tokens kept."""
+
+    def changes_with_date(self, messages: Sequence[Message], **switches: Any) -> bool:
+        """Whether training's template renders this prompt otherwise on another day."""
+
+    def with_fixed_regex(self) -> Tokenizer | None:
+        """The tokenizer with transformers' mended regex for the Mistral family; None for any other."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -59,14 +59,14 @@ def model_folder(name: str, revision: str | None = None) -> Path | None:
     folder = Path(name).expanduser()
     if folder.is_dir():
         return folder
-    repository = _hub_cache() / ("models--" + name.replace("/", "--"))
+    repository = hub_cache() / ("models--" + name.replace("/", "--"))
     reference = repository / "refs" / (revision or "main")
     commit = reference.read_text(encoding="ascii").strip() if reference.is_file() else (revision or "")
     snapshot = repository / "snapshots" / commit
     return snapshot if commit and snapshot.is_dir() else None
 
 
-def _hub_cache() -> Path:
+def hub_cache() -> Path:
     """Where huggingface_hub keeps its cache (its own environment variables)."""
     if cache := os.environ.get("HF_HUB_CACHE"):
         return Path(cache)

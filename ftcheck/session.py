@@ -147,6 +147,7 @@ def _run(options: Options, planned: Planned, opening: Report) -> tuple[Report, E
         offline=options.offline,
         workers=options.workers,
         show_content=options.show_content,
+        policy=loaded.policy.path,
     )
     ledger, interrupted, facts = Ledger(planned.taken), False, Facts()
     loaded.host.run_started(planned.taken)

@@ -27,6 +27,7 @@ class Setup:
     offline: bool = False
     workers: int | None = None
     show_content: bool = False
+    policy: str | None = None
     poisoned: tuple[tuple[str | None, str], ...] = ()
 
 

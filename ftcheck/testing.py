@@ -1,10 +1,12 @@
 """The kit for people who write rules: small inputs of your own making, and one call that runs a rule."""
 
 import hashlib
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
 from typing import TYPE_CHECKING, Any, TypeVar
 
+from ftcheck.collating import Collated
 from ftcheck.inputs import (
     GoldItem,
     GoldSet,
@@ -20,11 +22,18 @@ from ftcheck.inputs import (
     Sample,
     SampleRow,
     ServingSide,
+    TokenStore,
     Trouble,
 )
+from ftcheck.lock import Lock
+from ftcheck.modules import Modules
 from ftcheck.offers import Loader, Rule
 from ftcheck.records import Check, Finding, Location, Measurement, Result, Severity
+from ftcheck.repository import Repository
+from ftcheck.saved import Saved
 from ftcheck.settings import Job, Model
+from ftcheck.surroundings import Surroundings
+from ftcheck.weights import Tensor, Weights
 
 if TYPE_CHECKING:
     import numpy as np
@@ -87,6 +96,11 @@ def packages(python: str = "3.11.7", **versions: str | None) -> Packages:
     return Packages(python, {name.replace("_", "-"): version for name, version in versions.items()})
 
 
+def collated(collator: str = "trl", **counts: Any) -> Collated:
+    """Two rows after collating: two stop tokens in the loss and five padding tokens, unless said."""
+    return Collated(collator, **{"rows": (0, 1), "stops": 2, "pads": 5, **counts})
+
+
 def gpu(name: str = "NVIDIA H100", memory_gib: float = 80, capability: tuple[int, int] = (9, 0)) -> Gpu:
     """One GPU, all of its memory free."""
     memory = int(memory_gib * GIB)
@@ -98,12 +112,119 @@ def machine(*gpus: Gpu, memory_gib: float = 24, problem: str | None = None) -> M
     return Machine(system="Linux", cpus=2, memory=int(memory_gib * GIB), gpus=gpus, problem=problem)
 
 
+def surroundings(**fields: Any) -> Surroundings:
+    """A healthy machine: a token, 500 GiB free for the hub's cache, 8 GiB of /dev/shm, wandb not set up."""
+    healthy: dict[str, Any] = {
+        "hub_token": True,
+        "offline": False,
+        "hub_cache": "/cache/huggingface/hub",
+        "cache_free": 500 * GIB,
+        "wandb": None,
+        "world_size": None,
+        "shm": 8 * GIB,
+    }
+    return Surroundings(**{**healthy, **fields})
+
+
+def repository(**fields: Any) -> Repository:
+    """A model on the hub that anybody may download, 16 GiB, not in the cache yet."""
+    healthy: dict[str, Any] = {
+        "name": "owner/model",
+        "local": False,
+        "cached": False,
+        "found": True,
+        "gated": False,
+        "size": 16 * GIB,
+    }
+    return Repository(**{**healthy, **fields})
+
+
 def model_config(
     context: int | None = 4096, generation: Mapping[str, Any] | None = None, **config: Any
 ) -> ModelConfig:
     """A base model's configuration; `context` is max_position_embeddings."""
     base = {"max_position_embeddings": context} if context is not None else {}
     return ModelConfig(path="model", config={**base, **config}, generation=generation or {})
+
+
+@dataclass(frozen=True)
+class _Tables(Weights):
+    """Weights whose tables are made up: every row another one, but for `zero` and `equal` ones."""
+
+    zero: Sequence[int] = ()
+    equal: Sequence[int] = ()
+
+    def rows(self, tensor: Tensor, ids: Sequence[int]) -> "NDArray[np.float32] | None":
+        import numpy as np
+
+        made = np.array([[1 + (-1 if one in self.equal else one)] for one in ids], dtype=np.float32)
+        made = np.tile(made + 1, (1, tensor.shape[1]))
+        made[[one in self.zero for one in ids]] = 0
+        return made if tensor.dtype in ("BF16", "F16", "F32") else None
+
+
+def weights(
+    rows: int = 2_000_000,
+    *,
+    tied: bool = True,
+    dtype: str = "BF16",
+    zero: Sequence[int] = (),
+    equal: Sequence[int] = (),
+) -> Weights:
+    """Weights with an embedding table of so many rows, some of them `zero` or `equal` to one another."""
+    names = ["model.embed_tokens.weight"] + ([] if tied else ["lm_head.weight"])
+    size = rows * 8
+    tables = {
+        name: Tensor(name, dtype, (rows, 4), "model.safetensors", number * size, (number + 1) * size)
+        for number, name in enumerate(names)
+    }
+    return _Tables(tables, zero, equal)
+
+
+def modules(
+    layers: int = 2,
+    hidden: int = 64,
+    *,
+    vocabulary: int = 1_000,
+    tied: bool = False,
+    fused: bool = False,
+    experts: int = 0,
+    every: int = 1,
+    model_type: str = "llama",
+) -> Modules:
+    """A small decoder: Llama's names, Phi-3's where `fused`, with so many fused `experts` instead of an MLP.
+
+    Only `every` so many layers have attention, as in hybrid models.
+    """
+    attention = ["qkv_proj", "o_proj"] if fused else ["q_proj", "k_proj", "v_proj", "o_proj"]
+    mlp = [] if experts else ["gate_up_proj", "down_proj"] if fused else ["gate_proj", "up_proj", "down_proj"]
+    linear = {
+        f"model.layers.{layer}.{block}.{name}": (hidden, hidden)
+        for layer in range(layers)
+        for block, names in (("self_attn", attention if layer % every == 0 else []), ("mlp", mlp))
+        for name in names
+    }
+    parameters: dict[str, tuple[int, ...]] = {f"{name}.weight": shape for name, shape in linear.items()}
+    parameters["model.embed_tokens.weight"] = (vocabulary, hidden)
+    for layer in range(layers if experts else 0):
+        for name in ("gate_up_proj", "down_proj"):
+            parameters[f"model.layers.{layer}.mlp.experts.{name}"] = (experts, hidden, hidden)
+    if not tied:
+        parameters["lm_head.weight"] = (vocabulary, hidden)
+    linear["lm_head"] = (hidden, vocabulary)
+    inner = [name.rpartition(".")[0] for name in parameters]
+    names = {".".join(name.split(".")[:depth]) for name in [*inner, *linear] for depth in range(1, 9)}
+    return Modules(
+        linear=linear,
+        parameters=parameters,
+        embeddings={"model.embed_tokens": (vocabulary, hidden)},
+        total=sum(math.prod(shape) for shape in parameters.values()),
+        source="config.json",
+        names=tuple(sorted(names)),
+        head="lm_head",
+        tied=tied,
+        model_type=model_type,
+    )
 
 
 def rows(
@@ -161,6 +282,38 @@ class _Tokens:
         mask: NDArray[np.bool_] = np.arange(self.lengths[row]) >= self.lengths[row] - self.trained[row]
         return mask
 
+    def used_ids(self, *, trained: bool = False) -> "NDArray[np.int64]":
+        import numpy as np
+
+        parts = [
+            self.ids(row)[self.mask(row)] if trained else self.ids(row) for row in range(len(self.lengths))
+        ]
+        return np.unique(np.concatenate([np.zeros(0, dtype=np.int64), *parts])).astype(np.int64)
+
+    def rows_with(self, ids: Sequence[int]) -> "NDArray[np.int64]":
+        import numpy as np
+
+        found = [row for row in range(len(self.lengths)) if set(ids) & set(self.ids(row).tolist())]
+        return np.array(found, dtype=np.int64)
+
+
+@dataclass
+class _Given(_Tokens):
+    """Rows whose token ids are given."""
+
+    rows: Sequence[Sequence[int]] = ()
+
+    def ids(self, row: int) -> "NDArray[np.int32]":
+        import numpy as np
+
+        return np.array(self.rows[row], dtype=np.int32)
+
+
+def token_store(*rows: Sequence[int], trained: Sequence[int] | None = None) -> "TokenStore":
+    """Rows of these ids, for `prepared(..., tokens=...)`; the last `trained` of each are in the loss."""
+    lengths = [len(row) for row in rows]
+    return _Given(lengths, lengths if trained is None else trained, rows)
+
 
 def prepared(
     lengths: Sequence[int],
@@ -217,7 +370,8 @@ class FakeTokenizer:
 
     `marks` are the texts of special tokens, in order. Conversations are rendered as
     `<|role|>content<|end|>`; `shift` is added to the ids of ordinary characters, which makes it
-    another tokenizer. `loses` drops roles from what it renders, as some templates do.
+    another tokenizer. `loses` drops roles from what it renders, as some templates do. `dated` says that
+    it writes today's date; `fixed_shift` is the shift of the tokenizer with the mended regex, if any.
     """
 
     path: str = "tokenizer"
@@ -234,6 +388,8 @@ class FakeTokenizer:
     reference_shift: int | None = 0
     loses: tuple[str, ...] = ()
     opening: str = "<|assistant|>"
+    dated: bool = False
+    fixed_shift: int | None = None
 
     @property
     def special_ids(self) -> frozenset[int]:
@@ -266,6 +422,14 @@ class FakeTokenizer:
         """Tokens as text."""
         return "".join(self.marks[i - 1_000_000] if i >= 1_000_000 else chr(i - self.shift) for i in ids)
 
+    def changes_with_date(self, messages: Sequence[Message], **switches: Any) -> bool:
+        """Whether the date is written, and no switch pins it."""
+        return self.dated and "date_string" not in switches
+
+    def with_fixed_regex(self) -> "FakeTokenizer | None":
+        """The same tokenizer with the mended regex; None if it is not of that family."""
+        return None if self.fixed_shift is None else replace(self, shift=self.fixed_shift, fixed_shift=None)
+
 
 def tokenizer(**changes: Any) -> FakeTokenizer:
     """A small tokenizer of characters; any of its fields can be given."""
@@ -277,6 +441,29 @@ def serving_side(training: FakeTokenizer | None = None, **changes: Any) -> Servi
     base = training or FakeTokenizer()
     same = not changes
     return ServingSide(tokenizer=base if same else replace(base, **changes), same=same)
+
+
+def lock(
+    using: FakeTokenizer | None = None,
+    *,
+    versions: Mapping[str, str | None] | None = None,
+    defaults: Mapping[str, Any] | None = None,
+    texts: Mapping[str, str] | None = None,
+    conversations: Mapping[str, tuple[Message, ...]] | None = None,
+    of_another_job: bool = False,
+    **changes: Any,
+) -> Lock:
+    """What `ftcheck lock` wrote when `using` was the tokenizer; `changes` are fields of `LockedJob`."""
+    from ftcheck.lock import of_job, today
+
+    texts, conversations = texts or {}, conversations or {}
+    part = of_job(using or FakeTokenizer(), "sha256:" + "0" * 64, texts.items(), conversations.items())
+    return Lock(
+        path="policy.yaml.lock",
+        versions=versions or {},
+        defaults=today() if defaults is None else defaults,
+        job=None if of_another_job else replace(part, **changes),
+    )
 
 
 def sample(*conversations: Sequence[Message], using: FakeTokenizer | None = None) -> Sample:
@@ -322,6 +509,18 @@ def output_schema(schema: Mapping[str, Any]) -> OutputSchema:
     )
 
 
+def saved(*, tokenizer_class: str = "TokenizersBackend", **changes: Any) -> Saved:
+    """What saving the tokenizer left behind, all well; any field of `ftcheck.saved.Saved` can be given."""
+    made: dict[str, Any] = {
+        "files": ("chat_template.jinja", "tokenizer.json", "tokenizer_config.json"),
+        "tokenizer_config": {"tokenizer_class": tokenizer_class},
+        "template_file": "chat_template.jinja",
+        "probes": 8,
+        "transformers": "5.23.0",
+    }
+    return Saved(**{**made, **changes})
+
+
 @dataclass(frozen=True)
 class Ran:
     """What a rule said: its findings, its measurements by name, why it skipped, and the whole result."""
@@ -362,18 +561,26 @@ def run(rule: Rule, params: Mapping[str, Any] | None = None, **inputs: Any) -> R
 __all__ = [
     "FakeTokenizer",
     "Ran",
+    "collated",
     "gold",
     "gpu",
     "inputs",
     "job",
+    "lock",
     "machine",
     "model_config",
+    "modules",
     "output_schema",
     "packages",
     "prepared",
+    "repository",
     "rows",
     "run",
     "sample",
+    "saved",
     "serving_side",
+    "surroundings",
+    "token_store",
     "tokenizer",
+    "weights",
 ]

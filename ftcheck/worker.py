@@ -105,6 +105,7 @@ class _Worker:
             offline=setup.offline,
             workers=setup.workers,
             report=self._progress,
+            policy=setup.policy,
         )
         self._base = {"run": run, "jobs": tuple(self._jobs.values())}
         self._shared: dict[str, Any] = {}

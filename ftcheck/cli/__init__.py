@@ -12,6 +12,7 @@ from ftcheck.errors import ExitCode, FtcheckError
 COMMANDS = {
     "run": ("ftcheck.cli.run:run", "Check the jobs of a policy and write reports."),
     "train": ("ftcheck.cli.train:train", "Train a job, if the report opens the gate for it."),
+    "lock": ("ftcheck.cli.lock:lock", "Freeze tokenizers, templates and golden ids beside a policy."),
     "gate": ("ftcheck.cli.gate:gate", "The gate alone: does a stored report still hold?"),
     "show": ("ftcheck.cli.show:show", "One row as the model sees it: trained, masked, cut off."),
     "rules": ("ftcheck.cli.rules:rules", "List the rules there are."),

@@ -7,13 +7,19 @@ import json
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 from ftcheck.digest import canonical
 from ftcheck.errors import InputError, MissingDependency, Problem
 from ftcheck.inputs import Trouble
 from ftcheck.paths import DATA_SUFFIXES, expand, is_hub_data
 from ftcheck.records import Location
+
+MAX_LINE = 16 << 20
+"""Bytes of the longest line that is read: more tokens than any model takes, and minutes of tokenising."""
+TOO_DEEP = Trouble("json", "not readable: nested too deeply")
+TOO_MANY_DIGITS = Trouble("json", "holds a number with more digits than Python reads (4,300)")
+TOO_LONG = Trouble("json", f"not readable: longer than {MAX_LINE >> 20} MiB", "one JSON object a line")
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,10 +105,24 @@ def _seek(path: Path, file: int, offset: int) -> RawRow:
 def _jsonl(file: int, path: Path) -> Iterator[RawRow]:
     offset = 0
     with path.open("rb") as handle:
-        for line, raw in enumerate(handle, start=1):
+        for line, raw in enumerate(iter(lambda: handle.readline(MAX_LINE), b""), start=1):
+            if len(raw) == MAX_LINE and not raw.endswith(b"\n"):
+                yield RawRow(file, line, offset, hashlib.sha256(raw).hexdigest(), None, TOO_LONG)
+                offset += len(raw) + _skip_line(handle)
+                continue
             if raw.strip():
                 yield _parse(file, line, offset, raw)
             offset += len(raw)
+
+
+def _skip_line(handle: BinaryIO) -> int:
+    """Read to the end of the line, piece by piece, and forget it; its length in bytes."""
+    skipped = 0
+    while raw := handle.readline(MAX_LINE):
+        skipped += len(raw)
+        if raw.endswith(b"\n"):
+            break
+    return skipped
 
 
 def _parse(file: int, line: int, offset: int, raw: bytes) -> RawRow:
@@ -130,7 +150,9 @@ def _decode(content: bytes) -> tuple[dict[str, Any] | None, Trouble | None]:
         message = f"not JSON: {error.msg[0].lower()}{error.msg[1:]}"
         return None, Trouble("json", message, "one JSON object a line, each line whole", error.colno)
     except RecursionError:
-        return None, Trouble("json", "not readable: nested too deeply")
+        return None, TOO_DEEP
+    except ValueError:
+        return None, TOO_MANY_DIGITS
     if not isinstance(value, dict):
         return None, Trouble("schema", f"a row must be a JSON object, this is {_kind(value)}")
     return value, None
@@ -172,6 +194,10 @@ def _items(file: int, text: str) -> Iterator[RawRow]:
             value, end = decoder.raw_decode(text, position)
         except json.JSONDecodeError as error:
             yield _broken(file, error.lineno, error.pos, text, f"not JSON: {error.msg.lower()}")
+            return
+        except (RecursionError, ValueError) as error:
+            refused = TOO_DEEP if isinstance(error, RecursionError) else TOO_MANY_DIGITS
+            yield _broken(file, line, position, text, refused.message)
             return
         record = hashlib.sha256(text[position:end].encode("utf-8", "surrogatepass")).hexdigest()
         fits = isinstance(value, dict)

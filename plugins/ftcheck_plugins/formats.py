@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from ftcheck import likeness
+from ftcheck.digest import canonical
 from ftcheck.inputs import Message, Trouble
 
 ROLES = frozenset({"system", "developer", "user", "assistant", "tool", "ipython", "function"})
@@ -20,6 +21,22 @@ SHAREGPT_ROLES = {
     "tool": "tool",
     "observation": "tool",
 }
+MAX_TURNS = 10_000
+"""Templates take time with the square of the messages: 10,000 take seconds, 100,000 take minutes."""
+MESSAGE_KEYS = frozenset(
+    {
+        "role",
+        "content",
+        "name",
+        "weight",
+        "tool_calls",
+        "tool_call_id",
+        "function_call",
+        "refusal",
+        "audio",
+    }
+)
+"""Keys of a message that hosted services know."""
 LAYOUT_KEYS = {
     "messages": "messages",
     "prompt-completion": "prompt, completion",
@@ -156,6 +173,8 @@ def _turns(value: Any, name: str) -> tuple[Message, ...]:
         raise _Misfit(f"'{name}' must be a list of messages, it is {_kind(value)}")
     if not value:
         raise _Misfit(f"'{name}' is empty: a row needs at least one message")
+    if len(value) > MAX_TURNS:
+        raise _Misfit(f"'{name}' holds {len(value):,} messages: more than {MAX_TURNS:,} is no conversation")
     for number, turn in enumerate(value, start=1):
         _check_turn(turn, f"message {number} of '{name}'")
     return tuple(value)
@@ -182,9 +201,14 @@ def _extras(row: Mapping[str, Any]) -> dict[str, Any]:
     if isinstance(tools, str):
         try:
             tools = json.loads(tools)
-        except json.JSONDecodeError:
+        except (ValueError, RecursionError):
             raise _Misfit("'tools' is a text that is not JSON") from None
-    return {"tools": tools, "template_kwargs": dict(row.get("chat_template_kwargs") or {})}
+    switches = row.get("chat_template_kwargs") or {}
+    for name, value, kind in (("tools", tools, list), ("chat_template_kwargs", switches, dict)):
+        if value is not None and not isinstance(value, kind):
+            wanted = "a list" if kind is list else "an object"
+            raise _Misfit(f"'{name}' must be {wanted}, it is {_kind(value)}")
+    return {"tools": tools, "template_kwargs": dict(switches)}
 
 
 _BUILDERS = {
@@ -207,7 +231,13 @@ def said(made: Example) -> str:
         return made.text
     if isinstance(made.prompt, str):
         return f"{made.prompt}\n{made.completion}"
-    return likeness.whole(made.turns)
+    return "\n".join([likeness.whole(made.turns), *_beside(made.turns)])
+
+
+def _beside(turns: Sequence[Message]) -> list[str]:
+    """Tool calls and thoughts of messages: two rows that differ in nothing else are no copies."""
+    keys = ("tool_calls", "reasoning_content", "thinking")
+    return [canonical(turn[key]) for turn in turns for key in keys if turn.get(key)]
 
 
 def words(made: Example) -> str:
@@ -231,7 +261,34 @@ def remarks(turns: Sequence[Message]) -> list[str]:
         found.append("empty-answer")
     if any(isinstance(one, str) for turn in answers for one in _arguments(turn)):
         found.append("text-arguments")
+    if answers and turns[-1]["role"] != "assistant":
+        found.append("last-turn")
+    if any(not MESSAGE_KEYS.issuperset(turn) for turn in turns):
+        found.append("message-keys")
+    if any(turn.get("weight") not in (None, 0, 1) for turn in turns):
+        found.append("weight")
     return found
+
+
+def answer_remarks(made: Example) -> list[str]:
+    """`json-answer` for a row whose last answer is JSON, `broken-json` where it only begins like that."""
+    text = _last_answer(made).strip()
+    if not text.startswith(("{", "[")):
+        return []
+    try:
+        json.loads(text)
+    except (ValueError, RecursionError):
+        return ["broken-json"]
+    return ["json-answer"]
+
+
+def _last_answer(made: Example) -> str:
+    """The text of the last answer, or the completion; nothing of plain text."""
+    if isinstance(made.completion, str):
+        return made.completion
+    answers = (turn for turn in reversed(made.turns) if turn["role"] == "assistant")
+    content = next(answers, {}).get("content")
+    return content if isinstance(content, str) else ""
 
 
 def _arguments(turn: Message) -> Iterator[Any]:

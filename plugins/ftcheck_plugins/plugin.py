@@ -6,10 +6,27 @@ from ftcheck import Loader, Reporter, hookimpl
 @hookimpl
 def ftcheck_loaders() -> list[Loader]:
     """Offer what opens the inputs of rules."""
-    from ftcheck_plugins import gold, machine, model, preparation, schema, tokenizer
+    from ftcheck_plugins import (
+        benchmarks,
+        collating,
+        gold,
+        lock,
+        machine,
+        model,
+        preparation,
+        repository,
+        saving,
+        schema,
+        surroundings,
+        tokenizer,
+        weights,
+    )
 
     return [
+        benchmarks.benchmarks,
+        collating.collated,
         gold.gold,
+        lock.lock,
         machine.machine,
         machine.packages,
         model.model,
@@ -17,9 +34,15 @@ def ftcheck_loaders() -> list[Loader]:
         preparation.prepared_eval,
         preparation.rows,
         preparation.sample,
+        repository.repository,
+        saving.saved,
         schema.output_schema,
+        surroundings.surroundings,
+        tokenizer.evaluation,
         tokenizer.serving,
         tokenizer.tokenizer,
+        weights.modules,
+        weights.weights,
     ]
 
 

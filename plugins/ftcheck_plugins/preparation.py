@@ -188,7 +188,7 @@ class _Pass:
         if isinstance(made, Trouble):
             self.troubles[index] = made
             return None
-        for code in formats.remarks(made.turns) if made.turns else ():
+        for code in [*(formats.remarks(made.turns) if made.turns else ()), *formats.answer_remarks(made)]:
             _note(self.remarks, code, index)
         for mark in self._marks_in(made):
             _note(self.marks, mark, index)

@@ -16,6 +16,8 @@ if TYPE_CHECKING:
 
 INT32 = ("file", "turns", "system", "length", "trained", "answer", "boundary", "first", "second")
 INT64 = ("line", "offset", "asked", "said")
+LARGE_ID = 1 << 24
+"""Ids from here on are sorted instead of marked in a table."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -150,6 +152,25 @@ class RowFile:
         """Which of them are in the loss."""
         return self._slice("mask", row)
 
+    def used_ids(self, *, trained: bool = False) -> "NDArray[np.int64]":
+        """Ids that occur in the rows, each once, in order; with `trained` only those in the loss."""
+        import numpy as np
+
+        found: NDArray[np.int64] = np.zeros(0, dtype=np.int64)
+        for (_, ids), (_, mask) in zip(self._lists["ids"], self._lists["mask"], strict=True):
+            found = np.union1d(found, _distinct(ids[mask] if trained else ids))
+        return found
+
+    def rows_with(self, ids: Sequence[int]) -> "NDArray[np.int64]":
+        """The rows (indices from 0) that have any of these ids, in order."""
+        import numpy as np
+
+        found = [np.zeros(0, dtype=np.int64)]
+        for start, (offsets, values) in zip(self._starts, self._lists["ids"], strict=False):
+            places = np.isin(values, np.asarray(ids)).nonzero()[0]
+            found.append(np.unique(np.searchsorted(offsets, places, side="right") - 1) + start)
+        return np.concatenate(found)
+
     def _slice(self, name: str, row: int) -> "NDArray[Any]":
         import numpy as np
 
@@ -161,3 +182,14 @@ class RowFile:
 
 def _flat(column: Any) -> "tuple[NDArray[np.int64], NDArray[Any]]":
     return column.offsets.to_numpy(), column.values.to_numpy(zero_copy_only=False)
+
+
+def _distinct(values: "NDArray[Any]") -> "NDArray[np.int64]":
+    """The different values, in order: by a table of marks, which takes one look at each."""
+    import numpy as np
+
+    if not len(values) or int(values.max()) >= LARGE_ID or int(values.min()) < 0:
+        return np.unique(values).astype(np.int64)
+    seen = np.zeros(int(values.max()) + 1, dtype=bool)
+    seen[values] = True
+    return seen.nonzero()[0].astype(np.int64)

@@ -112,9 +112,8 @@ class RowTokenizer:
     def _conversation(self, example: Example) -> list[_Text]:
         texts = [self._rendered(example)]
         if isinstance(example.prompt, tuple):
-            prompt = self._tokenizer.backend.apply_chat_template(
-                list(example.prompt),
-                tokenize=False,
+            prompt = self._tokenizer.rendered(
+                example.prompt,
                 add_generation_prompt=True,
                 chat_template=self._tokenizer.training_template,
                 tools=example.tools,
@@ -127,9 +126,8 @@ class RowTokenizer:
         if self._masking:
             text, spans = self._tokenizer.render_marked(example.turns, example.tools, example.template_kwargs)
             return _Text(text, spans)
-        text = self._tokenizer.backend.apply_chat_template(
-            list(example.turns),
-            tokenize=False,
+        text = self._tokenizer.rendered(
+            example.turns,
             chat_template=self._tokenizer.training_template,
             tools=example.tools,
             **example.template_kwargs,

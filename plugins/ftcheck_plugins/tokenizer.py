@@ -1,7 +1,10 @@
 """Opens tokenizers through transformers, as the trainer does, and renders conversations with them."""
 
 import contextlib
-from collections.abc import Mapping, Sequence
+import copy
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from datetime import datetime
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -10,10 +13,18 @@ from ftcheck import templates
 from ftcheck.errors import FtcheckError, InputError, Problem
 from ftcheck.inputs import Message, Run, ServingSide, Tokenizer
 from ftcheck.offers import loader
+from ftcheck.paths import model_folder
 from ftcheck.records import Location
 from ftcheck.settings import Job
+from ftcheck_plugins import bounds
 
 PROBE = "ftcheckprobe"
+DAYS = (datetime(2001, 2, 3, 4, 5, 6), datetime(2019, 11, 30, 20, 40, 50))
+"""Two days that differ in every part that a template may write."""
+MISTRAL = frozenset({"mistral", "mistral3", "voxtral", "ministral", "pixtral"})
+"""Values of model_type whose tokenizers transformers mends (`fix_mistral_regex`)."""
+LARGE = 100_000
+"""transformers looks at tokenizers with more tokens than this."""
 
 
 class ChatTokenizer:
@@ -91,13 +102,16 @@ class ChatTokenizer:
     def render(self, messages: Sequence[Message], *, prompt: bool = False, **switches: Any) -> str:
         """The conversation as text; `prompt` opens the assistant's turn. Raises `InputError`."""
         try:
-            return str(
-                self.backend.apply_chat_template(
-                    list(messages), tokenize=False, add_generation_prompt=prompt, **switches
-                )
-            )
+            return self.rendered(messages, add_generation_prompt=prompt, **switches)
         except Exception as error:
             raise InputError(template_error(error)) from error
+
+    def rendered(self, messages: Sequence[Message], **switches: Any) -> str:
+        """What `apply_chat_template` makes of a conversation, within bounds. Raises what that raises."""
+        template = switches.get("chat_template") or self.backend.chat_template
+        with bounds.bounded(template):
+            text = self.backend.apply_chat_template(list(messages), tokenize=False, **switches)
+        return bounds.checked(str(text), template, messages, switches.get("tools"))
 
     def render_marked(
         self, messages: Sequence[Message], tools: Any, kwargs: Mapping[str, Any]
@@ -109,23 +123,91 @@ class ChatTokenizer:
         from transformers.utils.chat_template_utils import render_jinja_template
 
         turns = [{key: value for key, value in turn.items() if value is not None} for turn in messages]
-        texts, spans = render_jinja_template(
-            conversations=[turns],
-            tools=tools,
-            chat_template=self.backend.get_chat_template(self.training_template, tools),
-            return_assistant_tokens_mask=True,
-            **{**self.backend.special_tokens_map, **kwargs},
-        )
-        return texts[0], spans[0]
+        template = self.backend.get_chat_template(self.training_template, tools)
+        with bounds.bounded(template):
+            texts, spans = render_jinja_template(
+                conversations=[turns],
+                tools=tools,
+                chat_template=template,
+                return_assistant_tokens_mask=True,
+                **{**self.backend.special_tokens_map, **kwargs},
+            )
+        return bounds.checked(texts[0], template, turns, tools), spans[0]
 
     def show(self, ids: Sequence[int]) -> str:
         """Tokens as text, special tokens kept."""
         return str(self.backend.decode(list(ids)))
 
+    def changes_with_date(self, messages: Sequence[Message], **switches: Any) -> bool:
+        """Whether training's template renders this prompt otherwise on another day."""
+        template = self.training_template
+        if template is None or "strftime_now" not in template:
+            return False
+        texts = set()
+        for day in DAYS:
+            with contextlib.suppress(InputError), _on(day):
+                texts.add(self.render(messages, prompt=True, **{"chat_template": template, **switches}))
+        return len(texts) > 1
+
+    def with_fixed_regex(self) -> "ChatTokenizer | None":
+        """The tokenizer as transformers makes it with `fix_mistral_regex`; None outside that family.
+
+        transformers' own function does it, and asks the files beside the tokenizer only. It leaves
+        alone what newer versions saved; tokenizers that split by no regex are not of this kind.
+        """
+        folder = model_folder(self.path)
+        if folder is None or _model_type(folder) not in MISTRAL or not self._splits():
+            return None
+        mend = getattr(type(self.backend), "_patch_mistral_regex", None)
+        if mend is None:
+            return None
+        other = copy.deepcopy(self.backend)
+        other._tokenizer = mend(
+            other._tokenizer, str(folder), is_local=True, local_files_only=True, fix_mistral_regex=True
+        )
+        return ChatTokenizer(other, self.path, training_template=self.training_template)
+
+    def _splits(self) -> bool:
+        from tokenizers import pre_tokenizers
+
+        first = getattr(self.backend, "backend_tokenizer", None)
+        first = first.pre_tokenizer if first is not None else None
+        if isinstance(first, pre_tokenizers.Sequence):
+            return isinstance(first[0], pre_tokenizers.Split)
+        return first is not None and self.size > LARGE
+
+
+@contextlib.contextmanager
+def _on(day: datetime) -> Iterator[None]:
+    """Let transformers' `strftime_now` say another day."""
+    from transformers.utils import chat_template_utils
+
+    class Clock:
+        @staticmethod
+        def now() -> datetime:
+            return day
+
+    usual = chat_template_utils.datetime
+    chat_template_utils.datetime = Clock
+    try:
+        yield
+    finally:
+        chat_template_utils.datetime = usual
+
+
+def _model_type(folder: Path) -> str | None:
+    try:
+        found = json.loads((folder / "config.json").read_bytes())
+    except (OSError, ValueError):
+        return None
+    return found.get("model_type") if isinstance(found, dict) else None
+
 
 def template_error(error: Exception) -> str:
     """What a chat template raised, in one line."""
     words = " ".join(str(error).split()) or type(error).__name__
+    if isinstance(error, bounds.OutOfBounds):
+        return words
     return f"the chat template raised {type(error).__name__}: {words}"
 
 
@@ -225,3 +307,26 @@ def serving(job: Job, run: Run, tokenizer: Tokenizer) -> ServingSide:
         place=job.at("serving.tokenizer" if side.tokenizer else "serving.chat_template"),
     )
     return ServingSide(tokenizer=opened, same=False, switches=side.chat_template_kwargs)
+
+
+@loader("evaluation")
+def evaluation(job: Job, run: Run, serving: ServingSide) -> ServingSide | None:
+    """What evaluation loads and sends, where the policy says that it is not what the server does.
+
+    None without an `evaluation` section. `same` is true where it takes the server's tokenizer.
+    """
+    stated = job.evaluation
+    if stated is None:
+        return None
+    kwargs = stated.chat_template_kwargs
+    switches = serving.switches if kwargs is None else kwargs
+    if stated.tokenizer is None and stated.chat_template is None:
+        return ServingSide(tokenizer=serving.tokenizer, same=True, switches=switches)
+    opened = open_tokenizer(
+        stated.tokenizer or serving.tokenizer.path,
+        template_file=stated.chat_template,
+        trust_remote_code=job.model.trust_remote_code,
+        offline=run.offline,
+        place=job.at("evaluation.tokenizer" if stated.tokenizer else "evaluation.chat_template"),
+    )
+    return ServingSide(tokenizer=opened, same=False, switches=switches)

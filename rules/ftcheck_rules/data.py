@@ -69,11 +69,14 @@ def data_readable(job: Job, inputs: Inputs) -> Iterator[Yield]:
     for row, trouble in broken.items():
         yield Finding(trouble.message, at=rows.at(row, trouble.column), fix=trouble.fix)
     if job.data.eval is not None:
-        yield from _evaluation(job, inputs)
+        yield from _evaluation(job, inputs, rows)
 
 
-def _evaluation(job: Job, inputs: Inputs) -> Iterator[Finding | Measurement]:
-    """The rows of data.eval, as the trainer will feed them; nothing where the tokenizer does not open."""
+def _evaluation(job: Job, inputs: Inputs, rows: Rows) -> Iterator[Finding | Measurement]:
+    """The rows of data.eval, as the trainer will feed them; nothing where the tokenizer does not open.
+
+    What the template does to training rows, too, is said by `chat-template` already.
+    """
     try:
         inputs.get("tokenizer")
     except InputError:
@@ -87,7 +90,10 @@ def _evaluation(job: Job, inputs: Inputs) -> Iterator[Finding | Measurement]:
     if not len(prepared):
         fix = "write at least one row, or take data.eval out"
         yield Finding("data.eval holds no rows", at=job.at("data.eval"), fix=fix)
+    told = {trouble.message for trouble in rows.troubles.values() if trouble.code == "template"}
     for row, trouble in prepared.troubles.items():
+        if trouble.message in told:
+            continue
         yield Finding(trouble.message, at=prepared.rows.at(row, trouble.column), fix=trouble.fix)
 
 

@@ -1,7 +1,7 @@
 """Evaluation rules: is the tuned model asked, and stopped, as it was trained?"""
 
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from ftcheck import (
@@ -25,6 +25,9 @@ from ftcheck import (
 from ftcheck.digest import of_text
 from ftcheck.inputs import SampleRow
 from ftcheck.offers import Yield
+from ftcheck_rules.probes import Pair, counts, first_difference
+from ftcheck_rules.renderings import Talk, other_words, prompt_as_sent, prompt_as_trained, talks
+from ftcheck_rules.templates import row_switches
 
 NONE = -1
 """The system column of a row without a system prompt."""
@@ -51,6 +54,7 @@ def evaluation_parity(
     rows: Rows,
     sample: Sample,
     gold: GoldSet | None,
+    evaluation: ServingSide | None,
     params: EvaluationParity,
 ) -> Iterator[Yield]:
     """Evaluation and serving ask the model, and stop it, as it was trained; the gold set can be used.
@@ -58,12 +62,14 @@ def evaluation_parity(
     A model that is asked in another form than it was trained on looks untrained: scores fall by ten to
     sixty points and the data gets the blame. One whose last trained token stops nobody rambles on.
 
-    The served prompt of each sample row must be how the row's own ids begin; the rows' usual system
-    prompt must be the server's; the token that ends rows must end generation; gold items must be whole
-    and have ids of their own. Parameters: different_percent (default 1), usual_percent (default 99).
+    The served prompt of each sample row must be how the row's own ids begin (where `template-parity` or
+    `tokenizer-parity` say what is wrong, this is only noted); an `evaluation` section of the policy must
+    ask as training does, and pad on the left where it asks in batches; the rows' usual system prompt must
+    be the server's and evaluation's; the token that ends rows must end generation; gold items must be
+    whole and have ids of their own. Parameters: different_percent (default 1), usual_percent (default 99).
     """
     compared = [row for row in sample.rows if 0 < row.prompt_turns < len(row.messages)]
-    different = [(row, why) for row in compared if (why := _difference(row, serving)) is not None]
+    different = [(row, why) for row in compared if (why := _difference(row, tokenizer, serving)) is not None]
     conversations = bool((rows.turns > 0).any())
     yield Measurement("gold_items", len(gold.items) if gold is not None else 0, unit="items")
     yield Measurement("prompts_compared", len(compared), unit="rows")
@@ -71,37 +77,62 @@ def evaluation_parity(
     if different:
         yield _different(job, compared, different, params)
     if conversations:
-        yield from _system_prompt(job, serving, rows, params)
+        yield from _system_prompt(job, serving, rows, params, "serving", job.serving.system_prompt)
+    if job.evaluation is not None and evaluation is not None:
+        yield from _evaluated(job, tokenizer, evaluation, rows, sample, params)
     yield from _stop(job, tokenizer, serving, model, sample)
     if gold is not None:
-        yield from _gold(job, gold)
-    if not conversations and gold is None:
+        yield from _gold(job, gold, has_template=serving.tokenizer.chat_template is not None)
+    if not conversations and gold is None and job.evaluation is None:
         yield Skip("the rows are no conversations, and the job names no gold set")
     questions = f" · {len(gold.items):,} gold items" if gold is not None else ""
     same = len(compared) - len(different)
     yield Summary(f"{same:,} of {len(compared):,} prompts are served as trained{questions}")
 
 
-def _difference(row: SampleRow, serving: ServingSide) -> str | None:
+@dataclass(frozen=True, slots=True)
+class _Difference:
+    """How a row's served prompt is not how the row begins; `elsewhere` where another rule says why."""
+
+    words: str
+    elsewhere: bool = False
+
+
+def _difference(row: SampleRow, tokenizer: Tokenizer, serving: ServingSide) -> _Difference | None:
     """How the prompt that the server would make of a row's questions differs from the row's own ids."""
-    tools = {} if row.tools is None else {"tools": row.tools}
-    switches = {**tools, **serving.switches}
-    try:
-        prompt = serving.tokenizer.render(row.messages[: row.prompt_turns], prompt=True, **switches)
-    except InputError as error:
-        return f"the served prompt cannot be made: {error}"
-    ids = serving.tokenizer.encode(prompt)
+    talk = Talk(row.messages, row.messages[: row.prompt_turns], row_switches(row), at=row.at)
+    theirs = prompt_as_sent(serving, talk)
+    ours = prompt_as_trained(tokenizer, talk)
+    if theirs.text is None:
+        said = f"the served prompt cannot be made: {theirs.problem}"
+        return _Difference(said, elsewhere=ours.text is not None)
+    ids = serving.tokenizer.encode(theirs.text)
     if tuple(ids) == row.ids[: len(ids)]:
         return None
     pairs = zip(ids, row.ids, strict=False)
     same = next((n for n, (one, other) in enumerate(pairs) if one != other), min(len(ids), len(row.ids)))
-    return f"the served prompt is not how the row begins, from token {same + 1} of {len(ids)} on"
+    return _Difference(
+        f"the served prompt is not how the row begins, from token {same + 1} of {len(ids)} on",
+        elsewhere=ours.text != theirs.text or tokenizer.encode(theirs.text) != ids,
+    )
 
 
 def _different(
-    job: Job, compared: list[SampleRow], different: list[tuple[SampleRow, str]], params: EvaluationParity
+    job: Job,
+    compared: list[SampleRow],
+    different: list[tuple[SampleRow, _Difference]],
+    params: EvaluationParity,
 ) -> Finding:
     """One finding for all rows, at the first. Rows with template switches of their own may differ in part."""
+    if all(why.elsewhere for _, why in different):
+        row, why = different[0]
+        return Finding(
+            f"{len(different):,} of {len(compared):,} sample rows: {why.words}",
+            Severity.INFO,
+            at=row.at,
+            fix="`template-parity` and `tokenizer-parity` say what is different",
+        )
+    different = [(row, why) for row, why in different if not why.elsewhere]
     share = 100 * len(different) / len(compared)
     own = all(row.template_kwargs for row, _ in different) and len(different) < len(compared)
     keys = sorted({key for row, _ in different for key in row.template_kwargs})
@@ -110,28 +141,102 @@ def _different(
         f"; these rows set {', '.join(keys)}: serving.chat_template_kwargs must say the same" if keys else ""
     )
     return Finding(
-        f"{len(different):,} of {len(compared):,} sample rows: {why}{hint}",
+        f"{len(different):,} of {len(compared):,} sample rows: {why.words}{hint}",
         Severity.WARNING if own or share <= params.different_percent else Severity.ERROR,
         at=row.at,
         fix=f"serve with the training tokenizer, template and switches (jobs.{job.name}.serving)",
     )
 
 
-def _system_prompt(job: Job, serving: ServingSide, rows: Rows, params: EvaluationParity) -> Iterator[Finding]:
+def _evaluated(
+    job: Job,
+    tokenizer: Tokenizer,
+    evaluation: ServingSide,
+    rows: Rows,
+    sample: Sample,
+    params: EvaluationParity,
+) -> Iterator[Finding]:
+    """What the policy's `evaluation` section does otherwise than training."""
+    stated = job.evaluation
+    if stated is None:
+        return
+    conversations = bool((rows.turns > 0).any())
+    if conversations and not stated.apply_chat_template:
+        yield Finding(
+            "evaluation sends plain questions, and the model is tuned on conversations",
+            at=job.at("evaluation.apply_chat_template"),
+            fix="evaluate with the chat template (lm-eval: --apply_chat_template)",
+            change=Change(f"jobs.{job.name}.evaluation.apply_chat_template", False, True),
+        )
+    elif conversations:
+        yield from _asked_otherwise(job, tokenizer, evaluation, sample)
+        if stated.system_prompt is not None:
+            yield from _system_prompt(job, evaluation, rows, params, "evaluation", stated.system_prompt)
+    if stated.padding_side == "right" and (stated.batch_size or 1) > 1:
+        yield Finding(
+            f"batches of {stated.batch_size} are padded on the right: generation goes on behind the padding"
+            " of every shorter question",
+            Severity.WARNING,
+            at=job.at("evaluation.padding_side"),
+            fix="pad on the left for generation",
+            change=Change(f"jobs.{job.name}.evaluation.padding_side", "right", "left"),
+        )
+
+
+def _asked_otherwise(
+    job: Job, tokenizer: Tokenizer, evaluation: ServingSide, sample: Sample
+) -> Iterator[Finding]:
+    """Evaluation's own tokenizer, template and switches, held against training's."""
+    stated = job.evaluation
+    own = {
+        "chat_template": stated is not None and stated.chat_template is not None,
+        "tokenizer": stated is not None and stated.tokenizer is not None,
+        "chat_template_kwargs": stated is not None and stated.chat_template_kwargs is not None,
+    }
+    if not any(own.values()):
+        return
+    found = talks(sample)
+    words = list(other_words(tokenizer, evaluation, found, "evaluation"))
+    fix = "evaluate with the tokenizer, template and switches that training has"
+    if any(pair.differs for pair in words):
+        key = next(key for key, there in own.items() if there)
+        shown = first_difference(words, "eval", tokenizer, evaluation.tokenizer)
+        said = f"evaluation renders prompts otherwise than training on {counts(words)}; {shown}"
+        yield Finding(said, at=job.at(f"evaluation.{key}"), fix=fix)
+        return
+    ids = list(_other_ids(tokenizer, evaluation, found))
+    if any(pair.differs for pair in ids):
+        shown = first_difference(ids, "eval", tokenizer, evaluation.tokenizer)
+        said = f"evaluation turns the same words into other ids than training on {counts(ids)}; {shown}"
+        yield Finding(said, at=job.at("evaluation.tokenizer"), fix=fix)
+
+
+def _other_ids(tokenizer: Tokenizer, evaluation: ServingSide, found: Sequence[Talk]) -> Iterator[Pair]:
+    for talk in found:
+        text = prompt_as_trained(tokenizer, talk).text
+        if text is not None and evaluation.tokenizer is not tokenizer:
+            yield Pair(tokenizer.encode(text), evaluation.tokenizer.encode(text), talk.probe, talk.at)
+
+
+def _system_prompt(
+    job: Job, side: ServingSide, rows: Rows, params: EvaluationParity, who: str, sent: str | None
+) -> Iterator[Finding]:
+    """The rows' system prompt, held against what `who` (serving, evaluation) sends."""
     good = [one for row, one in enumerate(rows.system.tolist()) if row not in rows.troubles]
     if not good:
         return
     usual, count = Counter(good).most_common(1)[0]
     trained = {_text(rows, one) for one in set(good) if one < len(rows.system_prompts)}
     if 100 * count >= params.usual_percent * len(good) and usual < len(rows.system_prompts):
-        if not _same(serving, _text(rows, usual), job.serving.system_prompt):
-            yield _other_prompt(job, _text(rows, usual), count, len(good))
-    elif not any(_same(serving, one, job.serving.system_prompt) for one in trained):
+        if not _same(side, _text(rows, usual), sent):
+            yield _other_prompt(job, _text(rows, usual), count, len(good), who, sent)
+    elif not any(_same(side, one, sent) for one in trained):
+        whose = "the server's" if who == "serving" else "evaluation's"
         yield Finding(
-            f"the training rows have {len(trained):,} system prompts, and the server's is none of them",
+            f"the training rows have {len(trained):,} system prompts, and {whose} is none of them",
             Severity.WARNING,
-            at=job.at("serving.system_prompt"),
-            fix="serve with one that the rows were trained with, or let requests bring theirs",
+            at=job.at(f"{who}.system_prompt"),
+            fix="take one that the rows were trained with, or let requests bring theirs",
         )
 
 
@@ -158,16 +263,19 @@ def _same(serving: ServingSide, one: str | None, other: str | None) -> bool:
     return len(texts) == 1
 
 
-def _other_prompt(job: Job, trained: str | None, count: int, total: int) -> Finding:
-    served = job.serving.system_prompt
-    key = f"jobs.{job.name}.serving.system_prompt"
+def _other_prompt(
+    job: Job, trained: str | None, count: int, total: int, who: str, sent: str | None
+) -> Finding:
+    key = f"jobs.{job.name}.{who}.system_prompt"
+    sender = "the server" if who == "serving" else "evaluation"
+    verb = "serve" if who == "serving" else "evaluate"
     return Finding(
-        f"{count:,} of {total:,} training rows have {_named(trained)}, the server sends {_named(served)}",
-        at=job.at("serving.system_prompt"),
-        fix="serve with the system prompt that was trained"
+        f"{count:,} of {total:,} training rows have {_named(trained)}, {sender} sends {_named(sent)}",
+        at=job.at(f"{who}.system_prompt"),
+        fix=f"{verb} with the system prompt that was trained"
         if trained is not None
-        else "take serving.system_prompt out, or train with it",
-        change=Change(key, served, trained) if count == total else None,
+        else f"take {who}.system_prompt out, or train with it",
+        change=Change(key, sent, trained) if count == total else None,
     )
 
 
@@ -215,8 +323,11 @@ def _shown(tokenizer: Tokenizer, token: int) -> str:
     return f"{tokenizer.show([token])} ({token})" if known else f"token {token}"
 
 
-def _gold(job: Job, gold: GoldSet) -> Iterator[Finding]:
+def _gold(job: Job, gold: GoldSet, *, has_template: bool) -> Iterator[Finding]:
+    """Items that cannot be used; that there is no template at all is `chat-template`'s to say."""
     for place, trouble in gold.troubles:
+        if trouble.code == "template" and not has_template:
+            continue
         fix = trouble.fix or "mend the item, or take it out"
         yield Finding(f"this gold item cannot be used: {trouble.message}", at=place, fix=fix)
     if not gold.items and not gold.troubles:

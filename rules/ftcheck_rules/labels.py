@@ -17,6 +17,7 @@ from ftcheck import (
     Summary,
     Tokenizer,
     rule,
+    templates,
 )
 from ftcheck.inputs import SampleRow
 from ftcheck.offers import Yield
@@ -26,6 +27,9 @@ from ftcheck_rules.templates import row_switches, training_text
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
+
+FEW = 3
+"""With so few tokens in the loss, a row may have no answer but its stop token."""
 
 
 @dataclass(frozen=True)
@@ -43,11 +47,13 @@ def trained_tokens(
     """Every row has tokens in the loss, and the token that ends the answer is among them.
 
     A row with nothing in the loss costs compute and teaches nothing. A model that never sees its stop
-    token in the loss never stops: it goes on to invent the next question.
+    token in the loss never stops: it goes on to invent the next question. With the questions in the loss
+    it learns to ask them.
 
     Counts tokens in the loss as the trainer will set the labels. Stop tokens are looked for in rows that
-    are not cut. Where assistant_only_loss takes in tokens of the prompt, as TRL's mask does with some
-    tokenizers, the sample rows show it. Parameter: min_stop_share (default 0.99).
+    are not cut. Questions in the loss are reported where the policy does not say what it wants. Where
+    assistant_only_loss takes in tokens of the prompt, as TRL's mask does with some tokenizers, the sample
+    rows show it. Parameter: min_stop_share (default 0.99).
     """
     import numpy as np
 
@@ -66,8 +72,10 @@ def trained_tokens(
     fix = "the row needs an answer that the loss can see"
     for row in prepared.rows_where(never):
         yield Finding(f"none of the row's {row.length:,} tokens is in the loss", at=row.at, fix=fix)
+    yield from _stop_alone(tokenizer, prepared, good & ~never)
     yield from _cut_away(job, by_cut)
     yield from _stops(tokenizer, prepared, good, params)
+    yield from _all_in_loss(job, tokenizer, prepared, good)
     yield from _prompt_in_loss(job, tokenizer, prepared, sample)
 
 
@@ -79,13 +87,27 @@ def _outliers_dropped(job: Job, prepared: Prepared) -> "NDArray[np.bool_]":
     return dropped
 
 
+def _stop_alone(tokenizer: Tokenizer, prepared: Prepared, good: "NDArray[np.bool_]") -> Iterator[Finding]:
+    """Rows that teach nothing but to stop at once; empty answers of conversations are for `data-schema`."""
+    remarks = prepared.rows.remarks
+    told = {row for code in ("empty-answer", "null-content") for row in remarks.get(code, ())}
+    few = good & (prepared.trained + prepared.trained_lost <= FEW)
+    fix = "the prompt takes in the answer, or the answer is empty: look at how the row is cut in two"
+    for row in prepared.rows_where(few):
+        ids = prepared.tokens.ids(row.index)[prepared.tokens.mask(row.index)].tolist()
+        words = [one for one in ids if one not in tokenizer.stop_ids and tokenizer.show([one]).strip()]
+        if row.index not in told and not words and tokenizer.stop_ids & set(ids):
+            message = f"of the row's {row.length:,} tokens nothing but the stop token is in the loss"
+            yield Finding(message, at=row.at, fix=fix)
+
+
 def _cut_away(job: Job, by_cut: "NDArray[np.bool_]") -> Iterator[Finding]:
-    """A warning here: how much may be cut is for `truncation` to say."""
+    """A remark here: whether so much may be cut is for `truncation` to say."""
     if by_cut.any():
         count = int(by_cut.sum())
         yield Finding(
             f"max_length leaves {count:,} of {len(by_cut):,} rows with nothing in the loss",
-            Severity.WARNING,
+            Severity.INFO,
             at=job.at("training.max_length"),
             fix="see the check `truncation`",
         )
@@ -128,6 +150,31 @@ def _ending(tokenizer: Tokenizer) -> str:
     return f"end each answer with a stop token ({names}): in the template, or by training.eos_token"
 
 
+def _all_in_loss(
+    job: Job, tokenizer: Tokenizer, prepared: Prepared, good: "NDArray[np.bool_]"
+) -> Iterator[Finding]:
+    """Conversations of which the questions are trained, too, and nobody said that they should be."""
+    asked = good & (prepared.rows.turns > 1) & prepared.used
+    whole = asked & (prepared.trained == prepared.kept)
+    said = any(f"training.{key}" in job.places for key in ("assistant_only_loss", "completion_only_loss"))
+    if said or job.training.assistant_only_loss or not asked.any() or not whole[asked].all():
+        return
+    template = templates.applied(tokenizer.chat_template, assistant_only_loss=True) or ""
+    change = Change(f"jobs.{job.name}.training.assistant_only_loss", False, True, safe=False)
+    can = templates.has_markers(template)
+    yield Finding(
+        f"the questions of {int(whole.sum()):,} conversations are in the loss, TRL's default:"
+        " the policy does not say whether it is meant",
+        Severity.WARNING,
+        at=job.at("training.assistant_only_loss"),
+        fix="assistant_only_loss: true, or false if it is meant"
+        if can
+        else "put {% generation %} markers into the template and set assistant_only_loss: true, or false if"
+        " it is meant",
+        change=change if can else None,
+    )
+
+
 def _prompt_in_loss(
     job: Job, tokenizer: Tokenizer, prepared: Prepared, sample: Sample
 ) -> Iterator[Finding | Measurement]:
@@ -137,30 +184,45 @@ def _prompt_in_loss(
     early = [(row, count) for row in sample.rows if (count := _too_early(tokenizer, prepared, row))]
     yield Measurement("prompt_tokens_trained", sum(count for _, count in early), unit="tokens", limit="0")
     if early:
+        blank = not any(_early_words(tokenizer, row, count, prepared) for row, count in early)
         yield Finding(
             f"the loss takes in the end of the prompt in {len(early)} of {len(sample.rows)} sample rows"
-            f" (here {early[0][1]} tokens): the assistant mask of TRL begins too early",
-            Severity.WARNING,
+            f" (here {early[0][1]} tokens): the assistant mask of TRL begins too early"
+            + (", by white space alone" if blank else ""),
+            Severity.INFO if blank else Severity.WARNING,
             at=early[0][0].at,
-            fix="take leading white space off the answers, or train on prompt and completion",
+            fix=None
+            if blank
+            else "take leading white space off the answers, or train on prompt and completion",
         )
 
 
 def _too_early(tokenizer: Tokenizer, prepared: Prepared, row: SampleRow) -> int:
     """Tokens of the prompt that lie in the row's last stretch in the loss."""
+    start = _last_stretch(prepared, row)
+    if start is None:
+        return 0
     asked = row.messages[: row.prompt_turns]
     try:
         prompt = tokenizer.encode(training_text(tokenizer, asked, prompt=True, **row_switches(row)))
     except InputError:
         return 0
-    shared = _shared(prompt, row.ids)
-    mask = prepared.tokens.mask(row.index)
-    inside = mask.nonzero()[0]
+    return max(0, _shared(prompt, row.ids) - start)
+
+
+def _last_stretch(prepared: Prepared, row: SampleRow) -> int | None:
+    """Where the row's last stretch in the loss begins."""
+    inside = prepared.tokens.mask(row.index).nonzero()[0]
     if not len(inside):
-        return 0
+        return None
     breaks = (inside[1:] != inside[:-1] + 1).nonzero()[0]
-    start = int(inside[breaks[-1] + 1]) if len(breaks) else int(inside[0])
-    return max(0, shared - start)
+    return int(inside[breaks[-1] + 1]) if len(breaks) else int(inside[0])
+
+
+def _early_words(tokenizer: Tokenizer, row: SampleRow, count: int, prepared: Prepared) -> bool:
+    """Whether the prompt's tokens in the loss are more than white space."""
+    start = _last_stretch(prepared, row) or 0
+    return bool(tokenizer.show(row.ids[start : start + count]).strip())
 
 
 def _shared(ids: Sequence[int], others: Sequence[int]) -> int:

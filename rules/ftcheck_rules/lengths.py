@@ -4,7 +4,19 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from ftcheck import Change, Finding, Job, Measurement, ModelConfig, Prepared, Severity, Skip, Summary, rule
+from ftcheck import (
+    Change,
+    Finding,
+    Job,
+    Measurement,
+    ModelConfig,
+    Prepared,
+    Severity,
+    Skip,
+    Summary,
+    rule,
+    tables,
+)
 from ftcheck.lengths import histogram, nearest_rank
 from ftcheck.offers import Yield
 
@@ -15,6 +27,10 @@ if TYPE_CHECKING:
 USUAL = (50, 90, 95, 99)
 STEP = 64
 """Proposed lengths are multiples of this."""
+SORTED = 50
+"""transformers sorts so many batches at a time by length."""
+TRL_DEFAULT = 1024
+"""TRL's own max_length, where the policy sets none."""
 FAR_BELOW = 0.5
 """A percentile below this share of max_length is worth a remark."""
 
@@ -93,13 +109,19 @@ def _in_words(lengths: "NDArray[Any]", percentile: float, limit: int | None) -> 
 def _too_long(job: Job, lengths: "NDArray[Any]", percentile: float, value: int) -> Finding:
     limit = job.training.max_length
     over = int((lengths > limit).sum())
+    bound = f"max_length {limit}" if _stated(job) else f"TRL's default max_length {limit:,} (none is set)"
     return Finding(
-        f"p{percentile:g} is {value:,} tokens, max_length {limit}:"
+        f"p{percentile:g} is {value:,} tokens, {bound}:"
         f" {over:,} of {len(lengths):,} rows are longer and will be cut",
         at=job.at("training.max_length"),
         fix=_remedy(job, value),
         change=_change(job, value),
     )
+
+
+def _stated(job: Job) -> bool:
+    """Whether the policy sets max_length, or at least another than TRL's own."""
+    return "training.max_length" in job.places or job.training.max_length != TRL_DEFAULT
 
 
 def _off_target(job: Job, value: int, target: tuple[int, int]) -> Iterator[Finding]:
@@ -146,7 +168,7 @@ def _remedy(job: Job, value: int) -> str:
 def _room(job: Job, lengths: "NDArray[Any]", percentile: float, value: int, limit: int) -> Finding:
     """What a much larger max_length costs without packing: no computing, but memory to keep free."""
     fed = lengths.clip(max=limit)
-    waste = 0.0 if job.training.padding_free else padding(fed, job.training.per_device_train_batch_size)
+    waste = expected_padding(job, fed)
     said = (
         f"p{percentile:g} is {value:,} tokens, far below max_length {limit}. Batches are padded to their"
         f" longest row, so a lower max_length saves no computing, only the memory {limit} tokens may need"
@@ -155,6 +177,15 @@ def _room(job: Job, lengths: "NDArray[Any]", percentile: float, value: int, limi
         said += f"; about {100 * waste:.0f} % of what is computed is padding, which packing saves"
     fix = f"training.packing: true; or max_length: {rounded_up(int(fed.max()))}, which holds every row"
     return Finding(said, Severity.INFO, at=job.at("training.max_length"), fix=fix)
+
+
+def expected_padding(job: Job, fed: "NDArray[Any]") -> float:
+    """Share of padding in the job's batches, without packing."""
+    if job.training.padding_free or not len(fed):
+        return 0.0
+    sampled = job.training.extra.get("train_sampling_strategy")
+    estimate = padding_by_length if sampled == "group_by_length" else padding
+    return estimate(fed, job.training.per_device_train_batch_size)
 
 
 def padding(fed: "NDArray[Any]", batch: int) -> float:
@@ -167,6 +198,19 @@ def padding(fed: "NDArray[Any]", batch: int) -> float:
     return 1 - float(fed.mean()) / longest if longest else 0.0
 
 
+def padding_by_length(fed: "NDArray[Any]", batch: int) -> float:
+    """The same with train_sampling_strategy group_by_length: sorted in groups of fifty batches."""
+    import numpy as np
+
+    group = batch * max(1, min(len(fed) // (batch * 4), SORTED))
+    drawn = np.random.default_rng(0).permutation(fed)
+    computed = 0
+    for start in range(0, len(drawn), group):
+        by_length = np.sort(drawn[start : start + group])[::-1]
+        computed += int(by_length[::batch].sum()) * batch
+    return 1 - float(fed.sum()) / computed if computed else 0.0
+
+
 @rule("context-window")
 def context_window(job: Job, model: ModelConfig, prepared: Prepared) -> Iterator[Yield]:
     """Every row that is fed fits the model's context window, and the server's.
@@ -174,8 +218,9 @@ def context_window(job: Job, model: ModelConfig, prepared: Prepared) -> Iterator
     Positions past the window were never trained: the loss looks fine, and the model rambles. A server
     with a smaller window refuses or cuts what the model was tuned on.
 
-    Looks at max_position_embeddings, at serving.max_model_len and at the rows after truncation; a
-    sliding window that is smaller than max_length is only noted. No parameters.
+    Looks at max_position_embeddings, at serving.max_model_len and at the rows after truncation. A sliding
+    window that is smaller than max_length is only noted, unless training.model_init_kwargs names an
+    attention that is not known to keep to it (`tables/attention.json`). No parameters.
     """
     windows = {"the model's context": model.context, "serving.max_model_len": job.serving.max_model_len}
     known = {name: window for name, window in windows.items() if window is not None}
@@ -238,10 +283,28 @@ def _server(job: Job, model: ModelConfig, fed: "NDArray[Any]") -> Iterator[Findi
 
 
 def _sliding(job: Job, model: ModelConfig, longest: int) -> Iterator[Finding]:
-    window = model.config.get("sliding_window")
-    if not isinstance(window, int) or model.config.get("use_sliding_window") is False:
+    config = model.config.get("text_config", model.config)
+    window = config.get("sliding_window")
+    if not isinstance(window, int) or config.get("use_sliding_window") is False:
+        return
+    attention = unknown_attention(job)
+    if attention is not None and window < longest:
+        yield Finding(
+            f"the model attends {window:,} tokens back (sliding_window), the longest row has {longest:,},"
+            f" and attention {attention!r} is not known to keep to the window",
+            Severity.WARNING,
+            at=job.at("training.model_init_kwargs"),
+            fix="attn_implementation: sdpa, or a flash attention",
+        )
         return
     limit = job.training.max_length or longest
     if window < limit:
         message = f"the model attends {window:,} tokens back (sliding_window), max_length is {limit:,}"
         yield Finding(message, Severity.INFO, at=job.at("training.max_length"))
+
+
+def unknown_attention(job: Job) -> str | None:
+    """The attention that the job names, if transformers makes no mask for it (hub kernels are flash)."""
+    stated = (job.training.extra.get("model_init_kwargs") or {}).get("attn_implementation")
+    known = isinstance(stated, str) and (stated in tables.load("attention")["masked"] or "/" in stated)
+    return None if known or not isinstance(stated, str) else stated

@@ -64,7 +64,7 @@ def _needed(windows: Mapping[str, Window], training: list[Job]) -> dict[str, Win
     return {name: window for name, window in windows.items() if training and name not in unneeded}
 
 
-def _release(version: str) -> tuple[int, ...]:
+def release(version: str) -> tuple[int, ...]:
     """The numbers that a version begins with, without closing zeros: 5.0 and 5.0.0 are the same."""
     found = re.match(r"\d+(?:\.\d+)*", version)
     numbers = [int(part) for part in found[0].split(".")] if found else []
@@ -78,11 +78,11 @@ def _range(window: Window) -> str:
 
 
 def _outside(name: str, version: str, window: Window, as_of: str) -> Iterator[Finding]:
-    if _release(version) < _release(window["from"]):
+    if release(version) < release(window["from"]):
         needs = f"ftcheck needs {_range(window)} (as of {as_of})"
         command = "use another interpreter" if name == "Python" else f"pip install '{name}{_spec(window)}'"
         yield Finding(f"{name} {version} is too old: {needs}", fix=command)
-    elif "below" in window and _release(version) >= _release(window["below"]):
+    elif "below" in window and release(version) >= release(window["below"]):
         yield Finding(
             f"{name} {version} is newer than anything tried: {_range(window)} (as of {as_of})",
             Severity.WARNING,

@@ -1,17 +1,32 @@
-"""Packing rules: are the blocks full, and does a step see as many tokens as it should?"""
+"""Packing rules: are blocks full, do their rows not see each other, does a step see enough tokens?"""
 
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from ftcheck import Change, Finding, Job, Measurement, Prepared, Severity, Skip, Summary, rule
+from ftcheck import (
+    Change,
+    Finding,
+    Job,
+    Measurement,
+    Packages,
+    Prepared,
+    Severity,
+    Skip,
+    Summary,
+    rule,
+    tables,
+)
 from ftcheck.offers import Yield
-from ftcheck.packing import as_trl, best_fit, lower_bound
-from ftcheck_rules.lengths import STEP, padding
+from ftcheck.packing import Plan, as_trl, best_fit, lower_bound
+from ftcheck_rules.lengths import STEP, expected_padding, unknown_attention
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
+FEW = 20
+"""Of fewer blocks than this the emptiest one is not judged."""
 TRIED = 4
 """Longer blocks are tried up to so many times the stated length."""
 
@@ -22,6 +37,8 @@ class PackingEfficiency:
 
     min_fill: float = 0.85
     """Share of the planned blocks' tokens that must be real, 0 to 1."""
+    max_padding: float = 0.5
+    """Without packing: share of what is computed that may be padding, 0 to 1."""
 
 
 @dataclass(frozen=True)
@@ -35,6 +52,7 @@ class Packed:
     best_fit: int
     planned: int
     lower_bound: int
+    emptiest: int = 0
 
     def fill(self, blocks: int) -> float:
         """Share of the tokens of so many blocks that are real."""
@@ -49,10 +67,17 @@ def packed(prepared: Prepared, job: Job, capacity: int) -> Packed:
     pieces = _pieces(lengths, capacity, strategy)
     tokens = int(pieces.sum())
     trl = as_trl(lengths, capacity, strategy)
-    best = -(-tokens // capacity) if strategy == "wrapped" else best_fit(pieces, capacity).blocks
+    fitted = None if strategy == "wrapped" else best_fit(pieces, capacity)
+    best = -(-tokens // capacity) if fitted is None else fitted.blocks
     bound = -(-tokens // capacity) if strategy == "wrapped" else lower_bound(pieces, capacity)
     planned = best if training.packing_planner == "optimal" and strategy != "wrapped" else trl
-    return Packed(capacity, int((lengths > 0).sum()), tokens, trl, best, planned, bound)
+    emptiest = tokens - (best - 1) * capacity if fitted is None else _emptiest(fitted)
+    return Packed(capacity, int((lengths > 0).sum()), tokens, trl, best, planned, bound, emptiest)
+
+
+def _emptiest(plan: Plan) -> int:
+    """Tokens in the block that holds the fewest."""
+    return min((sum(length * times for length, times in block) for block, _ in plan.patterns), default=0)
 
 
 def _pieces(lengths: "NDArray[Any]", capacity: int, strategy: str) -> "NDArray[Any]":
@@ -69,18 +94,21 @@ def _pieces(lengths: "NDArray[Any]", capacity: int, strategy: str) -> "NDArray[A
 def packing_efficiency(job: Job, prepared: Prepared, params: PackingEfficiency) -> Iterator[Yield]:
     """The packed blocks are nearly full, and there are enough of them for at least one step.
 
-    Every empty place in a block is computed and thrown away: blocks that are half empty double the bill.
-    With fewer blocks than one optimizer step takes, an epoch is one small step, or none.
+    Blocks that are half empty make twice as many steps, each on half the tokens of the recipe; batches that
+    are mostly padding are computed and thrown away. With fewer blocks than one optimizer step takes, an
+    epoch is one small step, or none.
 
     Blocks are counted as TRL makes them (every 1,000 rows on their own, after truncation), by best-fit
-    over all rows, as training.packing_planner plans them, and as no packing can undercut. Parameter:
-    min_fill (default 0.85). Skipped without packing, with what it would save in the reason.
+    over all rows, as training.packing_planner plans them, and as no packing can undercut. Of fewer than 20
+    blocks the emptiest is left out of the fill. Without packing, the padding that is to be expected in
+    shuffled (or length-grouped) batches is judged; if little, it is skipped, with what packing would save
+    in the reason. Parameters: min_fill (default 0.85), max_padding (0.5).
     """
     capacity = job.training.max_length
     if not len(prepared.sequences):
         yield Skip("no row is fed")
     elif not job.training.packing:
-        yield Skip(_without(job, prepared))
+        yield from _unpacked(job, prepared, params)
     elif capacity is None:
         message = "packing needs a max_length: it is the length of a block, and TRL refuses to start without"
         yield Finding(message, at=job.at("training.max_length"), fix="set training.max_length")
@@ -88,7 +116,7 @@ def packing_efficiency(job: Job, prepared: Prepared, params: PackingEfficiency) 
         plan = packed(prepared, job, capacity)
         yield from _measured(plan, params)
         yield Summary(_in_words(plan))
-        if plan.fill(plan.planned) < params.min_fill:
+        if _judged_fill(plan) < params.min_fill:
             yield _loose(job, prepared, plan, params)
         yield from _too_few(job, plan)
 
@@ -108,11 +136,34 @@ def _in_words(plan: Packed) -> str:
     return said + (f" (TRL alone: {plan.trl:,})" if plan.trl != plan.planned else "")
 
 
-def _without(job: Job, prepared: Prepared) -> str:
-    """Why there is nothing to judge, with the numbers that packing would have."""
+def _judged_fill(plan: Packed) -> float:
+    """The fill; of few blocks without the emptiest, which the number of rows decides and not their length."""
+    if plan.planned >= FEW:
+        return plan.fill(plan.planned)
+    if plan.planned < 2:
+        return 1.0
+    return (plan.tokens - plan.emptiest) / ((plan.planned - 1) * plan.capacity)
+
+
+def _unpacked(job: Job, prepared: Prepared, params: PackingEfficiency) -> Iterator[Yield]:
+    """Without packing there are no blocks: what padding costs is judged."""
+    waste = expected_padding(job, prepared.fed(job.training.max_length))
+    said = _without(job, prepared, waste)
+    if waste <= params.max_padding:
+        yield Skip(said)
+        return
+    yield Measurement("padding", round(waste, 6), limit=f"<= {params.max_padding:g}")
+    yield Summary(f"{100 * waste:.0f} % of what is computed is padding")
+    fix = "training.packing: true (with a max_length), or train_sampling_strategy: group_by_length"
+    capacity = job.training.max_length
+    fits = capacity is not None and _judged_fill(packed(prepared, job, capacity)) >= params.min_fill
+    change = Change(f"jobs.{job.name}.training.packing", False, True, safe=False) if fits else None
+    yield Finding(said, Severity.WARNING, job.at("training.packing"), fix, change)
+
+
+def _without(job: Job, prepared: Prepared, waste: float) -> str:
+    """What there is without packing, with the numbers that packing would have."""
     limit, count = job.training.max_length, len(prepared.sequences)
-    fed = prepared.fed(limit)
-    waste = 0.0 if job.training.padding_free else padding(fed, job.training.per_device_train_batch_size)
     said = f"packing is off: {count:,} rows, about {100 * waste:.0f} % of what is computed is padding"
     if limit is None:
         return said
@@ -164,6 +215,67 @@ def _too_few(job: Job, plan: Packed) -> Iterator[Finding]:
     old = training.gradient_accumulation_steps
     change = Change(f"jobs.{job.name}.{key}", old, fits, safe=False)
     yield Finding(message, at=job.at(key), fix=f"gradient_accumulation_steps: {old} -> {fits}", change=change)
+
+
+@rule("packing-isolation")
+def packing_isolation(job: Job, packages: Packages) -> Iterator[Yield]:
+    """Rows that are packed into one block do not see each other.
+
+    A row that attends to the one before it learns to answer another's question; wrapped packing also cuts
+    rows anywhere. The loss looks as it should, and the model is a little worse.
+
+    Judged from packing_strategy, padding_free and the attention that model_init_kwargs names. TRL restarts
+    the positions of each row, and transformers keeps such rows apart with eager, sdpa, flex and flash
+    attention alike: packing needs no flash attention. What older versions did not do is noted. The facts
+    are in `tables/attention.json`. Skipped where nothing is packed. No parameters.
+    """
+    training = job.training
+    if not training.packing and not training.padding_free:
+        yield Skip("nothing is packed: each row has a line of its batch for itself")
+        return
+    how = training.packing_strategy if training.packing else "padding_free"
+    yield Measurement("packed_by", how)
+    yield Summary(f"rows are apart ({how})" if how != "wrapped" else "rows see each other (wrapped)")
+    if how == "wrapped":
+        yield Finding(
+            "wrapped packing: the rows of a block see each other, and are cut where a block ends",
+            at=job.at("training.packing_strategy"),
+            fix="packing_strategy: bfd",
+            change=Change(f"jobs.{job.name}.training.packing_strategy", "wrapped", "bfd", safe=False),
+        )
+        return
+    attention = unknown_attention(job)
+    if attention is not None:
+        yield Finding(
+            f"attention {attention!r} is not known to keep the rows of a block apart",
+            Severity.WARNING,
+            at=job.at("training.model_init_kwargs"),
+            fix="attn_implementation: sdpa, or a flash attention; or no packing",
+        )
+    yield from _older(job, packages)
+
+
+def _older(job: Job, packages: Packages) -> Iterator[Finding]:
+    """What the installed versions do not do yet; whether they may be used is for `environment` to say."""
+    table = tables.load("attention")
+    attention = (job.training.extra.get("model_init_kwargs") or {}).get("attn_implementation", "sdpa")
+    flash = attention in table["flash"] or "/" in str(attention)
+    place = job.at("training.packing")
+    for key, what in (
+        ("packed_without_flash", f"keeps packed rows apart with flash attention only, not with {attention}"),
+        ("packed_positions", "does not restart the positions of packed rows on its own"),
+    ):
+        [(package, first)] = table[key].items()
+        installed = packages.versions.get(package)
+        if installed and _below(installed, first) and not (flash and key == "packed_without_flash"):
+            message = f"{package} {installed} {what}"
+            yield Finding(message, Severity.INFO, at=place, fix=f"{package} {first} or later")
+
+
+def _below(version: str, bound: str) -> bool:
+    """Whether the numbers that a version begins with are lower than those of another."""
+    one, other = ([int(n) for n in re.findall(r"\d+", text)[:3]] for text in (version, bound))
+    return one < other
 
 
 @rule("tokens-per-step")

@@ -142,14 +142,13 @@ KINDS = ("rendered probes", "plain probes", "rendered rows")
 class Pair:
     """One text on two sides: its ids there. `probe` names a built-in text, `at` a row.
 
-    `same_text` is false where the two sides rendered other words; `problem` says why one could not.
+    `problem` says why one side could not render it.
     """
 
     ids: Sequence[int] = ()
     other: Sequence[int] = ()
     probe: str | None = None
     at: Location | None = None
-    same_text: bool = True
     problem: str | None = None
 
     @property

@@ -18,6 +18,7 @@ from ftcheck import (
     Skip,
     Summary,
     rule,
+    tables,
 )
 from ftcheck.inputs import GoldItem
 from ftcheck.lengths import nearest_rank
@@ -33,6 +34,9 @@ GENEROUS = 8
 """A cap above so many times the longest answer is worth a remark."""
 PROBES: tuple[Any, ...] = ({}, [], "", 0, None)
 """A schema that takes all of these takes anything."""
+
+REMARKED = 10_000
+"""So many rows of a kind are remembered."""
 
 Lengths = Mapping[str, "NDArray[np.int64]"]
 
@@ -61,7 +65,8 @@ def output_cap(job: Job, gold: GoldSet | None, prepared: Prepared, params: Outpu
     model rambles to the end of its context.
 
     Measured on the gold answers, and on the training answers where the loss is on answers alone; tokens
-    with the stop token, nearest-rank. Parameters: percentile (default 99), headroom_tokens (default 0).
+    with the stop token, nearest-rank; evaluation.max_new_tokens, where it is set, on the gold answers.
+    Parameters: percentile (default 99), headroom_tokens (default 0).
     """
     cap, answers = job.serving.max_new_tokens, _answers(gold, prepared)
     need = _needed(answers, params)
@@ -74,6 +79,7 @@ def output_cap(job: Job, gold: GoldSet | None, prepared: Prepared, params: Outpu
             yield from _cut(job, what, lengths, params, need)
         yield from _off_target(job, cap, need)
         yield from _generous(job, cap, answers)
+    yield from _cut_in_evaluation(job, answers, params)
     if answers:
         what, lengths = max(answers.items(), key=lambda one: nearest_rank(one[1], 99))
         shown = f"{what} p99 {nearest_rank(lengths, 99):,} · max {int(lengths.max()):,} tokens"
@@ -147,7 +153,28 @@ def _remedy(job: Job, need: int | None) -> str:
 def _no_cap(job: Job, need: int | None) -> Finding:
     change = _change(job, _proposed(job, need))
     at = job.at("serving.max_new_tokens")
-    return Finding("serving.max_new_tokens is not set", at=at, fix=_remedy(job, need), change=change)
+    default = tables.load("servers")["output_defaults"].get(job.serving.engine or "")
+    message = "serving.max_new_tokens is not set" + (f": {default}" if default else "")
+    return Finding(message, at=at, fix=_remedy(job, need), change=change)
+
+
+def _cut_in_evaluation(job: Job, answers: Lengths, params: OutputCap) -> Iterator[Yield]:
+    """Gold answers that evaluation stops before their end, though the server would not."""
+    cap, lengths = job.evaluation.max_new_tokens if job.evaluation is not None else None, answers.get("gold")
+    if cap is None or lengths is None:
+        return
+    yield Measurement("evaluation_cap", cap, unit="tokens")
+    value, over = nearest_rank(lengths, params.percentile), int((lengths > cap).sum())
+    if value <= cap:
+        return
+    enough = max(-(-int(lengths.max()) // STEP) * STEP, job.serving.max_new_tokens or 0)
+    yield Finding(
+        f"p{params.percentile:g} of the gold answers is {value:,} tokens, evaluation stops after {cap}:"
+        f" {over:,} of {len(lengths):,} answers are cut, and right ones count as wrong",
+        at=job.at("evaluation.max_new_tokens"),
+        fix=f"evaluation.max_new_tokens: {cap} -> {enough}",
+        change=Change(f"jobs.{job.name}.evaluation.max_new_tokens", cap, enough),
+    )
 
 
 def _cut(
@@ -202,16 +229,24 @@ def _range(target: tuple[int, int] | None) -> str | None:
 def output_schema(
     job: Job, output_schema: OutputSchema | None, gold: GoldSet | None, rows: Rows
 ) -> Iterator[Yield]:
-    """Every gold answer satisfies the output schema, and a system prompt asks for it.
+    """Every gold answer satisfies the output schema, and training answers that are JSON are whole.
 
     A gold answer that breaks the schema is an answer that the guardrail will throw away: evaluation
     asks for something else than serving lets through. Without a system prompt nothing tells the model
     what form is wanted.
 
-    An answer that is a text must be JSON. Training answers are not looked at. No parameters.
+    An answer that is a text must be JSON. Training answers are not held against the schema; where most of
+    the rows end in a JSON answer, one that begins like JSON and is none is a warning. No parameters.
     """
-    if output_schema is None:
+    whole, broken_rows = (rows.remarks.get(code, ()) for code in ("json-answer", "broken-json"))
+    if output_schema is None and not _in_json(whole, broken_rows, rows):
         yield Skip("no serving.output_schema")
+        return
+    if _in_json(whole, broken_rows, rows):
+        yield Measurement("training_json_broken", len(broken_rows), unit="rows", limit="0")
+        yield from _broken_answers(broken_rows, rows)
+    if output_schema is None:
+        yield Summary(f"{len(broken_rows):,} training answers are broken JSON")
         return
     items = gold.items if gold is not None else ()
     broken = [(item, problems) for item in items if (problems := _breaks(item, output_schema))]
@@ -233,6 +268,20 @@ def output_schema(
     if not items:
         yield Skip("no gold answers to hold against the schema")
     yield Summary(f"{len(items) - len(broken):,} of {len(items):,} gold answers satisfy the schema")
+
+
+def _in_json(whole: tuple[int, ...], broken: tuple[int, ...], rows: Rows) -> bool:
+    """Whether the training data answers in JSON: most rows do, and what begins like JSON mostly is.
+
+    Of very many rows only the first 10,000 are remarked.
+    """
+    return len(whole) > 9 * len(broken) and len(whole) >= min(len(rows) // 2, REMARKED) and len(whole) > 0
+
+
+def _broken_answers(broken: tuple[int, ...], rows: Rows) -> Iterator[Finding]:
+    message = "a training answer begins like JSON and is none: the model is taught to break off"
+    for row in broken:
+        yield Finding(message, Severity.WARNING, at=rows.at(row), fix="mend the answer, or take the row out")
 
 
 def _breaks(item: GoldItem, schema: OutputSchema) -> list[str]:

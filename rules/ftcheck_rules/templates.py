@@ -1,5 +1,6 @@
 """Template rules: does the chat template render every row, whole, with the marks that the loss needs?"""
 
+import json
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
@@ -78,7 +79,8 @@ def chat_template(job: Job, tokenizer: Tokenizer, prepared: Prepared, sample: Sa
 
     Every row is rendered as training does it; assistant_only_loss needs {% generation %} markers. Of
     the sample rows, each message must be found again in the text, and the text must begin with the prompt
-    that a server would send. Skipped for plain text. No parameters.
+    that a server would send. Arguments of tool calls that are JSON texts must not be encoded again. What
+    the template does with built-in conversations is measured only. Skipped for plain text. No parameters.
     """
     failed = {row: one for row, one in prepared.troubles.items() if one.code == "template"}
     conversational = bool((prepared.rows.turns > 0).any())
@@ -100,6 +102,8 @@ def chat_template(job: Job, tokenizer: Tokenizer, prepared: Prepared, sample: Sa
         if rows := defects[code]:
             message = f"{what} in {len(rows)} of {len(sample.rows)} sample rows"
             yield Finding(message, severity, at=rows[0].at, fix=fix)
+    yield from _twice(tokenizer, prepared, sample)
+    yield from _probes(tokenizer)
     rendered = len(prepared) - len(prepared.troubles)
     yield Summary(f"{rendered:,} of {len(prepared):,} rows rendered" + (", markers there" if markers else ""))
 
@@ -152,16 +156,25 @@ def _defects(tokenizer: Tokenizer, sample: Sample) -> Mapping[str, list[SampleRo
     for row in sample.rows:
         try:
             text = training_text(tokenizer, row.messages, **row_switches(row))
-            asked = row.messages[: row.prompt_turns]
-            prompt = training_text(tokenizer, asked, prompt=True, **row_switches(row)) if asked else ""
         except InputError:
             continue
         codes = {who for who, words in _words(row.messages) if words not in text}
-        if len(asked) < len(row.messages) and not text.startswith(prompt):
+        if other_prompt(tokenizer, row):
             codes.add("prompt")
         for code in codes:
             found[code].append(row)
     return found
+
+
+def other_prompt(tokenizer: Tokenizer, row: SampleRow) -> bool:
+    """Whether the prompt that a server sends is not how the row begins, as text."""
+    asked = row.messages[: row.prompt_turns]
+    try:
+        text = training_text(tokenizer, row.messages, **row_switches(row))
+        prompt = training_text(tokenizer, asked, prompt=True, **row_switches(row)) if asked else ""
+    except InputError:
+        return False
+    return len(asked) < len(row.messages) and not text.startswith(prompt)
 
 
 def _losing(defects: Mapping[str, list[SampleRow]]) -> set[int]:
@@ -184,3 +197,88 @@ def _words(messages: Sequence[Message]) -> Iterator[tuple[str, str]]:
         ):
             if words.strip():
                 yield owner, words.strip()
+
+
+def _twice(tokenizer: Tokenizer, prepared: Prepared, sample: Sample) -> Iterator[Finding | Measurement]:
+    """Tool arguments that are JSON texts, where the template makes JSON of them once more."""
+    texts = prepared.rows.remarks.get("text-arguments", ())
+    if not texts:
+        return
+    known = set(texts)
+    looked = [row for row in sample.rows if row.index in known]
+    twice = sum(_encoded_twice(tokenizer, row.messages, row_switches(row)) for row in looked)
+    yield Measurement("text_arguments", len(texts), unit="rows")
+    if twice or (not looked and _encoded_twice(tokenizer, _CALL, {})):
+        yield Finding(
+            f"the tool arguments of {len(texts):,} rows are JSON texts, and the template encodes them again:"
+            ' the model learns to write "{\\"…"',
+            at=prepared.at(texts[0]),
+            fix="make objects of them (json.loads), or take a template that writes texts as they stand",
+        )
+
+
+def _encoded_twice(tokenizer: Tokenizer, messages: Sequence[Message], switches: Mapping[str, Any]) -> bool:
+    try:
+        text = training_text(tokenizer, messages, **switches)
+    except InputError:
+        return False
+    found = [one for message in messages for one in _arguments(message) if '"' in one]
+    return any(json.dumps(one, ensure_ascii=plain) in text for one in found for plain in (True, False))
+
+
+def _arguments(message: Message) -> Iterator[str]:
+    """Arguments of a message's tool calls that are texts."""
+    calls = message.get("tool_calls")
+    for call in calls if isinstance(calls, list | tuple) else ():
+        function = call.get("function", call) if isinstance(call, Mapping) else {}
+        arguments = function.get("arguments") if isinstance(function, Mapping) else None
+        if isinstance(arguments, str):
+            yield arguments
+
+
+_ASKED: Message = {"role": "user", "content": "ftcheckasked"}
+_ANSWERED: Message = {"role": "assistant", "content": "ftcheckanswered"}
+_CALL: tuple[Message, ...] = (
+    _ASKED,
+    {
+        "role": "assistant",
+        "content": "",
+        "tool_calls": [
+            {"type": "function", "function": {"name": "ftchecktool", "arguments": '{"city": "ftcheckcity"}'}}
+        ],
+    },
+)
+_TOOL = {
+    "type": "function",
+    "function": {
+        "name": "ftchecktool",
+        "description": "A tool.",
+        "parameters": {"type": "object", "properties": {"city": {"type": "string"}}},
+    },
+}
+_THOUGHT: Message = {**_ANSWERED, "reasoning_content": "ftcheckthought"}
+PROBES: Mapping[str, tuple[Sequence[Message], str, Mapping[str, Any]]] = {
+    "system": ([{"role": "system", "content": "ftchecksystem"}, _ASKED, _ANSWERED], "ftchecksystem", {}),
+    "rounds": ([_ASKED, {**_ANSWERED, "content": "ftcheckfirst"}, _ASKED, _ANSWERED], "ftcheckfirst", {}),
+    "tools": ([_ASKED, _ANSWERED], "ftchecktool", {"tools": [_TOOL]}),
+    "thinking": ([_ASKED, _THOUGHT], "ftcheckthought", {}),
+    "past_thinking": ([_ASKED, _THOUGHT, _ASKED, _ANSWERED], "ftcheckthought", {}),
+    "null_content": ([_ASKED, {"role": "assistant", "content": None}], "", {}),
+    "empty_content": ([_ASKED, {"role": "assistant", "content": ""}], "", {}),
+}
+"""Built-in conversations: by what is tried, the messages, what must be found again, and switches."""
+
+
+def _probes(tokenizer: Tokenizer) -> Iterator[Measurement]:
+    """What the template does with things that rows or requests may bring: only those that do may block."""
+    if tokenizer.chat_template is None:
+        return
+    for name, (messages, words, switches) in PROBES.items():
+        try:
+            text = training_text(tokenizer, messages, **switches)
+        except InputError:
+            yield Measurement(f"probe_{name}", "rejected")
+            continue
+        kept = "kept" if words in text else "left out"
+        as_none = name == "null_content" and "None" in text
+        yield Measurement(f"probe_{name}", "written as None" if as_none else kept)

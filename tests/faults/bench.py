@@ -163,7 +163,7 @@ class Bench:
                 for check in loaded.checks
             ]
         shutil.rmtree(folder, ignore_errors=True)
-        return Looked(tuple(results), time.monotonic() - started)
+        return Looked(tuple(results), time.monotonic() - started, jobs[JOB])
 
     def _given(self, loaders: Mapping[str, Loader]) -> dict[str, Loader]:
         """Loaders that tell of the bench's machine and not of this one."""
@@ -190,6 +190,7 @@ class Looked:
 
     results: tuple[Result, ...]
     seconds: float
+    inputs: Inputs
 
     @property
     def loud(self) -> tuple[Result, ...]:

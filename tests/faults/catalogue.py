@@ -11,7 +11,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from tests.faults.bench import GIB, Bench, Row
+from tests.faults.bench import GIB, Bench, Row, rows_of
 
 Plant = Callable[[Bench], None]
 
@@ -218,8 +218,8 @@ def _(bench: Bench) -> None:
     """The boundary lies inside a word: the tokenizer merges over it."""
 
     def moved(row: Row) -> None:
-        row["prompt"] = row["prompt"].removesuffix("\nJSON:\n") + "\nAns"
-        row["completion"] = "wer: " + row["completion"]
+        row["prompt"] = row["prompt"].removesuffix("\nJSON:\n") + "\nReq"
+        row["completion"] = "uest: " + row["completion"]
 
     each(bench.train, moved)
 
@@ -286,7 +286,7 @@ def _(bench: Bench) -> None:
 def _(bench: Bench) -> None:
     """The mask of a row covers all of it: nothing behind the prompt is left."""
     row = bench.train[3]
-    row["prompt"], row["completion"] = row["prompt"] + row["completion"] + "<|eot_id|>", ""
+    row["prompt"], row["completion"] = row["prompt"] + row["completion"], ""
 
 
 @fault("C", "train-on-responses-markers", "response-markers", "trainer.instruction_part", severity="error")
@@ -300,17 +300,17 @@ def _(bench: Bench) -> None:
 
 @fault("C", "truncation-removes-completion", "truncation", "training.max_length", severity="error")
 def _(bench: Bench) -> None:
-    """Long prompts: nothing of these answers is left."""
-    each(bench.train, lambda row: asked(row).update(content=long(200)), every=8)
+    """A few long prompts: nothing of these answers is left."""
+    each(bench.train, lambda row: asked(row).update(content=long(200)), every=25)
+    bench.set("serving.max_input_tokens", 1900)
 
 
 @fault("C", "truncation-removes-eos", "truncation", "training.max_length", "completion", severity="error")
 def _(bench: Bench) -> None:
-    """Long answers lose their end."""
-    for number, row in enumerate(bench.train[::8]):
+    """A few long answers lose their end."""
+    for number, row in enumerate(bench.train[::25]):
         row["completion"] = long(200, number)
-    bench.set("serving.max_new_tokens", 2048)
-    bench.set("serving.max_input_tokens", None)
+    bench.set("serving.max_new_tokens", 1400)
 
 
 @fault("C", "mask-lost-in-kernel-or-packing", "known-bugs", "training.use_liger_kernel")
@@ -334,9 +334,10 @@ def _(bench: Bench) -> None:
     """max_length is not set, TRL's is 1,024, and the rows are longer."""
     bench.drop("training.max_length")
     for number, row in enumerate(bench.train[::4]):
-        answer(row)["content"] = long(400, number)
-    bench.set("serving.max_new_tokens", 2400)
+        answer(row)["content"] = long(180, number)
+    bench.set("serving.max_new_tokens", 1500)
     bench.drop("serving.output_schema")
+    bench.drop("serving.schema_retries")
 
 
 @fault("D", "over-model-max", "context-window", "training.max_length", severity="error")
@@ -373,14 +374,16 @@ def _(bench: Bench) -> None:
     bench.set("training.packing", False)
     bench.set("training.per_device_train_batch_size", 16)
     for number, row in enumerate(bench.train[::10]):
-        asked(row)["content"] = long(50, number)
+        asked(row)["content"] = long(30, number)
 
 
 @fault("D", "padding-free-limits", "training-arguments", "training.padding_free", severity="error")
 def _(bench: Bench) -> None:
-    """padding_free without packing, with a max_length: TRL refuses to start."""
+    """padding_free without packing, with a max_length: TRL refuses to start (qlora feeds it cut rows)."""
     bench.set("training.packing", False)
     bench.set("training.padding_free", True)
+    bench.file("sft.py", "")
+    bench.set("trainer", {"use": "command", "argv": ["python", "sft.py"], "files": ["sft.py"]})
 
 
 # --- E. Tokenizer and vocabulary -------------------------------------------------------------------------
@@ -450,8 +453,8 @@ def _(bench: Bench) -> None:
 
 @fault("E", "fast-slow", "tokenizer-parity", "model.name")
 def _(bench: Bench) -> None:
-    """transformers makes another tokenizer of the files than tokenizer.json says."""
-    bench.tokenizer_config["tokenizer_class"] = "LlamaTokenizer"
+    """transformers makes another tokenizer of the files than tokenizer.json says: GPT-2's own splitting."""
+    bench.tokenizer_config["tokenizer_class"] = "GPT2Tokenizer"
 
 
 # --- F. LoRA ---------------------------------------------------------------------------------------------
@@ -490,8 +493,6 @@ def _(bench: Bench) -> None:
     bench.then(lambda bench: (bench.model / "model.safetensors").unlink())
     bench.set("training.lora.target_modules", ["q_proj", "k_proj", "v_proj", "o_proj"])
     bench.set("training.lora.target_parameters", ["experts.gate_up_proj", "experts.down_proj"])
-    bench.set("training.lora.r", 128)
-    bench.set("training.lora.lora_alpha", 128)
 
 
 @fault("F", "lora-rank-server", "server-limits", "training.lora.r", severity="error")
@@ -527,8 +528,9 @@ def _(bench: Bench) -> None:
 
 @fault("F", "gc-inputs-require-grad", "training-arguments", "training.gradient_checkpointing_kwargs")
 def _(bench: Bench) -> None:
-    """Reentrant checkpointing over a frozen base."""
+    """Reentrant checkpointing over a frozen base: one GPU trains the same, two fail at the first step."""
     bench.set("training.gradient_checkpointing_kwargs", {"use_reentrant": True})
+    bench.set("hardware.count", 2)
 
 
 # --- G. Precision, quantisation, attention ---------------------------------------------------------------
@@ -554,8 +556,9 @@ def _(bench: Bench) -> None:
 
 @fault("G", "fa-dtype", "precision", "training.model_init_kwargs", severity="error")
 def _(bench: Bench) -> None:
-    """FlashAttention with float32 weights."""
+    """FlashAttention with float32 weights, and no mixed precision under which transformers would cast."""
     bench.set("training.model_init_kwargs", {"attn_implementation": "flash_attention_2", "dtype": "float32"})
+    bench.set("training.bf16", False)
 
 
 @fault(
@@ -591,21 +594,25 @@ def _(bench: Bench) -> None:
 
 @fault("H", "logits-memory", "logits-memory", "training.per_device_train_batch_size", severity="error")
 def _(bench: Bench) -> None:
-    """A batch whose logits alone are more than the GPU has."""
+    """A batch whose logits alone are more than the GPU has: label smoothing makes TRL hold all of them."""
     bench.config["vocab_size"] = 256_000
     bench.then(lambda bench: (bench.model / "model.safetensors").unlink())
     bench.set("hardware", {"gpu": "RTX 4090", "memory_gib": 24})
+    bench.train = rows_of("mapper/train.jsonl")
+    bench.set("training.label_smoothing_factor", 0.1)
     bench.set("training.per_device_train_batch_size", 64)
 
 
 @fault("H", "eval-oom", "logits-memory", "training.per_device_eval_batch_size", severity="error")
 def _(bench: Bench) -> None:
-    """Evaluation takes 64 rows at once, training one."""
+    """Evaluation takes 128 rows at once, training one; label smoothing makes TRL hold all logits."""
     bench.config["vocab_size"] = 256_000
     bench.then(lambda bench: (bench.model / "model.safetensors").unlink())
     bench.set("hardware", {"gpu": "RTX 4090", "memory_gib": 24})
     bench.set("training.eval_strategy", "steps")
     bench.set("training.eval_steps", 5)
+    bench.set("training.label_smoothing_factor", 0.1)
+    bench.evaluation = rows_of("mapper/train.jsonl", 80, 480)
     bench.set("training.per_device_eval_batch_size", 128)
 
 
@@ -643,8 +650,11 @@ def _(bench: Bench) -> None:
 
 @fault("I", "generation-config-save", "dry-save", "generation_config.json", severity="error")
 def _(bench: Bench) -> None:
-    """Greedy decoding with a temperature: transformers refuses to save it, hours later."""
-    bench.generation = {**(bench.generation or {}), "do_sample": False, "temperature": 0.6, "top_p": 0.9}
+    """Greedy decoding with a temperature, and a padding token that TRL sets in it: no checkpoint is saved."""
+    bench.generation = {"eos_token_id": [5, 1], "do_sample": False, "temperature": 0.6, "top_p": 0.9}
+    bench.drop("training.lora")
+    bench.drop("training.quantization")
+    bench.set("training.learning_rate", 2.0e-5)
 
 
 @fault("I", "output-dir-unwritable", "output-dir", "training.output_dir", severity="error")
@@ -852,7 +862,7 @@ def _(bench: Bench) -> None:
     bench.packages["peft"] = "0.12.0"
 
 
-@fault("M", "silent-renamed-default", "training-arguments", "policy.yaml.lock")
+@fault("M", "silent-renamed-default", "locked-defaults", "policy.yaml.lock")
 def _(bench: Bench) -> None:
     """A default is another one than when the policy was locked."""
     bench.then(lock)

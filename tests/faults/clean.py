@@ -347,7 +347,7 @@ def _intents() -> list[Row]:
 DATASETS = (
     Data("mapper", lambda: _job("mapper")),
     Data("analyst", lambda: _job("analyst")),
-    Data("meetings", _meetings),
+    Data("meetings", _meetings, training={"max_length": 4096}),
     Data("alpaca", _alpaca),
     Data("alpaca-demo", _demo),
     Data("alpaca-text", _alpaca_text, conversational=False),

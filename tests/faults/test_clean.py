@@ -1,12 +1,19 @@
 """Healthy jobs: nothing above `info` is said of any of them."""
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
 
-from tests.faults.bench import BASES
+from ftcheck.inputs import Inputs
+from ftcheck.settings import Job
+from tests.faults.bench import BASES, Row
 from tests.faults.clean import DATASETS, NOT_CLEAN, SMALL, Combination, Side, combinations
 from tests.faults.examine import quiet
+from tests.preparation.test_against_trl import fed
+from tests.preparation.trl_side import Fed, prepare
+
+KEYS = ("max_length", "packing", "packing_strategy", "assistant_only_loss", "completion_only_loss")
 
 
 @pytest.mark.parametrize("name", SMALL)
@@ -27,13 +34,27 @@ def test_there_are_at_least_100_real_combinations() -> None:
 
 @pytest.mark.realdata
 @pytest.mark.parametrize("combination", combinations(), ids=lambda one: one.name)
-def test_a_real_healthy_job_is_quiet(combination: Combination, tmp_path: Path) -> None:
+def test_a_real_healthy_job_is_quiet_and_its_ids_and_labels_are_trls(
+    combination: Combination, tmp_path: Path
+) -> None:
     bench = combination.bench(tmp_path)
     bench.write()
 
     looked = bench.look()
 
     assert quiet(looked), looked.said()
+    if combination.data.name != "alpaca":  # TRL has no layout for these rows
+        mine, theirs = _both(looked.inputs, bench.train, tmp_path)
+        assert mine == theirs
+
+
+def _both(inputs: Inputs, rows: Sequence[Row], folder: Path) -> tuple[list[Fed], list[Fed]]:
+    """What ftcheck and what TRL would feed: ids and labels of each row; packed ones in any order."""
+    job: Job = inputs.get("job")
+    training = {key: getattr(job.training, key) for key in KEYS}
+    theirs = prepare(inputs.get("tokenizer").backend, rows, folder, **training)
+    mine = fed(inputs.get("prepared"), training)
+    return (sorted(mine), sorted(theirs)) if job.training.packing else (mine, theirs)
 
 
 @pytest.mark.realdata

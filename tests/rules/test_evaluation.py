@@ -4,8 +4,9 @@ from typing import Any
 import pytest
 from ftcheck_rules.evaluation import evaluation_parity
 
-from ftcheck.inputs import GoldSet, Message, Sample, Trouble
+from ftcheck.inputs import GoldSet, Message, Sample, ServingSide, Trouble
 from ftcheck.records import Change, Location, Severity
+from ftcheck.settings import Evaluation
 from ftcheck.testing import gold, job, model_config, rows, run, sample, serving_side, tokenizer
 
 PROMPT = "Answer briefly."
@@ -23,6 +24,7 @@ def parity(served: str | None = PROMPT, **changes: Any) -> dict[str, Any]:
         "rows": rows(1, system_prompts=[PROMPT], system=[0]),
         "sample": sample(TURNS),
         "gold": gold(("what is that?", "A chair."), system_prompt=served),
+        "evaluation": None,
     }
     return {**usual, **changes}
 
@@ -43,18 +45,112 @@ def test_a_model_that_is_asked_and_stopped_as_trained_passes() -> None:
     assert ran.result.summary == "1 of 1 prompts are served as trained · 1 gold items"
 
 
-def test_another_prompt_at_the_server_is_an_error_at_the_row_that_quotes_nothing() -> None:
-    ran = run(evaluation_parity, **parity(serving=serving_side(opening="<|user|>")))
+def evaluated(of: ServingSide | None = None, served: str | None = PROMPT, **stated: Any) -> dict[str, Any]:
+    """An evaluation section, and the side that it loads."""
+    made = job(serving={"system_prompt": served}, evaluation=Evaluation(**stated))
+    return parity(job=made, evaluation=of or serving_side())
+
+
+@pytest.mark.parametrize("side", [serving_side(opening="<|user|>"), serving_side(shift=1)])
+def test_what_another_rule_says_of_the_server_is_only_noted(side: ServingSide) -> None:
+    ran = run(evaluation_parity, **parity(serving=side))
+
+    [finding] = ran.findings
+    assert (ran.result.outcome, finding.severity) == ("passed", Severity.INFO)
+    assert ran.measured["prompts_different"] == 1
+    assert "template-parity" in (finding.fix or "")
+
+
+def test_a_row_that_begins_otherwise_than_its_prompt_is_an_error_that_quotes_nothing() -> None:
+    ran = run(evaluation_parity, **parity(sample=of_many({"ids": (0,)})))
 
     [finding] = ran.findings
     assert finding.severity is Severity.ERROR
     assert (
         finding.message
-        == "1 of 1 sample rows: the served prompt is not how the row begins, from token 27 of 27 on"
+        == "1 of 1 sample rows: the served prompt is not how the row begins, from token 1 of 27 on"
     )
     assert finding.at is not None
     assert (finding.at.path, finding.at.line) == ("train.jsonl", 1)
     assert "secret" not in finding.message
+
+
+def test_a_benchmark_without_the_template_is_an_error_with_the_change() -> None:
+    ran = run(evaluation_parity, **evaluated(apply_chat_template=False))
+
+    [finding] = ran.findings
+    assert finding.severity is Severity.ERROR
+    assert finding.change == Change("jobs.job.evaluation.apply_chat_template", False, True)
+
+
+def test_plain_rows_may_be_evaluated_without_the_template() -> None:
+    plain = {
+        **evaluated(served=None, apply_chat_template=False),
+        "rows": rows(1, turns=[0]),
+        "sample": sample(),
+    }
+
+    assert run(evaluation_parity, **plain).findings == ()
+
+
+@pytest.mark.parametrize(
+    ("side", "key", "stated"),
+    [
+        (
+            serving_side(opening="<|user|>"),
+            "chat_template",
+            {"chat_template": "x.jinja", "tokenizer": "base"},
+        ),
+        (serving_side(opening="<|user|>"), "tokenizer", {"tokenizer": "base"}),
+        (serving_side(opening="<|user|>"), "chat_template_kwargs", {"chat_template_kwargs": {"a": 1}}),
+        (serving_side(shift=1), "tokenizer", {"chat_template": "x.jinja", "tokenizer": "base"}),
+    ],
+)
+def test_an_evaluation_that_asks_otherwise_is_an_error_at_what_it_states(
+    side: ServingSide, key: str, stated: dict[str, Any]
+) -> None:
+    ran = run(evaluation_parity, **evaluated(side, **stated))
+
+    [finding] = ran.findings
+    assert finding.severity is Severity.ERROR
+    assert finding.at is not None
+    assert finding.at.yaml_path == f"jobs.job.evaluation.{key}"
+    assert "secret" not in finding.message
+
+
+def test_an_evaluation_with_a_tokenizer_that_agrees_passes() -> None:
+    side = ServingSide(tokenizer(path="copy"), same=False)
+
+    assert run(evaluation_parity, **evaluated(side, tokenizer="copy")).findings == ()
+
+
+def test_evaluations_own_system_prompt_must_be_the_trained_one() -> None:
+    [finding] = run(evaluation_parity, **evaluated(system_prompt="Be verbose.")).findings
+
+    assert "evaluation sends a system prompt of 11 characters" in finding.message
+    assert finding.change == Change("jobs.job.evaluation.system_prompt", "Be verbose.", PROMPT)
+
+
+@pytest.mark.parametrize(
+    ("batch", "side", "found"), [(8, "right", 1), (8, "left", 0), (8, None, 0), (1, "right", 0)]
+)
+def test_batches_must_be_padded_on_the_left(batch: int, side: Any, found: int) -> None:
+    ran = run(evaluation_parity, **evaluated(batch_size=batch, padding_side=side))
+
+    assert len(ran.findings) == found
+    if found:
+        assert ran.worst is Severity.WARNING
+        assert ran.findings[0].change == Change("jobs.job.evaluation.padding_side", "right", "left")
+
+
+def test_gold_items_that_no_template_renders_are_not_repeated() -> None:
+    trouble = ((Location("gold.json", 1), Trouble("template", "no chat template")),)
+    held = GoldSet("gold.json", (), troubles=trouble)
+    without = run(evaluation_parity, **parity(serving=serving_side(chat_template=None), gold=held))
+    raising = run(evaluation_parity, **parity(gold=held))
+
+    assert without.findings == ()
+    assert len(raising.findings) == 1
 
 
 def test_a_few_prompts_that_differ_are_a_warning() -> None:

@@ -1,3 +1,4 @@
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -5,9 +6,9 @@ import pytest
 from ftcheck_rules.cases import Case, cases_of
 from ftcheck_rules.labels import trained_tokens, truncation
 
-from ftcheck import Severity
+from ftcheck import Location, Severity
 from ftcheck.inputs import Message, Trouble
-from ftcheck.testing import Ran, job, prepared, run, sample, tokenizer
+from ftcheck.testing import FakeTokenizer, Ran, job, prepared, rows, run, sample, tokenizer
 
 RULES = {one.id: one for one in (trained_tokens, truncation)}
 TALK: tuple[Message, ...] = ({"role": "user", "content": "Why?"}, {"role": "assistant", "content": "So."})
@@ -48,11 +49,11 @@ def test_the_share_in_the_loss_is_measured_over_what_is_fed() -> None:
     assert ran.measured["stop_trained"] == 1.0
 
 
-def test_rows_that_the_cut_leaves_with_nothing_are_a_warning_at_max_length() -> None:
+def test_rows_that_the_cut_leaves_with_nothing_are_a_remark_as_truncation_judges_them() -> None:
     ran = trained(prepared([10, 50], trained=[5, 5], max_length=20), max_length=20)
 
     [finding] = ran.findings
-    assert finding.severity is Severity.WARNING
+    assert finding.severity is Severity.INFO
     assert finding.at == job().at("training.max_length")
     assert ran.measured["rows_untrained"] == 1
 
@@ -117,6 +118,102 @@ def test_an_assistant_mask_that_takes_in_the_prompt_is_a_warning_at_the_row() ->
     assert finding.severity is Severity.WARNING
     assert str(finding.at) == "train.jsonl:1:1"
     assert early.measured["prompt_tokens_trained"] == 1
+
+
+class BlankOpening(FakeTokenizer):
+    """The assistant's turn is opened with a line break, as in ChatML."""
+
+    def render(self, messages: Any, *, prompt: bool = False, **switches: Any) -> str:
+        return super().render(messages, prompt=prompt).replace("<|assistant|>", "<|assistant|>\n")
+
+
+def test_a_line_break_before_the_answer_in_the_loss_is_a_remark_only() -> None:
+    """TRL's training template for Qwen2.5 takes it into the generation block."""
+    using = BlankOpening()
+    length = len(using.encode(using.render(TALK)))
+
+    ran = run(
+        trained_tokens,
+        job=job(training={"assistant_only_loss": True}),
+        tokenizer=using,
+        prepared=prepared([length], trained=[len("\nSo.") + 1]),
+        sample=sample(TALK, using=using),
+    )
+
+    [finding] = ran.findings
+    assert finding.severity is Severity.INFO
+    assert finding.message.endswith("by white space alone")
+    assert ran.measured["prompt_tokens_trained"] == 1
+
+
+MARKED = "{% for m in messages %}{% generation %}…{% endgeneration %}{% endfor %}"
+
+
+def whole(*, places: dict[str, Any] | None = None, template: str = MARKED, turns: int = 3) -> Ran:
+    made = job()
+    return run(
+        trained_tokens,
+        job=replace(made, places={**made.places, **(places or {})}),
+        tokenizer=tokenizer(chat_template=template, training_template=template),
+        prepared=prepared([9, 9], of=rows(2, turns=[turns] * 2)),
+        sample=sample(),
+    )
+
+
+def test_questions_in_the_loss_that_nobody_asked_for_are_a_warning_with_a_change() -> None:
+    [finding] = whole().findings
+
+    assert finding.severity is Severity.WARNING
+    assert finding.at == job().at("training.assistant_only_loss")
+    assert finding.change is not None
+    assert (finding.change.new, finding.change.safe) == (True, False)
+
+
+def test_questions_in_the_loss_without_markers_are_told_of_without_a_change() -> None:
+    [finding] = whole(template="{{ messages }}").findings
+    assert finding.change is None
+    assert "{% generation %}" in (finding.fix or "")
+
+
+@pytest.mark.parametrize("key", ["assistant_only_loss", "completion_only_loss"])
+def test_questions_in_the_loss_are_fine_where_the_policy_says_so(key: str) -> None:
+    place = Location(path="policy.yaml", line=9)
+    assert whole(places={f"training.{key}": place}).result.outcome == "passed"
+
+
+def test_plain_text_has_no_questions() -> None:
+    assert whole(turns=0).result.outcome == "passed"
+
+
+@dataclass
+class OneToken:
+    """A row of five tokens of which the last is in the loss."""
+
+    last: int
+
+    def ids(self, row: int) -> Any:
+        return np.array([1, 2, 3, 4, self.last])
+
+    def mask(self, row: int) -> Any:
+        return np.array([False] * 4 + [True])
+
+
+@pytest.mark.parametrize(
+    ("last", "remarks", "outcome"),
+    [
+        (1_000_000, {}, "failed"),
+        (ord("A"), {}, "passed"),
+        (1_000_000, {"empty-answer": [0]}, "passed"),
+        (1_000_000, {"null-content": [0]}, "passed"),
+    ],
+)
+def test_a_row_with_only_its_stop_token_in_the_loss(last: int, remarks: Any, outcome: str) -> None:
+    made = prepared([5], trained=[1], of=rows(1, remarks=remarks), tokens=OneToken(last))
+
+    ran = trained(made)
+
+    assert ran.result.outcome == outcome
+    assert all(str(one.at) == "train.jsonl:1:1" for one in ran.findings)
 
 
 def test_no_prepared_row_is_skipped() -> None:

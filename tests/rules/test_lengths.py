@@ -1,11 +1,18 @@
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 import pytest
 from ftcheck_rules.cases import Case, cases_of
-from ftcheck_rules.lengths import PercentileSeqLen, context_window, padding, percentile_seq_len
+from ftcheck_rules.lengths import (
+    PercentileSeqLen,
+    context_window,
+    padding,
+    padding_by_length,
+    percentile_seq_len,
+)
 
-from ftcheck import Severity
+from ftcheck import Location, Severity
 from ftcheck.testing import Ran, job, model_config, prepared, run
 
 RULES = {one.id: one for one in (percentile_seq_len, context_window)}
@@ -51,6 +58,20 @@ def test_a_percentile_past_max_length_is_reported_at_the_policy_key_with_a_chang
     assert finding.message == "p95 is 812 tokens, max_length 768: 10 of 100 rows are longer and will be cut"
     assert finding.change is not None
     assert (finding.change.old, finding.change.new, finding.change.safe) == (768, 832, False)
+
+
+def test_where_the_policy_sets_none_the_message_says_that_it_is_trls_default() -> None:
+    [finding] = percentile([3000] * 10, 1024).findings
+    assert finding.message.startswith("p95 is 3,000 tokens, TRL's default max_length 1,024 (none is set)")
+
+
+def test_a_default_that_is_stated_is_no_default() -> None:
+    made = job()
+    said = replace(made, places={**made.places, "training.max_length": Location(path="policy.yaml", line=7)})
+
+    [finding] = run(percentile_seq_len, job=said, prepared=prepared([3000] * 10)).findings
+
+    assert finding.message.startswith("p95 is 3,000 tokens, max_length 1024:")
 
 
 def test_a_percentile_that_just_fits_passes() -> None:
@@ -179,6 +200,37 @@ def test_a_sliding_window_below_max_length_is_noted(config: dict[str, Any], note
     ran = window([8], context=4096, config={"sliding_window": 512, **config})
     assert len(ran.findings) == noted
     assert ran.result.outcome == "passed"
+
+
+@pytest.mark.parametrize(
+    ("attention", "severity"),
+    [
+        ("xformers", Severity.WARNING),
+        ("sdpa", Severity.INFO),
+        ("kernels-community/flash-attn3", Severity.INFO),
+    ],
+)
+def test_an_attention_that_ignores_the_window_is_a_warning_at_its_own_key(
+    attention: str, severity: Severity
+) -> None:
+    training = {"extra": {"model_init_kwargs": {"attn_implementation": attention}}}
+
+    ran = window([8, 600], context=4096, config={"sliding_window": 512}, training=training)
+
+    assert ran.worst is severity
+    if severity is Severity.WARNING:
+        assert ran.findings[0].at == job().at("training.model_init_kwargs")
+
+
+def test_an_attention_that_ignores_a_window_no_row_reaches_is_only_noted() -> None:
+    training = {"extra": {"model_init_kwargs": {"attn_implementation": "xformers"}}}
+    ran = window([8, 500], context=4096, config={"sliding_window": 512}, training=training)
+    assert ran.worst is Severity.INFO
+
+
+def test_sorting_by_length_takes_padding_away() -> None:
+    lengths = np.random.default_rng(0).integers(10, 200, size=4000)
+    assert padding_by_length(lengths, 8) < 0.05 < padding(lengths, 8)
 
 
 def test_a_model_that_names_no_window_is_skipped() -> None:

@@ -2,12 +2,12 @@ from typing import Any
 
 import pytest
 from ftcheck_rules.cases import Case, cases_of
-from ftcheck_rules.packing import packing_efficiency, tokens_per_step
+from ftcheck_rules.packing import packing_efficiency, packing_isolation, tokens_per_step
 
 from ftcheck import Severity
-from ftcheck.testing import Ran, job, prepared, run
+from ftcheck.testing import Ran, job, packages, prepared, run
 
-RULES = {one.id: one for one in (packing_efficiency, tokens_per_step)}
+RULES = {one.id: one for one in (packing_efficiency, packing_isolation, tokens_per_step)}
 
 
 @pytest.mark.parametrize("case", cases_of("packing"), ids=lambda case: case.name)
@@ -118,6 +118,95 @@ def test_without_packing_it_is_skipped_and_says_what_packing_would_make() -> Non
     assert ran.skipped is not None
     assert ran.skipped.startswith("packing is off: 4 rows, about 14 % of what is computed is padding")
     assert ran.skipped.endswith("packing would make 3 blocks of 10, 100.0 % full")
+
+
+@pytest.mark.parametrize("count", [1, 7, 30])
+def test_few_blocks_are_judged_without_the_emptiest(count: int) -> None:
+    ran = packed([95] * count + [5], 100)
+    assert ran.result.outcome == "passed"
+    assert packed([95] * count + [20], 100).result.outcome == "passed"
+
+
+def padded(lengths: list[int], *, batch: int = 8, **training: Any) -> Ran:
+    made = job(training={"max_length": 1000, "per_device_train_batch_size": batch, **training})
+    return run(packing_efficiency, job=made, prepared=prepared(lengths, max_length=1000))
+
+
+MIXED = ([20] * 9 + [900]) * 40
+
+
+def test_batches_that_are_mostly_padding_are_a_warning_with_packing_as_the_change() -> None:
+    ran = padded(MIXED)
+
+    [finding] = ran.findings
+    assert finding.severity is Severity.WARNING
+    assert finding.at == job().at("training.packing")
+    assert finding.message.startswith("packing is off: 400 rows, about 79 % of what is computed is padding")
+    assert finding.change is not None
+    assert (finding.change.new, finding.change.safe) == (True, False)
+    packing = padded(MIXED, packing=True, per_device_train_batch_size=1)
+    assert packing.result.outcome == "passed"
+
+
+@pytest.mark.parametrize(
+    "calmer",
+    [
+        {"batch": 1},
+        {"extra": {"train_sampling_strategy": "group_by_length"}},
+        {"padding_free": True},
+    ],
+)
+def test_what_keeps_padding_low_is_no_finding(calmer: Any) -> None:
+    assert padded(MIXED, **calmer).skipped is not None
+
+
+def together(versions: Any = None, **training: Any) -> Ran:
+    made = job(training={"packing": True, "max_length": 512, **training})
+    have = packages(**{"transformers": "5.23.0", "trl": "1.16.0", **(versions or {})})
+    return run(packing_isolation, job=made, packages=have)
+
+
+def attention(name: str) -> dict[str, Any]:
+    return {"extra": {"model_init_kwargs": {"attn_implementation": name}}}
+
+
+def test_wrapped_packing_is_an_error_with_its_change() -> None:
+    [finding] = together(packing_strategy="wrapped").findings
+
+    assert finding.severity is Severity.ERROR
+    assert finding.at == job().at("training.packing_strategy")
+    assert finding.change is not None
+    assert (finding.change.old, finding.change.new) == ("wrapped", "bfd")
+    assert together(packing_strategy=finding.change.new).result.outcome == "passed"
+
+
+@pytest.mark.parametrize("name", ["eager", "sdpa", "flex_attention", "flash_attention_2", "kernels/flash"])
+@pytest.mark.parametrize("strategy", ["bfd", "bfd_split"])
+def test_packing_needs_no_flash_attention(name: str, strategy: str) -> None:
+    ran = together(packing_strategy=strategy, **attention(name))
+    assert ran.result.outcome == "passed"
+    assert not ran.findings
+
+
+def test_an_attention_that_transformers_makes_no_mask_for_is_a_warning() -> None:
+    [finding] = together(**attention("xformers")).findings
+    assert finding.severity is Severity.WARNING
+    assert finding.at == job().at("training.model_init_kwargs")
+
+
+def test_what_older_versions_did_not_do_is_noted() -> None:
+    old = {"transformers": "4.45.2"}
+
+    [finding] = together(old).findings
+
+    assert finding.severity is Severity.INFO
+    assert finding.message.startswith("transformers 4.45.2 keeps packed rows apart with flash attention only")
+    assert not together(old, **attention("flash_attention_2")).findings
+
+
+def test_without_packing_isolation_is_skipped() -> None:
+    assert together(packing=False).skipped is not None
+    assert together(packing=False, padding_free=True).result.outcome == "passed"
 
 
 def test_no_row_is_skipped() -> None:

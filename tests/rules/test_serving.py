@@ -6,7 +6,8 @@ from ftcheck_rules.serving import OutputCap, output_cap, output_schema
 
 from ftcheck.inputs import GoldSet
 from ftcheck.records import Change, Location, Severity
-from ftcheck.testing import gold, job, prepared, rows, run
+from ftcheck.settings import Evaluation
+from ftcheck.testing import Ran, gold, job, prepared, rows, run
 from ftcheck.testing import output_schema as schema_of
 
 TEAM = {"type": "object", "required": ["team"], "properties": {"team": {"enum": ["hr", "it"]}}}
@@ -100,6 +101,34 @@ def test_no_cap_is_an_error_that_says_what_would_do() -> None:
     assert finding.change == Change(KEY, None, 64)
 
 
+def test_no_cap_says_what_the_stated_engine_does_then() -> None:
+    given = capped(None, answers(60)) | {"job": job(serving={"engine": "vllm"})}
+
+    [finding] = run(output_cap, **given).findings
+
+    assert "vLLM stops completions after 16 tokens" in finding.message
+
+
+def evaluated(cap: int, serving: int = 64, gold: GoldSet | None = None) -> dict[str, Any]:
+    return capped(serving, gold or answers(60), evaluation=Evaluation(max_new_tokens=cap))
+
+
+def test_an_evaluation_that_stops_before_the_gold_answers_end_is_an_error_with_a_cap_that_mends_it() -> None:
+    [finding] = run(output_cap, **evaluated(16)).findings
+
+    assert finding.severity is Severity.ERROR
+    assert finding.at == Location("policy.yaml", 1, 1, "jobs.job.evaluation.max_new_tokens")
+    assert finding.change == Change("jobs.job.evaluation.max_new_tokens", 16, 64)
+    assert run(output_cap, **evaluated(64)).findings == ()
+
+
+def test_the_cap_of_evaluation_holds_the_percentile_and_is_not_held_against_training_answers() -> None:
+    rare = answers(*[10] * 199, 40)
+
+    assert run(output_cap, **evaluated(16, gold=rare)).findings == ()
+    assert run(output_cap, **evaluated(16) | {"gold": None}).measured.get("evaluation_cap") is None
+
+
 def test_a_cap_outside_the_targets_is_an_error_with_the_nearest_inside() -> None:
     ran = run(output_cap, **capped(128, answers(40), targets={"max_new_tokens": (32, 64)}))
 
@@ -176,3 +205,21 @@ def test_without_a_schema_or_without_gold_answers_the_check_is_skipped() -> None
     assert (
         run(output_schema, **schema("x", gold=None)).skipped == "no gold answers to hold against the schema"
     )
+
+
+def json_answers(whole: int, broken: list[int], count: int = 40, **changes: Any) -> Ran:
+    found = {"json-answer": [n for n in range(count) if n not in broken][:whole], "broken-json": broken}
+    return run(output_schema, **schema({"team": "hr"}, rows=rows(count, remarks=found), **changes))
+
+
+def test_a_training_answer_that_is_cut_json_is_a_warning_on_its_row() -> None:
+    ran = json_answers(39, [13], output_schema=None)
+    [finding] = ran.findings
+    assert str(finding.at) == "train.jsonl:14:1"
+    assert finding.severity is Severity.WARNING
+    assert ran.measured["training_json_broken"] == 1
+
+
+def test_answers_that_only_begin_with_a_bracket_are_no_broken_json() -> None:
+    assert json_answers(0, [3, 4], output_schema=None).result.outcome == "skipped"
+    assert json_answers(20, list(range(20)), output_schema=None).result.outcome == "skipped"

@@ -1,4 +1,3 @@
-import dataclasses
 import json
 from pathlib import Path
 from typing import Any
@@ -11,7 +10,19 @@ from ftcheck_rules.tokens import tokenizer_parity
 from ftcheck import InputError, Severity
 from ftcheck.inputs import Inputs, Message, Run, Sample, ServingSide
 from ftcheck.settings import Data, Job, Model, Serving
-from ftcheck.testing import FakeTokenizer, Ran, gold, inputs, job, run, sample, serving_side, tokenizer
+from ftcheck.testing import (
+    FakeTokenizer,
+    Ran,
+    gold,
+    inputs,
+    job,
+    lock,
+    packages,
+    run,
+    sample,
+    serving_side,
+    tokenizer,
+)
 
 TALK: tuple[Message, ...] = (
     {"role": "user", "content": "a secret question"},
@@ -19,26 +30,11 @@ TALK: tuple[Message, ...] = (
 )
 
 
-class Switching(FakeTokenizer):
-    """Opens the answer otherwise when thinking is off, as Qwen3's template does."""
-
-    def render(self, messages: Any, *, prompt: bool = False, **switches: Any) -> str:
-        text = super().render(messages, prompt=prompt)
-        return text + ("<think></think>" if prompt and not switches.get("enable_thinking", True) else "")
-
-
 class Refusing(FakeTokenizer):
     def render(self, messages: Any, *, prompt: bool = False, **switches: Any) -> str:
         if any(message["role"] == "system" for message in messages):
             raise InputError("the chat template raised TemplateError: no system role")
         return super().render(messages, prompt=prompt)
-
-
-class Swapped(FakeTokenizer):
-    """Renders otherwise with the template that TRL swaps in."""
-
-    def render(self, messages: Any, *, prompt: bool = False, **switches: Any) -> str:
-        return ("<s>" if "chat_template" in switches else "") + super().render(messages, prompt=prompt)
 
 
 def check(training: FakeTokenizer | None = None, serving: ServingSide | None = None, **changes: Any) -> Ran:
@@ -49,6 +45,8 @@ def check(training: FakeTokenizer | None = None, serving: ServingSide | None = N
         "tokenizer": side,
         "serving": serving or serving_side(side),
         "sample": sample(TALK, TALK, using=side),
+        "lock": None,
+        "packages": packages(transformers="5.23.0"),
         "inputs": inputs(made),
     }
     return run(tokenizer_parity, **{**given, **changes})
@@ -93,61 +91,26 @@ def test_another_serving_tokenizer_is_an_error_with_the_first_difference_shown()
     assert ran.measured["rows_different"] == ran.measured["served_rows_different"] == 2
 
 
-def test_another_serving_template_is_an_error_at_the_template() -> None:
-    other = job(serving={"chat_template": "other.jinja"})
-
-    [finding] = check(serving=serving_side(opening="<|assistant|>\n"), job=other).findings
-
-    assert finding.at == other.at("serving.chat_template")
-    assert "2 of 2 rendered rows and 8 of 8 rendered probes, the same on 64 plain probes" in finding.message
-    assert finding.message.endswith('probe "one turn", token 34\n  train  (ends here)\n  serve  ↵  [10]')
+def test_another_serving_template_is_left_to_template_parity() -> None:
+    ran = check(serving=serving_side(opening="<|assistant|>\n"))
+    assert ran.result.outcome == "passed"
 
 
-def test_switches_that_only_the_server_sends_are_an_error_at_the_switches() -> None:
-    side = Switching()
-    asked = job(serving={"chat_template_kwargs": {"enable_thinking": False}})
-    serving = ServingSide(side, same=True, switches=asked.serving.chat_template_kwargs)
-
-    [finding] = check(side, serving, job=asked).findings
-
-    assert finding.at == asked.at("serving.chat_template_kwargs")
-
-
-def test_a_row_that_trains_with_the_same_switches_agrees() -> None:
-    side = Switching()
-    switches = {"enable_thinking": False}
-    one = dataclasses.replace(sample(TALK).rows[0], template_kwargs=switches)
-
-    ran = check(side, ServingSide(side, same=True, switches=switches), sample=Sample((one,), 1))
-
-    assert ran.measured["served_rows_different"] == 0
-    assert ran.measured["probes_different"] == 8
-
-
-def test_a_conversation_that_only_one_side_can_render_is_an_error_not_a_crash() -> None:
-    [finding] = check(serving=ServingSide(Refusing(), same=False)).findings
-    assert finding.severity is Severity.ERROR
-    assert "serving cannot render it: the chat template raised TemplateError" in finding.message
-
-
-def test_a_conversation_that_no_side_can_render_is_no_difference() -> None:
-    side = Refusing()
-    assert check(side, ServingSide(side, same=True)).result.outcome == "passed"
-
-
-def test_rows_are_rendered_with_the_template_that_training_applies() -> None:
-    side = Swapped(training_template="{% generation %}")
-
-    ran = check(side, ServingSide(side, same=True))
+def test_another_tokenizer_behind_another_template_is_still_found() -> None:
+    ran = check(serving=serving_side(opening="<|assistant|>\n", shift=1))
 
     [finding] = ran.findings
-    assert ran.measured["rows_different"] == 2
-    assert ran.measured["probes_different"] == 0
-    assert "TRL's own version" in (finding.fix or "")
+    assert "2 of 2 rendered rows and 8 of 8 rendered probes and 64 of 64 plain probes" in finding.message
+    assert ran.measured["served_rows_different"] == 2
+
+
+def test_a_conversation_that_only_the_server_refuses_is_compared_as_training_renders_it() -> None:
+    ran = check(serving=ServingSide(Refusing(), same=False))
+    assert ran.result.outcome == "passed"
 
 
 def test_words_of_rows_are_never_shown() -> None:
-    ran = check(tokenizer(reference_shift=3), serving_side(opening="<|assistant|> "))
+    ran = check(tokenizer(reference_shift=3), serving_side(shift=2))
     assert "secret" not in str(ran.result)
 
 
@@ -190,7 +153,7 @@ def test_plain_text_is_compared_by_the_plain_probes_alone() -> None:
 
 def test_gold_prompts_with_other_ids_are_an_error_at_the_gold_set() -> None:
     asked = job(data={"gold": {"path": "gold.json"}})
-    held = gold(("Why?", "So."), ("And?", "Then."), using=tokenizer(opening="<|assistant|>\n"))
+    held = gold(("Why?", "So."), ("And?", "Then."), using=tokenizer(shift=1))
 
     ran = check(job=asked, inputs=inputs(asked, gold=held))
 
@@ -198,6 +161,13 @@ def test_gold_prompts_with_other_ids_are_an_error_at_the_gold_set() -> None:
     assert finding.at == asked.at("data.gold")
     assert finding.message.startswith("2 of 2 gold prompts have other ids than training gives them")
     assert ran.measured["gold_different"] == 2
+
+
+def test_a_gold_set_rendered_otherwise_is_left_to_template_parity() -> None:
+    asked = job(data={"gold": {"path": "gold.json"}})
+    held = gold(("Why?", "So."), using=tokenizer(opening="<|bot|>"))
+
+    assert check(job=asked, inputs=inputs(asked, gold=held)).result.outcome == "passed"
 
 
 def test_a_gold_set_that_does_not_open_is_noted() -> None:
@@ -215,6 +185,72 @@ def test_long_rows_are_left_out_once_the_budget_is_spent() -> None:
     ran = check(sample=sample(long, TALK, long))
 
     assert ran.measured["rows_compared"] == 2
+
+
+def test_other_ids_than_the_locks_are_an_error_that_names_versions_and_the_first_difference() -> None:
+    then = lock(tokenizer(shift=1), texts={"digits": "1234567890"}, versions={"transformers": "5.22.0"})
+
+    ran = check(lock=then)
+
+    [finding] = ran.findings
+    assert finding.severity is Severity.ERROR
+    assert finding.at == job().at("model.name")
+    head, train, locked = finding.message.splitlines()
+    assert "1 of 1 plain probes (transformers 5.22.0 -> 5.23.0)" in head
+    assert 'probe "digits", token 1' in head
+    assert train == "  train  1 2 3 4 5  [49, 50, 51, 52, 53]"
+    assert locked.endswith("[50, 51, 52, 53, 54]")
+    assert ran.measured["locked_different"] == 1
+
+
+def test_a_tokenizer_of_its_own_is_where_the_difference_is_placed() -> None:
+    named = job(model={"tokenizer": "other"})
+    then = lock(tokenizer(shift=1), texts={"digits": "123"})
+
+    assert check(job=named, lock=then).findings[0].at == named.at("model.tokenizer")
+
+
+def test_other_versions_with_the_same_ids_are_only_noted() -> None:
+    then = lock(texts={"digits": "1234567890"}, versions={"transformers": "5.22.0"})
+
+    ran = check(lock=then)
+
+    [finding] = ran.findings
+    assert (ran.result.outcome, finding.severity) == ("passed", Severity.INFO)
+    assert ran.result.summary == "train = lock = serve, 72 probes, 2 rows"
+
+
+def test_other_special_ids_than_the_locks_are_an_error() -> None:
+    [finding] = check(lock=lock(tokenizer(eos_token_id=7), texts={"digits": "1234567890"})).findings
+
+    assert finding.severity is Severity.ERROR
+    assert "eos 7 -> 1000000" in finding.message
+
+
+def test_a_lock_that_does_not_know_the_job_is_noted() -> None:
+    ran = check(lock=lock(of_another_job=True))
+
+    [finding] = ran.findings
+    assert finding.severity is Severity.INFO
+    assert "does not know this job" in finding.message
+    assert "locked_different" not in ran.measured
+
+
+def test_conversations_of_a_lock_with_another_template_are_not_held_against_the_tokenizer() -> None:
+    talks = {one.name: one.messages for one in CONVERSATIONS}
+    then = lock(tokenizer(loses=("system",), training_template="old"), conversations=talks)
+
+    assert check(lock=then).result.outcome == "passed"
+
+
+def test_a_mended_mistral_regex_is_a_warning_only_where_ids_change() -> None:
+    changed, same = check(tokenizer(fixed_shift=1)), check(tokenizer(fixed_shift=0))
+
+    [finding] = changed.findings
+    assert finding.severity is Severity.WARNING
+    assert finding.at == job().at("model.name")
+    assert "2 of 2 rendered rows" in finding.message
+    assert same.findings == ()
 
 
 REAL = ("phi-3-mini-without-config", "phi-3-mini-instruct")
@@ -236,7 +272,8 @@ def real(realdata: Path, folder: Path, training: str, serving: str | None) -> Ra
     )
     offered = (loaders.tokenizer, loaders.serving, preparation.prepared, preparation.sample)
     opened = Inputs({one.name: one for one in offered}, {"run": Run(folder=folder)}, made)
-    return run(tokenizer_parity, **{name: opened.get(name) for name in tokenizer_parity.inputs})
+    given = {name: opened.get(name) for name in tokenizer_parity.inputs if name not in ("lock", "packages")}
+    return run(tokenizer_parity, **given, lock=None, packages=packages())
 
 
 @pytest.mark.realdata
@@ -265,3 +302,13 @@ def test_phi_3_trained_without_and_served_with_its_config_is_an_error(realdata: 
 @pytest.mark.realdata
 def test_phi_3_with_its_config_is_the_same_everywhere(realdata: Path, tmp_path: Path) -> None:
     assert real(realdata, tmp_path, REAL[1], None).result.outcome == "passed"
+
+
+def test_a_tokenizer_json_that_differs_on_leading_white_space_alone_is_only_noted() -> None:
+    class Prefixed(FakeTokenizer):
+        def reference(self, text: str) -> list[int] | None:
+            return [0, *self.encode(text)] if text[:1].isspace() else self.encode(text)
+
+    ran = check(Prefixed())
+
+    assert (ran.result.outcome, ran.worst) == ("passed", Severity.INFO)

@@ -110,6 +110,19 @@ def test_the_saved_adapter_loads_with_peft_and_has_learnt(kit: Kit) -> None:
     assert "{% generation %}" in (folder / "training_chat_template.jinja").read_text(encoding="utf-8")
 
 
+@pytest.mark.filterwarnings("ignore:Setting `save_embedding_layers`:UserWarning")
+def test_the_embedding_table_is_resized_before_the_adapter_is_put_on(kit: Kit) -> None:
+    job = kit.job(max_steps=1)
+    rows = 448
+    sized = replace(job, model=replace(job.model, resize_embeddings_to=rows))
+
+    saved = adapter(trained(kit, sized))
+
+    [table] = [name for name in saved if "embed_tokens" in name]
+    assert saved[table].shape == (rows, 64)
+    assert kit.run_json()["status"] == "finished"
+
+
 def test_the_base_is_loaded_in_nf4_and_the_rest_in_bfloat16(kit: Kit) -> None:
     import torch
     from bitsandbytes.nn import Linear4bit
@@ -297,6 +310,9 @@ def test_one_changed_label_is_refused_and_nothing_is_written(kit: Kit) -> None:
     prepared = kit.prepared(inputs)
 
     class OneLabelOff:
+        used_ids = prepared.tokens.used_ids
+        rows_with = prepared.tokens.rows_with
+
         def ids(self, row: int) -> Any:
             return prepared.tokens.ids(row)
 

@@ -185,18 +185,43 @@ def build_trainer(
     config = SFTConfig(**arguments.sft_arguments(job, machine, steps=steps, offline=run.offline))
     _refuse_data_parallel(config, job)
     lora, quantization = arguments.lora_arguments(job), arguments.quantization_arguments(job)
+    loaded_in = None if quantization is None else BitsAndBytesConfig(**quantization)
+    resized = resized_base(job, config, loaded_in)
     trainer = watched_trainer(metrics)(
-        model=job.model.name,
+        model=job.model.name if resized is None else resized,
         args=config,
         train_dataset=blocks,
         eval_dataset=eval_blocks,
         processing_class=tokenizer,
         peft_config=None if lora is None else LoraConfig(**lora),
-        quantization_config=None if quantization is None else BitsAndBytesConfig(**quantization),
+        quantization_config=None if resized is not None else loaded_in,
     )
     trainer.remove_callback(PrinterCallback)
     keep_trainable_on_cpu(trainer.model)
     return trainer
+
+
+def resized_base(job: Job, config: Any, loaded_in: Any) -> Any | None:
+    """The base with as many embedding rows as `model.resize_embeddings_to` says; None where it is not set.
+
+    TRL loads a base by its name and resizes none, so it is loaded here, as TRL would. The values of new
+    rows come from the job's seed.
+    """
+    if job.model.resize_embeddings_to is None:
+        return None
+    from transformers import set_seed
+    from trl.trainer.utils import create_model_from_path
+
+    arguments = {**config.model_init_kwargs, "trust_remote_code": config.trust_remote_code}
+    if loaded_in is not None:
+        arguments["quantization_config"] = loaded_in
+    if _processes() > 1:
+        arguments["device_map"] = None
+    set_seed(config.seed)
+    model = create_model_from_path(job.model.name, **arguments)
+    model.resize_token_embeddings(job.model.resize_embeddings_to)
+    config.model_init_kwargs = None
+    return model
 
 
 def _refuse_data_parallel(config: Any, job: Job) -> None:

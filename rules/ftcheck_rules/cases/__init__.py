@@ -6,15 +6,33 @@ from importlib import import_module
 from typing import Any
 
 FAMILIES = (
+    "adapters",
+    "vocabulary",
+    "arguments",
+    "schedule",
     "data",
+    "marks",
+    "overlap",
+    "gold",
+    "hosted",
     "tokens",
+    "parity",
+    "defaults",
     "templates",
+    "special",
     "labels",
+    "masks",
     "lengths",
     "packing",
     "machine",
     "serving",
+    "saving",
     "evaluation",
+    "precision",
+    "distributed",
+    "hub",
+    "memory",
+    "resume",
 )
 
 

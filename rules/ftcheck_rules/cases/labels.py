@@ -6,6 +6,8 @@ from typing import Any
 from ftcheck.testing import job, prepared, sample, tokenizer
 from ftcheck_rules.cases import Case
 
+MARKED = "{% for m in messages %}{% generation %}…{% endgeneration %}{% endfor %}"
+
 
 def _labels(lengths: Sequence[int], trained: Sequence[int], **columns: Any) -> dict[str, Any]:
     rows = prepared(lengths, trained=trained, **columns)
@@ -23,7 +25,14 @@ def _cut(lengths: Sequence[int], trained: Sequence[int], max_length: int) -> dic
     return {"job": job(training={"max_length": max_length}), "prepared": rows}
 
 
+def _questions_too(**training: Any) -> dict[str, Any]:
+    using = tokenizer(chat_template=MARKED, training_template=MARKED)
+    made = {"job": job(training=training), "tokenizer": using, "sample": sample()}
+    return {**made, "prepared": prepared([9, 9])}
+
+
 CASES = (
+    Case("trained-tokens", "questions in the loss, and nobody said so", True, _questions_too),
     Case("trained-tokens", "a row with nothing in the loss", True, lambda: _labels([9, 9], [4, 0])),
     Case("trained-tokens", "rows whose stop token is not in the loss", True, _never_stops),
     Case("trained-tokens", "answers and their stop tokens", False, lambda: _labels([9, 9], [4, 4])),

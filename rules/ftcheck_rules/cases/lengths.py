@@ -19,6 +19,12 @@ def _window(longest: int, context: int, **serving: Any) -> dict[str, Any]:
     return {"job": made, "model": model_config(context), "prepared": prepared([8, longest])}
 
 
+def _sliding(attention: str) -> dict[str, Any]:
+    extra = {"model_init_kwargs": {"attn_implementation": attention}}
+    made = job(training={"max_length": 1024, "extra": extra})
+    return {"job": made, "model": model_config(4096, sliding_window=256), "prepared": prepared([8, 900])}
+
+
 CASES = (
     Case("percentile-seq-len", "a p95 above max_length", True, lambda: _lengths([100, 900], 768)),
     Case(
@@ -38,5 +44,7 @@ CASES = (
         True,
         lambda: _window(513, 2048, max_model_len=512),
     ),
+    Case("context-window", "a window that this attention ignores", True, lambda: _sliding("xformers")),
+    Case("context-window", "a window that sdpa keeps to", False, lambda: _sliding("sdpa")),
     Case("context-window", "a row that just fits", False, lambda: _window(1024, 1024, max_model_len=1024)),
 )

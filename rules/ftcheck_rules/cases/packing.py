@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from typing import Any
 
-from ftcheck.testing import job, prepared
+from ftcheck.testing import job, packages, prepared
 from ftcheck_rules.cases import Case
 
 
@@ -28,7 +28,26 @@ def _step(steps: int) -> dict[str, Any]:
     return {"job": made, "prepared": prepared([100, 700])}
 
 
+def _padded(lengths: Sequence[int]) -> dict[str, Any]:
+    made = job(training={"max_length": 1000, "per_device_train_batch_size": 8})
+    return {"job": made, "prepared": prepared(lengths, max_length=1000)}
+
+
+def _together(**training: Any) -> dict[str, Any]:
+    made = job(training={"packing": True, "max_length": 512, **training})
+    return {"job": made, "packages": packages(transformers="5.23.0", trl="1.16.0")}
+
+
 CASES = (
+    Case("packing-efficiency", "most of it padding", True, lambda: _padded(([20] * 9 + [900]) * 40)),
+    Case("packing-isolation", "wrapped packing", True, lambda: _together(packing_strategy="wrapped")),
+    Case(
+        "packing-isolation",
+        "an attention without a mask",
+        True,
+        lambda: _together(extra={"model_init_kwargs": {"attn_implementation": "xformers"}}),
+    ),
+    Case("packing-isolation", "best-fit packing, any known attention", False, _together),
     Case("packing-efficiency", "rows just over half a block", True, lambda: _packed([6] * 8, 10)),
     Case(
         "packing-efficiency", "fewer blocks than a step", True, lambda: _packed([5] * 8, 10, batch=2, steps=4)

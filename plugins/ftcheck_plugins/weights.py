@@ -1,0 +1,304 @@
+"""Reads the headers of safetensors files, and lists a model's modules; weights stay on the disk."""
+
+import contextlib
+import importlib.util
+import json
+import math
+import struct
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from ftcheck.errors import InputError
+from ftcheck.inputs import ModelConfig, Run
+from ftcheck.modules import Modules
+from ftcheck.offers import loader
+from ftcheck.paths import model_folder
+from ftcheck.settings import Job
+from ftcheck.weights import EMBEDDINGS, HEADS, Tensor, Weights
+
+WHOLE = "model.safetensors"
+INDEX = "model.safetensors.index.json"
+MAX_HEADER = 16 << 20
+MAX_INDEX = 64 << 20
+MAX_TENSORS = 100_000
+"""Tensors of one file. The largest published models have as many in all their files together."""
+MAX_FILES = 2_000
+MAX_LAYERS = 1_000
+MAX_CONFIG = 1_000_000
+LAYERS = ("num_hidden_layers", "n_layer", "n_layers", "num_layers", "depth", "num_nextn_predict_layers")
+EXPERTS = ("num_experts", "num_local_experts", "n_routed_experts", "moe_num_experts")
+MAX_DIMENSIONS = 16
+LARGEST = 1 << 62
+BITS = {
+    "BOOL": 8,
+    "U8": 8,
+    "I8": 8,
+    "F8_E4M3": 8,
+    "F8_E5M2": 8,
+    "F8_E8M0": 8,
+    "I16": 16,
+    "U16": 16,
+    "F16": 16,
+    "BF16": 16,
+    "I32": 32,
+    "U32": 32,
+    "F32": 32,
+    "I64": 64,
+    "U64": 64,
+    "F64": 64,
+    "C64": 64,
+}
+
+
+@loader("weights")
+def weights(job: Job, run: Run) -> Weights | None:
+    """What the model's safetensors files hold, by their headers; None where none are on this machine."""
+    folder = model_folder(job.model.name, job.model.revision)
+    if folder is None:
+        return None
+    if (folder / WHOLE).is_file():
+        return Weights(dict(header(folder / WHOLE)))
+    if not (folder / INDEX).is_file():
+        return None
+    files = _files(folder / INDEX)
+    missing = [name for name in files if not (folder / name).is_file()]
+    if missing and not Path(job.model.name).expanduser().is_dir():
+        return None
+    if missing:
+        raise InputError(f"{folder / INDEX} names {missing[0]}, which is not there ({len(missing)} missing)")
+    found: dict[str, Tensor] = {}
+    for name in files:
+        for key, tensor in header(folder / name):
+            if key in found:
+                raise InputError(f"{folder / name}: tensor {_short(key)} is in {found[key].path} too")
+            found[key] = tensor
+    return Weights(found)
+
+
+def _files(index: Path) -> list[str]:
+    """The files that an index names, in order."""
+    if index.stat().st_size > MAX_INDEX:
+        raise InputError(f"{index}: larger than {MAX_INDEX >> 20} MiB: no index of a model")
+    value = _json(index, index.read_bytes())
+    named = value.get("weight_map")
+    if not isinstance(named, dict) or not named or not all(isinstance(one, str) for one in named.values()):
+        raise InputError(f"{index}: 'weight_map' must name a file for each tensor")
+    files = sorted(set(named.values()))
+    strange = [one for one in files if Path(one).name != one or "\\" in one or "\0" in one]
+    if strange or len(files) > MAX_FILES:
+        what = f"{_short(strange[0])}, no file beside it" if strange else f"{len(files):,} files"
+        raise InputError(f"{index}: names {what}")
+    return files
+
+
+def header(path: Path) -> Iterator[tuple[str, Tensor]]:
+    """The tensors of one file. Raises `InputError` for a header that does not fit its file."""
+    try:
+        size = path.stat().st_size
+        with path.open("rb") as file:
+            first = file.read(8)
+            length = struct.unpack("<Q", first)[0] if len(first) == 8 else 0
+            if len(first) < 8 or length > size - 8:
+                raise InputError(f"{path}: the header is longer than the file ({length:,} of {size:,} bytes)")
+            if length > MAX_HEADER:
+                raise InputError(
+                    f"{path}: a header of {length:,} bytes; ftcheck reads {MAX_HEADER:,} at most"
+                )
+            raw = file.read(length)
+    except OSError as error:
+        raise InputError(f"{path}: cannot be read: {error.strerror or error}") from error
+    if raw.count(b'"dtype"') > MAX_TENSORS:
+        raise InputError(f"{path}: the header names more than {MAX_TENSORS:,} tensors")
+    entries = _json(path, raw)
+    entries.pop("__metadata__", None)
+    if len(entries) > MAX_TENSORS:
+        raise InputError(f"{path}: the header names more than {MAX_TENSORS:,} tensors")
+    found = [_tensor(path, name, about, 8 + length, size) for name, about in entries.items()]
+    _without_gaps(path, found, 8 + length, size)
+    return iter([(one.name, one) for one in found])
+
+
+def _json(path: Path, raw: bytes) -> dict[str, Any]:
+    try:
+        value = json.loads(raw.decode("utf-8"), object_pairs_hook=_distinct)
+    except (ValueError, RecursionError) as error:
+        words = " ".join(str(error).split())[:120]
+        raise InputError(f"{path}: the header is not readable JSON: {words}") from error
+    if not isinstance(value, dict):
+        raise InputError(f"{path}: must begin with a JSON object that names its tensors")
+    return value
+
+
+def _distinct(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    made = dict(pairs)
+    if len(made) != len(pairs):
+        raise ValueError("a name stands twice")
+    return made
+
+
+def _tensor(path: Path, name: str, about: Any, base: int, size: int) -> Tensor:
+    wrong = InputError(f"{path}: tensor {_short(name)}: needs 'dtype', 'shape' and 'data_offsets'")
+    if not isinstance(about, dict) or not isinstance(about.get("dtype"), str):
+        raise wrong
+    dtype: str = about["dtype"]
+    shape: Any = about.get("shape")
+    offsets: Any = about.get("data_offsets")
+    if not _counts(shape, MAX_DIMENSIONS) or not _counts(offsets, 2) or len(offsets) != 2:
+        raise wrong
+    start, stop = offsets
+    if stop < start or base + stop > size:
+        message = (
+            f"bytes {start:,} to {stop:,} lie outside the file, which has {size - base:,} behind the header"
+        )
+        raise InputError(f"{path}: tensor {_short(name)}: {message}; was its download cut short?")
+    bits = BITS.get(dtype)
+    if bits is not None and math.prod(shape) * bits != (stop - start) * 8:
+        message = f"{dtype} of shape {shape} does not take {stop - start:,} bytes"
+        raise InputError(f"{path}: tensor {_short(name)}: {message}")
+    return Tensor(name, dtype, tuple(shape), str(path), base + start, base + stop)
+
+
+def _counts(value: Any, most: int) -> bool:
+    """Whether it is a short list of whole numbers from 0 on."""
+    if not isinstance(value, list) or len(value) > most:
+        return False
+    return all(type(one) is int and 0 <= one < LARGEST for one in value)
+
+
+def _without_gaps(path: Path, tensors: list[Tensor], base: int, size: int) -> None:
+    """As safetensors has it: one tensor begins where another ends, and the last one ends the file."""
+    at = base
+    for one in sorted(tensors, key=lambda one: (one.start, one.stop)):
+        if one.start != at:
+            what = "overlaps another" if one.start < at else "leaves a gap before it"
+            raise InputError(f"{path}: tensor {_short(one.name)} {what}")
+        at = one.stop
+    if at != size:
+        raise InputError(f"{path}: {size - at:,} bytes behind the last tensor")
+
+
+def _short(name: str) -> str:
+    """A name from a file, fit for a message."""
+    return ascii(name if len(name) <= 80 else name[:77] + "...")
+
+
+# --- modules ------------------------------------------------------------------------------------------
+
+
+@loader("modules")
+def modules(job: Job, run: Run, model: ModelConfig, weights: Weights | None) -> Modules | None:
+    """The model's modules: as transformers builds it (without weights), else by the names of its tensors.
+
+    None where neither can be: an architecture that only its own code knows, and no weights here.
+    """
+    return _built(model.config) or (_named(weights, model.config) if weights is not None else None)
+
+
+def _built(config: Mapping[str, Any]) -> Modules | None:
+    """From the model that transformers makes of config.json on the meta device."""
+    if importlib.util.find_spec("torch") is None or not _modest(config):
+        return None
+    import torch
+    import transformers
+    from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedModel
+
+    stated = {key: value for key, value in config.items() if key not in ("auto_map", "quantization_config")}
+    named = config.get("architectures")
+    architecture = str(named[0]) if isinstance(named, list) and named else "?"
+    try:
+        with _quiet(), torch.device("meta"):
+            made = AutoConfig.for_model(**stated)
+            chosen: Any = getattr(transformers, architecture, None)
+            usual = isinstance(chosen, type) and issubclass(chosen, PreTrainedModel)
+            model = chosen._from_config(made) if usual else AutoModelForCausalLM.from_config(made)
+    except Exception:
+        return None
+    return _of(model, str(config["model_type"]))
+
+
+def _modest(config: Mapping[str, Any]) -> bool:
+    """Whether a model of this size is built in seconds: what counts is its layers, and experts in each."""
+    if not isinstance(config.get("model_type"), str) or len(str(config)) > MAX_CONFIG:
+        return False
+    parts = [config, *(value for value in config.values() if isinstance(value, dict))]
+    layers, experts = (
+        max((part[key] for part in parts for key in keys if isinstance(part.get(key), int)), default=1)
+        for keys in (LAYERS, EXPERTS)
+    )
+    return layers <= MAX_LAYERS and layers * max(experts, 1) <= MAX_TENSORS
+
+
+@contextlib.contextmanager
+def _quiet() -> Iterator[None]:
+    """Building a model from a config warns about things that nobody trains with."""
+    import warnings
+
+    from transformers.utils import logging
+
+    level = logging.get_verbosity()
+    logging.set_verbosity_error()
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        logging.set_verbosity(level)
+
+
+def _of(model: Any, model_type: str) -> Modules:
+    import torch
+    from transformers.pytorch_utils import Conv1D
+
+    linear, embeddings = {}, {}
+    named = list(model.named_modules())
+    for name, module in named:
+        if isinstance(module, torch.nn.Linear):
+            linear[name] = (module.in_features, module.out_features)
+        elif isinstance(module, Conv1D):
+            linear[name] = (module.weight.shape[0], module.weight.shape[1])
+        elif isinstance(module, torch.nn.Embedding):
+            embeddings[name] = (module.num_embeddings, module.embedding_dim)
+    head = model.get_output_embeddings()
+    place = None if head is None else next((name for name, module in named if module is head), None)
+    parameters = {name: tuple(one.shape) for name, one in model.named_parameters()}
+    return Modules(
+        linear=linear,
+        parameters=parameters,
+        embeddings=embeddings,
+        total=sum(math.prod(shape) for shape in parameters.values()),
+        source="config.json",
+        names=tuple(name for name, _ in named if name),
+        head=place,
+        tied=place is not None and f"{place}.weight" not in parameters,
+        model_type=model_type,
+    )
+
+
+def _named(weights: Weights, config: Mapping[str, Any]) -> Modules:
+    """By the names of tensors: 2-D weights that are no tables and no norms are linear modules."""
+    linear, embeddings = {}, {}
+    names: set[str] = set()
+    for name, tensor in weights.tensors.items():
+        module, _, kind = name.rpartition(".")
+        parts = module.split(".")
+        names.update(".".join(parts[:depth]) for depth in range(1, len(parts) + 1))
+        leaf = parts[-1]
+        if kind != "weight" or len(tensor.shape) != 2:
+            continue
+        if leaf in (*EMBEDDINGS, "wpe") or ("embed" in leaf.lower() and leaf not in HEADS):
+            embeddings[module] = (tensor.shape[0], tensor.shape[1])
+        elif "norm" not in leaf.lower():
+            linear[module] = (tensor.shape[1], tensor.shape[0])
+    model_type = config.get("model_type")
+    return Modules(
+        linear=linear,
+        parameters={name: tensor.shape for name, tensor in weights.tensors.items()},
+        embeddings=embeddings,
+        total=weights.total,
+        source="the names of the tensors",
+        names=tuple(sorted(names - {""})),
+        head=next((name for name in linear if name.split(".")[-1] in HEADS), None),
+        tied=weights.head is None,
+        model_type=model_type if isinstance(model_type, str) else None,
+    )

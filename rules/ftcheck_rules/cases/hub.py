@@ -1,0 +1,50 @@
+"""Must-fail and must-pass inputs of the hub rules: hub-access, trackers."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from ftcheck.repository import Repository
+from ftcheck.surroundings import Surroundings
+from ftcheck.testing import job, packages, repository, surroundings
+from ftcheck_rules.cases import Case
+
+GIB = 1 << 30
+
+
+def _hub(here: Surroundings, found: Repository) -> Mapping[str, Any]:
+    return {"job": job(model={"name": found.name}), "surroundings": here, "repository": found}
+
+
+def _reporting(to: str, here: Surroundings, **versions: str | None) -> Mapping[str, Any]:
+    one = job(training={"report_to": to})
+    return {"job": one, "packages": packages("3.11.7", **versions), "surroundings": here}
+
+
+CASES: tuple[Case, ...] = (
+    Case(
+        "hub-access", "offline without a copy", True, lambda: _hub(surroundings(offline=True), repository())
+    ),
+    Case(
+        "hub-access",
+        "gated, and no token",
+        True,
+        lambda: _hub(surroundings(hub_token=False), repository(gated=True)),
+    ),
+    Case(
+        "hub-access",
+        "larger than the disk",
+        True,
+        lambda: _hub(surroundings(cache_free=2 * GIB), repository(size=16 * GIB)),
+    ),
+    Case("hub-access", "on the hub, and room for it", False, lambda: _hub(surroundings(), repository())),
+    Case(
+        "trackers", "wandb without a key", True, lambda: _reporting("wandb", surroundings(), wandb="0.22.0")
+    ),
+    Case("trackers", "a tracker that is not installed", True, lambda: _reporting("mlflow", surroundings())),
+    Case(
+        "trackers",
+        "wandb with a key",
+        False,
+        lambda: _reporting("wandb", surroundings(wandb="key"), wandb="0.22.0"),
+    ),
+)

@@ -1,0 +1,35 @@
+"""Must-fail and must-pass inputs of the resume rule."""
+
+import json
+import tempfile
+from collections.abc import Mapping
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+from ftcheck.testing import job
+from ftcheck_rules.cases import Case
+
+
+@cache
+def _made() -> "tempfile.TemporaryDirectory[str]":
+    """A folder that is gone when the program ends."""
+    return tempfile.TemporaryDirectory(prefix="ftcheck-selftest-", ignore_cleanup_errors=True)
+
+
+def _job(rank: int) -> Mapping[str, Any]:
+    """A job whose run folder holds a checkpoint of rank 16."""
+    folder = Path(_made().name)
+    checkpoint = folder / "checkpoint-10"
+    checkpoint.mkdir(parents=True, exist_ok=True)
+    saved = {"r": 16, "lora_alpha": 32, "base_model_name_or_path": "model"}
+    (checkpoint / "adapter_config.json").write_text(json.dumps(saved), encoding="utf-8")
+    (checkpoint / "trainer_state.json").write_text(json.dumps({"global_step": 10}), encoding="utf-8")
+    lora = {"r": rank, "lora_alpha": 32}
+    return {"jobs": (job(training={"output_dir": str(folder), "lora": lora}),)}
+
+
+CASES: tuple[Case, ...] = (
+    Case("resume", "a checkpoint of another rank", True, lambda: _job(8)),
+    Case("resume", "a checkpoint of this job", False, lambda: _job(16)),
+)

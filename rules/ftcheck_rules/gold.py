@@ -1,0 +1,137 @@
+"""Test set rules: are there enough questions to tell a good model from a lucky one?"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from math import ceil, sqrt
+
+from ftcheck import (
+    Finding,
+    GoldSet,
+    Job,
+    Measurement,
+    Prepared,
+    Severity,
+    Skip,
+    Summary,
+    likeness,
+    rule,
+)
+from ftcheck.offers import Yield
+
+Z = 1.96
+"""Standard deviations of a 95 % interval."""
+SUPPOSED = 0.9
+"""The accuracy that intervals are worked out for where targets.accuracy is not set."""
+NO_EVAL = "no"
+
+
+@dataclass(frozen=True)
+class Gold:
+    """Parameters of `gold-set`."""
+
+    min_items: int = 50
+    """Gold questions that there must be at least."""
+    min_eval_rows: int = 30
+    """Rows of data.eval that there must be at least where the best checkpoint is chosen by them."""
+    max_duplicate_share: float = 0.02
+    """Share of gold questions that may ask what an earlier one asks."""
+
+
+@rule("gold-set")
+def gold_set(job: Job, gold: GoldSet | None, prepared_eval: Prepared | None, params: Gold) -> Iterator[Yield]:
+    """The gold set and the evaluation rows are enough to measure what they are asked to measure.
+
+    With five questions one lucky answer is 20 points: a worse model passes, a better one fails, and the
+    checkpoint that is kept is the one that chance liked.
+
+    The interval is Wilson's at 95 %, for targets.accuracy (0.9 where it is not set). A target that even a
+    perfect score could not show is `info`. Duplicate questions count once. Evaluation rows matter where
+    load_best_model_at_end keeps the best checkpoint by them. Parameters: min_items (default 50),
+    min_eval_rows (default 30), max_duplicate_share (default 0.02).
+    """
+    chooses = _chooses(job)
+    if gold is None and (prepared_eval is None or not chooses):
+        yield Skip("no gold set, and no checkpoint is chosen by data.eval")
+        return
+    if gold is not None:
+        yield from _gold(job, gold, params)
+    if prepared_eval is not None and chooses:
+        yield from _evaluation(job, prepared_eval, params)
+
+
+def _chooses(job: Job) -> bool:
+    """Whether evaluation during training decides which checkpoint is kept."""
+    best = bool(job.training.extra.get("load_best_model_at_end")) or job.training.save_strategy == "best"
+    return job.training.eval_strategy != NO_EVAL and best
+
+
+def _gold(job: Job, gold: GoldSet, params: Gold) -> Iterator[Yield]:
+    items = gold.items
+    asked = [likeness.fingerprint(likeness.whole(item.messages)) for item in items]
+    repeated = [item for number, item in enumerate(items) if asked[number] in asked[:number]]
+    count = len(items) - len(repeated)
+    target = job.targets.accuracy
+    low, high = wilson(SUPPOSED if target is None else target, count)
+    yield Measurement("gold_items", len(items), unit="items", limit=f">= {params.min_items}")
+    yield Measurement("gold_duplicates", len(repeated), unit="items", limit="0")
+    yield Measurement("interval_low", round(low, 4))
+    yield Measurement("interval_high", round(high, 4))
+    yield Summary(f"{count:,} gold questions · {low:.1%} to {high:.1%}")
+    if count < params.min_items:
+        yield _few(job, count, params)
+    elif target is not None and target < 1 and wilson(1.0, count)[0] < target:
+        message = (
+            f"{count:,} gold questions cannot show {target:.0%}: even with every answer right the 95 %"
+            f" interval begins at {wilson(1.0, count)[0]:.1%}"
+        )
+        fix = f"{_needed(target):,} questions could"
+        yield Finding(message, Severity.INFO, at=job.at("data.gold"), fix=fix)
+    if repeated:
+        share = len(repeated) / len(items)
+        severity = Severity.WARNING if share > params.max_duplicate_share else Severity.INFO
+        message = f"{len(repeated):,} of {len(items):,} gold questions ask what an earlier one asks"
+        yield Finding(message, severity, at=repeated[0].at, fix="take the copies out: they count double")
+
+
+def _few(job: Job, count: int, params: Gold) -> Finding:
+    supposed = SUPPOSED if job.targets.accuracy is None else job.targets.accuracy
+    low, high = wilson(supposed, count)
+    questions = "question" if count == 1 else "questions"
+    message = (
+        f"{count:,} gold {questions} cannot tell {supposed:.0%} from chance:"
+        f" the 95 % interval of such a score is {low:.0%} to {high:.0%}"
+    )
+    return Finding(
+        message,
+        Severity.WARNING,
+        at=job.at("data.gold"),
+        fix=f"have {max(params.min_items, _needed(job.targets.accuracy)):,} gold questions or more",
+    )
+
+
+def _evaluation(job: Job, tests: Prepared, params: Gold) -> Iterator[Yield]:
+    rows = int(tests.used.sum())
+    yield Measurement("eval_rows", rows, unit="rows", limit=f">= {params.min_eval_rows}")
+    if rows < params.min_eval_rows:
+        message = (
+            f"{rows:,} evaluation rows choose the checkpoint that is kept:"
+            f" fewer than {params.min_eval_rows}, and chance chooses"
+        )
+        fix = f"give data.eval {params.min_eval_rows} rows or more, or keep the last checkpoint"
+        yield Finding(message, Severity.WARNING, at=job.at("data.eval"), fix=fix)
+
+
+def wilson(share: float, count: int) -> tuple[float, float]:
+    """Wilson's 95 % interval of a share that was seen in `count` trials."""
+    if count == 0:
+        return 0.0, 1.0
+    centre = (share + Z * Z / (2 * count)) / (1 + Z * Z / count)
+    half = Z * sqrt(share * (1 - share) / count + Z * Z / (4 * count * count)) / (1 + Z * Z / count)
+    return max(centre - half, 0.0), min(centre + half, 1.0)
+
+
+def _needed(target: float | None) -> int:
+    """Questions of which a perfect score would show the target."""
+    if target is None or not 0 < target < 1:
+        return 0
+    return ceil(Z * Z * target / (1 - target))

@@ -1,0 +1,136 @@
+"""Memory rules: do the logits of a full batch fit the GPU?"""
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from ftcheck import Change, Finding, Job, Machine, Measurement, Severity, Skip, Summary, rule, tables
+from ftcheck.errors import FtcheckError
+from ftcheck.inputs import Inputs, ModelConfig, Prepared
+from ftcheck.offers import Yield
+
+GIB = 1 << 30
+TRAINER = "qlora"
+LOGIT_BYTES = 8
+"""Two float32 of the logits' shape at once: they and their gradient, or they and their log-probabilities."""
+PLENTY = 0.5
+"""A proposed batch leaves at least this share of the memory to everything else."""
+
+SIDES = (("train", "per_device_train_batch_size"), ("eval", "per_device_eval_batch_size"))
+
+
+@rule("logits-memory")
+def logits_memory(job: Job, machine: Machine, inputs: Inputs) -> Iterator[Yield]:
+    """The logits of a full batch fit the GPU, in training and in evaluation.
+
+    A vocabulary of 150,000 tokens makes the logits of a batch larger than the model: the run ends out of
+    memory, at the longest row or, hours in, at the first evaluation with its larger batch.
+
+    Counted: rows of the largest batch x longest sequence as fed x vocabulary x 8 bytes, the least that is
+    held at once (measured on transformers 5.23: 14 bytes in training, 8 to 10 in evaluation). TRL scores
+    tiles and makes no logits, but for label smoothing; of a command's program that is not known, and it
+    gets a warning. The memory is hardware.memory_gib, else known from hardware.gpu, else this machine's.
+    """
+    memory, source = gpu_memory(job, machine)
+    free_of_logits = _makes_none(job)
+    if memory is None or free_of_logits is not None:
+        yield Skip(free_of_logits or source)
+        return
+    vocabulary = _vocabulary(inputs.get("model"))
+    if vocabulary is None:
+        yield Skip("the model's config.json states no vocab_size")
+        return
+    sizes = {}
+    for side, key in SIDES:
+        batch = _largest(job, inputs, side, key)
+        if batch is not None:
+            rows, length = batch
+            sizes[side] = rows * length * vocabulary * LOGIT_BYTES / GIB
+            limit = f"<= {memory:g}"
+            yield Measurement(f"{side}_logits_gib", round(sizes[side], 2), unit="GiB", limit=limit)
+            if sizes[side] > memory:
+                yield _too_large(job, key, rows, length, vocabulary, memory)
+    if not sizes:
+        yield Skip("there is no row to measure")
+        return
+    yield Summary(f"logits take {max(sizes.values()):.1f} of {memory:g} GiB")
+
+
+def gpu_memory(job: Job, machine: Machine) -> tuple[float | None, str]:
+    """Memory of one GPU in GiB, and where that is from; None with the reason where nobody says."""
+    stated = job.hardware
+    if stated.memory_gib is not None:
+        return stated.memory_gib, "hardware.memory_gib"
+    if stated.gpu is not None:
+        known: Mapping[str, float] = tables.load("gpu_memory")["gib"]
+        words = _words(stated.gpu)
+        named = [name for name in known if _within(_words(name), words)]
+        if not named:
+            return None, f"how much memory {stated.gpu} has is not known; state hardware.memory_gib"
+        return known[max(named, key=len)], "hardware.gpu"
+    if machine.gpus:
+        return min(one.memory for one in machine.gpus) / GIB, "this machine"
+    return None, "no GPU here, and hardware states none"
+
+
+def _words(name: str) -> list[str]:
+    return name.lower().replace("-", " ").replace("gib", "gb").split()
+
+
+def _within(part: list[str], whole: list[str]) -> bool:
+    return any(whole[start : start + len(part)] == part for start in range(len(whole)))
+
+
+def _makes_none(job: Job) -> str | None:
+    """Why no logits are held, None if they are."""
+    if job.training.extra.get("use_liger_kernel"):
+        return "Liger's loss makes no logits"
+    if job.trainer.use == TRAINER and not job.training.extra.get("label_smoothing_factor"):
+        return "TRL's loss scores tiles of the vocabulary and makes no logits"
+    return None
+
+
+def _vocabulary(model: ModelConfig) -> int | None:
+    config: Any = model.config.get("text_config", model.config)
+    found = config.get("vocab_size", model.config.get("vocab_size"))
+    return found if isinstance(found, int) else None
+
+
+def _largest(job: Job, inputs: Inputs, side: str, key: str) -> tuple[int, int] | None:
+    """Sequences (blocks, where they are packed) of the largest batch, and tokens of the longest of them."""
+    training = job.training
+    if side == "eval" and (training.eval_strategy == "no" or job.data.eval is None):
+        return None
+    try:
+        prepared: Prepared | None = inputs.get("prepared" if side == "train" else "prepared_eval")
+    except FtcheckError:
+        return None
+    if prepared is None or not len(prepared.sequences):
+        return None
+    stated = training.extra.get("eval_packing") if side == "eval" else None
+    packs = training.packing if stated is None else bool(stated)
+    fed, batch = prepared.fed(training.max_length), getattr(job.training, key)
+    if packs and training.max_length is not None:
+        return min(batch, -(-int(fed.sum()) // training.max_length)), training.max_length
+    return min(batch, len(fed)), int(fed.max())
+
+
+def _too_large(job: Job, key: str, rows: int, length: int, vocabulary: int, memory: float) -> Finding:
+    stated: int = getattr(job.training, key)
+    each = length * vocabulary * LOGIT_BYTES / GIB
+    fits = max(1, int(PLENTY * memory / each))
+    sure = job.trainer.use == TRAINER
+    message = (
+        f"the logits of {rows} rows of {length} tokens, {vocabulary:,} a token, take {rows * each:.1f} GiB,"
+        f" the GPU has {memory:g}"
+    )
+    return Finding(
+        message if sure else f"{message}; unless the program computes its loss in tiles",
+        Severity.ERROR if sure else Severity.WARNING,
+        at=job.at(f"training.{key}"),
+        fix="lower it (and raise gradient_accumulation_steps in training), or take label smoothing out"
+        if sure
+        else "lower it (and raise gradient_accumulation_steps in training), or set use_liger_kernel",
+        change=Change(f"jobs.{job.name}.training.{key}", stated, fits, safe=key != SIDES[0][1])
+        if fits < rows
+        else None,
+    )

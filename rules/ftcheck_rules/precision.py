@@ -1,0 +1,136 @@
+"""Precision rules: do the number formats of weights, computation and attention go together?"""
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from ftcheck import Change, Finding, Job, Measurement, Severity, Summary, rule, tables
+from ftcheck.errors import FtcheckError
+from ftcheck.inputs import Inputs, ModelConfig
+from ftcheck.offers import Yield
+
+TRAINER = "qlora"
+FLOAT16_MAX = "65,504"
+
+
+def model_arguments(job: Job) -> Mapping[str, Any]:
+    """training.model_init_kwargs, empty where there is none."""
+    found = job.training.extra.get("model_init_kwargs")
+    return found if isinstance(found, Mapping) else {}
+
+
+def computes_in(job: Job) -> str:
+    """What is computed in; TRL's default is bfloat16 unless fp16 is set."""
+    if job.training.fp16:
+        return "float16"
+    return "float32" if job.training.bf16 is False else "bfloat16"
+
+
+def loaded_in(job: Job) -> str | None:
+    """The dtype of the loaded weights; None where only another program knows.
+
+    ftcheck's trainer loads them in what is computed in, where the policy says nothing.
+    """
+    stated = model_arguments(job)
+    dtype = stated.get("dtype", stated.get("torch_dtype"))
+    if isinstance(dtype, str):
+        return dtype.removeprefix("torch.")
+    return computes_in(job) if job.trainer.use == TRAINER else None
+
+
+@rule("precision")
+def precision(job: Job, inputs: Inputs) -> Iterator[Yield]:
+    """Weights, computation, 4-bit layers and attention have number formats that go together.
+
+    Float16 ends at 65,504: models that were trained in bfloat16 go beyond it, and the loss is NaN within
+    steps. Trainable float16 weights stop the gradient scaler at the first step. FlashAttention takes no
+    float32, and 4-bit layers that compute in float32 are slow without a word.
+
+    Looks at bf16, fp16, model_init_kwargs and quantization; with fp16 also at the model's type, against a
+    dated table (ftcheck/tables/precision.json). What transformers casts under mixed precision is a warning.
+    """
+    weights = loaded_in(job)
+    yield Measurement("compute_dtype", computes_in(job))
+    yield Measurement("weights_dtype", weights)
+    yield Summary(f"computes in {computes_in(job)}, weights in {weights or 'what the program chooses'}")
+    if job.training.fp16:
+        yield from _overflows(job, inputs)
+        yield from _unscales(job, weights)
+    yield from _attends(job, weights)
+    yield from _slow(job)
+
+
+def _overflows(job: Job, inputs: Inputs) -> Iterator[Finding]:
+    try:
+        model: ModelConfig = inputs.get("model")
+    except FtcheckError as error:
+        message = f"whether this model overflows in float16 cannot be told: {error}"
+        yield Finding(message, Severity.INFO, at=job.at("training.fp16"))
+        return
+    table, kind = tables.load("precision"), model.config.get("model_type")
+    if kind in table["overflow_in_float16"]:
+        yield Finding(
+            f"{kind} was trained in bfloat16 and goes beyond float16's {FLOAT16_MAX}: the loss becomes NaN"
+            f" (as of {table['as_of']})",
+            Severity.WARNING,
+            at=job.at("training.fp16"),
+            fix="compute in bfloat16 (bf16: true, on GPUs from Ampere on), or in float32",
+            change=Change(f"jobs.{job.name}.training.fp16", True, False, safe=False),
+        )
+
+
+def _unscales(job: Job, weights: str | None) -> Iterator[Finding]:
+    if job.training.lora is not None or weights != "float16":
+        return
+    stated = model_arguments(job)
+    old = stated.get("dtype", stated.get("torch_dtype"))
+    key = "torch_dtype" if "torch_dtype" in stated and "dtype" not in stated else "dtype"
+    yield Finding(
+        "all weights are trained and loaded in float16: the gradient scaler stops at the first step"
+        " (ValueError: Attempting to unscale FP16 gradients)",
+        at=job.at("training.fp16"),
+        fix="load them in float32 and keep fp16 for the computation, or train in bfloat16",
+        change=Change(f"jobs.{job.name}.training.model_init_kwargs.{key}", old, "float32", safe=False),
+    )
+
+
+def _attends(job: Job, weights: str | None) -> Iterator[Finding]:
+    stated = model_arguments(job)
+    attention = str(stated.get("attn_implementation", ""))
+    if "flash" not in attention or weights != "float32":
+        return
+    mixed = computes_in(job) != "float32"
+    consequence = (
+        f"transformers casts to {computes_in(job)} in training, and any forward outside mixed precision fails"
+        if mixed
+        else "it takes float16 and bfloat16 only, and without mixed precision the first forward fails"
+    )
+    key = "torch_dtype" if "torch_dtype" in stated and "dtype" not in stated else "dtype"
+    yield Finding(
+        f"{attention} with float32 weights: {consequence}",
+        Severity.WARNING if mixed else Severity.ERROR,
+        at=job.at("training.model_init_kwargs"),
+        fix="load the weights in bfloat16, or take attn_implementation: sdpa",
+        change=Change(
+            f"jobs.{job.name}.training.model_init_kwargs.{key}",
+            stated.get(key),
+            computes_in(job) if mixed else "bfloat16",
+            safe=False,
+        ),
+    )
+
+
+def _slow(job: Job) -> Iterator[Finding]:
+    chosen, compute = job.training.quantization, computes_in(job)
+    if chosen is None or not chosen.load_in_4bit or compute == "float32":
+        return
+    if chosen.bnb_4bit_compute_dtype in (None, "float32"):
+        stated = chosen.bnb_4bit_compute_dtype or "not set, and bitsandbytes' default is float32"
+        key = "training.quantization.bnb_4bit_compute_dtype"
+        yield Finding(
+            f"bnb_4bit_compute_dtype is {stated}, training computes in {compute}: every 4-bit layer"
+            " multiplies in float32, several times slower",
+            Severity.WARNING,
+            at=job.at(key),
+            fix=f"set it to {compute}",
+            change=Change(f"jobs.{job.name}.{key}", chosen.bnb_4bit_compute_dtype, compute, safe=False),
+        )

@@ -1,0 +1,121 @@
+"""Resume rule: does the checkpoint in the run folder fit the job that would go on from it?"""
+
+import json
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from ftcheck import Change, Finding, Job, Jobs, Measurement, Severity, Skip, Summary, rule
+from ftcheck.offers import Yield
+from ftcheck.paths import near
+
+ADAPTER = "adapter_config.json"
+STATE = "trainer_state.json"
+SCALARS = ("r", "lora_alpha", "use_rslora", "use_dora", "bias")
+LISTS = ("target_modules", "modules_to_save")
+
+
+@rule("resume")
+def resume(jobs: Jobs) -> Iterator[Yield]:
+    """The last checkpoint in a job's run folder, which a resumed run would take, was made by this very job.
+
+    An adapter of another rank does not load, after the base model has; one of another scale or another
+    base loads, and training goes on from weights that mean something else. With another batch size the
+    rows that were seen are counted wrong.
+
+    Reads adapter_config.json and trainer_state.json of the checkpoint with the highest step.
+    """
+    resumable = [(job, found) for job in jobs if (found := _resumable(job)) is not None]
+    if not resumable:
+        yield Skip("no run folder holds a checkpoint of a run that is not finished")
+        return
+    others = 0
+    for job, checkpoint in resumable:
+        yield Measurement(f"{job.name}_checkpoint", checkpoint.name)
+        findings = [*_adapter(job, checkpoint), *_batch(job, checkpoint, _read(checkpoint / STATE))]
+        others += bool(findings)
+        yield from findings
+    yield Summary(f"{len(resumable) - others} of {len(resumable)} checkpoints are of their job")
+
+
+def _resumable(job: Job) -> Path | None:
+    """The checkpoint that a resumed run of the job would take; None without one, or after the run's end."""
+    if job.training.output_dir is None:
+        return None
+    folder = Path(job.training.output_dir)
+    finished = _read(folder / "run.json").get("status") == "finished"
+    return None if finished else last_checkpoint(folder)
+
+
+def last_checkpoint(folder: Path) -> Path | None:
+    """The checkpoint with the highest step that has a trainer's state; None if there is none."""
+    found = [path for path in folder.glob("checkpoint-*") if (path / STATE).is_file()]
+    numbered = [path for path in found if path.name.rpartition("-")[2].isdigit()]
+    return max(numbered, key=lambda path: int(path.name.rpartition("-")[2]), default=None)
+
+
+def _read(path: Path) -> Mapping[str, Any]:
+    try:
+        found = json.loads(path.read_bytes())
+    except (OSError, ValueError):
+        return {}
+    return found if isinstance(found, dict) else {}
+
+
+def _adapter(job: Job, checkpoint: Path) -> Iterator[Finding]:
+    lora, saved = job.training.lora, _read(checkpoint / ADAPTER)
+    where = near(str(checkpoint))
+    if lora is None and saved:
+        yield _differs(job, "training.lora", f"{where} holds an adapter, this job trains the whole model")
+    elif lora is not None and not saved:
+        yield _differs(job, "training.lora", f"{where} holds no adapter, this job trains one")
+    if lora is None or not saved:
+        return
+    for key in SCALARS:
+        was, is_now = saved.get(key), getattr(lora, key)
+        if key in saved and was != is_now:
+            yield _differs(job, f"training.lora.{key}", _words(where, key, was, is_now), (is_now, was))
+    for key in LISTS:
+        was, is_now = saved.get(key), getattr(lora, key)
+        if isinstance(was, list) and isinstance(is_now, tuple) and set(was) != set(is_now):
+            message = _words(where, key, sorted(was), sorted(is_now))
+            yield _differs(job, f"training.lora.{key}", message, (list(is_now), sorted(was)))
+    base = saved.get("base_model_name_or_path")
+    if isinstance(base, str) and base and not _same_model(base, job.model.name):
+        yield _differs(
+            job, "model.name", f"{where} was trained on {near(base)}, this job on {job.model.name}"
+        )
+
+
+def _same_model(one: str, other: str) -> bool:
+    """Whether two names may be one model: the same, or folders (or snapshots) of one name."""
+    return one == other or Path(one).name == Path(other).name or "/snapshots/" in one
+
+
+def _words(where: str, key: str, was: Any, is_now: Any) -> str:
+    return f"{where} was made with {key} {json.dumps(was)}, this job has {json.dumps(is_now)}"
+
+
+def _differs(job: Job, key: str, message: str, values: tuple[Any, Any] | None = None) -> Finding:
+    """`values` are the job's and the checkpoint's."""
+    path = f"jobs.{job.name}.{key}"
+    return Finding(
+        message,
+        at=job.at(key),
+        fix="set what the checkpoint was made with, or name another training.output_dir",
+        change=None if values is None else Change(path, values[0], values[1], safe=False),
+    )
+
+
+def _batch(job: Job, checkpoint: Path, state: Mapping[str, Any]) -> Iterator[Finding]:
+    was, is_now = state.get("train_batch_size"), job.training.per_device_train_batch_size
+    if isinstance(was, int) and was not in (is_now, is_now * job.hardware.count):
+        key = "training.per_device_train_batch_size"
+        yield Finding(
+            f"{near(str(checkpoint))} counts batches of {was}, this job's are of {is_now}: rows are"
+            " skipped or fed twice",
+            Severity.WARNING,
+            at=job.at(key),
+            fix=f"resume with {was}",
+            change=Change(f"jobs.{job.name}.{key}", is_now, was, safe=False),
+        )

@@ -1,0 +1,245 @@
+"""The server rule: can the declared server load what this job will save?"""
+
+import tempfile
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from ftcheck import Finding, Job, Measurement, Severity, Skip, Summary, rule, tables
+from ftcheck.offers import Yield
+from ftcheck.saved import Saved
+
+NAMES = {
+    "vllm": "vLLM",
+    "tgi": "TGI",
+    "ollama": "Ollama",
+    "llama.cpp": "llama.cpp",
+    "transformers": "transformers",
+}
+LOADS_WITH_TRANSFORMERS = ("vllm", "transformers")
+"""Engines whose tokenizer and template are read by the transformers beside them."""
+
+
+@rule("server-limits")
+def server_limits(job: Job, saved: Saved) -> Iterator[Yield]:
+    """The declared server can load what training saves: adapter, tokenizer, template and base.
+
+    What the server refuses comes out after training: an adapter above its rank, modules that are no LoRA
+    matrices, a tokenizer class or a template file that its version does not know, a base model that lies
+    in a folder which only this machine has.
+
+    Looked at where serving.engine, serving.adapter or serving.transformers says enough, against dated
+    tables of what engines and versions take (ftcheck/tables/servers.json, llama_cpp_pretokenizers.json) and
+    against what saving the tokenizer really writes. No parameters.
+    """
+    side = job.serving
+    if side.engine is None and side.adapter is None and side.transformers is None:
+        yield Skip("neither serving.engine nor serving.adapter is stated: no server to hold the job against")
+        return
+    said = [*_adapter(job), *_base_path(job), *_tokenizer_class(job, saved), *_template(job, saved)]
+    said += _pretokenizer(job, saved)
+    yield from said
+    looked = [one.name for one in said if isinstance(one, Measurement)]
+    if not looked:
+        yield Skip(f"nothing is known of {_name(job)} that this job could be held against")
+        return
+    yield Summary(f"{_name(job)}: {', '.join(looked).replace('_', ' ')}")
+
+
+def _name(job: Job) -> str:
+    engine, version = job.serving.engine, job.serving.engine_version
+    named = NAMES[engine] if engine is not None else "this server"
+    return f"{named} {version}" if version else named
+
+
+def _adapter(job: Job) -> Iterator[Yield]:
+    """Rank and kind of the adapter, where the server loads it beside the base model."""
+    if job.training.lora is None or job.serving.adapter != "separate":
+        return
+    table = tables.load("servers")["adapters"].get(job.serving.engine or "", {})
+    limit = job.serving.max_lora_rank or table.get("max_rank")
+    if limit is not None:
+        rank = _rank(job)
+        yield Measurement("lora_rank", rank, limit=f"<= {limit}")
+        yield from _above(job, rank, limit, table)
+    for key, why in table.get("refuses", {}).items():
+        yield from _refused(job, key, why)
+
+
+def _rank(job: Job) -> int:
+    """The largest rank of the adapter's matrices."""
+    lora = job.training.lora
+    if lora is None:
+        return 0
+    pattern = lora.extra.get("rank_pattern") or {}
+    return max([lora.r, *(int(rank) for rank in pattern.values())])
+
+
+def _above(job: Job, rank: int, limit: int, table: Mapping[str, Any]) -> Iterator[Finding]:
+    ranks = table.get("ranks", [])
+    if job.serving.max_lora_rank is not None and ranks and limit not in ranks:
+        message = f"{_name(job)} does not start with a largest rank of {limit}: it takes {_listed(ranks)}"
+        yield Finding(message, at=job.at("serving.max_lora_rank"), fix="name one of them")
+    if rank <= limit:
+        return
+    by = "serving.max_lora_rank" if job.serving.max_lora_rank is not None else "its default"
+    message = f"the adapter's rank is {rank}, {_name(job)} loads adapters up to {limit} ({by})"
+    enough = next((one for one in ranks if one >= rank), None)
+    if enough is not None:
+        fix = f"start the server with {table['flag']} {enough}, and say serving.max_lora_rank: {enough}"
+    else:
+        fix = "start the server for this rank and say so in serving.max_lora_rank, or serve it merged"
+    yield Finding(message, at=job.at("training.lora.r"), fix=fix)
+
+
+def _listed(ranks: list[int]) -> str:
+    return ", ".join(str(rank) for rank in ranks)
+
+
+def _refused(job: Job, key: str, why: Mapping[str, str]) -> Iterator[Finding]:
+    lora = job.training.lora
+    value = getattr(lora, key, None) or (lora.extra.get(key) if lora is not None else None)
+    if not value or value == "none":
+        return
+    message = f"{_name(job)} loads LoRA matrices only: {key} is set ({why['says']}; {why['thread']})"
+    fix = f"serve the adapter merged (serving.adapter: merged), or train without {key}"
+    yield Finding(message, at=job.at(f"training.lora.{key}"), fix=fix)
+
+
+def _base_path(job: Job) -> Iterator[Yield]:
+    """adapter_config.json names the base as model.name does; a folder that goes away is no name."""
+    if job.training.lora is None or job.serving.adapter != "separate" or job.serving.engine is None:
+        return
+    passing = _passing(job.model.name)
+    yield Measurement("base_model", "a folder" if Path(job.model.name).is_absolute() else job.model.name)
+    if passing is not None:
+        yield Finding(
+            f"adapter_config.json will name {job.model.name} as the base model: {passing}",
+            Severity.WARNING,
+            at=job.at("model.name"),
+            fix="name the hub id, or a folder that is there on the server too",
+        )
+
+
+def _passing(name: str) -> str | None:
+    """Why a folder will not be where the server looks for it; None where nothing speaks against it."""
+    if not name.startswith(("/", "~", ".")):
+        return None
+    path = Path(name).expanduser().resolve()
+    parts = path.parts
+    if any(part.startswith("models--") for part in parts) and "snapshots" in parts:
+        return "that is a snapshot in this machine's hub cache"
+    temporary = {Path(folder).resolve() for folder in (tempfile.gettempdir(), "/tmp", "/var/tmp")}
+    return "that is a temporary folder of this machine" if temporary & set(path.parents) else None
+
+
+def _version(stated: str) -> tuple[int, ...]:
+    """`4.55.0` as numbers; what is no number counts as 0."""
+    return tuple(int(part) if part.isdigit() else 0 for part in stated.split(".")[:3])
+
+
+def _before(stated: str, first: str) -> bool:
+    return _version(stated) < _version(first)
+
+
+def _reader(job: Job, saved: Saved) -> str | None:
+    """The version of transformers that will read what was saved; None where the engine uses none."""
+    if job.serving.transformers is not None:
+        return job.serving.transformers
+    return saved.transformers or None if job.serving.engine in LOADS_WITH_TRANSFORMERS else None
+
+
+def _loads_saved(job: Job) -> bool:
+    """Whether the server loads the saved tokenizer, not its own or that of the base beside an adapter."""
+    return job.serving.tokenizer is None and job.serving.adapter != "separate"
+
+
+def _tokenizer_class(job: Job, saved: Saved) -> Iterator[Yield]:
+    version, name = _reader(job, saved), saved.tokenizer_class
+    if version is None or name is None or not _loads_saved(job):
+        return
+    yield Measurement("tokenizer_class", name)
+    if not _before(version, "5"):
+        return
+    at = job.at("serving.transformers")
+    known = tables.load("servers")["tokenizer_classes"].get(name)
+    if known is not None and _before(version, known["from"]):
+        yield Finding(
+            f"transformers {saved.transformers} saves tokenizer_class {name}, which transformers {version} on"
+            f" the server does not know: it will not start ({known['thread']})",
+            at=at,
+            fix="transformers 5 on the server, or write tokenizer_class: PreTrainedTokenizerFast into the"
+            " saved tokenizer_config.json",
+        )
+    if isinstance(saved.tokenizer_config.get("extra_special_tokens"), list):
+        yield Finding(
+            f"transformers {saved.transformers} saves extra_special_tokens as a list, transformers {version}"
+            " on the server wants a mapping: it will not start",
+            at=at,
+            fix="transformers 5 on the server, or rename the key to additional_special_tokens in the saved"
+            " tokenizer_config.json",
+        )
+
+
+def _template(job: Job, saved: Saved) -> Iterator[Yield]:
+    """Whether the server reads the file that the chat template is saved in."""
+    if saved.template_file is None or job.serving.chat_template is not None or not _loads_saved(job):
+        return
+    found = _blind(job, saved)
+    if found is None:
+        return
+    yield Measurement("template_file", saved.template_file)
+    if not saved.template_file.endswith(".jinja") or not found.reader:
+        return
+    yield Finding(
+        f"the chat template will be saved in {saved.template_file}, {found.reader} reads"
+        f" tokenizer_config.json only ({found.thread})",
+        Severity.WARNING,
+        at=job.at(found.key),
+        fix="write the template into the saved tokenizer_config.json too, as chat_template, or hand it to the"
+        " server and say so in serving.chat_template",
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class Blind:
+    """Who does not read the template's file, by the setting `key`; `reader` is empty if nobody."""
+
+    key: str
+    reader: str = ""
+    thread: str = ""
+
+
+def _blind(job: Job, saved: Saved) -> Blind | None:
+    """None where nothing is known of how the server reads templates."""
+    table = tables.load("servers")["template_file"]
+    engine = table["engines"].get(job.serving.engine or "")
+    if engine is not None:
+        stated, first = job.serving.engine_version, engine["from"]
+        reads = first is not None and stated is not None and not _before(stated, first)
+        return Blind("serving.engine", "" if reads else _name(job), engine["thread"])
+    version = _reader(job, saved)
+    if version is None:
+        return None
+    known = table["transformers"]
+    blind = _before(version, known["from"])
+    return Blind("serving.transformers", f"transformers {version}" if blind else "", known["thread"])
+
+
+def _pretokenizer(job: Job, saved: Saved) -> Iterator[Yield]:
+    """Whether llama.cpp's converter knows the tokenizer, which it goes by a hash for."""
+    if job.serving.engine != "llama.cpp" or saved.pretokenizer is None or job.serving.tokenizer is not None:
+        return
+    table = tables.load("llama_cpp_pretokenizers")
+    name = table["known"].get(saved.pretokenizer)
+    yield Measurement("pretokenizer", name or "unknown")
+    if name is None:
+        yield Finding(
+            f"llama.cpp's converter does not know this pre-tokenizer (hash {saved.pretokenizer[:12]}, its"
+            f" {len(table['known'])} of {table['as_of']}): it refuses to write the GGUF file",
+            Severity.WARNING,
+            at=job.at("serving.engine"),
+            fix="convert the base model before training; added tokens and another BOS change the hash. A new"
+            " one must be added to convert_hf_to_gguf_update.py, and its splitting to llama.cpp",
+        )

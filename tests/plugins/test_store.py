@@ -1,0 +1,35 @@
+"""Which ids the rows on disk have: over several batches, empty rows among them."""
+
+from pathlib import Path
+
+from ftcheck_plugins.files import RawRow
+from ftcheck_plugins.store import RowFile, RowWriter, Words
+from ftcheck_plugins.tokenize import Tokens
+
+ROWS: tuple[list[int], ...] = ([3, 1, 3], [], [2**25, 5], [7], [], [1, 9])
+
+
+def written(path: Path) -> RowFile:
+    """The rows in batches of two; the first token of each is not in the loss."""
+    with RowWriter(path) as writer:
+        for number, ids in enumerate(ROWS):
+            mask = [place > 0 for place in range(len(ids))]
+            raw = RawRow(file=0, line=number + 1, offset=0, record="00" * 32, data=None)
+            writer.add(raw, Tokens(ids=ids, mask=mask), Words())
+            if number % 2:
+                writer.flush()
+    return RowFile(path)
+
+
+def test_ids_are_listed_once_and_in_order(tmp_path: Path) -> None:
+    store = written(tmp_path / "rows.arrow")
+    assert store.used_ids().tolist() == [1, 3, 5, 7, 9, 2**25]
+    assert store.used_ids(trained=True).tolist() == [1, 3, 5, 9]
+
+
+def test_rows_with_an_id_are_found_over_all_batches(tmp_path: Path) -> None:
+    store = written(tmp_path / "rows.arrow")
+    assert store.rows_with([1]).tolist() == [0, 5]
+    assert store.rows_with([5, 7]).tolist() == [2, 3]
+    assert store.rows_with([3]).tolist() == [0]
+    assert store.rows_with([4]).tolist() == store.rows_with([]).tolist() == []

@@ -1,0 +1,216 @@
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from ftcheck_rules.cases import Case
+from ftcheck_rules.cases.distributed import CASES
+from ftcheck_rules.distributed import data_loading, distributed
+
+from ftcheck.records import Change, Severity
+from ftcheck.testing import Ran, inputs, job, machine, prepared, run, surroundings
+
+RULES = {rule.id: rule for rule in (distributed, data_loading)}
+FOUR_BIT = {"load_in_4bit": True, "bnb_4bit_compute_dtype": "bfloat16"}
+
+
+def ran(count: int = 2, *, world_size: int | None = None, **training: Any) -> Ran:
+    one = job("mapper", training=training, hardware={"count": count})
+    return run(distributed, job=one, surroundings=surroundings(world_size=world_size))
+
+
+def deepspeed(config: Any, count: int = 1, **training: Any) -> Ran:
+    return ran(count, extra={"deepspeed": config}, **training)
+
+
+@pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
+def test_case(case: Case) -> None:
+    got = run(RULES[case.rule], case.params, **case.inputs())
+
+    assert got.result.outcome == ("failed" if case.fails else "passed")
+
+
+def test_one_process_has_nothing_to_look_at() -> None:
+    assert ran(1).skipped == "one process, without FSDP and DeepSpeed"
+
+
+def test_a_device_map_that_spreads_the_model_is_an_error_for_several_processes() -> None:
+    extra = {"model_init_kwargs": {"device_map": "balanced"}}
+
+    [stated] = ran(4, extra=extra).findings
+    [launched] = ran(1, world_size=2, extra=extra).findings
+
+    assert stated.severity is Severity.ERROR
+    assert stated.change == Change("jobs.mapper.training.model_init_kwargs.device_map", "balanced", None)
+    assert "2 processes" in launched.message
+    assert ran(1, extra=extra).skipped is not None
+    assert ran(4, extra={"model_init_kwargs": {"device_map": {"": 0}}}).findings == ()
+
+
+@pytest.mark.parametrize(
+    ("storage", "training", "new"),
+    [
+        (None, {}, "bfloat16"),
+        ("uint8", {}, "bfloat16"),
+        ("float16", {}, "bfloat16"),
+        ("uint8", {"fp16": True}, "float16"),
+        ("bfloat16", {}, None),
+        ("float16", {"fp16": True}, None),
+    ],
+)
+def test_fsdp_wants_4_bit_weights_stored_in_the_dtype_of_the_others(
+    storage: str | None, training: dict[str, Any], new: str | None
+) -> None:
+    chosen = {**FOUR_BIT, "bnb_4bit_quant_storage": storage}
+
+    findings = ran(quantization=chosen, extra={"fsdp": "full_shard auto_wrap"}, **training).findings
+
+    key = "jobs.mapper.training.quantization.bnb_4bit_quant_storage"
+    assert [finding.change for finding in findings] == ([Change(key, storage, new)] if new else [])
+
+
+def test_fsdp_without_4_bit_weights_is_fine() -> None:
+    assert ran(extra={"fsdp": "full_shard"}).findings == ()
+    assert ran(extra={"fsdp": "full_shard"}, quantization={"load_in_8bit": True}).findings == ()
+
+
+@pytest.mark.parametrize(
+    ("config", "line"),
+    [
+        ({"train_micro_batch_size_per_gpu": 4}, 2),
+        ({"zero_optimization": {"stage": 2}, "optimizer": {"params": {"lr": 1e-3}}}, 7),
+        ({"fp16": {"enabled": True}}, 3),
+        ({"scheduler": {"params": {"warmup_num_steps": 100}}}, 4),
+        ({"gradient_clipping": 0.5}, 2),
+    ],
+)
+def test_a_deepspeed_key_that_differs_is_an_error_at_its_line(
+    tmp_path: Path, config: dict[str, Any], line: int
+) -> None:
+    path = tmp_path / "ds.json"
+    path.write_text(json.dumps(config, indent=1))
+
+    [finding] = deepspeed(str(path)).findings
+
+    assert finding.at is not None
+    assert (finding.at.path, finding.at.line, finding.at.yaml_path) == (str(path), line, None)
+    assert finding.severity is Severity.ERROR
+
+
+def test_keys_that_agree_or_are_auto_are_fine() -> None:
+    agreeing = {
+        "train_micro_batch_size_per_gpu": "auto",
+        "gradient_accumulation_steps": 4,
+        "train_batch_size": 64,
+        "gradient_clipping": 1.0,
+        "bf16": {"enabled": True},
+        "fp16": {"enabled": False},
+        "optimizer": {"type": "AdamW", "params": {"lr": "auto", "betas": [0.9, 0.999], "weight_decay": 0}},
+        "scheduler": {"params": {"warmup_num_steps": 1, "warmup_min_lr": 0, "total_num_steps": "auto"}},
+        "zero_optimization": {"stage": 2},
+    }
+
+    assert deepspeed(agreeing, 2, gradient_accumulation_steps=4).findings == ()
+
+
+def test_the_whole_batch_counts_processes_only_where_their_number_is_stated() -> None:
+    [finding] = deepspeed({"train_batch_size": 8}, 2).findings
+
+    assert "batch x accumulation x 2 processes is 16" in finding.message
+    assert finding.change == Change("jobs.mapper.training.deepspeed.train_batch_size", 8, "auto", safe=False)
+    assert deepspeed({"train_batch_size": 999}, 1).findings == ()
+
+
+def test_a_file_that_is_not_there_or_is_no_json_is_an_error(tmp_path: Path) -> None:
+    broken = tmp_path / "broken.json"
+    broken.write_text('{\n "a": }')
+
+    [missing] = deepspeed(str(tmp_path / "none.json")).findings
+    [unread] = deepspeed(str(broken)).findings
+
+    assert missing.at is not None
+    assert missing.at.yaml_path == "jobs.mapper.training.deepspeed"
+    assert missing.message.startswith("no such file")
+    assert unread.at is not None
+    assert unread.at.line == 2
+
+
+def test_zero_3_wants_storage_no_device_map_and_gathered_weights() -> None:
+    sharded = {"zero_optimization": {"stage": 3}}
+    gathered = {"zero_optimization": {"stage": 3, "stage3_gather_16bit_weights_on_model_save": True}}
+
+    bad = ran(
+        1,
+        quantization=FOUR_BIT,
+        extra={"deepspeed": sharded, "model_init_kwargs": {"device_map": {"": 0}}},
+    )
+
+    places = [finding.at.yaml_path for finding in bad.findings if finding.at]
+    assert places == [
+        "jobs.mapper.training.model_init_kwargs",
+        "jobs.mapper.training.quantization.bnb_4bit_quant_storage",
+        "jobs.mapper.training.deepspeed.zero_optimization",
+    ]
+    assert deepspeed(gathered).findings == ()
+
+
+def loading(
+    count: int = 1,
+    *,
+    rows: int = 3,
+    length: int = 100,
+    memory_gib: float = 24,
+    shm: int | None = 8 << 30,
+    **extra: Any,
+) -> Ran:
+    one = job("mapper", training={"extra": extra}, hardware={"count": count})
+    return run(
+        data_loading,
+        job=one,
+        machine=machine(memory_gib=memory_gib),
+        surroundings=surroundings(shm=shm),
+        inputs=inputs(one, prepared=prepared([length] * rows)),
+    )
+
+
+def test_one_process_that_loads_by_itself_is_skipped() -> None:
+    assert loading().skipped is not None
+    assert loading(dataset_num_proc=1, dataloader_num_workers=0).skipped is not None
+
+
+def test_more_processes_than_processors_are_lowered_to_them() -> None:
+    [finding] = loading(dataset_num_proc=128).findings
+
+    assert finding.severity is Severity.WARNING
+    assert finding.message == "128 processes tokenise, and there are 2 processors"
+    assert finding.change == Change("jobs.mapper.training.dataset_num_proc", 128, 2)
+    assert loading(dataset_num_proc=2).findings == ()
+
+
+def test_processes_that_hold_more_rows_than_the_memory_are_lowered() -> None:
+    [finding] = loading(dataset_num_proc=2, rows=1, length=40_000, memory_gib=2).findings
+
+    assert finding.message == "2 processes tokenise, and each holds 1.6 GiB of rows, the machine has 2"
+    assert finding.change is not None
+    assert finding.change.new == 1
+
+
+def test_dockers_shared_memory_is_too_small_for_workers() -> None:
+    [finding] = loading(shm=64 << 20, dataloader_num_workers=4).findings
+
+    assert "64 MiB" in finding.message
+    assert finding.change == Change("jobs.mapper.training.dataloader_num_workers", 4, 0)
+    assert loading(shm=64 << 20).skipped is not None
+    assert loading(shm=None, dataloader_num_workers=4).skipped is not None
+    assert loading(shm=1 << 30, dataloader_num_workers=16).findings == ()
+
+
+def test_the_others_wait_for_the_process_that_tokenises() -> None:
+    [finding] = loading(2, rows=6_000, ddp_timeout=2).findings
+
+    assert finding.at is not None
+    assert finding.at.yaml_path == "jobs.mapper.training.ddp_timeout"
+    assert finding.change == Change("jobs.mapper.training.ddp_timeout", 2, 60)
+    assert loading(2, rows=6_000).findings == ()
+    assert loading(2, rows=6_000, ddp_timeout=2, dataset_num_proc=2).findings == ()
+    assert loading(1, rows=6_000, ddp_timeout=2).skipped is not None

@@ -1,0 +1,47 @@
+from typing import Any
+
+import pytest
+from ftcheck_rules.cases import Case, cases_of
+from ftcheck_rules.marks import special_tokens_in_text
+
+from ftcheck import Severity
+from ftcheck.testing import Ran, prepared, rows, run, tokenizer
+
+
+@pytest.mark.parametrize("case", cases_of("marks"), ids=lambda case: case.name)
+def test_the_planted_cases_come_out_as_they_say(case: Case) -> None:
+    ran = run(special_tokens_in_text, case.params, **case.inputs())
+    assert ran.result.outcome == ("failed" if case.fails else "passed")
+
+
+def marked(marks: dict[str, list[int]], count: int = 20, **made: Any) -> Ran:
+    side = tokenizer(chat_template="<|user|>{{ m }}<|end|>", marks=("<|end|>", "<|pad|>", "<|ticket|>"))
+    of = rows(count, marks=marks, **made)
+    return run(special_tokens_in_text, prepared=prepared([5] * count, of=of), tokenizer=side)
+
+
+def test_each_token_is_one_finding_at_its_first_row_with_the_number_of_rows() -> None:
+    first, second = marked({"<|pad|>": [7], "<|end|>": [3, 4]}).findings
+    assert (str(first.at), str(second.at)) == ("train.jsonl:4:1", "train.jsonl:8:1")
+    assert "2 rows hold <|end|>" in first.message
+
+
+def test_a_control_token_in_every_conversation_is_still_a_warning() -> None:
+    assert marked({"<|end|>": list(range(20))}).worst is Severity.WARNING
+
+
+def test_a_token_of_ones_own_in_every_row_is_meant() -> None:
+    assert marked({"<|ticket|>": list(range(20))}).worst is Severity.INFO
+    assert marked({"<|ticket|>": [1]}).worst is Severity.WARNING
+
+
+def test_prompts_rendered_by_hand_hold_control_tokens_on_purpose() -> None:
+    by_hand: dict[str, Any] = {"layout": "prompt-completion", "turns": [0] * 20}
+    assert marked({"<|end|>": list(range(20))}, **by_hand).worst is Severity.INFO
+    assert marked({"<|end|>": [1]}, **by_hand).worst is Severity.WARNING
+
+
+def test_thoughts_and_tool_calls_are_written_on_purpose() -> None:
+    ran = marked({"<think>": [1], "</think>": [1], "<tool_call>": [2]})
+    assert ran.measured["rows_with_special_tokens"] == 0
+    assert not ran.findings

@@ -1,0 +1,195 @@
+from typing import Any
+
+import numpy as np
+import pytest
+from ftcheck_rules.cases import Case, cases_of
+from ftcheck_rules.overlap import duplicates, leakage
+
+from ftcheck import Severity
+from ftcheck.benchmarks import Benchmarks, Question
+from ftcheck.likeness import fingerprint
+from ftcheck.records import Location
+from ftcheck.testing import Ran, gold, job, prepared, rows, run, tokenizer
+
+RULES = {one.id: one for one in (duplicates, leakage)}
+RANDOM = np.random.default_rng(0)
+
+
+@pytest.mark.parametrize("case", cases_of("overlap"), ids=lambda case: case.name)
+def test_the_planted_cases_come_out_as_they_say(case: Case) -> None:
+    ran = run(RULES[case.rule], case.params, **case.inputs())
+    assert ran.result.outcome == ("failed" if case.fails else "passed")
+
+
+class Store:
+    """Rows of given ids; the last `answer` tokens are in the loss."""
+
+    def __init__(self, texts: list[Any], answer: int = 40) -> None:
+        self.texts, self.answer = [np.asarray(text, dtype=np.int32) for text in texts], answer
+
+    def ids(self, row: int) -> Any:
+        return self.texts[row]
+
+    def mask(self, row: int) -> Any:
+        return np.arange(len(self.texts[row])) >= len(self.texts[row]) - self.answer
+
+
+def words(count: int) -> list[int]:
+    return RANDOM.integers(1_000, 50_000, size=count).tolist()  # type: ignore[no-any-return]
+
+
+def near(texts: list[Any], **params: Any) -> Ran:
+    lengths = [len(text) for text in texts]
+    made = prepared(lengths, trained=[40] * len(texts), tokens=Store(texts))
+    return run(duplicates, params, job=job(), prepared=made)
+
+
+def copies(said: list[int], **made: Any) -> Ran:
+    count = len(said)
+    return run(duplicates, job=job(), prepared=prepared([5] * count, of=rows(count, said=said, **made)))
+
+
+def test_copies_are_one_finding_at_the_first_copy() -> None:
+    [finding] = copies([1, 2, 3, 2, 1]).findings
+    assert str(finding.at) == "train.jsonl:4:1"
+    assert "2 of 5 rows (40.0%)" in finding.message
+    assert "train.jsonl:2" in finding.message
+
+
+def test_few_copies_are_only_worth_knowing() -> None:
+    ran = copies([*range(1, 200), 1])
+    assert ran.worst is Severity.INFO
+    assert ran.measured["rows_duplicate"] == 1
+
+
+def test_the_same_words_under_another_system_prompt_are_no_copy() -> None:
+    ran = copies([1, 1], system=[0, 1], system_prompts=("a", "b"))
+    assert ran.measured["rows_duplicate"] == 0
+
+
+def test_rows_without_words_are_no_copies_of_each_other() -> None:
+    assert copies([0, 0, 1]).measured["rows_duplicate"] == 0
+    assert copies([0, 0]).result.outcome == "skipped"
+
+
+def test_one_question_with_two_answers_is_found_and_counted_once() -> None:
+    ran = copies([1, 2, 3, 4], asked=[7, 8, 7, 7], turns=[2, 2, 2, 2])
+    assert ran.measured["questions_with_other_answers"] == 1
+    assert str(ran.findings[0].at) == "train.jsonl:3:1"
+
+
+def test_conversations_that_open_alike_do_not_contradict_each_other() -> None:
+    ran = copies([1, 2, 3], asked=[7, 7, 7], turns=[5, 5, 5])
+    assert ran.measured["questions_with_other_answers"] == 0
+
+
+def test_a_long_row_with_one_other_token_is_nearly_the_same() -> None:
+    texts = [words(200) for _ in range(20)]
+    changed = list(texts[3])
+    changed[100] = 7
+    ran = near([*texts, changed], max_near_duplicate_share=0)
+    [finding] = ran.findings
+    assert str(finding.at) == "train.jsonl:21:1"
+    assert "train.jsonl:4" in finding.message
+    assert finding.severity is Severity.WARNING
+
+
+def test_a_long_system_prompt_makes_no_rows_alike() -> None:
+    shared = words(2_000)
+    assert near([shared + words(80) for _ in range(30)]).measured["rows_near_duplicate"] == 0
+
+
+def test_two_answers_about_one_document_are_not_nearly_the_same() -> None:
+    document = words(2_000)
+    others = [words(200) for _ in range(20)]
+    texts = [document + words(40), document + words(40), *others]
+    assert near(texts).measured["rows_near_duplicate"] == 0
+
+
+def test_short_rows_are_never_nearly_the_same() -> None:
+    text = words(30)
+    assert near([text, [*text[:-1], 1], *(words(60) for _ in range(9))]).measured["rows_near_duplicate"] == 0
+
+
+def leaks(questions: list[str], asked: list[str], **more: Any) -> Ran:
+    of = rows(len(asked), asked=[fingerprint(one) for one in asked])
+    given = {"prepared_eval": None, "benchmarks": None, "tokenizer": tokenizer(), **more}
+    items = gold(*((one, "x") for one in questions))
+    return run(leakage, job=job(), prepared=prepared([5] * len(asked), of=of), gold=items, **given)
+
+
+def test_a_leaked_question_is_found_whatever_its_case_and_punctuation() -> None:
+    [finding] = leaks(["Where IS it, then?"], ["what is this", "where is it then"]).findings
+    assert finding.severity is Severity.ERROR
+    assert str(finding.at) == "gold.json:1"
+    assert "train.jsonl:2" in finding.message
+
+
+def test_one_leaked_question_of_many_is_a_warning() -> None:
+    ran = leaks([f"what is question {n}" for n in range(40)], ["what is question 3"])
+    assert ran.worst is Severity.WARNING
+    assert ran.measured["gold_leaked"] == 1
+
+
+def test_greetings_are_not_looked_for() -> None:
+    assert leaks(["thank you"], ["thank you"]).result.outcome == "skipped"
+
+
+def test_a_long_question_inside_a_prompt_leaks_by_its_n_grams() -> None:
+    question = "a train leaves the station at nine and another one follows an hour later at twice the speed"
+    letters = [ord(letter) for letter in f"Question: {question}\nAnswer:"]
+    made = prepared([len(letters)], tokens=Store([letters]))
+    test = Benchmarks(("test.jsonl",), (Question(question, Location("test.jsonl", 4)),))
+
+    ran = run(
+        leakage,
+        job=job(),
+        prepared=made,
+        prepared_eval=None,
+        gold=None,
+        benchmarks=test,
+        tokenizer=tokenizer(),
+    )
+
+    [finding] = ran.findings
+    assert str(finding.at) == "test.jsonl:4"
+    assert "100% of its token n-grams" in finding.message
+
+
+def test_without_a_test_set_nothing_is_looked_for_and_the_check_says_so() -> None:
+    ran = run(
+        leakage,
+        job=job(),
+        prepared=prepared([5]),
+        prepared_eval=None,
+        gold=None,
+        benchmarks=None,
+        tokenizer=tokenizer(),
+    )
+    assert ran.result.outcome == "skipped"
+
+
+def test_a_long_evaluation_row_leaks_by_its_question_and_a_shared_answer_is_no_leak() -> None:
+    question, answer = words(100), words(60)
+    train = [words(100) + answer, words(3) + question + words(60), *(words(160) for _ in range(9))]
+    tests = [words(100) + answer, question + words(60)]
+    ran = run(
+        leakage,
+        job=job(),
+        prepared=prepared([len(text) for text in train], tokens=Store(train, 60)),
+        prepared_eval=prepared(
+            [160] * 2,
+            trained=[60] * 2,
+            of=rows(2, asked=[101, 102], said=[101, 102]),
+            tokens=Store(tests, 60),
+        ),
+        gold=None,
+        benchmarks=None,
+        tokenizer=tokenizer(),
+    )
+
+    [finding] = ran.findings
+    assert finding.at is not None
+    assert finding.at.row == 2
+    assert "train.jsonl:2" in finding.message
+    assert finding.severity is Severity.WARNING

@@ -1,0 +1,290 @@
+from dataclasses import replace
+from typing import Any
+
+import pytest
+from ftcheck_rules.cases import Case, cases_of
+from ftcheck_rules.schedule import learning_rate, schedule
+
+from ftcheck import Finding, Severity
+from ftcheck.records import ON_COMMAND_LINE, Location
+from ftcheck.settings import Job
+from ftcheck.testing import Ran, job, model_config, prepared, run
+
+RULES = {one.id: one for one in (schedule, learning_rate)}
+
+
+@pytest.mark.parametrize("case", cases_of("schedule"), ids=lambda case: case.name)
+def test_the_planted_cases_come_out_as_they_say(case: Case) -> None:
+    ran = run(RULES[case.rule], case.params, **case.inputs())
+    assert ran.result.outcome == ("failed" if case.fails else "passed")
+
+
+def made(*, target: int | None = None, gpus: int = 1, path: str = "policy.yaml", **training: Any) -> Job:
+    """A job whose training arguments are stated, at line 2."""
+    one = job(
+        training={"per_device_train_batch_size": 1, "max_length": 10, **training},
+        targets={"effective_batch": target},
+        hardware={"count": gpus},
+    )
+    place = Location(path=path, line=2, column=3)
+    return replace(one, places={**one.places, **{f"training.{key}": place for key in training}})
+
+
+def ran(count: int = 40, params: Any = None, length: int = 10, **settings: Any) -> Ran:
+    one = made(**settings)
+    rows = prepared([length] * count, max_length=10, packing=one.training.packing)
+    return run(schedule, params, job=one, prepared=rows)
+
+
+def only(result: Ran) -> tuple[Severity, str, Any]:
+    [finding] = result.findings
+    return _said(finding)
+
+
+def _said(finding: Finding) -> tuple[Severity, str, Any]:
+    assert finding.at is not None
+    assert finding.fix
+    where = (finding.at.yaml_path or "").removeprefix("jobs.job.")
+    return finding.severity, where, finding.change.new if finding.change else None
+
+
+def mended(result: Ran, count: int = 40, **settings: Any) -> Ran:
+    """The same job with the proposed change."""
+    [change] = [f.change for f in result.findings if f.change is not None]
+    return ran(count, **{**settings, change.path.rpartition(".")[2]: change.new})
+
+
+def test_steps_epochs_batch_and_warm_up_are_measured() -> None:
+    result = ran(gradient_accumulation_steps=2, num_train_epochs=2.0, warmup_steps=0.1, gpus=2)
+
+    assert result.result.outcome == "passed"
+    assert result.measured == {
+        "steps": 20,
+        "steps_per_epoch": 10,
+        "epochs": 2.0,
+        "effective_batch": 4,
+        "warmup_steps": 2,
+    }
+    assert result.result.summary == "20 steps of 4 in 2 epochs, 2 of them warm-up"
+
+
+def test_packed_blocks_are_counted_and_not_rows() -> None:
+    assert ran(40, length=5, packing=True, num_train_epochs=1.0).measured["steps"] == 20
+
+
+def test_few_steps_ask_for_less_accumulation() -> None:
+    settings: dict[str, Any] = {"gradient_accumulation_steps": 16, "num_train_epochs": 2.0}
+    result = ran(**settings)
+
+    assert only(result) == (Severity.WARNING, "training.gradient_accumulation_steps", 13)
+    assert result.findings[0].message == (
+        "6 optimizer steps in all, at least 8 are asked for: 40 rows an epoch, 16 a step"
+    )
+    assert mended(result, **settings).result.outcome == "passed"
+
+
+def test_no_accumulation_is_proposed_against_the_recipes_batch() -> None:
+    result = ran(gradient_accumulation_steps=16, num_train_epochs=2.0, target=16)
+    assert only(result) == (Severity.WARNING, "training.gradient_accumulation_steps", None)
+
+
+def test_few_steps_without_accumulation_are_reported_at_the_batch_or_the_epochs() -> None:
+    large = ran(per_device_train_batch_size=16, num_train_epochs=1.0)
+    assert only(large) == (Severity.WARNING, "training.per_device_train_batch_size", None)
+    assert only(ran(3, num_train_epochs=1.0)) == (Severity.WARNING, "training.num_train_epochs", None)
+
+
+def test_enough_steps_are_a_parameter() -> None:
+    assert ran(6, {"min_steps": 6}, num_train_epochs=1.0).result.outcome == "passed"
+
+
+def test_no_steps_are_an_error() -> None:
+    assert only(ran(max_steps=0)) == (Severity.ERROR, "training.max_steps", None)
+
+
+def test_max_steps_beside_epochs_is_an_error_with_the_epochs_it_means() -> None:
+    settings: dict[str, Any] = {"max_steps": 12, "num_train_epochs": 2.0}
+    result = ran(**settings)
+
+    assert only(result) == (Severity.ERROR, "training.max_steps", -1)
+    assert result.findings[0].message == (
+        "max_steps: 12 is 0.3 epochs and overrides num_train_epochs: 2 (80 steps)"
+    )
+    assert mended(result, **settings).result.outcome == "passed"
+
+
+def test_max_steps_that_agree_with_the_epochs_or_stand_alone_pass() -> None:
+    assert ran(max_steps=80, num_train_epochs=2.0).result.outcome == "passed"
+    assert ran(max_steps=12).result.outcome == "passed"
+
+
+def test_max_steps_on_the_command_line_is_a_trial() -> None:
+    trial = made(max_steps=2, num_train_epochs=3.0, logging_steps=5)
+    place = Location(path=ON_COMMAND_LINE)
+    trial = replace(trial, places={**trial.places, "training.max_steps": place})
+
+    result = run(schedule, job=trial, prepared=prepared([10] * 40, max_length=10))
+
+    assert result.result.outcome == "passed"
+    assert {f.severity for f in result.findings} == {Severity.INFO}
+    assert len(result.findings) == 3
+
+
+def test_too_many_epochs_propose_a_usual_number() -> None:
+    result = ran(num_train_epochs=40.0)
+    assert only(result) == (Severity.WARNING, "training.num_train_epochs", 3)
+    assert mended(result, num_train_epochs=40.0).result.outcome == "passed"
+
+
+def test_a_few_rows_are_given_the_epochs_that_make_enough_steps() -> None:
+    assert only(ran(2, num_train_epochs=40.0))[2] == 4
+
+
+def test_epochs_of_max_steps_count_too() -> None:
+    assert only(ran(max_steps=800)) == (Severity.WARNING, "training.max_steps", 120)
+
+
+def test_ten_epochs_pass() -> None:
+    assert ran(num_train_epochs=10.0).result.outcome == "passed"
+
+
+@pytest.mark.parametrize(
+    ("warmup", "severity"), [(500, Severity.ERROR), (120, Severity.ERROR), (61, Severity.WARNING)]
+)
+def test_a_warm_up_that_takes_the_run_is_found(warmup: int, severity: Severity) -> None:
+    result = ran(warmup_steps=warmup)
+    assert only(result) == (severity, "training.warmup_steps", 0.03)
+    assert mended(result, warmup_steps=warmup).result.outcome == "passed"
+
+
+def test_the_rate_that_is_reached_is_named() -> None:
+    [finding] = ran(warmup_steps=240, learning_rate=2e-4).findings
+    assert finding.message == (
+        "the warm-up takes 240 of 120 steps: the learning rate ends at 0.0001 and never reaches 0.0002"
+    )
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [{"warmup_steps": 60}, {"warmup_steps": 500, "lr_scheduler_type": "constant"}, {"warmup_steps": 0.5}],
+)
+def test_half_a_run_and_schedules_without_warm_up_pass(settings: dict[str, Any]) -> None:
+    assert ran(**settings).result.outcome == "passed"
+
+
+def test_another_batch_than_the_recipes_is_an_error_with_the_accumulation() -> None:
+    settings: dict[str, Any] = {"target": 8, "gpus": 4}
+    result = ran(**settings)
+
+    assert only(result) == (Severity.ERROR, "targets.effective_batch", 2)
+    assert result.findings[0].message == "1 x 1 x 4 GPUs = 4 rows or blocks a step, 8 are asked for"
+    assert mended(result, **settings).result.outcome == "passed"
+
+
+def test_a_batch_that_no_accumulation_makes_has_no_change() -> None:
+    assert only(ran(target=10, gpus=4)) == (Severity.ERROR, "targets.effective_batch", None)
+
+
+def test_logs_beyond_the_run_are_a_warning_that_can_be_mended() -> None:
+    result = ran(logging_steps=500)
+    assert only(result) == (Severity.WARNING, "training.logging_steps", 6)
+    assert result.findings[0].change is not None
+    assert result.findings[0].change.safe
+
+
+def test_saves_and_evaluations_beyond_the_run_come_at_its_end() -> None:
+    result = ran(save_steps=500, eval_strategy="steps", eval_steps=500)
+    assert result.result.outcome == "passed"
+    assert [f.severity for f in result.findings] == [Severity.INFO] * 2
+
+
+def test_what_the_policy_does_not_state_is_not_reported() -> None:
+    one = job(training={"per_device_train_batch_size": 1, "eval_strategy": "steps"})
+    assert run(schedule, job=one, prepared=prepared([5] * 3)).findings == ()
+
+
+def test_an_evaluation_that_is_put_off_beyond_the_run_never_comes() -> None:
+    delayed: dict[str, Any] = {"extra": {"eval_delay": 200}, "eval_strategy": "steps"}
+    assert only(ran(**delayed))[:2] == (Severity.WARNING, "training.eval_delay")
+    assert ran(**{**delayed, "extra": {"eval_delay": 100}}).findings == ()
+
+
+def test_no_row_and_packing_without_a_length_are_skipped() -> None:
+    assert ran(0).skipped == "no row is fed"
+    assert ran(packing=True, max_length=None).skipped == "packing without max_length: TRL refuses to start"
+
+
+# --- learning rate ------------------------------------------------------------------------------------------
+
+
+def rate(value: float | None, *, width: int | None = 4096, adapter: Any = (16, 32), **training: Any) -> Ran:
+    lora: dict[str, Any] = (
+        {"lora": {"r": adapter[0], "lora_alpha": adapter[1], **training.pop("lora", {})}} if adapter else {}
+    )
+    stated: dict[str, Any] = {} if value is None else {"learning_rate": value}
+    config: dict[str, Any] = {} if width is None else {"hidden_size": width}
+    return run(learning_rate, job=made(**stated, **lora, **training), model=model_config(**config))
+
+
+@pytest.mark.parametrize(
+    ("value", "settings", "new"),
+    [
+        (2e-5, {}, 2e-4),
+        (1e-3, {}, 2e-4),
+        (2e-3, {"width": 2048}, 2e-4),
+        (2e-5, {"width": 128}, 2e-4),
+        (2e-4, {"adapter": None}, 2e-5),
+        (1e-6, {"adapter": None}, 2e-5),
+        (1e-3, {"width": None}, 2e-4),
+    ],
+)
+def test_a_rate_outside_the_band_is_a_warning(value: float, settings: dict[str, Any], new: float) -> None:
+    result = rate(value, **settings)
+    assert only(result) == (Severity.WARNING, "training.learning_rate", new)
+    assert rate(new, **settings).result.outcome == "passed"
+
+
+@pytest.mark.parametrize(
+    ("value", "settings"),
+    [
+        (5e-5, {}),
+        (5e-4, {}),
+        (1e-3, {"width": 2048}),
+        (4e-3, {"width": 128}),
+        (1e-2, {"width": 128, "adapter": None}),
+        (2e-5, {"adapter": None}),
+        (5e-6, {"adapter": None}),
+        (2e-5, {"optim": "lion_8bit"}),
+        (2e-4, {"optim": "paged_adamw_8bit"}),
+        (2e-4, {"adapter": (64, 16)}),
+        (2e-4, {"adapter": (64, 1024), "lora": {"use_rslora": True}}),
+    ],
+)
+def test_rates_and_scalings_that_recipes_use_pass(value: float, settings: dict[str, Any]) -> None:
+    assert rate(value, **settings).result.outcome == "passed"
+
+
+def test_trls_default_is_named_as_one() -> None:
+    [finding] = rate(None).findings
+    assert finding.message == (
+        "TRL's default learning rate, 2e-05, is below what a LoRA adapter is trained with (5e-05 to 0.0005)"
+    )
+
+
+def test_the_width_of_a_model_inside_a_larger_one_counts() -> None:
+    one = made(learning_rate=4e-3, lora={"r": 16, "lora_alpha": 32})
+    config = model_config(hidden_size=8192, text_config={"hidden_size": 128})
+    assert run(learning_rate, job=one, model=config).findings == ()
+
+
+def test_a_scaling_outside_the_band_is_a_warning_at_alpha() -> None:
+    result = rate(2e-4, adapter=(4, 64))
+    assert only(result) == (Severity.WARNING, "training.lora.lora_alpha", 8)
+    assert result.measured["lora_scaling"] == 16
+    assert rate(2e-4, adapter=(4, 8)).result.outcome == "passed"
+
+
+def test_an_optimizer_without_a_band_is_skipped_where_all_weights_are_trained() -> None:
+    assert (
+        rate(1e-2, adapter=None, optim="adafactor").skipped == "no band is known for the optimizer adafactor"
+    )

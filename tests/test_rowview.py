@@ -3,26 +3,12 @@
 from dataclasses import replace
 from typing import Any
 
-import numpy as np
 import pytest
 from ftcheck_plugins.reporters import rows as shown
 
 from ftcheck.inputs import Trouble
 from ftcheck.rowview import RowView, view
-from ftcheck.testing import FakeTokenizer, job, prepared
-
-
-class Store:
-    """Token ids and masks of one row."""
-
-    def __init__(self, ids: list[int], trained: list[int]) -> None:
-        self._ids, self._trained = ids, trained
-
-    def ids(self, row: int) -> Any:
-        return np.array(self._ids, dtype=np.int32)
-
-    def mask(self, row: int) -> Any:
-        return np.isin(np.arange(len(self._ids)), self._trained)
+from ftcheck.testing import FakeTokenizer, job, prepared, token_store
 
 
 def one_row(text: str, trained: str, **training: Any) -> RowView:
@@ -30,7 +16,7 @@ def one_row(text: str, trained: str, **training: Any) -> RowView:
     tokenizer = FakeTokenizer()
     ids = tokenizer.encode(text)
     start = len(ids) - len(tokenizer.encode(trained))
-    rows = replace(prepared([len(ids)]), tokens=Store(ids, list(range(start, len(ids)))))
+    rows = replace(prepared([len(ids)]), tokens=token_store(ids, trained=[len(ids) - start]))
     return view(rows, tokenizer, job(training=training), 0)
 
 
@@ -69,7 +55,7 @@ def test_characters_of_several_tokens_are_one_piece() -> None:
             return bytes(ids).decode("utf-8", "replace")
 
     ids = list("héé 日本".encode())
-    rows = replace(prepared([len(ids)]), tokens=Store(ids, []))
+    rows = replace(prepared([len(ids)]), tokens=token_store(ids, trained=[0]))
 
     row = view(rows, Bytes(), job(), 0)
 
@@ -85,7 +71,9 @@ def test_control_characters_and_line_breaks_are_visible() -> None:
 
 
 def test_a_row_in_trouble_says_why() -> None:
-    rows = replace(prepared([0], troubles={0: Trouble("json", "not JSON")}), tokens=Store([], []))
+    rows = replace(
+        prepared([0], troubles={0: Trouble("json", "not JSON")}), tokens=token_store([], trained=[0])
+    )
 
     row = view(rows, FakeTokenizer(), job(), 0)
 

@@ -273,7 +273,8 @@ def leakage(
 
     Questions are compared whole, but for case, punctuation and white space; conversations of several
     turns and plain text by all that is said in them. Longer texts leak too if 80 % of their token
-    13-grams stand in training rows; n-grams that more than a tenth of the training rows share do not
+    13-grams stand in training rows (of evaluation rows: of the question, where the loss tells it from the
+    answer; answers in one form are alike by right); n-grams that more than a tenth of the rows share do not
     count. Each leaked item is a warning, and an error where more than 5 % of its set leaked (evaluation
     rows: whole questions only, as rows about one document overlap). Parameters: max_leaked_share
     (default 0.05), min_words (default 3), ngram (default 13), min_ngrams (default 8),
@@ -347,7 +348,8 @@ class _Known:
             row = _found(known, int(words[number]))
             if row is not None:
                 leaks[number] = Leak(rows.at(number), row)
-        left = [number for number in spoken if number not in leaks]
+        apart = tests.masked or rows.format == "text"
+        left = [number for number in spoken if number not in leaks and apart]
         step = max(-(-int(tests.length[left].sum()) // MAX_TEST_TOKENS), 1)
         left = left[::step]
         asked = [_prompt(tests, number) for number in left]

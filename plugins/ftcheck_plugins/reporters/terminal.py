@@ -30,6 +30,8 @@ STYLES = {
 }
 CHECKING = "checking"
 WIDEST_NAME = 28
+MANY_SKIPPED = 4
+"""From so many on, what a section skipped is told together."""
 
 
 @dataclass(eq=False)
@@ -60,6 +62,7 @@ class TerminalReporter:
         self._waiting: list[Check] = []
         self._results: dict[str, Result] = {}
         self._printed: set[str] = set()
+        self._skipped: list[Result] = []
         self._reasons: dict[tuple[Outcome, str], str] = {}
         self._began: dict[str, float] = {}
         self._section: tuple[str | None] | None = None
@@ -157,11 +160,33 @@ class TerminalReporter:
             elif result is together[0]:
                 name = words.counted(len(together), "check")
                 self._line(replace(result, check=replace(result.check, name=name)))
+        self._tell_skipped()
 
     def _line(self, result: Result) -> None:
         self._printed.add(result.check.id)
-        if self.quiet and result.outcome is Outcome.PASSED:
+        if self._skipped and self._skipped[0].check.job != result.check.job:
+            self._tell_skipped()
+        if result.outcome is Outcome.SKIPPED and not self.verbose:
+            self._skipped.append(result)
+        elif not (self.quiet and result.outcome is Outcome.PASSED):
+            self._one_line(result)
+
+    def _tell_skipped(self) -> None:
+        """What a section skipped, at its end: a line each, or one together where it is much."""
+        skipped, self._skipped = self._skipped, []
+        if len(skipped) < MANY_SKIPPED:
+            for result in skipped:
+                self._one_line(result)
             return
+        self._heading(skipped[0].check.job)
+        said = [f"{one.check.name} ({words.first_line(words.reason_of(one))})" for one in skipped]
+        count = f"{len(skipped)} skipped"
+        symbol = (f"  {self._screen.symbol(Outcome.SKIPPED)} ", STYLES[Outcome.SKIPPED])
+        self._screen.put(
+            [symbol, (f"{count:<{self._name_width}}  ", "")], " · ".join(said), hang=self._name_width + 6
+        )
+
+    def _one_line(self, result: Result) -> None:
         self._heading(result.check.job)
         style = "yellow" if words.is_warning(result) else STYLES[result.outcome]
         prefix = [

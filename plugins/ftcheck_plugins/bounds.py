@@ -23,6 +23,8 @@ SECONDS = 5.0
 """CPU time for one conversation."""
 MEMORY = 512 << 20
 """Bytes that rendering one conversation may add."""
+FRESH = 0.005
+"""Seconds for which the figure of the memory in use holds."""
 FREE_OUTPUT = 1_000_000
 """Characters of output that are never too many."""
 TIMES = 20
@@ -125,9 +127,12 @@ def _limit_memory() -> tuple[int, int] | None:
 
 
 def _used() -> int | None:
-    """Bytes of address space in use, asked once a second; None where nothing says it (only Linux does)."""
+    """Bytes of address space in use, asked anew after `FRESH` seconds; None where nothing says it.
+
+    An old figure is dangerous: what a library maps meanwhile would count as the template's.
+    """
     now = time.monotonic()
-    if now - _Guard.seen[0] < 1.0:
+    if now - _Guard.seen[0] < FRESH:
         return _Guard.seen[1]
     try:
         handle = os.open("/proc/self/statm", os.O_RDONLY)

@@ -76,7 +76,8 @@ def _gold(job: Job, gold: GoldSet, params: Gold) -> Iterator[Yield]:
     yield Measurement("gold_duplicates", len(repeated), unit="items", limit="0")
     yield Measurement("interval_low", round(low, 4))
     yield Measurement("interval_high", round(high, 4))
-    yield Summary(f"{count:,} gold questions · {low:.1%} to {high:.1%}")
+    shown = SUPPOSED if target is None else target
+    yield Summary(f"{count:,} gold questions: a score of {shown:.0%} can mean {low:.1%} to {high:.1%}")
     if count < params.min_items:
         yield _few(job, count, params)
     elif target is not None and target < 1 and wilson(1.0, count)[0] < target:

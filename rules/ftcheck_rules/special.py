@@ -67,6 +67,8 @@ def _begin(tokenizer: Tokenizer, prepared: Prepared, good: "NDArray[np.bool_]") 
     if tokenizer.bos_token_id is None:
         return "the tokenizer has no BOS"
     with_one = int((good & (prepared.bos > 0)).sum())
+    if not with_one and tokenizer.encode("x", special=True)[:1] != [tokenizer.bos_token_id]:
+        return "no BOS: neither the rows nor the tokenizer's own texts begin with one"
     return f"{with_one:,} of {int(good.sum()):,} rows begin with {tokenizer.show([tokenizer.bos_token_id])}"
 
 

@@ -71,6 +71,7 @@ class Bench:
     machine: Machine = field(default_factory=lambda: Machine("Linux", 16, 128 * GIB))
     surroundings: dict[str, Any] = field(default_factory=dict)
     repository: dict[str, Any] | None = None
+    opened: dict[str, Any] = field(default_factory=dict)
     patches: list[Any] = field(default_factory=list)
     after: list[Callable[["Bench"], None]] = field(default_factory=list)
 
@@ -171,6 +172,8 @@ class Bench:
             "machine": lambda: self.machine,
             "packages": lambda: Packages("3.11.7", self.packages),
         }
+        for name, value in self.opened.items():
+            made[name] = partial(_same, value)
         for name, stated in (("surroundings", self.surroundings), ("repository", self.repository)):
             if name in loaders and stated is not None:
                 made[name] = partial(getattr(testing, name), **stated)
@@ -251,6 +254,10 @@ def chat(folder: Path) -> Bench:
     shutil.copy(model / "model.safetensors", bench.model / "model.safetensors")
     bench.file("output_schema.json", (SAMPLES / "mapper/output_schema.json").read_bytes())
     return bench
+
+
+def _same(value: Any) -> Any:
+    return value
 
 
 def _json(path: Path) -> dict[str, Any]:

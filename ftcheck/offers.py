@@ -1,7 +1,7 @@
 """What plugins offer: named rules, loaders, reporters and trainers."""
 
 import inspect
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -15,6 +15,21 @@ if TYPE_CHECKING:
     from ftcheck.ticket import Ticket
 
 Yield = Finding | Measurement | Skip | Summary
+
+
+@dataclass(frozen=True, slots=True)
+class Only:
+    """Which jobs a rule concerns: those that state one of these settings (`serving.engine`).
+
+    For other jobs its check is not planned, unless the policy names the job under the check itself, or
+    requires the check at the gate.
+    """
+
+    stated: tuple[str, ...]
+
+    def concerns(self, job: "Job") -> bool:
+        """Whether a job states one of the settings."""
+        return any(key in job.places for key in self.stated)
 
 
 @dataclass(frozen=True)
@@ -35,18 +50,22 @@ class Rule:
     stage: Stage = Stage.BEFORE
     detail: str = ""
     family: str = ""
+    only: Only | None = None
 
     def __call__(self, *args: Any, **kwargs: Any) -> Iterator[Yield]:
         """Run the rule on inputs of your own making."""
         return self.func(*args, **kwargs)
 
 
-def rule(rule_id: str, *, stage: Stage = Stage.BEFORE) -> Callable[[Callable[..., Iterator[Yield]]], Rule]:
+def rule(
+    rule_id: str, *, stage: Stage = Stage.BEFORE, only: Sequence[str] = ()
+) -> Callable[[Callable[..., Iterator[Yield]]], Rule]:
     """Turn a generator function into a rule.
 
     Its argument names are the inputs it needs; an argument named `params` must be annotated with a
     frozen dataclass whose fields all have defaults. The docstring's first line says what holds when
-    the rule passes, its second paragraph what goes wrong in training if it does not.
+    the rule passes, its second paragraph what goes wrong in training if it does not. `only` names
+    settings: the rule is planned only for jobs that state one of them.
 
     Raises `PluginError` for a function without docstring, second paragraph or annotation.
     """
@@ -65,6 +84,7 @@ def rule(rule_id: str, *, stage: Stage = Stage.BEFORE) -> Callable[[Callable[...
             detail=detail,
             stage=stage,
             family=func.__module__.rpartition(".")[2],
+            only=Only(tuple(only)) if only else None,
         )
 
     return decorate

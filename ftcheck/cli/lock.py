@@ -36,7 +36,7 @@ def lock(
 
     For each job: digests of the tokenizer's files and of the template that training applies, special ids,
     and the ids of built-in texts and conversations; once: library versions and the defaults of training
-    arguments. From then on, `tokenizer-parity`, `template-parity` and `locked-defaults` hold every run
+    arguments. From then on, `tokenizer-parity`, `template-parity` and `training-arguments` hold every run
     against it. Keep the lock under version control, and write it again when a change is meant.
 
     Nothing is written when a job's tokenizer cannot be opened.

@@ -54,6 +54,7 @@ def _described(host: "Host", rule: "Rule") -> dict[str, object]:
         "why": rule.why,
         "how": rule.detail,
         "inputs": list(rule.inputs),
+        "only": list(rule.only.stated) if rule.only is not None else None,
         "params": [
             {"name": one.name, "kind": one.kind, "default": one.default, "help": one.help}
             for one in describe_params(rule)
@@ -100,6 +101,8 @@ def _page(host: "Host", rule: "Rule") -> str:
             _paragraph("param", f"{one.name} ({one.kind}, default {json.dumps(one.default)})  {one.help}")
         )
     parts += [_paragraph("catches", _failure(one)) for one in caught_by(rule.id)]
+    if rule.only is not None:
+        parts.append(_paragraph("planned", f"for jobs that state {', '.join(rule.only.stated)}"))
     parts.append(_paragraph("looks at", ", ".join(rule.inputs)))
     parts.append(
         _paragraph("from", f"{owner.name} {owner.version} ({owner.distribution}), stage {rule.stage}")

@@ -24,8 +24,17 @@ def plan(policy: Policy, host: Host, stage: Stage | None = None) -> tuple[Check,
     about = [one for one in chosen if looks_at_job(one[2], host)]
     checks = [_check(policy, host, one, None) for one in alone]
     for job in policy.jobs:
-        checks.extend(_check(policy, host, one, job) for one in about if job in jobs_of(one[1], policy))
+        checks.extend(_check(policy, host, one, job) for one in about if _planned(one, policy, job))
     return tuple(checks)
+
+
+def _planned(one: tuple[str, CheckSettings, Rule], policy: Policy, job: str) -> bool:
+    """Whether a check is about a job: named for it, required by the gate, or concerning it."""
+    name, found, rule = one
+    if found.jobs is not None:
+        return job in found.jobs
+    required = any(matching(pattern, [f"{job}::{name}"]) for pattern in policy.gate.require)
+    return required or rule.only is None or rule.only.concerns(policy.jobs[job])
 
 
 def looks_at_job(rule: Rule, host: Host) -> bool:

@@ -239,11 +239,10 @@ def merge(
     adapted = [
         one for one in (known.embedding, known.head) if targets.adapted(lora, one) and one not in whole
     ]
-    if not merged and not whole and not adapted:
-        yield Skip("serving.adapter is not merged, and no embedding is trained")
-        return
     yield Measurement("tied", known.tied)
-    yield Summary("tied tables" if known.tied else "nothing is tied")
+    yield Measurement("embeddings_trained", len(whole) + len(adapted))
+    what = "" if merged else "not merged when served" + ("" if whole or adapted else ", no embedding trained")
+    yield Summary(" · ".join(filter(None, ("tied tables" if known.tied else "nothing is tied", what))))
     if known.tied and (whole or adapted) and not _kept_tied(lora, [*whole, *adapted]):
         yield _torn(job, whole, adapted, merged=merged)
     if job.serving.adapter == "merged-4bit":

@@ -18,9 +18,11 @@ from ftcheck import (
     rule,
     tables,
 )
+from ftcheck.lock import Lock
 from ftcheck.offers import Yield
 from ftcheck.paths import near
 from ftcheck.records import Location
+from ftcheck_rules.defaults import changed_defaults
 from ftcheck_rules.machine import release
 from ftcheck_rules.yaml11 import misread
 
@@ -34,7 +36,7 @@ CHECKPOINTING = ("activation_checkpointing", "gradient_checkpointing")
 
 
 @rule("training-arguments")
-def training_arguments(job: Job) -> Iterator[Yield]:
+def training_arguments(job: Job, lock: Lock | None) -> Iterator[Yield]:
     """The training arguments go together: the trainer starts with them, and takes them as they are meant.
 
     Arguments that exclude each other stop the run after the model is loaded, on the machine that costs
@@ -42,8 +44,9 @@ def training_arguments(job: Job) -> Iterator[Yield]:
     PyYAML reads 1e-5 as a text, and the optimizer falls over it, or somebody's default holds.
 
     The combinations are those that TRL 1.16 and transformers 5.23 refuse, read in their source; neither is
-    imported. For `trainer.use: command`, the YAML files in `trainer.files` are read as PyYAML would. No
-    parameters.
+    imported. For `trainer.use: command`, the YAML files in `trainer.files` are read as PyYAML would. Where
+    `ftcheck lock` wrote a lock, arguments that the policy leaves to the library must have the defaults of
+    then: a new version changes them without a word. No parameters.
     """
     for check in COMBINATIONS:
         yield from check(job)
@@ -54,7 +57,10 @@ def training_arguments(job: Job) -> Iterator[Yield]:
     yield Measurement("combinations", looked)
     yield Measurement("yaml_files", len(files))
     read = f", {len(files)} YAML files" if files else ""
-    yield Summary(f"{looked} kinds of arguments go together{read}")
+    locked = f", {len(lock.defaults)} defaults as locked" if lock is not None else ""
+    if lock is not None:
+        yield from changed_defaults(job, lock)
+    yield Summary(f"{looked} kinds of arguments looked at{read}{locked}")
 
 
 def _get(job: Job, key: str) -> Any:

@@ -1,41 +1,28 @@
-"""The rule on defaults: is what the policy leaves to the libraries still what it was when it was locked?"""
+"""Defaults that changed: is what the policy leaves to the libraries still what it was when it was locked?"""
 
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from ftcheck import Change, Finding, Job, Location, Measurement, Severity, Skip, Summary, rule
+from ftcheck import Change, Finding, Job, Location, Measurement, Severity
 from ftcheck.lock import Lock, today
-from ftcheck.offers import Yield
 
 GONE = object()
 """In place of a default: the argument is no longer there."""
 
 
-@rule("locked-defaults")
-def locked_defaults(job: Job, lock: Lock | None) -> Iterator[Yield]:
-    """Training arguments that the policy does not state have the defaults of when it was locked.
+def changed_defaults(job: Job, lock: Lock) -> Iterator[Finding | Measurement]:
+    """Arguments that the policy does not state, whose defaults are not those of when it was locked.
 
-    A new version of a library renames an argument or gives it another default, and the same policy trains
-    another model: nothing in the policy changed, so nobody looks there.
-
-    The defaults that `ftcheck lock` wrote down are compared with those that ftcheck's dated table states
-    now; what the policy states itself does not matter. Skipped where the policy is not locked. No
-    parameters.
+    The defaults that `ftcheck lock` wrote down are compared with those that ftcheck's dated table states now.
     """
-    if lock is None:
-        yield Skip("the policy is not locked (`ftcheck lock` writes down today's defaults)")
-        return
     now = today()
     changed = [(key, then) for key, then in sorted(lock.defaults.items()) if now.get(key, GONE) != then]
     silent = [(key, then) for key, then in changed if not _stated(job, key)]
     yield Measurement("defaults", len(lock.defaults), unit="arguments")
-    yield Measurement("changed", len(changed), unit="arguments")
-    yield Measurement("changed_silently", len(silent), unit="arguments", limit="0")
+    yield Measurement("defaults_changed", len(changed), unit="arguments")
+    yield Measurement("defaults_changed_silently", len(silent), unit="arguments", limit="0")
     for key, then in silent:
         yield _finding(job, lock, key, then, now)
-    yield Summary(
-        f"{len(lock.defaults)} defaults as locked" if not changed else f"{len(changed)} defaults changed"
-    )
 
 
 def _stated(job: Job, key: str) -> bool:

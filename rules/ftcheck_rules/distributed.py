@@ -16,7 +16,6 @@ from ftcheck import (
     Measurement,
     Prepared,
     Severity,
-    Skip,
     Summary,
     rule,
     tables,
@@ -54,10 +53,10 @@ def distributed(job: Job, surroundings: Surroundings) -> Iterator[Yield]:
     """
     processes = processes_of(job, surroundings)
     fsdp, deepspeed = bool(job.training.extra.get("fsdp")), job.training.extra.get("deepspeed")
-    if processes == 1 and not fsdp and not deepspeed:
-        yield Skip("one process, without FSDP and DeepSpeed")
-        return
     yield Measurement("processes", processes)
+    if processes == 1 and not fsdp and not deepspeed:
+        yield Summary("one process")
+        return
     used = [name for name, on in (("FSDP", fsdp), ("DeepSpeed", deepspeed)) if on] or ["DDP"]
     yield Summary(f"{processes} processes, {' and '.join(used)}")
     if processes > 1:
@@ -245,6 +244,7 @@ def data_loading(job: Job, machine: Machine, surroundings: Surroundings, inputs:
     mapping, workers = extra.get("dataset_num_proc"), extra.get("dataloader_num_workers", 0)
     processes = processes_of(job, surroundings)
     looked = []
+    yield Measurement("processes", processes)
     if isinstance(mapping, int) and mapping > 1:
         looked.append(f"{mapping} processes tokenise")
         yield Measurement("dataset_num_proc", mapping, limit=f"<= {machine.cpus}")
@@ -261,7 +261,7 @@ def data_loading(job: Job, machine: Machine, surroundings: Surroundings, inputs:
         looked.append(f"{seconds:.0f} s to tokenise")
         yield Measurement("tokenising_seconds", round(seconds, 1), unit="s", limit=f"<= {timeout:g}")
         yield from _waiting(job, prepared, seconds, timeout)
-    yield Summary(", ".join(looked)) if looked else Skip("one process tokenises and loads, and nobody waits")
+    yield Summary(", ".join(looked) or "one process tokenises and loads")
 
 
 def _prepared(inputs: Inputs) -> Prepared | None:

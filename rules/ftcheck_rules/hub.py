@@ -4,7 +4,7 @@ import difflib
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from ftcheck import Change, Finding, Job, Measurement, Packages, Severity, Skip, Summary, rule, tables
+from ftcheck import Change, Finding, Job, Measurement, Packages, Severity, Summary, rule, tables
 from ftcheck.offers import Yield
 from ftcheck.paths import near
 from ftcheck.repository import Repository
@@ -26,7 +26,8 @@ def hub_access(job: Job, surroundings: Surroundings, repository: Repository) -> 
     repository, its licence gate and its size, with a timeout. No token is read, only whether there is one.
     """
     if repository.local and repository.found:
-        yield Skip("the model is a local folder")
+        yield Measurement("cached", True)
+        yield Summary("a local folder")
         return
     yield Measurement("cached", repository.cached)
     if repository.cached:
@@ -112,7 +113,8 @@ def trackers(job: Job, packages: Packages, surroundings: Surroundings) -> Iterat
     installed = sorted(name for name in table if table[name] and _is_installed(packages, table[name]))
     wanted = installed if "all" in named else [name for name in named if name != "none"]
     if not wanted:
-        yield Skip("nothing is reported: training.report_to names no tracker")
+        yield Measurement("trackers", "none")
+        yield Summary("none")
         return
     yield Measurement("trackers", ", ".join(wanted))
     findings = [one for name in wanted for one in _mute(job, name, packages, surroundings, table)]

@@ -19,8 +19,9 @@ from ftcheck import (
     rule,
 )
 from ftcheck.collating import Collated
+from ftcheck.inputs import SampleRow
 from ftcheck.offers import Yield
-from ftcheck_rules.templates import other_prompt, training_text
+from ftcheck_rules.templates import other_prompt, row_switches, training_text
 
 if TYPE_CHECKING:
     import numpy as np
@@ -103,7 +104,7 @@ class ResponseMarkers:
     """Share of the rows in which each marker must be found, 0 to 1."""
 
 
-@rule("response-markers")
+@rule("response-markers", only=("trainer.response_part", "trainer.instruction_part"))
 def response_markers(
     job: Job, tokenizer: Tokenizer, prepared: Prepared, params: ResponseMarkers
 ) -> Iterator[Yield]:
@@ -238,11 +239,12 @@ def prompt_boundary(
     and a server that sends the prompt alone sends tokens that no row has.
 
     Compares the ids of prompt and of prompt with completion, row by row, as TRL does to find where the
-    completion begins. Conversations whose prompt differs as text are left to `chat-template`. Skipped
-    where rows have no prompt apart, or all of a row is in the loss. Parameter: max_share (default 0.01).
+    completion begins; of whole conversations those of the sample rows. Conversations whose prompt differs
+    as text are left to `chat-template`. Skipped for plain text, and where all of a row is in the loss.
+    Parameter: max_share (default 0.01).
     """
     if prepared.rows.format not in ("prompt-completion", "alpaca"):
-        yield Skip("rows have no prompt apart from the answer")
+        yield from _of_conversations(tokenizer, sample, params)
         return
     if job.training.completion_only_loss is False:
         yield Skip("the whole row is in the loss (completion_only_loss: false)")
@@ -267,6 +269,36 @@ def _good(prepared: Prepared) -> "NDArray[np.bool_]":
     good = np.ones(len(prepared), dtype=bool)
     good[list(prepared.troubles)] = False
     return good
+
+
+def _of_conversations(tokenizer: Tokenizer, sample: Sample, params: PromptBoundary) -> Iterator[Yield]:
+    """Rows that are one conversation: the prompt before the last answer, rendered and tokenised alone."""
+    rows = [row for row in sample.rows if 0 < row.prompt_turns < len(row.messages)]
+    if not rows:
+        yield Skip("rows have no prompt apart from the answer")
+        return
+    off = [row for row in rows if _is_off(tokenizer, row)]
+    allowed = int(params.max_share * len(rows))
+    yield Measurement("rows_off", len(off), unit="sample rows", limit=f"<= {allowed}")
+    yield Summary(f"{len(rows) - len(off):,} of {len(rows):,} prompts begin their row")
+    if off:
+        yield Finding(
+            f"in {len(off):,} of {len(rows):,} sample rows the prompt alone has other tokens than the row",
+            Severity.INFO if len(off) <= allowed else Severity.WARNING,
+            at=off[0].at,
+            fix="end the prompt with a line break or a special token: the template's generation prompt",
+        )
+
+
+def _is_off(tokenizer: Tokenizer, row: SampleRow) -> bool:
+    if other_prompt(tokenizer, row):
+        return False
+    try:
+        text = training_text(tokenizer, row.messages[: row.prompt_turns], prompt=True, **row_switches(row))
+    except InputError:
+        return False
+    ids = tokenizer.encode(text)
+    return row.ids[: len(ids)] != tuple(ids)
 
 
 def _shifted(

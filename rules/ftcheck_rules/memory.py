@@ -32,8 +32,12 @@ def logits_memory(job: Job, machine: Machine, inputs: Inputs) -> Iterator[Yield]
     """
     memory, source = gpu_memory(job, machine)
     free_of_logits = _makes_none(job)
-    if memory is None or free_of_logits is not None:
-        yield Skip(free_of_logits or source)
+    if free_of_logits is not None:
+        yield Measurement("logits_gib", 0.0, unit="GiB")
+        yield Summary(free_of_logits)
+        return
+    if memory is None:
+        yield Skip(source)
         return
     vocabulary = _vocabulary(inputs.get("model"))
     if vocabulary is None:

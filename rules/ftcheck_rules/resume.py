@@ -5,7 +5,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from ftcheck import Change, Finding, Job, Jobs, Measurement, Severity, Skip, Summary, rule
+from ftcheck import Change, Finding, Job, Jobs, Measurement, Severity, Summary, rule
 from ftcheck.offers import Yield
 from ftcheck.paths import near
 
@@ -26,8 +26,9 @@ def resume(jobs: Jobs) -> Iterator[Yield]:
     Reads adapter_config.json and trainer_state.json of the checkpoint with the highest step.
     """
     resumable = [(job, found) for job in jobs if (found := _resumable(job)) is not None]
+    yield Measurement("checkpoints", len(resumable))
     if not resumable:
-        yield Skip("no run folder holds a checkpoint of a run that is not finished")
+        yield Summary("nothing to resume")
         return
     others = 0
     for job, checkpoint in resumable:

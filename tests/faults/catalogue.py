@@ -862,7 +862,7 @@ def _(bench: Bench) -> None:
     bench.packages["peft"] = "0.12.0"
 
 
-@fault("M", "silent-renamed-default", "locked-defaults", "policy.yaml.lock")
+@fault("M", "silent-renamed-default", "training-arguments", "policy.yaml.lock")
 def _(bench: Bench) -> None:
     """A default is another one than when the policy was locked."""
     bench.then(lock)

@@ -98,6 +98,35 @@ def test_a_plan_is_made_from_a_policy_of_ones_own() -> None:
     assert checks[0].at == Location("p.yaml", 1, 1, "checks.duplicates")
 
 
+SERVED = """ftcheck: 1
+jobs:
+  told: {model: {name: tiny}, serving: {engine: vllm}}
+  silent: {model: {name: tiny}}
+checks:
+  server-limits: {%s}
+%s
+"""
+
+
+@pytest.mark.parametrize(
+    ("check", "more", "planned"),
+    [
+        ("", "", ["told"]),
+        ("jobs: [silent]", "", ["silent"]),
+        ("", "gate: {require: ['*::server-limits']}", ["told", "silent"]),
+        ("", "gate: {require: ['silent::server-limits']}", ["told", "silent"]),
+    ],
+)
+def test_a_rule_for_some_jobs_is_planned_where_they_state_it_or_the_policy_asks(
+    check: str, more: str, planned: list[str]
+) -> None:
+    from ftcheck.host import make_host
+
+    _, checks = bind(read(SERVED % (check, more)), make_host())
+
+    assert [one.job for one in checks] == planned
+
+
 def test_a_rule_that_is_not_there_is_no_silent_gap() -> None:
     policy = Policy(path="p", name="p", stage=Stage.BEFORE, jobs={}, checks={"nothing": CheckSettings()})
     with pytest.raises(KeyError):

@@ -6,10 +6,11 @@ import pytest
 from ftcheck_rules.arguments import known_bugs, training_arguments
 from ftcheck_rules.cases import Case, cases_of
 
-from ftcheck import Finding, Severity, tables
+from ftcheck import Change, Finding, Severity, tables
+from ftcheck.lock import today
 from ftcheck.records import Location
 from ftcheck.settings import Job, TrainerChoice
-from ftcheck.testing import Ran, job, packages, run
+from ftcheck.testing import Ran, job, lock, packages, run
 
 RULES = {one.id: one for one in (training_arguments, known_bugs)}
 
@@ -37,7 +38,7 @@ def made(*, use: str = "qlora", evaluates: bool = True, gpus: int = 1, **trainin
 
 
 def found(**settings: Any) -> tuple[Finding, ...]:
-    return run(training_arguments, job=made(**settings)).findings
+    return run(training_arguments, job=made(**settings), lock=None).findings
 
 
 def one(**settings: Any) -> tuple[str, str, Any]:
@@ -185,7 +186,7 @@ def of_file(
     path: Path, *, argv: tuple[str, ...] = ("axolotl", "train", "a.yml"), use: str = "command"
 ) -> Ran:
     trainer = TrainerChoice(use=use, argv=argv, files=(str(path),))
-    return run(training_arguments, job=replace(made(), trainer=trainer))
+    return run(training_arguments, job=replace(made(), trainer=trainer), lock=None)
 
 
 def written(tmp_path: Path, text: str, name: str = "a.yml") -> Path:
@@ -325,3 +326,22 @@ def test_every_bug_of_the_table_names_a_setting_a_thread_and_a_remedy() -> None:
         assert bug["thread"].startswith("https://github.com/")
         assert bug["fix"].startswith("pip install")
         assert bug["at"].startswith("training.")
+
+
+def test_a_changed_default_is_a_warning_in_the_lock_with_the_value_to_state() -> None:
+    ran = run(training_arguments, job=job(), lock=lock(defaults={**today(), "weight_decay": 0.1}))
+
+    [finding] = ran.findings
+    assert (finding.severity, finding.at) == (Severity.WARNING, Location(path="policy.yaml.lock"))
+    assert finding.change == Change("jobs.job.training.weight_decay", None, 0.1, safe=False)
+    assert ran.measured["defaults_changed_silently"] == 1
+
+
+def test_a_changed_default_that_the_policy_states_is_no_finding() -> None:
+    made = job()
+    stated = replace(made, places={**made.places, "training.weight_decay": Location("policy.yaml", 3)})
+
+    ran = run(training_arguments, job=stated, lock=lock(defaults={**today(), "weight_decay": 0.1}))
+
+    assert ran.findings == ()
+    assert ran.measured["defaults_changed"] == 1

@@ -40,7 +40,7 @@ def test_a_local_folder_needs_no_hub_and_one_that_is_not_there_is_an_error() -> 
     there = ran(name="/models/base", local=True, found=True, size=None)
     gone = ran(name="/models/base", local=True, found=False, size=None)
 
-    assert there.skipped == "the model is a local folder"
+    assert there.result.summary == "a local folder"
     assert gone.findings[0].message == "no such folder: /models/base"
 
 
@@ -95,8 +95,8 @@ def test_a_hub_that_was_not_asked_is_a_warning() -> None:
 
 
 @pytest.mark.parametrize("to", ["none", ()])
-def test_nothing_reported_is_skipped(to: Any) -> None:
-    assert reporting(to).skipped is not None
+def test_nothing_reported_passes(to: Any) -> None:
+    assert reporting(to).result.outcome == "passed"
 
 
 def test_wandb_without_a_key_is_an_error_that_can_be_taken_out() -> None:
@@ -115,7 +115,7 @@ def test_wandb_that_asks_nothing_passes(mode: str) -> None:
 
 
 def test_all_stands_for_what_is_installed() -> None:
-    assert reporting("all").skipped is not None
+    assert reporting("all").measured == {"trackers": "none"}
     assert reporting("all", tensorboard="2.20").findings == ()
     assert reporting("all", wandb="0.22.0").worst is Severity.ERROR
 

@@ -73,19 +73,28 @@ def test_packed_rows_fill_blocks() -> None:
 @pytest.mark.parametrize(
     ("training", "hardware", "reason"),
     [
-        ({"extra": {}}, {"memory_gib": 1.0}, "TRL's loss scores tiles"),
-        ({"extra": {**SMOOTHED, "use_liger_kernel": True}}, {"memory_gib": 1.0}, "Liger's loss"),
         ({}, {}, "no GPU here"),
         ({}, {"gpu": "MI300X"}, "how much memory MI300X has is not known"),
     ],
 )
-def test_what_cannot_be_told_or_needs_no_logits_is_skipped_with_the_reason(
+def test_what_cannot_be_told_is_skipped_with_the_reason(
     training: dict[str, Any], hardware: dict[str, Any], reason: str
 ) -> None:
     got = ran(training, hardware)
 
     assert got.skipped is not None
     assert reason in got.skipped
+
+
+@pytest.mark.parametrize(
+    ("extra", "reason"),
+    [({}, "TRL's loss scores tiles"), ({**SMOOTHED, "use_liger_kernel": True}, "Liger's loss")],
+)
+def test_a_loss_that_makes_no_logits_passes(extra: dict[str, Any], reason: str) -> None:
+    got = ran({"extra": extra}, {"memory_gib": 1.0})
+
+    assert (got.result.outcome, got.measured) == ("passed", {"logits_gib": 0.0})
+    assert reason in str(got.result.summary)
 
 
 def test_of_another_program_it_is_not_known_how_the_loss_is_made() -> None:

@@ -4,20 +4,17 @@ from typing import Any
 import pytest
 from ftcheck_rules.cases import Case, cases_of
 from ftcheck_rules.cases.tokens import locked_with
-from ftcheck_rules.defaults import locked_defaults
 from ftcheck_rules.parity import template_parity
 
-from ftcheck import Change, InputError, Severity
+from ftcheck import InputError, Severity
 from ftcheck.inputs import Message, Sample, ServingSide
-from ftcheck.lock import today
-from ftcheck.records import Location
-from ftcheck.testing import FakeTokenizer, Ran, gold, inputs, job, lock, run, sample, serving_side, tokenizer
+from ftcheck.testing import FakeTokenizer, Ran, gold, inputs, job, run, sample, serving_side, tokenizer
 
 TALK: tuple[Message, ...] = (
     {"role": "user", "content": "a secret question"},
     {"role": "assistant", "content": "a secret answer"},
 )
-RULES = {rule.id: rule for rule in (template_parity, locked_defaults)}
+RULES = {rule.id: rule for rule in (template_parity,)}
 
 
 class Switching(FakeTokenizer):
@@ -68,9 +65,7 @@ def check(training: FakeTokenizer | None = None, serving: ServingSide | None = N
     return run(template_parity, **{**given, **changes})
 
 
-@pytest.mark.parametrize(
-    "case", [*cases_of("parity"), *cases_of("defaults")], ids=lambda case: f"{case.rule}: {case.name}"
-)
+@pytest.mark.parametrize("case", cases_of("parity"), ids=lambda case: f"{case.rule}: {case.name}")
 def test_the_planted_cases_come_out_as_they_say(case: Case) -> None:
     ran = run(RULES[case.rule], case.params, **case.inputs())
     assert ran.result.outcome == ("failed" if case.fails else "passed")
@@ -222,28 +217,3 @@ def test_another_template_with_other_ids_than_the_lock_is_an_error_at_the_templa
     [finding] = ran.findings
     assert (finding.severity, finding.at) == (Severity.ERROR, job().at("model.chat_template"))
     assert "3 of 8 built-in conversations" in finding.message
-
-
-def test_a_changed_default_is_a_warning_in_the_lock_with_the_value_to_state() -> None:
-    ran = run(locked_defaults, job=job(), lock=lock(defaults={**today(), "weight_decay": 0.1}))
-
-    [finding] = ran.findings
-    assert (finding.severity, finding.at) == (Severity.WARNING, Location(path="policy.yaml.lock"))
-    assert finding.change == Change("jobs.job.training.weight_decay", None, 0.1, safe=False)
-    assert ran.measured["changed_silently"] == 1
-
-
-def test_a_changed_default_that_the_policy_states_is_no_finding() -> None:
-    made = job()
-    stated = dataclasses.replace(
-        made, places={**made.places, "training.weight_decay": Location("policy.yaml", 3)}
-    )
-
-    ran = run(locked_defaults, job=stated, lock=lock(defaults={**today(), "weight_decay": 0.1}))
-
-    assert ran.findings == ()
-    assert ran.measured["changed"] == 1
-
-
-def test_a_policy_that_is_not_locked_is_skipped() -> None:
-    assert "not locked" in (run(locked_defaults, job=job(), lock=None).skipped or "")

@@ -39,17 +39,17 @@ def test_case(case: Case) -> None:
     assert run(resume, case.params, **case.inputs()).result.outcome == ("failed" if case.fails else "passed")
 
 
-def test_no_checkpoint_is_skipped(tmp_path: Path) -> None:
+def test_no_checkpoint_is_nothing_to_resume(tmp_path: Path) -> None:
     (tmp_path / "checkpoint-5").mkdir()
 
-    assert run(resume, jobs=(resuming(tmp_path), job())).skipped is not None
+    assert run(resume, jobs=(resuming(tmp_path), job())).measured == {"checkpoints": 0}
 
 
-def test_a_finished_run_is_skipped(tmp_path: Path) -> None:
+def test_a_finished_run_is_nothing_to_resume(tmp_path: Path) -> None:
     checkpoint(tmp_path, adapter={**SAVED, "r": 8})
     (tmp_path / "run.json").write_text(json.dumps({"status": "finished"}))
 
-    assert run(resume, jobs=(resuming(tmp_path),)).skipped is not None
+    assert run(resume, jobs=(resuming(tmp_path),)).measured == {"checkpoints": 0}
 
 
 def test_the_checkpoint_of_this_job_passes_and_the_highest_step_counts(tmp_path: Path) -> None:
@@ -59,7 +59,7 @@ def test_the_checkpoint_of_this_job_passes_and_the_highest_step_counts(tmp_path:
     ran = run(resume, jobs=(resuming(tmp_path),))
 
     assert ran.findings == ()
-    assert ran.measured == {"mapper_checkpoint": "checkpoint-10"}
+    assert ran.measured == {"checkpoints": 1, "mapper_checkpoint": "checkpoint-10"}
     assert ran.result.outcome == "passed"
 
 

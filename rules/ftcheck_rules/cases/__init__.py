@@ -17,7 +17,6 @@ FAMILIES = (
     "hosted",
     "tokens",
     "parity",
-    "defaults",
     "templates",
     "special",
     "labels",

@@ -2,12 +2,17 @@
 
 from typing import Any
 
-from ftcheck.testing import job, packages
+from ftcheck.lock import today
+from ftcheck.testing import job, lock, packages
 from ftcheck_rules.cases import Case
 
 
 def _with(**training: Any) -> dict[str, Any]:
-    return {"job": job(training=training, data={"eval": "eval.jsonl"})}
+    return {"job": job(training=training, data={"eval": "eval.jsonl"}), "lock": None}
+
+
+def _locked(**defaults: Any) -> dict[str, Any]:
+    return {"job": job(), "lock": lock(defaults={**today(), **defaults})}
 
 
 def _bugs(trl: str, transformers: str = "5.23.0", **training: Any) -> dict[str, Any]:
@@ -31,6 +36,14 @@ CASES = (
         False,
         lambda: _with(eval_strategy="steps", eval_steps=5, save_steps=10, extra=BEST),
     ),
+    Case(
+        "training-arguments",
+        "a default that is another one than when it was locked",
+        True,
+        lambda: _locked(weight_decay=0.1),
+    ),
+    Case("training-arguments", "an argument that is gone", True, lambda: _locked(no_such_argument=1)),
+    Case("training-arguments", "the defaults of today", False, _locked),
     Case(
         "known-bugs",
         "TRL 0.19 with Liger and an assistant mask",

@@ -5,7 +5,9 @@ Written before the rules: a fault is not bent to fit its rule. `where` is a row 
 setting (`training.max_length`), or a file; `~words` is a finding about the machine, which says so itself.
 """
 
+import contextlib
 import copy
+import io
 import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
@@ -1041,7 +1043,8 @@ def lock(bench: Bench) -> None:
     """`ftcheck lock` on the policy."""
     from ftcheck.cli import run_command
 
-    code = run_command(["lock", str(bench.path)])
+    with contextlib.redirect_stdout(io.StringIO()):
+        code = run_command(["lock", str(bench.path)])
     assert code == 0, code
 
 

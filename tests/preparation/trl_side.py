@@ -6,13 +6,19 @@ import warnings
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
+from unittest import mock
+from uuid import uuid4
 
 Fed = tuple[list[int], list[int]]
 
 
 @contextlib.contextmanager
 def quiet() -> Iterator[None]:
-    """TRL, transformers and datasets warn and log about things the tests do on purpose."""
+    """TRL, transformers and datasets warn and log about things the tests do on purpose.
+
+    datasets names each step by a digest over the pickled tokenizer, 0.1 s and more each time: here a random
+    name does, since nothing is cached.
+    """
     import datasets
 
     datasets.disable_progress_bars()
@@ -21,7 +27,8 @@ def quiet() -> Iterator[None]:
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            yield
+            with mock.patch("datasets.fingerprint.Hasher.hash", side_effect=lambda value: uuid4().hex):
+                yield
     finally:
         logging.disable(before)
 

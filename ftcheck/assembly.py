@@ -67,9 +67,10 @@ def assemble(
         waivers=tuple(_uses(policy, results)),
         results=results,
         problems=problems,
-        notes=tuple(_notes(planned, results)),
+        notes=(*_notes(planned, results), *facts.notes),
         finished_at=now(),
         machine={"system": platform.platform(), "python": platform.python_version()},
+        cached=tuple(facts.cached),
     )
     return replace(report, gate=_gate(planned, report, evidence))
 

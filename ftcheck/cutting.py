@@ -16,6 +16,16 @@ def cutter(training: Training) -> Callable[[Any], Any]:
     return lambda row: row[:limit]
 
 
+def cut_bounds(training: Training) -> Callable[[Any, Any], tuple[Any, Any]]:
+    """The same cut for many rows at once: from where each begins and ends to where it does when cut."""
+    limit = training.max_length
+    if limit is None or (training.packing and training.packing_strategy != "bfd"):
+        return lambda starts, stops: (starts, stops)
+    if not training.packing and training.truncation_mode == "keep_end":
+        return lambda starts, stops: (starts.clip(min=stops - limit), stops)
+    return lambda starts, stops: (starts, stops.clip(max=starts + limit))
+
+
 def drops(training: Training) -> bool:
     """Whether TRL drops rows that are fully masked after truncation: not when it packs."""
     return training.max_length is not None and not training.packing

@@ -34,7 +34,9 @@ class Run:
     """What a run lends to its loaders: a work folder that all its workers share, and switches.
 
     `folder` outlives a worker: what a loader writes there, the next worker maps again. `policy` is the
-    file that was named on the command line.
+    file that was named on the command line. With `cache`, preparations are kept for later runs and taken
+    from earlier ones; `digests` are those of data files that were digested already (`mapper.train`), and
+    `cached` is told which of them came out of the cache, `note` what the report should say beside results.
     """
 
     folder: Path
@@ -42,6 +44,10 @@ class Run:
     workers: int | None = None
     report: Callable[[Progress], None] = lambda progress: None
     policy: str | None = None
+    cache: bool = False
+    digests: Mapping[str, str] = field(default_factory=dict)
+    cached: Callable[[str], None] = lambda name: None
+    note: Callable[[str], None] = lambda text: None
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,6 +9,8 @@ from typing import Any
 NOTHING = 0
 """The fingerprint of no text at all."""
 NO_WORD = re.compile(r"[\W_]+")
+ASCII_WORDS = bytes(ord(chr(one).lower()) if chr(one).isalnum() and one < 128 else 32 for one in range(256))
+"""What `normalised` makes of each ASCII character: letters in lower case, digits, else a space."""
 
 
 def normalised(text: str) -> str:
@@ -22,12 +24,11 @@ def normalised(text: str) -> str:
 
 def fingerprint(text: str) -> int:
     """The first 8 bytes of sha256 over the normalised text, signed; `NOTHING` for a blank one."""
-    words = normalised(text)
+    words = b" ".join(text.encode().translate(ASCII_WORDS).split()) if text.isascii() else b""
+    words = words or normalised(text).encode("utf-8", "surrogatepass")
     if not words:
         return NOTHING
-    return int.from_bytes(
-        hashlib.sha256(words.encode("utf-8", "surrogatepass")).digest()[:8], "big", signed=True
-    )
+    return int.from_bytes(hashlib.sha256(words).digest()[:8], "big", signed=True)
 
 
 def asked(turns: Sequence[Mapping[str, Any]]) -> str:

@@ -80,6 +80,11 @@ def write_final(
     return tuple(output.path for output in outputs if output.path is not None)
 
 
+def replace_file(file: Path, data: bytes) -> None:
+    """Put another content in a file's place in one step, its permissions kept. Raises `OSError`."""
+    _replace(file, data)
+
+
 def _parsed(spec: str) -> Output:
     name, _, path = spec.partition("=")
     to_stdout = "=" not in spec or path == STDOUT

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from ftcheck.cutting import cutter
 from ftcheck.inputs import Prepared, Tokenizer
-from ftcheck.packing import assign, best_fit
+from ftcheck.packing import assign, optimal
 from ftcheck.records import Location
 from ftcheck.settings import Job
 
@@ -106,14 +106,14 @@ def _ending(pieces: Sequence[Piece]) -> str:
 
 
 def _neighbours(prepared: Prepared, job: Job, index: int) -> tuple[int, ...] | None:
-    """The other rows of its block, as the trainer's best-fit plan puts them; else None."""
+    """The other rows of its block, as the trainer's plan puts them; else None."""
     training = job.training
     ours = training.packing and training.packing_planner == "optimal" and training.packing_strategy == "bfd"
     if not ours or training.max_length is None or training.extra.get("shuffle_dataset"):
         return None
     lengths = prepared.fed(training.max_length)
     mine = set((prepared.sequences[:, 0] == index).nonzero()[0].tolist())
-    for block in assign(best_fit(lengths, training.max_length), lengths, training.seed):
+    for block in assign(optimal(lengths, training.max_length), lengths, training.seed):
         if mine & set(block.tolist()):
             rows = prepared.sequences[block, 0]
             return tuple(sorted({int(row) + 1 for row in rows.tolist()} - {index + 1}))

@@ -48,9 +48,11 @@ class Limits:
 
 @dataclass
 class Facts:
-    """What a run found out beside the results: preparations by job."""
+    """What a run found out beside the results: preparations by job, which of them were cached, notes."""
 
     prepared: dict[str, PreparedFacts] = field(default_factory=dict)
+    cached: dict[str, None] = field(default_factory=dict)
+    notes: dict[str, None] = field(default_factory=dict)
 
 
 Stop = Callable[[Result], bool]
@@ -150,6 +152,10 @@ class _Run:
         elif event["event"] == "progress":
             told = {key: value for key, value in event.items() if key != "event"}
             self._host.progress(Progress(**told))
+        elif event["event"] == "cached":
+            self.facts.cached[event["name"]] = None
+        elif event["event"] == "note":
+            self.facts.notes[event["text"]] = None
         elif event["event"] == "prepared" and event["job"] is not None:
             first = tuple(event["first"]) if event["first"] else None
             self.facts.prepared[event["job"]] = PreparedFacts(

@@ -10,6 +10,7 @@ from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any
 
+from ftcheck import cache
 from ftcheck.digest import of_text
 from ftcheck.errors import UsageError
 from ftcheck.records import Check, Outcome, Result
@@ -175,11 +176,4 @@ def remember(policy: str, results: Sequence[Result]) -> None:
 
 
 def _memory(policy: str) -> Path:
-    return cache_folder() / "last" / f"{of_text(str(Path(policy).resolve()))[7:31]}.json"
-
-
-def cache_folder() -> Path:
-    """Where ftcheck keeps what it may lose: FTCHECK_CACHE, else the user's cache folder."""
-    if stated := os.environ.get("FTCHECK_CACHE"):
-        return Path(stated)
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "ftcheck"
+    return cache.root() / "last" / f"{of_text(str(Path(policy).resolve()))[7:31]}.json"

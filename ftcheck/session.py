@@ -3,7 +3,7 @@
 import shutil
 import sys
 import tempfile
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -37,6 +37,7 @@ class Options:
     rules_dirs: tuple[Path, ...] = ()
     show_content: bool = False
     exit_zero: bool = False
+    cache: bool = True
     limits: Limits = field(default_factory=Limits)
 
 
@@ -148,6 +149,8 @@ def _run(options: Options, planned: Planned, opening: Report) -> tuple[Report, E
         workers=options.workers,
         show_content=options.show_content,
         policy=loaded.policy.path,
+        cache=options.cache,
+        digests=tuple(_digests(evidence)) if options.cache else (),
     )
     ledger, interrupted, facts = Ledger(planned.taken), False, Facts()
     loaded.host.run_started(planned.taken)
@@ -172,6 +175,14 @@ def _run(options: Options, planned: Planned, opening: Report) -> tuple[Report, E
     remember(loaded.policy.path, results)
     codes = [exit_code(results, report.problems)] + [ExitCode.INTERRUPTED] * interrupted
     return report, worst_of(codes)
+
+
+def _digests(evidence: Mapping[str, Evidence]) -> Iterator[tuple[str, str]]:
+    """What was digested of the jobs' data, so that the worker does not do it again."""
+    for found in evidence.values():
+        for name, one in found.inputs.items():
+            if one.digest is not None:
+                yield name, one.digest
 
 
 def waiving(policy: Policy) -> Callable[[Result], Result]:

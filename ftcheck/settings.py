@@ -136,7 +136,7 @@ class Training:
     packing_strategy: Literal["bfd", "bfd_split", "wrapped"] = "bfd"
     """How TRL packs."""
     packing_planner: Literal["optimal", "trl"] = "optimal"
-    """ftcheck's own key: `trl` packs every 1,000 rows on their own, `optimal` over all rows."""
+    """ftcheck's own key: `trl` packs every 1,000 rows on their own, `optimal` all with the fewest blocks."""
     padding_free: bool = False
     """Flatten a batch into one row without padding."""
     per_device_train_batch_size: int = 8
@@ -242,6 +242,8 @@ class Serving:
     """Further texts that end generation, as requests send them."""
     endpoint: str | None = None
     """An OpenAI-compatible URL, for live probes."""
+    tokens_per_second: float | None = None
+    """Output tokens a second of one replica, measured (vllm bench serve)."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -16,6 +16,7 @@ OFFLINE = {"HF_HUB_OFFLINE": "1", "TRANSFORMERS_OFFLINE": "1", "HF_DATASETS_OFFL
 class Setup:
     """Plugins to load, the plan, the jobs, and the switches of the run.
 
+    `digests` are those of the jobs' data files, by their names in the report.
     `poisoned` are inputs (job or None, name) that killed workers: they are not opened again.
     """
 
@@ -28,6 +29,8 @@ class Setup:
     workers: int | None = None
     show_content: bool = False
     policy: str | None = None
+    cache: bool = False
+    digests: tuple[tuple[str, str], ...] = ()
     poisoned: tuple[tuple[str | None, str], ...] = ()
 
 

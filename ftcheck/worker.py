@@ -100,12 +100,17 @@ class _Worker:
         self._poisoned = setup.poisoned
         self._show_content = setup.show_content
         self._told = 0.0
+        self._opened_at: list[float] = []
         run = Run(
             folder=setup.folder,
             offline=setup.offline,
             workers=setup.workers,
             report=self._progress,
             policy=setup.policy,
+            cache=setup.cache,
+            digests=dict(setup.digests),
+            cached=lambda name: events.send({"event": "cached", "name": name}),
+            note=lambda text: events.send({"event": "note", "text": text}),
         )
         self._base = {"run": run, "jobs": tuple(self._jobs.values())}
         self._shared: dict[str, Any] = {}
@@ -136,10 +141,12 @@ class _Worker:
         return self._inputs[job]
 
     def _opening(self, name: str, done: bool) -> None:
+        """Count the time of the outermost input: opening one may open others."""
         if not done:
-            self._opened_at = time.monotonic()
+            self._opened_at.append(time.monotonic())
         else:
-            self._clock[0] += time.monotonic() - self._opened_at
+            began = self._opened_at.pop()
+            self._clock[0] += 0.0 if self._opened_at else time.monotonic() - began
         self._events.send({"event": "input", "name": name, "done": done})
 
     def _progress(self, progress: Progress) -> None:

@@ -11,9 +11,11 @@ from ftcheck.errors import ExitCode, FtcheckError
 
 COMMANDS = {
     "run": ("ftcheck.cli.run:run", "Check the jobs of a policy and write reports."),
+    "plan": ("ftcheck.cli.plan:plan", "Lengths, packing, memory, time and cost, and better settings."),
     "train": ("ftcheck.cli.train:train", "Train a job, if the report opens the gate for it."),
     "lock": ("ftcheck.cli.lock:lock", "Freeze tokenizers, templates and golden ids beside a policy."),
     "gate": ("ftcheck.cli.gate:gate", "The gate alone: does a stored report still hold?"),
+    "fix": ("ftcheck.cli.fix:fix", "Write what failed checks propose into the policy."),
     "show": ("ftcheck.cli.show:show", "One row as the model sees it: trained, masked, cut off."),
     "rules": ("ftcheck.cli.rules:rules", "List the rules there are."),
     "explain": ("ftcheck.cli.rules:explain", "What a rule checks, why, and its parameters."),
@@ -21,6 +23,7 @@ COMMANDS = {
     "policy": ("ftcheck.cli.policy:policy", "Check a policy, or show it merged."),
     "schema": ("ftcheck.cli.policy:schema", "The JSON Schema of policies (or of reports)."),
     "init": ("ftcheck.cli.policy:init", "Write a policy with sample jobs into this folder."),
+    "cache": ("ftcheck.cli.cache:cache", "What earlier runs prepared: look at it, or clear it."),
     "report": ("ftcheck.cli.report:report", "Convert a stored report to another format."),
 }
 

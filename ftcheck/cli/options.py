@@ -33,6 +33,15 @@ def rules_dirs(command: Command) -> Command:
     )(command)
 
 
+def no_cache(command: Command) -> Command:
+    """`--no-cache`."""
+    return click.option(
+        "--no-cache",
+        is_flag=True,
+        help="Prepare the rows again: take nothing from earlier runs, keep nothing for later ones.",
+    )(command)
+
+
 def all_rules_dirs(stated: tuple[Path, ...]) -> tuple[Path, ...]:
     """The folders given on the command line, and those of the caller's own pyproject.toml."""
     return (*stated, *_configured(Path.cwd()))

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import click
 
-from ftcheck.cli.options import POLICY, all_rules_dirs, overrides, rules_dirs
+from ftcheck.cli.options import POLICY, all_rules_dirs, no_cache, overrides, rules_dirs
 from ftcheck.records import Check
 
 
@@ -37,7 +37,7 @@ from ftcheck.records import Check
     "--durations", type=click.IntRange(min=0), metavar="N", help="Show the N slowest checks (0: all)."
 )
 @click.option("--collect-only", is_flag=True, help="List the planned checks and stop.")
-@click.option("--no-cache", is_flag=True, help="Prepare again. (Nothing is kept between runs yet.)")
+@no_cache
 @click.option("--workers", type=click.IntRange(min=1), metavar="N", help="Threads for tokenising.")
 @click.option("--offline", is_flag=True, help="Never ask the hub; what is cached is used.")
 @rules_dirs
@@ -94,6 +94,7 @@ def run(
         rules_dirs=all_rules_dirs(rules_dirs),
         show_content=show_content,
         exit_zero=exit_zero,
+        cache=not no_cache,
     )
     if collect_only:
         return _collect(session.plan(options).taken)

@@ -59,7 +59,7 @@ def show(
         row = _first_finding(policy, job, overrides, folders, offline=offline)
     found = loaded.policy.jobs[job]
     with tempfile.TemporaryDirectory(prefix="ftcheck-show-") as folder:
-        run = Run(folder=Path(folder), offline=offline)
+        run = Run(folder=Path(folder), offline=offline, cache=True)
         inputs = Inputs(loaded.host.loaders, {"run": run, "jobs": (found,)}, found)
         prepared: Prepared = inputs.get("prepared")
         index = _index(prepared, row, record, longest=longest)

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from ftcheck.cli.options import POLICY, all_rules_dirs, overrides, rules_dirs
+from ftcheck.cli.options import POLICY, all_rules_dirs, no_cache, overrides, rules_dirs
 from ftcheck.errors import ExitCode
 
 if TYPE_CHECKING:
@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 )
 @click.option("--resume", is_flag=True, help="Go on from the last checkpoint of the run folder.")
 @overrides
+@no_cache
 @click.option("--offline", is_flag=True, help="Never ask the hub; what is cached is used.")
 @rules_dirs
 def train(
@@ -32,6 +33,7 @@ def train(
     report: str | None,
     resume: bool,
     overrides: tuple[str, ...],
+    no_cache: bool,
     offline: bool,
     rules_dirs: tuple[Path, ...],
 ) -> int:
@@ -54,14 +56,16 @@ def train(
     loaded = load(policy, overrides, folders)
     if job not in loaded.policy.jobs:
         raise UsageError(f"{policy}: no job '{job}'; its jobs are: {', '.join(loaded.policy.jobs)}")
-    options = session.Options(policy=policy, overrides=overrides, offline=offline, rules_dirs=folders)
+    options = session.Options(
+        policy=policy, overrides=overrides, offline=offline, rules_dirs=folders, cache=not no_cache
+    )
     decision, code = _decision(loaded, options, job, report, resume=resume)
     if decision is None:
         return code
     if isinstance(decision, Refusal):
         show_refusal(decision, policy)
         return ExitCode.REFUSED
-    return _train(loaded, job, decision, offline=offline, resume=resume)
+    return _train(loaded, job, decision, options, resume=resume)
 
 
 def _decision(
@@ -85,7 +89,7 @@ def _decision(
     return (failed or decision), ExitCode.OK
 
 
-def _train(loaded: "Loaded", name: str, ticket: "Ticket", *, offline: bool, resume: bool) -> ExitCode:
+def _train(loaded: "Loaded", name: str, ticket: "Ticket", options: "Options", *, resume: bool) -> ExitCode:
     from ftcheck.cli.terminal import TrainingShown
     from ftcheck.inputs import Inputs, Run
 
@@ -93,7 +97,7 @@ def _train(loaded: "Loaded", name: str, ticket: "Ticket", *, offline: bool, resu
     trainer = loaded.host.trainers[job.trainer.use]
     click.echo(f"gate: open for {name} · trainer {trainer.name} {trainer.describe(job)}".rstrip())
     with tempfile.TemporaryDirectory(prefix="ftcheck-train-") as folder, TrainingShown() as shown:
-        run = Run(folder=Path(folder), offline=offline, report=shown.show)
+        run = Run(folder=Path(folder), offline=options.offline, report=shown.show, cache=options.cache)
         inputs = Inputs(loaded.host.loaders, {"run": run, "jobs": (job,)}, job)
         where = trainer.train(ticket, job, inputs, resume=resume)
     click.echo(f"trained: {where}")

@@ -91,6 +91,7 @@ LIMITS: Mapping[type[Any], Mapping[str, Limit]] = {
     Lora: {"r": ONE_UP, "lora_alpha": ONE_UP, "lora_dropout": Limit(at_least=0, below=1)},
     Serving: {
         "max_new_tokens": ONE_UP,
+        "tokens_per_second": POSITIVE,
         "max_input_tokens": ONE_UP,
         "schema_retries": ZERO_UP,
         "max_model_len": ONE_UP,

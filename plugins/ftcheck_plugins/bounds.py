@@ -2,8 +2,9 @@
 
 transformers renders them in jinja's sandbox, which keeps them from files and attributes, not from time
 and memory. They are rendered as transformers does it, in this process, and stopped from outside: by a
-timer on CPU time, and by a limit on the memory that may be added: four system calls a row. Where the
-system has neither (Windows; another thread than the main one), the time limit of checks holds.
+timer on CPU time, and by a limit on the memory that may be added: four system calls each time, which
+`bounded_together` makes once for many rows. Where the system has neither (Windows; another thread than
+the main one), the time limit of checks holds.
 """
 
 import contextlib
@@ -63,6 +64,21 @@ def bounded(template: Any) -> Iterator[None]:
         return
     _refused[key] = why
     raise OutOfBounds(why)
+
+
+@contextlib.contextmanager
+def bounded_together(template: str) -> Iterator[None]:
+    """Render many conversations inside, under the bounds of one. Raises `OutOfBounds`.
+
+    The template is not refused from then on: which conversation it was, `bounded` finds out one by one.
+    """
+    if len(template) > MAX_TEMPLATE or template in _refused:
+        raise OutOfBounds(_refused.get(template, "the chat template is too long"))
+    try:
+        with _Guard():
+            yield
+    except (_OutOfTime, MemoryError):
+        raise OutOfBounds("some conversations together went over the bounds of one") from None
 
 
 def checked(text: str, template: Any, *given: Any) -> str:

@@ -4,17 +4,19 @@ First pass: rows are streamed, checked, tokenised in batches and written to one 
 pass, over that file only: outliers, truncation, what is fed, and the digest over ids and labels.
 """
 
+import contextlib
+import gc
 import hashlib
 import json
 import os
 import re
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ftcheck.cutting import cutter, drops
+from ftcheck.cutting import cut_bounds, drops
 from ftcheck.digest import of_json
 from ftcheck.errors import FtcheckError, InputError
 from ftcheck.inputs import Prepared, Rows, Run, Sample, SampleRow, Tokenizer, Trouble
@@ -23,44 +25,57 @@ from ftcheck.offers import loader
 from ftcheck.records import Progress
 from ftcheck.settings import Job, Outliers, Training
 from ftcheck_plugins import files, formats
+from ftcheck_plugins.cache import Shelf
 from ftcheck_plugins.files import RawRow, Source
 from ftcheck_plugins.formats import Example
+from ftcheck_plugins.rendering import Differs
 from ftcheck_plugins.store import RowFile, RowWriter, Words
-from ftcheck_plugins.tokenize import RowTokenizer, Tokens
+from ftcheck_plugins.tokenize import RowTokenizer, nothing
 from ftcheck_plugins.tokenizer import ChatTokenizer
 
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-VERSION = 2
+VERSION = 3
 BATCH = 1000
 SAMPLE_RANDOM = 200
 SAMPLE_LONGEST = 50
 MAX_REMARKS = 10_000
 MAX_SYSTEM_PROMPTS = 1_000
+TAIL = 8
+"""Tokens at the end of a row among which its last word is looked for."""
 
 
 @loader("prepared")
-def prepared(job: Job, run: Run, tokenizer: Tokenizer) -> Prepared:
-    """The training rows as the trainer will feed them."""
-    return _prepare(job, run, tokenizer, "train")
+def prepared(job: Job, run: Run, inputs: Any) -> Prepared:
+    """The training rows as the trainer will feed them. `inputs` open the tokenizer, if it is needed."""
+    return _prepare(job, run, inputs, "train")
 
 
 @loader("prepared_eval")
-def prepared_eval(job: Job, run: Run, tokenizer: Tokenizer) -> Prepared | None:
+def prepared_eval(job: Job, run: Run, inputs: Any) -> Prepared | None:
     """The evaluation rows, prepared the same way; None if the job names none."""
-    return None if job.data.eval is None else _prepare(job, run, tokenizer, "eval")
+    return None if job.data.eval is None else _prepare(job, run, inputs, "eval")
 
 
 @loader("rows")
 def rows(job: Job, run: Run, inputs: Any) -> Rows:
     """The training rows before any tokenizer; from the same pass where the tokenizer can be opened."""
     try:
+        return inputs.get("prepared").rows  # type: ignore[no-any-return]
+    except FtcheckError:
+        if _opens(inputs):
+            raise
+    return _prepare(job, run, None, "train").rows
+
+
+def _opens(inputs: Any) -> bool:
+    try:
         inputs.get("tokenizer")
     except FtcheckError:
-        return _prepare(job, run, None, "train").rows
-    return inputs.get("prepared").rows  # type: ignore[no-any-return]
+        return False
+    return True
 
 
 @loader("sample")
@@ -100,15 +115,31 @@ def _source(job: Job, split: str) -> Source:
     return files.find(stated, job.at(f"data.{split}"), f"data.{split} of job {job.name}")
 
 
-def _prepare(job: Job, run: Run, tokenizer: Tokenizer | None, split: str) -> Prepared:
-    """Columns from the run's folder if a worker before this one finished them, else made now."""
-    kind = split if tokenizer is not None else f"{split}-untokenised"
+def _prepare(job: Job, run: Run, side: Any, split: str) -> Prepared:
+    """Columns that a worker before this one finished, or that an earlier run kept, or made now.
+
+    `side` is the tokenizer, the `Inputs` that open it where it is needed, or None: rows without tokens.
+    """
+    kind = split if side is not None else f"{split}-untokenised"
     folder = run.folder / "prepared" / of_json([job.name, kind])[7:23]
     source = _source(job, split)
-    if not (folder / "done.json").is_file():
-        work = _Pass(job, run, source, tokenizer, split)
-        work.write(folder)
-    return _finish(folder, job.training, job.data.outliers if split == "train" else None, tokenizer, run)
+    outliers = job.data.outliers if split == "train" else None
+    shelf = Shelf(job, run, source, side, split)
+    done = (folder / "done.json").is_file()
+    kept = None if done else shelf.find()
+    if kept is not None:
+        try:
+            return shelf.took(_finish(kept, job.training, outliers, shelf.answering, run))
+        except FtcheckError:
+            raise
+        except Exception:
+            shelf.drop()
+    if not done:
+        _Pass(job, run, source, shelf.tokenizer, split).write(folder)
+    made = _finish(folder, job.training, outliers, shelf.answering, run)
+    if not done:
+        shelf.keep(folder, made)
+    return made
 
 
 @dataclass
@@ -127,6 +158,8 @@ class _Pass:
     pattern: "re.Pattern[str] | None" = None
     prompts: dict[str, int] = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)
+    fast: bool = True
+    engine: str = "tokenizers"
     seen: int = 0
     tokens: int = 0
 
@@ -135,21 +168,36 @@ class _Pass:
         making = folder.with_name(f"{folder.name}.{os.getpid()}")
         making.mkdir(parents=True, exist_ok=True)
         started = time.monotonic()
-        tokenise = self._row_tokenizer()
-        with RowWriter(making / "rows.arrow") as writer:
-            for batch in _batches(files.stream(self.source, offline=self.run.offline)):
-                self._add(batch, tokenise, writer)
-                self._tell()
+        try:
+            self._write(making, self._row_tokenizer())
+        except Differs as differs:
+            self._again(str(differs))
+            self._write(making, self._row_tokenizer())
         self._save(making)
         making.rename(folder)
         self._tell(finished=True, detail=f"{_count(self.tokens)} tokens  {time.monotonic() - started:.1f} s")
+
+    def _write(self, making: Path, tokenise: RowTokenizer | None) -> None:
+        with RowWriter(making / "rows.arrow") as writer:
+            for batch in _batches(files.stream(self.source, offline=self.run.offline)):
+                with _uncollected():
+                    self._add(batch, tokenise, writer)
+                self._tell()
+        if tokenise is not None:
+            self.engine = tokenise.engine.name
+            self.notes.extend([tokenise.engine.note] if tokenise.engine.note else [])
+
+    def _again(self, why: str) -> None:
+        """Forget what was done; from now on the trainer's own libraries do all the work."""
+        fresh = _Pass(self.job, self.run, self.source, self.tokenizer, self.split, fast=False, notes=[why])
+        self.__dict__.update(fresh.__dict__)
 
     def _row_tokenizer(self) -> RowTokenizer | None:
         if self.tokenizer is None:
             return None
         if not isinstance(self.tokenizer, ChatTokenizer):
             raise InputError(f"preparation needs a transformers tokenizer, not {self.tokenizer!r}")
-        return RowTokenizer(self.tokenizer, self.job.training)
+        return RowTokenizer(self.tokenizer, self.job.training, fast=self.fast)
 
     def _tell(self, *, finished: bool = False, detail: str | None = None) -> None:
         what = self.job.name if self.split == "train" else f"{self.job.name} {self.split}"
@@ -157,17 +205,17 @@ class _Pass:
 
     def _add(self, batch: Sequence[RawRow], tokenise: RowTokenizer | None, writer: RowWriter) -> None:
         examples = [self._example(self.seen + n, raw) for n, raw in enumerate(batch)]
-        good = [one for one in examples if one is not None]
-        done = iter(tokenise.batch(good) if tokenise is not None else [Tokens([])] * len(good))
-        for raw, one in zip(batch, examples, strict=True):
-            tokens = next(done) if one is not None else Tokens([])
-            if isinstance(tokens, Trouble):
-                self.troubles[self.seen] = tokens
-                tokens = Tokens([])
-            writer.add(raw, tokens, self._words(one) if one is not None else Words())
-            self.tokens += len(tokens.ids)
-            self.seen += 1
-        writer.flush()
+        good = [n for n, one in enumerate(examples) if one is not None]
+        words = [self._words(one) if one is not None else Words() for one in examples]
+        if tokenise is None:
+            tokens = nothing(len(batch))
+        else:
+            made = tokenise.batch([one for one in examples if one is not None])
+            self.troubles.update((self.seen + good[n], trouble) for n, trouble in made.troubles.items())
+            tokens = made.spread(good, len(batch))
+        writer.add(batch, tokens, words)
+        self.tokens += len(tokens.ids.flat)
+        self.seen += len(batch)
 
     def _example(self, index: int, raw: RawRow) -> Example | None:
         if raw.data is None:
@@ -235,8 +283,25 @@ class _Pass:
             "marks": self.marks,
             "system_prompts": list(self.prompts),
             "notes": self.notes,
+            "engine": self.engine,
         }
         (making / "done.json").write_text(json.dumps(about), encoding="utf-8")
+
+
+@contextlib.contextmanager
+def _uncollected() -> Iterator[None]:
+    """Look for cycles after a batch, and among its own objects: not among all of torch's, again and again."""
+    if not gc.isenabled():
+        yield
+        return
+    gc.freeze()
+    gc.disable()
+    try:
+        yield
+    finally:
+        gc.collect()
+        gc.unfreeze()
+        gc.enable()
 
 
 def _note(found: dict[str, list[int]], code: str, row: int) -> None:
@@ -301,6 +366,7 @@ def _finish(
         troubles=troubles,
         digest=None if troubles or tokenizer is None else fed.digest,
         tokens=file,
+        engine=about["engine"],
         masked=bool((file.column("trained") < length).any()),
     )
 
@@ -389,23 +455,28 @@ def _feed(
     count = len(length)
     kept, trained = np.zeros(count, dtype=np.int32), np.zeros(count, dtype=np.int32)
     ends, stopped, used = (np.zeros(count, dtype=bool) for _ in range(3))
-    blank = _blank(tokenizer)
-    stops = tokenizer.stop_ids if tokenizer is not None else frozenset()
-    digest, taken = LabelDigest(), []
-    cut = cutter(training)
-    for number, (row, start, stop) in enumerate(sequences.tolist()):
-        ids, mask = file.ids(row)[start:stop], file.mask(row)[start:stop]
-        ends[row] = _last(ids, blank) in stops
-        ids, mask = cut(ids), cut(mask)
-        in_loss = int(mask.sum())
-        if drops(training) and in_loss == 0:
-            continue
-        taken.append(number)
-        used[row] = True
-        kept[row] += len(ids)
-        trained[row] += in_loss
-        stopped[row] = _last(ids[mask], blank) in stops
-        digest.add(ids, np.where(mask, ids, -100))
+    last = _LastWord(tokenizer)
+    digest, taken = LabelDigest(), np.ones(len(sequences), dtype=bool)
+    cut = cut_bounds(training)
+    position = 0
+    for first, begins, ids, mask in file.batches():
+        stop = int(np.searchsorted(sequences[:, 0], first + len(begins) - 1, side="left"))
+        rows_fed, starts, stops = sequences[position:stop].T
+        begin = begins[rows_fed - first]
+        starts, stops = begin + starts, begin + stops
+        ends[rows_fed] = last.stops(ids, starts, stops)
+        starts, stops = cut(starts, stops)
+        before = np.concatenate([[0], np.cumsum(mask, dtype=np.int64)])
+        in_loss = before[stops] - before[starts]
+        keep = (in_loss > 0) if drops(training) else np.ones(len(rows_fed), dtype=bool)
+        taken[position:stop] = keep
+        position = stop
+        rows_fed, starts, stops, in_loss = rows_fed[keep], starts[keep], stops[keep], in_loss[keep]
+        used[rows_fed] = True
+        np.add.at(kept, rows_fed, (stops - starts).astype(np.int32))
+        np.add.at(trained, rows_fed, in_loss.astype(np.int32))
+        stopped[rows_fed] = last.stops(ids[mask], before[starts], before[stops])
+        digest.add_many(ids, mask, starts, stops)
     return _Fed(kept, trained, ends, stopped, used, sequences[taken], digest.text())
 
 
@@ -424,29 +495,66 @@ class LabelDigest:
         self._hasher.update(np.asarray(ids).astype("<i4").tobytes())
         self._hasher.update(np.asarray(labels).astype("<i4").tobytes())
 
+    def add_many(
+        self,
+        ids: "NDArray[np.int32]",
+        mask: "NDArray[np.bool_]",
+        starts: "NDArray[np.int64]",
+        stops: "NDArray[np.int64]",
+    ) -> None:
+        """Add the rows that lie in `ids` from `starts` to `stops`; the loss sees what `mask` marks."""
+        import numpy as np
+
+        lengths = stops - starts
+        before = np.cumsum(lengths) - lengths
+        steps = np.arange(int(lengths.sum()), dtype=np.int64)
+        taken = steps + np.repeat(starts - before, lengths)
+        heads = np.arange(len(lengths), dtype=np.int64) + 2 * before
+        places = steps + np.repeat(heads + 1 - before, lengths)
+        stream = np.empty(len(lengths) + 2 * len(steps), dtype="<i4")
+        stream[heads] = lengths
+        stream[places] = ids[taken]
+        stream[places + np.repeat(lengths, lengths)] = np.where(mask[taken], ids[taken], -100)
+        self._hasher.update(stream.tobytes())
+
     def text(self) -> str:
         """The digest of all rows so far."""
         return "sha256:" + self._hasher.hexdigest()
 
 
-def _blank(tokenizer: Tokenizer | None) -> "Callable[[int], bool]":
-    """Whether a token is nothing but white space, remembered by id."""
-    known: dict[int, bool] = {}
+class _LastWord:
+    """Whether the last token of a row that is not blank is a stop token."""
 
-    def is_blank(token: int) -> bool:
-        if token not in known:
-            known[token] = tokenizer is not None and not tokenizer.show([token]).strip()
-        return known[token]
+    def __init__(self, tokenizer: Tokenizer | None) -> None:
+        self._tokenizer = tokenizer
+        self._stops = tokenizer.stop_ids if tokenizer is not None else frozenset[int]()
+        self._known: dict[int, bool] = {}
 
-    return is_blank
+    def stops(
+        self, ids: "NDArray[np.int32]", starts: "NDArray[np.int64]", stops: "NDArray[np.int64]"
+    ) -> "NDArray[np.bool_]":
+        """For each row that lies in `ids` from start to stop; of its end no more than `TAIL` tokens count."""
+        import numpy as np
 
+        found = np.zeros(len(starts), dtype=bool)
+        open_rows = np.arange(len(starts))
+        for back in range(1, TAIL + 1):
+            open_rows = open_rows[stops[open_rows] - back >= starts[open_rows]]
+            if not len(open_rows):
+                break
+            tokens, which = np.unique(ids[stops[open_rows] - back], return_inverse=True)
+            blank = np.array([self._blank(token) for token in tokens.tolist()], dtype=bool)[which]
+            stop = np.array([token in self._stops for token in tokens.tolist()], dtype=bool)[which]
+            found[open_rows[~blank & stop]] = True
+            open_rows = open_rows[blank]
+        return found
 
-def _last(ids: "NDArray[np.int32]", blank: "Callable[[int], bool]") -> int:
-    """The last token that is not blank; -1 if there is none."""
-    for token in reversed(ids[-8:].tolist()):
-        if not blank(token):
-            return int(token)
-    return -1
+    def _blank(self, token: int) -> bool:
+        """Whether a token is nothing but white space, remembered by id."""
+        if token not in self._known:
+            shown = self._tokenizer.show([token]) if self._tokenizer is not None else "?"
+            self._known[token] = not shown.strip()
+        return self._known[token]
 
 
 def _bos(file: RowFile, tokenizer: Tokenizer | None) -> "NDArray[np.int32]":

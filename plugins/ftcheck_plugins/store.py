@@ -1,10 +1,11 @@
 """The Arrow file of prepared rows: written in batches, then mapped by whoever needs it."""
 
-from collections.abc import Sequence
+from collections import OrderedDict
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, overload
 
 from ftcheck.likeness import NOTHING
 from ftcheck_plugins.files import RawRow
@@ -18,6 +19,8 @@ INT32 = ("file", "turns", "system", "length", "trained", "answer", "boundary", "
 INT64 = ("line", "offset", "asked", "said")
 LARGE_ID = 1 << 24
 """Ids from here on are sorted instead of marked in a table."""
+KEPT_BATCHES = 8
+"""Batches of a list column that stay unpacked for whoever asks row by row."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,7 +34,7 @@ class Words:
 
 
 class RowWriter:
-    """Writes rows to an Arrow IPC file, one record batch a `flush`."""
+    """Writes rows to an Arrow IPC file, one record batch an `add`."""
 
     def __init__(self, path: Path) -> None:
         """Opens `path` for writing."""
@@ -47,7 +50,6 @@ class RowWriter:
         self._schema = pa.schema(fields + tokens)
         self._sink = pa.OSFile(str(path), "wb")
         self._writer = pa.ipc.new_file(self._sink, self._schema)
-        self._rows: dict[str, list[Any]] = {name: [] for name in self._schema.names}
 
     def __enter__(self) -> "RowWriter":
         """Use it in a `with` block: leaving the block closes the file."""
@@ -60,60 +62,71 @@ class RowWriter:
         self._writer.close()
         self._sink.close()
 
-    def add(self, raw: RawRow, tokens: Tokens, words: Words) -> None:
-        """Add one row; a row in trouble has no tokens."""
+    def add(self, raws: Sequence[RawRow], tokens: Tokens, words: Sequence[Words]) -> None:
+        """Write some rows; those in trouble have no tokens."""
         import numpy as np
 
-        ids = np.asarray(tokens.ids, dtype=np.int32)
-        mask = np.ones(len(ids), dtype=bool) if tokens.mask is None else np.asarray(tokens.mask, dtype=bool)
-        values = {
-            "file": raw.file,
-            "turns": words.turns,
-            "system": words.system,
-            "length": len(ids),
-            "trained": int(mask.sum()),
-            "answer": last_stretch(mask),
+        if not raws:
+            return
+        ids, starts = tokens.ids.flat, tokens.ids.starts
+        length = np.diff(starts)
+        trained, answer = (length, length) if tokens.mask is None else _of_mask(tokens.mask, starts)
+        values: dict[str, Any] = {
+            "file": [raw.file for raw in raws],
+            "line": [raw.line for raw in raws],
+            "offset": [raw.offset for raw in raws],
+            "turns": [one.turns for one in words],
+            "system": [one.system for one in words],
+            "asked": [one.asked for one in words],
+            "said": [one.said for one in words],
+            "length": length,
+            "trained": trained,
+            "answer": answer,
             "boundary": tokens.boundary,
-            "first": int(ids[0]) if len(ids) else -1,
-            "second": int(ids[1]) if len(ids) > 1 else -1,
-            "line": raw.line,
-            "offset": raw.offset,
-            "asked": words.asked,
-            "said": words.said,
-            "record": bytes.fromhex(raw.record),
-            "ids": ids,
-            "mask": mask,
+            "first": _nth(ids, starts, 0),
+            "second": _nth(ids, starts, 1),
         }
-        for name, value in values.items():
-            self._rows[name].append(value)
-
-    def flush(self) -> None:
-        """Write what was added since the last time."""
-        if self._rows["line"]:
-            columns = [self._column(field) for field in self._schema]
-            self._writer.write_batch(self._pa.record_batch(columns, schema=self._schema))
-            self._rows = {name: [] for name in self._schema.names}
-
-    def _column(self, field: Any) -> Any:
-        """One column as an Arrow array; lists are put together from whole arrays, not value by value."""
-        import numpy as np
-
-        rows = self._rows[field.name]
-        if field.name not in ("ids", "mask"):
-            return self._pa.array(rows, type=field.type)
-        offsets = np.cumsum([0, *map(len, rows)], dtype=np.int64)
-        values = self._pa.array(np.concatenate(rows), type=field.type.value_type)
-        return self._pa.LargeListArray.from_arrays(self._pa.array(offsets), values)
+        columns = {
+            name: self._pa.array(np.asarray(values[name], dtype=np.int32 if name in INT32 else np.int64))
+            for name in (*INT32, *INT64)
+        }
+        digests = bytes.fromhex("".join(raw.record for raw in raws))
+        columns["record"] = self._pa.FixedSizeBinaryArray.from_buffers(
+            self._pa.binary(32), len(raws), [None, self._pa.py_buffer(digests)]
+        )
+        mask = np.ones(len(ids), dtype=bool) if tokens.mask is None else tokens.mask
+        for name, flat in (("ids", ids), ("mask", mask)):
+            columns[name] = self._pa.LargeListArray.from_arrays(self._pa.array(starts), self._pa.array(flat))
+        arrays = [columns[name] for name in self._schema.names]
+        self._writer.write_batch(self._pa.record_batch(arrays, schema=self._schema))
 
 
-def last_stretch(mask: "NDArray[np.bool_]") -> int:
-    """How many tokens the last unbroken run of trained ones has."""
-    trained = mask.nonzero()[0]
-    if not len(trained):
-        return 0
-    last = int(trained[-1])
-    masked = (~mask[:last]).nonzero()[0]
-    return last - int(masked[-1]) if len(masked) else last + 1
+def _nth(ids: "NDArray[np.int32]", starts: "NDArray[np.int64]", place: int) -> "NDArray[np.int32]":
+    """The id at one place of each row; -1 in rows that are shorter."""
+    import numpy as np
+
+    found = np.full(len(starts) - 1, -1, dtype=np.int32)
+    there = np.diff(starts) > place
+    found[there] = ids[starts[:-1][there] + place]
+    return found
+
+
+def _of_mask(
+    mask: "NDArray[np.bool_]", starts: "NDArray[np.int64]"
+) -> "tuple[NDArray[np.int64], NDArray[np.int64]]":
+    """For each row the number of trained tokens, and how many of them its last unbroken run has."""
+    import numpy as np
+
+    before = np.concatenate([[0], np.cumsum(mask, dtype=np.int64)])
+    trained = before[starts[1:]] - before[starts[:-1]]
+    places = np.arange(len(mask), dtype=np.int64)
+    last_in = np.maximum.accumulate(np.where(mask, places, -1)) if len(mask) else places
+    last_out = np.maximum.accumulate(np.where(mask, -1, places)) if len(mask) else places
+    answer = np.zeros(len(starts) - 1, dtype=np.int64)
+    some = trained > 0
+    last = last_in[starts[1:][some] - 1]
+    answer[some] = last - np.maximum(last_out[last], starts[:-1][some] - 1)
+    return trained, answer
 
 
 class RowFile:
@@ -128,8 +141,8 @@ class RowFile:
         self._batches = [reader.get_batch(index) for index in range(reader.num_record_batches)]
         sizes = [batch.num_rows for batch in self._batches]
         self._starts: NDArray[np.int64] = np.concatenate([[0], np.cumsum(sizes, dtype=np.int64)])
-        self._lists = {
-            name: [_flat(batch.column(name)) for batch in self._batches] for name in ("ids", "mask")
+        self._lists: dict[str, _Lists] = {
+            name: _Lists([batch.column(name) for batch in self._batches]) for name in ("ids", "mask")
         }
 
     def column(self, name: str) -> "NDArray[Any]":
@@ -142,7 +155,13 @@ class RowFile:
 
     def records(self) -> Sequence[str]:
         """The digests of all rows, as hex."""
-        return [value.hex() for batch in self._batches for value in batch.column("record").to_pylist()]
+        return _Hex([batch.column("record") for batch in self._batches], self._starts)
+
+    def batches(self) -> "Iterator[tuple[int, NDArray[np.int64], NDArray[np.int32], NDArray[np.bool_]]]":
+        """Batch by batch: its first row, where each of its rows begins, and its ids and mask."""
+        for number, first in enumerate(self._starts[:-1].tolist()):
+            starts, ids = self._lists["ids"][number]
+            yield first, starts, ids, self._lists["mask"][number][1]
 
     def ids(self, row: int) -> "NDArray[np.int32]":
         """Token ids of a row (index from 0), before truncation."""
@@ -180,8 +199,59 @@ class RowFile:
         return values[int(offsets[inside]) : int(offsets[inside + 1])]
 
 
-def _flat(column: Any) -> "tuple[NDArray[np.int64], NDArray[Any]]":
-    return column.offsets.to_numpy(), column.values.to_numpy(zero_copy_only=False)
+class _Lists:
+    """One list column, batch by batch: offsets and values. Masks are unpacked when asked for, a few kept."""
+
+    def __init__(self, columns: Sequence[Any]) -> None:
+        self._columns = columns
+        self._kept: OrderedDict[int, tuple[NDArray[np.int64], NDArray[Any]]] = OrderedDict()
+
+    def __len__(self) -> int:
+        return len(self._columns)
+
+    def __iter__(self) -> "Iterator[tuple[NDArray[np.int64], NDArray[Any]]]":
+        return (self[number] for number in range(len(self)))
+
+    def __getitem__(self, number: int) -> "tuple[NDArray[np.int64], NDArray[Any]]":
+        if number in self._kept:
+            self._kept.move_to_end(number)
+            return self._kept[number]
+        column = self._columns[number]
+        made = column.offsets.to_numpy(), column.values.to_numpy(zero_copy_only=False)
+        self._kept[number] = made
+        if len(self._kept) > KEPT_BATCHES:
+            self._kept.popitem(last=False)
+        return made
+
+
+class _Hex(Sequence[str]):
+    """The digests of rows as hex, made when asked for: of millions of rows they would fill the memory."""
+
+    def __init__(self, columns: Sequence[Any], starts: "NDArray[np.int64]") -> None:
+        self._columns, self._starts = columns, starts
+
+    def __len__(self) -> int:
+        return int(self._starts[-1])
+
+    def __iter__(self) -> Iterator[str]:
+        return (value.hex() for column in self._columns for value in column.to_pylist())
+
+    @overload
+    def __getitem__(self, row: int) -> str: ...
+
+    @overload
+    def __getitem__(self, row: slice) -> list[str]: ...
+
+    def __getitem__(self, row: int | slice) -> str | list[str]:
+        if isinstance(row, slice):
+            return [self[one] for one in range(*row.indices(len(self)))]
+        import numpy as np
+
+        at = row + len(self) if row < 0 else row
+        if not 0 <= at < len(self):
+            raise IndexError(row)
+        batch = int(np.searchsorted(self._starts, at, side="right")) - 1
+        return str(self._columns[batch][at - int(self._starts[batch])].as_py().hex())
 
 
 def _distinct(values: "NDArray[Any]") -> "NDArray[np.int64]":

@@ -6,29 +6,56 @@ the completion begins where the ids of the prompt and of the whole part ways; th
 from the template's generation blocks. Truncation, dropping and packing come later.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ftcheck import templates
 from ftcheck.inputs import Trouble
 from ftcheck.settings import Training
+from ftcheck_plugins.engine import Engine, Ids, Reference, joined
 from ftcheck_plugins.formats import Example
+from ftcheck_plugins.rendering import Rendered, Renderer, Request, Spans
 from ftcheck_plugins.tokenizer import ChatTokenizer, template_error
 
-Spans = list[tuple[int, int]]
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
 
 
 @dataclass(frozen=True, slots=True)
 class Tokens:
-    """Ids of one row before truncation, and for each whether it is in the loss (None: all are).
+    """Ids of some rows before truncation, and for each whether it is in the loss (None: all are).
 
-    `boundary` counts the ids of the prompt alone with which the row does not begin.
+    `ids` holds them one row behind the other; rows in trouble, told by index, have none. `mask` has one
+    entry an id. `boundary` (int32, one a row) counts the ids of the prompt alone with which the row does
+    not begin.
     """
 
-    ids: list[int]
-    mask: list[bool] | None = None
-    boundary: int = 0
+    ids: Ids
+    mask: "NDArray[np.bool_] | None"
+    boundary: "NDArray[np.int32]"
+    troubles: Mapping[int, Trouble]
+
+    def spread(self, places: Sequence[int], count: int) -> "Tokens":
+        """The same among `count` rows, at these places; the others have no tokens."""
+        import numpy as np
+
+        if len(places) == count:
+            return self
+        lengths, boundary = np.zeros(count, dtype=np.int64), np.zeros(count, dtype=np.int32)
+        where = np.asarray(places, dtype=np.int64)
+        lengths[where], boundary[where] = np.diff(self.ids.starts), self.boundary
+        starts = np.concatenate([[0], np.cumsum(lengths)])
+        troubles = {places[index]: trouble for index, trouble in self.troubles.items()}
+        return Tokens(Ids(self.ids.flat, starts), self.mask, boundary, troubles)
+
+
+def nothing(count: int) -> Tokens:
+    """Rows without tokens."""
+    import numpy as np
+
+    return Tokens(joined([()] * count), None, np.zeros(count, dtype=np.int32), {})
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,14 +66,29 @@ class _Text:
     spans: Spans | None = None
 
 
+@dataclass(frozen=True, slots=True)
+class _Encoded:
+    """Ids of one text, and the mask of its generation blocks where one is asked for."""
+
+    ids: "NDArray[np.int32]"
+    mask: "NDArray[np.bool_] | None" = None
+
+
 class RowTokenizer:
     """Tokenises examples in batches for one job. Not thread-safe, like the tokenizer inside it."""
 
-    def __init__(self, tokenizer: ChatTokenizer, training: Training) -> None:
-        """`training` decides the masks: assistant_only_loss and completion_only_loss."""
+    def __init__(self, tokenizer: ChatTokenizer, training: Training, *, fast: bool = True) -> None:
+        """`training` decides the masks: assistant_only_loss and completion_only_loss.
+
+        `fast` False leaves rendering and ids to the trainer's own libraries, row by row.
+        """
         self._tokenizer = tokenizer
         self._training = training
         self._masking = training.assistant_only_loss
+        self._renderer = Renderer(tokenizer, direct=fast)
+        self._reference = Reference(tokenizer.backend)
+        self.engine = Engine(self._reference, fast=fast)
+        self._general: dict[bool, Trouble | None] = {}
 
     def trouble(self, conversational: bool) -> Trouble | None:
         """What stands against any row of this job, so that it is said once and of every row."""
@@ -82,57 +124,60 @@ class RowTokenizer:
             remedy += "; or install TRL: pip install 'ftcheck[train]'"
         return message, remedy
 
-    def batch(self, examples: Sequence[Example]) -> list[Tokens | Trouble]:
-        """Ids and masks of some rows, in order; a row whose template raises is in trouble."""
-        plans = [self._texts(example) for example in examples]
-        encoded = self._encode([text for plan in plans if isinstance(plan, list) for text in plan])
-        result: list[Tokens | Trouble] = []
-        position = 0
-        for example, plan in zip(examples, plans, strict=True):
-            if isinstance(plan, Trouble):
-                result.append(plan)
-                continue
-            parts = encoded[position : position + len(plan)]
-            position += len(plan)
-            result.append(self._labelled(example, parts))
-        return result
+    def batch(self, examples: Sequence[Example]) -> Tokens:
+        """Ids and masks of some rows, in order; a row whose template raises is in trouble.
 
-    def _texts(self, example: Example) -> list[_Text] | Trouble:
-        """The whole row as text, and before it the prompt alone where there is one."""
-        general = self.trouble(example.conversational)
-        if general is not None:
-            return general
-        try:
-            return self._conversation(example) if example.conversational else self._plain(example)
-        except Exception as error:
-            return Trouble(
-                "template", template_error(error), "mend the row, or the template: model.chat_template"
-            )
+        Raises `Differs` where a fast way turns out to give other results than the trainer's.
+        """
+        texts, troubles = self._texts(examples)
+        if not self._masking and all(len(some) < 2 for some in texts):
+            return self._whole(texts, troubles)
+        return self._labelled(texts, troubles)
 
-    def _conversation(self, example: Example) -> list[_Text]:
-        texts = [self._rendered(example)]
-        if isinstance(example.prompt, tuple):
-            prompt = self._tokenizer.rendered(
-                example.prompt,
-                add_generation_prompt=True,
-                chat_template=self._tokenizer.training_template,
-                tools=example.tools,
-                **example.template_kwargs,
-            )
-            texts.insert(0, _Text(prompt, spans=[]))
-        return texts
+    def _whole(self, texts: Sequence[Sequence[_Text]], troubles: dict[int, Trouble]) -> Tokens:
+        """Rows that are in the loss with every token: their ids, without a look at each row."""
+        import numpy as np
 
-    def _rendered(self, example: Example) -> _Text:
-        if self._masking:
-            text, spans = self._tokenizer.render_marked(example.turns, example.tools, example.template_kwargs)
-            return _Text(text, spans)
-        text = self._tokenizer.rendered(
-            example.turns,
-            chat_template=self._tokenizer.training_template,
-            tools=example.tools,
-            **example.template_kwargs,
-        )
-        return _Text(text, spans=[])
+        made = self._encode([text for some in texts for text in some])
+        if troubles:
+            lengths = np.zeros(len(texts), dtype=np.int64)
+            lengths[[n for n, some in enumerate(texts) if some]] = np.diff(made.starts)
+            made = Ids(made.flat, np.concatenate([[0], np.cumsum(lengths)]))
+        return Tokens(made, None, np.zeros(len(texts), dtype=np.int32), troubles)
+
+    def _texts(self, examples: Sequence[Example]) -> tuple[list[list[_Text]], dict[int, Trouble]]:
+        """Of each row the whole as text, and before it the prompt alone where there is one."""
+        troubles: dict[int, Trouble] = {}
+        requests: list[Request] = []
+        for index, example in enumerate(examples):
+            general = self._against(example.conversational)
+            if general is not None:
+                troubles[index] = general
+            elif example.conversational:
+                requests.extend(self._requests(example))
+        done = iter(self._renderer.batch(requests) if requests else ())
+        texts: list[list[_Text]] = []
+        for index, example in enumerate(examples):
+            if index in troubles:
+                texts.append([])
+            elif not example.conversational:
+                texts.append(self._plain(example))
+            else:
+                made = [next(done) for _ in range(2 if isinstance(example.prompt, tuple) else 1)]
+                texts.append(_rendered(index, made, troubles))
+        return texts, troubles
+
+    def _against(self, conversational: bool) -> Trouble | None:
+        if conversational not in self._general:
+            self._general[conversational] = self.trouble(conversational)
+        return self._general[conversational]
+
+    def _requests(self, example: Example) -> list[Request]:
+        """What to render: the row, and before it the prompt; in the order in which errors are told."""
+        whole = Request(example.turns, example.tools, example.template_kwargs, marked=self._masking)
+        if not isinstance(example.prompt, tuple):
+            return [whole]
+        return [Request(example.prompt, example.tools, example.template_kwargs, opening=True), whole]
 
     def _plain(self, example: Example) -> list[_Text]:
         eos = self._tokenizer.backend.eos_token
@@ -141,66 +186,123 @@ class RowTokenizer:
         prompt, completion = str(example.prompt), str(example.completion)
         return [_Text(prompt), _Text(prompt + _ended(completion, eos))]
 
-    def _encode(self, texts: Sequence[_Text]) -> list[Tokens]:
+    def _encode(self, texts: Sequence[_Text]) -> Ids:
         """All texts at once: rendered ones without special tokens, plain ones as the tokenizer does it."""
-        rendered = [text for text in texts if text.spans is not None]
-        plain = [text for text in texts if text.spans is None]
-        done = iter(self._encode_same(rendered, special=False))
-        also = iter(self._encode_same(plain, special=True))
-        return [next(done) if text.spans is not None else next(also) for text in texts]
+        kinds = {text.spans is None for text in texts}
+        if len(kinds) < 2:
+            return self.engine.encode([text.text for text in texts], special=True in kinds)
+        both = {
+            kind: self.engine.encode([t.text for t in texts if (t.spans is None) is kind], special=kind)
+            for kind in kinds
+        }
+        places = {kind: iter(range(len(ids))) for kind, ids in both.items()}
+        return joined([both[t.spans is None].of(next(places[t.spans is None])) for t in texts])
 
-    def _encode_same(self, texts: Sequence[_Text], *, special: bool) -> list[Tokens]:
+    def _labelled(self, texts: Sequence[Sequence[_Text]], troubles: dict[int, Trouble]) -> Tokens:
+        """Rows of which some tokens are not in the loss."""
+        import numpy as np
+
+        encoded = iter(self._encoded([text for some in texts for text in some]))
+        rows, masks = [], []
+        boundary = np.zeros(len(texts), dtype=np.int32)
+        for index, some in enumerate(texts):
+            parts = [next(encoded) for _ in some]
+            made = self._mask(parts) if parts else None
+            if isinstance(made, Trouble):
+                troubles[index] = made
+            if made is None or isinstance(made, Trouble):
+                rows.append(np.zeros(0, dtype=np.int32))
+                masks.append(np.zeros(0, dtype=bool))
+                continue
+            rows.append(parts[-1].ids)
+            masks.append(made[0])
+            boundary[index] = made[1]
+        mask = np.concatenate(masks) if masks else np.zeros(0, dtype=bool)
+        return Tokens(joined(rows), mask, boundary, troubles)
+
+    def _encoded(self, texts: Sequence[_Text]) -> list[_Encoded]:
+        """Each text with the mask of its spans; whole rows only have any."""
+        if not self._masking:
+            made = self._encode(texts)
+            return [_Encoded(made.of(index)) for index in range(len(made))]
+        return self._marked(texts)
+
+    def _marked(self, texts: Sequence[_Text]) -> list[_Encoded]:
+        import numpy as np
+
         if not texts:
             return []
-        batch = self._tokenizer.backend([text.text for text in texts], add_special_tokens=special)
-        rows = batch["input_ids"]
-        if not self._masking:
-            return [Tokens(list(ids)) for ids in rows]
+        words = [text.text for text in texts]
+        encodings = self._reference.encodings(words, special=False)
+        if encodings is not None:
+            return [
+                _Encoded(ids, _assistant_mask(one.char_to_token, len(ids), text.spans or []))
+                for one, text in zip(encodings, texts, strict=True)
+                for ids in [np.array(one.ids, dtype=np.int32)]
+            ]
+        batch = self._tokenizer.backend(words, add_special_tokens=False)
         return [
-            Tokens(list(ids), _assistant_mask(batch, index, len(ids), text.spans or []))
-            for index, (ids, text) in enumerate(zip(rows, texts, strict=True))
+            _Encoded(np.array(ids, dtype=np.int32), self._mask_of(batch, index, len(ids), text))
+            for index, (ids, text) in enumerate(zip(batch["input_ids"], texts, strict=True))
         ]
 
-    def _labelled(self, example: Example, parts: Sequence[Tokens]) -> Tokens | Trouble:
+    def _mask_of(self, batch: Any, index: int, length: int, text: _Text) -> "NDArray[np.bool_]":
+        return _assistant_mask(lambda char: batch.char_to_token(index, char), length, text.spans or [])
+
+    def _mask(self, parts: Sequence[_Encoded]) -> "tuple[NDArray[np.bool_], int] | Trouble":
+        """The loss mask of one row, and how many ids of its prompt it does not begin with."""
+        import numpy as np
+
         whole = parts[-1]
-        masks = []
-        start = common_prefix(parts[0].ids, whole.ids) if len(parts) == 2 else 0
-        boundary = len(parts[0].ids) - start if len(parts) == 2 else 0
+        mask = np.ones(len(whole.ids), dtype=bool)
         if self._masking:
-            if whole.mask is None or not any(whole.mask):
+            if whole.mask is None or not whole.mask.any():
                 return Trouble(
                     "template",
                     "assistant_only_loss finds no assistant token in this row",
                     "the row needs an assistant turn inside the template's {% generation %} markers",
                 )
-            masks.append(whole.mask)
-        if len(parts) == 2 and self._training.completion_only_loss is not False:
-            masks.append([False] * start + [True] * (len(whole.ids) - start))
-        if not masks:
-            return Tokens(whole.ids, None, boundary)
-        return Tokens(whole.ids, [all(bits) for bits in zip(*masks, strict=True)], boundary)
+            mask = whole.mask
+        if len(parts) < 2:
+            return mask, 0
+        start = common_prefix(parts[0].ids, whole.ids)
+        if self._training.completion_only_loss is not False:
+            mask[:start] = False
+        return mask, len(parts[0].ids) - start
+
+
+def _rendered(index: int, made: Sequence[Rendered | Exception], troubles: dict[int, Trouble]) -> list[_Text]:
+    """The texts of one row; none if the template raised, which is noted: the whole row's error first."""
+    for one in reversed(made):
+        if isinstance(one, Exception):
+            fix = "mend the row, or the template: model.chat_template"
+            troubles[index] = Trouble("template", template_error(one), fix)
+            return []
+    return [_Text(one.text, one.spans) for one in made if isinstance(one, Rendered)]
 
 
 def _ended(text: str, eos: str) -> str:
     return text if text.endswith(eos) else text + eos
 
 
-def common_prefix(ids: Sequence[int], others: Sequence[int]) -> int:
+def common_prefix(ids: "NDArray[np.int32]", others: "NDArray[np.int32]") -> int:
     """How many leading ids two sequences share; the completion begins there."""
-    for count, (one, other) in enumerate(zip(ids, others, strict=False)):
-        if one != other:
-            return count
-    return min(len(ids), len(others))
+    shorter = min(len(ids), len(others))
+    differing = (ids[:shorter] != others[:shorter]).nonzero()[0]
+    return int(differing[0]) if len(differing) else shorter
 
 
-def _assistant_mask(batch: Any, index: int, length: int, spans: Spans) -> list[bool]:
-    """transformers' own rule (`apply_chat_template`), its treatment of a missing end token included."""
-    mask = [False] * length
+def _assistant_mask(token_at: Callable[[int], int | None], length: int, spans: Spans) -> "NDArray[np.bool_]":
+    """transformers' own rule (`apply_chat_template`), its treatment of a missing end token included.
+
+    `token_at` gives the token that a character stands in, None for a character in no token.
+    """
+    import numpy as np
+
+    mask = np.zeros(length, dtype=bool)
     for start_char, end_char in spans:
-        start = batch.char_to_token(index, start_char)
-        end = batch.char_to_token(index, end_char - 1)
+        start, end = token_at(start_char), token_at(end_char - 1)
         if start is None:
             break
-        stop = end + 1 if end else length
-        mask[start:stop] = [True] * (stop - start)
+        mask[start : end + 1 if end else length] = True
     return mask

@@ -65,12 +65,12 @@ def gpu_memory(job: Job, machine: Machine) -> tuple[float | None, str]:
     if stated.memory_gib is not None:
         return stated.memory_gib, "hardware.memory_gib"
     if stated.gpu is not None:
-        known: Mapping[str, float] = tables.load("gpu_memory")["gib"]
+        known: Mapping[str, Mapping[str, Any]] = tables.load("gpus")["gpus"]
         words = _words(stated.gpu)
         named = [name for name in known if _within(_words(name), words)]
         if not named:
             return None, f"how much memory {stated.gpu} has is not known; state hardware.memory_gib"
-        return known[max(named, key=len)], "hardware.gpu"
+        return float(known[max(named, key=len)]["memory_gib"]), "hardware.gpu"
     if machine.gpus:
         return min(one.memory for one in machine.gpus) / GIB, "this machine"
     return None, "no GPU here, and hardware states none"

@@ -2,7 +2,7 @@
 
 import re
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from ftcheck import (
@@ -19,7 +19,8 @@ from ftcheck import (
     tables,
 )
 from ftcheck.offers import Yield
-from ftcheck.packing import Plan, as_trl, best_fit, lower_bound
+from ftcheck.packing import Plan, as_trl, best_fit, lower_bound, optimal
+from ftcheck.steps import steps
 from ftcheck_rules.lengths import STEP, expected_padding, unknown_attention
 
 if TYPE_CHECKING:
@@ -43,7 +44,10 @@ class PackingEfficiency:
 
 @dataclass(frozen=True)
 class Packed:
-    """How many blocks of `capacity` tokens some sequences need, and how full they are."""
+    """How many blocks of `capacity` tokens some sequences need, and how full they are.
+
+    `note` says what might find a better plan, if anything.
+    """
 
     capacity: int
     sequences: int
@@ -53,26 +57,34 @@ class Packed:
     planned: int
     lower_bound: int
     emptiest: int = 0
+    note: str = ""
 
     def fill(self, blocks: int) -> float:
         """Share of the tokens of so many blocks that are real."""
         return self.tokens / (blocks * self.capacity) if blocks else 0.0
 
 
-def packed(prepared: Prepared, job: Job, capacity: int) -> Packed:
-    """What packing makes of the rows: by TRL (1,000 rows at a time), by best-fit over all, as planned."""
+def packed(prepared: Prepared, job: Job, capacity: int, *, quick: bool = False) -> Packed:
+    """What packing makes of the rows: by TRL (1,000 rows at a time), by best-fit over all, as planned.
+
+    With `quick`, best-fit stands for the optimum: a few blocks more at most, found at once.
+    """
     training = job.training
     strategy = training.packing_strategy
     lengths = prepared.fed(capacity, cut=strategy == "bfd")
     pieces = _pieces(lengths, capacity, strategy)
-    tokens = int(pieces.sum())
+    tokens, sequences = int(pieces.sum()), int((lengths > 0).sum())
     trl = as_trl(lengths, capacity, strategy)
-    fitted = None if strategy == "wrapped" else best_fit(pieces, capacity)
-    best = -(-tokens // capacity) if fitted is None else fitted.blocks
-    bound = -(-tokens // capacity) if strategy == "wrapped" else lower_bound(pieces, capacity)
-    planned = best if training.packing_planner == "optimal" and strategy != "wrapped" else trl
-    emptiest = tokens - (best - 1) * capacity if fitted is None else _emptiest(fitted)
-    return Packed(capacity, int((lengths > 0).sum()), tokens, trl, best, planned, bound, emptiest)
+    if strategy == "wrapped":
+        best = -(-tokens // capacity)
+        return Packed(capacity, sequences, tokens, trl, best, trl, best, tokens - (best - 1) * capacity)
+    fitted, bound = best_fit(pieces, capacity), lower_bound(pieces, capacity)
+    if training.packing_planner == "trl":
+        emptiest = _emptiest(fitted)
+        return Packed(capacity, sequences, tokens, trl, fitted.blocks, trl, bound, emptiest)
+    plan = fitted if quick else optimal(pieces, capacity)
+    counted = (capacity, sequences, tokens, trl, fitted.blocks, plan.blocks, bound)
+    return Packed(*counted, _emptiest(plan), plan.note)
 
 
 def _emptiest(plan: Plan) -> int:
@@ -99,10 +111,11 @@ def packing_efficiency(job: Job, prepared: Prepared, params: PackingEfficiency) 
     epoch is one small step, or none.
 
     Blocks are counted as TRL makes them (every 1,000 rows on their own, after truncation), by best-fit
-    over all rows, as training.packing_planner plans them, and as no packing can undercut. Of fewer than 20
-    blocks the emptiest is left out of the fill. Without packing, the padding that is to be expected in
-    shuffled (or length-grouped) batches is judged; if little, it is skipped, with what packing would save
-    in the reason. Parameters: min_fill (default 0.85), max_padding (0.5).
+    over all rows, as training.packing_planner plans them (`optimal` by column generation, which the trainer
+    then uses), and as no packing can undercut. Of fewer than 20 blocks the emptiest is left out of the fill.
+    Without packing, the padding that is to be expected in shuffled (or length-grouped) batches is judged; if
+    little, it is skipped, with what packing would save in the reason. Parameters: min_fill (default 0.85),
+    max_padding (0.5).
     """
     capacity = job.training.max_length
     if not len(prepared.sequences):
@@ -133,7 +146,8 @@ def _measured(plan: Packed, params: PackingEfficiency) -> Iterator[Measurement]:
 
 def _in_words(plan: Packed) -> str:
     said = f"{plan.planned:,} blocks, {100 * plan.fill(plan.planned):.1f} % full"
-    return said + (f" (TRL alone: {plan.trl:,})" if plan.trl != plan.planned else "")
+    said += f" (TRL alone: {plan.trl:,})" if plan.trl != plan.planned else ""
+    return f"{said}; {plan.note}" if plan.note else said
 
 
 def _judged_fill(plan: Packed) -> float:
@@ -169,15 +183,18 @@ def _without(job: Job, prepared: Prepared, waste: float) -> str:
         return said
     plan = packed(prepared, job, limit)
     full = f"{100 * plan.fill(plan.planned):.1f} % full"
-    return f"{said}; packing would make {plan.planned:,} blocks of {limit}, {full}"
+    said += f"; packing would make {plan.planned:,} blocks of {limit}, {full}"
+    fewer, now = steps(job, plan.planned).an_epoch, steps(job, count).an_epoch
+    return f"{said}: {fewer:,} steps an epoch, not {now:,}"
 
 
 def _loose(job: Job, prepared: Prepared, plan: Packed, params: PackingEfficiency) -> Finding:
     fill = plan.fill(plan.planned)
     message = f"the blocks are {100 * fill:.1f} % full, at least {100 * params.min_fill:.1f} % are asked for"
-    if plan.fill(plan.best_fit) >= params.min_fill:
+    ours = packed(prepared, _planned_by_us(job), plan.capacity)
+    if ours.fill(ours.planned) >= params.min_fill:
         change = Change(f"jobs.{job.name}.training.packing_planner", job.training.packing_planner, "optimal")
-        fix = f"packing_planner: optimal packs over all rows: {plan.best_fit:,} blocks, not {plan.planned:,}"
+        fix = f"packing_planner: optimal packs over all rows: {ours.planned:,} blocks, not {plan.planned:,}"
         return Finding(message, Severity.WARNING, job.at("training.packing_planner"), fix, change)
     better = _better_length(job, prepared, plan, params)
     if better is None:
@@ -189,13 +206,18 @@ def _loose(job: Job, prepared: Prepared, plan: Packed, params: PackingEfficiency
     return Finding(message, Severity.WARNING, job.at("training.max_length"), fix, change)
 
 
+def _planned_by_us(job: Job) -> Job:
+    """The same job with ftcheck's own planner."""
+    return replace(job, training=replace(job.training, packing_planner="optimal"))
+
+
 def _better_length(job: Job, prepared: Prepared, plan: Packed, params: PackingEfficiency) -> Packed | None:
     """The next longer block that is full enough, within the target."""
     last = TRIED * plan.capacity
     if job.targets.max_length is not None:
         last = min(last, job.targets.max_length[1])
     first = (plan.capacity // STEP + 1) * STEP
-    tried = (packed(prepared, job, capacity) for capacity in range(first, last + 1, STEP))
+    tried = (packed(prepared, job, capacity, quick=True) for capacity in range(first, last + 1, STEP))
     return next((one for one in tried if one.fill(one.planned) >= params.min_fill), None)
 
 

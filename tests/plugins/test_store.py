@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+from ftcheck_plugins.engine import Ids
 from ftcheck_plugins.files import RawRow
 from ftcheck_plugins.store import RowFile, RowWriter, Words
 from ftcheck_plugins.tokenize import Tokens
@@ -11,13 +12,20 @@ ROWS: tuple[list[int], ...] = ([3, 1, 3], [], [2**25, 5], [7], [], [1, 9])
 
 def written(path: Path) -> RowFile:
     """The rows in batches of two; the first token of each is not in the loss."""
+    import numpy as np
+
     with RowWriter(path) as writer:
-        for number, ids in enumerate(ROWS):
-            mask = [place > 0 for place in range(len(ids))]
-            raw = RawRow(file=0, line=number + 1, offset=0, record="00" * 32, data=None)
-            writer.add(raw, Tokens(ids=ids, mask=mask), Words())
-            if number % 2:
-                writer.flush()
+        for start in range(0, len(ROWS), 2):
+            rows = ROWS[start : start + 2]
+            flat = np.array([one for ids in rows for one in ids], dtype=np.int32)
+            starts = np.cumsum([0, *map(len, rows)])
+            mask = np.array([place > 0 for ids in rows for place in range(len(ids))], dtype=bool)
+            raws = [
+                RawRow(file=0, line=start + n + 1, offset=0, record="00" * 32, data=None)
+                for n in range(len(rows))
+            ]
+            tokens = Tokens(Ids(flat, starts), mask, np.zeros(len(rows), dtype=np.int32), {})
+            writer.add(raws, tokens, [Words()] * len(rows))
     return RowFile(path)
 
 

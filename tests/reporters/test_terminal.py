@@ -139,7 +139,7 @@ def test_colours_carry_nothing_that_the_words_do_not(monkeypatch: pytest.MonkeyP
 def test_a_red_check_says_place_then_problem_then_why_then_remedy() -> None:
     lines = block(shown(fakes.red_night(), terminal(90)), "FAILED analyst::truncation")
 
-    assert lines[:3] + lines[-6:] == [
+    assert lines[:3] + lines[-7:] == [
         "FAILED analyst::truncation",
         "  data/analyst/train.jsonl:412:1     the answer is cut: 1,712 tokens, max_length 1024",
         "                                     keeps none of its 412 trained ones",
@@ -149,6 +149,7 @@ def test_a_red_check_says_place_then_problem_then_why_then_remedy() -> None:
         "  why   A row without trained tokens costs compute and teaches nothing; TRL drops it.",
         "  fix   policies/night_before.yaml:58:19  max_length: 1024 -> 1536   (keeps 99.4 % of",
         "        trained tokens, +9 % steps)",
+        "        ftcheck fix policies/night_before.yaml --diff",
     ]
 
 

@@ -4,7 +4,7 @@ import pytest
 from ftcheck_rules.cases import Case, cases_of
 from ftcheck_rules.packing import packing_efficiency, packing_isolation, tokens_per_step
 
-from ftcheck import Severity
+from ftcheck import Severity, cutting_stock
 from ftcheck.testing import Ran, job, packages, prepared, run
 
 RULES = {one.id: one for one in (packing_efficiency, packing_isolation, tokens_per_step)}
@@ -48,6 +48,34 @@ def test_trl_packs_a_thousand_rows_on_their_own_and_the_summary_says_so() -> Non
     assert ran.measured["blocks_trl"] == 1500
     assert ran.measured["blocks_planned"] == 1000
     assert ran.result.summary == "1,000 blocks, 100.0 % full (TRL alone: 1,500)"
+
+
+HARD = [18] * 22 + [28] * 33 + [35] * 28 + [40] * 51 + [41] * 31 + [47] * 25
+"""Best-fit makes 74 blocks of 104, and 69 is the optimum."""
+
+
+def test_the_planned_blocks_are_the_optimum() -> None:
+    pytest.importorskip("scipy")
+    ran = packed(HARD, 104)
+
+    assert ran.measured["blocks_planned"] == 69
+    assert ran.measured["blocks_best_fit"] == ran.measured["blocks_trl"] == 74
+    assert ran.result.summary == "69 blocks, 94.6 % full (TRL alone: 74)"
+
+
+def test_without_scipy_the_summary_says_that_fewer_may_be_found(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(cutting_stock, "available", lambda: False)
+    ran = packed([*HARD, 1], 104)
+
+    assert 69 <= ran.measured["blocks_planned"] <= 74
+    assert (ran.result.summary or "").endswith("; scipy is not installed: with it fewer may be found")
+
+
+def test_the_planner_is_proposed_by_the_blocks_that_it_really_makes() -> None:
+    pytest.importorskip("scipy")
+    [finding] = packed(HARD, 104, params={"min_fill": 0.9}, packing_planner="trl").findings
+
+    assert finding.fix == "packing_planner: optimal packs over all rows: 69 blocks, not 74"
 
 
 def test_longer_rows_are_cut_before_they_are_packed() -> None:
@@ -113,11 +141,11 @@ def test_packing_without_max_length_is_an_error() -> None:
 def test_without_packing_it_is_skipped_and_says_what_packing_would_make() -> None:
     made = job(training={"max_length": 10, "per_device_train_batch_size": 2})
 
-    ran = run(packing_efficiency, job=made, prepared=prepared([5, 5, 10, 10], max_length=10))
+    ran = run(packing_efficiency, job=made, prepared=prepared([5, 5, 5, 5, 10, 10], max_length=10))
 
     assert ran.skipped is not None
-    assert ran.skipped.startswith("packing is off: 4 rows, about 14 % of what is computed is padding")
-    assert ran.skipped.endswith("packing would make 3 blocks of 10, 100.0 % full")
+    assert ran.skipped.startswith("packing is off: 6 rows, about 14 % of what is computed is padding")
+    assert ran.skipped.endswith("packing would make 4 blocks of 10, 100.0 % full: 2 steps an epoch, not 3")
 
 
 @pytest.mark.parametrize("count", [1, 7, 30])

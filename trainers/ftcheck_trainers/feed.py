@@ -55,18 +55,18 @@ def arranged(rows: Any, training: Training, folder: Path, *, pack: bool) -> Any:
         with quiet_libraries():
             return pack_dataset(rows, training.max_length, strategy=training.packing_strategy)
     columns = ("input_ids", "labels", "seq_lengths")
-    return _dataset(_best_blocks(rows, training, training.max_length), folder / "blocks.arrow", columns)
+    return _dataset(_planned_blocks(rows, training, training.max_length), folder / "blocks.arrow", columns)
 
 
-def _best_blocks(rows: Any, training: Training, capacity: int) -> Iterator[Mapping[str, Any]]:
+def _planned_blocks(rows: Any, training: Training, capacity: int) -> Iterator[Mapping[str, Any]]:
     import numpy as np
 
-    from ftcheck.packing import assign, best_fit
+    from ftcheck.packing import assign, optimal
 
     pieces = _pieces(_lengths(rows), capacity)
     sizes = pieces[:, 2] - pieces[:, 1]
     table = rows.with_format("numpy")
-    for chosen in assign(best_fit(sizes, capacity), sizes, training.seed):
+    for chosen in assign(optimal(sizes, capacity), sizes, training.seed):
         taken = table[pieces[chosen, 0].tolist()]
         block: dict[str, Any] = {"seq_lengths": sizes[chosen]}
         for name in ("input_ids", "labels"):

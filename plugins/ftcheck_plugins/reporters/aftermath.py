@@ -4,8 +4,9 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, time, timedelta
 
+from ftcheck.fixing import mends
 from ftcheck.paths import near
-from ftcheck.records import Change, Finding, Location, Outcome, Result
+from ftcheck.records import ON_COMMAND_LINE, Change, Finding, Location, Outcome, Result
 from ftcheck.report import Report
 from ftcheck_plugins.reporters import standing, words
 from ftcheck_plugins.reporters.screen import Screen, tied
@@ -98,6 +99,20 @@ def _remedies(screen: Screen, report: Report, findings: Sequence[Finding], telli
         label = " " * 8
     if len(remedies) > MAX_REMEDIES:
         screen.put([(label, "")], f"and {len(remedies) - MAX_REMEDIES:,} more", hang=8)
+    _command(screen, report, findings, telling)
+
+
+def _command(screen: Screen, report: Report, findings: Sequence[Finding], telling: Telling) -> None:
+    """What shows the changes as a diff; no command mends what was set on the command line."""
+    changes = [
+        one.change
+        for one in findings
+        if one.change and mends(one) and _place_of(one.change, one, telling) != ON_COMMAND_LINE
+    ]
+    if changes:
+        switch = "" if all(one.safe for one in changes) else " --unsafe"
+        command = tied(f"ftcheck fix {near(report.policy_path)}{switch} --diff")
+        screen.put([(" " * 8, "")], command, hang=8)
 
 
 def _remedy(change: str, fix: str) -> str:

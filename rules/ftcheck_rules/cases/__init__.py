@@ -31,6 +31,8 @@ FAMILIES = (
     "distributed",
     "hub",
     "memory",
+    "memory_fit",
+    "budget",
     "resume",
 )
 

@@ -1,0 +1,300 @@
+"""The cache on disk: entries named by what went into them, each whole or not there. Opens no library.
+
+One root holds all that ftcheck may lose: `last` (what failed, for `--lf`) and `prepared`, the entries of
+this module. An entry is a folder of files beside a `manifest.json` that has the size and the digests of
+each. It is written under another name and renamed at the end, and looked over before it is used: one
+that is not as it was written is removed, and the work is done again.
+"""
+
+import contextlib
+import errno
+import hashlib
+import json
+import os
+import re
+import shutil
+import tempfile
+import time
+from collections.abc import Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from ftcheck.errors import UsageError
+
+SCHEMA = "ftcheck.cache/1"
+MANIFEST = "manifest.json"
+HIDDEN = "."
+MAKING = ".making-"
+GONE = ".gone-"
+STALE = 86_400.0
+"""Seconds after which what a killed run left half made is swept up."""
+PIECE = 16 << 20
+"""Files are digested in pieces of so many bytes, several at once."""
+READ = 1 << 20
+DEFAULT_LIMIT = 10 << 30
+UNITS = {"": 1, "B": 1}
+UNITS |= {f"{letter}IB": 1 << (10 * n) for n, letter in enumerate("KMGT", start=1)}
+UNITS |= {f"{letter}B": 1000**n for n, letter in enumerate("KMGT", start=1)}
+SIZE = re.compile(r"\s*([0-9]+(?:\.[0-9]+)?)\s*([A-Za-z]*)\s*")
+TAKEN = (errno.EEXIST, errno.ENOTEMPTY)
+
+
+def root() -> Path:
+    """Where ftcheck keeps what it may lose: FTCHECK_CACHE, else the user's cache folder."""
+    if stated := os.environ.get("FTCHECK_CACHE"):
+        return Path(stated)
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "ftcheck"
+
+
+def limit() -> int:
+    """Bytes that the entries may take: FTCHECK_CACHE_SIZE such as `20 GiB`, else 10 GiB.
+
+    Raises `UsageError` for what is no size.
+    """
+    stated = os.environ.get("FTCHECK_CACHE_SIZE")
+    if not stated:
+        return DEFAULT_LIMIT
+    found = SIZE.fullmatch(stated)
+    unit = found[2].upper() if found else ""
+    if found is None or unit not in UNITS:
+        raise UsageError(f"FTCHECK_CACHE_SIZE is '{stated}'; write a size such as 20GiB or 500MB")
+    return int(float(found[1]) * UNITS[unit])
+
+
+def store() -> "Store":
+    """The entries of this user. Raises `UsageError` for a size limit that is none."""
+    return Store(root() / "prepared", limit())
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """One entry. `size` in bytes; `used` in seconds since 1970; None for what a broken manifest hides."""
+
+    name: str
+    size: int
+    used: float
+    job: str | None = None
+    split: str | None = None
+    rows: int | None = None
+    tokens: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Cleared:
+    """What was removed: entries, and their bytes."""
+
+    entries: int
+    size: int
+
+
+@dataclass(frozen=True, slots=True)
+class Store:
+    """The folder of entries and the bytes it may hold. Safe for several processes at once."""
+
+    folder: Path
+    limit: int = DEFAULT_LIMIT
+
+    def find(self, key: str) -> Path | None:
+        """The folder of the entry `key`, each byte of it as it was written; else None.
+
+        What is broken is removed. Never raises: what cannot be read is not there.
+        """
+        entry = self.folder / _name(key)
+        try:
+            if not entry.is_dir() or _foreign(self.folder) is not None:
+                return None
+            _look_over(entry, key)
+        except (OSError, ValueError, KeyError, TypeError, AttributeError):
+            self.drop(key)
+            return None
+        with contextlib.suppress(OSError):
+            os.utime(entry / MANIFEST)
+        return entry
+
+    def keep(
+        self, key: str, files: Path, about: Mapping[str, Any], more: Mapping[str, bytes] | None = None
+    ) -> str | None:
+        """Make an entry of the files in a folder, and of `more`; then remove what is over the limit.
+
+        `about` has `job`, `split`, `rows` and `tokens`. The files are linked, or copied where they
+        cannot be. Returns why nothing was kept, None if it is there now (another run's, maybe).
+        """
+        try:
+            self.folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+            why = _foreign(self.folder)
+            if why is not None:
+                return why
+            self.folder.chmod(0o700)
+            making = Path(tempfile.mkdtemp(prefix=MAKING, dir=self.folder))
+        except OSError as error:
+            return f"{self.folder}: {error.strerror or error}"
+        try:
+            why = self._make(making, key, files, about, more or {})
+        except OSError as error:
+            why = None if error.errno in TAKEN else f"{self.folder}: {error.strerror or error}"
+        finally:
+            shutil.rmtree(making, ignore_errors=True)
+        self._trim(_name(key))
+        return why
+
+    def _make(
+        self, making: Path, key: str, files: Path, about: Mapping[str, Any], more: Mapping[str, bytes]
+    ) -> str | None:
+        for file in sorted(files.iterdir()):
+            _link(file, making / file.name)
+        for name, content in more.items():
+            (making / name).write_bytes(content)
+        kept = {file.name: _seal(file) for file in sorted(making.iterdir())}
+        size = sum(one["size"] for one in kept.values())
+        if size > self.limit:
+            return f"{sized(size)} are more than the cache may hold ({sized(self.limit)}: FTCHECK_CACHE_SIZE)"
+        manifest = {"schema": SCHEMA, "key": key, **about, "piece": PIECE, "files": kept}
+        (making / MANIFEST).write_text(json.dumps(manifest, indent=1), encoding="utf-8")
+        making.rename(self.folder / _name(key))
+        return None
+
+    def drop(self, key: str) -> None:
+        """Remove an entry, if it is there and may be removed."""
+        self._remove(_name(key))
+
+    def _remove(self, name: str) -> bool:
+        """Take an entry away at one stroke; nobody sees half of it."""
+        try:
+            gone = Path(tempfile.mkdtemp(prefix=GONE, dir=self.folder))
+        except OSError:
+            return False
+        try:
+            (self.folder / name).rename(gone / name)
+        except OSError:
+            return False
+        finally:
+            shutil.rmtree(gone, ignore_errors=True)
+        return True
+
+    def entries(self) -> tuple[Entry, ...]:
+        """All entries, the one used last first."""
+        return tuple(sorted(self._entries(), key=lambda one: (-one.used, one.name)))
+
+    def _entries(self) -> Iterator[Entry]:
+        for folder in _folders(self.folder):
+            if not folder.name.startswith(HIDDEN):
+                with contextlib.suppress(OSError):
+                    yield _entry(folder)
+
+    def clear(self, older_than: float | None = None) -> Cleared:
+        """Remove entries that were not used for so many seconds (None: all, and what is half made)."""
+        until = None if older_than is None else time.time() - older_than
+        old = [one for one in self._entries() if until is None or one.used < until]
+        removed = [one for one in old if self._remove(one.name)]
+        self._sweep(0.0 if until is None else STALE)
+        return Cleared(len(removed), sum(one.size for one in removed))
+
+    def _trim(self, newest: str) -> None:
+        """Remove entries, the one used longest ago first, until the rest is within the limit."""
+        self._sweep(STALE)
+        found = self.entries()
+        size = sum(one.size for one in found)
+        for one in reversed(found):
+            if size <= self.limit:
+                break
+            if one.name != newest and self._remove(one.name):
+                size -= one.size
+
+    def _sweep(self, age: float) -> None:
+        """Remove what killed runs left behind."""
+        for folder in _folders(self.folder):
+            with contextlib.suppress(OSError):
+                if folder.name.startswith(HIDDEN) and time.time() - folder.stat().st_mtime >= age:
+                    shutil.rmtree(folder, ignore_errors=True)
+
+
+def _name(key: str) -> str:
+    return key.removeprefix("sha256:")[:40]
+
+
+def _folders(folder: Path) -> list[Path]:
+    try:
+        return sorted(one for one in folder.iterdir() if one.is_dir() and not one.is_symlink())
+    except OSError:
+        return []
+
+
+def _foreign(folder: Path) -> str | None:
+    """Why what lies in a folder is not to be trusted: others own it, or may write into it."""
+    if os.name != "posix":
+        return None
+    found = folder.stat()
+    if found.st_uid != os.getuid():
+        return f"{folder} belongs to another user"
+    return f"{folder} can be written by other users" if found.st_mode & 0o022 else None
+
+
+def _entry(folder: Path) -> Entry:
+    size = sum(one.stat().st_size for one in folder.iterdir())
+    file = folder / MANIFEST
+    if not file.is_file():
+        return Entry(folder.name, size, folder.stat().st_mtime)
+    used = file.stat().st_mtime
+    try:
+        stated = json.loads(file.read_bytes())
+        return Entry(
+            folder.name, size, used, stated["job"], stated["split"], stated["rows"], stated["tokens"]
+        )
+    except (ValueError, KeyError, TypeError):
+        return Entry(folder.name, size, used)
+
+
+def _link(file: Path, to: Path) -> None:
+    try:
+        os.link(file, to)
+    except OSError:
+        shutil.copyfile(file, to)
+
+
+def _seal(file: Path) -> dict[str, Any]:
+    size = file.stat().st_size
+    return {"size": size, "sha256": _digests(file, size, PIECE)}
+
+
+def _look_over(entry: Path, key: str) -> None:
+    """Raise `ValueError` unless every file of an entry is as it was written (others as they come)."""
+    stated = json.loads((entry / MANIFEST).read_bytes())
+    if stated["schema"] != SCHEMA or stated["key"] != key or not stated["files"]:
+        raise ValueError("another entry")
+    files = {entry / Path(name).name: one for name, one in stated["files"].items()}
+    for file, one in files.items():
+        if file.is_symlink() or file.stat().st_size != one["size"]:
+            raise ValueError(f"{file.name}: another size")
+    for file, one in files.items():
+        if _digests(file, one["size"], stated["piece"]) != one["sha256"]:
+            raise ValueError(f"{file.name}: other bytes")
+
+
+def _digests(file: Path, size: int, piece: int) -> list[str]:
+    """sha256 of each piece of a file; `hashlib` lets several threads work at once."""
+    starts = range(0, size, piece)
+    if len(starts) < 2:
+        return [_digest(file, start, piece) for start in starts]
+    with ThreadPoolExecutor(min(4, os.cpu_count() or 1)) as pool:
+        return list(pool.map(lambda start: _digest(file, start, piece), starts))
+
+
+def _digest(file: Path, start: int, piece: int) -> str:
+    hasher, left = hashlib.sha256(), piece
+    with file.open("rb", buffering=0) as handle:
+        handle.seek(start)
+        while left and (chunk := handle.read(min(READ, left))):
+            hasher.update(chunk)
+            left -= len(chunk)
+    return hasher.hexdigest()
+
+
+def sized(count: int) -> str:
+    """Bytes for people: `812 MiB`, `1.4 GiB`."""
+    for power, unit in ((30, "GiB"), (20, "MiB"), (10, "KiB")):
+        if count >= 1 << power:
+            value = count / (1 << power)
+            return f"{value:,.1f} {unit}" if value < 10 else f"{value:,.0f} {unit}"
+    return f"{count} B"

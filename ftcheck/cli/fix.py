@@ -1,0 +1,408 @@
+"""`ftcheck fix`."""
+
+import os
+import re
+import stat
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from ftcheck.cli.options import POLICY, all_rules_dirs, overrides, rules_dirs
+
+if TYPE_CHECKING:
+    from ftcheck.fixing import Choice, Found
+    from ftcheck.loading import Loaded
+    from ftcheck.records import Change, Result
+    from ftcheck.session import Options
+
+
+@click.command(short_help="Write what failed checks propose into the policy.")
+@POLICY
+@click.option("--job", "jobs", multiple=True, metavar="J", help="Only this job; the others stay as they are.")
+@overrides
+@click.option("--diff", is_flag=True, help="Write nothing: print the diff; exit 1 if there is one, else 0.")
+@click.option("--unsafe", is_flag=True, help="Also changes that alter what the model learns.")
+@click.option(
+    "--report",
+    type=click.Path(path_type=str),
+    metavar="R",
+    help="Take the findings of a stored JSON report, if nothing changed since; default: run the checks.",
+)
+@click.option("--select", multiple=True, metavar="CHECK", help="Only these checks: ids or names, * allowed.")
+@click.option("--ignore", multiple=True, metavar="CHECK", help="Without these checks.")
+@click.option("--offline", is_flag=True, help="Never ask the hub; what is cached is used.")
+@rules_dirs
+def fix(
+    policy: str,
+    jobs: tuple[str, ...],
+    overrides: tuple[str, ...],
+    diff: bool,
+    unsafe: bool,
+    report: str | None,
+    select: tuple[str, ...],
+    ignore: tuple[str, ...],
+    offline: bool,
+    rules_dirs: tuple[Path, ...],
+) -> int:
+    """Run the checks of POLICY and write the changes that its failed checks propose into the file.
+
+    Comments, order, quotes and layout of all other lines stay as they are. A value is written under its
+    job, also where it came from `defaults` or from a file that is extended; no other file is touched, and
+    no data. The checks run again under the changes, in memory, up to five times, before anything is
+    written: what one change brings to light is mended too.
+
+    Without --unsafe, changes that alter what the model learns are listed and not written. Remarks and
+    waived findings change nothing. What --set gives is never written.
+
+    Exits 0 if the file is as it should be or was written, 1 with --diff if it would be changed, 2 if it
+    cannot be written, 3 if a check broke (what the others propose is written), 5 if the report is stale.
+    """
+    from ftcheck import fixing, session
+    from ftcheck.loading import load
+    from ftcheck.selection import Selection, narrow
+
+    options = session.Options(
+        policy=policy,
+        overrides=overrides,
+        selection=Selection(jobs=tuple(dict.fromkeys(jobs)), select=select, ignore=ignore),
+        offline=offline,
+        rules_dirs=all_rules_dirs(rules_dirs),
+    )
+    loaded = load(policy, overrides, options.rules_dirs)
+    taken = {one.id for one in narrow(loaded.checks, options.selection, tuple(loaded.policy.jobs))}
+    file = _File.opened(policy, write=not diff)
+    known = tuple(loaded.policy.jobs)
+    runs = _Runs(options, known)
+    if report is not None:
+        first = [one for one in _stored(report, loaded, jobs or known) if one.check.id in taken]
+    else:
+        first = list(runs.results(()))
+
+    def objection(changes: "Sequence[Change]") -> str | None:
+        return fixing.unwritable(file.text, changes, known, overrides) or runs.refused(changes)
+
+    found = fixing.search(
+        runs.own(first),
+        runs.results if report is None else None,
+        objection,
+        unsafe=unsafe,
+    )
+    changes = [one.change for one in found.taken]
+    text = fixing.written(policy, file.text, changes, known)
+    told = _Told(policy, file.text, known, found, diff=diff, stored=report is not None, jobs=jobs)
+    if diff:
+        click.echo(_diff(policy, file.text, text), nl=False)
+    elif text != file.text:
+        file.replace(text)
+    told.tell()
+    return told.code(changed=text != file.text)
+
+
+@dataclass(frozen=True)
+class _File:
+    """The policy's own file as it was before the checks ran."""
+
+    policy: str
+    path: Path
+    content: bytes
+
+    @classmethod
+    def opened(cls, policy: str, *, write: bool) -> "_File":
+        from ftcheck.errors import UsageError
+
+        path = Path(os.path.realpath(policy))
+        try:
+            found = cls(policy, path, path.read_bytes())
+        except OSError as error:
+            raise UsageError(f"{policy}: cannot be read: {error.strerror or error}") from error
+        if write:
+            found.writable()
+        return found
+
+    @property
+    def text(self) -> str:
+        return self.content.decode("utf-8")
+
+    def writable(self) -> None:
+        """Raises `UsageError` for a file that is not to be written, also where root could."""
+        from ftcheck.errors import UsageError
+
+        if not os.access(self.path, os.W_OK) or not stat.S_IMODE(self.path.stat().st_mode) & 0o222:
+            raise UsageError(f"{self.policy}: is read-only; `--diff` shows what would be written")
+
+    def replace(self, text: str) -> None:
+        """Write the text in one step, if the file is still what the checks saw. Raises `InputError`."""
+        from ftcheck.errors import InputError
+        from ftcheck.output import replace_file
+
+        try:
+            now: bytes | None = self.path.read_bytes()
+        except OSError:
+            now = None
+        if now != self.content:
+            raise InputError(
+                f"{self.policy}: changed while the checks ran: nothing was written; run it again"
+            )
+        try:
+            replace_file(self.path, text.encode("utf-8"))
+        except OSError as error:
+            raise InputError(f"{self.policy}: cannot be written: {error.strerror or error}") from error
+
+
+class _Runs:
+    """Runs of the checks under changes that are tried, without report and without memory of them."""
+
+    def __init__(self, options: "Options", jobs: Sequence[str]) -> None:
+        self._options, self._jobs = options, jobs
+        self._touched: dict[str, None] = {}
+
+    def results(self, changes: "Sequence[Change]") -> "tuple[Result, ...]":
+        """The results under these changes: all of them first, then those of jobs that were changed."""
+        from ftcheck.fixing import keys_of
+
+        for change in changes:
+            keys = keys_of(change.path, self._jobs)
+            self._touched |= {keys[1]: None} if keys else {}
+        selection = self._options.selection
+        if self._touched:
+            selection = replace(selection, jobs=tuple(self._touched))
+        return self.own(_run(replace(self._with(changes), selection=selection)))
+
+    def own(self, results: "Iterable[Result]") -> "tuple[Result, ...]":
+        """The results without proposals for jobs that were not asked for."""
+        from ftcheck.fixing import keys_of
+
+        wanted = self._options.selection.jobs
+        if not wanted:
+            return tuple(results)
+
+        def kept(one: Any) -> bool:
+            keys = keys_of(one.change.path, self._jobs) if one.change else None
+            return keys is None or keys[1] in wanted
+
+        return tuple(replace(one, findings=tuple(filter(kept, one.findings))) for one in results)
+
+    def refused(self, changes: "Sequence[Change]") -> str | None:
+        """Why the policy would not be valid with these changes."""
+        from ftcheck.errors import PolicyError
+        from ftcheck.loading import load
+
+        options = self._with(changes)
+        try:
+            load(options.policy, options.overrides, options.rules_dirs)
+        except PolicyError as error:
+            return f"the policy would not be valid: {error.problems[0].message}"
+        return None
+
+    def _with(self, changes: "Sequence[Change]") -> "Options":
+        from ftcheck.fixing import override
+
+        given = (*self._options.overrides, *map(override, changes))
+        return replace(self._options, overrides=given)
+
+
+def _run(options: "Options") -> "tuple[Result, ...]":
+    """One run of the checks in a folder of its own; progress on stderr."""
+    import shutil
+    import tempfile
+
+    from ftcheck import session
+    from ftcheck.ledger import Ledger
+    from ftcheck.runner import run_checks
+    from ftcheck.setup import Setup
+
+    planned = session.plan(options)
+    policy, host = planned.loaded.policy, planned.loaded.host
+    ledger, folder = Ledger(planned.taken), Path(tempfile.mkdtemp(prefix="ftcheck-fix-"))
+    setup = Setup(
+        checks=planned.taken,
+        jobs=tuple(policy.jobs[name] for name in planned.jobs),
+        folder=folder,
+        plugins=policy.plugins,
+        rules_dirs=options.rules_dirs,
+        offline=options.offline,
+        policy=policy.path,
+    )
+    watcher = _watcher(len(planned.taken))
+    host.watch(watcher)
+    try:
+        finish = session.waiving(policy)
+        run_checks(setup, host, ledger, fail_on=policy.gate.fail_on, limits=options.limits, finish=finish)
+    finally:
+        watcher.close()
+        shutil.rmtree(folder, ignore_errors=True)
+    return ledger.close("not run")
+
+
+def _watcher(planned: int) -> Any:
+    """What moves bars on stderr while the checks run."""
+    from ftcheck_plugins.reporters.bars import Bars
+    from ftcheck_plugins.reporters.screen import Screen
+    from rich.console import Console
+
+    from ftcheck import hookimpl
+    from ftcheck.records import Progress
+
+    bars = Bars(Screen(Console(stderr=True, highlight=False, emoji=False, markup=False)))
+
+    class Watcher:
+        done = 0
+
+        @hookimpl
+        def ftcheck_progress(self, progress: Progress) -> None:
+            with bars.lock:
+                bars.show(progress)
+
+        @hookimpl
+        def ftcheck_check_finished(self) -> None:
+            self.done += 1
+            with bars.lock:
+                bars.show(Progress("checking", self.done, planned, "checks", self.done >= planned))
+
+        def close(self) -> None:
+            bars.stop()
+
+    return Watcher()
+
+
+CHANGED = "-changed"
+
+
+def _stored(path: str, loaded: "Loaded", jobs: Sequence[str]) -> "tuple[Result, ...]":
+    """The results of a stored report that is whole and still fits the files. Raises `Stale`."""
+    from datetime import UTC, datetime
+
+    from ftcheck.evidence import gather
+    from ftcheck.gate import World, decide, read_report
+    from ftcheck.ticket import Reason, Refusal
+
+    report = read_report(path)
+    if isinstance(report, Reason):
+        raise _stale([report])
+    reasons = []
+    if report.status != "complete":
+        reasons.append(Reason(report.status, f"{path}: the report is {report.status}"))
+    for job in jobs:
+        world = World(
+            loaded.policy, loaded.checks, gather(loaded.policy.jobs[job], loaded.checks), datetime.now(UTC)
+        )
+        decision = decide(report, world, job)
+        if isinstance(decision, Refusal):
+            bad = [one for one in decision.reasons if one.code.endswith(CHANGED)]
+            missing = [one for one in decision.reasons if one.code in ("partial", "inconsistent")]
+            reasons += bad or missing
+    if reasons:
+        raise _stale(reasons)
+    return report.results
+
+
+def _stale(reasons: Sequence[Any]) -> Exception:
+    from ftcheck.errors import ExitCode, FtcheckError, Problem
+
+    class Stale(FtcheckError):
+        exit_code = ExitCode.REFUSED
+        code = "stale-report"
+
+    said = dict.fromkeys(f"{one.code}: {one.message}" for one in reasons)
+    return Stale("the report does not hold", [Problem(f"report refused: {one}") for one in said])
+
+
+@dataclass(frozen=True)
+class _Told:
+    """What is said at the end, and the exit code."""
+
+    policy: str
+    text: str
+    known: tuple[str, ...]
+    found: "Found"
+    diff: bool
+    stored: bool
+    jobs: tuple[str, ...]
+
+    def tell(self) -> None:
+        """Changes, what was not changed and why, and what is still red. With a diff on stdout: on stderr."""
+        found = self.found
+        self._choices("would fix" if self.diff else "fixed", found.taken)
+        if found.held:
+            self._choices("not written, because it alters what the model learns", found.held)
+            self._say(f"  write it too: {self._command('--unsafe')}")
+        for one in found.left:
+            checks = ", ".join(one.checks)
+            self._say(f"left  {one.path}: {one.reason}  ({checks})")
+        if not found.taken and not found.held and not found.left:
+            self._say("nothing to fix: no failed check proposes a change")
+        self._remaining()
+
+    def code(self, *, changed: bool) -> int:
+        """0, 1 for a diff, 3 if a check broke."""
+        from ftcheck.errors import ExitCode
+
+        if self._broken():
+            return ExitCode.INCOMPLETE
+        return ExitCode.BLOCKED if changed and self.diff else ExitCode.OK
+
+    def _choices(self, label: str, choices: "Sequence[Choice]") -> None:
+        from ftcheck.fixing import shown
+
+        if choices:
+            self._say(f"{label}:")
+        for one in choices:
+            change, checks = one.change, ", ".join(one.checks)
+            values = f"{shown(change.old)} -> {shown(change.new)}"
+            self._say(f"  {self._place(change.path)}  {values}   ({checks})")
+            for other in one.others:
+                self._say(f"    {other.check} asked for {shown(other.change.new)}")
+
+    def _place(self, path: str) -> str:
+        from ftcheck.edits import place
+        from ftcheck.fixing import keys_of
+        from ftcheck.redact import visible
+
+        keys = keys_of(path, self.known)
+        at = place(self.text, keys) if keys else None
+        where = f"{self.policy}:{at[0]}:{at[1]}" if at else f"{self.policy}"
+        return visible(f"{where}  {path}")
+
+    def _remaining(self) -> None:
+        from ftcheck.records import Outcome
+
+        red = [one.check.id for one in self.found.results if one.outcome is Outcome.FAILED]
+        if self.stored or not self.found.settled:
+            if self.found.taken:
+                self._say(f"now run the checks again: ftcheck run {self.policy}")
+        elif red:
+            state = "still red" if self.found.taken else "red"
+            self._say(f"{state}: {_listed(red)}  (ftcheck run {self.policy})")
+        if broken := self._broken():
+            self._say(f"broken, so nobody knows what they would ask for: {_listed(broken)}")
+
+    def _broken(self) -> list[str]:
+        from ftcheck.ledger import BROKEN
+
+        return [one.check.id for one in self.found.results if one.outcome in BROKEN]
+
+    def _command(self, more: str) -> str:
+        jobs = "".join(f" --job {job}" for job in self.jobs)
+        return f"ftcheck fix {self.policy}{jobs} {more}"
+
+    def _say(self, line: str) -> None:
+        click.echo(line, err=self.diff)
+
+
+def _listed(names: Sequence[str], most: int = 8) -> str:
+    more = f" and {len(names) - most} more" if len(names) > most else ""
+    return ", ".join(names[:most]) + more
+
+
+def _diff(policy: str, old: str, new: str) -> str:
+    """A unified diff that `patch` takes."""
+    import difflib
+
+    before, after = (re.findall(r"[^\n]*\n|[^\n]+", text) for text in (old, new))
+    made = difflib.unified_diff(before, after, fromfile=policy, tofile=policy)
+    return "".join(
+        line if line.endswith("\n") else f"{line}\n\\ No newline at end of file\n" for line in made
+    )

@@ -1,0 +1,240 @@
+"""`ftcheck plan`."""
+
+import os
+import shlex
+import tempfile
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from ftcheck.cli.options import POLICY, all_rules_dirs, overrides, rules_dirs
+
+if TYPE_CHECKING:
+    from ftcheck_plugins.reporters.screen import Screen
+
+    from ftcheck.loading import Loaded
+    from ftcheck.offers import Reporter
+    from ftcheck.planning import Asked, JobPlan, Unplanned
+
+FORMATS = ("html", "json", "markdown")
+
+
+@click.command(short_help="Lengths, packing, memory, time and cost, and the settings it recommends.")
+@POLICY
+@click.option("--job", "jobs", multiple=True, metavar="J", help="Only this job. Repeatable.")
+@overrides
+@click.option(
+    "-o",
+    "--output",
+    "outputs",
+    multiple=True,
+    metavar="FORMAT[=PATH]",
+    help="Write the plan: json, markdown, html. Repeatable; without a path, to stdout.",
+)
+@click.option("--plots", metavar="DIR", help="Write plots of the lengths as PNG and SVG (extra: report).")
+@click.option("--write", "config", metavar="CONFIG.json", help="Write the optimised training configuration.")
+@click.option(
+    "--max-lost",
+    type=click.FloatRange(0, 100),
+    default=1.0,
+    show_default=True,
+    metavar="PERCENT",
+    help="Share of the trained tokens that better settings may lose.",
+)
+@click.option("--offline", is_flag=True, help="Never ask the hub; what is cached is used.")
+@click.option("-v", "--verbose", is_flag=True, help="Say what every estimate assumes.")
+@rules_dirs
+def plan(
+    policy: str,
+    jobs: tuple[str, ...],
+    overrides: tuple[str, ...],
+    outputs: tuple[str, ...],
+    plots: str | None,
+    config: str | None,
+    max_lost: float,
+    offline: bool,
+    verbose: bool,
+    rules_dirs: tuple[Path, ...],
+) -> int:
+    """Work out the jobs of POLICY before any GPU: one page a job.
+
+    Lengths and what a max_length would cost, packing, steps, memory, time and cost, disk, the policy's
+    targets, and better settings with what they trade. Estimates are intervals; what is not known is said.
+    """
+    from ftcheck.errors import ExitCode, UsageError
+    from ftcheck.loading import load
+    from ftcheck.output import parse_outputs
+    from ftcheck.planning import Asked, Unplanned
+
+    written = parse_outputs(outputs, FORMATS)
+    if plots is not None:
+        from ftcheck_plugins import plots as drawing
+
+        drawing.check()
+    loaded = load(policy, overrides, all_rules_dirs(rules_dirs))
+    chosen = tuple(dict.fromkeys(jobs)) or tuple(loaded.policy.jobs)
+    for name in chosen:
+        if name not in loaded.policy.jobs:
+            raise UsageError(f"{policy}: no job '{name}'; its jobs are: {', '.join(loaded.policy.jobs)}")
+    if not chosen:
+        click.echo(f"{policy}: no job to plan", err=True)
+        return ExitCode.NOTHING
+    _begin(written, policy, config)
+    taken = any(one.path is None for one in written)
+    screen = _screen(stderr=taken)
+    pages = _pages(loaded, chosen, Asked(max_lost / 100, _percentile(loaded)), screen, offline=offline)
+    for number, page in enumerate(pages):
+        if number:
+            screen.blank()
+        _show(page, screen, policy, overrides, verbose=verbose)
+    made = [page for page in pages if not isinstance(page, Unplanned)]
+    names = [*_finish(written, pages, policy), *_plots(made, plots), *_config(made, config, policy)]
+    if names:
+        screen.blank()
+        screen.put([("written: ", "bold")], "  ".join(names))
+    return ExitCode.OK if len(made) == len(pages) else ExitCode.INCOMPLETE
+
+
+def _screen(*, stderr: bool) -> "Screen":
+    from ftcheck_plugins.reporters.screen import Screen
+    from rich.console import Console
+
+    return Screen(Console(stderr=stderr, highlight=False, emoji=False, markup=False))
+
+
+def _percentile(loaded: "Loaded") -> float:
+    """The percentile that the policy's own check demands."""
+    check = loaded.policy.checks.get("percentile-seq-len")
+    stated = check.params.get("percentile", 95.0) if check is not None else 95.0
+    return float(stated)
+
+
+def _pages(
+    loaded: "Loaded", chosen: Sequence[str], asked: "Asked", screen: "Screen", *, offline: bool
+) -> "list[JobPlan | Unplanned]":
+    """The plan of each job, with bars on a terminal while rows are prepared."""
+    from ftcheck_plugins.reporters.bars import Bars
+
+    os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
+    bars = Bars(screen)
+    try:
+        return [_page(loaded, name, asked, bars.show, offline=offline) for name in chosen]
+    finally:
+        bars.stop()
+
+
+def _page(
+    loaded: "Loaded", name: str, asked: "Asked", report: Any, *, offline: bool
+) -> "JobPlan | Unplanned":
+    from ftcheck.errors import FtcheckError
+    from ftcheck.inputs import Inputs, Run
+    from ftcheck.planning import Unplanned
+    from ftcheck.planning import plan as planned
+
+    job = loaded.policy.jobs[name]
+    with tempfile.TemporaryDirectory(prefix="ftcheck-plan-") as folder:
+        run = Run(folder=Path(folder), offline=offline, report=report, cache=True)
+        inputs = Inputs(loaded.host.loaders, {"run": run, "jobs": (job,)}, job)
+        try:
+            return planned(job, inputs, asked)
+        except FtcheckError as error:
+            return Unplanned(name, str(error))
+
+
+def _show(
+    page: "JobPlan | Unplanned",
+    screen: "Screen",
+    policy: str,
+    overrides: tuple[str, ...],
+    *,
+    verbose: bool,
+) -> None:
+    from ftcheck_plugins.reporters import plan_page
+
+    from ftcheck.planning import Unplanned
+
+    if isinstance(page, Unplanned):
+        plan_page.show_unplanned(page, screen)
+    else:
+        plan_page.show(page, screen, verbose=verbose, fix=_write_it(page, policy, overrides))
+
+
+def _write_it(page: "JobPlan", policy: str, overrides: tuple[str, ...]) -> str | None:
+    """The command that writes what is better: `fix` where a check fails over it, else the configuration."""
+    if not page.changes:
+        return None
+    failing = any(one.holds is False for one in page.targets)
+    own = ["fix", policy, "--job", page.job, "--unsafe", "--diff"]
+    words = own if failing else ["plan", policy, "--job", page.job, "--write", "CONFIG.json"]
+    with_them = " (with the same --set)" if overrides else ""
+    return f"{shlex.join(['ftcheck', *words])}{with_them}"
+
+
+def _begin(written: Sequence[Any], policy: str, config: str | None) -> None:
+    """Say `started` in every file, so that a plan that is killed leaves none that looks whole."""
+    from ftcheck.errors import UsageError
+    from ftcheck.output import write_started
+
+    if config is not None and not Path(config).expanduser().resolve().parent.is_dir():
+        raise UsageError(f"--write {config}: its folder does not exist")
+    texts = {
+        "json": '{"schema": "ftcheck.plan/1", "status": "started"}\n',
+        "markdown": "ftcheck plan: started\n",
+        "html": "<!doctype html><title>ftcheck plan: started</title>ftcheck plan: started\n",
+    }
+    write_started(written, _report(policy), _reporters(texts))
+
+
+def _finish(written: Sequence[Any], pages: "Sequence[JobPlan | Unplanned]", policy: str) -> Sequence[str]:
+    from ftcheck_plugins.reporters import plan_page
+
+    from ftcheck.output import write_final
+
+    if not written:
+        return ()
+    texts = {
+        "json": plan_page.as_json(pages, policy),
+        "markdown": plan_page.markdown(pages),
+        "html": plan_page.page(pages),
+    }
+    return write_final(written, _report(policy), _reporters(texts))
+
+
+def _report(policy: str) -> Any:
+    from ftcheck.assembly import now
+    from ftcheck.report import Report
+
+    return Report(status="started", policy_path=policy, policy_name=Path(policy).stem, started_at=now())
+
+
+def _reporters(texts: Mapping[str, str]) -> "dict[str, Reporter]":
+    """Writers of finished texts, for what writes reports atomically."""
+    from ftcheck.offers import Reporter
+
+    def said(text: str) -> Any:
+        return lambda report: text
+
+    return {name: Reporter(name, said(text)) for name, text in texts.items()}
+
+
+def _plots(made: "Sequence[JobPlan]", folder: str | None) -> Sequence[str]:
+    if folder is None or not made:
+        return ()
+    from ftcheck_plugins import plots
+
+    count = len(plots.write(made, Path(folder)))
+    return [f"{count} plots in {folder}"]
+
+
+def _config(made: "Sequence[JobPlan]", path: str | None, policy: str) -> Sequence[str]:
+    """Write the optimised training configuration of every job that has a plan."""
+    if path is None or not made:
+        return ()
+    from ftcheck_plugins.reporters import plan_page
+
+    from ftcheck.output import Output, write_final
+
+    text = plan_page.configuration(made, policy)
+    return write_final([Output("config", path)], _report(policy), _reporters({"config": text}))

@@ -1,0 +1,221 @@
+"""What `ftcheck plan` works out before the GPU: lengths, packing, steps, memory, time, better settings."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+from ftcheck.errors import FtcheckError, InputError
+from ftcheck.inputs import GoldSet, Inputs, Machine, ModelConfig, Prepared
+from ftcheck.planning import estimates, targets
+from ftcheck.planning.config import training_config
+from ftcheck.planning.lengths import lengths
+from ftcheck.planning.packing import packing
+from ftcheck.planning.records import Figure, JobPlan, Lengths, Option, Packing, Step, Unplanned
+from ftcheck.planning.search import Bounds, Search, effective_tokens, settings
+from ftcheck.records import Change
+from ftcheck.settings import Job
+from ftcheck.steps import devices, steps
+
+GIB = 1 << 30
+LARGEST = 256
+"""Batch sizes are tried up to this when the largest that fits is sought."""
+
+__all__ = ["Asked", "JobPlan", "Unplanned", "plan"]
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """What the plan may choose: the share of trained tokens it may lose, and the percentile it must hold."""
+
+    max_lost: float = 0.01
+    percentile: float = 95.0
+
+
+def plan(job: Job, inputs: Inputs, asked: Asked = Asked()) -> JobPlan:
+    """The plan of one job. Raises `InputError` where its training data cannot be read or holds no row."""
+    prepared: Prepared = inputs.get("prepared")
+    if not len(prepared.sequences):
+        raise InputError(f"job {job.name}: no row is fed{_first_trouble(prepared)}")
+    model, problem = _opened(inputs, "model")
+    machine, _ = _opened(inputs, "machine")
+    gold, _ = _opened(inputs, "gold") if job.data.gold is not None else (None, "")
+    evaluates = job.training.eval_strategy != "no" and job.data.eval is not None
+    evaluated, _ = _opened(inputs, "prepared_eval") if evaluates else (None, "")
+    return _Planner(job, prepared, model, problem, machine, gold, evaluated, asked).plan()
+
+
+def _first_trouble(prepared: Prepared) -> str:
+    if not prepared.troubles:
+        return ""
+    row = min(prepared.troubles)
+    return f"; {prepared.at(row)}: {prepared.troubles[row].message}"
+
+
+def _opened(inputs: Inputs, name: str) -> tuple[Any, str]:
+    """An input that the plan can do without, or None and why it cannot be opened."""
+    try:
+        return inputs.get(name), ""
+    except FtcheckError as error:
+        return None, str(error.problems[0].message)
+
+
+@dataclass(frozen=True)
+class _Planner:
+    """Puts one job's plan together."""
+
+    job: Job
+    prepared: Prepared
+    model: ModelConfig | None
+    problem: str
+    machine: Machine | None
+    gold: GoldSet | None
+    evaluated: Prepared | None
+    asked: Asked
+
+    def plan(self) -> JobPlan:
+        job = self.job
+        found = lengths(self.prepared, job, self.asked.percentile)
+        disk, disk_words = self._disk()
+        known = estimates.Estimates(self.model, self.problem, self.machine, self.evaluated)
+        limit, source = self._memory_limit()
+        context = self.model.context if self.model is not None else None
+        bounds = Bounds(self.asked.max_lost, limit, context)
+        search = Search(job, self.prepared, found, bounds, known.memory, known.hours)
+        options = search.options()
+        stated = options[0]
+        chosen = next((one for one in options if one.role == "best"), stated)
+        packed = self._packing(found)
+        step = self._step(packed, stated)
+        cost = estimates.cost(job, stated.hours)
+        answers = [one.answer_tokens for one in self.gold.items] if self.gold is not None else []
+        return JobPlan(
+            job=job.name,
+            model=job.model.name,
+            how=how(job),
+            lengths=found,
+            packing=packed,
+            step=step,
+            memory=stated.memory,
+            memory_limit=limit,
+            memory_source=source,
+            largest_batch=self._largest_batch(known, stated, limit),
+            time=stated.hours,
+            cost=cost,
+            serving=estimates.serving(job, self.gold),
+            disk=disk,
+            disk_words=disk_words,
+            options=options,
+            searched=self._searched(search, options),
+            targets=tuple(targets.targets(job, found, step, stated.memory, stated.hours, cost, answers)),
+            changes=_changes(job, chosen),
+            config=training_config(job, chosen),
+            notes=tuple(self._notes(found)),
+        )
+
+    def _packing(self, found: Lengths) -> Packing | None:
+        length = self.job.training.max_length or found.packed.length
+        return packing(self.prepared, self.job, length) if length is not None else None
+
+    def _step(self, packed: Packing | None, stated: Option) -> Step:
+        training = self.job.training
+        packs = training.packing and packed is not None and training.max_length is not None
+        fed = packed.planned if packs and packed is not None else len(self.prepared.sequences)
+        made = steps(self.job, fed)
+        real = int(self.prepared.fed(training.max_length).sum())
+        return Step(
+            batch=training.per_device_train_batch_size,
+            accumulation=training.gradient_accumulation_steps,
+            devices=devices(self.job),
+            nominal=effective_tokens(self.job),
+            real=round(real / fed * made.batch) if fed else 0,
+            target=self.job.targets.tokens_per_step,
+            an_epoch=made.an_epoch,
+            total=made.total,
+            epochs=made.epochs,
+        )
+
+    def _memory_limit(self) -> tuple[float | None, str]:
+        """The memory that a device has, or may use, in GiB: the smaller of hardware's and the target's."""
+        from ftcheck_rules.memory import gpu_memory
+
+        machine = self.machine or Machine(system="", cpus=1, memory=0)
+        has, source = gpu_memory(self.job, machine)
+        asked = self.job.targets.memory_gib
+        if asked is not None and (has is None or asked <= has):
+            return asked, "targets.memory_gib"
+        return has, source
+
+    def _largest_batch(self, known: estimates.Estimates, stated: Option, limit: float | None) -> int | None:
+        """The largest batch whose whole interval fits; 0 if not even one does, None if it cannot be told."""
+        if limit is None or stated.memory.high is None:
+            return None
+
+        def fits(batch: int) -> bool:
+            training = replace(self.job.training, per_device_train_batch_size=batch)
+            high = known.memory(replace(self.job, training=training), longest, stated.fed).high
+            return high is not None and high <= limit
+
+        longest = int(self.prepared.fed(stated.length).max(initial=0))
+        longest = stated.length if self.job.training.packing else longest
+        low, high = 0, LARGEST
+        while low < high:
+            middle = (low + high + 1) // 2
+            low, high = (middle, high) if fits(middle) else (low, middle - 1)
+        return low
+
+    def _disk(self) -> tuple[Figure, str]:
+        """What the run writes at most, and what that is in words."""
+        from ftcheck_rules.disk import estimate
+
+        found = estimate(self.job)
+        if not found.bytes:
+            return Figure(unit="GiB", why=f"cannot be told: {found.problem}"), ""
+        size, count = found.bytes / GIB, found.checkpoints
+        words = (
+            f"in {count} checkpoints" if count is not None else "a checkpoint; how many are kept is not set"
+        )
+        assumes = ("trained weights in float32 and the optimizer's states, one more than save_total_limit",)
+        return Figure(None, size, size, "GiB", assumes=assumes), words
+
+    def _searched(self, search: Search, options: Sequence[Option]) -> str:
+        tried = ", ".join(f"{one:,}" for one in search.tried_lengths()) or "none in its range"
+        by = "GPU-hours" if options[0].hours.known else "tokens computed (hours cannot be told)"
+        said = f"max_length {tried}; batches 1 to 64; with and without packing; fewest {by}"
+        return f"{said}; at most {100 * self.asked.max_lost:g} % of the trained tokens lost"
+
+    def _notes(self, found: Lengths) -> Sequence[str]:
+        notes = [f"prompt and completion are told by the loss: {_split(found)}"]
+        broken = len(self.prepared.troubles)
+        if broken:
+            which = f"{broken:,} row{'s' * (broken > 1)}"
+            notes.append(f"{which} cannot be prepared, not counted{_first_trouble(self.prepared)}")
+        if not found.trained.exact:
+            notes.append("where trained tokens stand was counted in a drawn part of the rows")
+        return notes
+
+
+def _split(found: Lengths) -> str:
+    if found.completion is None:
+        return "here the whole row is in it"
+    return "completion is the last stretch in it, prompt all before"
+
+
+def how(job: Job) -> str:
+    """`QLoRA r 16`, `LoRA r 8`, `full fine-tuning`."""
+    training = job.training
+    if training.lora is None:
+        return "full fine-tuning"
+    quantised = training.quantization is not None and (
+        training.quantization.load_in_4bit or training.quantization.load_in_8bit
+    )
+    return f"{'QLoRA' if quantised else 'LoRA'} r {training.lora.r}"
+
+
+def _changes(job: Job, chosen: Option) -> tuple[Change, ...]:
+    """What turns the stated settings into the chosen ones."""
+    old = {key: getattr(job.training, key) for key in settings(chosen)}
+    return tuple(
+        Change(f"jobs.{job.name}.training.{key}", old[key], new, safe=False)
+        for key, new in settings(chosen).items()
+        if old[key] != new
+    )

@@ -1,0 +1,167 @@
+"""The one place where the plan asks for estimates: peak memory, time, cost, and the load of serving."""
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from ftcheck import duration, serving_load
+from ftcheck.duration import Interval
+from ftcheck.inputs import GoldSet, Machine, ModelConfig, Prepared
+from ftcheck.memory.formulas import estimate
+from ftcheck.memory.shapes import CannotTell
+from ftcheck.planning.records import Figure
+from ftcheck.planning.search import Work
+from ftcheck.settings import Job
+from ftcheck.steps import devices, every
+
+GIB = 1 << 30
+SHOWN_PARTS = {
+    "weights": ("weights", "unquantised"),
+    "LoRA and optimizer": ("adapter", "gradients", "optimizer"),
+    "activations": ("activations",),
+    "working": ("working", "workspace", "fragmentation"),
+    "CUDA": ("context",),
+}
+"""Parts of memory as people speak of them, and what the memory model calls them."""
+
+
+@dataclass(frozen=True)
+class Estimates:
+    """Estimates for variants of one job. `model` is its config.json, or None with the reason in `problem`.
+
+    `evaluated` are the rows of data.eval, None where nobody evaluates.
+    """
+
+    model: ModelConfig | None
+    problem: str = ""
+    machine: Machine | None = None
+    evaluated: Prepared | None = None
+
+    def memory(self, job: Job, longest: int, sequences: int) -> Figure:
+        """Peak memory in GiB of the largest batch of `sequences` (blocks) of at most `longest` tokens."""
+        if self.model is None:
+            return Figure(unit="GiB", why=f"cannot be told: {self.problem}")
+        try:
+            found = estimate(job, self.model.config, longest=longest, sequences=sequences)
+        except CannotTell as error:
+            return Figure(unit="GiB", why=f"cannot be told: {error}")
+        low, likely, high = (one / GIB for one in (found.low, found.likely, found.high))
+        return Figure(low, likely, high, "GiB", parts=_parts(found.parts), assumes=found.assumptions)
+
+    def hours(self, job: Job, work: Work) -> Figure:
+        """Hours of all steps, with checkpoints; `parts` are hours too, `rates` tokens a second."""
+        if self.model is None:
+            return Figure(unit="h", why=f"cannot be told: {self.problem}")
+        gpus = self.machine.gpus if self.machine is not None else ()
+        found = duration.estimate(
+            job,
+            self.model.config,
+            steps=work.steps,
+            tokens_per_step=work.real_a_step,
+            longest=work.longest,
+            padding=1 - work.real / work.computed if work.computed else 0.0,
+            mean_length=work.mean,
+            evaluation=_evaluation(job, work, self.evaluated),
+            saves=_saves(job, work),
+            checkpoint_bytes=checkpoint_bytes(job, self.model),
+            gpu=duration.gpu_name(job, gpus),
+        )
+        if found.hours is None:
+            return Figure(unit="h", why=f"cannot be told: {found.problem}")
+        parts = {name: one.likely / 3600 for name, one in found.seconds.items() if one.likely}
+        return _figure(
+            found.hours,
+            "h",
+            parts=parts,
+            rate=found.tokens_per_second,
+            of=found.gpu or "",
+            assumes=found.assumes,
+        )
+
+
+def _figure(
+    found: Interval,
+    unit: str,
+    *,
+    parts: dict[str, float],
+    rate: Interval | None,
+    of: str,
+    assumes: tuple[str, ...],
+) -> Figure:
+    speed = (rate.low, rate.likely, rate.high) if rate is not None else None
+    return Figure(found.low, found.likely, found.high, unit, parts=parts, rate=speed, of=of, assumes=assumes)
+
+
+def _parts(parts: Mapping[str, float]) -> dict[str, float]:
+    """GiB by what people call them; parts that have no such name keep their own."""
+    named = {one for names in SHOWN_PARTS.values() for one in names}
+    shown = {name: sum(parts.get(one, 0.0) for one in names) / GIB for name, names in SHOWN_PARTS.items()}
+    return shown | {name: value / GIB for name, value in parts.items() if name not in named}
+
+
+def _saves(job: Job, work: Work) -> int:
+    """How often a checkpoint is written, and the adapter at the end."""
+    training = job.training
+    if training.save_strategy == "epoch":
+        return math.ceil(work.epochs) + 1
+    if training.save_strategy == "steps" and work.steps:
+        return work.steps // every(training.save_steps, work.steps) + 1
+    return 1
+
+
+def checkpoint_bytes(job: Job, model: ModelConfig) -> int:
+    """Bytes of a checkpoint: trained weights and two states of the optimizer; 0 where it cannot be told."""
+    from ftcheck_rules.budget import STATES
+    from ftcheck_rules.disk import trained_weights
+
+    config = model.config.get("text_config", model.config)
+    return STATES * (trained_weights(config, job.training.lora) or 0)
+
+
+def _evaluation(job: Job, work: Work, rows: Prepared | None) -> duration.Evaluation | None:
+    """What evaluations compute, with the padding to be expected."""
+    from ftcheck_rules.lengths import padding
+
+    training = job.training
+    if rows is None or not len(rows.sequences) or training.eval_strategy == "no" or not work.steps:
+        return None
+    times = math.ceil(work.epochs)
+    if training.eval_strategy == "steps":
+        times = work.steps // every(training.eval_steps or training.logging_steps, work.steps)
+    lengths, batch = rows.fed(training.max_length), training.per_device_eval_batch_size
+    tokens = float(lengths.sum()) / max(1e-9, 1 - padding(lengths, batch))
+    return duration.Evaluation(times, tokens, -(-len(lengths) // (batch * devices(job))), int(lengths.max()))
+
+
+def cost(job: Job, hours: Figure) -> Figure:
+    """Hours at hardware.price_per_hour, which is the price of all GPUs together."""
+    price = job.hardware.price_per_hour
+    if hours.low is None or hours.likely is None or hours.high is None:
+        return Figure(why=hours.why)
+    if price is None:
+        return Figure(why="cannot be told: hardware.price_per_hour is not stated")
+    said = (f"{price:g} an hour for all GPUs together (hardware.price_per_hour)",)
+    return Figure(price * hours.low, price * hours.likely, price * hours.high, assumes=said)
+
+
+def serving(job: Job, gold: GoldSet | None) -> tuple[str, ...]:
+    """What the server must bear, by the gold questions: tokens of a request, replicas, what they cost."""
+    found = serving_load.load(job, gold)
+    if found is None:
+        return ()
+    said = [
+        f"a request has {found.prompt:,.0f} + {found.answer:,.0f} tokens in the mean,"
+        f" p95 {found.prompt_p95:,} + {found.answer_p95:,} ({found.requests:,} gold questions)"
+    ]
+    asked = job.targets.requests_per_second
+    if found.replicas is not None and asked is not None:
+        said.append(f"{asked:,g} requests/s need {found.replicas:,} replicas at the mean load, nothing spare")
+    elif asked is not None:
+        missing = ", ".join(one for one in found.unknown if one.startswith("serving"))
+        needed = asked * found.answer
+        said.append(
+            f"{asked:,g} requests/s are {needed:,.0f} output tokens/s; replicas: {missing} is not stated"
+        )
+    if found.cost_per_1000 is not None:
+        said.append(f"1,000 requests cost {found.cost_per_1000:,.4g}")
+    return tuple(said)

@@ -1,0 +1,68 @@
+"""What packing makes of the rows at a length, and what padding costs without it."""
+
+from typing import TYPE_CHECKING, Any
+
+from ftcheck.inputs import Prepared
+from ftcheck.packing import best_fit
+from ftcheck.planning.records import Packing
+from ftcheck.settings import Job, Training
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+
+def packing(prepared: Prepared, job: Job, length: int) -> Packing:
+    """Blocks of `length` tokens by every way there is, as the rule `packing-efficiency` counts them."""
+    from ftcheck_rules.lengths import padding, padding_by_length
+    from ftcheck_rules.packing import packed
+
+    found, batch = packed(prepared, job, length), job.training.per_device_train_batch_size
+    fed = prepared.fed(length)
+    return Packing(
+        used=job.training.packing,
+        length=length,
+        sequences=found.sequences,
+        tokens=found.tokens,
+        trl=found.trl,
+        best_fit=found.best_fit,
+        planned=found.planned,
+        lower_bound=found.lower_bound,
+        padding=padding(fed, batch),
+        padding_by_length=padding_by_length(fed, batch),
+    )
+
+
+def planned_blocks(prepared: Prepared, job: Job, length: int) -> int:
+    """How many blocks `training.packing_planner` makes of the rows, as the rules count them."""
+    from ftcheck_rules.packing import packed
+
+    return packed(prepared, job, length).planned
+
+
+def blocks_at(lengths: "NDArray[Any]", training: Training) -> int:
+    """How many blocks best-fit makes of sequences at this max_length; cutting or splitting as TRL does.
+
+    What `packing_planner: trl` would make is more; what the optimal planner makes may be a little less.
+    """
+    capacity = training.max_length
+    if capacity is None:
+        raise ValueError("packing needs a max_length")
+    if training.packing_strategy == "wrapped":
+        return -(-int(lengths.sum()) // capacity)
+    if training.packing_strategy == "bfd_split":
+        import numpy as np
+
+        whole = np.repeat(capacity, int((lengths // capacity).sum()))
+        return best_fit(np.concatenate([whole, lengths % capacity]).astype(np.int64), capacity).blocks
+    return best_fit(lengths.clip(max=capacity), capacity).blocks
+
+
+def computed(lengths: "NDArray[Any]", job: Job, blocks: int | None) -> int:
+    """Tokens of one epoch that are computed: blocks x max_length, or rows with the padding to be expected."""
+    from ftcheck_rules.lengths import expected_padding
+
+    limit = job.training.max_length
+    if blocks is not None and limit is not None:
+        return blocks * limit
+    fed = lengths if limit is None else lengths.clip(max=limit)
+    return round(int(fed.sum()) / (1 - expected_padding(job, fed))) if len(fed) else 0

@@ -1,0 +1,208 @@
+"""What `ftcheck plan` finds out about a job, as frozen records: nothing in them is rendered yet."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from ftcheck.lengths import Histogram, TrainedPositions
+from ftcheck.records import Change, Location
+
+
+@dataclass(frozen=True, slots=True)
+class Figure:
+    """An estimate: most likely `likely`, between `low` and `high`, in `unit`; what it `assumes`.
+
+    All three are None where it cannot be told; `why` then says what is missing. `rate` are tokens a second
+    (slow, likely, fast) where it is a time, `of` names the GPU.
+    """
+
+    low: float | None = None
+    likely: float | None = None
+    high: float | None = None
+    unit: str = ""
+    parts: Mapping[str, float] = field(default_factory=dict)
+    assumes: tuple[str, ...] = ()
+    why: str = ""
+    rate: tuple[float, float, float] | None = None
+    of: str = ""
+
+    @property
+    def known(self) -> bool:
+        """Whether there is a number."""
+        return self.likely is not None
+
+
+@dataclass(frozen=True, slots=True)
+class Outlier:
+    """One of the longest rows: its place, its tokens, the trained ones among them, and those cut off."""
+
+    at: Location
+    length: int
+    trained: int
+    trained_lost: int
+
+
+@dataclass(frozen=True, slots=True)
+class Cost:
+    """What becomes of the rows above `length` tokens, by what is done with them.
+
+    Trained tokens lost by dropping or truncating them; `untrained` rows are left without any when they
+    are truncated; `pieces` they make when they are chunked, which only plain text can be (else None).
+    """
+
+    length: int
+    rows: int
+    dropped: int
+    truncated: int
+    untrained: int
+    pieces: int | None
+    trained: int
+
+    @property
+    def kept(self) -> float:
+        """Share of the trained tokens that truncation leaves, 0 to 1."""
+        return 1 - self.truncated / self.trained if self.trained else 1.0
+
+
+@dataclass(frozen=True, slots=True)
+class Recommended:
+    """A `max_length` by the stated criteria; `length` is None where none in the range meets them."""
+
+    length: int | None
+    needed: int
+    why: str
+    stated: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class Lengths:
+    """Tokens of the rows before truncation and after the policy's outliers.
+
+    `prompt` (all before the last answer) and `completion` (the last stretch in the loss) are None where
+    the whole row is in the loss. `trained` says where the tokens of the loss stand. `costs` are for the
+    stated max_length and the recommended ones; `outliers` are the longest rows.
+    """
+
+    total: Histogram
+    prompt: Histogram | None
+    completion: Histogram | None
+    trained: TrainedPositions
+    percentile: float
+    packed: Recommended
+    unpacked: Recommended
+    costs: tuple[Cost, ...]
+    outliers: tuple[Outlier, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Packing:
+    """Blocks of `length` tokens: by TRL alone, by best-fit over all rows, as planned, and the lower bound.
+
+    `fill` is of the planned ones. `padding` is the share of padding without packing, in shuffled batches
+    and in batches grouped by length. `used` says whether the job packs.
+    """
+
+    used: bool
+    length: int
+    sequences: int
+    tokens: int
+    trl: int
+    best_fit: int
+    planned: int
+    lower_bound: int
+    padding: float
+    padding_by_length: float
+
+    def fill(self, blocks: int) -> float:
+        """Share of the tokens of so many blocks that are real."""
+        return self.tokens / (blocks * self.length) if blocks else 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """One optimizer step: `nominal` tokens (rows x max_length), `real` ones, and how many steps there are."""
+
+    batch: int
+    accumulation: int
+    devices: int
+    nominal: int | None
+    real: int
+    target: tuple[int, int] | None
+    an_epoch: int
+    total: int
+    epochs: float
+
+
+@dataclass(frozen=True, slots=True)
+class Option:
+    """Settings that were tried: what they would take and what they would lose.
+
+    `fed` sequences (blocks) and `computed` tokens an epoch, padding among them; `nominal` and `real` tokens a
+    step; `lost` is the share of the trained tokens that
+    truncation takes; `memory` in GiB and `hours` of all GPUs may be unknown. `problems` say why it is no
+    choice.
+    """
+
+    length: int
+    batch: int
+    accumulation: int
+    packing: bool
+    fed: int
+    computed: int
+    nominal: int
+    real: int
+    steps: int
+    lost: float
+    memory: Figure
+    hours: Figure
+    role: str = ""
+    problems: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """A number that the policy asks for, and whether it holds: True, False, or None where nobody can tell."""
+
+    name: str
+    asked: str
+    found: str
+    holds: bool | None
+    remedy: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class JobPlan:
+    """One page of a plan. `options` are the trade-off, the stated settings first, then the best.
+
+    `changes` turn the stated settings into the best ones. `notes` say what the numbers rest on.
+    """
+
+    job: str
+    model: str
+    how: str
+    lengths: Lengths
+    packing: Packing | None
+    step: Step
+    memory: Figure
+    memory_limit: float | None
+    memory_source: str
+    largest_batch: int | None
+    time: Figure
+    cost: Figure
+    serving: tuple[str, ...]
+    disk: Figure
+    disk_words: str
+    options: tuple[Option, ...]
+    searched: str
+    targets: tuple[Target, ...]
+    changes: tuple[Change, ...]
+    config: Mapping[str, Any]
+    notes: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Unplanned:
+    """A job that no plan can be made for, with the reason."""
+
+    job: str
+    reason: str

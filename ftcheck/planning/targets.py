@@ -1,0 +1,163 @@
+"""The policy's own targets against what the plan found: which hold, which do not, what to change."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+
+from ftcheck.lengths import Histogram
+from ftcheck.planning.records import Figure, Lengths, Step, Target
+from ftcheck.settings import Job
+
+NEAR = "cannot be told before training"
+INSIDE = "it lies within the interval: it may hold or not"
+
+
+def targets(
+    job: Job,
+    lengths: Lengths,
+    step: Step,
+    memory: Figure,
+    hours: Figure,
+    cost: Figure,
+    answers: Sequence[int],
+) -> Iterator[Target]:
+    """Each stated target with what was found. `answers` are the gold answers' tokens, if there are any."""
+    yield from _max_length(job, lengths)
+    yield from _step(job, step)
+    yield from _new_tokens(job, lengths, answers)
+    yield from _limits(job, memory, hours, cost)
+    yield from _later(job)
+
+
+def _max_length(job: Job, lengths: Lengths) -> Iterator[Target]:
+    asked, stated = job.targets.max_length, job.training.max_length
+    if asked is None:
+        return
+    low, high = asked
+    inside = stated is not None and low <= stated <= high
+    lost = lengths.trained.lost(stated) if stated is not None else 0
+    best = (lengths.packed if job.training.packing else lengths.unpacked).length
+    found = f"{stated:,}" if stated is not None else "null"
+    if inside and lost:
+        found += f", loses {lost:,} of {lengths.trained.total:,} trained tokens"
+    if best is None:
+        need = lengths.unpacked.needed
+        remedy = f"{need:,} tokens are needed: raise targets.max_length, or shorten the rows"
+    elif not inside:
+        remedy = f"max_length: {found} -> {best}"
+    else:
+        remedy = ""
+    yield Target("max_length", f"{low:,} to {high:,}", found, inside and best is not None, remedy)
+
+
+def _step(job: Job, step: Step) -> Iterator[Target]:
+    rows = step.batch * step.accumulation * step.devices
+    if job.targets.effective_batch is not None:
+        asked = job.targets.effective_batch
+        remedy = "" if asked == rows else _accumulation(asked, step.batch * step.devices, "rows a step")
+        yield Target("effective_batch", f"{asked:,}", f"{rows:,}", asked == rows, remedy)
+    if step.target is None or step.nominal is None:
+        return
+    low, high = step.target
+    holds = low <= step.nominal <= high
+    at_once = step.nominal // step.accumulation
+    fitting = range(max(1, -(-low // at_once)), high // at_once + 1)
+    remedy = ""
+    if not holds and fitting:
+        new = min(fitting, key=lambda count: abs(count * at_once - (low + high) / 2))
+        remedy = (
+            f"gradient_accumulation_steps: {step.accumulation} -> {new} ({new * at_once:,} tokens a step)"
+        )
+    elif not holds:
+        remedy = f"one batch holds {at_once:,} tokens: change per_device_train_batch_size"
+    product = f"{step.batch} x {step.accumulation} x {step.nominal // rows:,} = {step.nominal:,}"
+    yield Target("tokens_per_step", f"{low:,} to {high:,}", product, holds, remedy)
+
+
+def _accumulation(asked: int, at_once: int, unit: str) -> str:
+    steps, rest = divmod(asked, at_once)
+    if rest or not steps:
+        return f"{at_once} {unit} at once: no accumulation makes {asked}"
+    return f"gradient_accumulation_steps: {steps}"
+
+
+def _new_tokens(job: Job, lengths: Lengths, answers: Sequence[int]) -> Iterator[Target]:
+    asked, cap = job.targets.max_new_tokens, job.serving.max_new_tokens
+    if asked is None:
+        return
+    p99, source = _answer_p99(lengths, answers)
+    low, high = asked
+    found = "no serving.max_new_tokens" if cap is None else f"{cap:,}"
+    found += f" ({source} answers p99 {p99:,})" if p99 is not None else ""
+    enough = cap is not None and (p99 is None or cap >= p99)
+    holds = enough and cap is not None and low <= cap <= high
+    remedy = ""
+    if p99 is not None and p99 > high:
+        remedy = f"{high:,} cuts answers: raise the target to {p99:,} at least"
+    elif not holds and p99 is not None:
+        remedy = f"serving.max_new_tokens: {min(high, max(low, -(-p99 // 16) * 16)):,}"
+    yield Target("max_new_tokens", f"{low:,} to {high:,}", found, holds, remedy)
+
+
+def _answer_p99(lengths: Lengths, answers: Sequence[int]) -> tuple[int | None, str]:
+    """The p99 of the answers in tokens, of training or of gold: whichever asks for more."""
+    import numpy as np
+
+    gold = Histogram.of(np.asarray(answers, dtype=np.int64))
+    sides = [(gold, "gold"), (lengths.completion, "training")]
+    known = [(one.percentile(99), name) for one, name in sides if one is not None and one.sequences]
+    return max(known, default=(None, ""), key=lambda side: side[0] or 0)
+
+
+def _limits(job: Job, memory: Figure, hours: Figure, cost: Figure) -> Iterator[Target]:
+    asked = job.targets
+    if asked.memory_gib is not None:
+        yield _at_most("memory_gib", memory, asked.memory_gib, "GiB")
+    if asked.budget is not None:
+        yield _at_most("budget", cost, asked.budget, "")
+    if asked.deadline is not None:
+        yield _deadline(asked.deadline, hours)
+    if asked.tokens_per_second is not None:
+        yield _speed(hours, asked.tokens_per_second)
+
+
+def _speed(hours: Figure, asked: float) -> Target:
+    limit = f"{asked:,g} at least"
+    if hours.rate is None:
+        return Target("tokens_per_second", limit, hours.why, None)
+    slow, likely, fast = hours.rate
+    holds = True if slow >= asked else False if fast < asked else None
+    remedy = "" if holds is not None else INSIDE
+    return Target("tokens_per_second", limit, f"{likely:,.0f} ({slow:,.0f} to {fast:,.0f})", holds, remedy)
+
+
+def _at_most(name: str, figure: Figure, limit: float, unit: str) -> Target:
+    asked = f"{limit:g} {unit} at most".replace("  ", " ")
+    if figure.low is None or figure.high is None:
+        return Target(name, asked, figure.why, None)
+    found = f"{figure.likely:.4g} ({figure.low:.4g} to {figure.high:.4g})"
+    holds = True if figure.high <= limit else False if figure.low > limit else None
+    return Target(name, asked, found, holds, "" if holds is not None else INSIDE)
+
+
+def _deadline(stated: str, hours: Figure) -> Target:
+    from datetime import datetime
+
+    from ftcheck.duration import seconds_left
+
+    try:
+        left = seconds_left(stated, datetime.now().astimezone())
+    except ValueError as error:
+        return Target("deadline", stated, str(error), None)
+    return replace(_at_most("deadline", hours, left / 3600, "hours"), asked=stated)
+
+
+def _later(job: Job) -> Iterator[Target]:
+    """What only a running model shows."""
+    asked = job.targets
+    if asked.p95_latency_ms is not None:
+        yield Target("p95_latency_ms", f"{asked.p95_latency_ms:g}", "cannot be told before a load test", None)
+    if asked.requests_per_second is not None:
+        found = "cannot be told before a load test"
+        yield Target("requests_per_second", f"{asked.requests_per_second:,g}", found, None)
+    if asked.accuracy is not None:
+        yield Target("accuracy", f"{asked.accuracy:g}", NEAR, None)

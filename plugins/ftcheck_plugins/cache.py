@@ -1,0 +1,296 @@
+"""Preparations kept between runs: what goes into an entry's key, and the tokenizer's answers in it.
+
+The first pass over a job's rows is kept, by content; the second (outliers, truncation, the digest over
+ids and labels) and all rules always run. The second pass asks the tokenizer a few things: its answers
+lie beside the columns, so that an unchanged run opens no tokenizer for rules that look at columns only.
+"""
+
+import json
+import platform
+import re
+from collections.abc import Iterable, Sequence
+from dataclasses import fields, replace
+from datetime import datetime
+from functools import cache, cached_property
+from importlib import metadata
+from pathlib import Path
+from typing import Any, cast
+
+import ftcheck
+from ftcheck import templates
+from ftcheck.cache import Store, store
+from ftcheck.digest import of_file, of_files, of_json, of_text
+from ftcheck.errors import FtcheckError, UsageError
+from ftcheck.inputs import Inputs, Prepared, Run, Tokenizer
+from ftcheck.paths import model_folder
+from ftcheck.records import Progress
+from ftcheck.settings import Job
+from ftcheck_plugins.files import Source
+
+ANSWERS = "answers.json"
+LIBRARIES = (
+    "gigatoken",
+    "jinja2",
+    "numpy",
+    "orjson",
+    "pyarrow",
+    "sentencepiece",
+    "tiktoken",
+    "tokenizers",
+    "transformers",
+)
+"""Libraries whose version may change ids, masks or the file's layout."""
+# fmt: off
+LATER = frozenset((
+    "max_length", "truncation_mode", "packing", "packing_strategy", "packing_planner", "padding_free",
+    "per_device_train_batch_size", "per_device_eval_batch_size", "gradient_accumulation_steps",
+    "learning_rate", "num_train_epochs", "max_steps", "output_dir", "seed", "gradient_checkpointing",
+    "bf16", "fp16", "optim", "lr_scheduler_type", "warmup_steps", "weight_decay", "max_grad_norm",
+    "logging_steps", "save_steps", "save_strategy", "save_total_limit", "eval_strategy", "eval_steps",
+    "report_to", "lora", "quantization",
+))
+# fmt: on
+"""Training arguments that the first pass does not look at. Any other one, a new one too, is in the key."""
+# fmt: off
+NO_TOKENIZER = frozenset((
+    ".arrow", ".bin", ".ckpt", ".csv", ".gguf", ".gz", ".h5", ".jpg", ".jsonl", ".lock", ".log", ".md",
+    ".msgpack", ".npz", ".onnx", ".parquet", ".pdf", ".png", ".pt", ".pth", ".safetensors", ".zip",
+))
+# fmt: on
+"""Files beside a tokenizer that it is not made of."""
+CALL = re.compile(rb"strftime_now\s*\(")
+DAY = re.compile(rb"strftime_now\s*\(\s*\\?[\"']((?:%[-#]?[aAbBdDeFgGjmuUVwWxyY]|[^%\"'\\])*)\\?[\"']\s*\)")
+"""A template that writes the date, and nothing finer than a day."""
+
+
+class Shelf:
+    """One preparation's place in the cache: looked for before the first pass, kept after it."""
+
+    def __init__(self, job: Job, run: Run, source: Source, side: Any, split: str) -> None:
+        """`side` is the tokenizer, the `Inputs` that may open it, or None for rows without tokens."""
+        self._job, self._run, self._source, self._split = job, run, source, split
+        self._side = side
+        self._known: dict[str, Any] = {}
+        self._key: str | None = None
+
+    @cached_property
+    def tokenizer(self) -> Tokenizer | None:
+        """The tokenizer itself, opened now if it was not."""
+        opened = self._side.get("tokenizer") if isinstance(self._side, Inputs) else self._side
+        return cast("Tokenizer | None", opened)
+
+    @cached_property
+    def answering(self) -> Tokenizer | None:
+        """The tokenizer as the second pass asks it; None for rows without tokens."""
+        if self._side is None or not self._run.cache:
+            return self.tokenizer
+        return cast(Tokenizer, Answers(self, self._known))
+
+    @property
+    def name(self) -> str:
+        """`mapper.train`: the data set as reports name it."""
+        return f"{self._job.name}.{self._split}"
+
+    def find(self) -> Path | None:
+        """The folder of an earlier run's first pass over the same rows, tokenised the same way."""
+        entries = self._store()
+        if entries is None:
+            return None
+        if self._side is not None and self._moves():
+            _ = self.tokenizer
+        self._key = self._made_key(self._run.digests.get(self.name))
+        found = entries.find(self._key) if self._key is not None else None
+        if found is not None and self._side is not None:
+            try:
+                known = json.loads((found / ANSWERS).read_bytes())
+                self._known.update(bos=known["bos"], stops=known["stops"], shown=known["shown"])
+            except (OSError, ValueError, KeyError, TypeError):
+                self.drop()
+                return None
+        return found
+
+    def drop(self) -> None:
+        """What was found is of no use."""
+        entries = self._store()
+        self._known.clear()
+        if entries is not None and self._key is not None:
+            entries.drop(self._key)
+
+    def took(self, prepared: Prepared) -> Prepared:
+        """A preparation from the cache: say so, and name the files as they are named now."""
+        what = self._job.name if self._split == "train" else f"{self._job.name} {self._split}"
+        told = f"{int(prepared.length.sum()):,} tokens  from the cache"
+        self._run.report(Progress(f"preparing {what}", len(prepared), None, "rows", True, told))
+        self._run.cached(self.name)
+        return replace(prepared, rows=replace(prepared.rows, files=self._source.files))
+
+    def keep(self, folder: Path, prepared: Prepared) -> None:
+        """Keep the first pass that lies in `folder`, if nothing it was made of changed meanwhile.
+
+        A template that raised may have run into a limit of time or memory: the next time it may not.
+        """
+        entries = self._store()
+        if (
+            entries is None
+            or self._key is None
+            or any(t.code == "template" for t in prepared.troubles.values())
+        ):
+            return
+        if self._made_key(None) != self._key:
+            self._run.note(f"{self.name}: not kept for the next run, the files changed while they were read")
+            return
+        answers = {ANSWERS: json.dumps(self._answers()).encode()} if self._side is not None else {}
+        about = {
+            "job": self._job.name,
+            "split": self._split,
+            "rows": len(prepared),
+            "tokens": int(prepared.length.sum()),
+        }
+        why = entries.keep(self._key, folder, about, answers)
+        if why is not None:
+            self._run.note(f"{self.name}: not kept for the next run: {why}")
+
+    def _answers(self) -> dict[str, Any]:
+        asked = cast(Tokenizer, self.answering)
+        return {
+            "bos": asked.bos_token_id,
+            "stops": sorted(asked.stop_ids),
+            "shown": self._known.get("shown", {}),
+        }
+
+    def _store(self) -> Store | None:
+        if not self._run.cache or self._source.hub is not None:
+            return None
+        try:
+            return store()
+        except UsageError as error:
+            self._run.note(f"{self.name}: no cache: {error}")
+            return None
+
+    def _moves(self) -> bool:
+        """Whether opening the tokenizer may bring another version of it than the hub's cache has now."""
+        name = self._job.model.tokenizer or self._job.model.name
+        return not self._run.offline and not Path(name).expanduser().is_dir()
+
+    def _made_key(self, data: str | None) -> str | None:
+        """The key; None where something that goes into it cannot be told."""
+        paths = [Path(path) for path in self._source.files]
+        parts = {
+            "code": _code(),
+            "versions": _versions(),
+            "split": self._split,
+            "data": data or of_files(paths),
+            "suffixes": [path.suffix for path in paths],
+            "format": self._job.data.format,
+            "training": {
+                one.name: getattr(self._job.training, one.name)
+                for one in fields(self._job.training)
+                if one.name not in LATER
+            },
+            "tokenizer": None if self._side is None else _tokenizer(self._job),
+        }
+        told = parts["data"] is not None and (self._side is None or parts["tokenizer"] is not None)
+        return of_json(parts) if told else None
+
+
+class Answers:
+    """A tokenizer that remembers what it was asked, and is only opened for what is not known yet."""
+
+    def __init__(self, shelf: Shelf, known: dict[str, Any]) -> None:
+        """`known` is read and added to: `bos`, `stops`, and `shown`, texts by ids."""
+        self._shelf = shelf
+        self._known = known
+
+    @property
+    def bos_token_id(self) -> int | None:
+        """Id of the token that begins a sequence."""
+        if "bos" not in self._known:
+            self._known["bos"] = self._real.bos_token_id
+        return cast("int | None", self._known["bos"])
+
+    @property
+    def stop_ids(self) -> frozenset[int]:
+        """Tokens that end a turn."""
+        if "stops" not in self._known:
+            self._known["stops"] = sorted(self._real.stop_ids)
+        return frozenset(self._known["stops"])
+
+    def show(self, ids: Sequence[int]) -> str:
+        """Tokens as text."""
+        shown: dict[str, str] = self._known.setdefault("shown", {})
+        name = " ".join(map(str, ids))
+        if name not in shown:
+            shown[name] = self._real.show(ids)
+        return shown[name]
+
+    @property
+    def _real(self) -> Tokenizer:
+        return cast(Tokenizer, self._shelf.tokenizer)
+
+    def __getattr__(self, name: str) -> Any:
+        """All else is the tokenizer's own."""
+        return getattr(self._real, name)
+
+
+def _tokenizer(job: Job) -> Any:
+    """Digests of what the ids come from beside the rows: the tokenizer's files, the template as applied.
+
+    None where it cannot be told: the files are not here, the tokenizer runs code of its own, or a
+    template writes the time of day.
+    """
+    folder = model_folder(job.model.tokenizer or job.model.name, job.model.revision)
+    if folder is None or job.model.trust_remote_code:
+        return None
+    files = [one for one in sorted(folder.iterdir()) if one.is_file() and one.suffix not in NO_TOKENIZER]
+    files += sorted(folder.glob("additional_chat_templates/*.jinja"))
+    named = {str(one.relative_to(folder)): of_file(one) for one in files}
+    stated = Path(job.model.chat_template) if job.model.chat_template is not None else None
+    try:
+        text = templates.read_template(stated) if stated is not None else templates.of_folder(folder)
+    except FtcheckError:
+        return None
+    applied = templates.applied(text, assistant_only_loss=job.training.assistant_only_loss) or ""
+    if None in named.values():
+        return None
+    days = _days([applied.encode("utf-8", "replace"), *map(_template_in, files)])
+    name = Path(job.model.tokenizer or job.model.name).name
+    return None if days is None else [name, named, of_text(text or ""), of_text(applied), days]
+
+
+def _template_in(file: Path) -> bytes:
+    """The bytes of a file that may hold a template."""
+    if file.suffix != ".jinja" and file.name not in ("tokenizer_config.json", "chat_template.json"):
+        return b""
+    try:
+        return file.read_bytes()
+    except OSError:
+        return b""
+
+
+def _days(texts: Iterable[bytes]) -> str | None:
+    """Today's date where a template writes it, `""` where none does; None for anything finer than a day."""
+    found = [text for text in texts if CALL.search(text)]
+    if not found:
+        return ""
+    if any(len(CALL.findall(text)) != len(DAY.findall(text)) for text in found):
+        return None
+    return datetime.now().astimezone().date().isoformat()
+
+
+@cache
+def _versions() -> dict[str, str]:
+    found = {"ftcheck": ftcheck.__version__, "python": platform.python_version()}
+    for name in LIBRARIES:
+        try:
+            found[name] = metadata.version(name)
+        except metadata.PackageNotFoundError:
+            continue
+    return found
+
+
+@cache
+def _code() -> str:
+    """Digest of ftcheck's own code that preparation stands on: an edit there is a cold start."""
+    host = Path(ftcheck.__file__).parent
+    modules = [host / f"{name}.py" for name in ("digest", "likeness", "templates")]
+    return of_json([of_file(one) for one in (*modules, *sorted(Path(__file__).parent.glob("*.py")))])

@@ -1,0 +1,206 @@
+"""Renders many conversations with one chat template, compiled once.
+
+The template is compiled by transformers' own function (its sandbox, filters and generation tracker) and
+called directly; a conversation that transformers would change first (thoughts under other names, values
+that are no JSON) goes through transformers, and so does one that raises, for its words. Of each batch
+some are rendered both ways and compared: a difference ends this way for the whole pass.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from ftcheck.inputs import Message
+from ftcheck_plugins import bounds
+from ftcheck_plugins.tokenizer import ChatTokenizer
+
+Spans = list[tuple[int, int]]
+
+THOUGHTS = frozenset({"reasoning_content", "thinking", "reasoning"})
+"""Keys that transformers gives other names before it renders."""
+TAKEN = frozenset(
+    {
+        "conversation", "conversations", "messages", "tools", "documents", "chat_template", "tokenize",
+        "add_generation_prompt", "continue_final_message", "sanitize_control_tokens", "padding",
+        "truncation", "max_length", "return_tensors", "return_dict", "return_assistant_tokens_mask",
+        "tokenizer_kwargs", "self",
+    }
+)  # fmt: skip
+"""Arguments of `apply_chat_template`: a row's chat_template_kwargs that have such a name are no variables."""
+SCALARS = frozenset({str, int, float, bool, type(None)})
+FIRST_CHECKED = 64
+"""Conversations that are rendered both ways in the first batch; later one in `CHECKED_EVERY`."""
+CHECKED_EVERY = 250
+
+
+class Differs(Exception):
+    """A fast way gave another result than the trainer's own; the pass begins again without it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """What to render: `marked` asks for generation spans, `opening` for an opened assistant's turn."""
+
+    messages: Sequence[Message]
+    tools: Any = None
+    kwargs: Mapping[str, Any] = field(default_factory=dict)
+    marked: bool = False
+    opening: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Rendered:
+    """A conversation as text, with the character spans of its generation blocks where they were asked for."""
+
+    text: str
+    spans: Spans
+
+
+class Renderer:
+    """Renders with a tokenizer's training template; `direct` False leaves all to transformers."""
+
+    def __init__(self, tokenizer: ChatTokenizer, *, direct: bool = True) -> None:
+        """Compiles nothing yet: that is done within the bounds of a batch."""
+        self._tokenizer = tokenizer
+        self._template = tokenizer.training_template
+        self._direct = direct and isinstance(self._template, str) and _known()
+        self._compiled: _Compiled | None = None
+        self._done = 0
+
+    def batch(self, requests: Sequence[Request]) -> list[Rendered | Exception]:
+        """Each conversation rendered, or what rendering it raised. Raises `Differs`."""
+        direct = self._directly(requests) if self._direct else [None] * len(requests)
+        self._check(requests, direct)
+        return [
+            done if done is not None else self._by_transformers(one)
+            for one, done in zip(requests, direct, strict=True)
+        ]
+
+    def _directly(self, requests: Sequence[Request]) -> list[Rendered | None]:
+        assert self._template is not None
+        try:
+            with bounds.bounded_together(self._template):
+                if self._compiled is None:
+                    self._compiled = _Compiled(self._template, self._tokenizer.backend.special_tokens_map)
+                return [self._one(self._compiled, one) for one in requests]
+        except Exception:
+            return [None] * len(requests)
+
+    def _one(self, compiled: "_Compiled", request: Request) -> Rendered | None:
+        messages = _as_seen(request)
+        if messages is None:
+            return None
+        try:
+            done = compiled.render(messages, request)
+        except MemoryError:
+            raise
+        except Exception:
+            return None
+        return done if len(done.text) <= bounds.FREE_OUTPUT else None
+
+    def _by_transformers(self, request: Request) -> Rendered | Exception:
+        try:
+            if request.marked:
+                marked = self._tokenizer.render_marked(request.messages, request.tools, request.kwargs)
+                return Rendered(*marked)
+            opening = {"add_generation_prompt": True} if request.opening else {}
+            text = self._tokenizer.rendered(
+                request.messages,
+                chat_template=self._template,
+                tools=request.tools,
+                **opening,
+                **request.kwargs,
+            )
+            return Rendered(text, [])
+        except Exception as error:
+            return error
+
+    def _check(self, requests: Sequence[Request], direct: Sequence[Rendered | None]) -> None:
+        """Render some again as transformers does it; a template that tells the time gets a second look."""
+        start = self._done // 7 % CHECKED_EVERY
+        chosen = range(start, len(requests), CHECKED_EVERY) if self._done else range(len(requests))
+        compared = 0
+        for index in chosen:
+            mine = direct[index]
+            if mine is None or (not self._done and compared >= FIRST_CHECKED):
+                continue
+            compared += 1
+            if self._by_transformers(requests[index]) != mine:
+                again = self._directly([requests[index]])[0]
+                if self._by_transformers(requests[index]) != again:
+                    raise Differs("chat templates are rendered row by row: compiled once, this one differs")
+        self._done += len(requests)
+
+
+class _Compiled:
+    """A template as transformers compiles it, with what every conversation gets to see."""
+
+    def __init__(self, template: str, specials: Mapping[str, Any]) -> None:
+        from transformers.utils import chat_template_utils
+
+        made: Any = chat_template_utils._compile_jinja_template(template)
+        self._root, self._environment, self._blocks = made.root_render_func, made.environment, made.blocks
+        self._globals = dict(made.globals)
+        self._shared = {**self._globals, "documents": None, **specials}
+        if not _plain(dict(specials)) or not TAKEN.isdisjoint(specials):
+            raise ValueError("special tokens that are no texts")
+
+    def render(self, messages: list[Any], request: Request) -> Rendered:
+        given = {
+            **self._shared,
+            **request.kwargs,
+            "messages": messages,
+            "tools": request.tools,
+            "add_generation_prompt": request.opening,
+        }
+        context = self._environment.context_class(
+            self._environment, given, None, self._blocks, globals=self._globals
+        )
+        if not request.marked:
+            return Rendered(self._environment.concat(self._root(context)), [])
+        blocks: list[str] = []
+        spans: Spans = []
+        with self._environment.activate_tracker(blocks, spans):
+            for block in self._root(context):
+                blocks.append(block)
+        return Rendered("".join(blocks), spans)
+
+
+def _known() -> bool:
+    """Whether transformers prepares conversations in the steps that this module knows."""
+    from transformers.utils import chat_template_utils as theirs
+
+    steps = ("_compile_jinja_template", "_plain_template_data", "_alias_reasoning_fields")
+    return all(hasattr(theirs, name) for name in steps)
+
+
+def _as_seen(request: Request) -> list[Any] | None:
+    """The messages as the template sees them: without keys that hold null. None: not this way."""
+    if request.kwargs and not (_plain(dict(request.kwargs)) and TAKEN.isdisjoint(request.kwargs)):
+        return None
+    tools = request.tools
+    if tools is not None and not (type(tools) is list and all(type(one) is dict for one in tools)):
+        return None
+    if tools and not _plain(tools):
+        return None
+    seen = []
+    for message in request.messages:
+        if type(message) is not dict or not THOUGHTS.isdisjoint(message):
+            return None
+        for value in message.values():
+            if type(value) is not str and not _plain(value):
+                return None
+        if None in message.values():
+            message = {key: value for key, value in message.items() if value is not None}
+        seen.append(message)
+    return seen or None
+
+
+def _plain(value: Any) -> bool:
+    """Whether a value holds nothing but what JSON has, so that transformers hands it on as it is."""
+    kind = type(value)
+    if kind in SCALARS:
+        return True
+    if kind is dict:
+        return all(type(key) is str and _plain(item) for key, item in value.items())
+    return kind is list and all(map(_plain, value))

@@ -1,0 +1,519 @@
+"""The page of `ftcheck plan`: the same lines on a terminal, as Markdown and as HTML; the numbers as JSON."""
+
+import html
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, fields, is_dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from ftcheck.lengths import Histogram, TrainedPositions
+from ftcheck.planning.records import (
+    Cost,
+    Figure,
+    JobPlan,
+    Lengths,
+    Option,
+    Outlier,
+    Packing,
+    Target,
+    Unplanned,
+)
+from ftcheck.records import Location
+from ftcheck_plugins.reporters.clean import clean
+from ftcheck_plugins.reporters.words import change_text, counted, place
+
+if TYPE_CHECKING:
+    from ftcheck_plugins.reporters.screen import Screen
+
+SCHEMA = "ftcheck.plan/1"
+BARS, ASCII_BARS = "▁▂▃▄▅▆▇█", "_.:-=+*#"
+SPARKS = 16
+"""Columns of a sparkline."""
+LABEL = 9
+PERCENTILES = (50, 95, 99)
+SIGNS = {True: " holds", False: " does not hold", None: ""}
+
+
+@dataclass(frozen=True, slots=True)
+class Line:
+    """One line of the page: a label (empty: it goes on), text, and whether only -v shows it.
+
+    `style` is rich's. A `path` in front is never broken.
+    """
+
+    label: str
+    text: str
+    path: str = ""
+    detail: bool = False
+    style: str = ""
+
+
+def lines(plan: JobPlan, *, fix: str | None = None, ascii_only: bool = False) -> Iterator[Line]:
+    """The lines of a job's page. `fix` is the command that would write the best settings."""
+    yield from _lengths(plan, ascii_only=ascii_only)
+    yield from _packing(plan.packing)
+    yield from _step(plan)
+    yield from _memory(plan)
+    yield from _time(plan)
+    yield from _disk(plan)
+    yield from (Line("serving" if not n else "", said) for n, said in enumerate(plan.serving))
+    yield from _targets(plan.targets)
+    yield from _better(plan)
+    for note in plan.notes:
+        yield Line("note", note, detail=True)
+    if plan.changes and fix is not None:
+        yield Line("write it", fix)
+
+
+def headline(plan: JobPlan) -> str:
+    """`mapper · Llama-3-8B-Instruct · QLoRA r 16 · 13,784 rows · 1.02 M tokens, 44.8 % trained`."""
+    total = plan.lengths.total
+    share = 100 * plan.lengths.trained.total / max(1, total.tokens)
+    parts = [plan.job, _name(plan.model), plan.how, counted(total.sequences, "row")]
+    return " · ".join([*parts, f"{amount(total.tokens)} tokens, {share:.1f} % trained"])
+
+
+def _name(model: str) -> str:
+    """A local folder's own name; a hub id as it is."""
+    return Path(model).name if model.startswith(("/", ".", "~")) else model
+
+
+def amount(count: float) -> str:
+    """`74`, `49,152`, `1.02 M`, `3.1 billion`."""
+    if count >= 1e9:
+        return f"{count / 1e9:,.2f} billion"
+    return f"{count / 1e6:,.2f} M" if count >= 1e6 else f"{count:,.0f}"
+
+
+def sparkline(counts: Histogram, *, ascii_only: bool = False, width: int = SPARKS) -> str:
+    """The histogram in so many characters, from 0 to the longest; what is there at all is seen."""
+    bars = ASCII_BARS if ascii_only else BARS
+    binned = counts.bins(width).tolist()
+    top = max(binned, default=0) or 1
+    return "".join(bars[-(-one * (len(bars) - 1) // top)] if one else " " for one in binned).strip()
+
+
+def _lengths(plan: JobPlan, *, ascii_only: bool) -> Iterator[Line]:
+    found = plan.lengths
+    spark = sparkline(found.total, ascii_only=ascii_only)
+    yield Line("lengths", f"{spark}  {_spread(found.total)}")
+    if found.prompt is not None and found.completion is not None:
+        yield Line("", f"prompt {_spread(found.prompt)}")
+        yield Line("", f"completion {_spread(found.completion)}")
+    yield from (Line("", said) for said in _advice(plan))
+    if found.unpacked.length != found.packed.length or found.unpacked.why != found.packed.why:
+        yield Line("", f"with packing: {found.packed.why}; without: {found.unpacked.why}", detail=True)
+    yield from (Line("", _cost(one, found)) for one in found.costs if one.rows)
+    if found.costs and not any(one.rows for one in found.costs):
+        yield Line("", f"no row is longer than {found.costs[0].length:,}: nothing to drop, truncate or chunk")
+    for number_, one in enumerate(found.outliers):
+        yield _outlier(one, first=not number_)
+
+
+def _spread(counts: Histogram) -> str:
+    if not counts.sequences:
+        return "none"
+    said = [f"p{one} {counts.percentile(one):,}" for one in PERCENTILES]
+    return " · ".join([*said, f"max {counts.longest:,}"])
+
+
+def _advice(plan: JobPlan) -> Iterator[str]:
+    packed, plain = plan.lengths.packed, plan.lengths.unpacked
+    used = packed if plan.packing is not None and plan.packing.used else plain
+    if used.length is None:
+        yield f"max_length: {used.why}"
+        return
+    stated = "null" if used.stated is None else f"{used.stated:,}"
+    keep = used.length == used.stated
+    said = f"max_length {stated}: keep" if keep else f"max_length {stated} -> {used.length:,}: {used.why}"
+    if used is packed and plain.length is not None and plain.length != used.length:
+        said += f", or {plain.length:,} without packing"
+    if plain.needed < (plain.length or 0):
+        said += f" ({plain.needed:,} would hold the rows, the targets ask for more)"
+    yield said
+
+
+def _cost(one: Cost, found: Lengths) -> str:
+    share = f"{100 * (1 - one.kept):.2f} %"
+    said = [
+        f"at {one.length:,}: {counted(one.rows, 'row')} longer",
+        f"truncate loses {amount(one.truncated)} trained tokens ({share})",
+        f"drop {amount(one.dropped)}",
+    ]
+    if one.untrained:
+        said.append(f"{counted(one.untrained, 'row')} left with none")
+    if one.pieces is not None:
+        said.append(f"chunk makes {one.pieces:,} of them and loses none")
+    else:
+        said.append("chunk is for plain text")
+    return " · ".join(said)
+
+
+def _outlier(one: Outlier, *, first: bool) -> Line:
+    lost = f", {one.trained_lost:,} of them cut off" if one.trained_lost else ""
+    text = f"{one.length:,} tokens, {one.trained:,} trained{lost}"
+    return Line("longest" if first else "", text, path=place(one.at), detail=not first)
+
+
+def _packing(found: Packing | None) -> Iterator[Line]:
+    if found is None:
+        yield Line("packing", "without a max_length there are no blocks")
+        return
+    fill = f"{100 * found.fill(found.planned):.1f} % full"
+    blocks = f"{found.length:,} x {counted(found.planned, 'block')}"
+    if found.used:
+        alone = f"TRL alone {found.trl:,} ({100 * found.fill(found.trl):.1f} %)"
+        bound = f"best-fit {found.best_fit:,} · none below {found.lower_bound:,}"
+        yield Line("packing", f"{blocks} · {fill} · {alone} · {bound}")
+        return
+    waste = f"off: {100 * found.padding:.0f} % of what is computed is padding"
+    grouped = f"{100 * found.padding_by_length:.0f} % with train_sampling_strategy: group_by_length"
+    yield Line("packing", f"{waste} · {grouped} · packed {blocks}, {fill}")
+
+
+def _step(plan: JobPlan) -> Iterator[Line]:
+    step = plan.step
+    rows = f"{step.batch} x {step.accumulation} x {step.devices} GPU{'s' * (step.devices > 1)}"
+    said = [rows]
+    if step.nominal is not None:
+        target = f" (target {step.target[0]:,} to {step.target[1]:,})" if step.target else ""
+        said.append(f"{step.nominal:,} tokens, {step.real:,} real{target}")
+    else:
+        said.append(f"about {step.real:,} tokens")
+    said.append(f"{counted(step.an_epoch, 'step')} an epoch, {step.total:,} in all")
+    yield Line("step", " · ".join(said))
+
+
+def _memory(plan: JobPlan) -> Iterator[Line]:
+    memory = plan.memory
+    if not memory.known:
+        yield Line("memory", memory.why)
+        return
+    said = [f"{_gib(memory)} GiB"]
+    said += [f"{name} {value:.1f}" for name, value in memory.parts.items() if value >= 0.05]
+    yield Line("memory", " · ".join(said))
+    yield Line("", _fits(plan))
+    yield from _assumed(memory)
+
+
+def _gib(figure: Figure) -> str:
+    if figure.low is None or figure.high is None:
+        return f"{figure.likely:.1f}"
+    return f"{figure.likely:.1f} ({figure.low:.1f} to {figure.high:.1f})"
+
+
+def _fits(plan: JobPlan) -> str:
+    memory, limit = plan.memory, plan.memory_limit
+    if limit is None or memory.high is None or memory.low is None:
+        return f"whether it fits cannot be told: {plan.memory_source}"
+    where = f"{limit:g} GiB ({plan.memory_source})"
+    if memory.low > limit:
+        said = f"does not fit {where}"
+    elif memory.high > limit:
+        said = f"tight: may or may not fit {where}"
+    else:
+        said = f"fits {where} with {limit - memory.high:.1f} to spare"
+    batch = plan.largest_batch
+    return said if batch is None else f"{said}; the largest batch that fits is {batch}" if batch else said
+
+
+def _time(plan: JobPlan) -> Iterator[Line]:
+    time, cost = plan.time, plan.cost
+    if not time.known:
+        yield Line("time", time.why)
+        return
+    said = [f"{span(time)} on {counted(plan.step.devices, 'GPU')} ({time.of})"]
+    if time.rate is not None:
+        slow, _, fast = time.rate
+        said.append(f"{slow:,.0f} to {fast:,.0f} tokens/s")
+    if cost.known and cost.low is not None and cost.high is not None:
+        said.append(f"cost {cost.likely:,.2f} ({cost.low:,.2f} to {cost.high:,.2f})")
+    yield Line("time", " · ".join(said))
+    if not cost.known:
+        yield Line("", f"cost {cost.why}", detail=True)
+    yield from _assumed(time)
+    yield from _assumed(cost)
+
+
+def span(time: Figure) -> str:
+    """`14 to 19 min`, `2.1 to 3.4 h`; the interval of an estimate in hours."""
+    if time.low is None or time.high is None:
+        return "cannot be told"
+    unit, factor, digits = ("min", 60, 0) if time.high < 2 else ("h", 1, 1)
+    if time.high * 60 < 2:
+        unit, factor, digits = "s", 3600, 0
+    return f"{time.low * factor:,.{digits}f} to {time.high * factor:,.{digits}f} {unit}"
+
+
+def _disk(plan: JobPlan) -> Iterator[Line]:
+    if plan.disk.likely is None:
+        yield Line("disk", plan.disk.why)
+        return
+    size = plan.disk.likely
+    said = f"{size:.1f} GiB" if size >= 0.1 else f"{size * 1024:.0f} MiB"
+    yield Line("disk", f"{said} at most, {plan.disk_words}")
+    yield from _assumed(plan.disk)
+
+
+def _assumed(figure: Figure) -> Iterator[Line]:
+    for said in figure.assumes:
+        yield Line("", f"assumes {said}", detail=True)
+
+
+def _targets(targets: Sequence[Target]) -> Iterator[Line]:
+    for number_, one in enumerate(sorted(targets, key=lambda each: (each.holds is None, each.holds is True))):
+        said = f"{one.name} {one.asked}{SIGNS[one.holds]}: {one.found}"
+        said = f"{said}; {one.remedy}" if one.remedy else said
+        label = "targets" if not number_ else ""
+        yield Line(label, said, style="red" if one.holds is False else "")
+
+
+def _better(plan: JobPlan) -> Iterator[Line]:
+    options = plan.options
+    stated = options[0]
+    best = next((one for one in options if one.role == "best"), None)
+    if best is None:
+        said = "nothing better found than the stated settings"
+        if stated.problems:
+            said = f"no settings meet everything; as stated: {', '.join(stated.problems)}"
+        yield Line("better", said)
+    for number_, one in enumerate(options if len(options) > 1 else ()):
+        label = "better" if not number_ and best is not None else ""
+        yield Line(label, option_text(one, stated))
+    yield Line("", f"tried: {plan.searched}", detail=True)
+    for change in plan.changes:
+        yield Line("", change_text(change))
+
+
+def option_text(one: Option, stated: Option) -> str:
+    """A row of the trade-off, with what it gains on the stated settings."""
+    said = [
+        f"{one.role}: {'packed' if one.packing else 'not packed'} {one.length:,}",
+        f"batch {one.batch} x {one.accumulation}",
+        f"{one.nominal:,} tokens a step ({one.real:,} real)",
+        f"{one.steps:,} steps",
+        f"{one.memory.likely:.1f} GiB" if one.memory.likely is not None else "memory unknown",
+        span(one.hours) if one.hours.known else f"{amount(one.computed)} tokens computed an epoch",
+    ]
+    gain = _gain(one, stated)
+    if gain:
+        said.append(gain)
+    if one.lost:
+        said.append(f"loses {100 * one.lost:.2f} % of the trained tokens")
+    return " · ".join([*said, *one.problems])
+
+
+def _gain(one: Option, stated: Option) -> str:
+    """What it takes beside the stated settings: time, or tokens where time cannot be told."""
+    if one is stated:
+        return ""
+    mine, theirs, what = one.hours.likely, stated.hours.likely, "time"
+    if mine is None or theirs is None:
+        mine, theirs, what = float(one.computed), float(stated.computed), "tokens"
+    share = 100 * (1 - mine / theirs) if theirs else 0.0
+    if abs(share) < 0.5:
+        return f"as much {what}"
+    return f"{abs(share):.0f} % {'less' if share > 0 else 'more'} {what}"
+
+
+def show(plan: JobPlan, screen: "Screen", *, verbose: bool, fix: str | None = None) -> None:
+    """Print a job's page."""
+    from ftcheck_plugins.reporters.screen import tied_parts
+
+    plan = clean(plan)
+    plain = not _encodes(screen, BARS)
+    screen.put([], tied_parts(headline(plan)), "bold")
+    screen.blank()
+    for line in lines(plan, fix=fix, ascii_only=plain):
+        if line.detail and not verbose:
+            continue
+        prefix = [(f"{line.label:<{LABEL}} ", "bold")]
+        if line.path:
+            prefix.append((f"{line.path}  ", "cyan"))
+        screen.put(prefix, tied_parts(line.text), line.style, hang=LABEL + 1)
+
+
+def _encodes(screen: "Screen", text: str) -> bool:
+    try:
+        text.encode(screen.console.encoding)
+    except (UnicodeEncodeError, LookupError):
+        return False
+    return True
+
+
+def show_unplanned(found: Unplanned, screen: "Screen") -> None:
+    """Print why a job has no plan."""
+    found = clean(found)
+    screen.put([(f"{found.job} · no plan", "bold")])
+    screen.put([("  ", "")], found.reason, "red")
+
+
+Page = Sequence[JobPlan | Unplanned]
+
+
+def markdown(pages: Page) -> str:
+    """All jobs as Markdown, everything shown."""
+    from ftcheck_plugins.reporters.markdown import _text
+
+    parts = ["# ftcheck plan", ""]
+    for page in map(clean, pages):
+        if isinstance(page, Unplanned):
+            parts += [f"## {_text(page.job)}", "", f"No plan: {_text(page.reason)}", ""]
+            continue
+        parts += [f"## {_text(headline(page))}", "", "| | |", "|---|---|"]
+        parts += [f"| {_text(one.label)} | {_text(_whole(one))} |" for one in lines(page)]
+        parts.append("")
+    return "\n".join(parts)
+
+
+def _whole(line: Line) -> str:
+    return f"{line.path}  {line.text}" if line.path else line.text
+
+
+PAGE = """<!doctype html>
+<html lang="en"><meta charset="utf-8"><meta name="viewport" content="width=device-width, initial-scale=1">
+<title>ftcheck plan</title>
+<style>
+:root {{ color-scheme: light dark; --dim: #6b7280; --bar: #0e7490; --bad: #b91c1c; --rule: #e5e7eb; }}
+@media (prefers-color-scheme: dark) {{
+  :root {{ --dim: #9ca3af; --bar: #67e8f9; --bad: #fca5a5; --rule: #374151; }}
+}}
+body {{ font: 15px/1.6 system-ui, sans-serif; max-width: 64rem; margin: 2rem auto; padding: 0 1rem; }}
+h2 {{ font-size: 1.05rem; overflow-wrap: anywhere; }}
+table {{ border-collapse: collapse; width: 100%; }}
+th {{ text-align: left; vertical-align: top; padding: .2rem 1rem .2rem 0; white-space: nowrap; }}
+td {{ padding: .2rem 0; overflow-wrap: anywhere; font-variant-numeric: tabular-nums; }}
+tr.first > * {{ border-top: 1px solid var(--rule); }}
+.detail, text {{ color: var(--dim); fill: var(--dim); }}
+.bad {{ color: var(--bad); }}
+rect {{ fill: var(--bar); }}
+line {{ stroke: var(--dim); stroke-dasharray: 3 3; }}
+text {{ font-size: 11px; }}
+</style>
+<h1>ftcheck plan</h1>
+{body}</html>
+"""
+
+
+def page(pages: Page) -> str:
+    """All jobs as an HTML page that stands alone, with the histogram of the lengths drawn in it."""
+    return PAGE.format(body="".join(map(_section, map(clean, pages))))
+
+
+def _section(page: JobPlan | Unplanned) -> str:
+    if isinstance(page, Unplanned):
+        reason = html.escape(page.reason)
+        return f'<h2>{html.escape(page.job)}</h2>\n<p class="bad">No plan: {reason}</p>\n'
+    rows = "".join(map(_row, lines(page)))
+    return f"<h2>{html.escape(headline(page))}</h2>\n{_drawn(page.lengths)}<table>\n{rows}</table>\n"
+
+
+def _row(line: Line) -> str:
+    kind = "first" if line.label else ""
+    cell = "bad" if line.style else "detail" if line.detail else ""
+    text = html.escape(_whole(line))
+    return f'<tr class="{kind}"><th>{html.escape(line.label)}</th><td class="{cell}">{text}</td></tr>\n'
+
+
+def _drawn(found: Lengths, width: int = 720, height: int = 130) -> str:
+    """The histogram as SVG, with lines at p50, p95, p99."""
+    binned = found.total.bins(90).tolist()
+    top, each = max(binned, default=0) or 1, width / max(1, len(binned))
+    bars = "".join(
+        f'<rect x="{n * each:.1f}" y="{height - 14 - one / top * (height - 34):.1f}" '
+        f'width="{max(1.0, each - 1):.1f}" height="{one / top * (height - 34):.1f}"/>'
+        for n, one in enumerate(binned)
+        if one
+    )
+    longest = max(1, found.total.longest)
+    marks = "".join(
+        _mark(found.total.percentile(one), f"p{one}", width, longest, height, row)
+        for row, one in enumerate(PERCENTILES)
+    )
+    label = f"tokens a row, 0 to {longest:,}"
+    return (
+        f'<svg viewBox="0 0 {width} {height}" role="img" aria-label="{label}">{bars}{marks}'
+        f'<text x="0" y="{height - 2}">0</text>'
+        f'<text x="{width}" y="{height - 2}" text-anchor="end">{longest:,} tokens</text></svg>\n'
+    )
+
+
+def _mark(length: int, name: str, width: int, longest: int, height: int, row: int) -> str:
+    x = min(width - 1.0, length / (longest + 1) * width)
+    anchor = "end" if x > width / 2 else "start"
+    return (
+        f'<line x1="{x:.1f}" x2="{x:.1f}" y1="12" y2="{height - 14}"/>'
+        f'<text x="{x:.1f}" y="{10 + 11 * row}" text-anchor="{anchor}">{name} {length:,}</text>'
+    )
+
+
+def as_json(pages: Page, policy: str) -> str:
+    """All plans as JSON, `ftcheck.plan/1`: histograms as [tokens, rows] pairs, the rest as recorded."""
+    jobs = {one.job: _plain(clean(_near(one))) for one in pages}
+    return json.dumps({"schema": SCHEMA, "policy": policy, "jobs": jobs}, indent=1, ensure_ascii=False) + "\n"
+
+
+def _near(page: JobPlan | Unplanned) -> JobPlan | Unplanned:
+    """Places relative to the current folder, as everywhere in reports."""
+    if isinstance(page, Unplanned):
+        return page
+    outliers = tuple(replace(one, at=_relative(one.at)) for one in page.lengths.outliers)
+    return replace(page, lengths=replace(page.lengths, outliers=outliers))
+
+
+def _relative(at: Location) -> Location:
+    from ftcheck.paths import near
+
+    return at if at.path is None else replace(at, path=near(at.path))
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, Histogram | TrainedPositions):
+        pairs = [[int(n), int(value.counts[n])] for n in value.counts.nonzero()[0]]
+        return pairs if isinstance(value, Histogram) else {"positions": pairs, "exact": value.exact}
+    if is_dataclass(value) and not isinstance(value, type):
+        named = {one.name: _plain(getattr(value, one.name)) for one in fields(value)}
+        return _summed_up(value, named)
+    if isinstance(value, Mapping):
+        return {str(key): _plain(one) for key, one in value.items()}
+    if isinstance(value, tuple | list):
+        return [_plain(one) for one in value]
+    return value
+
+
+def _summed_up(value: Any, named: dict[str, Any]) -> dict[str, Any]:
+    """What is worked out of a record stands beside it."""
+    if isinstance(value, Lengths):
+        named["percentiles"] = {f"p{one}": value.total.percentile(one) for one in (50, 90, 95, 99)}
+        named |= {"max": value.total.longest, "rows": value.total.sequences, "tokens": value.total.tokens}
+        named["trained_tokens"] = value.trained.total
+    if isinstance(value, Packing):
+        named["fill_planned"] = round(value.fill(value.planned), 6)
+    return named
+
+
+def configuration(plans: Sequence[JobPlan], policy: str) -> str:
+    """The optimised training configuration as JSON, `ftcheck.training-config/1`: arguments, and why."""
+    jobs = {plan.job: {**plan.config, "numbers": _numbers(plan)} for plan in map(clean, plans)}
+    about = {"schema": "ftcheck.training-config/1", "policy": policy, "jobs": jobs}
+    return json.dumps(_plain(about), indent=1, ensure_ascii=False) + "\n"
+
+
+def _numbers(plan: JobPlan) -> dict[str, Any]:
+    """What the settings were chosen by: the option, and the stated one beside it."""
+    best = next((one for one in plan.options if one.role == "best"), plan.options[0])
+    total = plan.lengths.total
+    return {
+        "chosen": best,
+        "stated": plan.options[0],
+        "searched": plan.searched,
+        "lengths": {f"p{one}": total.percentile(one) for one in (50, 90, 95, 99)} | {"max": total.longest},
+        "rows": total.sequences,
+        "tokens": total.tokens,
+        "trained_tokens": plan.lengths.trained.total,
+        "targets": plan.targets,
+        "changes": [change_text(one) for one in plan.changes],
+        "memory_limit_gib": plan.memory_limit,
+        "assumes": sorted({*best.memory.assumes, *best.hours.assumes}),
+    }

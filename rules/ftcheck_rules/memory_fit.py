@@ -1,0 +1,142 @@
+"""Does the worst batch fit the GPU, by the memory model."""
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from ftcheck import Change, Finding, Job, Machine, Measurement, Severity, Skip, Summary, rule
+from ftcheck.errors import FtcheckError
+from ftcheck.inputs import Inputs, Prepared
+from ftcheck.memory.fit import Remedy, cheapest, largest_batch, verdict
+from ftcheck.memory.formulas import GIB, Memory, estimate
+from ftcheck.memory.shapes import CannotTell, well_known
+from ftcheck.offers import Yield
+from ftcheck_rules.memory import gpu_memory
+
+STATED = ("hardware.gpu", "hardware.memory_gib", "targets.memory_gib")
+KEPT = 0.06
+"""Share of a GPU's memory as sold that driver and error correction keep at most."""
+BATCH = "training.per_device_train_batch_size"
+
+
+@rule("memory-fit", only=STATED)
+def memory_fit(job: Job, machine: Machine, inputs: Inputs) -> Iterator[Yield]:
+    """The worst batch fits the memory of the GPU, or the target.
+
+    A run that does not fit ends at the longest row, minutes or hours in; one that fits with half of the
+    memory to spare takes twice the steps it needs, and is paid for by the hour.
+
+    Predicted from config.json, without a GPU: weights as they are quantised, adapter, gradients, optimizer
+    state, what the layers keep, logits, CUDA context, as an interval that says what it assumes. Held against
+    the smaller of targets.memory_gib and the GPU's memory (hardware.memory_gib; hardware.gpu less 6 % for
+    driver and error correction; else this machine's). An error where the likely value is above it, a
+    warning where the interval reaches it. Skipped where the model or the way of training is not modelled.
+    No parameters.
+    """
+    limit, words = _limit(job, machine)
+    if limit is None:
+        yield Skip(words)
+        return
+    try:
+        config = _config(job, inputs)
+        longest, sequences, assumed = _worst(job, inputs)
+        memory = estimate(job, config, longest=longest, sequences=sequences)
+        most = largest_batch(job, config, limit, longest=longest)
+    except FtcheckError as error:
+        yield Skip(f"cannot tell: {error}")
+        return
+    yield from _measured(memory, limit, most)
+    said = verdict(memory, limit)
+    yield Summary(
+        f"{_interval(memory)} GiB, {said} {limit:g}; the largest batch that fits is {most}{assumed}"
+    )
+    if said != "fits":
+        yield from _found(
+            job, memory, limit, words, cheapest(job, config, limit, longest=longest, sequences=sequences)
+        )
+
+
+def _limit(job: Job, machine: Machine) -> tuple[float | None, str]:
+    """The smaller of target and hardware in GiB, and what it is; None with a reason."""
+    have, source = gpu_memory(job, machine)
+    if have is not None and source == "hardware.gpu":
+        have = round(have * (1 - KEPT), 2)
+    target = job.targets.memory_gib
+    known = [(have, source)] if have is not None else []
+    if target is not None:
+        known.append((target, "targets.memory_gib"))
+    return min(known) if known else (None, source)
+
+
+def _config(job: Job, inputs: Inputs) -> Mapping[str, Any]:
+    """config.json; where it cannot be had, the dimensions of a well-known model of that name."""
+    try:
+        config: Mapping[str, Any] = inputs.get("model").config
+    except FtcheckError:
+        known = well_known(job.model.name)
+        if known is None:
+            raise
+        return known
+    return config
+
+
+def _worst(job: Job, inputs: Inputs) -> tuple[int, int | None, str]:
+    """The longest row as fed in tokens, the number of rows or blocks, and what was assumed, in words."""
+    length = job.training.max_length
+    try:
+        prepared: Prepared = inputs.get("prepared")
+    except FtcheckError:
+        if length is None:
+            raise
+        return length, None, " (rows unread: training.max_length taken)"
+    if not len(prepared.sequences):
+        raise CannotTell("there is no row to measure")
+    fed = prepared.fed(length)
+    count = len(fed)
+    if job.training.packing and length is not None:
+        count = -(-int(fed.sum()) // length)
+    return int(fed.max()), count, ""
+
+
+def _measured(memory: Memory, limit: float, most: int) -> Iterator[Measurement]:
+    yield Measurement("peak_gib", _gib(memory.likely), unit="GiB", limit=f"<= {limit:g}")
+    yield Measurement("peak_gib_low", _gib(memory.low), unit="GiB")
+    yield Measurement("peak_gib_high", _gib(memory.high), unit="GiB")
+    yield Measurement("largest_batch", most)
+    for name, size in memory.parts.items():
+        yield Measurement(f"{name}_gib", _gib(size), unit="GiB")
+
+
+def _found(job: Job, memory: Memory, limit: float, source: str, remedy: Remedy | None) -> Iterator[Finding]:
+    over = memory.likely > limit * GIB
+    message = (
+        f"{memory.feed.rows} x {memory.feed.length} tokens take {_interval(memory)} GiB, {source} is"
+        f" {limit:g}: {'they do not fit' if over else 'it is tight'}"
+    )
+    severity = Severity.ERROR if over else Severity.WARNING
+    if remedy is None:
+        fix = "nothing here makes it fit: a larger GPU or a smaller model is needed"
+        yield Finding(message, severity, at=job.at(BATCH), fix=fix)
+        return
+    first, *rest = remedy.changes
+    fix = f"{', '.join(map(_words, remedy.changes))}: {_interval(remedy.memory)} GiB"
+    yield Finding(message, severity, at=job.at(_key(job, first)), fix=fix, change=first)
+    for one in rest:
+        together = f"goes with {_words(first)}"
+        yield Finding(together, Severity.INFO, at=job.at(_key(job, one)), fix=_words(one), change=one)
+
+
+def _key(job: Job, change: Change) -> str:
+    return change.path.removeprefix(f"jobs.{job.name}.")
+
+
+def _words(change: Change) -> str:
+    new = str(change.new).lower() if isinstance(change.new, bool) else change.new
+    return f"{change.path.rpartition('.')[2]}: {new}"
+
+
+def _interval(memory: Memory) -> str:
+    return f"{memory.likely / GIB:.1f} ({memory.low / GIB:.1f} to {memory.high / GIB:.1f})"
+
+
+def _gib(size: float) -> float:
+    return round(size / GIB, 2)

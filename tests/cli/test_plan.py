@@ -1,0 +1,258 @@
+"""`ftcheck plan` on the shipped samples and on what goes wrong."""
+
+import json
+import re
+from html.parser import HTMLParser
+from pathlib import Path
+
+import pytest
+
+from ftcheck.planning import JobPlan
+from tests.cli.project import Project, Ran
+
+
+def policy(samples: Path, training: str = "max_length: 512, packing: true", more: str = "") -> str:
+    return (
+        "ftcheck: 1\nname: small\njobs:\n  mapper:\n"
+        f"    model: {{name: {samples}/models/mapper-tiny}}\n"
+        f"    data: {{train: {samples}/mapper/train.jsonl}}\n"
+        f"    training: {{{training}, lora: {{r: 16}}, bf16: true}}\n"
+        f"{more}"
+    )
+
+
+@pytest.fixture
+def small(project: Project, samples: Path) -> Project:
+    project.write("policy.yaml", policy(samples))
+    return project
+
+
+def planned(project: Project, *arguments: str) -> Ran:
+    return project.call("plan", "policy.yaml", "--offline", "-o", "json=r.json", *arguments)
+
+
+def test_the_page_has_a_line_for_each_answer(small: Project) -> None:
+    ran = planned(small)
+
+    assert ran.code == 0, ran.err
+    for label in ("lengths", "packing", "step", "memory", "time", "disk", "better"):
+        assert re.search(rf"^{label} ", ran.out, re.MULTILINE), f"{label}\n{ran.out}"
+    assert "p50 101 · p95 129 · p99 141 · max 150" in ran.out
+
+
+def test_the_json_holds_the_numbers_of_the_rules(small: Project) -> None:
+    small.write(
+        "policy.yaml",
+        (small.folder / "policy.yaml").read_text(encoding="utf-8")
+        + "checks: {percentile-seq-len: {}, packing-efficiency: {}, tokens-per-step: {}}\n",
+    )
+    lengths = planned(small).report["jobs"]["mapper"]
+    ran = small.call("run", "policy.yaml", "-o", "json=r.json")
+
+    measured = {
+        one["name"]: one["value"] for result in ran.report["results"] for one in result["measurements"]
+    }
+    assert lengths["lengths"]["rows"] == measured["rows"]
+    assert lengths["lengths"]["tokens"] == measured["tokens"]
+    assert lengths["lengths"]["percentiles"]["p95"] == measured["p95"]
+    assert lengths["lengths"]["max"] == measured["max"]
+    assert lengths["packing"]["planned"] == measured["blocks_planned"]
+    assert lengths["packing"]["trl"] == measured["blocks_trl"]
+    assert lengths["step"]["nominal"] == measured["tokens_per_step"]
+
+
+def test_the_same_inputs_give_the_same_json(small: Project) -> None:
+    assert planned(small).report == planned(small).report
+
+
+def test_the_histogram_in_the_json_adds_up(small: Project) -> None:
+    masked = "--set", "jobs.mapper.training.assistant_only_loss=true"
+    lengths = planned(small, *masked).report["jobs"]["mapper"]["lengths"]
+
+    for part in ("total", "prompt", "completion"):
+        assert sum(count for _, count in lengths[part]) == lengths["rows"]
+    assert sum(tokens * count for tokens, count in lengths["total"]) == lengths["tokens"]
+    assert sum(count for _, count in lengths["trained"]["positions"]) == lengths["trained_tokens"]
+
+
+def test_a_missed_target_is_told_with_what_to_change(small: Project, samples: Path) -> None:
+    stated = "max_length: 768, packing: true, per_device_train_batch_size: 4, gradient_accumulation_steps: 8"
+    target = "    targets: {tokens_per_step: [32768, 65536]}\n"
+    small.write("policy.yaml", policy(samples, stated, target))
+
+    ran = planned(small)
+
+    assert "tokens_per_step 32,768 to 65,536 does not hold: 4 x 8 x 768 = 24,576" in ran.out
+    assert "gradient_accumulation_steps: 8 -> 16 (49,152 tokens a step)" in ran.out
+    assert re.search(
+        r"^write it  ftcheck fix policy.yaml --job mapper --unsafe --diff", ran.out, re.MULTILINE
+    )
+
+
+def test_what_an_estimate_assumes_is_told_with_verbose_only(small: Project, samples: Path) -> None:
+    more = "    hardware: {gpu: RTX 4090, price_per_hour: 0.4}\n"
+    small.write("policy.yaml", policy(samples, more=more))
+
+    quiet, verbose = planned(small), planned(small, "-v")
+
+    assert "assumes" not in quiet.out
+    assert verbose.out.count("assumes") > 2
+    assert re.search(r"^cost|cost [\d.]+ \([\d.]+ to [\d.]+\)", quiet.out, re.MULTILINE)
+
+
+def test_an_unknown_gpu_and_architecture_are_no_confident_guess(small: Project, samples: Path) -> None:
+    small.write("policy.yaml", policy(samples, more="    hardware: {gpu: Quantum 9}\n"))
+
+    ran = planned(small)
+
+    assert "time      cannot be told: how fast Quantum 9 trains is not known" in ran.out
+    assert ran.report["jobs"]["mapper"]["time"]["likely"] is None
+
+
+class _Page(HTMLParser):
+    """Counts the tags of a page, and notes whether any is closed that was not open."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.open: list[str] = []
+        self.seen: set[str] = set()
+        self.text = ""
+
+    def handle_starttag(self, tag: str, attrs: object) -> None:
+        self.seen.add(tag)
+        if tag not in ("meta",):
+            self.open.append(tag)
+
+    def handle_endtag(self, tag: str) -> None:
+        assert self.open.pop() == tag
+
+    def handle_startendtag(self, tag: str, attrs: object) -> None:
+        self.seen.add(tag)
+
+    def handle_data(self, data: str) -> None:
+        self.text += data
+
+
+def test_markdown_and_html_hold_the_page(small: Project) -> None:
+    ran = planned(small, "-o", "markdown=p.md", "-o", "html=p.html")
+
+    assert ran.code == 0
+    markdown = (small.folder / "p.md").read_text(encoding="utf-8")
+    assert "| packing |" in markdown
+    assert "p95 129" in markdown
+    page = _Page()
+    page.feed((small.folder / "p.html").read_text(encoding="utf-8"))
+    assert page.open == []
+    assert {"svg", "rect", "line", "table"} <= page.seen
+    assert "p95 129" in page.text
+
+
+def test_a_report_on_stdout_is_not_mixed_with_the_page(small: Project) -> None:
+    ran = small.call("plan", "policy.yaml", "--offline", "-o", "json")
+
+    assert json.loads(ran.out)["schema"] == "ftcheck.plan/1"
+    assert "lengths" in ran.err
+
+
+def test_the_configuration_is_written_with_the_numbers_that_justify_it(small: Project) -> None:
+    ran = planned(small, "--write", "optimized_training_config.json")
+
+    path = small.folder / "optimized_training_config.json"
+    job = json.loads(path.read_text(encoding="utf-8"))["jobs"]["mapper"]
+    assert ran.code == 0
+    assert job["training"]["max_length"] == job["numbers"]["chosen"]["length"]
+    assert job["training"]["lora"]["r"] == 16
+    assert job["numbers"]["tokens"] == ran.report["jobs"]["mapper"]["lengths"]["tokens"]
+
+
+def test_plots_are_drawn_as_png_and_svg_and_are_the_same_each_time(small: Project) -> None:
+    pytest.importorskip("matplotlib")
+    planned(small, "--plots", "one")
+    planned(small, "--plots", "two")
+
+    names = sorted(path.name for path in (small.folder / "one").iterdir())
+    assert names == sorted(
+        f"mapper-{plot}.{kind}" for plot in ("lengths", "cumulative", "truncation") for kind in ("png", "svg")
+    )
+    for name in names:
+        first, second = (small.folder / folder / name for folder in ("one", "two"))
+        assert first.read_bytes() == second.read_bytes()
+    assert (small.folder / "one" / "mapper-lengths.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_data_that_cannot_be_read_is_exit_3_with_the_reason_and_the_others_are_planned(
+    small: Project,
+) -> None:
+    text = (small.folder / "policy.yaml").read_text(encoding="utf-8")
+    small.write("policy.yaml", text + "  other: {model: {name: ./none}, data: {train: gone.jsonl}}\n")
+
+    ran = planned(small)
+
+    assert ran.code == 3
+    assert "other · no plan" in ran.out
+    assert re.search(r"policy\.yaml:8:\d+: ", ran.out)
+    assert re.search(r"^packing ", ran.out, re.MULTILINE)
+    assert "reason" in ran.report["jobs"]["other"]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (("--job", "nobody"), "no job 'nobody'"),
+        (("-o", "pdf=x"), "no such report format"),
+        (("--write", "gone/config.json"), "folder does not exist"),
+        (("--set", "jobs.mapper.training.max_length=many"), "max_length"),
+        (("--max-lost", "200"), "range"),
+    ],
+)
+def test_bad_arguments_are_exit_2_and_said_in_a_line(
+    small: Project, arguments: tuple[str, ...], said: str
+) -> None:
+    ran = small.call("plan", "policy.yaml", "--offline", *arguments)
+
+    assert ran.code == 2
+    assert said in ran.err
+    assert not (small.folder / "config.json").exists()
+
+
+def test_no_row_text_is_in_any_output(project: Project, samples: Path) -> None:
+    canary = "xylophonequartz"
+    turns = [{"role": "user", "content": f"{canary} please"}, {"role": "assistant", "content": canary}]
+    project.write("rows.jsonl", "\n".join([json.dumps({"messages": turns})] * 40 + ['{"' + canary]) + "\n")
+    project.write("policy.yaml", policy(samples).replace(f"{samples}/mapper/train.jsonl", "rows.jsonl"))
+
+    ran = planned(project, "-o", "markdown=p.md", "-o", "html=p.html", "-v")
+
+    assert ran.code == 0, ran.err
+    for name in ("r.json", "p.md", "p.html"):
+        assert canary not in (project.folder / name).read_text(encoding="utf-8")
+    assert canary not in ran.out + ran.err
+    assert "1 row cannot be prepared" in ran.out
+
+
+@pytest.mark.parametrize("columns", [80, 100, 200])
+def test_a_terminal_gets_no_line_wider_than_it_is_and_no_broken_place(small: Project, columns: int) -> None:
+    from ftcheck_plugins.reporters.plan_page import show
+    from ftcheck_plugins.reporters.screen import Screen
+    from rich.console import Console
+
+    plan = _plan_of(small)
+    console = Console(width=columns, force_terminal=True, highlight=False, markup=False, emoji=False)
+    with console.capture() as captured:
+        show(plan, Screen(console), verbose=True, fix="ftcheck fix policy.yaml --diff")
+    lines = re.sub(r"\x1b\[[0-9;]*m", "", captured.get()).splitlines()
+    places = [line for line in lines if "train.jsonl" in line]
+
+    assert all(re.search(r"train\.jsonl:\d+:1", line) for line in places)
+    assert all(len(line) <= columns for line in lines if "train.jsonl" not in line)
+
+
+def _plan_of(small: Project) -> JobPlan:
+    from ftcheck.inputs import Inputs, Run
+    from ftcheck.loading import load
+    from ftcheck.planning import plan
+
+    loaded = load(str(small.folder / "policy.yaml"))
+    job = loaded.policy.jobs["mapper"]
+    run = Run(folder=small.folder / "work", offline=True)
+    return plan(job, Inputs(loaded.host.loaders, {"run": run, "jobs": (job,)}, job))

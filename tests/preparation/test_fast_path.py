@@ -1,0 +1,249 @@
+"""The fast ways of preparation give what the trainer's own libraries give, or are left."""
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from ftcheck_plugins import bounds, engine, preparation, tokenizer
+from ftcheck_plugins.engine import Engine, Ids, Reference, joined
+from ftcheck_plugins.rendering import Differs, Rendered, Renderer, Request
+from ftcheck_plugins.store import _of_mask
+from ftcheck_plugins.tokenizer import ChatTokenizer
+
+from ftcheck.cutting import cut_bounds, cutter
+from ftcheck.inputs import Inputs, Prepared, Run
+from ftcheck.likeness import fingerprint
+from ftcheck.records import Location
+from ftcheck.settings import Data, Job, Model, Training
+
+LOADERS = {one.name: one for one in (tokenizer.tokenizer, preparation.prepared, preparation.rows)}
+MARKED = (
+    "{% for m in messages %}<{{ m.role }}>"
+    "{% if m.role == 'assistant' %}{% generation %}{{ m.content }}</s>{% endgeneration %}"
+    "{% else %}{{ m['content'] }}{% endif %}{% endfor %}{{ tools | tojson if tools }}{{ mood }}"
+    "{% if add_generation_prompt %}<assistant>{% endif %}"
+)
+
+
+@pytest.fixture
+def chat(samples: Path) -> ChatTokenizer:
+    at = Location(path="policy.yaml")
+    return tokenizer.open_tokenizer(str(samples / "models" / "mapper-tiny"), offline=True, place=at)
+
+
+def turns(answer: Any = "fine") -> list[dict[str, Any]]:
+    return [{"role": "user", "content": "how?"}, {"role": "assistant", "content": answer}]
+
+
+ODD_ROWS: tuple[Request, ...] = (
+    Request(turns()),
+    Request(turns(), opening=True),
+    Request(turns(), marked=True),
+    Request(turns(), tools=[{"type": "function", "function": {"name": "f"}}]),
+    Request(turns(), kwargs={"mood": "calm"}),
+    Request(turns(), kwargs={"add_generation_prompt": True}),
+    Request(turns(), kwargs={"tokenize": True}),
+    Request([{**turns()[0], "tool_calls": None}, turns()[1]]),
+    Request([{**turns()[0], "content": None}], marked=True),
+    Request([*turns(), {"role": "assistant", "content": "so", "thinking": "hm"}]),
+    Request([{"role": "user"}]),
+)
+
+
+@pytest.mark.parametrize("number", range(len(ODD_ROWS)))
+def test_a_compiled_template_renders_what_transformers_renders(chat: ChatTokenizer, number: int) -> None:
+    chat.training_template = MARKED
+    request = ODD_ROWS[number]
+    direct, slow = Renderer(chat), Renderer(chat, direct=False)
+
+    mine, theirs = direct.batch([request])[0], slow.batch([request])[0]
+
+    assert type(mine) is type(theirs)
+    assert mine == theirs or str(mine) == str(theirs)
+
+
+def test_most_rows_are_rendered_directly(chat: ChatTokenizer, monkeypatch: pytest.MonkeyPatch) -> None:
+    chat.training_template = MARKED
+    renderer = Renderer(chat)
+    renderer.batch([Request(turns())])
+    monkeypatch.setattr(renderer, "_by_transformers", lambda request: Rendered("not asked", []))
+    monkeypatch.setattr(renderer, "_check", lambda requests, direct: None)
+
+    texts = [one.text for one in renderer.batch([Request(turns(f"n{n}")) for n in range(3)])]  # type: ignore[union-attr]
+
+    assert texts == [f"<user>how?<assistant>n{n}</s>" for n in range(3)]
+
+
+def test_a_template_that_differs_each_time_ends_the_direct_way(chat: ChatTokenizer) -> None:
+    chat.training_template = "{{ range(99999) | random }}{{ messages[0].content }}"
+
+    with pytest.raises(Differs, match="differs"):
+        Renderer(chat).batch([Request(turns())] * 3)
+
+
+def test_a_row_that_loops_for_ever_is_stopped_and_the_others_are_rendered(
+    chat: ChatTokenizer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(bounds, "SECONDS", 0.3)
+    chat.training_template = (
+        "{% if messages[0].content == 'loop' %}{% for a in range(9999) %}{% for b in range(9999) %}"
+        "{% set c = a * b %}{% endfor %}{% endfor %}{% endif %}{{ messages[0].content }}"
+    )
+    rows = [Request([{"role": "user", "content": text}]) for text in ("one", "loop")]
+
+    made = Renderer(chat).batch(rows)
+
+    assert made[0] == Rendered("one", [])
+    assert isinstance(made[1], bounds.OutOfBounds)
+
+
+class Wrong:
+    """An engine that agrees until a word comes up that it does not know."""
+
+    name = "wrong 1"
+
+    def __init__(self, reference: Reference, failure: BaseException | None = None) -> None:
+        self.reference, self.failure = reference, failure
+
+    def learn(self, reference: Reference, special: bool) -> bool:
+        return True
+
+    def encode(self, texts: Sequence[str], *, special: bool) -> Ids:
+        rows = [self.reference.encode([text], special=special).flat for text in texts]
+        for n, text in enumerate(texts):
+            if "wrong" in text and self.failure is not None:
+                raise self.failure
+            rows[n] = rows[n] + 1 if "wrong" in text else rows[n]
+        return joined(rows)
+
+
+class PanicException(BaseException):
+    """As pyo3 names what a Rust panic becomes."""
+
+
+def with_other(chat: ChatTokenizer, monkeypatch: pytest.MonkeyPatch, **settings: Any) -> Engine:
+    monkeypatch.setattr(engine, "WARM", 2)
+    monkeypatch.setattr(engine, "_Gigatoken", Wrong)
+    monkeypatch.setattr(engine, "_load", lambda reference: Wrong(reference, **settings))
+    return Engine(Reference(chat.backend))
+
+
+def test_an_engine_that_agrees_is_used_and_named(
+    chat: ChatTokenizer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fast = with_other(chat, monkeypatch)
+
+    fast.encode(["a b", "c"], special=False)
+
+    assert (fast.name, fast.note) == ("wrong 1", None)
+    assert fast.encode(["laptop is slow"], special=False).same(
+        Reference(chat.backend).encode(["laptop is slow"], special=False)
+    )
+
+
+def test_an_engine_that_differs_on_the_first_rows_is_not_used(
+    chat: ChatTokenizer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fast = with_other(chat, monkeypatch)
+
+    fast.encode(["wrong", "c"], special=False)
+
+    assert fast.name == "tokenizers"
+    assert "gives other ids" in str(fast.note)
+
+
+def test_an_engine_that_differs_later_ends_the_pass(
+    chat: ChatTokenizer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fast = with_other(chat, monkeypatch)
+    fast.encode(["a b", "c"], special=False)
+
+    with pytest.raises(Differs, match="other ids"):
+        fast.encode(["wrong"] * 200, special=False)
+
+
+@pytest.mark.parametrize("failure", [PanicException("rust"), ValueError("x")])
+def test_an_engine_that_panics_leaves_the_rows_to_tokenizers(
+    chat: ChatTokenizer, monkeypatch: pytest.MonkeyPatch, failure: BaseException
+) -> None:
+    fast = with_other(chat, monkeypatch, failure=failure)
+    fast.encode(["a b", "c"], special=False)
+
+    made = fast.encode(["wrong"], special=False)
+
+    assert made.same(Reference(chat.backend).encode(["wrong"], special=False))
+    assert (fast.name, fast.note) == ("tokenizers", "gigatoken failed on a row")
+
+
+def test_a_pass_that_must_begin_again_gives_the_same_digest(
+    samples: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """gigatoken turns out to differ after some batches: all rows are done again without it."""
+    rows = [{"messages": turns(f"it is {n}" + (" wrong" if n > 2000 else ""))} for n in range(3000)]
+    plain = prepare(samples, tmp_path / "plain", rows)
+    monkeypatch.setattr(engine, "WARM", 1000)
+    monkeypatch.setattr(engine, "_Gigatoken", Wrong)
+    monkeypatch.setattr(engine, "_load", Wrong)
+
+    again = prepare(samples, tmp_path / "again", rows)
+
+    assert again.digest == plain.digest
+    assert len(again) == 3000
+    assert again.engine == "tokenizers"
+    assert any("other ids" in note for note in again.rows.notes)
+
+
+def test_gigatoken_gives_the_same_digest(
+    samples: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pytest.importorskip("gigatoken")
+    rows = [{"messages": turns(f"naïve {n} 漢字 <|eot_id|>")} for n in range(1500)]
+    monkeypatch.setattr(engine, "WARM", 100_000)
+    slow = prepare(samples, tmp_path / "slow", rows)
+    monkeypatch.setattr(engine, "WARM", 500)
+
+    fast = prepare(samples, tmp_path / "fast", rows)
+
+    assert slow.engine == "tokenizers"
+    assert fast.engine.startswith("gigatoken")
+    assert fast.digest == slow.digest
+
+
+def prepare(samples: Path, folder: Path, rows: Sequence[Any]) -> Prepared:
+    folder.mkdir()
+    data = folder / "rows.jsonl"
+    data.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+    model = Model(name=str(samples / "models" / "mapper-tiny"))
+    job = Job(name="job", model=model, data=Data(train=str(data)), training=Training(max_length=64))
+    prepared: Prepared = Inputs(LOADERS, {"run": Run(folder=folder / "work")}, job).get("prepared")
+    return prepared
+
+
+def test_masks_of_many_rows_are_counted_as_row_by_row() -> None:
+    draw = np.random.default_rng(1)
+    rows = [draw.random(draw.integers(0, 9)) < 0.6 for _ in range(500)]
+    starts = np.cumsum([0, *map(len, rows)])
+
+    trained, answer = _of_mask(np.concatenate(rows), starts)
+
+    runs = ["".join("x" if one else " " for one in row).split() for row in rows]
+    assert trained.tolist() == [int(row.sum()) for row in rows]
+    assert answer.tolist() == [len(run[-1]) if run else 0 for run in runs]
+
+
+@pytest.mark.parametrize("setting", [{}, {"truncation_mode": "keep_end"}, {"packing": True}])
+def test_bounds_of_the_cut_are_those_of_the_cut(setting: dict[str, Any]) -> None:
+    training = Training(max_length=4, **setting)
+    starts, stops = cut_bounds(training)(np.array([10, 20, 30]), np.array([12, 29, 34]))
+
+    for start, stop, first, end in zip((10, 20, 30), (12, 29, 34), starts, stops, strict=True):
+        assert cutter(training)(list(range(start, stop))) == list(range(first, end))
+
+
+def test_ascii_words_have_the_fingerprint_of_any_words() -> None:
+    assert fingerprint("Hello,  WORLD_1") == fingerprint("\uff28ello world 1")
+    assert fingerprint(" ++ ") == fingerprint("++") != 0
+    assert fingerprint(" \n") == 0

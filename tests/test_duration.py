@@ -1,0 +1,266 @@
+from datetime import UTC, datetime, timedelta, timezone
+from typing import Any
+
+import pytest
+
+from ftcheck import tables
+from ftcheck.duration import (
+    Duration,
+    Evaluation,
+    Interval,
+    card,
+    estimate,
+    gpu_name,
+    moment,
+    seconds_left,
+)
+from ftcheck.flops import shape
+from ftcheck.testing import gpu, job
+
+NOW = datetime(2026, 11, 22, 22, 0, tzinfo=UTC)
+TABLE = tables.load("utilisation")
+LLAMA = TABLE["shapes"]["Llama-3.1-8B"]
+QLORA: dict[str, Any] = {
+    "per_device_train_batch_size": 4,
+    "gradient_accumulation_steps": 16,
+    "lora": {"r": 16, "target_modules": "all-linear"},
+    "quantization": {"load_in_4bit": True, "bnb_4bit_compute_dtype": "bfloat16"},
+}
+
+
+def made(
+    training: dict[str, Any] | None = None,
+    hardware: dict[str, Any] | None = None,
+    *,
+    config: dict[str, Any] | None = None,
+    trainer: dict[str, Any] | None = None,
+    **given: Any,
+) -> Duration:
+    one = job(
+        training={**QLORA, **(training or {})},
+        hardware={"gpu": "RTX 4090"} if hardware is None else hardware,
+        trainer=trainer or {"use": "qlora"},
+    )
+    stated: dict[str, Any] = {"steps": 63, "tokens_per_step": 49_152, "longest": 768}
+    return estimate(one, LLAMA if config is None else config, **{**stated, **given})
+
+
+def hours(found: Duration) -> Interval:
+    assert found.hours is not None, found.problem
+    return found.hours
+
+
+def pace(found: Duration) -> Interval:
+    assert found.tokens_per_second is not None, found.problem
+    return found.tokens_per_second
+
+
+@pytest.mark.parametrize(
+    "point", TABLE["measured"], ids=lambda p: f"{p['gpu']}-{p['model']}-{p['method']}-{p['length']}"
+)
+def test_public_measurements_lie_in_the_interval(point: dict[str, Any]) -> None:
+    training = {
+        "per_device_train_batch_size": point["batch"],
+        "gradient_accumulation_steps": point["accumulation"],
+        "lora": {"r": point["r"], "target_modules": "all-linear"},
+        "quantization": None if point["method"] == "lora" else QLORA["quantization"],
+    }
+    tokens = point["batch"] * point["accumulation"] * point["length"]
+    found = made(
+        training,
+        {"gpu": point["gpu"]},
+        config=TABLE["shapes"][point["model"]],
+        steps=100,
+        tokens_per_step=tokens,
+        longest=point["length"],
+    )
+    got = pace(found)
+    assert got.low <= point["tokens_per_second"] <= got.high
+    assert got.low < got.likely < got.high
+
+
+def test_torchtunes_llama_8b_qlora_on_a_4090_is_near_the_likely_figure() -> None:
+    found = made(
+        {"per_device_train_batch_size": 2, "gradient_accumulation_steps": 1},
+        steps=1000,
+        tokens_per_step=4096,
+        longest=2048,
+    )
+    assert 0.7 < pace(found).likely / 2413 < 1.3
+
+
+def test_a_batch_by_hand() -> None:
+    # One step of one batch without quantisation, on a GPU whose share and peak are known.
+    found = made(
+        {"quantization": None, "per_device_train_batch_size": 8, "gradient_accumulation_steps": 1},
+        steps=1,
+        tokens_per_step=8 * 4096,
+        longest=4096,
+    )
+    assert found.flops is not None
+    share, adapter = 0.60, 41_943_040
+    by_hand = found.flops.training * 8 * 4096 / (share * 165.2e12) + adapter * 24 / 1008e9
+    assert found.seconds["training"].likely == pytest.approx(by_hand, rel=1e-9)
+    assert TABLE["gpus"]["RTX 4090"]["utilisation"][1] == share
+
+
+def test_dequantisation_is_three_passes_over_the_base() -> None:
+    one: dict[str, Any] = {"steps": 1, "tokens_per_step": 65_536, "longest": 1024}
+    quantised, plain = made(**one), made({"quantization": None}, **one)
+
+    more = quantised.seconds["training"].likely - plain.seconds["training"].likely
+    by_hand = 16 * 3 * shape(LLAMA).weights * 2.5625 / (0.40 * 1008e9)
+    assert more == pytest.approx(by_hand, rel=1e-6)
+
+
+def test_few_tokens_take_as_long_as_their_kernels_take_to_start() -> None:
+    small = {"per_device_train_batch_size": 1, "gradient_accumulation_steps": 1, "quantization": None}
+    config = TABLE["shapes"]["Qwen-1.8B"]
+    ones = [
+        made(small, config=config, steps=1, tokens_per_step=n, longest=n).seconds["training"].likely
+        for n in (16, 32)
+    ]
+    assert ones[0] == pytest.approx(ones[1])
+    assert ones[0] == pytest.approx(24 * 3 * 1.5e-3, rel=0.02)
+
+
+def test_what_makes_a_run_longer() -> None:
+    plain = hours(made()).likely
+
+    assert hours(made(padding=0.5)).likely > 1.5 * plain
+    assert hours(made(steps=126)).likely > 1.5 * plain
+    assert hours(made({"gradient_checkpointing": False})).likely < plain
+    assert hours(made(evaluation=Evaluation(10, 100_000.0, 40, 768))).likely > plain
+    assert hours(made(saves=10, checkpoint_bytes=10**9)).likely == pytest.approx(plain + 10 * 2 / 3600)
+    assert hours(made(saves=10, checkpoint_bytes=10**9)).low < hours(made()).high
+
+
+def test_trl_makes_logits_of_trained_tokens_only() -> None:
+    some, every = made(trained=0.25), made()
+    assert some.flops is not None
+    assert every.flops is not None
+    # Forward twice and the gradient of its input: 6 a weight of the head, for a quarter of the tokens.
+    assert every.flops.training - some.flops.training == pytest.approx(0.75 * 6 * shape(LLAMA).head)
+    assert hours(some).high == hours(every).high
+    program = {"use": "command", "argv": ("axolotl",)}
+    assert hours(made(trained=0.25, trainer=program)).likely == hours(made(trainer=program)).likely
+
+
+def test_padding_is_computed_and_not_counted() -> None:
+    padded, full = made(padding=0.5), made()
+    assert padded.tokens == full.tokens == 63 * 49_152
+    assert pace(padded).likely < 0.65 * pace(full).likely
+
+
+def test_devices_share_the_rows_and_lose_some_speed() -> None:
+    one = made()
+    four = made(hardware={"gpu": "RTX 4090", "count": 4}, tokens_per_step=4 * 49_152)
+
+    # As many tokens on each device as on the one, at 92 % of its speed (70 to 100).
+    assert four.seconds["training"].likely == pytest.approx(one.seconds["training"].likely / 0.92)
+    assert four.seconds["training"].low == pytest.approx(one.seconds["training"].low)
+    assert four.seconds["training"].high == pytest.approx(one.seconds["training"].high / 0.70)
+    assert any("4 GPUs" in said for said in four.assumes)
+
+
+def test_cost_is_hours_times_the_price() -> None:
+    found = made(hardware={"gpu": "RTX 4090", "price_per_hour": 0.4})
+    assert found.cost is not None
+    assert found.cost.likely == pytest.approx(0.4 * hours(found).likely)
+    assert made().cost is None
+
+
+def test_another_program_widens_the_interval() -> None:
+    other = made(trainer={"use": "command", "argv": ("axolotl",)})
+    assert pace(other).high > 1.9 * pace(made()).high
+    assert pace(other).low == pytest.approx(pace(made()).low)
+
+
+@pytest.mark.parametrize(
+    ("given", "why"),
+    [
+        ({"hardware": {}}, "no GPU here, and hardware.gpu names none"),
+        ({"hardware": {"gpu": "MI300X"}}, "how fast MI300X trains is not known"),
+        ({"hardware": {"gpu": "A1000"}}, "how fast A1000 trains is not known"),
+        ({"hardware": {"gpu": "T4"}}, "T4 has no bfloat16 units"),
+        ({"config": {"model_type": "mamba"}}, "the architecture 'mamba' is not known"),
+        ({"training": {"quantization": {"load_in_8bit": True}}}, "8-bit weights"),
+        ({"training": {"quantization": {"load_in_4bit": True}}}, "4-bit layers compute in float32"),
+        ({"training": {"bf16": False}}, "training computes in float32"),
+        ({"training": {"lora": {"r": 8, "use_dora": True}}}, "DoRA"),
+    ],
+)
+def test_what_is_not_known_gives_no_number(given: dict[str, Any], why: str) -> None:
+    found = made(given.pop("training", None), given.pop("hardware", None), **given)
+    assert why in found.problem
+    assert (found.hours, found.tokens_per_second, found.cost) == (None, None, None)
+
+
+def test_a_measurement_takes_the_place_of_the_tables() -> None:
+    found = made(hardware={}, config={"model_type": "mamba"}, measured=1000.0)
+    start = found.seconds["start"].likely
+    assert hours(found).likely == pytest.approx((63 * 49_152 / 1000 + start) / 3600)
+    assert pace(found).likely == pytest.approx(1000)
+    assert 940 < pace(found).low < 1000 < pace(found).high < 1060
+    assert found.measured
+
+
+def test_names_of_gpus() -> None:
+    for name, known in [
+        ("NVIDIA GeForce RTX 4090", "RTX 4090"),
+        ("NVIDIA H100 80GB HBM3", "H100 80GB HBM3"),
+        ("H100", "H100"),
+        ("NVIDIA H100 NVL", "H100 NVL"),
+        ("NVIDIA A100-SXM4-80GB", "A100"),
+        ("NVIDIA H200", "H200"),
+    ]:
+        found = card(name)
+        assert found is not None
+        assert found.name == known
+    assert gpu_name(job(hardware={"gpu": "L4"}), (gpu("H100"),)) == "L4"
+    assert gpu_name(job(), (gpu("NVIDIA H100"),)) == "NVIDIA H100"
+    assert gpu_name(job(), ()) is None
+
+
+def test_an_ambiguous_name_has_the_peaks_of_both() -> None:
+    found = card("H100")
+    assert found is not None
+    assert (found.tflops.low, found.tflops.high) == (756, 989)
+
+
+def test_every_gpu_of_the_table_is_usable() -> None:
+    for name in TABLE["gpus"]:
+        found = card(name)
+        assert found is not None
+        assert found.name == name
+        assert 0 < found.utilisation.low < found.utilisation.likely < found.utilisation.high < 1
+        assert 0 < found.tflops.low <= found.tflops.high
+        assert 0 < found.gb_per_s.low <= found.gb_per_s.high
+
+
+@pytest.mark.parametrize(
+    ("deadline", "left"),
+    [
+        ("8h", 8),
+        ("1h30m", 1.5),
+        ("07:00", 9),
+        ("23:00", 1),
+        ("22:00", 24),
+        ("2026-11-23", 26),
+        ("2026-11-23T06:00", 8),
+        ("2026-11-23T06:00+02:00", 6),
+        ("2026-11-22T20:00", -2),
+    ],
+)
+def test_a_deadline_is_a_duration_or_a_time(deadline: str, left: float) -> None:
+    assert seconds_left(deadline, NOW) / 3600 == left
+
+
+def test_times_without_a_zone_are_those_of_now() -> None:
+    there = datetime(2026, 11, 22, 22, 0, tzinfo=timezone(timedelta(hours=-8)))
+    assert seconds_left("2026-11-23T06:00", there) / 3600 == 8
+
+
+def test_nonsense_is_no_deadline() -> None:
+    with pytest.raises(ValueError, match="neither a duration nor a time"):
+        moment("soon", NOW)

@@ -136,7 +136,7 @@ class _Planner:
 
     def _memory_limit(self) -> tuple[float | None, str]:
         """The memory that a device has, or may use, in GiB: the smaller of hardware's and the target's."""
-        from ftcheck_rules.memory import gpu_memory
+        from ftcheck.memory.gpus import gpu_memory
 
         machine = self.machine or Machine(system="", cpus=1, memory=0)
         has, source = gpu_memory(self.job, machine)
@@ -165,7 +165,7 @@ class _Planner:
 
     def _disk(self) -> tuple[Figure, str]:
         """What the run writes at most, and what that is in words."""
-        from ftcheck_rules.disk import estimate
+        from ftcheck.checkpoints import estimate
 
         found = estimate(self.job)
         if not found.bytes:

@@ -111,8 +111,7 @@ def _saves(job: Job, work: Work) -> int:
 
 def checkpoint_bytes(job: Job, model: ModelConfig) -> int:
     """Bytes of a checkpoint: trained weights and two states of the optimizer; 0 where it cannot be told."""
-    from ftcheck_rules.budget import STATES
-    from ftcheck_rules.disk import trained_weights
+    from ftcheck.checkpoints import STATES, trained_weights
 
     config = model.config.get("text_config", model.config)
     return STATES * (trained_weights(config, job.training.lora) or 0)
@@ -120,7 +119,7 @@ def checkpoint_bytes(job: Job, model: ModelConfig) -> int:
 
 def _evaluation(job: Job, work: Work, rows: Prepared | None) -> duration.Evaluation | None:
     """What evaluations compute, with the padding to be expected."""
-    from ftcheck_rules.lengths import padding
+    from ftcheck.padding import padding
 
     training = job.training
     if rows is None or not len(rows.sequences) or training.eval_strategy == "no" or not work.steps:

@@ -13,8 +13,8 @@ if TYPE_CHECKING:
 
 def packing(prepared: Prepared, job: Job, length: int) -> Packing:
     """Blocks of `length` tokens by every way there is, as the rule `packing-efficiency` counts them."""
-    from ftcheck_rules.lengths import padding, padding_by_length
-    from ftcheck_rules.packing import packed
+    from ftcheck.blocks import packed
+    from ftcheck.padding import padding, padding_by_length
 
     found, batch = packed(prepared, job, length), job.training.per_device_train_batch_size
     fed = prepared.fed(length)
@@ -34,7 +34,7 @@ def packing(prepared: Prepared, job: Job, length: int) -> Packing:
 
 def planned_blocks(prepared: Prepared, job: Job, length: int) -> int:
     """How many blocks `training.packing_planner` makes of the rows, as the rules count them."""
-    from ftcheck_rules.packing import packed
+    from ftcheck.blocks import packed
 
     return packed(prepared, job, length).planned
 
@@ -59,7 +59,7 @@ def blocks_at(lengths: "NDArray[Any]", training: Training) -> int:
 
 def computed(lengths: "NDArray[Any]", job: Job, blocks: int | None) -> int:
     """Tokens of one epoch that are computed: blocks x max_length, or rows with the padding to be expected."""
-    from ftcheck_rules.lengths import expected_padding
+    from ftcheck.padding import expected_padding
 
     limit = job.training.max_length
     if blocks is not None and limit is not None:

@@ -19,21 +19,19 @@ from ftcheck import (
     Summary,
     rule,
 )
+from ftcheck.blocks import packed
+from ftcheck.checkpoints import STATES, trained_weights
 from ftcheck.duration import Duration, Evaluation, Interval, estimate, gpu_name, moment, seconds_left
 from ftcheck.errors import FtcheckError
 from ftcheck.inputs import Inputs
 from ftcheck.offers import Yield
+from ftcheck.padding import expected_padding, padding
 from ftcheck.policy import seconds
 from ftcheck.settings import Training
 from ftcheck.steps import Steps, devices, every, steps
-from ftcheck_rules.disk import trained_weights
-from ftcheck_rules.lengths import expected_padding, padding
-from ftcheck_rules.packing import packed
 from ftcheck_rules.schedule import fed
 
 HOUR = 3600.0
-STATES = 12
-"""Bytes a trained weight in a checkpoint: itself and two states of the optimizer, 4 each."""
 
 
 @dataclass(frozen=True)

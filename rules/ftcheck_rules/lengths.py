@@ -17,8 +17,9 @@ from ftcheck import (
     rule,
     tables,
 )
-from ftcheck.lengths import histogram, nearest_rank
+from ftcheck.lengths import nearest_rank
 from ftcheck.offers import Yield
+from ftcheck.padding import expected_padding
 
 if TYPE_CHECKING:
     import numpy as np
@@ -27,8 +28,6 @@ if TYPE_CHECKING:
 USUAL = (50, 90, 95, 99)
 STEP = 64
 """Proposed lengths are multiples of this."""
-SORTED = 50
-"""transformers sorts so many batches at a time by length."""
 TRL_DEFAULT = 1024
 """TRL's own max_length, where the policy sets none."""
 FAR_BELOW = 0.5
@@ -177,38 +176,6 @@ def _room(job: Job, lengths: "NDArray[Any]", percentile: float, value: int, limi
         said += f"; about {100 * waste:.0f} % of what is computed is padding, which packing saves"
     fix = f"training.packing: true; or max_length: {rounded_up(int(fed.max()))}, which holds every row"
     return Finding(said, Severity.INFO, at=job.at("training.max_length"), fix=fix)
-
-
-def expected_padding(job: Job, fed: "NDArray[Any]") -> float:
-    """Share of padding in the job's batches, without packing."""
-    if job.training.padding_free or not len(fed):
-        return 0.0
-    sampled = job.training.extra.get("train_sampling_strategy")
-    estimate = padding_by_length if sampled == "group_by_length" else padding
-    return estimate(fed, job.training.per_device_train_batch_size)
-
-
-def padding(fed: "NDArray[Any]", batch: int) -> float:
-    """Share of padding that is to be expected in shuffled batches, each padded to its longest row."""
-    import numpy as np
-
-    counts = histogram(fed)
-    below = np.cumsum(counts) / len(fed)
-    longest = float((np.diff(np.concatenate([[0.0], below**batch])) * np.arange(len(counts))).sum())
-    return 1 - float(fed.mean()) / longest if longest else 0.0
-
-
-def padding_by_length(fed: "NDArray[Any]", batch: int) -> float:
-    """The same with train_sampling_strategy group_by_length: sorted in groups of fifty batches."""
-    import numpy as np
-
-    group = batch * max(1, min(len(fed) // (batch * 4), SORTED))
-    drawn = np.random.default_rng(0).permutation(fed)
-    computed = 0
-    for start in range(0, len(drawn), group):
-        by_length = np.sort(drawn[start : start + group])[::-1]
-        computed += int(by_length[::batch].sum()) * batch
-    return 1 - float(fed.sum()) / computed if computed else 0.0
 
 
 @rule("context-window")

@@ -1,11 +1,12 @@
 """Memory rules: do the logits of a full batch fit the GPU?"""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from typing import Any
 
-from ftcheck import Change, Finding, Job, Machine, Measurement, Severity, Skip, Summary, rule, tables
+from ftcheck import Change, Finding, Job, Machine, Measurement, Severity, Skip, Summary, rule
 from ftcheck.errors import FtcheckError
 from ftcheck.inputs import Inputs, ModelConfig, Prepared
+from ftcheck.memory.gpus import gpu_memory
 from ftcheck.offers import Yield
 
 GIB = 1 << 30
@@ -57,31 +58,6 @@ def logits_memory(job: Job, machine: Machine, inputs: Inputs) -> Iterator[Yield]
         yield Skip("there is no row to measure")
         return
     yield Summary(f"logits take {max(sizes.values()):.1f} of {memory:g} GiB")
-
-
-def gpu_memory(job: Job, machine: Machine) -> tuple[float | None, str]:
-    """Memory of one GPU in GiB, and where that is from; None with the reason where nobody says."""
-    stated = job.hardware
-    if stated.memory_gib is not None:
-        return stated.memory_gib, "hardware.memory_gib"
-    if stated.gpu is not None:
-        known: Mapping[str, Mapping[str, Any]] = tables.load("gpus")["gpus"]
-        words = _words(stated.gpu)
-        named = [name for name in known if _within(_words(name), words)]
-        if not named:
-            return None, f"how much memory {stated.gpu} has is not known; state hardware.memory_gib"
-        return float(known[max(named, key=len)]["memory_gib"]), "hardware.gpu"
-    if machine.gpus:
-        return min(one.memory for one in machine.gpus) / GIB, "this machine"
-    return None, "no GPU here, and hardware states none"
-
-
-def _words(name: str) -> list[str]:
-    return name.lower().replace("-", " ").replace("gib", "gb").split()
-
-
-def _within(part: list[str], whole: list[str]) -> bool:
-    return any(whole[start : start + len(part)] == part for start in range(len(whole)))
 
 
 def _makes_none(job: Job) -> str | None:

@@ -8,9 +8,9 @@ from ftcheck.errors import FtcheckError
 from ftcheck.inputs import Inputs, Prepared
 from ftcheck.memory.fit import Remedy, cheapest, largest_batch, verdict
 from ftcheck.memory.formulas import GIB, Memory, estimate
+from ftcheck.memory.gpus import gpu_memory
 from ftcheck.memory.shapes import CannotTell, well_known
 from ftcheck.offers import Yield
-from ftcheck_rules.memory import gpu_memory
 
 STATED = ("hardware.gpu", "hardware.memory_gib", "targets.memory_gib")
 KEPT = 0.06

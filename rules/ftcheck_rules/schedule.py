@@ -18,10 +18,10 @@ from ftcheck import (
     rule,
     tables,
 )
+from ftcheck.blocks import packed
 from ftcheck.offers import Yield
 from ftcheck.records import ON_COMMAND_LINE
 from ftcheck.steps import Steps, devices, effective_batch, every, steps
-from ftcheck_rules.packing import packed
 
 USUAL_EPOCHS = 3
 USUAL_WARMUP = 0.03

@@ -7,12 +7,11 @@ from ftcheck_rules.cases import Case, cases_of
 from ftcheck_rules.lengths import (
     PercentileSeqLen,
     context_window,
-    padding,
-    padding_by_length,
     percentile_seq_len,
 )
 
 from ftcheck import Location, Severity
+from ftcheck.padding import padding, padding_by_length
 from ftcheck.testing import Ran, job, model_config, prepared, run
 
 RULES = {one.id: one for one in (percentile_seq_len, context_window)}

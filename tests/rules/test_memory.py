@@ -3,8 +3,9 @@ from typing import Any
 import pytest
 from ftcheck_rules.cases import Case
 from ftcheck_rules.cases.memory import CASES
-from ftcheck_rules.memory import gpu_memory, logits_memory
+from ftcheck_rules.memory import logits_memory
 
+from ftcheck.memory.gpus import gpu_memory
 from ftcheck.records import Severity
 from ftcheck.testing import Ran, gpu, inputs, job, machine, model_config, prepared, run
 

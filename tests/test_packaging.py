@@ -44,7 +44,7 @@ def test_the_policies_and_their_samples_are_inside(wheel: zipfile.ZipFile) -> No
     for policy in (ROOT / "policies").glob("*.yaml"):
         assert f"ftcheck/_policies/{policy.name}" in names
     assert "ftcheck/_policies/samples/models/mapper-tiny/model.safetensors" in names
-    assert not any("checkpoints" in name or "__pycache__" in name for name in names)
+    assert not any("/checkpoints/" in name or "__pycache__" in name for name in names)
 
 
 def test_the_tables_are_inside(wheel: zipfile.ZipFile) -> None:

@@ -231,11 +231,14 @@ def test_no_row_text_is_in_any_output(project: Project, samples: Path) -> None:
 
 
 @pytest.mark.parametrize("columns", [80, 100, 200])
-def test_a_terminal_gets_no_line_wider_than_it_is_and_no_broken_place(small: Project, columns: int) -> None:
+def test_a_terminal_gets_no_line_wider_than_it_is_and_no_broken_place(
+    small: Project, columns: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
     from ftcheck_plugins.reporters.plan_page import show
     from ftcheck_plugins.reporters.screen import Screen
     from rich.console import Console
 
+    monkeypatch.delenv("CI", raising=False)  # a log in CI is not a terminal: nothing is wrapped there
     plan = _plan_of(small)
     console = Console(width=columns, force_terminal=True, highlight=False, markup=False, emoji=False)
     with console.capture() as captured:

@@ -62,14 +62,14 @@ def evaluation_parity(
     A model that is asked in another form than it was trained on looks untrained: scores fall by ten to
     sixty points and the data gets the blame. One whose last trained token stops nobody rambles on.
 
-    The served prompt of each sample row must be how the row's own ids begin (where `template-parity` or
-    `tokenizer-parity` say what is wrong, this is only noted); an `evaluation` section of the policy must
-    ask as training does, and pad on the left where it asks in batches; the rows' usual system prompt must
-    be the server's and evaluation's; the token that ends rows must end generation; gold items must be
-    whole and have ids of their own. Parameters: different_percent (default 1), usual_percent (default 99).
+    The served prompt of each sample row must be how the row's own ids begin (`template-parity` and
+    `tokenizer-parity` say what is different); an `evaluation` section of the policy must ask as training
+    does, and pad on the left where it asks in batches; the rows' usual system prompt must be the server's
+    and evaluation's; the token that ends rows must end generation; gold items must be whole and have ids
+    of their own. Parameters: different_percent (default 1), usual_percent (default 99).
     """
     compared = [row for row in sample.rows if 0 < row.prompt_turns < len(row.messages)]
-    different = [(row, why) for row in compared if (why := _difference(row, tokenizer, serving)) is not None]
+    different = [(row, why) for row in compared if (why := _difference(row, serving)) is not None]
     conversations = bool((rows.turns > 0).any())
     yield Measurement("gold_items", len(gold.items) if gold is not None else 0, unit="items")
     yield Measurement("prompts_compared", len(compared), unit="rows")
@@ -90,49 +90,27 @@ def evaluation_parity(
     yield Summary(f"{same:,} of {len(compared):,} prompts are served as trained{questions}")
 
 
-@dataclass(frozen=True, slots=True)
-class _Difference:
-    """How a row's served prompt is not how the row begins; `elsewhere` where another rule says why."""
-
-    words: str
-    elsewhere: bool = False
-
-
-def _difference(row: SampleRow, tokenizer: Tokenizer, serving: ServingSide) -> _Difference | None:
+def _difference(row: SampleRow, serving: ServingSide) -> str | None:
     """How the prompt that the server would make of a row's questions differs from the row's own ids."""
     talk = Talk(row.messages, row.messages[: row.prompt_turns], row_switches(row), at=row.at)
     theirs = prompt_as_sent(serving, talk)
-    ours = prompt_as_trained(tokenizer, talk)
     if theirs.text is None:
-        said = f"the served prompt cannot be made: {theirs.problem}"
-        return _Difference(said, elsewhere=ours.text is not None)
+        return f"the served prompt cannot be made: {theirs.problem}"
     ids = serving.tokenizer.encode(theirs.text)
     if tuple(ids) == row.ids[: len(ids)]:
         return None
     pairs = zip(ids, row.ids, strict=False)
     same = next((n for n, (one, other) in enumerate(pairs) if one != other), min(len(ids), len(row.ids)))
-    return _Difference(
-        f"the served prompt is not how the row begins, from token {same + 1} of {len(ids)} on",
-        elsewhere=ours.text != theirs.text or tokenizer.encode(theirs.text) != ids,
-    )
+    return f"the served prompt is not how the row begins, from token {same + 1} of {len(ids)} on"
 
 
 def _different(
     job: Job,
     compared: list[SampleRow],
-    different: list[tuple[SampleRow, _Difference]],
+    different: list[tuple[SampleRow, str]],
     params: EvaluationParity,
 ) -> Finding:
     """One finding for all rows, at the first. Rows with template switches of their own may differ in part."""
-    if all(why.elsewhere for _, why in different):
-        row, why = different[0]
-        return Finding(
-            f"{len(different):,} of {len(compared):,} sample rows: {why.words}",
-            Severity.INFO,
-            at=row.at,
-            fix="`template-parity` and `tokenizer-parity` say what is different",
-        )
-    different = [(row, why) for row, why in different if not why.elsewhere]
     share = 100 * len(different) / len(compared)
     own = all(row.template_kwargs for row, _ in different) and len(different) < len(compared)
     keys = sorted({key for row, _ in different for key in row.template_kwargs})
@@ -141,7 +119,7 @@ def _different(
         f"; these rows set {', '.join(keys)}: serving.chat_template_kwargs must say the same" if keys else ""
     )
     return Finding(
-        f"{len(different):,} of {len(compared):,} sample rows: {why.words}{hint}",
+        f"{len(different):,} of {len(compared):,} sample rows: {why}{hint}",
         Severity.WARNING if own or share <= params.different_percent else Severity.ERROR,
         at=row.at,
         fix=f"serve with the training tokenizer, template and switches (jobs.{job.name}.serving)",

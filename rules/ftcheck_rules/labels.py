@@ -102,12 +102,12 @@ def _stop_alone(tokenizer: Tokenizer, prepared: Prepared, good: "NDArray[np.bool
 
 
 def _cut_away(job: Job, by_cut: "NDArray[np.bool_]") -> Iterator[Finding]:
-    """A remark here: whether so much may be cut is for `truncation` to say."""
+    """A warning here: how much may be cut is for `truncation` to say."""
     if by_cut.any():
         count = int(by_cut.sum())
         yield Finding(
             f"max_length leaves {count:,} of {len(by_cut):,} rows with nothing in the loss",
-            Severity.INFO,
+            Severity.WARNING,
             at=job.at("training.max_length"),
             fix="see the check `truncation`",
         )

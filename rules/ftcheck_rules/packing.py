@@ -3,7 +3,6 @@
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
 
 from ftcheck import (
     Change,
@@ -23,9 +22,6 @@ from ftcheck.offers import Yield
 from ftcheck.padding import expected_padding
 from ftcheck.steps import steps
 from ftcheck_rules.lengths import STEP, unknown_attention
-
-if TYPE_CHECKING:
-    pass
 
 FEW = 20
 """Of fewer blocks than this the emptiest one is not judged."""

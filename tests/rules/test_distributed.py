@@ -201,7 +201,6 @@ def test_dockers_shared_memory_is_too_small_for_workers() -> None:
     assert "64 MiB" in finding.message
     assert finding.change == Change("jobs.mapper.training.dataloader_num_workers", 4, 0)
     assert loading(shm=64 << 20).result.outcome == "passed"
-    assert loading(shm=None, dataloader_num_workers=4).result.outcome == "passed"
     assert loading(shm=1 << 30, dataloader_num_workers=16).findings == ()
 
 
@@ -214,3 +213,7 @@ def test_the_others_wait_for_the_process_that_tokenises() -> None:
     assert loading(2, rows=6_000).findings == ()
     assert loading(2, rows=6_000, ddp_timeout=2, dataset_num_proc=2).findings == ()
     assert loading(1, rows=6_000, ddp_timeout=2).result.outcome == "passed"
+
+
+def test_what_there_is_nothing_to_hold_against_is_never_a_pass() -> None:
+    assert loading(shm=None, dataloader_num_workers=4).skipped is not None

@@ -52,13 +52,13 @@ def evaluated(of: ServingSide | None = None, served: str | None = PROMPT, **stat
 
 
 @pytest.mark.parametrize("side", [serving_side(opening="<|user|>"), serving_side(shift=1)])
-def test_what_another_rule_says_of_the_server_is_only_noted(side: ServingSide) -> None:
+def test_a_server_that_asks_otherwise_is_an_error_whatever_other_rules_say(side: ServingSide) -> None:
+    """A policy may have this rule alone."""
     ran = run(evaluation_parity, **parity(serving=side))
 
     [finding] = ran.findings
-    assert (ran.result.outcome, finding.severity) == ("passed", Severity.INFO)
+    assert (ran.result.outcome, finding.severity) == ("failed", Severity.ERROR)
     assert ran.measured["prompts_different"] == 1
-    assert "template-parity" in (finding.fix or "")
 
 
 def test_a_row_that_begins_otherwise_than_its_prompt_is_an_error_that_quotes_nothing() -> None:

@@ -49,11 +49,11 @@ def test_the_share_in_the_loss_is_measured_over_what_is_fed() -> None:
     assert ran.measured["stop_trained"] == 1.0
 
 
-def test_rows_that_the_cut_leaves_with_nothing_are_a_remark_as_truncation_judges_them() -> None:
+def test_rows_that_the_cut_leaves_with_nothing_are_a_warning_at_max_length() -> None:
     ran = trained(prepared([10, 50], trained=[5, 5], max_length=20), max_length=20)
 
     [finding] = ran.findings
-    assert finding.severity is Severity.INFO
+    assert finding.severity is Severity.WARNING
     assert finding.at == job().at("training.max_length")
     assert ran.measured["rows_untrained"] == 1
 

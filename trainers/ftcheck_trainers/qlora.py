@@ -12,7 +12,7 @@ import math
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from ftcheck.errors import FtcheckError, MissingDependency, TrainingError
 from ftcheck.inputs import Inputs, Prepared, Run
@@ -22,9 +22,6 @@ from ftcheck.ticket import Reason, Refusal, Refused, Ticket
 from ftcheck_trainers import feed, run_folder
 from ftcheck_trainers import metrics as metrics_file
 from ftcheck_trainers.quiet import quiet_libraries
-
-if TYPE_CHECKING:
-    pass
 
 LIBRARIES = ("torch", "transformers", "trl", "peft", "accelerate", "datasets")
 WORSE_THAN_GUESSING = 3

@@ -32,7 +32,7 @@ def benchmarks(job: Job, run: Run) -> Benchmarks | None:
     questions: list[Question] = []
     unread: list[Location] = []
     for number, raw in enumerate(files.stream(source, offline=run.offline), start=1):
-        at = Location(source.files[raw.file], raw.line, 1, row=number, record=raw.record)
+        at = Location(source.files[raw.file], raw.line, 1, row=number, record=raw.record.hex())
         text = _question(raw.data) if raw.data is not None else None
         if text is None:
             unread.append(at)

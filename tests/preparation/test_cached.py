@@ -262,7 +262,9 @@ def test_a_digest_that_is_known_already_is_not_made_again(
     assert bench.run(digests=known)[1] == ["job.train"]
 
 
-@pytest.mark.parametrize("name", ["rows.arrow", "done.json", "answers.json", "manifest.json"])
+@pytest.mark.parametrize(
+    "name", ["rows.arrow", "columns.arrow", "done.json", "answers.json", "manifest.json"]
+)
 @pytest.mark.parametrize("cut", [0, 30])
 def test_a_broken_entry_is_a_cold_start(name: str, cut: int, bench: Bench) -> None:
     first, _ = bench.run()

@@ -1,4 +1,4 @@
-"""URLs of servers, as policies and command lines state them: checked, and known to be of this machine or not."""
+"""URLs of servers, as policies and command lines state them: checked, and on this machine or not."""
 
 import ipaddress
 from urllib.parse import urlsplit

@@ -61,12 +61,14 @@ class _Handler(BaseHTTPRequestHandler):
         body = json.loads(self.rfile.read(int(self.headers["content-length"])))
         self.model.requests.append(body)
         if self.model.fails is not None:
-            return self._send(self.model.fails, {"error": {"message": "no"}})
+            self._send(self.model.fails, {"error": {"message": "no"}})
+            return
         text, tokens, finish = self.model.reply(body)
         prompt = self.model.count(body["messages"], body.get("chat_template_kwargs") or {})
         usage = {"prompt_tokens": prompt, "completion_tokens": tokens, "total_tokens": prompt + tokens}
         if body.get("stream"):
-            return self._stream(text, finish)
+            self._stream(text, finish)
+            return
         choice = {"index": 0, "message": {"role": "assistant", "content": text}, "finish_reason": finish}
         self._send(200, {**self._head("chat.completion"), "choices": [choice], "usage": usage})
 

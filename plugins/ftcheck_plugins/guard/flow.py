@@ -37,7 +37,9 @@ async def checked(guard: Guard, question: Question, answer: Answer, ask: Ask) ->
         _within(question, answer)
     if wrong := _wrong(guard, answer):
         tried = f"after {answer.retries} retr{'y' if answer.retries == 1 else 'ies'}"
-        raise Refused(Code.SCHEMA, f"the answer breaks its JSON Schema {tried}: {'; '.join(wrong[:3])}")
+        raise Refused(
+            Code.SCHEMA, f"the answer breaks its JSON Schema {tried}: {'; '.join(wrong[:3])}", answer
+        )
     return answer
 
 
@@ -76,7 +78,7 @@ def _within(question: Question, answer: Answer) -> None:
     calls = answer.retries + 1
     if answer.completion_tokens is not None and answer.completion_tokens > question.cap * calls:
         counted = f"{answer.completion_tokens:,} tokens came back, the cap is {question.cap:,}"
-        raise Refused(Code.OVER_CAP, f"the server did not keep to max_tokens: {counted}")
+        raise Refused(Code.OVER_CAP, f"the server did not keep to max_tokens: {counted}", answer)
 
 
 def _wrong(guard: Guard, answer: Answer) -> list[str]:
@@ -116,7 +118,7 @@ async def _chunked(guard: Guard, question: Question, ask: Ask) -> Answer:
     )
     if wrong := _wrong(guard, merged):
         said = f"the answers of {merged.chunks} parts break the schema together: {'; '.join(wrong[:3])}"
-        raise Refused(Code.SCHEMA, said)
+        raise Refused(Code.SCHEMA, said, merged)
     return merged
 
 

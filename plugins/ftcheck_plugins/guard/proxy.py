@@ -286,7 +286,7 @@ class FtcheckGuard(CustomGuardrail):  # type: ignore[misc]
         one = log.record(
             self.guard.job,
             question,
-            None,
+            error.answer,
             status=error.status,
             reason=error.reason,
             stream=bool(data.get("stream")),
@@ -294,7 +294,10 @@ class FtcheckGuard(CustomGuardrail):  # type: ignore[misc]
         )
         if self.logs:
             log.write(self.log_path, one)
-        body = {"error": str(error), "type": "ftcheck_guard", "code": error.reason.value}
+        body: dict[str, Any] = {"error": str(error), "type": "ftcheck_guard", "code": error.reason.value}
+        if error.answer is not None:
+            tokens = error.answer.completion_tokens
+            body |= {"retries": error.answer.retries, "completion_tokens": tokens}
         raise HTTPException(status_code=error.status, detail=body) from None
 
     def _log(self, facts: _Facts) -> None:

@@ -42,10 +42,11 @@ STATUS = {Code.SCHEMA: 502, Code.OVER_CAP: 502, Code.UPSTREAM: 502, Code.FAILED:
 class Refused(FtcheckError):
     """The guard lets a request or an answer not through. The message quotes neither."""
 
-    def __init__(self, reason: Code, message: str) -> None:
-        """`reason` decides the HTTP status."""
+    def __init__(self, reason: Code, message: str, answer: "Answer | None" = None) -> None:
+        """`reason` decides the HTTP status; `answer` is what was not let out, for its counts."""
         super().__init__(message)
         self.reason = reason
+        self.answer = answer
         self.status = STATUS.get(reason, 400)
 
 

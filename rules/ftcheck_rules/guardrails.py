@@ -64,8 +64,8 @@ def guardrail(
     Declared is not done: where serving.endpoint names the guarded proxy (an OpenAI-compatible URL; its key in
     FTCHECK_ENDPOINT_KEY), it is probed. An input of exactly the limit is answered, by the guard and with the
     same count; one token more is handled as over_limit says; a broken answer is asked for again and does not
-    go out; an answer ends at the cap; serving.log_path grows, and a planted word is not in it. A probe that the
-    model does not play along with says that it cannot tell. With --offline only this machine is asked.
+    go out; an answer ends at the cap; serving.log_path grows, and a planted word is not in it. Where a model
+    does not play along, the probe says that it cannot tell. With --offline only this machine is asked.
     Parameters: probe_model (default: the job's name), probe_seconds (default 60).
     """
     lengths, limit = _inputs(gold, prepared), job.serving.max_input_tokens

@@ -15,6 +15,7 @@ from ruamel.yaml import YAML
 
 from ftcheck.inputs import Run, ServingSide
 from ftcheck.loading import load
+from ftcheck.records import Severity
 from ftcheck.settings import Job
 from ftcheck.testing import Ran, inputs, model_config, prepared, run
 from tests.guard.backend import GOOD, Model, ask, proxy, serving
@@ -101,7 +102,8 @@ def bare(behind: tuple[Path, Model, str]) -> Iterator[Served]:
 
 
 @pytest.fixture(autouse=True)
-def as_it_was(behind: tuple[Path, Model, str]) -> Iterator[None]:
+def as_it_was(behind: tuple[Path, Model, str], monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    monkeypatch.setenv("FTCHECK_ENDPOINT_KEY", "sk-loopback")
     model = behind[1]
     kept = {**vars(model)}
     model.requests.clear()
@@ -196,7 +198,10 @@ def test_a_way_past_the_count_is_refused(served: Served, more: dict[str, Any], w
 
 
 def test_no_request_switches_the_guard_off(served: Served) -> None:
-    off = {"guardrails": [], "metadata": {"user_api_key_metadata": {"disable_global_guardrails": True}}}
+    off: dict[str, Any] = {
+        "guardrails": [],
+        "metadata": {"user_api_key_metadata": {"disable_global_guardrails": True}},
+    }
 
     assert ask(served.url, LONG, **off).headers["x-ftcheck-decision"] == "rules"
 
@@ -245,10 +250,21 @@ def test_the_rule_goes_red_where_the_proxy_does_other_than_is_stated(served: Ser
 
 
 def test_the_rule_probes_a_job_that_is_cut_into_chunks_and_has_no_schema(served: Served) -> None:
+    guard = opened(served.jobs["analyst"])
+    served.model.count = lambda messages, switches: count(guard, normalised(messages, None))
+
     ran = served.guardrail("analyst", over_limit="chunk")
 
     assert ran.findings == ()
     assert ran.measured["probes"] == 3
+
+
+def test_a_server_that_counts_with_another_tokenizer_is_a_warning(served: Served) -> None:
+    """The model behind it counts as the mapper's tokenizer does."""
+    [finding] = served.guardrail("analyst", over_limit="chunk").findings
+
+    assert finding.severity is Severity.WARNING
+    assert finding.message == "the server counts 539 tokens where the job's tokenizer counts 512"
 
 
 def test_without_the_guard_the_rule_goes_red_on_each_probe(bare: Served) -> None:

@@ -9,6 +9,8 @@ from ftcheck_plugins.guard import chunks
 from ftcheck_plugins.guard.counting import MAX_CHUNKS, count
 from ftcheck_plugins.guard.records import Answer, Code, Decision, Guard, Messages, Question, Refused
 
+ONLY = "Answer with one JSON value and nothing else."
+
 Ask = Callable[[Messages, int], Awaitable[Answer]]
 """Sends messages with an output cap to the model; raises `Refused` (upstream) where nothing comes back."""
 
@@ -46,21 +48,24 @@ async def checked(guard: Guard, question: Question, answer: Answer, ask: Ask) ->
 def stricter(guard: Guard, question: Question, wrong: list[str]) -> Messages | None:
     """The question again, with what is asked of the answer behind the user's last words.
 
-    The schema itself is named where the input limit leaves room for it; None where it leaves no room at
+    The schema itself is named where the guard's limit leaves room for it; None where it leaves no room at
     all, or nothing was asked by a user. What was wrong is said in the schema's words.
     """
     last = last_of_user(question.messages)
     if last is None or guard.schema is None:
         return None
     schema = json.dumps(guard.schema.schema, ensure_ascii=False, separators=(",", ":"))
-    only = "Answer with one JSON value and nothing else."
-    told = f"The last answer was not valid ({'; '.join(wrong[:3])}). {only}"
-    for words in (f"{told} It must satisfy this JSON Schema: {schema}", told, only):
-        said = f"{question.messages[last].get('content') or ''}\n\n{words}"
+    told = f"The last answer was not valid ({'; '.join(wrong[:3])}). {ONLY}"
+    for words in (f"{told} It must satisfy this JSON Schema: {schema}", told, ONLY):
+        said = _told(str(question.messages[last].get("content") or ""), words)
         messages = with_content(question.messages, last, said)
-        if count(guard, messages, question.tools) <= guard.max_input_tokens:
+        if count(guard, messages, question.tools) <= max(guard.max_input_tokens, guard.room):
             return messages
     return None
+
+
+def _told(text: str, words: str) -> str:
+    return f"{text}\n\n{words}"
 
 
 def last_of_user(messages: Messages) -> int | None:
@@ -125,7 +130,8 @@ async def _chunked(guard: Guard, question: Question, ask: Ask) -> Answer:
 def parts(guard: Guard, question: Question) -> list[Question]:
     """The question once for each part of what the user wrote last; every one is within the input limit.
 
-    What comes before that message is sent with every part. Raises `Refused` where it leaves no room, and
+    What comes before that message is sent with every part, and each leaves room to be asked again more
+    strictly, where answers have a schema. Raises `Refused` where it leaves no room, and
     for an input of more than 16 parts.
     """
     last = last_of_user(question.messages)
@@ -135,8 +141,11 @@ def parts(guard: Guard, question: Question) -> list[Question]:
     def asked(text: str) -> Messages:
         return with_content(question.messages, last, text)
 
+    again = guard.schema is not None and guard.schema_retries > 0
+
     def fits(text: str) -> bool:
-        return count(guard, asked(text), question.tools) <= guard.max_input_tokens
+        longest = asked(_told(text, ONLY) if again else text)
+        return count(guard, longest, question.tools) <= guard.max_input_tokens
 
     try:
         texts = chunks.split(str(question.messages[last].get("content") or ""), fits)

@@ -56,6 +56,7 @@ def opened(job: Job) -> Guard:
         system_prompt=stated.system_prompt,
         schema=schema,
         schema_retries=stated.schema_retries,
+        room=(stated.max_model_len or 0) - (stated.max_new_tokens or 0),
         fallback=fallback.read(job, schema) if stated.over_limit == "rules" else None,
     )
 

@@ -55,7 +55,8 @@ class Guard:
     """What one job allows, with everything opened. Limits in tokens of the rendered prompt, and of answers.
 
     `switches` are the template's (`chat_template_kwargs`). `schema` is None where answers are no JSON,
-    `fallback` where `over_limit` is not `rules`.
+    `fallback` where `over_limit` is not `rules`. A stricter prompt may take up to `room` tokens: what the
+    server was started with, less the answer; without it, the input limit.
     """
 
     job: str
@@ -67,6 +68,7 @@ class Guard:
     system_prompt: str | None = None
     schema: OutputSchema | None = None
     schema_retries: int = 0
+    room: int = 0
     fallback: "Fallback | None" = None
 
 

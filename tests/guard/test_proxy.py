@@ -18,7 +18,7 @@ from litellm.proxy.guardrails.init_guardrails import init_guardrails_v2
 
 CHECKOUT = Path(__file__).resolve().parents[2]
 POLICY = CHECKOUT / "policies" / "night_before.yaml"
-pytestmark = pytest.mark.filterwarnings("ignore")
+pytestmark = [pytest.mark.guard, pytest.mark.filterwarnings("ignore")]
 """LiteLLM's own warnings are not ours."""
 
 HOOKS = (

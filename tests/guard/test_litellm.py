@@ -82,12 +82,13 @@ def started(behind: tuple[Path, Model, str], name: str, *, guarded: bool) -> Ite
     jobs = dict(load(POLICY, settings).policy.jobs)
     guard = opened(jobs["mapper"])
     model.count = lambda messages, switches: count(guard, normalised(messages, None))
-    text = configuration(list(jobs.values()), upstream)
+    made = YAML(typ="safe", pure=True).load(configuration(list(jobs.values()), upstream))
+    made["router_settings"] = {"model_group_alias": {"alias": "mapper"}, "fallbacks": [{"dead": ["mapper"]}]}
+    dead = {"model": "hosted_vllm/dead", "api_base": "http://127.0.0.1:9/v1"}
+    made["model_list"].append({"model_name": "dead", "litellm_params": dead})
     if not guarded:
-        bare = YAML(typ="safe", pure=True).load(text)
-        del bare["guardrails"]
-        text = json.dumps(bare)
-    file.write_text(text, encoding="utf-8")
+        del made["guardrails"]
+    file.write_text(json.dumps(made), encoding="utf-8")
     with proxy(file, printed) as url:
         yield Served(url, model, log, printed, jobs)
 
@@ -184,6 +185,7 @@ def test_a_stream_without_a_schema_is_counted_and_capped(served: Served) -> None
         ({"chat_template": "x"}, "changes what was counted"),
         ({"max_new_tokens": 900}, "changes what was counted"),
         ({"n": 3}, "several answers"),
+        ({"extra_body": {"max_tokens": 900}}, "extra_body"),
         ({"max_tokens": "many"}, "whole number"),
         ({"model": "other", "fallbacks": ["mapper"]}, "fall back"),
         ({"messages": [{"role": "user", "content": [{"type": "image_url"}]}]}, "only text"),
@@ -197,6 +199,16 @@ def test_a_way_past_the_count_is_refused(served: Served, more: dict[str, Any], w
 
     assert reply.status == 400
     assert words in json.dumps(reply.body)
+    assert served.model.requests == []
+
+
+@pytest.mark.parametrize("model", ["alias", "dead"])
+def test_an_alias_or_a_fallback_of_the_router_does_not_lead_past_the_guard(
+    served: Served, model: str
+) -> None:
+    reply = ask(served.url, LONG, model)
+
+    assert reply.status >= 400
     assert served.model.requests == []
 
 

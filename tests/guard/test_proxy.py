@@ -24,6 +24,7 @@ pytestmark = [pytest.mark.guard, pytest.mark.filterwarnings("ignore")]
 HOOKS = (
     "async_pre_call_hook",
     "async_post_call_success_hook",
+    "async_pre_call_deployment_hook",
     "async_post_call_streaming_iterator_hook",
     "async_post_call_failure_hook",
     "async_post_call_response_headers_hook",

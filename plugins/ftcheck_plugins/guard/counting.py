@@ -19,7 +19,7 @@ def admitted(guard: Guard, messages: Any, cap: Any = None, tools: Any = None) ->
     """
     asked = normalised(messages, guard.system_prompt)
     most = capped(cap, guard.max_new_tokens)
-    if sum(len(one["content"] or "") for one in asked) > LONGEST_TOKEN * MAX_CHUNKS * guard.max_input_tokens:
+    if len(str(asked)) + len(str(tools)) > LONGEST_TOKEN * MAX_CHUNKS * (guard.max_input_tokens + 1):
         raise Refused(Code.OVER_LIMIT, f"the input is far longer than the limit of {guard.max_input_tokens}")
     tokens = count(guard, asked, tools)
     decision = decide(tokens, guard.max_input_tokens, guard.over_limit)

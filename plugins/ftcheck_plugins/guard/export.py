@@ -74,7 +74,11 @@ def _texts(value: Any) -> list[str]:
 def _model(job: Job, upstream: str | None) -> dict[str, Any]:
     name = job.serving.upstream_model or job.model.name
     base = (upstream or job.serving.upstream or "").rstrip("/")
-    return {"model_name": job.name, "litellm_params": {"model": f"{PROVIDER}/{name}", "api_base": base}}
+    return {
+        "model_name": job.name,
+        "litellm_params": {"model": f"{PROVIDER}/{name}", "api_base": base},
+        "model_info": {"ftcheck_job": job.name},
+    }
 
 
 def _guardrail(job: Job) -> dict[str, Any]:

@@ -18,7 +18,7 @@ from litellm.types.guardrails import GuardrailEventHooks  # noqa: TID253
 
 from ftcheck import tables
 from ftcheck_plugins.guard import log
-from ftcheck_plugins.guard.counting import admitted
+from ftcheck_plugins.guard.counting import admitted, capped
 from ftcheck_plugins.guard.flow import answered, checked
 from ftcheck_plugins.guard.opening import job_of, opened
 from ftcheck_plugins.guard.records import STATUS, Answer, Code, Decision, Guard, Messages, Question, Refused
@@ -42,6 +42,8 @@ SENT_AGAIN = (
 """What goes along when the guard asks on its own: parts of an input, and a retry."""
 TICKET = "ftcheck_guard"
 """The key of a request's metadata that names what the guard knows of it; LiteLLM logs metadata."""
+JOB = "ftcheck_job"
+"""The key of a model's `model_info` in the configuration that names the job."""
 UNDER_WAY = 10_000
 """So many requests are remembered; one that was forgotten is refused."""
 HEADERS = "x-ftcheck-"
@@ -108,6 +110,15 @@ class FtcheckGuard(CustomGuardrail):  # type: ignore[misc]
             return await self._admitted(data, call_type, started)
         except Exception as error:
             self._refuse(error, data, started)
+
+    async def async_pre_call_deployment_hook(self, kwargs: dict[str, Any], call_type: Any) -> dict[str, Any]:
+        """Refuse what would reach the job's server past the count: aliases, fallbacks of the router."""
+        job = (kwargs.get("model_info") or {}).get(JOB)
+        if job == self.guard.job and self._known(kwargs) is None:
+            self._refuse(
+                Refused(Code.NOT_GUARDED, "this request came past the guard"), kwargs, time.monotonic()
+            )
+        return kwargs
 
     async def async_post_call_success_hook(
         self, data: dict[str, Any], user_api_key_dict: Any, response: Any
@@ -196,7 +207,8 @@ class FtcheckGuard(CustomGuardrail):  # type: ignore[misc]
         return data.get("model") in self.models or bool(self.models & set(_strings(others)))
 
     def _known(self, data: Mapping[str, Any]) -> _Facts | None:
-        return self._under_way.get(str((data.get("metadata") or {}).get(TICKET)))
+        metadata = data.get("metadata")
+        return self._under_way.get(str(metadata.get(TICKET))) if isinstance(metadata, Mapping) else None
 
     def _facts(self, data: Mapping[str, Any]) -> _Facts:
         facts = self._known(data)
@@ -225,35 +237,25 @@ class FtcheckGuard(CustomGuardrail):  # type: ignore[misc]
         if data.get("model") not in self.models:
             raise Refused(Code.NOT_GUARDED, "this model cannot be named to fall back to; ask it itself")
         _plain(data)
-        cap = min((data[key] for key in CAPS if isinstance(data.get(key), int)), default=None)
-        for key in CAPS:
-            cap = data[key] if data.get(key) is not None and not isinstance(data[key], int) else cap
-        question = await asyncio.to_thread(admitted, self.guard, data.get("messages"), cap, data.get("tools"))
+        asked = [capped(data.pop(key, None), self.guard.max_new_tokens) for key in CAPS]
+        messages, tools = data.get("messages"), data.get("tools")
+        question = await asyncio.to_thread(admitted, self.guard, messages, min(asked), tools)
         facts = _Facts(question, started, stream=bool(data.get("stream")))
-        for key in CAPS:
-            data.pop(key, None)
+        data["metadata"] = {**(data.get("metadata") or {}), TICKET: self._remember(facts)}
         data.update(messages=[dict(one) for one in question.messages], max_tokens=question.cap)
         if self.guard.switches:
-            data["extra_body"] = {
-                **(data.get("extra_body") or {}),
-                "chat_template_kwargs": dict(self.guard.switches),
-            }
+            switches = {"chat_template_kwargs": dict(self.guard.switches)}
+            data["extra_body"] = {**(data.get("extra_body") or {}), **switches}
         whole = facts.stream and self.guard.schema is not None
         if whole or question.decision is not Decision.PASS:
             facts.given = await answered(self.guard, question, self._ask(data))
             data["mock_response"] = _response(facts.given, question, str(data["model"]))
-        data["metadata"] = {**(data.get("metadata") or {}), TICKET: self._remember(facts)}
         return data
 
     async def _checked(self, question: Question, response: Any, data: dict[str, Any]) -> Answer:
-        """The answer to go out. Of several choices each is checked; all must hold."""
-        answers = [
-            await checked(self.guard, question, _answer(response, choice), self._ask(data))
-            for choice in range(len(response.choices))
-        ]
-        if len(answers) != 1:
-            raise Refused(Code.NOT_COUNTED, "the server gave several answers, or none")
-        return answers[0]
+        if len(response.choices) != 1:
+            raise Refused(Code.UPSTREAM, "the server behind the proxy gave several answers, or none")
+        return await checked(self.guard, question, _answer(response), self._ask(data))
 
     def _ask(self, data: Mapping[str, Any]) -> Callable[[Messages, int], Any]:
         """What sends messages to the job's model, past the proxy's hooks but through its router."""
@@ -262,6 +264,7 @@ class FtcheckGuard(CustomGuardrail):  # type: ignore[misc]
             from litellm.proxy import proxy_server
 
             kept = {key: data[key] for key in SENT_AGAIN if data.get(key) is not None}
+            kept["metadata"] = {TICKET: data["metadata"][TICKET]}
             sent = [dict(one) for one in messages]
             try:
                 response = await proxy_server.llm_router.acompletion(
@@ -272,7 +275,7 @@ class FtcheckGuard(CustomGuardrail):  # type: ignore[misc]
                 raise Refused(
                     Code.UPSTREAM, f"the server behind the proxy did not answer ({kind})"
                 ) from error
-            return _answer(response, 0)
+            return _answer(response)
 
         return ask
 
@@ -334,10 +337,10 @@ def _strings(value: Any) -> list[str]:
     return [text for one in value for text in _strings(one)] if isinstance(value, list | tuple) else []
 
 
-def _answer(response: Any, choice: int) -> Answer:
+def _answer(response: Any) -> Answer:
     """An answer of LiteLLM's. Raises `Refused` for a response that holds none."""
     try:
-        one, usage = response.choices[choice], getattr(response, "usage", None)
+        one, usage = response.choices[0], getattr(response, "usage", None)
         text, finish = one.message.content or "", one.finish_reason
     except (AttributeError, IndexError, TypeError) as error:
         raise Refused(Code.UPSTREAM, "the server behind the proxy sent no answer") from error

@@ -1,7 +1,10 @@
 """The whole of it: a real LiteLLM proxy, with and without the guard, in front of a small loopback server."""
 
 import json
+import os
 import re
+import subprocess
+import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -297,6 +300,28 @@ def test_without_the_guard_the_rule_goes_red_on_each_probe(bare: Served) -> None
     assert "the probes left no line in the log" in said
     assert "canary-" not in said
     assert ran.result.blocking
+
+
+def test_ftcheck_run_probes_the_endpoint_of_the_policy_also_offline(
+    served: Served, bare: Served, tmp_path: Path
+) -> None:
+    def check(one: Served) -> tuple[int, str]:
+        one.log.touch()
+        stated = {"endpoint": one.url, "log_path": one.log}
+        sets = [part for key, it in stated.items() for part in ("--set", f"jobs.mapper.serving.{key}={it}")]
+        command = [sys.executable, "-m", "ftcheck", "run", str(POLICY), "--select", "mapper::guardrail"]
+        environment = {**os.environ, "FTCHECK_CACHE": str(tmp_path)}
+        done = subprocess.run(
+            [*command, "--offline", *sets], capture_output=True, text=True, env=environment, check=False
+        )
+        return done.returncode, done.stdout + done.stderr
+
+    (green, well), (red, said) = check(served), check(bare)
+
+    assert (green, red) == (0, 1), well + said
+    assert "came past the guard" in said
+    assert "sk-loopback" not in well + said
+    assert "canary-" not in well + said
 
 
 def test_a_proxy_that_logs_content_is_red(served: Served, tmp_path: Path) -> None:

@@ -1,10 +1,13 @@
 """The second pass over prepared rows: what is fed of each, and the digest over ids and labels."""
 
 import hashlib
-from dataclasses import dataclass
+import os
+from dataclasses import asdict, dataclass, fields
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ftcheck.cutting import cut_bounds, drops
+from ftcheck.digest import of_json
 from ftcheck.errors import InputError
 from ftcheck.inputs import Tokenizer
 from ftcheck.settings import Outliers, Training
@@ -59,30 +62,57 @@ def _chunks(rows_fed: "NDArray[np.int64]", stops: "NDArray[np.int64]", limit: in
     return np.array(pieces, dtype=np.int64).reshape(-1, 3)
 
 
-@dataclass
+@dataclass(frozen=True, slots=True)
 class Fed:
-    """What the second pass finds out, one entry a row (see `Prepared`)."""
+    """What the second pass finds out, one entry a row (see `Prepared`), but for `sequences`."""
 
     kept: "NDArray[np.int32]"
     trained: "NDArray[np.int32]"
     ends_in_stop: "NDArray[np.bool_]"
     stop_trained: "NDArray[np.bool_]"
     used: "NDArray[np.bool_]"
+    outlier: "NDArray[np.bool_]"
     sequences: "NDArray[np.int64]"
     digest: str
+
+    def write(self, path: Path) -> None:
+        """Write all of it to a file, which appears whole or not at all."""
+        import numpy as np
+
+        making = path.with_suffix(f".{os.getpid()}.npz")
+        np.savez(making, **{one.name: getattr(self, one.name) for one in fields(self)})
+        making.replace(path)
+
+
+def read(path: Path) -> Fed | None:
+    """What `Fed.write` wrote; None where there is no such file."""
+    import numpy as np
+
+    if not path.is_file():
+        return None
+    with np.load(path, allow_pickle=False) as file:
+        found: dict[str, Any] = {one.name: file[one.name] for one in fields(Fed)}
+    return Fed(**found | {"digest": str(found["digest"])})
+
+
+def settings_of(training: Training, outliers: Outliers | None) -> str:
+    """A name for the settings that the second pass looks at."""
+    cut = (training.max_length, training.truncation_mode, training.packing, training.packing_strategy)
+    stated = None if outliers is None else asdict(outliers)
+    return of_json([cut, stated]).removeprefix("sha256:")[:16]
 
 
 def feed(
     file: RowFile,
     sequences: "NDArray[np.int64]",
-    length: "NDArray[np.int32]",
+    outlier: "NDArray[np.bool_]",
     training: Training,
     tokenizer: Tokenizer | None,
 ) -> Fed:
     """Cut, drop and digest as the trainer will."""
     import numpy as np
 
-    count = len(length)
+    count = len(outlier)
     kept, trained = np.zeros(count, dtype=np.int32), np.zeros(count, dtype=np.int32)
     ends, stopped, used = (np.zeros(count, dtype=bool) for _ in range(3))
     last = _LastWord(tokenizer)
@@ -108,7 +138,7 @@ def feed(
         stopped[rows_fed] = last.stops(ids[mask], before[starts], before[stops])
         digest.add_many(ids, mask, starts, stops)
     fed = sequences if taken.all() else sequences[taken]
-    return Fed(kept, trained, ends, stopped, used, fed, digest.text())
+    return Fed(kept, trained, ends, stopped, used, outlier, fed, digest.text())
 
 
 class LabelDigest:

@@ -19,10 +19,9 @@ from ftcheck.inputs import Prepared, Rows, Run, Sample, SampleRow, Tokenizer, Tr
 from ftcheck.offers import loader
 from ftcheck.records import Progress
 from ftcheck.settings import Job, Outliers, Training
-from ftcheck_plugins import files, formats, shares
+from ftcheck_plugins import feeding, files, formats, shares
 from ftcheck_plugins.batches import Batch, BatchMaker
 from ftcheck_plugins.cache import Shelf
-from ftcheck_plugins.feeding import feed, sequences
 from ftcheck_plugins.files import RawRow, Source
 from ftcheck_plugins.formats import Example
 from ftcheck_plugins.rendering import Differs
@@ -123,14 +122,14 @@ def _prepare(job: Job, run: Run, side: Any, split: str) -> Prepared:
     kept = None if done else shelf.find()
     if kept is not None:
         try:
-            return shelf.took(_finish(kept, job.training, outliers, shelf.answering, run))
+            return shelf.took(_finish(kept, job.training, outliers, shelf.answering, making=False))
         except FtcheckError:
             raise
         except Exception:
             shelf.drop()
     if not done:
         _Pass(job, run, source, shelf.tokenizer, split).write(folder)
-    made = _finish(folder, job.training, outliers, shelf.answering, run)
+    made = _finish(folder, job.training, outliers, shelf.answering, making=True)
     if not done:
         shelf.keep(folder, made)
     return made
@@ -238,9 +237,13 @@ def _count(number: int) -> str:
 
 
 def _finish(
-    folder: Path, training: Training, outliers: Outliers | None, tokenizer: Tokenizer | None, run: Run
+    folder: Path, training: Training, outliers: Outliers | None, tokenizer: Tokenizer | None, *, making: bool
 ) -> Prepared:
-    """The second pass, over the columns and the token file: what is fed, and its digest."""
+    """The second pass, over the columns and the token file: what is fed, and its digest.
+
+    It is known already where it was done before with the same settings; where the folder is in the making,
+    it is written there.
+    """
     import numpy as np
 
     about = json.loads((folder / "done.json").read_text(encoding="utf-8"))
@@ -249,10 +252,15 @@ def _finish(
         int(row): Trouble(code, text, fix, column) for row, code, text, fix, column in about["troubles"]
     }
     length = file.column("length")
-    good = np.ones(len(length), dtype=bool)
-    good[list(troubles)] = False
-    stretches, outlier = sequences(length, good, outliers, about["format"])
-    fed = feed(file, stretches, length, training, tokenizer)
+    known = folder / f"fed-{feeding.settings_of(training, outliers)}.npz"
+    fed = feeding.read(known)
+    if fed is None:
+        good = np.ones(len(length), dtype=bool)
+        good[list(troubles)] = False
+        stretches, outlier = feeding.sequences(length, good, outliers, about["format"])
+        fed = feeding.feed(file, stretches, outlier, training, tokenizer)
+        if making:
+            fed.write(known)
     return Prepared(
         rows=_rows(about, file, troubles),
         length=length,
@@ -264,7 +272,7 @@ def _finish(
         boundary=file.column("boundary"),
         ends_in_stop=fed.ends_in_stop,
         stop_trained=fed.stop_trained,
-        outlier=outlier,
+        outlier=fed.outlier,
         used=fed.used,
         sequences=fed.sequences,
         troubles=troubles,

@@ -137,14 +137,16 @@ def test_what_goes_wrong_in_a_process_is_told(
     pieces = files.pieces(Source((str(write(tmp_path / "a.jsonl", range(700))),)), shares.PIECE)
     assert pieces is not None
     helpers = [shares._Helper(pieces[n::2], breaking(error)) for n in range(2)]
+    children = [helper._pid for helper in helpers]
     try:
         with pytest.raises(expected, match=words):
             deque((helpers[n % 2].piece() for n in range(len(pieces))), maxlen=0)
     finally:
         for helper in helpers:
             helper.end()
-    with pytest.raises(ChildProcessError):
-        os.waitpid(-1, os.WNOHANG)
+    for child in children:
+        with pytest.raises(ChildProcessError):
+            os.waitpid(child, os.WNOHANG)
 
 
 @pytest.mark.parametrize("size", [1, 7, 100, 5000, 10**9])

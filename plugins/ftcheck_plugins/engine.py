@@ -17,8 +17,8 @@ if TYPE_CHECKING:
 
 WARM = 1_000
 """Texts that `tokenizers` takes before it pays to load gigatoken; they are what it is tried on."""
-CHECKED_EVERY = 100
-CHECKED_RARE = 8
+CHECKED_EVERY = 250
+CHECKED_RARE = 4
 """Texts with other characters than ASCII that are checked in each batch, beside one in `CHECKED_EVERY`."""
 MAX_ADDED = 1_000
 AWKWARD = (

@@ -7,9 +7,8 @@ does not, and in any doubt, the answer is `Unclear`: then the tokenizer is asked
 """
 
 import json
-import re
 from bisect import bisect_right
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from ftcheck_plugins.engine import Ids
@@ -42,9 +41,8 @@ class Places:
         if not added:
             raise Unclear("there are no added tokens")
         self._raw = raw
-        self._ids = {token.content: number for number, token in added.items()}
+        self._texts: dict[int, str] = {number: token.content for number, token in added.items()}
         self._strips = frozenset(token.content for token in added.values() if token.rstrip)
-        self._pattern = re.compile("|".join(map(re.escape, sorted(self._ids, key=len, reverse=True))))
         self._walks = _type_of(raw.decoder) == "ByteLevel" and (
             normalizer is None or normalizer in PLAIN_NORMALIZERS
         )
@@ -63,39 +61,22 @@ class Places:
         places = np.flatnonzero(self._added[known] & (known == ids.flat))
         first = np.searchsorted(places, ids.starts)
         starts, places_of, edges = ids.starts.tolist(), places.tolist(), first.tolist()
+        words = [self._texts[one] for one in ids.flat[places].tolist()]
         for row, text in enumerate(texts):
-            inside = places_of[edges[row] : edges[row + 1]]
+            inside = slice(edges[row], edges[row + 1])
             try:
-                for begin, end in self._blocks(text, spans[row], inside, ids, starts[row], starts[row + 1]):
+                found = _Row(text, words[inside], places_of[inside], ids.flat, starts[row], starts[row + 1])
+                for begin, end in self._blocks(found, spans[row]):
                     mask[begin:end] = True
             except Unclear:
                 unclear.append(row)
         return mask, unclear
 
-    def _blocks(
-        self,
-        text: str,
-        spans: Sequence[tuple[int, int]],
-        places: list[int],
-        ids: Ids,
-        first: int,
-        last: int,
-    ) -> Iterator[tuple[int, int]]:
+    def _blocks(self, row: "_Row", spans: Sequence[tuple[int, int]]) -> list[tuple[int, int]]:
         """First and last place (the latter exclusive) of each block of a row, as transformers sees them."""
-        begins: list[int] = []
-        ends: list[int] = []
-        for match in self._pattern.finditer(text):
-            begins.append(match.start())
-            ends.append(match.end())
-        if len(begins) != len(places):
+        if any(stop <= start for start, stop in spans):
             raise Unclear
-        row = _Row(text, begins, ends, places, ids.flat, first, last)
-        blocks = []
-        for start, stop in spans:
-            if stop <= start:
-                raise Unclear
-            blocks.append((self._place(row, start), self._place(row, stop - 1) + 1))
-        yield from blocks
+        return [(self._place(row, start), self._place(row, stop - 1) + 1) for start, stop in spans]
 
     def _place(self, row: "_Row", at: int) -> int:
         """The place of the token that holds a character."""
@@ -139,22 +120,28 @@ class Places:
 
 
 class _Row:
-    """One row: where added tokens begin and end in its text, and their places among all ids."""
+    """One row: where added tokens begin and end in its text, and their places among all ids.
+
+    Added tokens are found in a text from left to right: the next one is the first place at which its words
+    stand.
+    """
 
     __slots__ = ("begins", "ends", "first", "ids", "last", "places", "text")
 
     def __init__(
-        self,
-        text: str,
-        begins: list[int],
-        ends: list[int],
-        places: list[int],
-        ids: "NDArray[np.int32]",
-        first: int,
-        last: int,
+        self, text: str, added: list[str], places: list[int], ids: "NDArray[np.int32]", first: int, last: int
     ) -> None:
-        self.text, self.begins, self.ends, self.places = text, begins, ends, places
-        self.ids, self.first, self.last = ids, first, last
+        self.text, self.places, self.ids, self.first, self.last = text, places, ids, first, last
+        self.begins: list[int] = []
+        self.ends: list[int] = []
+        end = 0
+        for words in added:
+            begin = text.find(words, end)
+            if begin < 0:
+                raise Unclear
+            end = begin + len(words)
+            self.begins.append(begin)
+            self.ends.append(end)
 
 
 def _type_of(part: Any) -> str | None:

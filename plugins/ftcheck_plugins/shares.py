@@ -121,8 +121,8 @@ def _shared(pieces: Sequence[Lines], maker: BatchMaker, count: int, numbering: _
     helpers = [_Helper(pieces[n::count], maker) for n in range(min(count, len(pieces)))]
     try:
         for n in range(len(pieces)):
-            made, lines = helpers[n % count].piece()
-            for batch in made:
+            batch, lines = helpers[n % count].piece()
+            if batch is not None:
                 yield numbering.moved(batch)
             numbering.passed(lines)
     finally:
@@ -146,10 +146,10 @@ class _Helper:
                 os._exit(0)
         sending.close()
 
-    def piece(self) -> tuple[list[Batch], int]:
-        """The batches of its next piece, and the piece's lines. Raises what it ran into there."""
+    def piece(self) -> tuple[Batch | None, int]:
+        """The rows of its next piece, if it has any, and its lines. Raises what it ran into there."""
         try:
-            told: tuple[list[Batch], int] | BaseException = self._results.recv()
+            told: tuple[Batch | None, int] | BaseException = self._results.recv()
         except EOFError:
             raise InputError(f"a process that prepared rows ended: {self._how_it_ended()}") from None
         if isinstance(told, BaseException):
@@ -174,7 +174,7 @@ class _Helper:
 
 
 def _help(sending: Connection, pieces: Sequence[Lines], maker: BatchMaker) -> None:
-    """Send the batches of each piece with its number of lines, or what went wrong.
+    """Send the rows of each piece as one batch, with its number of lines, or what went wrong.
 
     A piece is made before any of it is sent: a full pipe would keep the others from working.
     """
@@ -184,8 +184,8 @@ def _help(sending: Connection, pieces: Sequence[Lines], maker: BatchMaker) -> No
     parent = os.getppid()
     try:
         for piece in pieces:
-            made = [maker.make(raws) for raws in batches(iter(piece))]
-            sending.send((made, piece.count))
+            raws = list(piece)
+            sending.send((maker.make(raws) if raws else None, piece.count))
             gc.collect()
             if os.getppid() != parent:
                 return

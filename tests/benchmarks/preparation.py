@@ -1,12 +1,13 @@
 """Rows to ids, labels and columns: ftcheck's preparation beside TRL's own, in one run.
 
-`python -m tests.benchmarks.preparation [--rows 52002] [--trl-rows 4000] [--tokenizer FOLDER ...]`
+`python -m tests.benchmarks.preparation [--rows 52002] [--trl-rows 4000] [--repeat 3] [--tokenizer FOLDER ...]`
 
 Rows are Alpaca's (as `messages`). Both sides have the tokenizer open, TRL's its trainer too, before the clock
 starts. ftcheck prepares all rows on all cores, in a process of its own: `cold` counts everything, loading its
 engine and holding it against the trainer's tokenizer included; `steady` is the rate of the rows beyond the
 first, from a second run on four times the rows. TRL's `_prepare_dataset` takes `--trl-rows` of them, which is
-enough for its rate, in one process (its default) and in two. Ids and labels are compared row by row.
+enough for its rate, in one process (its default) and in two. Ids and labels are compared row by row. Rates
+and ratios are medians of `--repeat` rounds of both sides: a shared machine is now fast, now slow.
 """
 
 import argparse
@@ -17,6 +18,7 @@ import tempfile
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from statistics import median
 from typing import Any
 
 from ftcheck_plugins import preparation, tokenizer
@@ -107,20 +109,30 @@ def identical(model: Path, rows: list[dict[str, Any]], training: dict[str, Any])
 
 
 def compare(
-    model: Path, small: Path, large: Path, rows: list[dict[str, Any]], training: dict[str, Any]
+    model: Path, small: Path, large: Path, rows: list[dict[str, Any]], training: dict[str, Any], repeat: int
 ) -> str:
-    """One line of the table."""
-    cold, more = (ours_alone(model, data, training) for data in (small, large))
-    steady = (more["rows"] - cold["rows"]) / (more["seconds"] - cold["seconds"])
-    first = cold["rows"] / cold["seconds"]
+    """One line of the table: medians of `repeat` rounds, in each of which both sides run."""
     with tempfile.TemporaryDirectory() as folder:
         backend = opened(model, small, Path(folder), training).get("tokenizer").backend
-    one, two = (theirs(backend, rows, training, processes) for processes in (1, 2))
+    found: list[tuple[float, float, float]] = []
+    for _ in range(repeat):
+        cold, more = (ours_alone(model, data, training) for data in (small, large))
+        steady = (more["rows"] - cold["rows"]) / (more["seconds"] - cold["seconds"])
+        found.append((cold["rows"] / cold["seconds"], steady, theirs(backend, rows, training, 1)))
+    first, steady, one = (median(values) for values in zip(*found, strict=True))
+    ratios = [
+        median(mine / trl for mine, trl in pairs)
+        for pairs in (
+            [(first, trl) for first, _, trl in found],
+            [(steady, trl) for _, steady, trl in found],
+        )
+    ]
+    two = theirs(backend, rows, training, 2)
     same = identical(model, rows, training)
     loss = "assistant" if training.get("assistant_only_loss") else "all"
     return (
         f"{model.name:22}{loss:11}{cold['engine']:19}{first:8,.0f}{steady:9,.0f}{one:8,.0f}{two:8,.0f}"
-        f"{first / one:8.1f}x{steady / one:7.1f}x{steady / two:7.1f}x  {'identical' if same else 'DIFFERENT'}"
+        f"{ratios[0]:8.1f}x{ratios[1]:7.1f}x{steady / two:7.1f}x  {'identical' if same else 'DIFFERENT'}"
     )
 
 
@@ -137,6 +149,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
     parser.add_argument("--rows", type=int, default=52_002)
     parser.add_argument("--trl-rows", type=int, default=4_000)
+    parser.add_argument("--repeat", type=int, default=3)
     parser.add_argument("--tokenizer", type=Path, nargs="*", help="tokenizer folders")
     parser.add_argument("--alone", help=argparse.SUPPRESS)
     given = parser.parse_args()
@@ -156,7 +169,9 @@ def main() -> None:
         large = write(Path(folder) / "large.jsonl", rows, TIMES)
         for model in given.tokenizer or names:
             for training in SETTINGS:
-                print(compare(model, small, large, rows[: given.trl_rows], training), flush=True)
+                print(
+                    compare(model, small, large, rows[: given.trl_rows], training, given.repeat), flush=True
+                )
 
 
 if __name__ == "__main__":

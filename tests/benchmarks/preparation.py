@@ -1,6 +1,6 @@
 """Rows to ids, labels and columns: ftcheck's preparation beside TRL's own, in one run.
 
-`python -m tests.benchmarks.preparation [--rows 52002] [--trl-rows 4000] [--repeat 3] [--tokenizer FOLDER ...]`
+    python -m tests.benchmarks.preparation [--rows N] [--trl-rows N] [--repeat N] [--tokenizer FOLDER ...]
 
 Rows are Alpaca's (as `messages`). Both sides have the tokenizer open, TRL's its trainer too, before the clock
 starts. ftcheck prepares all rows on all cores, in a process of its own: `cold` counts everything, loading its

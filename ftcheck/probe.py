@@ -19,8 +19,8 @@ OTHER = 0.05
 class Probe:
     """Real steps of a job's largest batch on `device`: real tokens a second, peak memory in GiB.
 
-    The peak is None where there is no GPU. The batch had `sequences` rows or blocks, the longest of
-    `longest` tokens.
+    The peak is that of the whole GPU, the CUDA context among it; None where there is no GPU. The
+    batch had `sequences` rows or blocks, the longest of `longest` tokens.
     """
 
     device: str

@@ -1,6 +1,7 @@
 """What a probe says of the probed settings and of others."""
 
 import pytest
+from ftcheck_trainers.probe import peak_memory
 
 from ftcheck.duration import Interval
 from ftcheck.planning.records import Figure
@@ -43,3 +44,20 @@ def test_the_pace_of_other_settings_follows_their_estimate() -> None:
     assert other.likely == pytest.approx(2000.0)
     assert other.high / other.low > 1.1
     assert pace(None, None, PROBE, same=False).likely == 1000.0
+
+
+class Cuda:
+    """torch.cuda on a GPU of 16 GiB of which 5 are taken, 4 of them by torch now, 7 at its peak."""
+
+    def mem_get_info(self) -> tuple[int, int]:
+        return 11, 16
+
+    def memory_reserved(self) -> int:
+        return 4
+
+    def max_memory_reserved(self) -> int:
+        return 7
+
+
+def test_the_peak_counts_what_lies_outside_of_torch() -> None:
+    assert peak_memory(Cuda()) == 8

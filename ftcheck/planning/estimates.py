@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 
 from ftcheck import duration, probe, serving_load
 from ftcheck.duration import Interval
@@ -25,13 +25,15 @@ SHOWN_PARTS = {
 }
 """Parts of memory as people speak of them, and what the memory model calls them."""
 
+OTHERS = "other settings are as much faster or slower than the probed ones as the tables say, where they know"
+
 
 @dataclass(frozen=True)
 class Estimates:
     """Estimates for variants of one job. `model` is its config.json, or None with the reason in `problem`.
 
     `evaluated` are the rows of data.eval, None where nobody evaluates. `probed` are real steps of `stated`,
-    the job as the policy has it.
+    the job as the policy has it: it is to be asked for before its variants, which are held against it.
     """
 
     model: ModelConfig | None
@@ -40,6 +42,7 @@ class Estimates:
     evaluated: Prepared | None = None
     stated: Job | None = None
     probed: Probe | None = None
+    _paces: list[Interval | None] = field(default_factory=list)
 
     def memory(self, job: Job, longest: int, sequences: int) -> Figure:
         """Peak memory in GiB of the largest batch of `sequences` (blocks) of at most `longest` tokens."""
@@ -66,9 +69,12 @@ class Estimates:
         found = self._duration(self.model, job, work)
         if self.probed is not None and self.stated is not None:
             same = _same(job, self.stated)
-            own = None if same else self._duration(self.model, self.stated, work).tokens_per_second
+            if same:
+                self._paces.append(found.tokens_per_second)
+            own = self._paces[0] if self._paces else None
             pace = probe.pace(found.tokens_per_second, own, self.probed, same=same)
             found = self._duration(self.model, job, work, pace)
+            found = found if same else replace(found, assumes=(*found.assumes, OTHERS))
         if found.hours is None:
             return Figure(unit="h", why=f"cannot be told: {found.problem}")
         parts = {name: one.likely / 3600 for name, one in found.seconds.items() if one.likely}

@@ -280,11 +280,6 @@ def gist(made: Example) -> Gist:
     return Gist(codes, texts, asked, said + beside, system_prompt(turns))
 
 
-def asked(made: Example) -> str:
-    """What a row asks: the user's words before the first answer, or the prompt; nothing of plain text."""
-    return made.prompt if isinstance(made.prompt, str) else likeness.asked(made.turns)
-
-
 def _beside(turn: Message) -> list[str]:
     """A message's tool calls and thoughts: two rows that differ in nothing else are no copies."""
     keys = ("tool_calls", "reasoning_content", "thinking")

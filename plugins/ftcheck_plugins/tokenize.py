@@ -275,22 +275,20 @@ class RowTokenizer:
         if 2 * len(unclear) > len(texts):
             self._places = None
             return None
-        known = sorted(set(range(len(texts))) - set(unclear))
-        checked = (
-            known[self._checked % CHECKED_EVERY :: CHECKED_EVERY] if self._checked else known[:FIRST_CHECKED]
-        )
+        doubtful = set(unclear)
+        known = [n for n in range(len(texts)) if n not in doubtful]
+        late = slice(self._checked % CHECKED_EVERY, None, CHECKED_EVERY)
+        checked = known[late] if self._checked else known[:FIRST_CHECKED]
         self._checked += 1
         chosen = sorted([*unclear, *checked])
-        again, theirs = self._by_offsets([texts[n] for n in chosen])
-        doubtful = set(unclear)
+        again, right = self._by_offsets([texts[n] for n in chosen])
         for n, row in enumerate(chosen):
-            mine, right = (slice(*one.starts[k : k + 2].tolist()) for one, k in ((ids, row), (again, n)))
-            same = np.array_equal(ids.flat[mine], again.flat[right])
-            if not same or (row not in doubtful and not np.array_equal(mask[mine], theirs[right])):
-                raise Differs(
-                    "the loss mask of a row is another one by the tokenizer's offsets: those are used"
-                )
-            mask[mine] = theirs[right]
+            mine = slice(int(ids.starts[row]), int(ids.starts[row + 1]))
+            theirs = slice(int(again.starts[n]), int(again.starts[n + 1]))
+            same = np.array_equal(ids.flat[mine], again.flat[theirs])
+            if not same or (row not in doubtful and not np.array_equal(mask[mine], right[theirs])):
+                raise Differs("a row's loss mask is another one by the tokenizer's offsets: those are used")
+            mask[mine] = right[theirs]
         return ids, mask
 
     def _by_offsets(self, texts: Sequence[_Text]) -> "tuple[Ids, NDArray[np.bool_]]":

@@ -98,5 +98,15 @@ def _train(job: Job, run: Run, tokenizer: Any, blocks: Any, folder: Path) -> tup
     trainer = qlora.build_trainer(job, run, tokenizer, blocks, None, STEPS, Metrics(folder))
     trainer.add_callback(Clock())
     trainer.train()
-    peak = torch.cuda.max_memory_reserved() / GIB if torch.cuda.is_available() else None
+    peak = peak_memory(torch.cuda) / GIB if torch.cuda.is_available() else None
     return ends[-1] - ends[0], peak
+
+
+def peak_memory(cuda: Any) -> int:
+    """Bytes of the GPU at the peak: what torch reserved, and what lies outside of it (`cuda`: torch.cuda).
+
+    Outside is the CUDA context, which the memory model counts too, and whatever other programs hold now.
+    """
+    free, total = cuda.mem_get_info()
+    outside = total - free - cuda.memory_reserved()
+    return int(cuda.max_memory_reserved() + max(0, outside))

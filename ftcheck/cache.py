@@ -15,7 +15,7 @@ import re
 import shutil
 import tempfile
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -96,22 +96,32 @@ class Store:
     folder: Path
     limit: int = DEFAULT_LIMIT
 
-    def find(self, key: str) -> Path | None:
+    def find(self, key: str, *, later: Collection[str] = ()) -> Path | None:
         """The folder of the entry `key`, each byte of it as it was written; else None.
 
-        What is broken is removed. Never raises: what cannot be read is not there.
+        What is broken is removed. Never raises: what cannot be read is not there. Of the files named by
+        `later` only the size is looked at: ask `whole` before one of them is read.
         """
         entry = self.folder / _name(key)
         try:
             if not entry.is_dir() or _foreign(self.folder) is not None:
                 return None
-            _look_over(entry, key)
+            _look_over(entry, key, later)
         except (OSError, ValueError, KeyError, TypeError, AttributeError):
             self.drop(key)
             return None
         with contextlib.suppress(OSError):
             os.utime(entry / MANIFEST)
         return entry
+
+    def whole(self, key: str, name: str) -> bool:
+        """Whether a file of an entry that `find` found is there, each byte as it was written."""
+        entry = self.folder / _name(key)
+        try:
+            stated = json.loads((entry / MANIFEST).read_bytes())
+            return _is_whole(entry / name, stated["files"][name], stated["piece"])
+        except (OSError, ValueError, KeyError, TypeError):
+            return False
 
     def keep(
         self, key: str, files: Path, about: Mapping[str, Any], more: Mapping[str, bytes] | None = None
@@ -258,7 +268,7 @@ def _seal(file: Path) -> dict[str, Any]:
     return {"size": size, "sha256": _digests(file, size, PIECE)}
 
 
-def _look_over(entry: Path, key: str) -> None:
+def _look_over(entry: Path, key: str, later: Collection[str]) -> None:
     """Raise `ValueError` unless every file of an entry is as it was written (others as they come)."""
     stated = json.loads((entry / MANIFEST).read_bytes())
     if stated["schema"] != SCHEMA or stated["key"] != key or not stated["files"]:
@@ -268,8 +278,14 @@ def _look_over(entry: Path, key: str) -> None:
         if file.is_symlink() or file.stat().st_size != one["size"]:
             raise ValueError(f"{file.name}: another size")
     for file, one in files.items():
-        if _digests(file, one["size"], stated["piece"]) != one["sha256"]:
+        if file.name not in later and not _is_whole(file, one, stated["piece"]):
             raise ValueError(f"{file.name}: other bytes")
+
+
+def _is_whole(file: Path, stated: Mapping[str, Any], piece: int) -> bool:
+    if file.is_symlink() or file.stat().st_size != stated["size"]:
+        return False
+    return bool(_digests(file, stated["size"], piece) == stated["sha256"])
 
 
 def _digests(file: Path, size: int, piece: int) -> list[str]:

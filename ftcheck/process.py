@@ -17,17 +17,17 @@ from ftcheck.setup import OFFLINE, Setup, pack
 class Worker:
     """One worker process, its events, and what it printed."""
 
-    def __init__(self, setup: Setup) -> None:
-        """Starts the process and hands it the set-up."""
-        setup.folder.mkdir(parents=True, exist_ok=True)
-        self._log = _new_log(setup.folder)
+    def __init__(self, folder: Path, *, offline: bool = False, workers: int | None = None) -> None:
+        """Starts the process: it loads its libraries while it waits for `begin`."""
+        folder.mkdir(parents=True, exist_ok=True)
+        self._log = _new_log(folder)
         with self._log.open("wb") as log:
             self._process = subprocess.Popen(
                 [sys.executable, "-P", "-m", "ftcheck.worker"],
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 stderr=log,
-                env=_environment(setup),
+                env=_environment(offline, workers),
                 start_new_session=os.name == "posix",
                 text=True,
                 encoding="utf-8",
@@ -37,7 +37,18 @@ class Worker:
         reading = (self._process.stdout, self._events)
         self._reader = threading.Thread(target=_read, args=reading, daemon=True)
         self._reader.start()
+
+    def begin(self, setup: Setup) -> None:
+        """Hand it the set-up."""
         self._write(pack(setup))
+
+    def __enter__(self) -> "Worker":
+        """Use it in a `with` block: leaving the block lets it go."""
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        """Let it go."""
+        self.end()
 
     def send(self, index: int) -> None:
         """Ask for a check, by its number in the plan."""
@@ -129,15 +140,15 @@ def _new_log(folder: Path) -> Path:
     return folder / f"worker-{number}.log"
 
 
-def _environment(setup: Setup) -> dict[str, str]:
+def _environment(offline: bool, workers: int | None) -> dict[str, str]:
     """The worker's environment: no network where --offline says so, threads as --workers says."""
     environment = {**os.environ, "PYTHONUNBUFFERED": "1", "TOKENIZERS_PARALLELISM": "true"}
     environment.setdefault("TRANSFORMERS_VERBOSITY", "error")
     environment["HF_HUB_DISABLE_PROGRESS_BARS"] = "1"
-    if setup.offline:
+    if offline:
         environment |= OFFLINE
-    if setup.workers is not None:
-        environment["RAYON_NUM_THREADS"] = str(setup.workers)
+    if workers is not None:
+        environment["RAYON_NUM_THREADS"] = str(workers)
     return environment
 
 

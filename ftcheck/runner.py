@@ -67,13 +67,15 @@ def run_checks(
     limits: Limits | None = None,
     finish: Callable[[Result], Result] = lambda result: result,
     stop: Stop = lambda result: False,
+    worker: Worker | None = None,
 ) -> Facts:
     """Run the ledger's checks in order and enter each outcome.
 
     `finish` is applied to every judged result (waivers); `stop` ends the run early, and what is left
-    stays without outcome. Ctrl-C kills the worker and goes through.
+    stays without outcome. `worker` is one that was started already and waits for its set-up. Ctrl-C
+    kills the worker and goes through.
     """
-    run = _Run(setup, host, limits or Limits())
+    run = _Run(setup, host, limits or Limits(), worker)
     try:
         for index, check in enumerate(ledger.checks):
             result = finish(judge(run.one(index, check), fail_on))
@@ -89,12 +91,13 @@ def run_checks(
 class _Run:
     """The state of one run: the worker there is, the inputs that killed workers, the facts."""
 
-    def __init__(self, setup: Setup, host: Host, limits: Limits) -> None:
+    def __init__(self, setup: Setup, host: Host, limits: Limits, waiting: Worker | None) -> None:
         self._setup = setup
         self._host = host
         self._limits = limits
         self._memory = limits.memory or int(machine_memory() * MEMORY_SHARE)
         self._worker: Worker | None = None
+        self._waiting = waiting
         self._kills: Counter[tuple[str | None, str]] = Counter()
         self._bad_starts = 0
         self._last_words = ""
@@ -107,8 +110,15 @@ class _Run:
             return Result(check, Outcome.ERRORED, reason=reason)
         if self._bad_starts >= STARTS_TO_GIVE_UP:
             return Result(check, Outcome.ERRORED, reason=f"no worker starts: {self._last_words}")
-        worker = self._worker = self._worker or Worker(replace(self._setup, poisoned=self._all_poisoned()))
+        worker = self._worker = self._worker or self._begun()
         return self._watch(worker, index, check)
+
+    def _begun(self) -> Worker:
+        setup = self._setup
+        worker = self._waiting or Worker(setup.folder, offline=setup.offline, workers=setup.workers)
+        self._waiting = None
+        worker.begin(replace(setup, poisoned=self._all_poisoned()))
+        return worker
 
     def _all_poisoned(self) -> tuple[tuple[str | None, str], ...]:
         return tuple(key for key, kills in self._kills.items() if kills >= KILLS_TO_POISON)

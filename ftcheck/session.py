@@ -1,6 +1,5 @@
 """One `ftcheck run`, from the policy file to the exit code: a straight pipeline of small stages."""
 
-import shutil
 import sys
 import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -14,6 +13,7 @@ from ftcheck.host import Host, make_host
 from ftcheck.ledger import Ledger, exit_code, worst_of
 from ftcheck.loading import Planned, load
 from ftcheck.output import Output, parse_outputs, write_final, write_started
+from ftcheck.process import Worker
 from ftcheck.records import Outcome, Result, Stage
 from ftcheck.report import Report
 from ftcheck.runner import Facts, Limits, run_checks
@@ -133,41 +133,31 @@ def _written(
 
 def _run(options: Options, planned: Planned, opening: Report) -> tuple[Report, ExitCode]:
     """Run the ledger in a folder of its own, and make the report of it."""
-    loaded, folder = planned.loaded, Path(tempfile.mkdtemp(prefix="ftcheck-"))
+    loaded, ledger, interrupted, facts = planned.loaded, Ledger(planned.taken), False, Facts()
 
     def seen(name: str) -> Evidence:
         return gather(loaded.policy.jobs[name], loaded.checks)
 
-    evidence = {name: seen(name) for name in planned.jobs}
-    setup = Setup(
-        checks=planned.taken,
-        jobs=tuple(loaded.policy.jobs[name] for name in planned.jobs),
-        folder=folder,
-        plugins=loaded.policy.plugins,
-        rules_dirs=options.rules_dirs,
-        offline=options.offline,
-        workers=options.workers,
-        show_content=options.show_content,
-        policy=loaded.policy.path,
-        cache=options.cache,
-        digests=tuple(_digests(evidence)) if options.cache else (),
-    )
-    ledger, interrupted, facts = Ledger(planned.taken), False, Facts()
-    loaded.host.run_started(planned.taken)
-    try:
-        facts = run_checks(
-            setup,
-            loaded.host,
-            ledger,
-            fail_on=loaded.policy.gate.fail_on,
-            limits=options.limits,
-            finish=waiving(loaded.policy),
-            stop=_stopping(options.max_blocking),
-        )
-    except KeyboardInterrupt:
-        interrupted = True
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)
+    with (
+        tempfile.TemporaryDirectory(prefix="ftcheck-", ignore_cleanup_errors=True) as folder,
+        Worker(Path(folder), offline=options.offline, workers=options.workers) as worker,
+    ):
+        # The worker loads its libraries while the inputs are digested here.
+        evidence = {name: seen(name) for name in planned.jobs}
+        loaded.host.run_started(planned.taken)
+        try:
+            facts = run_checks(
+                _setup(options, planned, Path(folder), evidence),
+                loaded.host,
+                ledger,
+                fail_on=loaded.policy.gate.fail_on,
+                limits=options.limits,
+                finish=waiving(loaded.policy),
+                stop=_stopping(options.max_blocking),
+                worker=worker,
+            )
+        except KeyboardInterrupt:
+            interrupted = True
     evidence = {name: found if is_whole(found) else seen(name) for name, found in evidence.items()}
     results = ledger.close("interrupted" if interrupted else "the run was stopped after a failure (-x)")
     report = assemble(planned, opening, results, facts, evidence, interrupted=interrupted)
@@ -175,6 +165,23 @@ def _run(options: Options, planned: Planned, opening: Report) -> tuple[Report, E
     remember(loaded.policy.path, results)
     codes = [exit_code(results, report.problems)] + [ExitCode.INTERRUPTED] * interrupted
     return report, worst_of(codes)
+
+
+def _setup(options: Options, planned: Planned, folder: Path, evidence: Mapping[str, Evidence]) -> Setup:
+    policy = planned.loaded.policy
+    return Setup(
+        checks=planned.taken,
+        jobs=tuple(policy.jobs[name] for name in planned.jobs),
+        folder=folder,
+        plugins=policy.plugins,
+        rules_dirs=options.rules_dirs,
+        offline=options.offline,
+        workers=options.workers,
+        show_content=options.show_content,
+        policy=policy.path,
+        cache=options.cache,
+        digests=tuple(_digests(evidence)) if options.cache else (),
+    )
 
 
 def _digests(evidence: Mapping[str, Evidence]) -> Iterator[tuple[str, str]]:

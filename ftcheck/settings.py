@@ -11,7 +11,7 @@ from typing import Any, Literal
 
 from ftcheck.records import Location, Severity, Stage
 
-STRICT = {"extra": "forbid", "strict": True, "use_attribute_docstrings": True}
+STRICT = {"extra": "forbid", "strict": True}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

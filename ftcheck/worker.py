@@ -5,6 +5,7 @@ further line the index of a check. Lines on stdout are events; whatever rules an
 goes to stderr. When stdin closes, the process ends: it never outlives its parent.
 """
 
+import importlib
 import json
 import os
 import queue
@@ -36,22 +37,33 @@ from ftcheck.records import (
 from ftcheck.report import result_to_dict
 from ftcheck.setup import Setup, unpack
 
+READY = ("numpy", "pyarrow", "pyarrow.ipc")
 PROGRESS_EVERY = 0.1
 MAX_CONTENT = 600
 
 
-def main() -> int:
-    """Read the set-up, then run checks until stdin closes."""
+def main() -> None:
+    """Read the set-up, then run checks until stdin closes. Then the process is gone: nothing is tidied up."""
     events = _events()
     commands = _commands()
+    _get_ready(commands)
     first = commands.get()
     if first is None:
-        return 0
+        return
     worker = _Worker(unpack(first), events)
     events.send({"event": "ready"})
     while (line := commands.get()) is not None:
         worker.run(int(line))
-    return 0
+    sys.stderr.flush()
+    os._exit(0)
+
+
+def _get_ready(commands: "queue.Queue[str | None]") -> None:
+    """Import what most checks need, for as long as there is nothing to do."""
+    make_host()
+    for name in READY:
+        if commands.empty():
+            importlib.import_module(name)
 
 
 class _Events:
@@ -269,7 +281,7 @@ def _yields(check: Check, rule: Rule, arguments: Mapping[str, Any]) -> Iterator[
 
 if __name__ == "__main__":
     try:
-        raise SystemExit(main())
+        main()
     except FtcheckError as error:
         print(str(error), file=sys.stderr)
         raise SystemExit(3) from None

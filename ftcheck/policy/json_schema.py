@@ -3,6 +3,7 @@
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+from ftcheck import settings
 from ftcheck.host import Host
 from ftcheck.offers import Rule
 from ftcheck.policy import table
@@ -27,6 +28,8 @@ def schema(host: Host) -> Schema:
     """
     definitions: dict[str, Schema] = {}
     root = _shared(adapter(PolicySettings).json_schema(), definitions)
+    for name, part in {PolicySettings.__name__: root, **definitions}.items():
+        _explain(part, getattr(settings, name, object))
     for name in PARTIAL:
         definitions[name].pop("required", None)
     for owner, limits in LIMITS.items():
@@ -54,10 +57,15 @@ def _params(rule: Rule, definitions: dict[str, Schema]) -> Schema:
     template = f"#/$defs/{rule.id}:{{model}}"
     made = adapter(rule.params_type).json_schema(ref_template=template)
     definitions |= {f"{rule.id}:{name}": part for name, part in made.pop("$defs", {}).items()}
-    for name, text in field_docs(rule.params_type or object).items():
-        made.get("properties", {}).get(name, {}).setdefault("description", text)
+    _explain(made, rule.params_type or object)
     definitions[f"{rule.id}:params"] = {**made, "additionalProperties": False}
     return {"$ref": template.format(model="params")}
+
+
+def _explain(section: Schema, owner: type[Any]) -> None:
+    """The help texts under a dataclass's fields. Pydantic would read them too, each time a policy is read."""
+    for name, text in field_docs(owner).items():
+        section.get("properties", {}).get(name, {}).setdefault("description", text)
 
 
 def _describe(section: Schema, definitions: Mapping[str, Schema]) -> None:

@@ -27,6 +27,7 @@ from ftcheck.paths import model_folder
 from ftcheck.records import Progress
 from ftcheck.settings import Job
 from ftcheck_plugins.files import Source
+from ftcheck_plugins.store import ROWS
 
 ANSWERS = "answers.json"
 LIBRARIES = (
@@ -100,7 +101,7 @@ class Shelf:
         if self._side is not None and self._moves():
             _ = self.tokenizer
         self._key = self._made_key(self._run.digests.get(self.name))
-        found = entries.find(self._key) if self._key is not None else None
+        found = entries.find(self._key, later=(ROWS,)) if self._key is not None else None
         if found is not None and self._side is not None:
             try:
                 known = json.loads((found / ANSWERS).read_bytes())
@@ -109,6 +110,11 @@ class Shelf:
                 self.drop()
                 return None
         return found
+
+    def has_rows(self) -> bool:
+        """Whether the token file of what was found is as it was written: said before it is read."""
+        entries = self._store()
+        return entries is not None and self._key is not None and entries.whole(self._key, ROWS)
 
     def drop(self) -> None:
         """What was found is of no use."""

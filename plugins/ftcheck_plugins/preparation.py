@@ -25,7 +25,7 @@ from ftcheck_plugins.cache import Shelf
 from ftcheck_plugins.files import RawRow, Source
 from ftcheck_plugins.formats import Example
 from ftcheck_plugins.rendering import Differs
-from ftcheck_plugins.store import RowFile, RowWriter
+from ftcheck_plugins.store import ROWS, RowFile, RowWriter
 from ftcheck_plugins.tokenize import RowTokenizer
 from ftcheck_plugins.tokenizer import ChatTokenizer
 
@@ -120,16 +120,28 @@ def _prepare(job: Job, run: Run, side: Any, split: str) -> Prepared:
     shelf = Shelf(job, run, source, side, split)
     done = (folder / "done.json").is_file()
     kept = None if done else shelf.find()
+
+    def tokens() -> Path:
+        """The token file that was kept, made again where it is not as it was written."""
+        if kept is not None and shelf.has_rows():
+            return kept / ROWS
+        shelf.drop()
+        run.note(f"{shelf.name}: the tokens in the cache were broken, and were made again")
+        _Pass(job, run, source, shelf.tokenizer, split).write(folder)
+        return folder / ROWS
+
     if kept is not None:
         try:
-            return shelf.took(_finish(kept, job.training, outliers, shelf.answering, making=False))
+            file = RowFile(kept / ROWS, tokens)
+            return shelf.took(_finish(file, kept, job.training, outliers, shelf.answering, making=False))
         except FtcheckError:
             raise
         except Exception:
             shelf.drop()
     if not done:
         _Pass(job, run, source, shelf.tokenizer, split).write(folder)
-    made = _finish(folder, job.training, outliers, shelf.answering, making=True)
+    file = RowFile(folder / ROWS)
+    made = _finish(file, folder, job.training, outliers, shelf.answering, making=True)
     if not done:
         shelf.keep(folder, made)
     return made
@@ -170,7 +182,7 @@ class _Pass:
 
     def _write(self, making: Path, *, fast: bool) -> None:
         maker = BatchMaker(self.job, self.tokenizer, self._row_tokenizer(fast))
-        with RowWriter(making / "rows.arrow") as writer:
+        with RowWriter(making / ROWS) as writer:
             for batch in shares.made(self.source, maker, self.run):
                 self._add(batch)
                 writer.add(batch)
@@ -237,7 +249,13 @@ def _count(number: int) -> str:
 
 
 def _finish(
-    folder: Path, training: Training, outliers: Outliers | None, tokenizer: Tokenizer | None, *, making: bool
+    file: RowFile,
+    folder: Path,
+    training: Training,
+    outliers: Outliers | None,
+    tokenizer: Tokenizer | None,
+    *,
+    making: bool,
 ) -> Prepared:
     """The second pass, over the columns and the token file: what is fed, and its digest.
 
@@ -247,7 +265,6 @@ def _finish(
     import numpy as np
 
     about = json.loads((folder / "done.json").read_text(encoding="utf-8"))
-    file = RowFile(folder / "rows.arrow")
     troubles = {
         int(row): Trouble(code, text, fix, column) for row, code, text, fix, column in about["troubles"]
     }

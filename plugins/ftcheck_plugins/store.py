@@ -2,6 +2,7 @@
 
 from collections import OrderedDict
 from collections.abc import Callable, Iterator, Sequence
+from functools import cached_property
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, overload
@@ -14,6 +15,7 @@ if TYPE_CHECKING:
 
 INT32 = ("file", "turns", "system", "length", "trained", "answer", "boundary", "first", "second")
 INT64 = ("line", "offset", "asked", "said")
+ROWS = "rows.arrow"
 COLUMNS = "columns.arrow"
 LARGE_ID = 1 << 24
 """Ids from here on are sorted instead of marked in a table."""
@@ -158,19 +160,40 @@ def _of_mask(
 class RowFile:
     """A written file, mapped: columns as arrays, token ids and masks row by row (a `TokenStore`)."""
 
-    def __init__(self, path: Path) -> None:
-        """Maps `path` and the columns beside it; both must be complete."""
-        import numpy as np
+    def __init__(self, path: Path, rows: Callable[[], Path] | None = None) -> None:
+        """Maps the columns beside `path`. `rows` tells where the file of ids and masks lies when they are
+        first asked for; without it that is `path`.
+        """
         import pyarrow as pa
 
         columns = pa.ipc.open_file(pa.memory_map(str(path.with_name(COLUMNS)), "r"))
         self._columns = columns.get_batch(0)
-        reader = pa.ipc.open_file(pa.memory_map(str(path), "r"))
-        self._batches = [reader.get_batch(index) for index in range(reader.num_record_batches)]
-        sizes = [batch.num_rows for batch in self._batches]
-        self._starts: NDArray[np.int64] = np.concatenate([[0], np.cumsum(sizes, dtype=np.int64)])
-        self._lists: dict[str, _Lists] = {
-            name: _Lists([batch.column(name) for batch in self._batches], read)
+        self._where = rows or (lambda: path)
+
+    def __len__(self) -> int:
+        """Number of rows."""
+        return int(self._columns.num_rows)
+
+    @cached_property
+    def parts(self) -> list[Any]:
+        """The record batches of digests, ids and masks, mapped now if they were not."""
+        import pyarrow as pa
+
+        reader = pa.ipc.open_file(pa.memory_map(str(self._where()), "r"))
+        return [reader.get_batch(index) for index in range(reader.num_record_batches)]
+
+    @cached_property
+    def starts(self) -> "NDArray[np.int64]":
+        """The first row of each part, and the number of rows."""
+        import numpy as np
+
+        sizes = [part.num_rows for part in self.parts]
+        return np.concatenate([[0], np.cumsum(sizes, dtype=np.int64)])
+
+    @cached_property
+    def _lists(self) -> "dict[str, _Lists]":
+        return {
+            name: _Lists([part.column(name) for part in self.parts], read)
             for name, read in (("ids", _ids), ("mask", _mask))
         }
 
@@ -180,11 +203,11 @@ class RowFile:
 
     def records(self) -> Sequence[str]:
         """The digests of all rows, as hex."""
-        return _Hex([batch.column("record") for batch in self._batches], self._starts)
+        return _Hex(self)
 
     def batches(self) -> "Iterator[tuple[int, NDArray[np.int64], NDArray[np.int32], NDArray[np.bool_]]]":
         """Batch by batch: its first row, where each of its rows begins, and its ids and mask."""
-        for number, first in enumerate(self._starts[:-1].tolist()):
+        for number, first in enumerate(self.starts[:-1].tolist()):
             starts, ids = self._lists["ids"][number]
             yield first, starts, ids, self._lists["mask"][number][1]
 
@@ -210,7 +233,7 @@ class RowFile:
         import numpy as np
 
         found = [np.zeros(0, dtype=np.int64)]
-        for start, (offsets, values) in zip(self._starts, self._lists["ids"], strict=False):
+        for start, (offsets, values) in zip(self.starts, self._lists["ids"], strict=False):
             places = np.isin(values, np.asarray(ids)).nonzero()[0]
             found.append(np.unique(np.searchsorted(offsets, places, side="right") - 1) + start)
         return np.concatenate(found)
@@ -218,9 +241,9 @@ class RowFile:
     def _slice(self, name: str, row: int) -> "NDArray[Any]":
         import numpy as np
 
-        batch = int(np.searchsorted(self._starts, row, side="right")) - 1
+        batch = int(np.searchsorted(self.starts, row, side="right")) - 1
         offsets, values = self._lists[name][batch]
-        inside = row - int(self._starts[batch])
+        inside = row - int(self.starts[batch])
         return values[int(offsets[inside]) : int(offsets[inside + 1])]
 
 
@@ -282,14 +305,14 @@ def _mask(array: Any) -> "NDArray[np.bool_]":
 class _Hex(Sequence[str]):
     """The digests of rows as hex, made when asked for: of millions of rows they would fill the memory."""
 
-    def __init__(self, columns: Sequence[Any], starts: "NDArray[np.int64]") -> None:
-        self._columns, self._starts = columns, starts
+    def __init__(self, file: RowFile) -> None:
+        self._file = file
 
     def __len__(self) -> int:
-        return int(self._starts[-1])
+        return len(self._file)
 
     def __iter__(self) -> Iterator[str]:
-        return (value.hex() for column in self._columns for value in column.to_pylist())
+        return (value.hex() for part in self._file.parts for value in part.column("record").to_pylist())
 
     @overload
     def __getitem__(self, row: int) -> str: ...
@@ -305,8 +328,9 @@ class _Hex(Sequence[str]):
         at = row + len(self) if row < 0 else row
         if not 0 <= at < len(self):
             raise IndexError(row)
-        batch = int(np.searchsorted(self._starts, at, side="right")) - 1
-        return str(self._columns[batch][at - int(self._starts[batch])].as_py().hex())
+        starts = self._file.starts
+        number = int(np.searchsorted(starts, at, side="right")) - 1
+        return str(self._file.parts[number].column("record")[at - int(starts[number])].as_py().hex())
 
 
 def _distinct(values: "NDArray[Any]") -> "NDArray[np.int64]":

@@ -17,7 +17,7 @@ from ftcheck import (
     rule,
     tables,
 )
-from ftcheck.lengths import nearest_rank
+from ftcheck.lengths import Histogram
 from ftcheck.offers import Yield
 from ftcheck.padding import expected_padding
 
@@ -80,38 +80,37 @@ def percentile_seq_len(job: Job, prepared: Prepared, params: PercentileSeqLen) -
     if not len(lengths):
         yield Skip("there is no row to measure")
         return
-    limit, value = job.training.max_length, nearest_rank(lengths, params.percentile)
-    yield from _measured(lengths, params.percentile, limit)
-    yield Summary(_in_words(lengths, params.percentile, limit))
+    counts = Histogram.of(lengths)
+    limit, value = job.training.max_length, counts.percentile(params.percentile)
+    yield from _measured(counts, params.percentile, limit)
+    yield Summary(_in_words(counts, params.percentile, limit))
     if limit is not None and value > limit:
-        yield _too_long(job, lengths, params.percentile, value)
+        yield _too_long(job, counts, params.percentile, value, limit)
     if job.targets.max_length is not None:
         yield from _off_target(job, value, job.targets.max_length)
     if limit is not None and value < FAR_BELOW * limit and not job.training.packing:
         yield _room(job, lengths, params.percentile, value, limit)
 
 
-def _measured(lengths: "NDArray[Any]", percentile: float, limit: int | None) -> Iterator[Measurement]:
-    yield Measurement("rows", len(lengths), unit="rows")
-    yield Measurement("tokens", int(lengths.sum()), unit="tokens")
+def _measured(counts: Histogram, percentile: float, limit: int | None) -> Iterator[Measurement]:
+    yield Measurement("rows", counts.sequences, unit="rows")
+    yield Measurement("tokens", counts.tokens, unit="tokens")
     for one in sorted({*map(float, USUAL), percentile}):
         bound = f"<= {limit}" if one == percentile and limit is not None else None
-        yield Measurement(f"p{one:g}", nearest_rank(lengths, one), unit="tokens", limit=bound)
-    yield Measurement("max", int(lengths.max()), unit="tokens")
+        yield Measurement(f"p{one:g}", counts.percentile(one), unit="tokens", limit=bound)
+    yield Measurement("max", counts.longest, unit="tokens")
 
 
-def _in_words(lengths: "NDArray[Any]", percentile: float, limit: int | None) -> str:
-    shown = " · ".join(f"p{one:g} {nearest_rank(lengths, one):,}" for one in sorted({percentile, 99.0}))
-    return f"{shown} · max {int(lengths.max()):,} tokens (max_length {limit})"
+def _in_words(counts: Histogram, percentile: float, limit: int | None) -> str:
+    shown = " · ".join(f"p{one:g} {counts.percentile(one):,}" for one in sorted({percentile, 99.0}))
+    return f"{shown} · max {counts.longest:,} tokens (max_length {limit})"
 
 
-def _too_long(job: Job, lengths: "NDArray[Any]", percentile: float, value: int) -> Finding:
-    limit = job.training.max_length
-    over = int((lengths > limit).sum())
+def _too_long(job: Job, counts: Histogram, percentile: float, value: int, limit: int) -> Finding:
     bound = f"max_length {limit}" if _stated(job) else f"TRL's default max_length {limit:,} (none is set)"
     return Finding(
         f"p{percentile:g} is {value:,} tokens, {bound}:"
-        f" {over:,} of {len(lengths):,} rows are longer and will be cut",
+        f" {counts.above(limit):,} of {counts.sequences:,} rows are longer and will be cut",
         at=job.at("training.max_length"),
         fix=_remedy(job, value),
         change=_change(job, value),

@@ -125,7 +125,7 @@ def _run(folder: Path) -> Ran:
     done = subprocess.run(
         [*command, "-o", "json=r.json"],
         cwd=folder,
-        env={**os.environ, "FTCHECK_CACHE": str(folder / "cache")},
+        env=_environment(folder),
         capture_output=True,
         text=True,
         check=False,
@@ -135,6 +135,12 @@ def _run(folder: Path) -> Ran:
         raise SystemExit(done.stdout + done.stderr)
     cpu = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
     return Ran(wall, cpu, json.loads((folder / "r.json").read_text(encoding="utf-8")))
+
+
+def _environment(folder: Path) -> dict[str, str]:
+    """This one's, with a cache of its own; Python keeps its bytecode, as an installed package has it."""
+    here = {name: value for name, value in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"}
+    return {**here, "FTCHECK_CACHE": str(folder / "cache"), "PYTHONPYCACHEPREFIX": str(folder / "bytecode")}
 
 
 def _tell(what: str, ran: Ran) -> Ran:

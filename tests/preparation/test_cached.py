@@ -282,6 +282,32 @@ def test_a_broken_entry_is_a_cold_start(name: str, cut: int, bench: Bench) -> No
     assert bench.notes == []
 
 
+@pytest.mark.parametrize("how", ["flipped", "gone"])
+def test_tokens_are_looked_over_when_they_are_read_and_made_again_where_broken(
+    how: str, bench: Bench
+) -> None:
+    first, _ = bench.run()
+    (entry,) = (bench.folder / "cache" / "prepared").iterdir()
+    file = entry / "rows.arrow"
+    content = bytearray(file.read_bytes())
+    again, cached = bench.run()
+    content[content.index(bytes.fromhex(first.rows.records[0])) - 1] ^= 1
+    content[-2000] ^= 1
+    file.unlink()
+    if how == "flipped":
+        file.write_bytes(content)
+
+    assert cached == ["job.train"]
+    assert len(again.rows.records) == 60, "a count needs no token file"
+    assert again.length.tolist() == first.length.tolist()
+    assert bench.notes == [], "columns do not need the token file"
+    assert same(first, again)
+    assert [again.tokens.ids(n).tolist() for n in range(60)] == [
+        first.tokens.ids(n).tolist() for n in range(60)
+    ]
+    assert bench.notes == ["job.train: the tokens in the cache were broken, and were made again"]
+
+
 def test_a_place_that_cannot_be_written_is_said_and_no_error(
     bench: Bench, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -9,6 +9,8 @@ from typing import Any
 NOTHING = 0
 """The fingerprint of no text at all."""
 SPACE = 32
+TYPOGRAPHY = "’“”‘–—…•°×→·«»\u00a0"
+"""Characters beside ASCII that texts are full of and that belong to no word, in Unicode NFKC neither."""
 NO_WORD = re.compile(r"[\W_]+")
 ASCII_WORDS = bytes(ord(chr(one).lower()) if chr(one).isalnum() and one < 128 else 32 for one in range(256))
 """What `normalised` makes of each ASCII character: letters in lower case, digits, else a space."""
@@ -40,16 +42,25 @@ def _number(words: bytes) -> int:
 
 def fingerprints(texts: Sequence[str]) -> list[int]:
     """The fingerprints of many texts: words of ASCII texts are looked for in all of them at once."""
-    plain = [text for text in texts if text.isascii()]
-    found = iter(_words_of_all(plain) if plain else ())
-    words = [next(found) if text.isascii() else b"" for text in texts]
+    plain = [text if text.isascii() else _without_typography(text) for text in texts]
+    found = iter(_words_of_all([one for one in plain if one is not None]))
+    words = [b"" if one is None else next(found) for one in plain]
     return [_number(one) if one else fingerprint(text) for one, text in zip(words, texts, strict=True)]
+
+
+def _without_typography(text: str) -> str | None:
+    """An ASCII text of the same words; None where there is none."""
+    for one in TYPOGRAPHY:
+        text = text.replace(one, " ")
+    return text if text.isascii() else None
 
 
 def _words_of_all(texts: Sequence[str]) -> Iterator[bytes]:
     """What `_ascii_words` makes of each text: of a run of spaces only the first one stays."""
     import numpy as np
 
+    if not texts:
+        return
     table = np.frombuffer(ASCII_WORDS, dtype=np.uint8)
     words = table[np.frombuffer("\n".join(texts).encode() + b"\n", dtype=np.uint8)]
     stays = words != SPACE

@@ -300,7 +300,7 @@ def _rare_remarks(turn: Message, role: str, content: Any) -> Iterator[str]:
 
 def _of_answer(text: str) -> list[str]:
     """`json-answer` for an answer that is JSON, `broken-json` where it only begins like that."""
-    if text.lstrip()[:1] not in ("{", "["):
+    if text[:1].isalnum() or text.lstrip()[:1] not in ("{", "["):
         return []
     try:
         json.loads(text)

@@ -74,34 +74,38 @@ class Places:
 
     def _blocks(self, row: "_Row", spans: Sequence[tuple[int, int]]) -> list[tuple[int, int]]:
         """First and last place (the latter exclusive) of each block of a row, as transformers sees them."""
-        if any(stop <= start for start, stop in spans):
-            raise Unclear
-        return [(self._place(row, start), self._place(row, stop - 1) + 1) for start, stop in spans]
+        found = []
+        for start, stop in spans:
+            if stop <= start:
+                raise Unclear
+            found.append((self._place(row, start), self._place(row, stop - 1) + 1))
+        return found
 
     def _place(self, row: "_Row", at: int) -> int:
         """The place of the token that holds a character."""
         number = bisect_right(row.begins, at) - 1
         if number < 0:
-            return self._walk(row, row.text[:at], row.text[at], row.first)
+            return self._walk(row, 0, at, row.first)
         begin = row.ends[number]
-        if at >= begin and row.text[row.begins[number] : begin] in self._strips:
+        if at >= begin and row.added[number] in self._strips:
             between = row.text[begin : at + 1]
             if not between.isascii() and between[:1].isspace():
                 raise Unclear
             begin += len(between) - len(between.lstrip())
         if at < begin:
             return row.places[number]
-        return self._walk(row, row.text[begin:at], row.text[at], row.places[number] + 1)
+        return self._walk(row, begin, at, row.places[number] + 1)
 
-    def _walk(self, row: "_Row", before: str, here: str, place: int) -> int:
-        """The place of the token that holds the character `here` behind `before`, from `place` on.
+    def _walk(self, row: "_Row", begin: int, at: int, place: int) -> int:
+        """The place of the token that holds the character `at`; the token at `place` begins at `begin`.
 
         A space may belong to no token at all: tokenizers that trim offsets leave it out.
         """
-        if here.isspace() or place >= row.last:
+        if row.text[at].isspace() or place >= row.last:
             raise Unclear
-        if not before:
+        if at == begin:
             return place
+        before = row.text[begin:at]
         if not self._walks or len(before) > MAX_WALK or not before.isascii():
             raise Unclear
         left = len(before)
@@ -126,22 +130,24 @@ class _Row:
     stand.
     """
 
-    __slots__ = ("begins", "ends", "first", "ids", "last", "places", "text")
+    __slots__ = ("added", "begins", "ends", "first", "ids", "last", "places", "text")
 
     def __init__(
         self, text: str, added: list[str], places: list[int], ids: "NDArray[np.int32]", first: int, last: int
     ) -> None:
         self.text, self.places, self.ids, self.first, self.last = text, places, ids, first, last
-        self.begins: list[int] = []
-        self.ends: list[int] = []
+        self.added = added
+        begins: list[int] = []
+        ends: list[int] = []
         end = 0
         for words in added:
             begin = text.find(words, end)
             if begin < 0:
                 raise Unclear
             end = begin + len(words)
-            self.begins.append(begin)
-            self.ends.append(end)
+            begins.append(begin)
+            ends.append(end)
+        self.begins, self.ends = begins, ends
 
 
 def _type_of(part: Any) -> str | None:

@@ -51,10 +51,13 @@ class Request(NamedTuple):
 
 
 class Rendered(NamedTuple):
-    """A conversation as text, with the character spans of its generation blocks where they were asked for."""
+    """A conversation as text, with the character spans of its generation blocks where they were asked for.
+
+    Plain text has no spans: None. The tokenizer adds its special tokens to such a text, and to no other.
+    """
 
     text: str
-    spans: Spans
+    spans: Spans | None
 
 
 class Renderer:

@@ -186,6 +186,7 @@ def _help(sending: Connection, pieces: Sequence[Lines], maker: BatchMaker) -> No
         for piece in pieces:
             raws = list(piece)
             sending.send((maker.make(raws) if raws else None, piece.count))
+            del raws
             gc.collect()
             if os.getppid() != parent:
                 return

@@ -9,7 +9,7 @@ from the template's generation blocks. Truncation, dropping and packing come lat
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 from ftcheck import templates
 from ftcheck.inputs import Trouble
@@ -62,13 +62,6 @@ def nothing(count: int) -> Tokens:
     import numpy as np
 
     return Tokens(joined([()] * count), None, np.zeros(count, dtype=np.int32), {})
-
-
-class _Text(NamedTuple):
-    """One text to tokenise: rendered (no special tokens are added), or plain."""
-
-    text: str
-    spans: Spans | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -148,7 +141,7 @@ class RowTokenizer:
                 return made
         return self._labelled(texts, troubles)
 
-    def _whole(self, texts: Sequence[Sequence[_Text]], troubles: dict[int, Trouble]) -> Tokens:
+    def _whole(self, texts: Sequence[Sequence[Rendered]], troubles: dict[int, Trouble]) -> Tokens:
         """Rows that are in the loss with every token: their ids, without a look at each row."""
         import numpy as np
 
@@ -159,7 +152,9 @@ class RowTokenizer:
             made = Ids(made.flat, np.concatenate([[0], np.cumsum(lengths)]))
         return Tokens(made, None, np.zeros(len(texts), dtype=np.int32), troubles)
 
-    def _whole_marked(self, texts: Sequence[Sequence[_Text]], troubles: dict[int, Trouble]) -> Tokens | None:
+    def _whole_marked(
+        self, texts: Sequence[Sequence[Rendered]], troubles: dict[int, Trouble]
+    ) -> Tokens | None:
         """Rows with a generation block each, without a look at each row; None if one has none."""
         import numpy as np
 
@@ -171,7 +166,7 @@ class RowTokenizer:
             return None
         return Tokens(ids, mask, np.zeros(len(texts), dtype=np.int32), troubles)
 
-    def _texts(self, examples: Sequence[Example]) -> tuple[list[list[_Text]], dict[int, Trouble]]:
+    def _texts(self, examples: Sequence[Example]) -> tuple[list[list[Rendered]], dict[int, Trouble]]:
         """Of each row the whole as text, and before it the prompt alone where there is one."""
         troubles: dict[int, Trouble] = {}
         requests: list[Request] = []
@@ -182,14 +177,14 @@ class RowTokenizer:
             elif example.conversational:
                 requests.extend(self._requests(example))
         done = iter(self._renderer.batch(requests) if requests else ())
-        texts: list[list[_Text]] = []
+        texts: list[list[Rendered]] = []
         for index, example in enumerate(examples):
             if index in troubles:
                 texts.append([])
             elif not example.conversational:
                 texts.append(self._plain(example))
             else:
-                made = [next(done) for _ in range(2 if isinstance(example.prompt, tuple) else 1)]
+                made = [next(done)] if example.messages is not None else [next(done), next(done)]
                 texts.append(_rendered(index, made, troubles))
         return texts, troubles
 
@@ -205,14 +200,14 @@ class RowTokenizer:
             return [whole]
         return [Request(example.prompt, example.tools, example.template_kwargs, opening=True), whole]
 
-    def _plain(self, example: Example) -> list[_Text]:
+    def _plain(self, example: Example) -> list[Rendered]:
         eos = self._tokenizer.backend.eos_token
         if example.text is not None:
-            return [_Text(_ended(example.text, eos))]
+            return [Rendered(_ended(example.text, eos), None)]
         prompt, completion = str(example.prompt), str(example.completion)
-        return [_Text(prompt), _Text(prompt + _ended(completion, eos))]
+        return [Rendered(prompt, None), Rendered(prompt + _ended(completion, eos), None)]
 
-    def _encode(self, texts: Sequence[_Text]) -> Ids:
+    def _encode(self, texts: Sequence[Rendered]) -> Ids:
         """All texts at once: rendered ones without special tokens, plain ones as the tokenizer does it."""
         kinds = {text.spans is None for text in texts}
         if len(kinds) < 2:
@@ -224,7 +219,7 @@ class RowTokenizer:
         places = {kind: iter(range(len(ids))) for kind, ids in both.items()}
         return joined([both[t.spans is None].of(next(places[t.spans is None])) for t in texts])
 
-    def _labelled(self, texts: Sequence[Sequence[_Text]], troubles: dict[int, Trouble]) -> Tokens:
+    def _labelled(self, texts: Sequence[Sequence[Rendered]], troubles: dict[int, Trouble]) -> Tokens:
         """Rows of which some tokens are not in the loss."""
         import numpy as np
 
@@ -246,24 +241,24 @@ class RowTokenizer:
         mask = np.concatenate(masks) if masks else np.zeros(0, dtype=bool)
         return Tokens(joined(rows), mask, boundary, troubles)
 
-    def _encoded(self, texts: Sequence[_Text]) -> list[_Encoded]:
+    def _encoded(self, texts: Sequence[Rendered]) -> list[_Encoded]:
         """Each text with the mask of its spans; whole rows only have any."""
         if not self._masking:
             made = self._encode(texts)
             return [_Encoded(made.of(index)) for index in range(len(made))]
         return self._marked(texts)
 
-    def _marked(self, texts: Sequence[_Text]) -> list[_Encoded]:
+    def _marked(self, texts: Sequence[Rendered]) -> list[_Encoded]:
         ids, mask = self._masked(texts)
         edges = ids.starts.tolist()
         return [_Encoded(ids.of(n), mask[edges[n] : edges[n + 1]]) for n in range(len(texts))]
 
-    def _masked(self, texts: Sequence[_Text]) -> "tuple[Ids, NDArray[np.bool_]]":
+    def _masked(self, texts: Sequence[Rendered]) -> "tuple[Ids, NDArray[np.bool_]]":
         """Ids of all texts, and which of them stand in generation blocks."""
         made = self._by_places(texts) if self._places is not None and texts else None
         return made or self._by_offsets(texts)
 
-    def _by_places(self, texts: Sequence[_Text]) -> "tuple[Ids, NDArray[np.bool_]] | None":
+    def _by_places(self, texts: Sequence[Rendered]) -> "tuple[Ids, NDArray[np.bool_]] | None":
         """Masks without offsets, held against those with offsets on some rows; None if few can be told."""
         import numpy as np
 
@@ -291,7 +286,7 @@ class RowTokenizer:
             mask[mine] = right[theirs]
         return ids, mask
 
-    def _by_offsets(self, texts: Sequence[_Text]) -> "tuple[Ids, NDArray[np.bool_]]":
+    def _by_offsets(self, texts: Sequence[Rendered]) -> "tuple[Ids, NDArray[np.bool_]]":
         """Ids and masks as transformers makes them."""
         import numpy as np
 
@@ -343,14 +338,14 @@ def _places_of(reference: Reference) -> Places | None:
         return None
 
 
-def _rendered(index: int, made: Sequence[Rendered | Exception], troubles: dict[int, Trouble]) -> list[_Text]:
+def _rendered(index: int, made: list[Any], troubles: dict[int, Trouble]) -> list[Rendered]:
     """The texts of one row; none if the template raised, which is noted: the whole row's error first."""
     for one in reversed(made):
-        if isinstance(one, Exception):
+        if type(one) is not Rendered:
             fix = "mend the row, or the template: model.chat_template"
             troubles[index] = Trouble("template", template_error(one), fix)
             return []
-    return [_Text(one.text, one.spans) for one in made if isinstance(one, Rendered)]
+    return made
 
 
 def _ended(text: str, eos: str) -> str:

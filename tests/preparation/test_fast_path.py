@@ -17,7 +17,7 @@ from ftcheck_plugins.tokenizer import ChatTokenizer
 from ftcheck import likeness
 from ftcheck.cutting import cut_bounds, cutter
 from ftcheck.inputs import Inputs, Prepared, Run
-from ftcheck.likeness import fingerprint, fingerprints
+from ftcheck.likeness import TYPOGRAPHY, fingerprint, fingerprints, normalised
 from ftcheck.records import Location
 from ftcheck.settings import Data, Job, Model, Training
 
@@ -274,3 +274,11 @@ def test_rows_and_gold_questions_are_compared_by_the_same_words(messages: list[d
 
     assert "\n".join(gist.asked) == likeness.asked(messages)
     assert "\n".join(gist.said) == likeness.whole(messages)
+
+
+@pytest.mark.parametrize("mark", TYPOGRAPHY)
+def test_typography_belongs_to_no_word(mark: str) -> None:
+    texts = [f"One{mark}two", f"{mark} One, two {mark}", mark, f"{mark}é{mark}"]
+
+    assert normalised(texts[0]) == normalised(texts[1]) == "one two"
+    assert fingerprints(texts) == [fingerprint(text) for text in texts]

@@ -7,8 +7,8 @@ from typing import Any
 import pytest
 from ftcheck_plugins import tokenizer
 from ftcheck_plugins.places import Places, Unclear
-from ftcheck_plugins.rendering import Renderer, Request
-from ftcheck_plugins.tokenize import RowTokenizer, _Text
+from ftcheck_plugins.rendering import Rendered, Renderer, Request
+from ftcheck_plugins.tokenize import RowTokenizer
 from ftcheck_plugins.tokenizer import ChatTokenizer
 
 from ftcheck import templates
@@ -37,7 +37,7 @@ def opened(folder: Path) -> ChatTokenizer:
     return tokenizer.open_tokenizer(str(folder), offline=True, place=Location(path="policy.yaml"))
 
 
-def texts(chat: ChatTokenizer, count: int) -> list[_Text]:
+def texts(chat: ChatTokenizer, count: int) -> list[Rendered]:
     """Rendered conversations of odd words, with their spans."""
     rng = random.Random(0)
     requests = []
@@ -47,7 +47,7 @@ def texts(chat: ChatTokenizer, count: int) -> list[_Text]:
         requests.append(
             Request([{"role": r, "content": s} for r, s in zip(roles, said, strict=True)], marked=True)
         )
-    return [_Text(one.text, one.spans) for one in Renderer(chat).batch(requests)]  # type: ignore[union-attr]
+    return [one for one in Renderer(chat).batch(requests) if isinstance(one, Rendered)]
 
 
 def same_masks(folder: Path) -> int:

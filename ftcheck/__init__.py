@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from ftcheck.offers import Loader, Reporter, Rule, Trainer, loader, rule
     from ftcheck.records import (
         Change,
+        Exclude,
         Finding,
         Location,
         Measurement,
@@ -64,6 +65,7 @@ _HOME = {
     "ftcheck.offers": ("Loader", "Reporter", "Rule", "Trainer", "loader", "rule"),
     "ftcheck.records": (
         "Change",
+        "Exclude",
         "Finding",
         "Location",
         "Measurement",
@@ -82,6 +84,7 @@ _MODULE_OF = {name: module for module, names in _HOME.items() for name in names}
 
 __all__ = [
     "Change",
+    "Exclude",
     "Finding",
     "FtcheckError",
     "GoldSet",

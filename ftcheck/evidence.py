@@ -63,6 +63,7 @@ def _inputs(job: Job) -> Iterator[tuple[str, InputDigest]]:
         yield "evaluation.tokenizer", _tokenizer(job.evaluation.tokenizer, None)
     deepspeed = job.training.extra.get("deepspeed")
     files = {
+        "exclude": job.data.exclude,
         "chat_template": job.model.chat_template,
         "serving.chat_template": job.serving.chat_template,
         "serving.output_schema": job.serving.output_schema,

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Protocol
 
 from ftcheck.errors import PluginError
-from ftcheck.records import Finding, Measurement, Skip, Stage, Summary
+from ftcheck.records import Exclude, Finding, Measurement, Skip, Stage, Summary
 
 if TYPE_CHECKING:
     from ftcheck.inputs import Inputs
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from ftcheck.settings import Job
     from ftcheck.ticket import Ticket
 
-Yield = Finding | Measurement | Skip | Summary
+Yield = Finding | Measurement | Skip | Summary | Exclude
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,6 +1,6 @@
 """The frozen records that flow through ftcheck: findings, measurements, checks, results."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any
@@ -106,6 +106,18 @@ class Measurement:
 
 
 @dataclass(frozen=True, slots=True)
+class Exclude:
+    """Rows of the training data without which this check would pass; optional, after its finding.
+
+    `rows` are indices, and `at` tells the place of one (`rows.at`). `ftcheck fix --unsafe` lists them in
+    data.exclude. Rows that a finding of severity `info` is about are none of them.
+    """
+
+    rows: Sequence[int]
+    at: Callable[[int], Location]
+
+
+@dataclass(frozen=True, slots=True)
 class Skip:
     """What a rule yields when it has nothing to look at; the check is then `skipped`, never passed."""
 
@@ -145,7 +157,8 @@ class Result:
     """What became of one check. `reason` says why for every outcome but `passed` and `failed`.
 
     `findings` holds at most `MAX_FINDINGS`, worst first; `findings_total` is how many there were.
-    `summary` is the check's most telling number, in words; `seconds` is the rule's own time.
+    `summary` is the check's most telling number, in words; `seconds` is the rule's own time. `rows` are those
+    that may be left out of training for it to pass: only where `ftcheck fix` asks for them, in no report.
     """
 
     check: Check
@@ -158,6 +171,7 @@ class Result:
     summary: str | None = None
     seconds: float = 0.0
     detail: str | None = None
+    rows: tuple[Location, ...] = ()
 
 
 MAX_FINDINGS = 20

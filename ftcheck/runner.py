@@ -15,7 +15,7 @@ from ftcheck.host import Host
 from ftcheck.inputs import closure, needs_job
 from ftcheck.ledger import Ledger, judge
 from ftcheck.process import Worker, machine_memory, memory_left
-from ftcheck.records import Check, Outcome, Progress, Result, Severity
+from ftcheck.records import Check, Location, Outcome, Progress, Result, Severity
 from ftcheck.report import result_from_dict
 from ftcheck.setup import Setup
 
@@ -148,7 +148,8 @@ class _Run:
                 return self._died(worker, check, clock)
             elif event["event"] == "result":
                 result = result_from_dict(event["result"], event["seconds"])
-                return replace(result, check=check)
+                rows = (Location(path, line, record=record) for path, line, record in event["rows"])
+                return replace(result, check=check, rows=tuple(rows))
             else:
                 self._note(event, check, clock)
 

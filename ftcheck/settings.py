@@ -74,6 +74,8 @@ class Data:
     """How rows are laid out; `auto` looks at the keys of the first row."""
     outliers: Outliers | None = None
     """What happens to the longest rows."""
+    exclude: str | None = None
+    """A list of rows of data.train to leave out, by file, line and digest, as `ftcheck fix` writes it."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

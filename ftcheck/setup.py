@@ -17,6 +17,7 @@ class Setup:
     """Plugins to load, the plan, the jobs, and the switches of the run.
 
     `digests` are those of the jobs' data files, by their names in the report.
+    With `rows`, results name the rows that training could do without.
     `poisoned` are inputs (job or None, name) that killed workers: they are not opened again.
     """
 
@@ -32,6 +33,7 @@ class Setup:
     cache: bool = False
     digests: tuple[tuple[str, str], ...] = ()
     poisoned: tuple[tuple[str | None, str], ...] = ()
+    rows: bool = False
 
 
 def pack(setup: Setup) -> str:

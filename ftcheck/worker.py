@@ -25,7 +25,9 @@ from ftcheck.offers import Rule
 from ftcheck.records import (
     MAX_FINDINGS,
     Check,
+    Exclude,
     Finding,
+    Location,
     Measurement,
     Outcome,
     Progress,
@@ -111,6 +113,7 @@ class _Worker:
         self._jobs = {job.name: job for job in setup.jobs}
         self._poisoned = setup.poisoned
         self._show_content = setup.show_content
+        self._rows = setup.rows
         self._told = 0.0
         self._opened_at: list[float] = []
         run = Run(
@@ -132,12 +135,14 @@ class _Worker:
         check = self._checks[index]
         started = time.monotonic()
         opened_in = [0.0]
-        result = run_check(self._host, check, self._inputs_of(check.job, opened_in))
+        result = run_check(self._host, check, self._inputs_of(check.job, opened_in), rows=self._rows)
         seconds = max(0.0, time.monotonic() - started - opened_in[0])
         if self._show_content:
             result = replace(result, findings=tuple(with_content(one) for one in result.findings))
         self._send_digests(check.job)
-        self._events.send({"event": "result", "result": result_to_dict(result), "seconds": seconds})
+        rows = [(one.path, one.line, one.record) for one in result.rows]
+        told = {"event": "result", "result": result_to_dict(result), "seconds": seconds, "rows": rows}
+        self._events.send(told)
 
     def _inputs_of(self, job: str | None, opened_in: list[float]) -> Inputs:
         if job not in self._inputs:
@@ -212,7 +217,7 @@ def with_content(finding: Finding) -> Finding:
     return replace(finding, message=f"{finding.message}\n{shown}") if shown else finding
 
 
-def run_check(host: Host, check: Check, inputs: Inputs) -> Result:
+def run_check(host: Host, check: Check, inputs: Inputs, *, rows: bool = False) -> Result:
     """One check on its inputs: never raises, except what ends the process."""
     from ftcheck.policy import make_params
 
@@ -221,7 +226,7 @@ def run_check(host: Host, check: Check, inputs: Inputs) -> Result:
         arguments = {name: inputs.get(name) for name in rule.inputs}
         if rule.params_type is not None:
             arguments["params"] = make_params(rule, check.params)
-        return collect(check, rule, arguments)
+        return collect(check, rule, arguments, rows=rows)
     except InputError as error:
         return Result(check, Outcome.ERRORED, reason=_input_reason(error))
     except FtcheckError as error:
@@ -240,10 +245,14 @@ def _input_reason(error: InputError) -> str:
     return "; ".join(dict.fromkeys(str(problem) for problem in error.problems))
 
 
-def collect(check: Check, rule: Rule, arguments: Mapping[str, Any]) -> Result:
-    """What a rule yields, as a result that is not judged yet. Lets everything the rule raises through."""
+def collect(check: Check, rule: Rule, arguments: Mapping[str, Any], *, rows: bool = False) -> Result:
+    """What a rule yields, as a result that is not judged yet. Lets everything the rule raises through.
+
+    With `rows` the rows that it would leave out are named.
+    """
     kept: dict[Severity, list[Finding]] = {severity: [] for severity in Severity}
     measurements: list[Measurement] = []
+    excluded: list[Location] = []
     total, skip, summary = 0, None, None
     for one in _yields(check, rule, arguments):
         if isinstance(one, Finding):
@@ -254,6 +263,8 @@ def collect(check: Check, rule: Rule, arguments: Mapping[str, Any]) -> Result:
             measurements.append(one)
         elif isinstance(one, Summary):
             summary = one.text
+        elif isinstance(one, Exclude):
+            excluded += map(one.at, one.rows) if rows else ()
         elif isinstance(one, Skip):
             skip = one.reason
         else:
@@ -269,6 +280,7 @@ def collect(check: Check, rule: Rule, arguments: Mapping[str, Any]) -> Result:
         findings_total=total,
         measurements=tuple(measurements),
         summary=summary,
+        rows=tuple(excluded),
     )
 
 

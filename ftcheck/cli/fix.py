@@ -3,7 +3,7 @@
 import os
 import re
 import stat
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -16,7 +16,9 @@ if TYPE_CHECKING:
     from ftcheck.fixing import Choice, Found
     from ftcheck.loading import Loaded
     from ftcheck.records import Change, Result
+    from ftcheck.row_lists import Asked, RowList
     from ftcheck.session import Options
+    from ftcheck.settings import Job
 
 
 @click.command(short_help="Write what failed checks propose into the policy.")
@@ -50,9 +52,12 @@ def fix(
     """Run the checks of POLICY and write the changes that its failed checks propose into the file.
 
     Comments, order, quotes and layout of all other lines stay as they are. A value is written under its
-    job, also where it came from `defaults` or from a file that is extended; no other file is touched, and
-    no data. The checks run again under the changes, in memory, up to five times, before anything is
-    written: what one change brings to light is mended too.
+    job, also where it came from `defaults` or from a file that is extended. The checks run again under the
+    changes, in memory, up to five times, before anything is written: what one change brings to light is
+    mended too.
+
+    Data files are never touched. With --unsafe, the rows that checks would leave out (copies, leaked and
+    unreadable ones) are listed in a file beside the policy, which data.exclude then names.
 
     Without --unsafe, changes that alter what the model learns are listed and not written. Remarks and
     waived findings change nothing. What --set gives is never written.
@@ -90,15 +95,22 @@ def fix(
         objection,
         unsafe=unsafe,
     )
-    changes = [one.change for one in found.taken]
+    rows = _Rows(runs, dict(loaded.policy.jobs), file.path)
+    found, lists = rows.left_out(found, jobs or known, unsafe=unsafe)
+    ready = [one for one in lists if unsafe and one.reason is None]
+    changes = [one.change for one in found.taken] + rows.changes(ready, file.path)
     text = fixing.written(policy, file.text, changes, known)
-    told = _Told(policy, file.text, known, found, diff=diff, stored=report is not None, jobs=jobs)
+    told = _Told(
+        policy, file.text, known, found, lists, diff=diff, stored=report is not None, unsafe=unsafe, jobs=jobs
+    )
     if diff:
         click.echo(_diff(policy, file.text, text), nl=False)
-    elif text != file.text:
-        file.replace(text)
+    else:
+        rows.write(ready)
+        if text != file.text:
+            file.replace(text)
     told.tell()
-    return told.code(changed=text != file.text)
+    return told.code(changed=text != file.text or bool(ready))
 
 
 @dataclass(frozen=True)
@@ -158,6 +170,7 @@ class _Runs:
     def __init__(self, options: "Options", jobs: Sequence[str]) -> None:
         self._options, self._jobs = options, jobs
         self._touched: dict[str, None] = {}
+        self.counts: dict[str, int] = {}
 
     def results(self, changes: "Sequence[Change]") -> "tuple[Result, ...]":
         """The results under these changes: all of them first, then those of jobs that were changed."""
@@ -169,7 +182,9 @@ class _Runs:
         selection = self._options.selection
         if self._touched:
             selection = replace(selection, jobs=tuple(self._touched))
-        return self.own(_run(replace(self._with(changes), selection=selection)))
+        results, counts = _run(replace(self._with(changes), selection=selection))
+        self.counts |= {job: count for job, count in counts.items() if job not in self.counts}
+        return self.own(results)
 
     def own(self, results: "Iterable[Result]") -> "tuple[Result, ...]":
         """The results without proposals for jobs that were not asked for."""
@@ -204,8 +219,67 @@ class _Runs:
         return replace(self._options, overrides=given)
 
 
-def _run(options: "Options") -> "tuple[Result, ...]":
-    """One run of the checks in a folder of its own; progress on stderr."""
+class _Rows:
+    """Rows that are left out: asked for, tried in a folder of their own, and listed."""
+
+    def __init__(self, runs: _Runs, jobs: "Mapping[str, Job]", policy: Path) -> None:
+        self._runs, self._jobs, self._policy = runs, jobs, policy
+
+    def left_out(
+        self, found: "Found", jobs: Sequence[str], *, unsafe: bool
+    ) -> "tuple[Found, tuple[RowList, ...]]":
+        """The lists, and with `unsafe` what the checks say without their rows, until they name no more."""
+        from ftcheck import fixing, row_lists
+
+        named = row_lists.asked(found.results, jobs)
+        lists = self._lists(named)
+        for _ in range(fixing.ROUNDS if unsafe else 0):
+            ready = [one for one in lists if one.reason is None]
+            if not ready:
+                break
+            found = self._without(found, ready)
+            more = row_lists.asked(found.results, [one.job for one in ready])
+            if not more:
+                break
+            named = {job: (*rows, *more.get(job, ())) for job, rows in named.items()}
+            lists = self._lists(named)
+        return found, lists
+
+    def _lists(self, named: "Asked") -> "tuple[RowList, ...]":
+        from ftcheck import row_lists
+
+        return row_lists.lists(named, self._jobs, self._runs.counts, self._policy)
+
+    def _without(self, found: "Found", lists: "Sequence[RowList]") -> "Found":
+        """What the checks say without these rows."""
+        import tempfile
+
+        with tempfile.TemporaryDirectory(prefix="ftcheck-rows-") as folder:
+            tried = [one.at(Path(folder) / one.path.name) for one in lists]
+            self.write(tried)
+            changes = [one.change for one in found.taken] + self.changes(tried, None)
+            results = {one.check.id: one for one in (*found.results, *self._runs.results(changes))}
+        return replace(found, results=tuple(results.values()))
+
+    def changes(self, lists: "Sequence[RowList]", policy: Path | None) -> "list[Change]":
+        """What the policy (or --set) has to say for these lists, where it does not yet."""
+        made = [(one, self._jobs[one.job].data.exclude) for one in lists]
+        return [one.change(policy, stated) for one, stated in made if stated != str(one.path)]
+
+    def write(self, lists: "Sequence[RowList]") -> None:
+        """Write each list in one step. Raises `InputError`."""
+        from ftcheck.errors import InputError
+        from ftcheck.output import replace_file
+
+        for one in lists:
+            try:
+                replace_file(one.path, one.text.encode("utf-8"))
+            except OSError as error:
+                raise InputError(f"{one.path}: cannot be written: {error.strerror or error}") from error
+
+
+def _run(options: "Options") -> "tuple[tuple[Result, ...], dict[str, int]]":
+    """One run of the checks in a folder of its own, and the rows of each job; progress on stderr."""
     import shutil
     import tempfile
 
@@ -225,16 +299,19 @@ def _run(options: "Options") -> "tuple[Result, ...]":
         rules_dirs=options.rules_dirs,
         offline=options.offline,
         policy=policy.path,
+        rows=True,
     )
     watcher = _watcher(len(planned.taken))
     host.watch(watcher)
     try:
         finish = session.waiving(policy)
-        run_checks(setup, host, ledger, fail_on=policy.gate.fail_on, limits=options.limits, finish=finish)
+        facts = run_checks(
+            setup, host, ledger, fail_on=policy.gate.fail_on, limits=options.limits, finish=finish
+        )
     finally:
         watcher.close()
         shutil.rmtree(folder, ignore_errors=True)
-    return ledger.close("not run")
+    return ledger.close("not run"), {job: one.rows for job, one in facts.prepared.items()}
 
 
 def _watcher(planned: int) -> Any:
@@ -318,21 +395,27 @@ class _Told:
     text: str
     known: tuple[str, ...]
     found: "Found"
+    lists: "tuple[RowList, ...]"
     diff: bool
     stored: bool
+    unsafe: bool
     jobs: tuple[str, ...]
 
     def tell(self) -> None:
         """Changes, what was not changed and why, and what is still red. With a diff on stdout: on stderr."""
-        found = self.found
-        self._choices("would fix" if self.diff else "fixed", found.taken)
-        if found.held:
-            self._choices("not written, because it alters what the model learns", found.held)
+        found, ready = self.found, [one for one in self.lists if one.reason is None]
+        self._choices("would fix" if self.diff else "fixed", found.taken, ready if self.unsafe else ())
+        held = ready if not self.unsafe else ()
+        if found.held or held:
+            self._choices("not written, because it alters what the model learns", found.held, held)
             self._say(f"  write it too: {self._command('--unsafe')}")
         for one in found.left:
             checks = ", ".join(one.checks)
             self._say(f"left  {one.path}: {one.reason}  ({checks})")
-        if not found.taken and not found.held and not found.left:
+        for rows in self.lists:
+            if rows.reason is not None:
+                self._say(f"left  rows of {rows.job}: {rows.reason}  ({', '.join(rows.checks)})")
+        if not found.taken and not found.held and not found.left and not self.lists:
             self._say("nothing to fix: no failed check proposes a change")
         self._remaining()
 
@@ -344,11 +427,14 @@ class _Told:
             return ExitCode.INCOMPLETE
         return ExitCode.BLOCKED if changed and self.diff else ExitCode.OK
 
-    def _choices(self, label: str, choices: "Sequence[Choice]") -> None:
+    def _choices(self, label: str, choices: "Sequence[Choice]", lists: "Sequence[RowList]") -> None:
         from ftcheck.fixing import shown
 
-        if choices:
+        if choices or lists:
             self._say(f"{label}:")
+        for rows in lists:
+            count = f"{len(rows.new):,} row{'s' * (len(rows.new) != 1)} of {rows.job}"
+            self._say(f"  {rows.path}  {count} left out of training   ({', '.join(rows.checks)})")
         for one in choices:
             change, checks = one.change, ", ".join(one.checks)
             values = f"{shown(change.old)} -> {shown(change.new)}"
@@ -370,11 +456,12 @@ class _Told:
         from ftcheck.records import Outcome
 
         red = [one.check.id for one in self.found.results if one.outcome is Outcome.FAILED]
+        changed = self.found.taken or (self.unsafe and any(one.reason is None for one in self.lists))
         if self.stored or not self.found.settled:
-            if self.found.taken:
+            if changed:
                 self._say(f"now run the checks again: ftcheck run {self.policy}")
         elif red:
-            state = "still red" if self.found.taken else "red"
+            state = "still red" if changed else "red"
             self._say(f"{state}: {_listed(red)}  (ftcheck run {self.policy})")
         if broken := self._broken():
             self._say(f"broken, so nobody knows what they would ask for: {_listed(broken)}")

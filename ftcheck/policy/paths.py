@@ -47,6 +47,7 @@ PATHS: Mapping[tuple[str, ...], Callable[[str, Path], str]] = {
     ("data", "eval"): _data,
     ("data", "gold", "path"): _file,
     ("data", "benchmarks"): _data,
+    ("data", "exclude"): _file,
     ("training", "deepspeed"): _file,
     ("training", "output_dir"): _file,
     ("serving", "tokenizer"): _model,

@@ -188,6 +188,7 @@ class Shelf:
             "split": self._split,
             "data": data or of_files(paths),
             "suffixes": [path.suffix for path in paths],
+            "excluded": {file: sorted(offsets) for file, offsets in sorted(self._source.excluded.items())},
             "format": self._job.data.format,
             "training": {
                 one.name: getattr(self._job.training, one.name)

@@ -6,12 +6,13 @@ import hashlib
 import io
 import json
 import sys
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from itertools import pairwise
 from pathlib import Path
 from typing import Any, BinaryIO, NamedTuple
 
+from ftcheck import exclusions
 from ftcheck.digest import canonical
 from ftcheck.errors import InputError, MissingDependency, Problem
 from ftcheck.inputs import Trouble
@@ -38,26 +39,34 @@ class RawRow(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Source:
-    """The files of one data set, or the name of a data set on the hub."""
+    """The files of one data set, or the name of a data set on the hub.
+
+    `excluded` are rows that are passed over as if they were not there: where they begin, by their file.
+    """
 
     files: tuple[str, ...]
     hub: str | None = None
+    excluded: Mapping[int, frozenset[int]] = field(default_factory=dict)
 
 
-def find(stated: str | Sequence[str], place: Location, what: str) -> Source:
-    """The files that a path, a glob, a list of them, or a hub name stands for.
+def find(stated: str | Sequence[str], place: Location, what: str, exclude: str | None = None) -> Source:
+    """The files that a path, a glob, a list of them, or a hub name stands for, but for the rows of a list.
 
-    Raises `InputError` with the policy place for a path that matches nothing.
+    Raises `InputError`: with the policy place for a path that matches nothing, and for a list that does not
+    fit.
     """
     paths: list[str] = []
     for one in [stated] if isinstance(stated, str) else stated:
         if is_hub_data(one):
+            if exclude is not None:
+                raise _problem(f"{what}: data.exclude is for rows of .jsonl files, not of the hub's", place)
             return Source(files=(one,), hub=one)
         paths.extend(_expand(one, place, what))
     for path in paths:
         if Path(path).suffix not in DATA_SUFFIXES:
             raise _problem(f"{what}: {path}: ftcheck reads {', '.join(DATA_SUFFIXES)}", place)
-    return Source(files=tuple(paths))
+    excluded = exclusions.offsets(Path(exclude), paths) if exclude is not None else {}
+    return Source(files=tuple(paths), excluded=excluded)
 
 
 def _expand(stated: str, place: Location, what: str) -> list[str]:
@@ -83,8 +92,12 @@ def stream(source: Source, *, offline: bool = False) -> Iterator[RawRow]:
         yield from _hub(source.hub, offline)
         return
     for index, name in enumerate(source.files):
+        excluded = source.excluded.get(index)
         try:
-            yield from _READERS[Path(name).suffix](index, Path(name))
+            if excluded:
+                yield from Lines(index, Path(name), excluded=excluded)
+            else:
+                yield from _READERS[Path(name).suffix](index, Path(name))
         except OSError as error:
             raise InputError(f"{name}: cannot be read: {error.strerror or error}") from error
 
@@ -114,7 +127,8 @@ def pieces(source: Source, size: int) -> "list[Lines] | None":
             edges = _edges(Path(name), size)
         except OSError as error:
             raise InputError(f"{name}: cannot be read: {error.strerror or error}") from error
-        found += [Lines(file, Path(name), *both) for both in pairwise(edges)]
+        excluded = source.excluded.get(file, frozenset())
+        found += [Lines(file, Path(name), *both, excluded) for both in pairwise(edges)]
     return found
 
 
@@ -136,8 +150,16 @@ class Lines:
     Lines are counted from 1, at the beginning of the piece; `count` are those that have been read.
     """
 
-    def __init__(self, file: int, path: Path, start: int = 0, stop: int = sys.maxsize) -> None:
-        """`start` and `stop` must be where lines begin."""
+    def __init__(
+        self,
+        file: int,
+        path: Path,
+        start: int = 0,
+        stop: int = sys.maxsize,
+        excluded: frozenset[int] = frozenset(),
+    ) -> None:
+        """`start` and `stop` must be where lines begin, and so must the `excluded` offsets."""
+        self._excluded = excluded
         self.start, self.stop = start, stop
         self.count = 0
         self._file, self._path = file, path
@@ -160,7 +182,7 @@ class Lines:
                     yield RawRow(self._file, self.count, offset, record, None, TOO_LONG)
                     offset += len(raw) + _skip_line(handle)
                     continue
-                if not raw.isspace():
+                if not raw.isspace() and offset not in self._excluded:
                     yield _parse(self._file, self.count, offset, raw)
                 offset += len(raw)
 

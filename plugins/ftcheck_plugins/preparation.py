@@ -105,7 +105,8 @@ def _source(job: Job, split: str) -> Source:
     stated = job.data.train if split == "train" else job.data.eval
     if stated is None:
         raise InputError(f"job {job.name} names no data.{split}")
-    return files.find(stated, job.at(f"data.{split}"), f"data.{split} of job {job.name}")
+    exclude = job.data.exclude if split == "train" else None
+    return files.find(stated, job.at(f"data.{split}"), f"data.{split} of job {job.name}", exclude)
 
 
 def _prepare(job: Job, run: Run, side: Any, split: str) -> Prepared:

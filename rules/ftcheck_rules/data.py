@@ -1,8 +1,10 @@
 """Data rules: can the rows be read, and are they laid out as training needs them?"""
 
 from collections.abc import Iterator
+from pathlib import Path
 
 from ftcheck import (
+    Exclude,
     Finding,
     InputError,
     Inputs,
@@ -13,6 +15,7 @@ from ftcheck import (
     Severity,
     Skip,
     Summary,
+    exclusions,
     rule,
 )
 from ftcheck.offers import Yield
@@ -62,12 +65,20 @@ def data_readable(job: Job, inputs: Inputs) -> Iterator[Yield]:
     broken = {row: trouble for row, trouble in rows.troubles.items() if trouble.code in UNREADABLE}
     yield Measurement("rows", len(rows), unit="rows", limit=">= 1")
     yield Measurement("rows_broken", len(broken), unit="rows", limit="0")
-    yield Summary(_read(len(rows), len(rows.files), len(broken)))
+    excluded = len(exclusions.read(Path(job.data.exclude))) if job.data.exclude is not None else 0
+    if excluded:
+        yield Measurement("rows_excluded", excluded, unit="rows")
+    if excluded and job.trainer.use == "command":
+        message = "data.exclude leaves rows out here, and the trainer's command reads all of them"
+        fix = "take the rows out of the file, and data.exclude out of the policy"
+        yield Finding(message, at=job.at("data.exclude"), fix=fix)
+    yield Summary(_read(len(rows), len(rows.files), len(broken), excluded))
     if len(rows) == 0:
         fix = "write at least one row, or name another file"
         yield Finding("data.train holds no rows", at=job.at("data.train"), fix=fix)
     for row, trouble in broken.items():
         yield Finding(trouble.message, at=rows.at(row, trouble.column), fix=trouble.fix)
+    yield Exclude(sorted(broken), rows.at)
     if job.data.eval is not None:
         yield from _evaluation(job, inputs, rows)
 
@@ -108,8 +119,9 @@ def _cannot_open(error: InputError, job: Job, key: str = "data.train") -> Iterat
         )
 
 
-def _read(rows: int, files: int, broken: int) -> str:
+def _read(rows: int, files: int, broken: int, excluded: int) -> str:
     said = f"{rows:,} row{'s' * (rows != 1)} in {files:,} file{'s' * (files != 1)}"
+    said += f" · {excluded:,} left out by data.exclude" if excluded else ""
     return f"{said} · {broken:,} broken" if broken else said
 
 
@@ -139,6 +151,7 @@ def data_schema(job: Job, rows: Rows) -> Iterator[Yield]:
     )
     for row, trouble in wrong.items():
         yield Finding(trouble.message, at=rows.at(row, trouble.column), fix=trouble.fix)
+    yield Exclude(sorted({*wrong, *errors}), rows.at)
     for code, found in remarked.items():
         yield from _remarks(code, found, job, rows)
     yield from _notes(job, rows)

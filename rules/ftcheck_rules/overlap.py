@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ftcheck import (
+    Exclude,
     Finding,
     GoldSet,
     Job,
@@ -91,11 +92,18 @@ def duplicates(job: Job, prepared: Prepared, params: Duplicates) -> Iterator[Yie
     yield from _shares(total, int(copied.sum()), len(near), questions, params)
     yield Summary(f"{int(copied.sum()):,} copied · {len(near):,} nearly the same · {total:,} rows")
     if copied.any():
-        yield _copied(rows, first, copied, total, params)
+        yield from _told(_copied(rows, first, copied, total, params), rows, copied.nonzero()[0].tolist())
     if near:
-        yield _alike(rows, near, total, params)
+        yield from _told(_alike(rows, near, total, params), rows, sorted(near))
     if len(conflicting):
         yield _conflict(rows, questions, conflicting, total, params)
+
+
+def _told(finding: Finding, rows: Rows, found: Sequence[int]) -> Iterator[Yield]:
+    """A finding, and the rows that may go where it is more than a remark."""
+    yield finding
+    if finding.severity is not Severity.INFO:
+        yield Exclude(found, rows.at)
 
 
 def _numbers(count: int) -> "Ints":
@@ -384,7 +392,7 @@ def _found(known: "tuple[Ints, Ints]", words: int) -> int | None:
     return int(first[place]) if there else None
 
 
-def _leaked(side: Side, rows: Rows, params: Leakage) -> Iterator[Finding]:
+def _leaked(side: Side, rows: Rows, params: Leakage) -> Iterator[Yield]:
     whole = sum(leak.share is None or side.overlap_is_error for leak in side.leaks)
     much = whole > params.max_leaked_share * side.total
     fixes = {
@@ -399,6 +407,7 @@ def _leaked(side: Side, rows: Rows, params: Leakage) -> Iterator[Finding]:
         if number == 0:
             message += f" ({len(side.leaks):,} of {side.total:,} leaked, {len(side.leaks) / side.total:.1%})"
         yield Finding(message, severity, at=leak.at, fix=fixes[side.name])
+        yield Exclude([leak.row], rows.at)
 
 
 def _how(leak: Leak) -> str:

@@ -1,9 +1,9 @@
 """What rules may ask for by argument name, and the container that opens it lazily.
 
 Inputs (argument names): `job`, `jobs`, `machine`, `packages`, `surroundings`, `rows`, `prepared`,
-`prepared_eval`, `sample`, `tokenizer`, `serving`, `evaluation`, `lock`, `collated`, `saved`, `model`,
-`weights`, `modules`, `repository`, `gold`, `benchmarks`, `output_schema`, `endpoint`, `run`. Rules see these
-records and protocols only; tokenizer, data set and model libraries are opened by loaders.
+`prepared_eval`, `sample`, `spoken`, `tokenizer`, `serving`, `evaluation`, `lock`, `collated`, `saved`,
+`model`, `weights`, `modules`, `repository`, `gold`, `benchmarks`, `output_schema`, `endpoint`, `run`. Rules
+see these records and protocols only; tokenizer, data set and model libraries are opened by loaders.
 """
 
 from __future__ import annotations

@@ -257,12 +257,18 @@ def _first_fit(sizes: Sequence[int], capacity: int, most: int) -> int:
     for size in sizes:
         node = 1
         while node < leaves:
-            node = 2 * node if tree[2 * node] >= size else 2 * node + 1
+            node *= 2
+            if tree[node] < size:
+                node += 1
         held[node - leaves] += 1
-        tree[node] = tree[node] - size if held[node - leaves] < most else 0
+        room = tree[node] - size if held[node - leaves] < most else 0
+        tree[node] = room
         while node > 1:
+            room = max(room, tree[node ^ 1])
             node //= 2
-            tree[node] = max(tree[2 * node], tree[2 * node + 1])
+            if tree[node] == room:
+                break
+            tree[node] = room
     return sum(1 for number in held if number)
 
 

@@ -15,6 +15,7 @@ from ftcheck.planning.search import Bounds, Search, effective_tokens, settings
 from ftcheck.probe import Probe
 from ftcheck.records import Change
 from ftcheck.settings import Job
+from ftcheck.spoken import Spoken
 from ftcheck.steps import devices, steps
 
 GIB = 1 << 30
@@ -45,7 +46,8 @@ def plan(job: Job, inputs: Inputs, asked: Asked = Asked(), probed: Probe | None 
     gold, _ = _opened(inputs, "gold") if job.data.gold is not None else (None, "")
     evaluates = job.training.eval_strategy != "no" and job.data.eval is not None
     evaluated, _ = _opened(inputs, "prepared_eval") if evaluates else (None, "")
-    return _Planner(job, prepared, model, problem, machine, gold, evaluated, asked, probed).plan()
+    spoken = _opened(inputs, "spoken")
+    return _Planner(job, prepared, model, problem, machine, gold, evaluated, spoken, asked, probed).plan()
 
 
 def _first_trouble(prepared: Prepared) -> str:
@@ -74,6 +76,7 @@ class _Planner:
     machine: Machine | None
     gold: GoldSet | None
     evaluated: Prepared | None
+    spoken: tuple[Spoken | None, str]
     asked: Asked
     probed: Probe | None = None
 
@@ -98,6 +101,8 @@ class _Planner:
             model=job.model.name,
             how=how(job),
             lengths=found,
+            spoken=self.spoken[0],
+            spoken_problem=self.spoken[1],
             packing=packed,
             step=step,
             memory=stated.memory,

@@ -3,12 +3,15 @@
 from typing import TYPE_CHECKING, Any
 
 from ftcheck.inputs import Prepared
-from ftcheck.packing import best_fit
-from ftcheck.planning.records import Packing
+from ftcheck.packing import as_axolotl, as_llama_factory, best_fit
+from ftcheck.planning.records import Grouping, Packing
 from ftcheck.settings import Job, Training
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
+
+PACKED = 400_000
+"""Of more sequences than this, so many are drawn to tell what other trainers make of them."""
 
 
 def packing(prepared: Prepared, job: Job, length: int) -> Packing:
@@ -29,6 +32,29 @@ def packing(prepared: Prepared, job: Job, length: int) -> Packing:
         lower_bound=found.lower_bound,
         padding=padding(fed, batch),
         padding_by_length=padding_by_length(fed, batch),
+        others=groupings(fed, length),
+    )
+
+
+def groupings(lengths: "NDArray[Any]", capacity: int) -> tuple[Grouping, ...]:
+    """What axolotl and LLaMA-Factory make of these sequences, none of them longer than `capacity` tokens.
+
+    LLaMA-Factory takes them in this order, axolotl in a drawn one (seeded). Of very many a drawn part is
+    packed, and nothing scaled up.
+    """
+    import numpy as np
+
+    rng = np.random.default_rng(0)
+    some = lengths = lengths[lengths > 0]
+    if len(lengths) > PACKED:
+        some = lengths[np.sort(rng.choice(len(lengths), PACKED, replace=False))]
+    blocks = {
+        "axolotl": (as_axolotl(rng.permutation(some), capacity), some),
+        "LLaMA-Factory": (as_llama_factory(some, capacity), some.clip(max=capacity - 1)),
+    }
+    return tuple(
+        Grouping(name, count, int(held.sum()) / max(1, count * capacity), len(some), len(lengths))
+        for name, (count, held) in blocks.items()
     )
 
 

@@ -6,6 +6,7 @@ from typing import Any
 
 from ftcheck.lengths import Histogram, TrainedPositions
 from ftcheck.records import Change, Location
+from ftcheck.spoken import Spoken
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,11 +96,25 @@ class Lengths:
 
 
 @dataclass(frozen=True, slots=True)
+class Grouping:
+    """What another trainer would make of the same lengths: so many `blocks`, and the share of them it fills.
+
+    `sequences` of `total` were packed: of very many a drawn part.
+    """
+
+    trainer: str
+    blocks: int
+    fill: float
+    sequences: int
+    total: int
+
+
+@dataclass(frozen=True, slots=True)
 class Packing:
     """Blocks of `length` tokens: by TRL alone, by best-fit over all rows, as planned, and the lower bound.
 
     `fill` is of the planned ones. `padding` is the share of padding without packing, in shuffled batches
-    and in batches grouped by length. `used` says whether the job packs.
+    and in batches grouped by length. `used` says whether the job packs. `others` are other trainers.
     """
 
     used: bool
@@ -112,6 +127,7 @@ class Packing:
     lower_bound: int
     padding: float
     padding_by_length: float
+    others: tuple[Grouping, ...] = ()
 
     def fill(self, blocks: int) -> float:
         """Share of the tokens of so many blocks that are real."""
@@ -175,13 +191,16 @@ class JobPlan:
     """One page of a plan. `options` are the trade-off, the stated settings first, then the best.
 
     `changes` turn the stated settings into the best ones. `notes` say what the numbers rest on, `probe`
-    what real steps took where there were any.
+    what real steps took where there were any. `spoken` is None where no row is a conversation, or where the
+    words could not be counted: `spoken_problem` then says why.
     """
 
     job: str
     model: str
     how: str
     lengths: Lengths
+    spoken: Spoken | None
+    spoken_problem: str
     packing: Packing | None
     step: Step
     memory: Figure

@@ -3,12 +3,14 @@
 The first pass over a job's rows is kept, by content, and with it the second (outliers, truncation, the digest
 over ids and labels) for the settings it was done with; with others the second is done again, and all rules
 always run. The second pass asks the tokenizer a few things: its answers lie beside the columns, so that an
-unchanged run opens no tokenizer for rules that look at columns only.
+unchanged run opens no tokenizer for rules that look at columns only. What else takes long to work out of the
+same rows may be kept as a `Result`.
 """
 
 import json
 import platform
 import re
+import tempfile
 from collections.abc import Iterable, Sequence
 from dataclasses import fields, replace
 from datetime import datetime
@@ -30,6 +32,7 @@ from ftcheck_plugins.files import Source
 from ftcheck_plugins.store import ROWS
 
 ANSWERS = "answers.json"
+RESULT = "result.json"
 LIBRARIES = (
     "gigatoken",
     "jinja2",
@@ -201,6 +204,38 @@ class Shelf:
         return of_json(parts) if told else None
 
 
+class Result:
+    """What was worked out of a preparation's rows, as JSON: an entry of its own, found by the same key."""
+
+    def __init__(self, shelf: Shelf, name: str, of: Any) -> None:
+        """`name` is what it is, `of` all that it depends on beside the shelf's rows and tokenizer."""
+        self._shelf, self._name, self._of = shelf, name, of
+        self._entries = shelf._store()
+        self._key = self._made_key()
+
+    def _made_key(self) -> str | None:
+        rows = self._shelf._made_key(None) if self._entries is not None else None
+        return of_json([self._name, rows, self._of]) if rows is not None else None
+
+    def read(self) -> Any:
+        """What an earlier run kept; None where there is nothing."""
+        if self._entries is None or self._key is None:
+            return None
+        found = self._entries.find(self._key)
+        try:
+            return json.loads((found / RESULT).read_bytes()) if found is not None else None
+        except (OSError, ValueError):
+            return None
+
+    def keep(self, value: Any, **about: int) -> None:
+        """Keep it, if nothing it was made of changed meanwhile. `about` are its `rows` and `tokens`."""
+        if self._entries is None or self._key is None or self._made_key() != self._key:
+            return
+        named = {"job": self._shelf._job.name, "split": f"{self._shelf._split} {self._name}", **about}
+        with tempfile.TemporaryDirectory() as empty:
+            self._entries.keep(self._key, Path(empty), named, {RESULT: json.dumps(value).encode()})
+
+
 class Answers:
     """A tokenizer that remembers what it was asked, and is only opened for what is not known yet."""
 
@@ -300,5 +335,6 @@ def _versions() -> dict[str, str]:
 def _code() -> str:
     """Digest of ftcheck's own code that preparation stands on: an edit there is a cold start."""
     host = Path(ftcheck.__file__).parent
-    modules = [host / f"{name}.py" for name in ("cutting", "digest", "lengths", "likeness", "templates")]
+    names = ("cutting", "digest", "lengths", "likeness", "spoken", "templates")
+    modules = [host / f"{name}.py" for name in names]
     return of_json([of_file(one) for one in (*modules, *sorted(Path(__file__).parent.glob("*.py")))])

@@ -8,7 +8,8 @@ import json
 import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from itertools import pairwise
+from itertools import groupby, islice, pairwise
+from operator import itemgetter
 from pathlib import Path
 from typing import Any, BinaryIO, NamedTuple
 
@@ -103,18 +104,31 @@ def stream(source: Source, *, offline: bool = False) -> Iterator[RawRow]:
 
 
 def at_rows(source: Source, wanted: Sequence[tuple[int, int, int]], *, offline: bool = False) -> list[RawRow]:
-    """Rows again, by (row index, file, offset); JSON lines are sought, other files read through."""
+    """Rows again, by (row index, file, offset), in data order."""
+    return list(rows_at(source, wanted, offline=offline))
+
+
+def rows_at(
+    source: Source, wanted: Sequence[tuple[int, int, int]], *, offline: bool = False
+) -> Iterator[RawRow]:
+    """The same one after the other: JSON lines are sought, other files read through."""
     if source.hub is None and all(name.endswith(".jsonl") for name in source.files):
-        return [_seek(Path(source.files[file]), file, offset) for _, file, offset in wanted]
+        for file, places in groupby(wanted, key=itemgetter(1)):
+            yield from _sought(file, Path(source.files[file]), [offset for _, _, offset in places])
+        return
     indices = {row for row, _, _ in wanted}
-    found = {n: row for n, row in enumerate(stream(source, offline=offline)) if n in indices}
-    return [found[row] for row, _, _ in wanted]
+    found = (row for n, row in enumerate(stream(source, offline=offline)) if n in indices)
+    yield from islice(found, len(indices))
 
 
-def _seek(path: Path, file: int, offset: int) -> RawRow:
-    with path.open("rb") as handle:
-        handle.seek(offset)
-        return _parse(file, 0, offset, handle.readline())
+def _sought(file: int, path: Path, offsets: Sequence[int]) -> Iterator[RawRow]:
+    try:
+        with path.open("rb") as handle:
+            for offset in offsets:
+                handle.seek(offset)
+                yield _parse(file, 0, offset, handle.readline())
+    except OSError as error:
+        raise InputError(f"{path}: cannot be read: {error.strerror or error}") from error
 
 
 def pieces(source: Source, size: int) -> "list[Lines] | None":

@@ -83,7 +83,7 @@ def sample(job: Job, run: Run, prepared: Prepared) -> Sample:
     chosen = np.unique(np.concatenate([drawn, longest])).tolist()
     table = prepared.rows
     wanted = [(row, int(table.file[row]), int(table.offset[row])) for row in chosen]
-    raw = files.at_rows(_source(job, "train"), wanted, offline=run.offline)
+    raw = files.at_rows(source_of(job, "train"), wanted, offline=run.offline)
     built = [
         _sample_row(index, one, prepared, job.training.dataset_text_field)
         for index, one in zip(chosen, raw, strict=True)
@@ -101,7 +101,8 @@ def _sample_row(index: int, raw: RawRow, prepared: Prepared, text_field: str) ->
     return SampleRow(index, turns, last_answer, ids, prepared.at(index), made.tools, made.template_kwargs)
 
 
-def _source(job: Job, split: str) -> Source:
+def source_of(job: Job, split: str) -> Source:
+    """The data set of a split, `train` or `eval`. Raises `InputError` where none is named or found."""
     stated = job.data.train if split == "train" else job.data.eval
     if stated is None:
         raise InputError(f"job {job.name} names no data.{split}")
@@ -116,7 +117,7 @@ def _prepare(job: Job, run: Run, side: Any, split: str) -> Prepared:
     """
     kind = split if side is not None else f"{split}-untokenised"
     folder = run.folder / "prepared" / of_json([job.name, kind])[7:23]
-    source = _source(job, split)
+    source = source_of(job, split)
     outliers = job.data.outliers if split == "train" else None
     shelf = Shelf(job, run, source, side, split)
     done = (folder / "done.json").is_file()

@@ -75,14 +75,14 @@ def _bytes(pieces: Sequence[Lines]) -> int:
 
 def _here(stream: Iterator[Sequence[files.RawRow]], maker: BatchMaker) -> Iterator[Batch]:
     for raws in stream:
-        with _uncollected():
+        with uncollected():
             batch = maker.make(raws)
         yield batch
 
 
 @contextlib.contextmanager
-def _uncollected() -> Iterator[None]:
-    """Look for cycles after a batch, and among its own objects: not among all of torch's, again and again."""
+def uncollected() -> Iterator[None]:
+    """Look for cycles afterwards, and among its own objects: not among all of torch's, again and again."""
     if not gc.isenabled():
         yield
         return

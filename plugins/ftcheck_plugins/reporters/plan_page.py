@@ -20,6 +20,7 @@ from ftcheck.planning.records import (
     Unplanned,
 )
 from ftcheck.records import Location
+from ftcheck.spoken import Spoken, Words
 from ftcheck_plugins.reporters.clean import clean
 from ftcheck_plugins.reporters.words import change_text, counted, place
 
@@ -32,6 +33,8 @@ SPARKS = 16
 """Columns of a sparkline."""
 LABEL = 9
 PERCENTILES = (50, 95, 99)
+TALK = 3
+"""With more messages a row than this, turns are shown without -v too."""
 SIGNS = {True: " holds", False: " does not hold", None: ""}
 
 
@@ -52,6 +55,7 @@ class Line:
 def lines(plan: JobPlan, *, fix: str | None = None, ascii_only: bool = False) -> Iterator[Line]:
     """The lines of a job's page. `fix` is the command that would write the best settings."""
     yield from _lengths(plan, ascii_only=ascii_only)
+    yield from _spoken(plan)
     yield from _packing(plan.packing)
     yield from _step(plan)
     if plan.probe:
@@ -158,6 +162,54 @@ def _outlier(one: Outlier, *, first: bool) -> Line:
     return Line("longest" if first else "", text, path=place(one.at), detail=not first)
 
 
+def _spoken(plan: JobPlan) -> Iterator[Line]:
+    """Tokens of the messages' own words: medians by role, by turn where rows have many; the rest with -v."""
+    found = plan.spoken
+    if found is None:
+        if plan.spoken_problem:
+            yield Line("by role", f"not counted: {plan.spoken_problem}")
+        return
+    drawn = [f"of {found.rows:,} drawn rows"] if found.rows < found.total else []
+    yield Line("by role", " · ".join([*(_said(one, found) for one in found.roles), _template(found), *drawn]))
+    yield Line("", "tokens of a message's content by itself: median (p95, share of all)", detail=True)
+    yield from (Line("", _said_in_full(one, found), detail=True) for one in found.roles)
+    if found.messages > TALK * found.rows:
+        yield Line("by turn", " · ".join([*(_said(one, found) for one in found.turns), *drawn]))
+    for number_, one in enumerate(found.turns):
+        yield Line("" if number_ else "by turn", _said_in_full(one, found), detail=True)
+    if found.short:
+        left = "the template leaves some out, or joins them to its own"
+        yield Line("", f"{counted(found.short, 'row')} with fewer tokens than words by themselves: {left}")
+
+
+def _said(one: Words, found: Spoken) -> str:
+    """`user 41 (p95 88, 35 %)`: the median, a p95 that is another one, the share of all tokens."""
+    median, most = one.counts.percentile(50), one.counts.percentile(95)
+    p95 = f"p95 {most:,}, " if most != median else ""
+    return f"{_turn(one.name)} {median:,} ({p95}{100 * found.share(one.counts.tokens):.0f} %)"
+
+
+def _said_in_full(one: Words, found: Spoken) -> str:
+    counts = one.counts
+    spread = " · ".join(f"p{each} {counts.percentile(each):,}" for each in (50, 95))
+    share = f"{100 * found.share(counts.tokens):.1f} % of all tokens"
+    messages = counted(counts.sequences, "message")
+    return f"{_turn(one.name)}: {messages} · {spread} · max {counts.longest:,} · {share}"
+
+
+def _turn(name: str) -> str:
+    """`1st` for turn 1; roles as they are."""
+    ends = {"1": "1st", "2": "2nd", "3": "3rd"}
+    return ends.get(name, f"{name}th" if name.isdigit() else name)
+
+
+def _template(found: Spoken) -> str:
+    """What a row has beside words."""
+    what = "template, tools and calls" if found.beside else "template"
+    each = found.template / found.rows
+    return f"{what} {each:,.0f} a row ({100 * found.share(found.template):.0f} %)"
+
+
 def _packing(found: Packing | None) -> Iterator[Line]:
     if found is None:
         yield Line("packing", "without a max_length there are no blocks")
@@ -168,10 +220,21 @@ def _packing(found: Packing | None) -> Iterator[Line]:
         alone = f"TRL alone {found.trl:,} ({100 * found.fill(found.trl):.1f} %)"
         bound = f"best-fit {found.best_fit:,} · none below {found.lower_bound:,}"
         yield Line("packing", f"{blocks} · {fill} · {alone} · {bound}")
+        yield from _groupings(found)
         return
     waste = f"off: {100 * found.padding:.0f} % of what is computed is padding"
     grouped = f"{100 * found.padding_by_length:.0f} % with train_sampling_strategy: group_by_length"
     yield Line("packing", f"{waste} · {grouped} · packed {blocks}, {fill}")
+    yield from _groupings(found)
+
+
+def _groupings(found: Packing) -> Iterator[Line]:
+    """What other trainers would make of the same lengths."""
+    if found.others:
+        said = [f"{one.trainer} {one.blocks:,} ({100 * one.fill:.1f} %)" for one in found.others]
+        first = found.others[0]
+        part = f", of {first.sequences:,} drawn sequences" if first.sequences < first.total else ""
+        yield Line("", f"by other trainers: {' · '.join(said)}{part}", detail=True)
 
 
 def _step(plan: JobPlan) -> Iterator[Line]:
@@ -452,7 +515,7 @@ def _mark(length: int, name: str, width: int, longest: int, height: int, row: in
 
 
 def as_json(pages: Page, policy: str) -> str:
-    """All plans as JSON, `ftcheck.plan/1`: histograms as [tokens, rows] pairs, the rest as recorded."""
+    """All plans as JSON, `ftcheck.plan/1`: histograms as [tokens, count] pairs, the rest as recorded."""
     jobs = {one.job: _plain(clean(_near(one))) for one in pages}
     return json.dumps({"schema": SCHEMA, "policy": policy, "jobs": jobs}, indent=1, ensure_ascii=False) + "\n"
 
@@ -491,9 +554,29 @@ def _summed_up(value: Any, named: dict[str, Any]) -> dict[str, Any]:
         named["percentiles"] = {f"p{one}": value.total.percentile(one) for one in (50, 90, 95, 99)}
         named |= {"max": value.total.longest, "rows": value.total.sequences, "tokens": value.total.tokens}
         named["trained_tokens"] = value.trained.total
+    if isinstance(value, Spoken):
+        template = {"tokens": value.template, "share": round(value.share(value.template), 6)}
+        named |= {"roles": _told(value.roles, value), "turns": _told(value.turns, value)}
+        named |= {"messages": value.messages, "template": template}
     if isinstance(value, Packing):
         named["fill_planned"] = round(value.fill(value.planned), 6)
     return named
+
+
+def _told(parts: Sequence[Words], found: Spoken) -> list[dict[str, Any]]:
+    """Roles or turns as JSON."""
+    return [
+        {
+            "name": one.name,
+            "messages": one.counts.sequences,
+            "tokens": one.counts.tokens,
+            "share": round(found.share(one.counts.tokens), 6),
+            **{f"p{each}": one.counts.percentile(each) for each in (50, 95)},
+            "max": one.counts.longest,
+            "counts": _plain(one.counts),
+        }
+        for one in parts
+    ]
 
 
 def configuration(plans: Sequence[JobPlan], policy: str) -> str:

@@ -9,7 +9,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from ftcheck_trainers import feed, metrics, qlora, run_folder
+from ftcheck_trainers import checkpoint, feed, metrics, qlora
+from ftcheck_trainers.last_words import plain_words
 from ftcheck_trainers.qlora import TRAINER, describe
 from ftcheck_trainers.quiet import quiet_libraries
 
@@ -429,7 +430,7 @@ def test_sigterm_interrupts_a_run_and_is_written_down(kit: Kit) -> None:
     with pytest.raises(KeyboardInterrupt):
         trained(kit, kit.job(), report=interrupt_after(2, terminate))
 
-    assert (kit.run_json()["status"], kit.run_json()["reason"]) == ("interrupted", "SIGTERM")
+    assert (kit.run_json()["status"], kit.run_json()["reason"]) == ("interrupted", "SIGTERM after step 3")
 
 
 @pytest.mark.parametrize(
@@ -461,7 +462,7 @@ def test_a_checkpoint_that_was_not_written_whole_is_passed_over(kit: Kit) -> Non
         trained(kit, job, report=interrupt_after(3, ctrl_c))
     (kit.output / "checkpoint-2" / "trainer_state.json").write_text('{"global_', encoding="utf-8")
 
-    assert run_folder.last_checkpoint(kit.output) == kit.output / "checkpoint-1"
+    assert checkpoint.last(kit.output).path == kit.output / "checkpoint-1"
 
 
 def test_there_must_be_something_to_resume(kit: Kit) -> None:
@@ -509,8 +510,8 @@ def test_what_a_library_raises_is_one_line(kit: Kit) -> None:
 def test_running_out_of_memory_says_what_to_lower() -> None:
     job = Job(name="mapper", model=Model(name="model"))
 
-    lower = r"^out of memory; lower per_device_train_batch_size \(now 8\)"
-    with pytest.raises(TrainingError, match=lower), qlora.plain_words(job):
+    lower = r"lower per_device_train_batch_size \(8 -> 4\) and raise gradient_accumulation_steps \(1 -> 2\)"
+    with pytest.raises(TrainingError, match=lower), plain_words(job):
         raise RuntimeError("CUDA out of memory. Tried to allocate 2 GiB")
 
 

@@ -20,7 +20,7 @@ from ftcheck.settings import Job
 from ftcheck.ticket import Reason, Refusal, Refused, Ticket
 from ftcheck_trainers import feed, run_folder
 from ftcheck_trainers import metrics as metrics_file
-from ftcheck_trainers.last_words import plain_words
+from ftcheck_trainers.last_words import plain_words, stopped
 from ftcheck_trainers.quiet import quiet_libraries
 from ftcheck_trainers.watched import watched_trainer
 
@@ -31,7 +31,7 @@ def train(ticket: Ticket, job: Job, inputs: Inputs, *, resume: bool) -> str:
     """Train the job's adapter on exactly the checked rows; returns the run folder."""
     need_libraries(job)
     run_folder.check_ticket(ticket, job)
-    _refuse_other_batch(job)
+    ranks.decided(lambda: _refuse_other_batch(job))
 
     # Where the run goes. Nothing is written before the rows have proved to be the checked ones.
     claimed = run_folder.claim(ticket, job, resume=resume)
@@ -93,7 +93,15 @@ def probe(job: Job, inputs: Inputs) -> Probe:
     return probing.probe(job, inputs)
 
 
-TRAINER = Trainer(name="qlora", train=train, describe=describe, probe=probe)
+def told(ticket: Ticket, job: Job, inputs: Inputs, *, resume: bool) -> str:
+    """`train`; a disk or a memory that is full before the run folder is opened is no traceback either."""
+    try:
+        return train(ticket, job, inputs, resume=resume)
+    except (OSError, MemoryError) as error:
+        raise stopped(error, job, doing="preparing") from error
+
+
+TRAINER = Trainer(name="qlora", train=told, describe=describe, probe=probe)
 
 
 # --- before anything is written ---------------------------------------------------------------------
@@ -117,9 +125,9 @@ def _refuse_other_batch(job: Job) -> None:
     batch = job.training.per_device_train_batch_size * job.training.gradient_accumulation_steps
     place = job.at("hardware.count")
     message = (
-        f"job {job.name} is planned for {planned} processes (hardware.count), and this is {here}: a step "
+        f"job {job.name} is planned for hardware.count: {planned}, and {here} processes were started: a step "
         f"would take {batch * here} rows or blocks in place of {batch * planned}; "
-        f"start 'accelerate launch --num_processes {planned}', or set hardware.count: {here} and check again"
+        f"start it with 'accelerate launch --num_processes {planned}', or check it with hardware.count: {here}"
     )
     problem = Problem(message, place.path, place.line, place.column, place.yaml_path)
     raise TrainingError(message, [problem])

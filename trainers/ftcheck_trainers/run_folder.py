@@ -56,7 +56,7 @@ COMPARED = {
 QUIET = 30
 """Minutes without a word after which a run on another machine is taken for dead."""
 
-SPARE = 1 << 16
+SPARE = 1 << 14
 """Bytes kept for the last word: a full disk must not be what nobody is told of."""
 
 
@@ -254,7 +254,7 @@ class RunRecord:
     def __init__(self, folder: Path, values: dict[str, Any]) -> None:
         """Nothing is written before the first `update`."""
         self._path = folder / RUN
-        self._spare: Path | None = None
+        self._spare = folder / f".{RUN}.spare"
         self.values = values
 
     def update(self, **values: Any) -> None:
@@ -264,30 +264,20 @@ class RunRecord:
             text = json.dumps(redact_json(self.values), indent=1, default=str) + "\n"
             write_whole(self._path, text)
 
-    @contextlib.contextmanager
-    def spared(self) -> Iterator[None]:
-        """Within the block a little room is kept on the disk, for `end`."""
-        spare = self._path.with_name(f".{RUN}.spare")
-        self._spare = spare
+    def spare(self) -> None:
+        """Keep a little room on the disk, for `end`."""
         if is_main():
-            spare.write_bytes(b" " * SPARE)
-        try:
-            yield
-        finally:
-            self._release()
+            self._spare.parent.mkdir(parents=True, exist_ok=True)
+            self._spare.write_bytes(b" " * SPARE)
 
     def end(self, **values: Any) -> None:
         """The last word. Where not even that can be written, it is said."""
-        self._release()
         try:
+            if is_main():
+                self._spare.unlink(missing_ok=True)
             self.update(**values, finished_at=now())
         except OSError as error:
             say(f"{self._path} could not be written: {error.strerror or error}")
-
-    def _release(self) -> None:
-        if is_main() and self._spare is not None:
-            with contextlib.suppress(OSError):
-                self._spare.unlink(missing_ok=True)
 
 
 def write_whole(path: Path, text: str) -> None:
@@ -316,9 +306,10 @@ def recorded(claimed: Claim, ticket: Ticket, job: Job, **about: Any) -> Iterator
     record = RunRecord(claimed.path, _at_start(claimed, ticket, job) | about)
     if is_main() and claimed.checkpoint is not None:
         checkpoint.set_aside(claimed.path, claimed.step)
+    record.spare()
     record.update(status="running")
     try:
-        with record.spared(), _sigterm_interrupts():
+        with _sigterm_interrupts():
             yield record
     except KeyboardInterrupt as error:
         elsewhere = ranks.ended_elsewhere()
@@ -333,7 +324,7 @@ def recorded(claimed: Claim, ticket: Ticket, job: Job, **about: Any) -> Iterator
         found = error if isinstance(error, Stopped) else Stopped(one_line(error))
         record.end(status="failed", reason=found.reason, remedy=found.remedy or None)
         raise
-    record.update(status="finished", finished_at=now())
+    record.end(status="finished")
 
 
 def _how_to_go_on(error: KeyboardInterrupt, record: RunRecord) -> str:

@@ -1,6 +1,7 @@
 """TRL's SFTTrainer, watched: stops on what is not finite and on signals, and saves whole or not at all."""
 
 import contextlib
+import json
 import math
 import tempfile
 from collections.abc import Iterator
@@ -37,11 +38,13 @@ def watched_trainer(job: Job, metrics: Metrics) -> Any:
         above = 0
         updating = False
         random: Any = None
+        trainer: Any = None
 
         def on_train_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
             self.random = _random_state(torch)
             if job.training.lora is None:
                 refuse_unsavable(kwargs["model"], job)
+            self.trainer.make_up_for_the_evaluation()
 
         def on_pre_optimizer_step(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
             # fp16 scales the loss, and skips a step whose gradients overflow: that is no failure.
@@ -77,15 +80,24 @@ def watched_trainer(job: Job, metrics: Metrics) -> Any:
         """TRL's trainer, watched."""
 
         control: Any
+        resumed_from: str | None = None
         staging: Path | None = None
 
         def __init__(self, **kwargs: Any) -> None:
             self.watch = Watch()
+            self.watch.trainer = self
             super().__init__(**kwargs, callbacks=[self.watch])
 
-        def train(self, *args: Any, **kwargs: Any) -> Any:
+        def train(self, resume_from_checkpoint: str | None = None, **kwargs: Any) -> Any:
+            self.resumed_from = resume_from_checkpoint
             with stop.heard(), self._rescued():
-                return super().train(*args, **kwargs)
+                return super().train(resume_from_checkpoint, **kwargs)
+
+        def make_up_for_the_evaluation(self) -> None:
+            """Evaluate where the run that goes on was stopped while it evaluated."""
+            if self.resumed_from is not None and evaluation_is_due(Path(self.resumed_from)):
+                self.control.should_evaluate = True
+                super()._maybe_log_save_evaluate(self._tr_loss, None, self.model, None, 0.0, None, 0.0)
 
         def _run_epoch(self, **kwargs: Any) -> None:
             """After a checkpoint of the last step nothing is left; transformers would train one step more."""
@@ -192,6 +204,15 @@ def _set_random_state(torch: Any, state: Any) -> None:
     torch.set_rng_state(state[0])
     if state[1] is not None:
         torch.cuda.set_rng_state(state[1])
+
+
+def evaluation_is_due(path: Path) -> bool:
+    """Whether a checkpoint was written in place of an evaluation; its state says so."""
+    state = json.loads((path / checkpoint.STATE).read_bytes())
+    try:
+        return bool(state["stateful_callbacks"]["TrainerControl"]["args"]["should_evaluate"])
+    except (LookupError, TypeError):
+        return False
 
 
 def refuse_not_finite(what: str, value: float, step: int, job: Job) -> None:

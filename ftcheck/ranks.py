@@ -5,6 +5,7 @@ processes of one training only, over the group that torch has made for them.
 """
 
 import contextlib
+import functools
 import json
 import os
 import signal
@@ -94,7 +95,8 @@ def _shared(value: Any) -> Any:
     import torch.distributed as dist
 
     box = [value]
-    dist.broadcast_object_list(box, src=0, group=_group())
+    with _parted():
+        dist.broadcast_object_list(box, src=0, group=_group())
     return box[0]
 
 
@@ -106,7 +108,8 @@ def any_of(flag: bool) -> bool:
     import torch.distributed as dist
 
     found = torch.tensor([int(flag)])
-    dist.all_reduce(found, op=dist.ReduceOp.MAX, group=_group())
+    with _parted():
+        dist.all_reduce(found, op=dist.ReduceOp.MAX, group=_group())
     return bool(found.item())
 
 
@@ -115,17 +118,23 @@ def wait() -> None:
     any_of(False)
 
 
-_GROUPS: dict[int, Any] = {}
+@contextlib.contextmanager
+def _parted() -> Iterator[None]:
+    """Where another process is gone, its own last word, or that it is gone."""
+    try:
+        yield
+    except RuntimeError as error:
+        words = f"another process of this training is gone ({_words(error)})"
+        raise (ended_elsewhere() or EndedElsewhere(words, ExitCode.TRAINING)) from error
 
 
+@functools.cache
 def _group() -> Any:
     """The group over which the processes agree: on the CPU, whatever trains, and patient."""
     import torch.distributed as dist
 
-    if os.getpid() not in _GROUPS:
-        _join()
-        _GROUPS[os.getpid()] = dist.new_group(backend="gloo", timeout=PATIENCE)
-    return _GROUPS[os.getpid()]
+    _join()
+    return dist.new_group(backend="gloo", timeout=PATIENCE)
 
 
 def _join() -> None:
@@ -171,16 +180,19 @@ def ended_elsewhere(seconds: float = 1.0) -> EndedElsewhere | None:
     import time
 
     until = time.monotonic() + seconds
-    while True:
-        with contextlib.suppress(Exception):
-            for other in range(count()):
-                key = f"ftcheck/ended/{other}"
-                if other != rank() and _store().check([key]):
-                    word = json.loads(_store().get(key))
-                    return EndedElsewhere(f"process {other}: {word['message']}", word["exit_code"])
-        if time.monotonic() > until:
-            return None
+    while (found := _word_of_another()) is None and time.monotonic() < until:
         time.sleep(0.05)
+    return found
+
+
+def _word_of_another() -> EndedElsewhere | None:
+    with contextlib.suppress(Exception):
+        for other in range(count()):
+            key = f"ftcheck/ended/{other}"
+            if other != rank() and _store().check([key]):
+                word = json.loads(_store().get(key))
+                return EndedElsewhere(f"process {other}: {word['message']}", word["exit_code"])
+    return None
 
 
 def _store() -> Any:

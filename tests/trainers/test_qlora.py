@@ -295,6 +295,48 @@ def test_an_evaluation_in_the_middle_leaves_the_gradients_as_they_are(kit: Kit) 
     assert all((before[name] == after[name]).all() for name in before)
 
 
+@pytest.fixture
+def repacking(monkeypatch: pytest.MonkeyPatch) -> None:
+    """bitsandbytes takes every CPU for one with AVX512-BF16, and repacks weights to evaluate if it may."""
+    import bitsandbytes.nn.modules
+
+    monkeypatch.setattr(bitsandbytes.nn.modules, "has_avx512bf16", lambda: True)
+
+
+@pytest.mark.usefixtures("repacking")
+def test_losses_after_evaluations_are_those_of_a_run_without(kit: Kit, tmp_path: Path) -> None:
+    trained(kit, kit.job(eval_strategy="steps", eval_steps=1, max_steps=6))
+    trained(kit, kit.job(output_dir=str(tmp_path / "without"), max_steps=6))
+
+    lines = (tmp_path / "without" / "metrics.jsonl").read_text(encoding="utf-8").splitlines()
+    without = [json.loads(line)["loss"] for line in lines]
+    assert [line["loss"] for line in kit.metrics() if "loss" in line] == without
+    assert len([line for line in kit.metrics() if "eval_loss" in line]) == 6
+    assert without[-1] < without[0] - 0.3
+    ours, theirs = adapter(kit.output), adapter(tmp_path / "without")
+    assert all((ours[name] == theirs[name]).all() for name in theirs)
+
+
+@pytest.mark.filterwarnings("ignore:bitsandbytes.*autograd kernel:UserWarning")
+@pytest.mark.usefixtures("repacking")
+def test_without_the_guard_an_evaluation_takes_gradients_away(
+    kit: Kit, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from bitsandbytes.functional import has_avx512bf16
+
+    if not has_avx512bf16():
+        pytest.skip("this CPU has no AVX512-BF16: repacked weights could not be used")
+    monkeypatch.setattr(qlora, "keep_trainable_on_cpu", lambda model: None)
+    trainer, blocks = built(kit, kit.job(lora=Lora(r=4, target_modules="all-linear")), fed=True)
+    batch = dict(next(iter(trainer.get_train_dataloader())))
+
+    before = gradients(trainer.model, batch)
+    trainer.evaluate(blocks)
+    after = gradients(trainer.model, batch)
+
+    assert any((before[name] != after[name]).any() for name in before if "layers.0." in name)
+
+
 def gradients(model: Any, batch: Any) -> dict[str, Any]:
     model.train()
     model.zero_grad()

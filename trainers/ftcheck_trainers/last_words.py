@@ -21,6 +21,9 @@ FULL_WORDS = re.compile(
     re.IGNORECASE,
 )
 """What safetensors (Rust) and torch (C++) raise instead of an `OSError` where a file cannot grow."""
+PARTED = re.compile(r"closed by peer|connection reset|broken pipe|remote process exited", re.IGNORECASE)
+"""What gloo and NCCL say when a process on the other side has ended."""
+
 MEMORY_WORDS = ("out of memory", "can't allocate memory", "cannot allocate memory", "bad_alloc")
 
 
@@ -41,10 +44,7 @@ def plain_words(job: Job) -> Iterator[None]:
     except FtcheckError:
         raise
     except Exception as error:
-        elsewhere = ranks.ended_elsewhere(seconds=5.0)
-        if elsewhere is not None:
-            raise elsewhere from error
-        raise stopped(error, job) from error
+        raise (ranks.ended_elsewhere(seconds=5.0) or stopped(error, job)) from error
 
 
 def stopped(error: Exception, job: Job, *, doing: str = "training") -> Stopped:
@@ -53,8 +53,11 @@ def stopped(error: Exception, job: Job, *, doing: str = "training") -> Stopped:
         return Stopped(f"out of memory while {doing} ({one_line(error)})", _less_memory(job.training))
     if is_full(error):
         return Stopped(f"no space left while {doing} ({one_line(error)})", _more_space(job))
-    words = f"{doing} of {job.name} failed: {type(error).__name__}: {one_line(error)}"
-    return Stopped(words)
+    if ranks.count() > 1 and PARTED.search(str(error)):
+        return Stopped(
+            f"another process of this training is gone ({one_line(error)})", "look at its own output"
+        )
+    return Stopped(f"{doing} of {job.name} failed: {type(error).__name__}: {one_line(error)}")
 
 
 def not_saved(error: Exception, job: Job, what: str) -> FtcheckError:

@@ -127,7 +127,7 @@ def _refuse_other_batch(job: Job) -> None:
     message = (
         f"job {job.name} is planned for hardware.count: {planned}, and {here} processes were started: a step "
         f"would take {batch * here} rows or blocks in place of {batch * planned}; "
-        f"start it with 'accelerate launch --num_processes {planned}', or check it with hardware.count: {here}"
+        f"'accelerate launch --num_processes {planned}' starts {planned}; or check hardware.count: {here}"
     )
     problem = Problem(message, place.path, place.line, place.column, place.yaml_path)
     raise TrainingError(message, [problem])
@@ -160,13 +160,17 @@ def _planned(job: Job, rows: Any, blocks: Any) -> dict[str, int]:
         raise TrainingError(f"packing lost tokens of job {job.name}: this is a bug, please report it")
     if not trained:
         raise TrainingError(f"no token of job {job.name} is in the loss")
-    steps = planned_steps(job.training, len(blocks), ranks.count())
+    processes = ranks.count()
+    steps = planned_steps(job.training, len(blocks), processes)
+    together = job.training.per_device_train_batch_size * processes
     return {
         "rows": len(rows),
         "blocks": len(blocks),
         "tokens": tokens,
         "trained_tokens": trained,
         "steps": steps,
+        # accelerate fills the last batches of an epoch from its beginning: each process needs as many
+        "repeated": -len(blocks) % together if processes > 1 else 0,
     }
 
 

@@ -2,9 +2,9 @@
 
     python -m tests.trainers.kills --kills 20 [--seed 0] [--folder F]
 
-Every second kill waits for a checkpoint (or the adapter) to be in the making, the others come at any
-time after the start. Exits 1 unless every resumed run ends as the whole one did: each logged loss, each
-evaluation, the tokens, and the adapter to the bit.
+Half of the kills wait for a checkpoint (or the adapter) to be in the making, two of five for a step, and
+the others come at any time after the start. Exits 1 unless every resumed run ends as the whole one did:
+each logged loss, each evaluation, the tokens, and the adapter to the bit.
 """
 
 import argparse
@@ -26,8 +26,11 @@ from tests.trainers import small
 SAVES = 9
 """Times that the small job saves: eight checkpoints, and what was trained."""
 
-SAVING = 0.06
-"""Seconds within which a kill comes once something is in the making."""
+STEPS = 24
+"""Steps of the small job."""
+
+SAVING, STEP = 0.06, 0.3
+"""Seconds within which a kill comes once something is in the making, or once a step is logged."""
 
 NOISE = 1e-6
 """What two losses may differ by, in nats."""
@@ -37,16 +40,19 @@ HEAD = f"{'kill':>4}  {'moment':<24}{'killed at':<24}{'went on':<20}{'lines':>6}
 
 @dataclass(frozen=True, slots=True)
 class Moment:
-    """When to kill: so many seconds after the process began, or after the n-th save began."""
+    """When to kill: so many seconds after the process began, or the n-th save, or a step was logged."""
 
     seconds: float
     save: int | None = None
+    step: int | None = None
 
     def __str__(self) -> str:
         """In words."""
-        if self.save is None:
-            return f"after {self.seconds:.2f} s"
-        return f"{self.seconds * 1000:.0f} ms into save {self.save}"
+        if self.save is not None:
+            return f"{self.seconds * 1000:.0f} ms into save {self.save}"
+        if self.step is not None:
+            return f"{self.seconds * 1000:.0f} ms after step {self.step}"
+        return f"{self.seconds:.2f} s after the start"
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,7 +117,7 @@ class Bench:
 
     def call(self, words: list[str]) -> int:
         """Run a command to its end."""
-        return self._start(words, self.folder, self.log).wait(timeout=600)
+        return self._start(words, self.folder, self.log).wait()
 
     def start(self, words: list[str]) -> small.Started:
         """Start a command and do not wait for it."""
@@ -149,12 +155,14 @@ class Bench:
     def _waiting(self, process: small.Started, moment: Moment) -> Iterator[None]:
         """Until the moment has come, or the process is gone."""
         saves, saving = 0, False
-        until = time.monotonic() + moment.seconds if moment.save is None else None
+        at_once = moment.save is None and moment.step is None
+        until = time.monotonic() + moment.seconds if at_once else None
         while process.poll() is None and (until is None or time.monotonic() < until):
             here = (self.run / checkpoint.STAGING).exists()
             saves += here and not saving
             saving = here
-            if until is None and saves == moment.save:
+            reached = saves == moment.save if moment.step is None else _steps(self.run) >= moment.step
+            if until is None and reached:
                 until = time.monotonic() + moment.seconds
             time.sleep(0.001)
             yield
@@ -199,8 +207,11 @@ def moments(seed: int, seconds: float) -> Iterator[Moment]:
     """Random moments of a run that takes so many seconds, without end."""
     dice = random.Random(seed)
     while True:
-        yield Moment(dice.uniform(0, SAVING), dice.randint(1, SAVES))
-        yield Moment(dice.uniform(0.3, 1.0) * seconds)
+        for _ in range(5):
+            yield Moment(dice.uniform(0, SAVING), save=dice.randint(1, SAVES))
+        for _ in range(4):
+            yield Moment(dice.uniform(0, STEP), step=dice.randint(1, STEPS))
+        yield Moment(dice.uniform(0, 1) * seconds)
 
 
 def main() -> int:

@@ -122,31 +122,32 @@ def test_a_process_that_is_killed_ends_the_other_and_two_go_on_from_the_checkpoi
 @pytest.mark.parametrize(
     ("settings", "code", "words"),
     [
-        (small.sets(seed=7), 5, "policy-changed"),
-        (("--set", "jobs.small.hardware.count=2", *small.sets(packing_strategy="no")), 2, "packing_strategy"),
+        (small.sets(seed=7), 6, "job small is planned for hardware.count: 1, and 2 processes were started"),
+        (small.sets(packing_strategy="no"), 2, "packing_strategy"),
     ],
 )
 def test_what_the_first_process_refuses_ends_both_alike(
     project: Path, settings: Sequence[str], code: int, words: str
 ) -> None:
-    assert call(project, small.ftcheck("run", "policy.yaml", "-o", "json=r.json")) == 0
-
-    codes = [one.wait(timeout=60) for one in two(project, train("--report", "r.json", *settings))]
+    codes = [one.wait(timeout=60) for one in two(project, train(*settings))]
 
     assert codes == [code, code], said(project, 0) + said(project, 1)
-    assert words in said(project, 0)
+    assert said(project, 0).count(words) == 1
     assert said(project, 1) == ""
     assert not (project / "run").exists()
 
 
-def test_torchrun_with_another_number_of_processes_than_was_checked_ends_without_a_run(project: Path) -> None:
+def test_under_torchrun_the_gate_refuses_all_processes_with_its_own_exit_code(project: Path) -> None:
+    assert call(project, small.ftcheck("run", "policy.yaml", *TWO, "-o", "json=r.json")) == 0
+    rows = project / "train.jsonl"
+    rows.write_bytes(rows.read_bytes().replace(b"late", b"Late", 1))
     launcher = (sys.executable, "-m", "torch.distributed.run", "--nproc_per_node", "2")
-    command = (*launcher, "--master_port", free_port(), *train()[1:])
+    command = (*launcher, "--master_port", free_port(), *train("--report", "r.json", *TWO)[1:])
 
     code = small.started(command, project, project / "log.txt").wait(timeout=120)
 
     log = (project / "log.txt").read_text(encoding="utf-8")
     assert code == 1  # torchrun's own
-    assert re.findall(r"exitcode +: (-?\d+)", log) == ["6", "6"]
-    assert log.count("job small is planned for hardware.count: 1, and 2 processes were started") == 1
+    assert re.findall(r"exitcode +: (-?\d+)", log) == ["5", "5"]
+    assert log.count("gate: refused") == 1
     assert not (project / "run").exists()

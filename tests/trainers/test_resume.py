@@ -33,9 +33,9 @@ def logged(bench: Bench, steps: int) -> small.Started:
     raise AssertionError(f"it ended too soon: {bench.log.read_text(encoding='utf-8')}")
 
 
-@pytest.mark.parametrize("save", [2, 4])
-def test_a_run_that_is_killed_while_it_saves_ends_as_the_whole_one(bench: Bench, save: int) -> None:
-    kill = bench.kill(Moment(0.01, save))
+@pytest.mark.parametrize("moment", [Moment(0.01, save=2), Moment(0.05, step=4), Moment(0.0, save=4)])
+def test_a_run_that_is_killed_ends_as_the_whole_one(bench: Bench, moment: Moment) -> None:
+    kill = bench.kill(moment)
 
     assert kill is not None
     assert kill.good, kill

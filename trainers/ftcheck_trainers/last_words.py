@@ -128,7 +128,8 @@ def _more_space(job: Job) -> str:
     where = Path(job.training.output_dir or ".")
     free = ""
     with contextlib.suppress(OSError):
-        free = f" ({shutil.disk_usage(where).free / GIB:.2f} GiB are free)"
+        size = shutil.disk_usage(where).free
+        free = f" ({size / GIB:.1f} GiB are free)" if size > GIB else f" ({size / 1024**2:.1f} MiB are free)"
     limit = job.training.save_total_limit
     kept = "all checkpoints are kept: save_total_limit" if limit is None else f"save_total_limit {limit}"
     return f"make room on the disk of {where}{free}; {kept} decides how much a run takes"

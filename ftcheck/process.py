@@ -11,6 +11,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import IO, Any
 
+from ftcheck.ranks import without_launcher
 from ftcheck.setup import OFFLINE, Setup, pack
 
 
@@ -142,7 +143,7 @@ def _new_log(folder: Path) -> Path:
 
 def _environment(offline: bool, workers: int | None) -> dict[str, str]:
     """The worker's environment: no network where --offline says so, threads as --workers says."""
-    environment = {**os.environ, "PYTHONUNBUFFERED": "1", "TOKENIZERS_PARALLELISM": "true"}
+    environment = without_launcher({**os.environ, "PYTHONUNBUFFERED": "1", "TOKENIZERS_PARALLELISM": "true"})
     environment.setdefault("TRANSFORMERS_VERBOSITY", "error")
     environment["HF_HUB_DISABLE_PROGRESS_BARS"] = "1"
     if offline:

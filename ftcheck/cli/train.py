@@ -1,17 +1,21 @@
 """`ftcheck train`."""
 
+import contextlib
 import os
 import tempfile
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 
+from ftcheck import ranks
 from ftcheck.cli.options import POLICY, all_rules_dirs, no_cache, overrides, rules_dirs
 from ftcheck.errors import ExitCode
 
 if TYPE_CHECKING:
     from ftcheck.loading import Loaded
+    from ftcheck.records import Progress
     from ftcheck.session import Options
     from ftcheck.ticket import Refusal, Ticket
 
@@ -42,30 +46,68 @@ def train(
     Exits 5 if the gate refuses, 6 if training fails. The trainer feeds exactly the ids and labels whose
     digest the report holds, or does not start.
     """
-    from ftcheck import session
-    from ftcheck.cli.gate import show_refusal
-    from ftcheck.errors import UsageError
-    from ftcheck.loading import load
     from ftcheck.setup import OFFLINE
-    from ftcheck.ticket import Refusal
 
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # else threads spin: 14 times slower on a busy CPU
     if offline:
         os.environ |= OFFLINE
     folders = all_rules_dirs(rules_dirs)
+    with _heard_once(), ranks.together():
+        loaded = _loaded(policy, overrides, folders, job)
+        options = _options(policy, overrides, folders, cache=not no_cache, offline=offline)
+        decision, code = ranks.decided(lambda: _decision(loaded, options, job, report, resume=resume))
+        if decision is None:
+            return code
+        return _gated(loaded, job, decision, options, resume=resume)
+
+
+@contextlib.contextmanager
+def _heard_once() -> Iterator[None]:
+    """What ends all processes is told by the first one; the others end with its exit code."""
+    try:
+        yield
+    except (ranks.EndedElsewhere, KeyboardInterrupt) as error:
+        if ranks.is_main():
+            raise
+        code = error.exit_code if isinstance(error, ranks.EndedElsewhere) else ExitCode.INTERRUPTED
+        raise click.exceptions.Exit(code) from error
+
+
+def _loaded(policy: str, overrides: tuple[str, ...], folders: tuple[Path, ...], job: str) -> "Loaded":
+    """The policy; the first of several processes reads it first, and tells what is wrong with it."""
+    from ftcheck.errors import UsageError
+    from ftcheck.loading import load
+
+    if ranks.count() > 1:
+        ranks.decided(lambda: bool(load(policy, overrides, folders)))
     loaded = load(policy, overrides, folders)
     if job not in loaded.policy.jobs:
         raise UsageError(f"{policy}: no job '{job}'; its jobs are: {', '.join(loaded.policy.jobs)}")
-    options = session.Options(
-        policy=policy, overrides=overrides, offline=offline, rules_dirs=folders, cache=not no_cache
+    return loaded
+
+
+def _options(
+    policy: str, overrides: tuple[str, ...], folders: tuple[Path, ...], *, cache: bool, offline: bool
+) -> "Options":
+    from ftcheck import session
+
+    return session.Options(
+        policy=policy, overrides=overrides, offline=offline, rules_dirs=folders, cache=cache
     )
-    decision, code = _decision(loaded, options, job, report, resume=resume)
-    if decision is None:
-        return code
-    if isinstance(decision, Refusal):
-        show_refusal(decision, policy)
-        return ExitCode.REFUSED
-    return _train(loaded, job, decision, options, resume=resume)
+
+
+def _gated(
+    loaded: "Loaded", job: str, decision: "Ticket | Refusal", options: "Options", *, resume: bool
+) -> ExitCode:
+    """Train with a ticket, or say why there is none."""
+    from ftcheck.cli.gate import show_refusal
+    from ftcheck.ticket import Refusal
+
+    if not isinstance(decision, Refusal):
+        return _train(loaded, job, decision, options, resume=resume)
+    if ranks.is_main():
+        show_refusal(decision, options.policy)
+    return ExitCode.REFUSED
 
 
 def _decision(
@@ -90,15 +132,31 @@ def _decision(
 
 
 def _train(loaded: "Loaded", name: str, ticket: "Ticket", options: "Options", *, resume: bool) -> ExitCode:
-    from ftcheck.cli.terminal import TrainingShown
     from ftcheck.inputs import Inputs, Run
 
     job = loaded.policy.jobs[name]
     trainer = loaded.host.trainers[job.trainer.use]
-    click.echo(f"gate: open for {name} · trainer {trainer.name} {trainer.describe(job)}".rstrip())
-    with tempfile.TemporaryDirectory(prefix="ftcheck-train-") as folder, TrainingShown() as shown:
-        run = Run(folder=Path(folder), offline=options.offline, report=shown.show, cache=options.cache)
+    _echo(f"gate: open for {name} · trainer {trainer.name} {trainer.describe(job)}".rstrip())
+    with tempfile.TemporaryDirectory(prefix="ftcheck-train-") as folder, _shown() as report:
+        run = Run(folder=Path(folder), offline=options.offline, report=report, cache=options.cache)
         inputs = Inputs(loaded.host.loaders, {"run": run, "jobs": (job,)}, job)
         where = trainer.train(ticket, job, inputs, resume=resume)
-    click.echo(f"trained: {where}")
+    _echo(f"trained: {where}")
     return ExitCode.OK
+
+
+def _echo(line: str) -> None:
+    if ranks.is_main():
+        click.echo(line)
+
+
+@contextlib.contextmanager
+def _shown() -> "Iterator[Callable[[Progress], None]]":
+    """Where progress goes: the terminal, from one process."""
+    from ftcheck.cli.terminal import TrainingShown
+
+    if not ranks.is_main():
+        yield lambda progress: None
+        return
+    with TrainingShown() as shown:
+        yield shown.show

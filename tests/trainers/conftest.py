@@ -14,6 +14,7 @@ from ftcheck.offers import Loader
 from ftcheck.records import Progress
 from ftcheck.settings import Data, Job, Lora, Model, Quantization, TrainerChoice, Training
 from ftcheck.ticket import SEAL, Ticket
+from tests.trainers.small import make_model, make_rows
 
 NF4 = Quantization(
     load_in_4bit=True,
@@ -21,7 +22,6 @@ NF4 = Quantization(
     bnb_4bit_use_double_quant=True,
     bnb_4bit_compute_dtype="bfloat16",
 )
-SPECIAL = ("<|begin_of_text|>", "<|eot_id|>", "<|pad|>", "<|start_header_id|>", "<|end_header_id|>")
 
 
 def make_ticket(job: Job, ids: str | None, **changes: Any) -> Ticket:
@@ -41,58 +41,12 @@ def make_ticket(job: Job, ids: str | None, **changes: Any) -> Ticket:
     return Ticket(**given | changes, seal=SEAL)
 
 
-def make_rows(count: int) -> list[dict[str, Any]]:
-    """Conversations of 20 to 70 tokens."""
-    rows = []
-    for n in range(count):
-        question = f"Order {n} is late" + " and the box is broken" * (n % 4)
-        answer = json.dumps({"intent": "complain" if n % 2 else "status", "order": n})
-        turns = [{"role": "user", "content": question}, {"role": "assistant", "content": answer}]
-        rows.append({"messages": turns})
-    return rows
-
-
 @pytest.fixture(scope="session")
 def model_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Llama with two layers of width 64 and a byte-level BPE trained on the rows."""
     pytest.importorskip("trl")
-    import torch
-    from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
-    from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
-
-    from ftcheck.templates import trl_templates
-
-    torch.set_num_threads(1)
-    raw = Tokenizer(models.BPE())
-    raw.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
-    raw.decoder = decoders.ByteLevel()
-    alphabet = pre_tokenizers.ByteLevel.alphabet()
-    bpe = trainers.BpeTrainer(vocab_size=400, special_tokens=list(SPECIAL), initial_alphabet=alphabet)
-    raw.train_from_iterator([turn["content"] for row in make_rows(60) for turn in row["messages"]], bpe)
-    names = {"bos_token": SPECIAL[0], "eos_token": SPECIAL[1], "pad_token": SPECIAL[2]}
-    tokenizer = PreTrainedTokenizerFast(tokenizer_object=raw, **names)
-    templates = trl_templates()
-    assert templates is not None
-    tokenizer.chat_template = (templates / "llama3.jinja").read_text(encoding="utf-8")
-
-    torch.manual_seed(0)
-    model = LlamaForCausalLM(
-        LlamaConfig(
-            vocab_size=len(tokenizer),
-            hidden_size=64,
-            intermediate_size=128,
-            num_hidden_layers=2,
-            num_attention_heads=4,
-            num_key_value_heads=2,
-            max_position_embeddings=256,
-            pad_token_id=tokenizer.pad_token_id,
-            bos_token_id=tokenizer.bos_token_id,
-            eos_token_id=tokenizer.eos_token_id,
-        )
-    )
     folder = tmp_path_factory.mktemp("models") / "llama-tiny"
-    model.to(torch.bfloat16).save_pretrained(folder)
-    tokenizer.save_pretrained(folder)
+    make_model(folder)
     return folder
 
 

@@ -9,7 +9,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from ftcheck_trainers import feed, metrics, qlora, run_folder
+from ftcheck_trainers import checkpoint, feed, metrics, qlora
+from ftcheck_trainers.last_words import plain_words
 from ftcheck_trainers.qlora import TRAINER, describe
 from ftcheck_trainers.quiet import quiet_libraries
 
@@ -294,6 +295,48 @@ def test_an_evaluation_in_the_middle_leaves_the_gradients_as_they_are(kit: Kit) 
     assert all((before[name] == after[name]).all() for name in before)
 
 
+@pytest.fixture
+def repacking(monkeypatch: pytest.MonkeyPatch) -> None:
+    """bitsandbytes takes every CPU for one with AVX512-BF16, and repacks weights to evaluate if it may."""
+    import bitsandbytes.nn.modules
+
+    monkeypatch.setattr(bitsandbytes.nn.modules, "has_avx512bf16", lambda: True)
+
+
+@pytest.mark.usefixtures("repacking")
+def test_losses_after_evaluations_are_those_of_a_run_without(kit: Kit, tmp_path: Path) -> None:
+    trained(kit, kit.job(eval_strategy="steps", eval_steps=1, max_steps=6))
+    trained(kit, kit.job(output_dir=str(tmp_path / "without"), max_steps=6))
+
+    lines = (tmp_path / "without" / "metrics.jsonl").read_text(encoding="utf-8").splitlines()
+    without = [json.loads(line)["loss"] for line in lines]
+    assert [line["loss"] for line in kit.metrics() if "loss" in line] == without
+    assert len([line for line in kit.metrics() if "eval_loss" in line]) == 6
+    assert without[-1] < without[0] - 0.3
+    ours, theirs = adapter(kit.output), adapter(tmp_path / "without")
+    assert all((ours[name] == theirs[name]).all() for name in theirs)
+
+
+@pytest.mark.filterwarnings("ignore:bitsandbytes.*autograd kernel:UserWarning")
+@pytest.mark.usefixtures("repacking")
+def test_without_the_guard_an_evaluation_takes_gradients_away(
+    kit: Kit, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from bitsandbytes.functional import has_avx512bf16
+
+    if not has_avx512bf16():
+        pytest.skip("this CPU has no AVX512-BF16: repacked weights could not be used")
+    monkeypatch.setattr(qlora, "keep_trainable_on_cpu", lambda model: None)
+    trainer, blocks = built(kit, kit.job(lora=Lora(r=4, target_modules="all-linear")), fed=True)
+    batch = dict(next(iter(trainer.get_train_dataloader())))
+
+    before = gradients(trainer.model, batch)
+    trainer.evaluate(blocks)
+    after = gradients(trainer.model, batch)
+
+    assert any((before[name] != after[name]).any() for name in before if "layers.0." in name)
+
+
 def gradients(model: Any, batch: Any) -> dict[str, Any]:
     model.train()
     model.zero_grad()
@@ -429,7 +472,7 @@ def test_sigterm_interrupts_a_run_and_is_written_down(kit: Kit) -> None:
     with pytest.raises(KeyboardInterrupt):
         trained(kit, kit.job(), report=interrupt_after(2, terminate))
 
-    assert (kit.run_json()["status"], kit.run_json()["reason"]) == ("interrupted", "SIGTERM")
+    assert (kit.run_json()["status"], kit.run_json()["reason"]) == ("interrupted", "SIGTERM after step 3")
 
 
 @pytest.mark.parametrize(
@@ -461,7 +504,7 @@ def test_a_checkpoint_that_was_not_written_whole_is_passed_over(kit: Kit) -> Non
         trained(kit, job, report=interrupt_after(3, ctrl_c))
     (kit.output / "checkpoint-2" / "trainer_state.json").write_text('{"global_', encoding="utf-8")
 
-    assert run_folder.last_checkpoint(kit.output) == kit.output / "checkpoint-1"
+    assert checkpoint.last(kit.output).path == kit.output / "checkpoint-1"
 
 
 def test_there_must_be_something_to_resume(kit: Kit) -> None:
@@ -509,8 +552,8 @@ def test_what_a_library_raises_is_one_line(kit: Kit) -> None:
 def test_running_out_of_memory_says_what_to_lower() -> None:
     job = Job(name="mapper", model=Model(name="model"))
 
-    lower = r"^out of memory; lower per_device_train_batch_size \(now 8\)"
-    with pytest.raises(TrainingError, match=lower), qlora.plain_words(job):
+    lower = r"lower per_device_train_batch_size \(8 -> 4\) and raise gradient_accumulation_steps \(1 -> 2\)"
+    with pytest.raises(TrainingError, match=lower), plain_words(job):
         raise RuntimeError("CUDA out of memory. Tried to allocate 2 GiB")
 
 

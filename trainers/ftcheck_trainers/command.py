@@ -16,6 +16,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from ftcheck import ranks
 from ftcheck.errors import Problem, TrainingError
 from ftcheck.inputs import Inputs
 from ftcheck.offers import Trainer
@@ -36,6 +37,7 @@ def train(ticket: Ticket, job: Job, inputs: Inputs, *, resume: bool) -> str:
     """
     argv = _argv(job)
     run_folder.check_ticket(ticket, job)
+    _refuse_several(job)
     claimed = run_folder.claim(ticket, job, resume=resume, checkpoints=False)
     with run_folder.recorded(claimed, ticket, job, ids=UNVERIFIED, command=argv):
         _run(argv, job, Path(ticket.policy).resolve().parent, resume=resume)
@@ -48,6 +50,13 @@ def describe(job: Job) -> str:
 
 
 TRAINER = Trainer(name="command", train=train, describe=describe)
+
+
+def _refuse_several(job: Job) -> None:
+    if ranks.count() > 1:
+        raise _error(
+            job, "the command would start once a process; put the launcher into trainer.argv instead"
+        )
 
 
 def _argv(job: Job) -> list[str]:

@@ -31,7 +31,7 @@ class Metrics:
         if is_main():
             kept = [line for line in _lines(self._path) if line["step"] <= after] if after else []
             write_whole(self._path, "".join(json.dumps(line) + "\n" for line in kept))
-            self._before = max((line.get("tokens") or 0 for line in kept), default=0)
+            self.tokens = self._before = max((line.get("tokens") or 0 for line in kept), default=0)
 
     def count(self, inputs: Mapping[str, Any]) -> None:
         """One batch goes through the model."""

@@ -11,6 +11,7 @@ from ftcheck.inputs import Inputs, Prepared, Run
 from ftcheck.probe import STEPS, Probe
 from ftcheck.settings import Job
 from ftcheck_trainers import feed, qlora
+from ftcheck_trainers.last_words import plain_words
 from ftcheck_trainers.metrics import Metrics
 from ftcheck_trainers.quiet import quiet_libraries
 from ftcheck_trainers.run_folder import GIB
@@ -36,7 +37,7 @@ def probe(job: Job, inputs: Inputs) -> Probe:
         lengths = [len(one) for one in blocks["input_ids"]]
         batch = _largest(lengths, job.training.per_device_train_batch_size)
         trying = _only_steps(job, folder / "out")
-        with qlora.plain_words(job), quiet_libraries():
+        with plain_words(job), quiet_libraries():
             fed = blocks.select([place for _ in range(STEPS) for place in batch])
             seconds, peak = _train(trying, run, inputs.get("tokenizer").backend, fed, folder)
     tokens = sum(lengths[place] for place in batch) * (STEPS - 1)

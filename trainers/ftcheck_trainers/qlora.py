@@ -6,15 +6,13 @@ Read `train` from top to bottom. It feeds ids and labels of its own (from the sh
 text, and starts only if their digest is the ticket's. One CPU, one GPU, or several by `accelerate launch`.
 """
 
-import contextlib
 import importlib.util
-import math
 import tempfile
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from ftcheck.errors import FtcheckError, MissingDependency, TrainingError
+from ftcheck import ranks
+from ftcheck.errors import MissingDependency, Problem, TrainingError
 from ftcheck.inputs import Inputs, Prepared, Run
 from ftcheck.offers import Trainer
 from ftcheck.probe import Probe
@@ -22,17 +20,18 @@ from ftcheck.settings import Job
 from ftcheck.ticket import Reason, Refusal, Refused, Ticket
 from ftcheck_trainers import feed, run_folder
 from ftcheck_trainers import metrics as metrics_file
+from ftcheck_trainers.last_words import plain_words, stopped
 from ftcheck_trainers.quiet import quiet_libraries
+from ftcheck_trainers.watched import watched_trainer
 
 LIBRARIES = ("torch", "transformers", "trl", "peft", "accelerate", "datasets")
-WORSE_THAN_GUESSING = 3
-"""Logs in a row with a loss above that of guessing every token: the run has diverged."""
 
 
 def train(ticket: Ticket, job: Job, inputs: Inputs, *, resume: bool) -> str:
     """Train the job's adapter on exactly the checked rows; returns the run folder."""
     need_libraries(job)
     run_folder.check_ticket(ticket, job)
+    ranks.decided(lambda: _refuse_other_batch(job))
 
     # Where the run goes. Nothing is written before the rows have proved to be the checked ones.
     claimed = run_folder.claim(ticket, job, resume=resume)
@@ -94,7 +93,15 @@ def probe(job: Job, inputs: Inputs) -> Probe:
     return probing.probe(job, inputs)
 
 
-TRAINER = Trainer(name="qlora", train=train, describe=describe, probe=probe)
+def told(ticket: Ticket, job: Job, inputs: Inputs, *, resume: bool) -> str:
+    """`train`; a disk or a memory that is full before the run folder is opened is no traceback either."""
+    try:
+        return train(ticket, job, inputs, resume=resume)
+    except (OSError, MemoryError) as error:
+        raise stopped(error, job, doing="preparing") from error
+
+
+TRAINER = Trainer(name="qlora", train=told, describe=describe, probe=probe)
 
 
 # --- before anything is written ---------------------------------------------------------------------
@@ -107,6 +114,23 @@ def need_libraries(job: Job) -> None:
     missing = [name for name in wanted if importlib.util.find_spec(name) is None]
     if missing:
         raise MissingDependency(f"the trainer qlora needs {', '.join(missing)}", "train")
+
+
+def _refuse_other_batch(job: Job) -> None:
+    """As many processes as GPUs were checked, or every step would learn from more rows, or fewer."""
+    here, planned = ranks.count(), max(1, job.hardware.count)
+    shares_one_model = here == 1 and "device_map" in (job.training.extra.get("model_init_kwargs") or {})
+    if here == planned or shares_one_model:
+        return
+    batch = job.training.per_device_train_batch_size * job.training.gradient_accumulation_steps
+    place = job.at("hardware.count")
+    message = (
+        f"job {job.name} is planned for hardware.count: {planned}, and {here} processes were started: a step "
+        f"would take {batch * here} rows or blocks in place of {batch * planned}; "
+        f"'accelerate launch --num_processes {planned}' starts {planned}; or check hardware.count: {here}"
+    )
+    problem = Problem(message, place.path, place.line, place.column, place.yaml_path)
+    raise TrainingError(message, [problem])
 
 
 def _refuse_trouble(prepared: Prepared, job: Job) -> None:
@@ -136,13 +160,17 @@ def _planned(job: Job, rows: Any, blocks: Any) -> dict[str, int]:
         raise TrainingError(f"packing lost tokens of job {job.name}: this is a bug, please report it")
     if not trained:
         raise TrainingError(f"no token of job {job.name} is in the loss")
-    steps = planned_steps(job.training, len(blocks), _processes())
+    processes = ranks.count()
+    steps = planned_steps(job.training, len(blocks), processes)
+    together = job.training.per_device_train_batch_size * processes
     return {
         "rows": len(rows),
         "blocks": len(blocks),
         "tokens": tokens,
         "trained_tokens": trained,
         "steps": steps,
+        # accelerate fills the last batches of an epoch from its beginning: each process needs as many
+        "repeated": -len(blocks) % together if processes > 1 else 0,
     }
 
 
@@ -156,12 +184,6 @@ def _count(dataset: Any) -> tuple[int, int]:
         tokens += len(labels)
         trained += pc.sum(pc.not_equal(labels, -100)).as_py() or 0
     return tokens, trained
-
-
-def _processes() -> int:
-    from accelerate import PartialState
-
-    return int(PartialState().num_processes)
 
 
 # --- model and trainer --------------------------------------------------------------------------------
@@ -187,13 +209,13 @@ def build_trainer(
 
     from ftcheck_trainers import arguments
 
-    machine = arguments.this_machine(_processes())
+    machine = arguments.this_machine(ranks.count())
     config = SFTConfig(**arguments.sft_arguments(job, machine, steps=steps, offline=run.offline))
     _refuse_data_parallel(config, job)
     lora, quantization = arguments.lora_arguments(job), arguments.quantization_arguments(job)
     loaded_in = None if quantization is None else BitsAndBytesConfig(**quantization)
     resized = resized_base(job, config, loaded_in)
-    trainer = watched_trainer(metrics)(
+    trainer = watched_trainer(job, metrics)(
         model=job.model.name if resized is None else resized,
         args=config,
         train_dataset=blocks,
@@ -221,7 +243,7 @@ def resized_base(job: Job, config: Any, loaded_in: Any) -> Any | None:
     arguments = {**config.model_init_kwargs, "trust_remote_code": config.trust_remote_code}
     if loaded_in is not None:
         arguments["quantization_config"] = loaded_in
-    if _processes() > 1:
+    if ranks.count() > 1:
         arguments["device_map"] = None
     set_seed(config.seed)
     model = create_model_from_path(job.model.name, **arguments)
@@ -252,73 +274,6 @@ def keep_trainable_on_cpu(model: Any) -> None:
             module.support_avx512bf16_for_cpu = False
 
 
-def watched_trainer(metrics: metrics_file.Metrics) -> Any:
-    """SFTTrainer that counts what it feeds and stops at the first loss or gradient that is not finite."""
-    import torch
-    from transformers import TrainerCallback
-    from trl import SFTTrainer
-
-    class Watch(TrainerCallback):  # type: ignore[misc]
-        """Looks at gradients before they are used, and at each logged loss."""
-
-        above = 0
-
-        def on_pre_optimizer_step(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
-            # fp16 scales the loss, and skips a step whose gradients overflow: that is no failure.
-            # Sharded gradients (FSDP) are no plain tensors; there the loss alone is watched.
-            grads = [p.grad for p in kwargs["model"].parameters() if type(p.grad) is torch.Tensor]
-            if grads and not args.fp16:
-                refuse_not_finite(
-                    "the gradient", float(torch.nn.utils.get_total_norm(grads)), state.global_step + 1
-                )
-
-        def on_log(self, args: Any, state: Any, control: Any, logs: Any = None, **kwargs: Any) -> None:
-            for name in ("loss", "eval_loss"):
-                refuse_not_finite(name, logs.get(name, 0.0), state.global_step)
-            if "loss" in logs:
-                guessing = math.log(kwargs["model"].config.get_text_config().vocab_size)
-                self.above = self.above + 1 if logs["loss"] > guessing + 1 else 0
-                if self.above == WORSE_THAN_GUESSING:
-                    raise _diverged(logs["loss"], guessing, state.global_step)
-
-    class WatchedTrainer(SFTTrainer):  # type: ignore[misc]
-        """TRL's trainer, watched."""
-
-        def __init__(self, **kwargs: Any) -> None:
-            super().__init__(**kwargs, callbacks=[Watch()])
-
-        def training_step(self, model: Any, inputs: Any, *args: Any, **kwargs: Any) -> Any:
-            metrics.count(inputs)
-            loss = super().training_step(model, inputs, *args, **kwargs)
-            refuse_not_finite("the loss", float(loss), self.state.global_step + 1)
-            return loss
-
-        def _load_from_checkpoint(self, *args: Any, **kwargs: Any) -> None:
-            """peft loads an adapter in float32: a resumed run would go on in another precision."""
-            dtypes = {name: p.dtype for name, p in self.model.named_parameters() if p.requires_grad}
-            super()._load_from_checkpoint(*args, **kwargs)
-            for name, parameter in self.model.named_parameters():
-                parameter.data = parameter.data.to(dtypes.get(name, parameter.dtype))
-
-        def _send_telemetry(self) -> None:
-            """TRL would tell its makers about each run; ftcheck tells nobody."""
-
-    return WatchedTrainer
-
-
-def refuse_not_finite(what: str, value: float, step: int) -> None:
-    """Raise `TrainingError` for a NaN or an infinity: every weight is next."""
-    if not math.isfinite(value):
-        remedy = "lower training.learning_rate, lengthen warmup_steps, or compute in bfloat16"
-        raise TrainingError(f"{what} is {value} at step {step}; {remedy}")
-
-
-def _diverged(loss: float, guessing: float, step: int) -> TrainingError:
-    words = f"loss {loss:.2f} at step {step}, {WORSE_THAN_GUESSING} logs in a row worse than guessing"
-    remedy = "lower training.learning_rate"
-    return TrainingError(f"the run has diverged: {words} ({guessing:.2f}); {remedy}")
-
-
 # --- the end --------------------------------------------------------------------------------------------
 
 
@@ -343,26 +298,3 @@ def _at_end(job: Job, folder: Path, trainer: Any, metrics: metrics_file.Metrics)
         "final_eval_loss": eval_losses[-1] if eval_losses else None,
         "adapter": str(folder) if job.training.lora is not None else None,
     }
-
-
-@contextlib.contextmanager
-def plain_words(job: Job) -> Iterator[None]:
-    """Whatever a library raises becomes one line that says what to do."""
-    try:
-        yield
-    except FtcheckError:
-        raise
-    except Exception as error:
-        raise TrainingError(_cause(error, job)) from error
-
-
-def _cause(error: Exception, job: Job) -> str:
-    words = run_folder.one_line(error)
-    if isinstance(error, MemoryError) or "out of memory" in words.lower() or "can't allocate memory" in words:
-        training = job.training
-        smaller = f"per_device_train_batch_size (now {training.per_device_train_batch_size})"
-        remedy = f"lower {smaller} and raise gradient_accumulation_steps by as much"
-        if not training.gradient_checkpointing:
-            remedy += ", or set gradient_checkpointing: true"
-        return f"out of memory; {remedy} ({words})"
-    return f"training of {job.name} failed: {type(error).__name__}: {words}"

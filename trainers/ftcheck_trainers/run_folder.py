@@ -10,6 +10,7 @@ import os
 import platform
 import signal
 import socket
+import sys
 import threading
 import time
 from collections.abc import Iterator, Mapping
@@ -19,11 +20,17 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
+from ftcheck import ranks
 from ftcheck.digest import of_json
-from ftcheck.errors import Problem, TrainingError
+from ftcheck.errors import ExitCode, Problem, TrainingError
+from ftcheck.ranks import is_main as is_main
 from ftcheck.redact import redact, redact_json
 from ftcheck.settings import Job
 from ftcheck.ticket import Reason, Refusal, Refused, Ticket
+from ftcheck_trainers import checkpoint
+from ftcheck_trainers.last_words import GIB as GIB
+from ftcheck_trainers.last_words import Stopped, one_line
+from ftcheck_trainers.stopping import Interrupted
 
 SCHEMA = "ftcheck.run/1"
 RUN, METRICS = "run.json", "metrics.jsonl"
@@ -49,26 +56,26 @@ COMPARED = {
 QUIET = 30
 """Minutes without a word after which a run on another machine is taken for dead."""
 
-GIB = 1 << 30
+SPARE = 1 << 14
+"""Bytes kept for the last word: a full disk must not be what nobody is told of."""
 
 
 @dataclass(frozen=True, slots=True)
 class Claim:
-    """A run folder that may be written. `checkpoint` is where to go on, `earlier` the run.json before."""
+    """A run folder that may be written.
+
+    `checkpoint` is where to go on, `earlier` the run.json before, `notes` what one should know of them.
+    """
 
     path: Path
     checkpoint: Path | None = None
     earlier: Mapping[str, Any] = field(default_factory=dict)
+    notes: tuple[str, ...] = ()
 
     @property
     def step(self) -> int:
         """The step to go on from; 0 for a fresh start."""
         return int(self.checkpoint.name.rpartition("-")[2]) if self.checkpoint else 0
-
-
-def is_main() -> bool:
-    """Whether this process writes: the first of those that `accelerate launch` or `torchrun` started."""
-    return os.environ.get("RANK", "0") == "0"
 
 
 def of_job(job: Job) -> Path:
@@ -96,11 +103,17 @@ def claim(ticket: Ticket, job: Job, *, resume: bool, checkpoints: bool = True) -
     A fresh start wants a folder without a run, or with one that ended before its first checkpoint;
     `resume` wants a run of the same ticket with a complete checkpoint (none if not `checkpoints`).
     """
+    claimed = ranks.decided(lambda: _claim(ticket, job, resume=resume, checkpoints=checkpoints))
+    for note in claimed.notes:
+        say(note)
+    return claimed
+
+
+def _claim(ticket: Ticket, job: Job, *, resume: bool, checkpoints: bool) -> Claim:
     folder = of_job(job)
-    if not is_main():
-        return Claim(folder, last_checkpoint(folder) if resume else None)
     earlier = read(folder)
     _refuse_living(folder, earlier, job)
+    _refuse_other_job(folder, earlier, job)
     if not resume:
         _refuse_overwriting(folder, earlier, job)
         return Claim(folder)
@@ -109,10 +122,34 @@ def claim(ticket: Ticket, job: Job, *, resume: bool, checkpoints: bool = True) -
     compare(ticket, earlier, job)
     if earlier.get("status") == "finished":
         raise _refusal(job, f"the run in {folder} is finished; there is nothing to resume")
-    found = last_checkpoint(folder) if checkpoints else None
-    if checkpoints and found is None:
-        raise _refusal(job, f"{folder} holds no complete checkpoint to resume from; train without --resume")
-    return Claim(folder, found, earlier)
+    if not checkpoints:
+        return Claim(folder, None, earlier)
+    found = checkpoint.last(folder)
+    if found.path is None:
+        raise _no_checkpoint(folder, found, job)
+    return Claim(folder, found.path, earlier, (*found.passed_over, *_other_setting(found.path, job)))
+
+
+def _no_checkpoint(folder: Path, found: checkpoint.Found, job: Job) -> TrainingError:
+    what = f"{folder} holds no complete checkpoint to resume from"
+    if not found.passed_over:
+        return _refusal(job, f"{what}; train without --resume")
+    return _refusal(job, f"{what} ({'; '.join(found.passed_over)}); name another training.output_dir")
+
+
+def _other_setting(path: Path, job: Job) -> list[str]:
+    """What is not as it was when the checkpoint was written; another number of processes is refused."""
+    seal = checkpoint.read_seal(path)
+    before, here = seal.get("processes"), ranks.count()
+    if before != here:
+        remedy = f"start it with 'accelerate launch --num_processes {before}'"
+        raise _refusal(job, f"{path.name} was written by {before} processes, and this is {here}; {remedy}")
+    packages = seal.get("packages")
+    then, now = packages if isinstance(packages, dict) else {}, versions()
+    changed = [f"{name} {then.get(name)} (now {now[name]})" for name in now if then.get(name) != now[name]]
+    if not changed:
+        return []
+    return [f"{path.name} was written with {', '.join(changed)}: the losses may come out otherwise"]
 
 
 def read(folder: Path) -> dict[str, Any] | None:
@@ -124,22 +161,6 @@ def read(folder: Path) -> dict[str, Any] | None:
     except (OSError, ValueError):
         return {}
     return found if isinstance(found, dict) else {}
-
-
-def last_checkpoint(folder: Path) -> Path | None:
-    """The checkpoint with the highest step that was written whole; None if there is none."""
-    found = [path for path in folder.glob("checkpoint-*") if _is_complete(path)]
-    return max(found, key=lambda path: int(path.name.rpartition("-")[2]), default=None)
-
-
-def _is_complete(checkpoint: Path) -> bool:
-    """transformers writes trainer_state.json after weights and optimizer."""
-    try:
-        step = json.loads((checkpoint / "trainer_state.json").read_bytes())["global_step"]
-    except (OSError, ValueError, LookupError, TypeError):
-        return False
-    resumable = any(checkpoint.glob("optimizer*")) or any(checkpoint.glob("global_step*"))
-    return checkpoint.name == f"checkpoint-{step}" and resumable
 
 
 def compare(ticket: Ticket, earlier: Mapping[str, Any], job: Job) -> None:
@@ -186,10 +207,17 @@ def _is_alive(process: Mapping[str, Any]) -> bool:
         return False
 
 
+def _refuse_other_job(folder: Path, earlier: Mapping[str, Any] | None, job: Job) -> None:
+    other = (earlier or {}).get("job")
+    if other is not None and other != job.name:
+        raise _refusal(job, f"{folder} holds a run of the job {other}; name another training.output_dir")
+
+
 def _refuse_overwriting(folder: Path, earlier: Mapping[str, Any] | None, job: Job) -> None:
     remedy = "name another training.output_dir"
-    if last_checkpoint(folder) is not None:
-        hint = "" if not earlier or earlier.get("status") == "finished" else "go on with --resume, or "
+    if any(folder.glob("checkpoint-*")):
+        finished = not earlier or earlier.get("status") == "finished"
+        hint = "" if finished or checkpoint.last(folder).path is None else "go on with --resume, or "
         raise _refusal(job, f"{folder} holds a run with checkpoints; {hint}{remedy}")
     if earlier is not None and earlier.get("status") not in ("failed", "interrupted", "running"):
         raise _refusal(job, f"{folder} holds a {earlier.get('status') or 'broken'} run; {remedy}")
@@ -226,6 +254,7 @@ class RunRecord:
     def __init__(self, folder: Path, values: dict[str, Any]) -> None:
         """Nothing is written before the first `update`."""
         self._path = folder / RUN
+        self._spare = folder / f".{RUN}.spare"
         self.values = values
 
     def update(self, **values: Any) -> None:
@@ -235,33 +264,74 @@ class RunRecord:
             text = json.dumps(redact_json(self.values), indent=1, default=str) + "\n"
             write_whole(self._path, text)
 
+    def spare(self) -> None:
+        """Keep a little room on the disk, for `end`."""
+        if is_main():
+            self._spare.parent.mkdir(parents=True, exist_ok=True)
+            self._spare.write_bytes(b" " * SPARE)
+
+    def end(self, **values: Any) -> None:
+        """The last word. Where not even that can be written, it is said."""
+        try:
+            if is_main():
+                self._spare.unlink(missing_ok=True)
+            self.update(**values, finished_at=now())
+        except OSError as error:
+            say(f"{self._path} could not be written: {error.strerror or error}")
+
 
 def write_whole(path: Path, text: str) -> None:
     """Replace a file by `text`: whoever reads it sees the old text or the new one."""
     path.parent.mkdir(parents=True, exist_ok=True)
     making = path.with_name(f".{path.name}.{os.getpid()}")
-    with making.open("w", encoding="utf-8") as file:
-        file.write(text)
-        file.flush()
-        os.fsync(file.fileno())
-    making.replace(path)
+    try:
+        with making.open("w", encoding="utf-8") as file:
+            file.write(text)
+            file.flush()
+            os.fsync(file.fileno())
+        making.replace(path)
+    finally:
+        making.unlink(missing_ok=True)
+
+
+def say(line: str) -> None:
+    """A word to whoever is watching, once, beside run.json."""
+    if is_main():
+        print(redact(line), file=sys.stderr, flush=True)
 
 
 @contextlib.contextmanager
 def recorded(claimed: Claim, ticket: Ticket, job: Job, **about: Any) -> Iterator[RunRecord]:
     """A run from `running` to `finished`, `failed` or `interrupted`, as run.json tells it."""
     record = RunRecord(claimed.path, _at_start(claimed, ticket, job) | about)
+    if is_main() and claimed.checkpoint is not None:
+        checkpoint.set_aside(claimed.path, claimed.step)
+    record.spare()
     record.update(status="running")
     try:
         with _sigterm_interrupts():
             yield record
     except KeyboardInterrupt as error:
-        record.update(status="interrupted", reason=str(error) or "Ctrl-C", finished_at=now())
+        elsewhere = ranks.ended_elsewhere()
+        if elsewhere is not None and elsewhere.exit_code != ExitCode.INTERRUPTED:
+            record.end(status="failed", reason=str(elsewhere))
+            raise elsewhere from error
+        reason, remedy = str(error) or "Ctrl-C", _how_to_go_on(error, record)
+        record.end(status="interrupted", reason=reason, remedy=remedy)
+        say(f"{reason}; {remedy}")
         raise
     except BaseException as error:
-        record.update(status="failed", reason=one_line(error), finished_at=now())
+        found = error if isinstance(error, Stopped) else Stopped(one_line(error))
+        record.end(status="failed", reason=found.reason, remedy=found.remedy or None)
         raise
-    record.update(status="finished", finished_at=now())
+    record.end(status="finished")
+
+
+def _how_to_go_on(error: KeyboardInterrupt, record: RunRecord) -> str:
+    if isinstance(error, Interrupted):
+        return error.remedy
+    last = record.values.get("checkpoint")
+    return f"go on with --resume, from {last}" if last else "train again: no checkpoint was written yet"
 
 
 def _at_start(claimed: Claim, ticket: Ticket, job: Job) -> dict[str, Any]:
@@ -275,21 +345,27 @@ def _at_start(claimed: Claim, ticket: Ticket, job: Job) -> dict[str, Any]:
         "model": job.model.name,
         "status": "running",
         "reason": None,
+        "remedy": None,
         "ids": ticket.ids,
         "ticket": ticket_digests(ticket),
         "python": platform.python_version(),
         "packages": versions(),
         "host": socket.gethostname(),
         "process": _process(),
+        "processes": ranks.count(),
         "started_at": earlier.get("started_at") or now(),
         "finished_at": None,
-        "resumed": [*resumed, {"at": now(), "step": claimed.step}] if earlier else resumed,
+        "resumed": [*resumed, _resumption(claimed)] if earlier else resumed,
         "planned": {},
         "steps": claimed.step,
         "checkpoint": claimed.checkpoint.name if claimed.checkpoint else None,
         "final_loss": None,
         "adapter": None,
     }
+
+
+def _resumption(claimed: Claim) -> dict[str, Any]:
+    return {"at": now(), "step": claimed.step, "notes": list(claimed.notes)}
 
 
 def versions() -> dict[str, str | None]:
@@ -306,12 +382,6 @@ def versions() -> dict[str, str | None]:
 def now() -> str:
     """The time, in UTC."""
     return datetime.now(UTC).isoformat(timespec="seconds")
-
-
-def one_line(error: BaseException) -> str:
-    """What an exception says, on one line, without secrets and not endless."""
-    words = " ".join(str(error).split()) or type(error).__name__
-    return redact(words)[:500]
 
 
 @contextlib.contextmanager

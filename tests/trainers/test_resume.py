@@ -1,0 +1,176 @@
+"""A run that is killed or told to stop goes on as if nothing had been; what is left of it is whole."""
+
+import json
+import signal
+import time
+from pathlib import Path
+
+import pytest
+from ftcheck_trainers import checkpoint
+
+from tests.trainers import small
+from tests.trainers.kills import Bench, Moment
+
+pytest.importorskip("trl")
+pytestmark = [pytest.mark.train]
+
+
+@pytest.fixture(scope="module")
+def bench(model_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Bench:
+    """The small job, trained whole."""
+    settings = small.sets(max_steps=9)
+    return Bench(tmp_path_factory.mktemp("bench"), model_folder, start=small.forked, settings=settings)
+
+
+def logged(bench: Bench, steps: int) -> small.Started:
+    """A training that has logged so many steps."""
+    process = bench.start(bench.training())
+    metrics = bench.run / "metrics.jsonl"
+    while process.poll() is None:
+        if metrics.exists() and metrics.read_text(encoding="utf-8").count('"loss"') >= steps:
+            return process
+        time.sleep(0.002)
+    raise AssertionError(f"it ended too soon: {bench.log.read_text(encoding='utf-8')}")
+
+
+@pytest.mark.parametrize("moment", [Moment(0.01, save=2), Moment(0.05, step=4), Moment(0.0, save=4)])
+def test_a_run_that_is_killed_ends_as_the_whole_one(bench: Bench, moment: Moment) -> None:
+    kill = bench.kill(moment)
+
+    assert kill is not None
+    assert kill.good, kill
+    assert kill.went_on.startswith("from checkpoint-")
+
+
+def test_sigterm_finishes_the_step_writes_a_checkpoint_and_the_run_goes_on(bench: Bench) -> None:
+    bench.clear()
+    process = logged(bench, 4)
+    process.send_signal(signal.SIGTERM)
+
+    assert process.wait(timeout=60) == 130
+
+    about = small.run_json(bench.run)
+    step = about["steps"]
+    assert (about["status"], about["reason"]) == ("interrupted", f"SIGTERM after step {step}")
+    assert about["remedy"] == f"go on with --resume, from checkpoint-{step}"
+    assert about["remedy"] in bench.log.read_text(encoding="utf-8")
+    assert checkpoint.flaw_of(bench.run / f"checkpoint-{step}") is None
+    assert small.metrics(bench.run)[-1]["step"] == step
+    assert bench.call(bench.training(resume=True)) == 0
+    assert bench.compared(Moment(0.0), "", "").good
+
+
+def test_the_second_signal_ends_at_once_and_leaves_nothing_half_written(bench: Bench) -> None:
+    bench.clear()
+    process = logged(bench, 4)
+    process.send_signal(signal.SIGSTOP)
+    process.send_signal(signal.SIGTERM)
+    process.send_signal(signal.SIGINT)
+    process.send_signal(signal.SIGCONT)
+
+    assert process.wait(timeout=60) == 130
+
+    about = small.run_json(bench.run)
+    assert about["status"] == "interrupted"
+    assert about["reason"] in ("SIGTERM, the second time", "Ctrl-C, the second time")
+    assert about["remedy"] == "go on with --resume, from checkpoint-3"
+    assert not list(bench.run.glob("_*"))
+    assert checkpoint.last(bench.run).passed_over == ()
+
+
+def truncate(path: Path) -> str:
+    path.write_bytes(path.read_bytes()[:-100])
+    return f"{path.name} has {path.stat().st_size} bytes"
+
+
+def flip(path: Path) -> str:
+    data = bytearray(path.read_bytes())
+    data[len(data) // 2] ^= 1
+    path.write_bytes(data)
+    return f"{path.name} is not what was written"
+
+
+def remove(path: Path) -> str:
+    path.unlink()
+    return f"no {path.name}" if path.name == checkpoint.SEAL else f"{path.name} is missing"
+
+
+@pytest.mark.parametrize(
+    ("file", "damage"),
+    [
+        ("adapter_model.safetensors", truncate),
+        ("adapter_model.safetensors", flip),
+        ("optimizer.pt", truncate),
+        ("rng_state.pth", remove),
+        ("trainer_state.json", truncate),
+        (checkpoint.SEAL, remove),
+    ],
+)
+def test_a_broken_checkpoint_is_passed_over_with_a_word(
+    bench: Bench, tmp_path: Path, file: str, damage: object
+) -> None:
+    import shutil
+
+    shutil.copytree(bench.whole, tmp_path / "run")
+    assert callable(damage)
+    words = damage(tmp_path / "run" / "checkpoint-9" / file)
+
+    found = checkpoint.last(tmp_path / "run")
+
+    assert found.path == tmp_path / "run" / "checkpoint-6"
+    [said] = found.passed_over
+    assert said.startswith(f"{tmp_path / 'run' / 'checkpoint-9'} is passed over: {words}")
+
+
+def test_a_broken_checkpoint_is_set_aside_and_the_run_goes_on_from_the_one_before(bench: Bench) -> None:
+    bench.clear()
+    process = logged(bench, 7)
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    last = checkpoint.last(bench.run).path
+    assert last is not None
+    truncate(last / "optimizer.pt")
+
+    assert bench.call(bench.training(resume=True)) == 0
+
+    said = bench.log.read_text(encoding="utf-8")
+    assert f"{last} is passed over: optimizer.pt has" in said
+    assert (bench.run / f"flawed-{last.name}").is_dir()
+    [resumption] = small.run_json(bench.run)["resumed"]
+    assert resumption["step"] < int(last.name.rpartition("-")[2])
+    assert "is passed over" in resumption["notes"][0]
+    assert bench.compared(Moment(0.0), "", "").good
+
+
+def test_a_checkpoint_of_other_versions_is_said_and_of_other_processes_refused(bench: Bench) -> None:
+    bench.clear()
+    process = logged(bench, 4)
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    last = checkpoint.last(bench.run).path
+    assert last is not None
+    seal = last / checkpoint.SEAL
+    about = json.loads(seal.read_text(encoding="utf-8"))
+    about["packages"]["torch"], about["processes"] = "1.13.1", 2
+    seal.write_text(json.dumps(about), encoding="utf-8")
+
+    assert bench.call(bench.training(resume=True)) == 6
+    assert "was written by 2 processes, and this is 1" in bench.log.read_text(encoding="utf-8")
+    about["processes"] = 1
+    seal.write_text(json.dumps(about), encoding="utf-8")
+    assert bench.call(bench.training(resume=True)) == 0
+
+    assert "was written with torch 1.13.1 (now " in small.run_json(bench.run)["resumed"][0]["notes"][0]
+
+
+def test_a_run_folder_of_another_job_is_left_alone(bench: Bench) -> None:
+    bench.clear()
+    bench.run.mkdir()
+    other = json.dumps({"schema": "ftcheck.run/1", "job": "analyst", "status": "failed", "ticket": {}})
+    (bench.run / "run.json").write_text(other, encoding="utf-8")
+
+    assert bench.call(bench.training()) == 6
+    assert bench.call(bench.training(resume=True)) == 5
+
+    assert (bench.run / "run.json").read_text(encoding="utf-8") == other
+    assert "holds a run of the job analyst" in bench.log.read_text(encoding="utf-8")

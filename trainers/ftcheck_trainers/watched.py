@@ -1,0 +1,234 @@
+"""TRL's SFTTrainer, watched: stops on what is not finite and on signals, and saves whole or not at all."""
+
+import contextlib
+import json
+import math
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from ftcheck import ranks
+from ftcheck.settings import Job
+from ftcheck_trainers import checkpoint, last_words
+from ftcheck_trainers.metrics import Metrics
+from ftcheck_trainers.run_folder import versions
+from ftcheck_trainers.stopping import Stop
+
+WORSE_THAN_GUESSING = 3
+"""Logs in a row with a loss above that of guessing every token: the run has diverged."""
+
+
+class _CutShort(Exception):
+    """An evaluation ends here: the run was asked to stop."""
+
+
+def watched_trainer(job: Job, metrics: Metrics) -> Any:
+    """The class to train with; it counts what it feeds in `metrics`."""
+    import torch
+    from transformers import TrainerCallback
+    from transformers.trainer_utils import rotate_checkpoints
+    from trl import SFTTrainer
+
+    stop = Stop()
+
+    class Watch(TrainerCallback):  # type: ignore[misc]
+        """Looks at gradients before they are used, at each logged loss, and for signals after each step."""
+
+        above = 0
+        updating = False
+        random: Any = None
+        trainer: Any = None
+
+        def on_train_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+            self.random = _random_state(torch)
+            if job.training.lora is None:
+                refuse_unsavable(kwargs["model"], job)
+            self.trainer.make_up_for_the_evaluation()
+
+        def on_pre_optimizer_step(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+            # fp16 scales the loss, and skips a step whose gradients overflow: that is no failure.
+            # Sharded gradients (FSDP) are no plain tensors; there the loss alone is watched.
+            grads = [p.grad for p in kwargs["model"].parameters() if type(p.grad) is torch.Tensor]
+            if grads and not args.fp16:
+                norm = float(torch.nn.utils.get_total_norm(grads))
+                refuse_not_finite("the gradient", norm, state.global_step + 1, job)
+            self.updating = True
+
+        def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> Any:
+            self.updating, self.random = False, _random_state(torch)
+            if state.global_step < state.max_steps and stop.asked():
+                control.should_save = control.should_training_stop = True
+            return control
+
+        def on_prediction_step(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+            if stop.asked():
+                raise _CutShort
+
+        def on_log(self, args: Any, state: Any, control: Any, logs: Any = None, **kwargs: Any) -> None:
+            for name in ("loss", "eval_loss"):
+                refuse_not_finite(name, logs.get(name, 0.0), state.global_step, job)
+            if "loss" in logs:
+                guessing = math.log(kwargs["model"].config.get_text_config().vocab_size)
+                self.above = self.above + 1 if logs["loss"] > guessing + 1 else 0
+                if self.above == WORSE_THAN_GUESSING:
+                    raise last_words.diverged(
+                        logs["loss"], guessing, state.global_step, self.above, job.training
+                    )
+
+    class WatchedTrainer(SFTTrainer):  # type: ignore[misc]
+        """TRL's trainer, watched."""
+
+        control: Any
+        resumed_from: str | None = None
+        staging: Path | None = None
+
+        def __init__(self, **kwargs: Any) -> None:
+            self.watch = Watch()
+            self.watch.trainer = self
+            super().__init__(**kwargs, callbacks=[self.watch])
+
+        def train(self, resume_from_checkpoint: str | None = None, **kwargs: Any) -> Any:
+            self.resumed_from = resume_from_checkpoint
+            with stop.heard(), self._rescued():
+                return super().train(resume_from_checkpoint, **kwargs)
+
+        def make_up_for_the_evaluation(self) -> None:
+            """Evaluate where the run that goes on was stopped while it evaluated."""
+            if self.resumed_from is not None and evaluation_is_due(Path(self.resumed_from)):
+                self.control.should_evaluate = True
+                super()._maybe_log_save_evaluate(self._tr_loss, None, self.model, None, 0.0, None, 0.0)
+
+        def _run_epoch(self, **kwargs: Any) -> None:
+            """After a checkpoint of the last step nothing is left; transformers would train one step more."""
+            if self.state.global_step >= self.state.max_steps:
+                self.control.should_training_stop = True
+                return
+            super()._run_epoch(**kwargs)
+
+        def training_step(self, model: Any, inputs: Any, *args: Any, **kwargs: Any) -> Any:
+            metrics.count(inputs)
+            loss = super().training_step(model, inputs, *args, **kwargs)
+            refuse_not_finite("the loss", float(loss), self.state.global_step + 1, job)
+            return loss
+
+        def _maybe_log_save_evaluate(self, *args: Any, **kwargs: Any) -> None:
+            super()._maybe_log_save_evaluate(*args, **kwargs)
+            if stop.agreed:
+                raise stop.interrupted(self.state.global_step)
+
+        def _evaluate(self, *args: Any, **kwargs: Any) -> Any:
+            """Evaluating draws no random numbers from training: losses after it are those without it."""
+            devices = [torch.cuda.current_device()] if torch.cuda.is_available() else []
+            try:
+                with torch.random.fork_rng(devices):
+                    return super()._evaluate(*args, **kwargs)
+            except _CutShort:
+                self._save_now()
+                raise stop.interrupted(self.state.global_step) from None
+
+        def _save_now(self) -> None:
+            self._save_checkpoint(self.model, None)
+            self.control = self.callback_handler.on_save(self.args, self.state, self.control)
+
+        def _get_output_dir(self, trial: Any = None) -> str:
+            return str(self.staging) if self.staging is not None else str(super()._get_output_dir(trial))
+
+        def _save_checkpoint(self, model: Any, trial: Any) -> None:
+            folder, step = Path(self._get_output_dir(trial)), self.state.global_step
+            try:
+                with checkpoint.saved(folder, step, versions()) as self.staging:
+                    super()._save_checkpoint(model, trial)
+                    self._name_the_best(folder / f"checkpoint-{step}")
+            except Exception as error:
+                raise last_words.not_saved(error, job, f"checkpoint-{step}") from error
+            finally:
+                self.staging = None
+            if self.args.should_save:
+                limit, best = self.args.save_total_limit, self.state.best_model_checkpoint
+                rotate_checkpoints(str(folder), limit, best)
+
+        def _name_the_best(self, final: Path) -> None:
+            """The best checkpoint by the place where it will lie, if it is the one that is being written."""
+            best = self.state.best_model_checkpoint
+            if best is not None and self.staging is not None and Path(best).parent == self.staging:
+                self.state.best_model_checkpoint = str(final)
+                if self.args.should_save:
+                    self.state.save_to_json(str(self.staging / final.name / checkpoint.STATE))
+
+        def save_model(self, output_dir: str | None = None, _internal_call: bool = False) -> None:
+            if _internal_call:
+                super().save_model(output_dir, _internal_call)
+                return
+            folder = Path(output_dir or self.args.output_dir)
+            try:
+                with checkpoint.moved_in(folder) as staging:
+                    super().save_model(str(staging))
+            except Exception as error:
+                raise last_words.not_saved(error, job, "what was trained") from error
+
+        def _load_from_checkpoint(self, *args: Any, **kwargs: Any) -> None:
+            """peft loads an adapter in float32: a resumed run would go on in another precision."""
+            dtypes = {name: p.dtype for name, p in self.model.named_parameters() if p.requires_grad}
+            super()._load_from_checkpoint(*args, **kwargs)
+            for name, parameter in self.model.named_parameters():
+                parameter.data = parameter.data.to(dtypes.get(name, parameter.dtype))
+
+        @contextlib.contextmanager
+        def _rescued(self) -> Iterator[None]:
+            """Out of memory in a forward or backward pass leaves the step before whole: checkpoint that."""
+            try:
+                yield
+            except Exception as error:
+                step = self.state.global_step
+                alone = ranks.count() == 1 and not self.watch.updating and self.watch.random is not None
+                there = checkpoint.flaw_of(Path(self.args.output_dir) / f"checkpoint-{step}") is None
+                if alone and step and not there and last_words.is_memory(error):
+                    with contextlib.suppress(Exception):
+                        _set_random_state(torch, self.watch.random)
+                        self._save_now()
+                raise
+
+        def _send_telemetry(self) -> None:
+            """TRL would tell its makers about each run; ftcheck tells nobody."""
+
+    return WatchedTrainer
+
+
+def _random_state(torch: Any) -> Any:
+    cuda = torch.cuda.get_rng_state() if torch.cuda.is_available() else None
+    return torch.get_rng_state(), cuda
+
+
+def _set_random_state(torch: Any, state: Any) -> None:
+    torch.set_rng_state(state[0])
+    if state[1] is not None:
+        torch.cuda.set_rng_state(state[1])
+
+
+def evaluation_is_due(path: Path) -> bool:
+    """Whether a checkpoint was written in place of an evaluation; its state says so."""
+    state = json.loads((path / checkpoint.STATE).read_bytes())
+    try:
+        return bool(state["stateful_callbacks"]["TrainerControl"]["args"]["should_evaluate"])
+    except (LookupError, TypeError):
+        return False
+
+
+def refuse_not_finite(what: str, value: float, step: int, job: Job) -> None:
+    """Raise `Stopped` for a NaN or an infinity: every weight is next."""
+    if not math.isfinite(value):
+        raise last_words.not_finite(what, value, step, job.training)
+
+
+def refuse_unsavable(model: Any, job: Job) -> None:
+    """Raise `Stopped` for a generation config that cannot be saved with the model: now, not at the end."""
+    config = getattr(model, "generation_config", None)
+    if config is None:
+        return
+    try:
+        with tempfile.TemporaryDirectory() as folder:
+            config.save_pretrained(folder)
+    except ValueError as error:
+        reason = f"the generation config of {job.model.name} cannot be saved ({last_words.one_line(error)})"
+        raise last_words.Stopped(reason, "repair its generation_config.json, or take the file out") from error

@@ -1,6 +1,7 @@
 """The job's checks of stage `during`, asked on each log: they warn, save a checkpoint, or end the run."""
 
 import contextlib
+import time
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
@@ -14,6 +15,8 @@ from ftcheck_trainers.run_folder import Claim, RunRecord, is_main
 
 NAMES = {"the loss": "loss", "the gradient": "grad_norm"}
 """What the last line of defence calls a number, and its name in metrics.jsonl."""
+EVERY = 10.0
+"""Seconds after which run.json is told how the checks stand, so that `ftcheck monitor` can show it."""
 
 
 class NotFinite(TrainingError):
@@ -72,9 +75,14 @@ def _callback(watch: Watch, record: RunRecord, metrics: Metrics) -> Any:
     class Watching(TrainerCallback):  # type: ignore[misc]
         """Asks on each log; the first process decides, and all do the same."""
 
+        told = time.monotonic()
+
         def on_log(self, args: Any, state: Any, control: Any, logs: Any = None, **kwargs: Any) -> Any:
             if "loss" in logs or "eval_loss" in logs:
                 alarms = _shared(_seen(watch, metrics) if is_main() else (), args.world_size)
+                if alarms or time.monotonic() - self.told > EVERY:
+                    record.update(during=watch.results(), steps=state.global_step)
+                    self.told = time.monotonic()
                 _act(alarms, record, metrics)
                 control.should_save |= any(alarm.action is Action.CHECKPOINT for alarm in alarms)
             return control

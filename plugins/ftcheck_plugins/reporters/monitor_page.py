@@ -1,11 +1,12 @@
 """The page of `ftcheck monitor`: a block of lines for each run, none of them wider than the terminal."""
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
 from ftcheck.monitor import MEDIAN_OF, Found, View, thinned
 from ftcheck.paths import near
+from ftcheck.records import Outcome
 from ftcheck.runs import State
 from ftcheck.window import Span
 from ftcheck_plugins.reporters.plan_page import ASCII_BARS, BARS
@@ -29,6 +30,7 @@ STYLES = {
     State.CRASHED: "bold red",
 }
 SIGNS = {outcome.value: sign for outcome, sign in SYMBOLS.items()}
+ASCII_SIGNS = SIGNS | {Outcome.PASSED.value: "+", Outcome.FAILED.value: "x"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,7 +54,7 @@ def block(shown: View, width: int, *, ascii_only: bool = False) -> list[Line]:
         Line("batches", _fitted(_batches(shown), room)),
         Line("memory", _fitted(_memory(shown), room)),
         Line("saved", _fitted(_saved(shown), room)),
-        *_watch(shown, room),
+        *_watch(shown, room, ASCII_SIGNS if ascii_only else SIGNS),
         *_notes(shown, room),
     ]
     return [line for line in lines if line.text]
@@ -229,11 +231,11 @@ def _saved(shown: View) -> list[str]:
     return [f"{saved.newest} is not complete", whole]
 
 
-def _watch(shown: View, room: int) -> Iterator[Line]:
+def _watch(shown: View, room: int, sign: Mapping[str, str]) -> Iterator[Line]:
     """The signs of the checks, in as many lines as it takes; then what they found, newest last."""
     if shown.reason is not None:
         yield from _wrapped("reason", shown.reason, room, "red" if shown.state is State.FAILED else "")
-    signs = [tied(f"{SIGNS.get(one.outcome, '?')} {one.name}") for one in shown.watched]
+    signs = [tied(f"{sign.get(one.outcome, '?')} {one.name}") for one in shown.watched]
     yield from _wrapped("watch", "  ".join(signs), room)
     hidden = len(shown.found) - FINDINGS
     for one in shown.found[-FINDINGS:]:

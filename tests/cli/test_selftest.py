@@ -1,4 +1,4 @@
-"""`ftcheck selftest`: every rule's must-fail case fails in this installation, and its must-pass case passes."""
+"""`ftcheck selftest`: each rule fails on its must-fail cases in this installation, and passes the others."""
 
 import pytest
 

@@ -136,7 +136,7 @@ def _run(options: Options, planned: Planned, opening: Report) -> tuple[Report, E
     loaded, ledger, interrupted, facts = planned.loaded, Ledger(planned.taken), False, Facts()
 
     def seen(name: str) -> Evidence:
-        return gather(loaded.policy.jobs[name], loaded.checks)
+        return gather(loaded.policy.jobs[name], loaded.checks, loaded.during)
 
     with (
         tempfile.TemporaryDirectory(prefix="ftcheck-", ignore_cleanup_errors=True) as folder,

@@ -3,7 +3,7 @@
 import contextlib
 import os
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -14,10 +14,13 @@ from ftcheck.cli.options import POLICY, all_rules_dirs, no_cache, overrides, rul
 from ftcheck.errors import ExitCode
 
 if TYPE_CHECKING:
+    from ftcheck.cli.terminal import TrainingShown
     from ftcheck.loading import Loaded
     from ftcheck.records import Progress
+    from ftcheck.report import Report
     from ftcheck.session import Options
     from ftcheck.ticket import Refusal, Ticket
+    from ftcheck.watch import Alarm, Watch
 
 
 @click.command(short_help="Train a job, if the report opens the gate for it.")
@@ -55,10 +58,10 @@ def train(
     with _heard_once(), ranks.together():
         loaded = _loaded(policy, overrides, folders, job)
         options = _options(policy, overrides, folders, cache=not no_cache, offline=offline)
-        decision, code = ranks.decided(lambda: _decision(loaded, options, job, report, resume=resume))
+        decision, code, held = ranks.decided(lambda: _decision(loaded, options, job, report, resume=resume))
         if decision is None:
             return code
-        return _gated(loaded, job, decision, options, resume=resume)
+        return _gated(loaded, job, decision, options, held, resume=resume)
 
 
 @contextlib.contextmanager
@@ -97,14 +100,20 @@ def _options(
 
 
 def _gated(
-    loaded: "Loaded", job: str, decision: "Ticket | Refusal", options: "Options", *, resume: bool
+    loaded: "Loaded",
+    job: str,
+    decision: "Ticket | Refusal",
+    options: "Options",
+    report: "Report | None",
+    *,
+    resume: bool,
 ) -> ExitCode:
     """Train with a ticket, or say why there is none."""
     from ftcheck.cli.gate import show_refusal
     from ftcheck.ticket import Refusal
 
     if not isinstance(decision, Refusal):
-        return _train(loaded, job, decision, options, resume=resume)
+        return _train(loaded, job, decision, options, report, resume=resume)
     if ranks.is_main():
         show_refusal(decision, options.policy)
     return ExitCode.REFUSED
@@ -112,35 +121,53 @@ def _gated(
 
 def _decision(
     loaded: "Loaded", options: "Options", job: str, report: str | None, *, resume: bool
-) -> "tuple[Ticket | Refusal | None, ExitCode]":
-    """The gate's word: on a run's own start, on a stored report, or on checks that run now."""
+) -> "tuple[Ticket | Refusal | None, ExitCode, Report | None]":
+    """The gate's word: on a run's own start, on a stored report, or on checks that run now; that report."""
     from ftcheck.cli.terminal import host_again, run_now
-    from ftcheck.gate import check_resumed, check_stored
-    from ftcheck.ticket import Refusal
+    from ftcheck.gate import check_resumed, check_stored, read_report
+    from ftcheck.ticket import Reason, Refusal
     from ftcheck.training import run_folder
 
     if report is None and not resume:
         return run_now(options, job)
+    held = None
     if resume:
         decision = check_resumed(run_folder(loaded, job), loaded.policy, loaded.checks, job)
     else:
-        decision = check_stored(report or "", loaded.policy, loaded.checks, job)
+        decision = check_stored(report or "", loaded.policy, loaded.checks, job, during=loaded.during)
+        read = read_report(report or "")
+        held = None if isinstance(read, Reason) else read
     if isinstance(decision, Refusal):
-        return decision, ExitCode.REFUSED
+        return decision, ExitCode.REFUSED, None
     failed = host_again(loaded, options, job)
-    return (failed or decision), ExitCode.OK
+    return (failed or decision), ExitCode.OK, held
 
 
-def _train(loaded: "Loaded", name: str, ticket: "Ticket", options: "Options", *, resume: bool) -> ExitCode:
+def _train(
+    loaded: "Loaded",
+    name: str,
+    ticket: "Ticket",
+    options: "Options",
+    report: "Report | None",
+    *,
+    resume: bool,
+) -> ExitCode:
+    from ftcheck.expectations import expectations
     from ftcheck.inputs import Inputs, Run
+    from ftcheck.policy.plan import of_job
+    from ftcheck.session import waiving
+    from ftcheck.watch import Watch
 
     job = loaded.policy.jobs[name]
     trainer = loaded.host.trainers[job.trainer.use]
     _echo(f"gate: open for {name} · trainer {trainer.name} {trainer.describe(job)}".rstrip())
-    with tempfile.TemporaryDirectory(prefix="ftcheck-train-") as folder, _shown() as report:
-        run = Run(folder=Path(folder), offline=options.offline, report=report, cache=options.cache)
-        inputs = Inputs(loaded.host.loaders, {"run": run, "jobs": (job,)}, job)
+    with tempfile.TemporaryDirectory(prefix="ftcheck-train-") as folder, _shown() as shown:
+        run = Run(folder=Path(folder), offline=options.offline, report=shown.show, cache=options.cache)
+        checks, expected = of_job(loaded.during, name), expectations(job, report)
+        watch = Watch(checks, loaded.host, expected, waiving(loaded.policy), shown.tell)
+        inputs = Inputs(loaded.host.loaders, {"run": run, "jobs": (job,), "watch": watch}, job)
         where = trainer.train(ticket, job, inputs, resume=resume)
+        shown.end(watch, trainer.name)
     _echo(f"trained: {where}")
     return ExitCode.OK
 
@@ -151,12 +178,25 @@ def _echo(line: str) -> None:
 
 
 @contextlib.contextmanager
-def _shown() -> "Iterator[Callable[[Progress], None]]":
-    """Where progress goes: the terminal, from one process."""
+def _shown() -> "Iterator[TrainingShown | _Silent]":
+    """What shows the training: the terminal, from one process."""
     from ftcheck.cli.terminal import TrainingShown
 
     if not ranks.is_main():
-        yield lambda progress: None
+        yield _Silent()
         return
     with TrainingShown() as shown:
-        yield shown.show
+        yield shown
+
+
+class _Silent:
+    """What shows the training in the other processes: nothing does."""
+
+    def show(self, progress: "Progress") -> None:
+        """The first process shows it."""
+
+    def tell(self, alarm: "Alarm") -> None:
+        """The first process tells it."""
+
+    def end(self, watch: "Watch", trainer: str) -> None:
+        """The first process says how it ended."""

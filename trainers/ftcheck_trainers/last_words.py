@@ -4,7 +4,7 @@ import contextlib
 import errno
 import re
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 from ftcheck import ranks
@@ -24,6 +24,8 @@ FULL_WORDS = re.compile(
 PARTED = re.compile(r"closed by peer|connection reset|broken pipe|remote process exited", re.IGNORECASE)
 """What gloo and NCCL say when a process on the other side has ended."""
 
+NAMES = {"the loss": "loss", "the gradient": "grad_norm"}
+"""What a number is called in words, and its name in metrics.jsonl."""
 MEMORY_WORDS = ("out of memory", "can't allocate memory", "cannot allocate memory", "bad_alloc")
 
 
@@ -34,6 +36,15 @@ class Stopped(TrainingError):
         """`reason` is what happened, `remedy` what to change."""
         super().__init__("; ".join(part for part in (reason, remedy) if part))
         self.reason, self.remedy = reason, remedy
+
+
+class NotFinite(Stopped):
+    """A loss or a gradient that is no number; `line` is it as metrics.jsonl tells it."""
+
+    def __init__(self, reason: str, remedy: str, line: Mapping[str, float]) -> None:
+        """`line` holds the step in which it was computed, and the number under its name."""
+        super().__init__(reason, remedy)
+        self.line = line
 
 
 @contextlib.contextmanager
@@ -135,9 +146,10 @@ def _more_space(job: Job) -> str:
     return f"make room on the disk of {where}{free}; {kept} decides how much a run takes"
 
 
-def not_finite(what: str, value: float, step: int, training: Training | None = None) -> Stopped:
-    """A NaN or an infinity: every weight is next."""
-    return Stopped(f"{what} is {value} at step {step}", _calmer(training))
+def not_finite(what: str, value: float, step: int, training: Training | None = None) -> NotFinite:
+    """A NaN or an infinity: every weight is next. `what`: the loss, the gradient, loss, eval_loss."""
+    line = {"step": step, NAMES.get(what, what): value}
+    return NotFinite(f"{what} is {value} at step {step}", _calmer(training), line)
 
 
 def diverged(loss: float, guessing: float, step: int, logs: int, training: Training | None = None) -> Stopped:

@@ -18,7 +18,7 @@ from ftcheck.offers import Trainer
 from ftcheck.probe import Probe
 from ftcheck.settings import Job
 from ftcheck.ticket import Reason, Refusal, Refused, Ticket
-from ftcheck_trainers import feed, run_folder
+from ftcheck_trainers import feed, run_folder, watching
 from ftcheck_trainers import metrics as metrics_file
 from ftcheck_trainers.last_words import plain_words, stopped
 from ftcheck_trainers.quiet import quiet_libraries
@@ -62,7 +62,8 @@ def train(ticket: Ticket, job: Job, inputs: Inputs, *, resume: bool) -> str:
 
             # Train, and stop on anything that is not a finite loss.
             checkpoint = str(claimed.checkpoint) if claimed.checkpoint else None
-            trainer.train(resume_from_checkpoint=checkpoint)
+            with watching.watched(trainer, inputs, claimed, record, metrics):
+                trainer.train(resume_from_checkpoint=checkpoint)
 
             # Save what is served: adapter, tokenizer, and the template it is served with.
             trainer.save_model(str(claimed.path))

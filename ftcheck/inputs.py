@@ -2,8 +2,9 @@
 
 Inputs (argument names): `job`, `jobs`, `machine`, `packages`, `surroundings`, `rows`, `prepared`,
 `prepared_eval`, `sample`, `tokenizer`, `serving`, `evaluation`, `lock`, `collated`, `saved`, `model`,
-`weights`, `modules`, `repository`, `gold`, `benchmarks`, `output_schema`, `endpoint`, `run`. Rules see these
-records and protocols only; tokenizer, data set and model libraries are opened by loaders.
+`weights`, `modules`, `repository`, `gold`, `benchmarks`, `output_schema`, `endpoint`, `run`; in stage `after`
+`trained`, `adapter`, `answers`, `base_answers`, `load_report`, `baseline`. Rules see these records and
+protocols only; tokenizer, data set and model libraries are opened by loaders.
 """
 
 from __future__ import annotations
@@ -292,6 +293,9 @@ class Tokenizer(Protocol):
 
     def show(self, ids: Sequence[int]) -> str:
         """Tokens as text, special tokens kept."""
+
+    def plain(self, ids: Sequence[int]) -> str:
+        """Tokens as text, special tokens left out: what a server sends."""
 
     def changes_with_date(self, messages: Sequence[Message], **switches: Any) -> bool:
         """Whether training's template renders this prompt otherwise on another day."""

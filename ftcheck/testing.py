@@ -422,6 +422,10 @@ class FakeTokenizer:
         """Tokens as text."""
         return "".join(self.marks[i - 1_000_000] if i >= 1_000_000 else chr(i - self.shift) for i in ids)
 
+    def plain(self, ids: Sequence[int]) -> str:
+        """Tokens as text without the marks."""
+        return self.show([one for one in ids if one < 1_000_000])
+
     def changes_with_date(self, messages: Sequence[Message], **switches: Any) -> bool:
         """Whether the date is written, and no switch pins it."""
         return self.dated and "date_string" not in switches

@@ -7,27 +7,36 @@ from ftcheck import Loader, Reporter, hookimpl
 def ftcheck_loaders() -> list[Loader]:
     """Offer what opens the inputs of rules."""
     from ftcheck_plugins import (
+        answers,
+        baseline,
         benchmarks,
         collating,
         endpoint,
         gold,
+        loads,
         lock,
         machine,
         model,
         preparation,
+        processes,
         repository,
         saving,
         schema,
         surroundings,
         tokenizer,
+        trained,
         weights,
     )
 
     return [
+        answers.answers,
+        answers.base_answers,
+        baseline.baseline,
         benchmarks.benchmarks,
         collating.collated,
         endpoint.endpoint,
         gold.gold,
+        loads.load_report,
         lock.lock,
         machine.machine,
         machine.packages,
@@ -36,6 +45,7 @@ def ftcheck_loaders() -> list[Loader]:
         preparation.prepared_eval,
         preparation.rows,
         preparation.sample,
+        processes.processes,
         repository.repository,
         saving.saved,
         schema.output_schema,
@@ -43,6 +53,8 @@ def ftcheck_loaders() -> list[Loader]:
         tokenizer.evaluation,
         tokenizer.serving,
         tokenizer.tokenizer,
+        trained.adapter,
+        trained.trained,
         weights.modules,
         weights.weights,
     ]

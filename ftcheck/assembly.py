@@ -123,7 +123,7 @@ def _notes(planned: Planned, results: Sequence[Result]) -> list[str]:
     """What a reader should know beside the results: unused waivers, checks that were taken out."""
     notes = [f"check taken out by the policy: {name}" for name in planned.loaded.policy.removed]
     ran = {result.check.id for result in results if result.outcome is not Outcome.NOT_RUN}
-    known = {check.id for check in planned.loaded.checks}
+    known = {check.id for check in (*planned.loaded.checks, *planned.loaded.during)}
     for use in _uses(planned.loaded.policy, results):
         if use.check not in known:
             notes.append(f"unused waiver: no check '{use.check}' is planned")
@@ -135,7 +135,7 @@ def _notes(planned: Planned, results: Sequence[Result]) -> list[str]:
 def ask(planned: Planned, report: Report, job: str, evidence: Evidence | None = None) -> Ticket | Refusal:
     """The gate's word on a report that was just made."""
     policy, checks = planned.loaded.policy, planned.loaded.checks
-    found = evidence or gather(policy.jobs[job], checks)
+    found = evidence or gather(policy.jobs[job], checks, planned.loaded.during)
     return decide(report, World(policy, checks, found, datetime.now(UTC)), job)
 
 

@@ -29,8 +29,12 @@ class Evidence:
     inputs: Mapping[str, InputDigest]
 
 
-def gather(job: Job, checks: Sequence[Check]) -> Evidence:
-    """Digest everything a job stands on. What cannot be read has the digest None, and never matches."""
+def gather(job: Job, checks: Sequence[Check], during: Sequence[Check] = ()) -> Evidence:
+    """Digest everything a job stands on. What cannot be read has the digest None, and never matches.
+
+    `during` are the checks that will run while it trains.
+    """
+    watching = of_job(during, job.name)
     inputs = {f"{job.name}.{name}": found for name, found in _inputs(job)}
     if any(check.stage is Stage.AFTER for check in of_job(checks, job.name)):
         inputs[f"{job.name}.{ADAPTER}"] = _adapter(job)
@@ -40,6 +44,7 @@ def gather(job: Job, checks: Sequence[Check]) -> Evidence:
             plan=plan_digest(of_job(checks, job.name)),
             model=model_digest(job),
             template=_template(job),
+            during=plan_digest(watching) if watching else None,
         ),
         inputs=inputs,
     )

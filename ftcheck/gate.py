@@ -70,6 +70,8 @@ def _changed(report: Report, world: World, job: str) -> Iterator[Reason]:
         yield Reason("policy-changed", f"the section jobs.{job} is not the one that was checked")
     if then.plan != now.plan:
         yield _plan_changed(report, world, job)
+    if then.during != now.during:
+        yield Reason("policy-changed", "the checks that run during training are not those of the report")
     if report.fail_on is not world.policy.gate.fail_on:
         asked = world.policy.gate.fail_on.value
         yield Reason(
@@ -227,13 +229,19 @@ def read_report(path: str | Path) -> Report | Reason:
 
 
 def check_stored(
-    path: str | Path, policy: Policy, checks: Sequence[Check], job: str, now: datetime | None = None
+    path: str | Path,
+    policy: Policy,
+    checks: Sequence[Check],
+    job: str,
+    now: datetime | None = None,
+    *,
+    during: Sequence[Check] = (),
 ) -> Ticket | Refusal:
     """The gate for a stored report: reads it, digests the job's inputs as they are now, decides."""
     report = read_report(path)
     if isinstance(report, Reason):
         return Refusal(job, (report,))
-    evidence = gather(policy.jobs[job], checks)
+    evidence = gather(policy.jobs[job], checks, during)
     return decide(report, World(policy, tuple(checks), evidence, now or datetime.now(UTC)), job)
 
 

@@ -2,9 +2,11 @@
 
 Inputs (argument names): `job`, `jobs`, `machine`, `packages`, `surroundings`, `rows`, `prepared`,
 `prepared_eval`, `sample`, `tokenizer`, `serving`, `evaluation`, `lock`, `collated`, `saved`, `model`,
-`weights`, `modules`, `repository`, `gold`, `benchmarks`, `output_schema`, `endpoint`, `run`; in stage `after`
-`trained`, `adapter`, `answers`, `base_answers`, `load_report`, `baseline`. Rules see these records and
-protocols only; tokenizer, data set and model libraries are opened by loaders.
+`weights`, `modules`, `repository`, `gold`, `benchmarks`, `output_schema`, `endpoint`, `run`; rules of stage
+`during` also `metrics` (`ftcheck.window.Window`); rules of stage `after` also `trained`, `adapter`,
+`answers`, `base_answers` (`ftcheck.trained`), `load_report` (`ftcheck.loadtest`) and `baseline`
+(`ftcheck.baseline`). Rules see these records and protocols only; tokenizer, data set and model libraries
+are opened by loaders.
 """
 
 from __future__ import annotations
@@ -23,8 +25,8 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-GIVEN = frozenset({"job", "jobs", "run", "inputs"})
-"""Inputs that need no loader."""
+GIVEN = frozenset({"job", "jobs", "run", "inputs", "metrics"})
+"""Inputs that need no loader. `metrics` is there while a job trains (stage `during`)."""
 
 Jobs = tuple[Job, ...]
 Message = Mapping[str, Any]
@@ -478,7 +480,7 @@ def _poison(name: str) -> InputError:
 
 def needs_job(loaders: Mapping[str, Loader], name: str, seen: frozenset[str] = frozenset()) -> bool:
     """Whether an input is about one job: it is `job`, or its loader needs one that is."""
-    if name in ("job", "inputs"):
+    if name in ("job", "inputs", "metrics"):
         return True
     if name in seen or name not in loaders:
         return False

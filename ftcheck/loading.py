@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ftcheck.errors import PluginError, PolicyError
+from ftcheck.errors import PluginError, PolicyError, UsageError
 from ftcheck.host import Host, make_host
 from ftcheck.records import Check, Stage
 from ftcheck.selection import Selection
@@ -17,11 +17,15 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Loaded:
-    """A policy with the host that its plugins make, and its whole plan."""
+    """A policy with the host that its plugins make, and its whole plan.
+
+    `during` are the checks that the trainer runs while it trains; no report has results of them.
+    """
 
     policy: Policy
     checks: tuple[Check, ...]
     host: Host
+    during: tuple[Check, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,13 +48,21 @@ def load(
     rules_dirs: Sequence[Path] = (),
     stage: Stage | None = None,
 ) -> Loaded:
-    """Read and bind a policy. Raises `PolicyError` (all problems) or `PluginError`."""
+    """Read and bind a policy. Raises `PolicyError` (all problems) or `PluginError`.
+
+    Raises `UsageError` for the stage `during`: its checks run inside a training.
+    """
     from ftcheck.policy import bind, draft
+    from ftcheck.policy.plan import plan
 
     read = draft(policy, overrides)
     host = _host(read, rules_dirs)
     bound, checks = bind(read, host, stage)
-    return Loaded(bound, checks, host)
+    if (stage or bound.stage) is Stage.DURING:
+        remedy = "ftcheck train runs them while it trains, and run.json says what they found"
+        raise UsageError(f"{policy}: checks of stage during look at a run that goes on; {remedy}")
+    during = plan(bound, host, Stage.DURING) if bound.stage is Stage.BEFORE else ()
+    return Loaded(bound, checks, host, during)
 
 
 def _host(read: "Draft", rules_dirs: Sequence[Path]) -> Host:

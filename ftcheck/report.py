@@ -44,13 +44,17 @@ class InputDigest:
 
 @dataclass(frozen=True, slots=True)
 class JobDigests:
-    """What ties a report to a job: its section, plan, model, applied template, and ids with labels."""
+    """What ties a report to a job: its section, plan, model, applied template, and ids with labels.
+
+    `during` is the plan of the checks that the trainer runs while it trains; None: there are none.
+    """
 
     digest: str
     plan: str
     model: str | None = None
     template: str | None = None
     ids: str | None = None
+    during: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -82,6 +82,16 @@ class Metric:
         """A value that is a finite number, else None."""
         return number(self.values.get(name))
 
+    def is_not_finite(self, name: str) -> bool:
+        """Whether the line says that a value was a NaN or an infinity; JSON has none, so it says null."""
+        value = self.values.get(name)
+        if isinstance(value, float):
+            return not math.isfinite(value)
+        named = self.values.get("not_finite")
+        if isinstance(named, list):
+            return name in named
+        return value is None and name in self.values and name in ("loss", "eval_loss")
+
     @property
     def loss(self) -> float | None:
         """Mean loss since the line before."""

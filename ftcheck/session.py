@@ -136,7 +136,7 @@ def _run(options: Options, planned: Planned, opening: Report) -> tuple[Report, E
     loaded, folder = planned.loaded, Path(tempfile.mkdtemp(prefix="ftcheck-"))
 
     def seen(name: str) -> Evidence:
-        return gather(loaded.policy.jobs[name], loaded.checks)
+        return gather(loaded.policy.jobs[name], loaded.checks, loaded.during)
 
     evidence = {name: seen(name) for name in planned.jobs}
     setup = Setup(

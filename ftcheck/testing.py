@@ -30,10 +30,12 @@ from ftcheck.modules import Modules
 from ftcheck.offers import Loader, Rule
 from ftcheck.records import Check, Finding, Location, Measurement, Result, Severity
 from ftcheck.repository import Repository
+from ftcheck.runs import Metric
 from ftcheck.saved import Saved
 from ftcheck.settings import Job, Model
 from ftcheck.surroundings import Surroundings
 from ftcheck.weights import Tensor, Weights
+from ftcheck.window import Expected, Lines, Span, Window
 
 if TYPE_CHECKING:
     import numpy as np
@@ -89,6 +91,28 @@ def inputs(job: Job | None = None, *, broken: Mapping[str, str] | None = None, *
         return Loader("broken", open_it)
 
     return Inputs({name: failing(text) for name, text in (broken or {}).items()}, opened, job)
+
+
+def window(
+    *,
+    eval_loss: Sequence[float | None] = (),
+    expected: Mapping[str, Span] | None = None,
+    device: str | None = None,
+    memory_gib: float | None = None,
+    **values: Sequence[float | None],
+) -> Window:
+    """Metric lines of a run, one a step: `window(loss=[2.0, 1.9], grad_norm=[1.0, 0.9])`.
+
+    Lines without a `loss` of their own have 1.0. The evaluations are spread over the steps.
+    """
+    lines, count = Lines(), max((len(one) for one in values.values()), default=0)
+    for step in range(1, count + 1):
+        logged = {name: one[step - 1] for name, one in values.items() if len(one) >= step}
+        lines.add(Metric(step, step, {"step": step, "loss": 1.0, **logged}))
+    for number, loss in enumerate(eval_loss, start=1):
+        step = max(number, round(number * count / len(eval_loss)))
+        lines.add(Metric(step, 0, {"step": step, "eval_loss": loss}))
+    return lines.window(expected=Expected(expected or {}), device=device, memory_gib=memory_gib)
 
 
 def packages(python: str = "3.11.7", **versions: str | None) -> Packages:

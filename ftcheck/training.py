@@ -61,7 +61,7 @@ def require(
     loaded = load(policy, overrides, [Path(folder) for folder in rules_dirs])
     if job not in loaded.policy.jobs:
         raise UsageError(f"{policy}: no job '{job}'; its jobs are: {', '.join(loaded.policy.jobs)}")
-    decision = check_stored(report, loaded.policy, loaded.checks, job)
+    decision = check_stored(report, loaded.policy, loaded.checks, job, during=loaded.during)
     if isinstance(decision, Refusal):
         raise Refused(decision)
     return decision

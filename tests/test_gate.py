@@ -30,6 +30,7 @@ jobs:
 checks:
   percentile-seq-len: {}
   data-readable: {}
+  loss-spike: {}
 gate: {require: ["*::data-readable"], max_age: 24h}
 """.replace(" &none", "")
 
@@ -61,7 +62,9 @@ def codes(project: Project, job: str = "mapper", *, days: float = 0) -> list[str
     """The refusal codes; none if the gate opens."""
     loaded = load(project.folder / "policy.yaml")
     now = datetime.now(UTC) + timedelta(days=days)
-    decision = check_stored(project.folder / "r.json", loaded.policy, loaded.checks, job, now)
+    decision = check_stored(
+        project.folder / "r.json", loaded.policy, loaded.checks, job, now, during=loaded.during
+    )
     if isinstance(decision, Ticket):
         return []
     return list(dict.fromkeys(reason.code for reason in decision.reasons))
@@ -106,6 +109,8 @@ def test_require_raises_with_every_reason(project: Project) -> None:
     [
         ("mapper.jsonl", "Map", "Mup", "data-changed"),
         ("policy.yaml", "max_length: 512", "max_length: 500", "policy-changed"),
+        ("policy.yaml", "loss-spike: {}", "loss-spike: {params: {patience: 9}}", "policy-changed"),
+        ("policy.yaml", "loss-spike: {}", "loss-spike: false", "policy-changed"),
         (
             "policy.yaml",
             "  percentile-seq-len: {}",
@@ -122,7 +127,7 @@ def test_require_raises_with_every_reason(project: Project) -> None:
         ("model/tokenizer.json", '"version"', '"versiom": 1, "version"', "tokenizer-changed"),
         ("model/chat_template.jinja", "{%", "{# #}{%", "template-changed"),
     ],
-    ids=["data", "job", "parameter", "check", "model", "tokenizer", "template"],
+    ids=["data", "job", "during", "no-during", "parameter", "check", "model", "tokenizer", "template"],
 )
 def test_a_change_after_the_checks_shuts_the_gate(
     project: Project, name: str, old: str, new: str, code: str
@@ -130,6 +135,17 @@ def test_a_change_after_the_checks_shuts_the_gate(
     edit(project, name, old, new)
 
     assert code in codes(project, "mapper")
+
+
+def test_checks_of_stage_during_are_planned_but_not_run_before(project: Project) -> None:
+    report = json.loads((project.folder / "r.json").read_text(encoding="utf-8"))
+
+    ran = project.call("run", "policy.yaml", "--stage", "during")
+
+    assert "mapper::loss-spike" not in [one["id"] for one in report["results"]]
+    assert report["jobs"]["mapper"]["during"].startswith("sha256:")
+    assert ran.code == 2
+    assert "ftcheck train runs them while it trains" in ran.err
 
 
 def test_a_change_to_the_other_job_does_not_matter(project: Project) -> None:

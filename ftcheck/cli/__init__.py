@@ -13,6 +13,7 @@ COMMANDS = {
     "run": ("ftcheck.cli.run:run", "Check the jobs of a policy and write reports."),
     "plan": ("ftcheck.cli.plan:plan", "Lengths, packing, memory, time and cost, and better settings."),
     "train": ("ftcheck.cli.train:train", "Train a job, if the report opens the gate for it."),
+    "monitor": ("ftcheck.cli.monitor:monitor", "Runs as they go on, or as they ended."),
     "lock": ("ftcheck.cli.lock:lock", "Freeze tokenizers, templates and golden ids beside a policy."),
     "gate": ("ftcheck.cli.gate:gate", "The gate alone: does a stored report still hold?"),
     "fix": ("ftcheck.cli.fix:fix", "Write what failed checks propose into the policy."),

@@ -286,9 +286,8 @@ def _stored(path: str, loaded: "Loaded", jobs: Sequence[str]) -> "tuple[Result, 
     if report.status != "complete":
         reasons.append(Reason(report.status, f"{path}: the report is {report.status}"))
     for job in jobs:
-        world = World(
-            loaded.policy, loaded.checks, gather(loaded.policy.jobs[job], loaded.checks), datetime.now(UTC)
-        )
+        evidence = gather(loaded.policy.jobs[job], loaded.checks, loaded.during)
+        world = World(loaded.policy, loaded.checks, evidence, datetime.now(UTC))
         decision = decide(report, world, job)
         if isinstance(decision, Refusal):
             bad = [one for one in decision.reasons if one.code.endswith(CHANGED)]

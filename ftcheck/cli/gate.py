@@ -38,7 +38,7 @@ def gate(
         raise UsageError(f"{policy}: no job '{unknown[0]}'; its jobs are: {', '.join(loaded.policy.jobs)}")
     refused = False
     for job in jobs or tuple(loaded.policy.jobs):
-        decision = check_stored(report, loaded.policy, loaded.checks, job)
+        decision = check_stored(report, loaded.policy, loaded.checks, job, during=loaded.during)
         if isinstance(decision, Refusal):
             refused = True
             show_refusal(decision, policy)

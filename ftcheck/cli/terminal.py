@@ -1,17 +1,21 @@
 """What the commands show of a run on the terminal, and runs that `train` makes on its own."""
 
+from collections import Counter
 from collections.abc import Sequence
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
 import ftcheck
 from ftcheck.errors import ExitCode
+from ftcheck.records import Outcome
 
 if TYPE_CHECKING:
     from ftcheck.loading import Loaded, Planned
     from ftcheck.records import Progress
+    from ftcheck.report import Report
     from ftcheck.session import Ended, Options
     from ftcheck.ticket import Refusal, Ticket
+    from ftcheck.watch import Alarm, Watch
 
 
 class Shown:
@@ -109,6 +113,27 @@ class TrainingShown:
             self._told = time.monotonic()
             self._screen.put([(f"{progress.task}  ", "")], progress_text(progress))
 
+    def tell(self, alarm: "Alarm") -> None:
+        """What a check found while it trains, at once."""
+        with self._bars.lock:
+            self._screen.put([(f"{alarm.action.value}  ", "bold red")], str(alarm))
+
+    def end(self, watch: "Watch", trainer: str) -> None:
+        """What became of the checks that watched the training; nothing where there were none."""
+        results = watch.outcomes
+        if not results:
+            return
+        if not watch.begun:
+            words = f"{len(results)} checks of stage during did not run: the trainer {trainer} does not watch"
+            self._screen.put([("during  ", "bold")], words)
+            return
+        counts = Counter(result.outcome.value for result in results)
+        self._screen.put([("during  ", "bold")], ", ".join(f"{n} {name}" for name, n in counts.items()))
+        for result in results:
+            if result.outcome not in (Outcome.PASSED, Outcome.FAILED):
+                words = f"{result.outcome.value}: {result.reason}"
+                self._screen.put([(f"  - {result.check.name}  ", "")], words)
+
 
 def header(planned: "Planned") -> str:
     """`ftcheck 0.1.0 · policy night-before · 2 jobs, 34 checks`, and what narrows the run."""
@@ -127,7 +152,7 @@ def header(planned: "Planned") -> str:
     return " · ".join(parts)
 
 
-def run_now(options: "Options", job: str) -> "tuple[Ticket | Refusal | None, ExitCode]":
+def run_now(options: "Options", job: str) -> "tuple[Ticket | Refusal | None, ExitCode, Report | None]":
     """Run all checks of one job and ask the gate; None if the run itself could not be made."""
     from dataclasses import replace
 
@@ -140,8 +165,8 @@ def run_now(options: "Options", job: str) -> "tuple[Ticket | Refusal | None, Exi
         ended = session.run(replace(options, selection=Selection(jobs=(job,))), show.watch)
     show.end(ended)
     if ended.error is not None or show.planned is None or ended.code is ExitCode.INTERRUPTED:
-        return None, ended.code
-    return ask(show.planned, ended.report, job), ended.code
+        return None, ended.code, None
+    return ask(show.planned, ended.report, job), ended.code, ended.report
 
 
 def host_again(loaded: "Loaded", options: "Options", job: str) -> "Refusal | None":

@@ -12,6 +12,7 @@ from ftcheck.errors import ExitCode
 
 if TYPE_CHECKING:
     from ftcheck.loading import Loaded
+    from ftcheck.report import Report
     from ftcheck.session import Options
     from ftcheck.ticket import Refusal, Ticket
 
@@ -59,46 +60,64 @@ def train(
     options = session.Options(
         policy=policy, overrides=overrides, offline=offline, rules_dirs=folders, cache=not no_cache
     )
-    decision, code = _decision(loaded, options, job, report, resume=resume)
+    decision, code, held = _decision(loaded, options, job, report, resume=resume)
     if decision is None:
         return code
     if isinstance(decision, Refusal):
         show_refusal(decision, policy)
         return ExitCode.REFUSED
-    return _train(loaded, job, decision, options, resume=resume)
+    return _train(loaded, job, decision, options, held, resume=resume)
 
 
 def _decision(
     loaded: "Loaded", options: "Options", job: str, report: str | None, *, resume: bool
-) -> "tuple[Ticket | Refusal | None, ExitCode]":
-    """The gate's word: on a run's own start, on a stored report, or on checks that run now."""
+) -> "tuple[Ticket | Refusal | None, ExitCode, Report | None]":
+    """The gate's word: on a run's own start, on a stored report, or on checks that run now; that report."""
     from ftcheck.cli.terminal import host_again, run_now
-    from ftcheck.gate import check_resumed, check_stored
-    from ftcheck.ticket import Refusal
+    from ftcheck.gate import check_resumed, check_stored, read_report
+    from ftcheck.ticket import Reason, Refusal
     from ftcheck.training import run_folder
 
     if report is None and not resume:
         return run_now(options, job)
+    held = None
     if resume:
         decision = check_resumed(run_folder(loaded, job), loaded.policy, loaded.checks, job)
     else:
-        decision = check_stored(report or "", loaded.policy, loaded.checks, job)
+        decision = check_stored(report or "", loaded.policy, loaded.checks, job, during=loaded.during)
+        read = read_report(report or "")
+        held = None if isinstance(read, Reason) else read
     if isinstance(decision, Refusal):
-        return decision, ExitCode.REFUSED
+        return decision, ExitCode.REFUSED, None
     failed = host_again(loaded, options, job)
-    return (failed or decision), ExitCode.OK
+    return (failed or decision), ExitCode.OK, held
 
 
-def _train(loaded: "Loaded", name: str, ticket: "Ticket", options: "Options", *, resume: bool) -> ExitCode:
+def _train(
+    loaded: "Loaded",
+    name: str,
+    ticket: "Ticket",
+    options: "Options",
+    report: "Report | None",
+    *,
+    resume: bool,
+) -> ExitCode:
     from ftcheck.cli.terminal import TrainingShown
+    from ftcheck.expectations import expectations
     from ftcheck.inputs import Inputs, Run
+    from ftcheck.policy.plan import of_job
+    from ftcheck.session import waiving
+    from ftcheck.watch import Watch
 
     job = loaded.policy.jobs[name]
     trainer = loaded.host.trainers[job.trainer.use]
     click.echo(f"gate: open for {name} · trainer {trainer.name} {trainer.describe(job)}".rstrip())
     with tempfile.TemporaryDirectory(prefix="ftcheck-train-") as folder, TrainingShown() as shown:
         run = Run(folder=Path(folder), offline=options.offline, report=shown.show, cache=options.cache)
-        inputs = Inputs(loaded.host.loaders, {"run": run, "jobs": (job,)}, job)
+        checks, expected = of_job(loaded.during, name), expectations(job, report)
+        watch = Watch(checks, loaded.host, expected, waiving(loaded.policy), shown.tell)
+        inputs = Inputs(loaded.host.loaders, {"run": run, "jobs": (job,), "watch": watch}, job)
         where = trainer.train(ticket, job, inputs, resume=resume)
+        shown.end(watch, trainer.name)
     click.echo(f"trained: {where}")
     return ExitCode.OK

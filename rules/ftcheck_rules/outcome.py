@@ -19,10 +19,10 @@ from ftcheck import (
 )
 from ftcheck.errors import FtcheckError
 from ftcheck.evidence import gather, model_digest
-from ftcheck.memory.formulas import GIB, Memory
+from ftcheck.memory.formulas import CONTEXT, GIB
 from ftcheck.offers import Yield
 from ftcheck.paths import model_folder, near
-from ftcheck.runs import Metric, State, TrainingRun, mapping, number
+from ftcheck.runs import Metric, State, TrainingRun, mapping, number, text
 from ftcheck.trained import Adapter, Trained, untrained
 from ftcheck_rules.memory_fit import predicted
 
@@ -59,9 +59,10 @@ def loss_convergence(
     Read from run.json and metrics.jsonl. An error: a run of another job, model, template or other rows (the
     digest over ids and labels); one that did not finish, with its last word; a loss or gradient that was not
     finite; a final loss (median of the last tenth of the lines) that is not min_drop below the first; a loss
-    that rises by more than max_rise within the last third; an evaluation loss that ends more than
-    max_eval_rise above its best, which names the best step. Lines that cannot be read are warnings.
-    Parameters: min_drop (default 0.05), max_rise (default 0.1), max_eval_rise (default 0.05).
+    that rises by more than max_rise within the last third; an error of a check of stage during that did not
+    end the run; an evaluation loss that ends more than max_eval_rise above its best, which names the best
+    step. Lines that cannot be read are warnings. Parameters: min_drop (default 0.05), max_rise (default
+    0.1), max_eval_rise (default 0.05).
     """
     if trained is None:
         yield Skip(untrained(job))
@@ -74,6 +75,7 @@ def loss_convergence(
     yield from _belongs(job, run, prepared)
     yield from _ended(job, run)
     yield from _unread(run)
+    yield from _unhandled(run)
     lines = run.training
     yield Measurement("steps", run.steps, unit="steps", limit=f">= {run.total}" if run.total else None)
     if not lines:
@@ -128,6 +130,21 @@ def _unread(run: TrainingRun) -> Iterator[Finding]:
         yield Finding(f"a line of metrics cannot be read: {note.message}", Severity.WARNING, at=at, fix=fix)
 
 
+def _unhandled(run: TrainingRun) -> Iterator[Finding]:
+    """What the checks of stage during found and nobody acted on: the run went on."""
+    told = run.values.get("during")
+    for result in map(mapping, told if isinstance(told, list) else ()):
+        name, at = result.get("id"), _at(run, "run.json")
+        if result.get("outcome") == "errored":
+            message = f"{name} broke while the run went on: {result.get('reason')}"
+            yield Finding(message, Severity.WARNING, at=at)
+        found = result.get("findings")
+        for one in map(mapping, found if isinstance(found, list) and result.get("outcome") == "failed" else
+        ()): bad = one.get("severity") == Severity.ERROR and result.get("acted") != "stop" message =
+        f"{name} at step {one.get('step')}: {one.get('message')}" yield Finding(message, Severity.ERROR if
+        bad else Severity.INFO, at=at, fix=text(one.get("fix")))
+
+
 def _without_lines(job: Job, run: TrainingRun) -> Iterator[Finding]:
     """A run without metrics: the command trainer writes none, ftcheck's own always does."""
     own = run.trainer != "command"
@@ -138,9 +155,7 @@ def _without_lines(job: Job, run: TrainingRun) -> Iterator[Finding]:
 
 def _not_finite(run: TrainingRun) -> Iterator[Finding]:
     for name, what in (("loss", "loss"), ("grad_norm", "gradient"), ("eval_loss", "evaluation loss")):
-        bad = [line for line in run.metrics if name in line.values and line.number(name) is None]
-        if name == "grad_norm":
-            bad = [line for line in bad if any(one.number(name) is not None for one in run.metrics)]
+        bad = [line for line in run.metrics if line.is_not_finite(name)]
         if bad:
             message = f"the {what} was not finite at step {bad[0].step:,} ({len(bad):,} lines)"
             fix = "lower training.learning_rate, lengthen warmup_steps, or compute in bfloat16"
@@ -323,10 +338,11 @@ def memory_peak(job: Job, trained: Trained | None, inputs: Inputs, params: Memor
     A peak far above the prediction says that something else was trained than was planned, and the next run
     with one longer row ends in the middle of the night; one far below, that a smaller GPU would have done.
 
-    The peak is what CUDA reserved, from run.json; the prediction is that of memory-fit for the same rows. A
-    peak outside the interval by more than tolerance is a warning, above the GPU's memory less min_spare or
-    above targets.memory_gib an error. Skipped for runs on a CPU, where the peak is the process's own, and
-    where the model is not modelled. Parameters: tolerance (default 0.1), min_spare (default 0.05).
+    The peak is what CUDA reserved, from run.json; the prediction is the one that the run was started with,
+    else that of memory-fit for the same rows. A peak outside the interval by more than tolerance is a
+    warning, above the GPU's memory less min_spare or above targets.memory_gib an error. Skipped for runs on
+    a CPU, where the peak is the process's own, and where the model is not modelled. Parameters: tolerance
+    (default 0.1), min_spare (default 0.05).
     """
     if trained is None or trained.run is None:
         yield Skip(untrained(job) if trained is None else "no run.json tells how much memory the run took")
@@ -340,12 +356,25 @@ def memory_peak(job: Job, trained: Trained | None, inputs: Inputs, params: Memor
     have = number(mapping(run.values.get("device")).get("memory_gib")) or job.hardware.memory_gib
     yield from _held(job, peak, have, params)
     try:
-        memory = predicted(job, inputs)
+        low, high = _expected(run) or _predicted(job, inputs)
     except FtcheckError as error:
         message = f"nothing was predicted: {error}"
         yield Finding(message, Severity.INFO, at=job.at("model.name"))
         return
-    yield from _against(job, peak, memory, params)
+    yield from _against(job, peak, low, high, params)
+
+
+def _expected(run: TrainingRun) -> tuple[float, float] | None:
+    """The interval in GiB that the run was started with; None where it knew none."""
+    span = mapping(mapping(run.values.get("expected")).get("memory_gib"))
+    low, high = number(span.get("low")), number(span.get("high"))
+    return (low, high) if low is not None and high is not None else None
+
+
+def _predicted(job: Job, inputs: Inputs) -> tuple[float, float]:
+    """The interval of memory-fit in GiB, without what CUDA takes for itself, which torch does not count."""
+    memory = predicted(job, inputs)
+    return (memory.low - CONTEXT[0]) / GIB, (memory.high - CONTEXT[2]) / GIB
 
 
 def _on_cpu(run: TrainingRun) -> bool:
@@ -366,8 +395,7 @@ def _held(job: Job, peak: float, have: float | None, params: MemoryPeak) -> Iter
         yield Finding(message, at=job.at("training.per_device_train_batch_size"), fix="take a smaller batch")
 
 
-def _against(job: Job, peak: float, memory: Memory, params: MemoryPeak) -> Iterator[Yield]:
-    low, high = memory.low / GIB, memory.high / GIB
+def _against(job: Job, peak: float, low: float, high: float, params: MemoryPeak) -> Iterator[Yield]:
     yield Measurement("predicted_low_gib", round(low, 2), unit="GiB")
     yield Measurement("predicted_high_gib", round(high, 2), unit="GiB")
     yield Summary(f"peak {peak:.1f} GiB, predicted {low:.1f} to {high:.1f}")

@@ -65,6 +65,25 @@ def test_what_was_checked_is_trained_and_the_adapter_loads(project: Project) -> 
     assert about["ticket"]["ids"] == ran.report["jobs"]["mapper"]["ids"]
 
 
+def test_a_check_of_stage_during_ends_the_run_with_exit_code_6(project: Project) -> None:
+    asked = "{params: {max_padding: -1, patience: 1, action: stop}}"
+    text = f"ftcheck: 1\nname: strict\nextends: [night_before.yaml]\nchecks: {{fed-batches: {asked}}}\n"
+    project.write("policies/strict.yaml", text)
+    train = ("train", "policies/strict.yaml", "--job", "mapper", *SHORT, "--offline")
+
+    stale, ran = project.call(*train, "--report", "r.json"), project.call(*train)
+
+    assert stale.code == 5
+    assert "policy-changed" in stale.err
+    assert ran.code == 6
+    assert "stopped by mapper::fed-batches at step 1: 0.0% of what is fed is padding" in ran.err
+    run = json.loads(
+        (project.folder / "policies" / "checkpoints" / "mapper" / "run.json").read_text(encoding="utf-8")
+    )
+    assert (run["status"], run["stopped_by"]["check"]) == ("failed", "mapper::fed-batches")
+    assert {one["id"]: one["outcome"] for one in run["during"]}["mapper::finite-loss"] == "passed"
+
+
 def test_without_a_report_the_checks_run_first(project: Project) -> None:
     ran = train(project)
 

@@ -133,15 +133,15 @@ class Kit:
             trainer=trainer or TrainerChoice(),
         )
 
-    def inputs(self, job: Job, report: Callable[[Progress], None] | None = None) -> Inputs:
-        """The job's inputs, opened by the real loaders."""
+    def inputs(self, job: Job, report: Callable[[Progress], None] | None = None, **given: Any) -> Inputs:
+        """The job's inputs, opened by the real loaders; `given` are at hand (a watch)."""
         from ftcheck_plugins import preparation, tokenizer
 
         used = (tokenizer.tokenizer, preparation.prepared, preparation.prepared_eval)
         loaders: Mapping[str, Loader] = {one.name: one for one in used}
         work = self.folder / f"work-{len(list(self.folder.glob('work-*')))}"
         run = Run(folder=work, offline=True, report=report or self.reported.append)
-        return Inputs(loaders, {"run": run}, job)
+        return Inputs(loaders, {"run": run, **given}, job)
 
     def prepared(self, inputs: Inputs) -> Prepared:
         found: Prepared = inputs.get("prepared")

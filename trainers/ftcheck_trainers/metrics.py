@@ -3,13 +3,14 @@
 import contextlib
 import json
 import math
+import platform
 import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
 from ftcheck.records import Progress
-from ftcheck_trainers.run_folder import GIB, METRICS, RunRecord, is_main, write_whole
+from ftcheck_trainers.run_folder import GIB, METRICS, RunRecord, is_main, now, write_whole
 
 
 class Metrics:
@@ -21,17 +22,22 @@ class Metrics:
     """
 
     def __init__(self, folder: Path, *, after: int = 0) -> None:
-        """`after` is the step that a resumed run goes on from: later lines are dropped, tokens add up."""
+        """`after` is the step that a resumed run goes on from: later lines are dropped, tokens add up.
+
+        `kept` are the lines of before, `last` is the line that was written last, as it was before JSON.
+        """
         self._path = folder / METRICS
         self._before = 0
+        self.last: dict[str, Any] = {}
+        self.kept: list[dict[str, Any]] = []
         self._mark, self._busy = time.monotonic(), 0.0
         self._cells, self._real, self._trained = 0, 0, 0
         self._seen, self._peak = 0, 0
         self.tokens, self.seconds = 0, 0.0
         if is_main():
-            kept = [line for line in _lines(self._path) if line["step"] <= after] if after else []
-            write_whole(self._path, "".join(json.dumps(line) + "\n" for line in kept))
-            self._before = max((line.get("tokens") or 0 for line in kept), default=0)
+            self.kept = [line for line in _lines(self._path) if line["step"] <= after] if after else []
+            write_whole(self._path, "".join(json.dumps(line) + "\n" for line in self.kept))
+            self._before = max((line.get("tokens") or 0 for line in self.kept), default=0)
 
     def count(self, inputs: Mapping[str, Any]) -> None:
         """One batch goes through the model."""
@@ -79,10 +85,15 @@ class Metrics:
         return written
 
     def write(self, line: Mapping[str, Any]) -> None:
-        """Append a line and flush it. What is not finite is null: JSON has no NaN."""
+        """Append a line with the time and flush it.
+
+        What is not finite is null, and named under `not_finite`: JSON has no NaN.
+        """
+        lost = [key for key, value in line.items() if _finite(value) is None and value is not None]
+        self.last = {**line, **({"not_finite": lost} if lost else {}), "at": now()}
         if is_main():
             with self._path.open("a", encoding="utf-8") as file:
-                file.write(json.dumps({key: _finite(value) for key, value in line.items()}) + "\n")
+                file.write(json.dumps({key: _finite(value) for key, value in self.last.items()}) + "\n")
 
     @property
     def speed(self) -> float | None:
@@ -123,6 +134,16 @@ def _memory() -> tuple[int, int]:
     return resident, resident
 
 
+def device() -> dict[str, Any]:
+    """What trains: its kind, its name, and all its memory in GiB (None for a CPU)."""
+    import torch
+
+    if not torch.cuda.is_available():
+        return {"kind": "cpu", "name": platform.processor() or platform.machine(), "memory_gib": None}
+    about = torch.cuda.get_device_properties(torch.cuda.current_device())
+    return {"kind": "cuda", "name": about.name, "memory_gib": round(about.total_memory / GIB, 2)}
+
+
 def callback(metrics: Metrics, record: RunRecord, report: Callable[[Progress], None], task: str) -> Any:
     """The TrainerCallback that keeps run.json and metrics.jsonl, and says how far the run is."""
     from transformers import TrainerCallback
@@ -131,7 +152,7 @@ def callback(metrics: Metrics, record: RunRecord, report: Callable[[Progress], N
         """A line at each log, at each checkpoint and at the end."""
 
         def on_train_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
-            record.update(planned=record.values["planned"] | {"steps": state.max_steps})
+            record.update(planned=record.values["planned"] | {"steps": state.max_steps}, device=device())
             metrics.rest()
 
         def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> Any:

@@ -20,7 +20,7 @@ from ftcheck.offers import Trainer
 from ftcheck.probe import Probe
 from ftcheck.settings import Job
 from ftcheck.ticket import Reason, Refusal, Refused, Ticket
-from ftcheck_trainers import feed, run_folder
+from ftcheck_trainers import feed, run_folder, watching
 from ftcheck_trainers import metrics as metrics_file
 from ftcheck_trainers.quiet import quiet_libraries
 
@@ -63,7 +63,8 @@ def train(ticket: Ticket, job: Job, inputs: Inputs, *, resume: bool) -> str:
 
             # Train, and stop on anything that is not a finite loss.
             checkpoint = str(claimed.checkpoint) if claimed.checkpoint else None
-            trainer.train(resume_from_checkpoint=checkpoint)
+            with watching.watched(trainer, inputs, claimed, record, metrics):
+                trainer.train(resume_from_checkpoint=checkpoint)
 
             # Save what is served: adapter, tokenizer, and the template it is served with.
             trainer.save_model(str(claimed.path))
@@ -310,7 +311,7 @@ def refuse_not_finite(what: str, value: float, step: int) -> None:
     """Raise `TrainingError` for a NaN or an infinity: every weight is next."""
     if not math.isfinite(value):
         remedy = "lower training.learning_rate, lengthen warmup_steps, or compute in bfloat16"
-        raise TrainingError(f"{what} is {value} at step {step}; {remedy}")
+        raise watching.NotFinite(f"{what} is {value} at step {step}; {remedy}", what, value, step)
 
 
 def _diverged(loss: float, guessing: float, step: int) -> TrainingError:

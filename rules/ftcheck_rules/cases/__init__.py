@@ -34,6 +34,7 @@ FAMILIES = (
     "memory_fit",
     "budget",
     "resume",
+    "during",
 )
 
 

@@ -1,0 +1,130 @@
+"""The job's checks of stage `during`, asked on each log: they warn, save a checkpoint, or end the run."""
+
+import contextlib
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+from ftcheck.errors import TrainingError
+from ftcheck.inputs import Inputs
+from ftcheck.watch import Action, Alarm, Watch
+from ftcheck.window import Span, expected_from_dict, expected_to_dict
+from ftcheck_trainers import metrics as metrics_file
+from ftcheck_trainers.metrics import Metrics
+from ftcheck_trainers.run_folder import Claim, RunRecord, is_main
+
+NAMES = {"the loss": "loss", "the gradient": "grad_norm"}
+"""What the last line of defence calls a number, and its name in metrics.jsonl."""
+EVERY = 10.0
+"""Seconds after which run.json is told how the checks stand, so that `ftcheck monitor` can show it."""
+
+
+class NotFinite(TrainingError):
+    """A loss or a gradient that is no number, at the step in which it was computed."""
+
+    def __init__(self, message: str, what: str, value: float, step: int) -> None:
+        """`what` is it in words: the loss, the gradient, loss, eval_loss."""
+        super().__init__(message)
+        self.line = {"step": step, NAMES.get(what, what): value}
+
+
+@contextlib.contextmanager
+def watched(
+    trainer: Any, inputs: Inputs, claimed: Claim, record: RunRecord, metrics: Metrics
+) -> Iterator[None]:
+    """Train inside of this: the watch that `ftcheck train` gave sees each log, and run.json is told.
+
+    Raises `TrainingError` where a check with `action: stop` has a finding. Without a watch nothing happens.
+    """
+    watch: Watch | None = inputs.get("watch") if inputs.has("watch") else None
+    if watch is None:
+        yield
+        return
+    _begin(watch, inputs, claimed, record, metrics, trainer.args)
+    trainer.add_callback(_callback(watch, record, metrics))
+    try:
+        yield
+    except NotFinite as error:
+        metrics.write({"loss": None, **error.line} if "eval_loss" not in error.line else error.line)
+        _act(_seen(watch, metrics), record, metrics)
+        raise
+    finally:
+        record.update(during=watch.results())
+
+
+def _begin(
+    watch: Watch, inputs: Inputs, claimed: Claim, record: RunRecord, metrics: Metrics, args: Any
+) -> None:
+    """What is expected is the first start's; the share of trained tokens is that of the rows to be fed."""
+    if claimed.earlier.get("expected"):
+        watch.expected = expected_from_dict(claimed.earlier["expected"])
+    planned = record.values["planned"]
+    if planned.get("tokens"):
+        share = planned["trained_tokens"] / planned["tokens"]
+        watch.expect("trained_share", Span(round(share, 6), None, "the checked rows"))
+    found = metrics_file.device()
+    watch.begin(
+        inputs, metrics.kept, total=planned.get("steps"), device=found["kind"], memory_gib=found["memory_gib"]
+    )
+    record.update(expected=expected_to_dict(watch.expected), during=watch.results())
+
+
+def _callback(watch: Watch, record: RunRecord, metrics: Metrics) -> Any:
+    from transformers import TrainerCallback
+
+    class Watching(TrainerCallback):  # type: ignore[misc]
+        """Asks on each log; the first process decides, and all do the same."""
+
+        told = time.monotonic()
+
+        def on_log(self, args: Any, state: Any, control: Any, logs: Any = None, **kwargs: Any) -> Any:
+            if "loss" in logs or "eval_loss" in logs:
+                alarms = _shared(_seen(watch, metrics) if is_main() else (), args.world_size)
+                if alarms or time.monotonic() - self.told > EVERY:
+                    record.update(during=watch.results(), steps=state.global_step)
+                    self.told = time.monotonic()
+                _act(alarms, record, metrics)
+                control.should_save |= any(alarm.action is Action.CHECKPOINT for alarm in alarms)
+            return control
+
+        def on_save(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+            record.update(during=watch.results())
+
+    return Watching()
+
+
+def _seen(watch: Watch, metrics: Metrics) -> tuple[Alarm, ...]:
+    return watch.see(metrics.last)
+
+
+def _shared(alarms: Sequence[Alarm], processes: int) -> Sequence[Alarm]:
+    """What the first process found, in all of them."""
+    if processes < 2:
+        return alarms
+    from accelerate.utils import broadcast_object_list
+
+    held: list[Any] = [tuple(alarms)]
+    broadcast_object_list(held)
+    found: Sequence[Alarm] = held[0]
+    return found
+
+
+def _act(alarms: Sequence[Alarm], record: RunRecord, metrics: Metrics) -> None:
+    """Tell metrics.jsonl and run.json, and end the run where a check asks for it."""
+    if not alarms:
+        return
+    metrics.write({"step": alarms[0].step, "during": [_told(alarm) for alarm in alarms]})
+    stop = next((alarm for alarm in alarms if alarm.action is Action.STOP), None)
+    if stop is not None:
+        record.update(stopped_by=_told(stop))
+        raise TrainingError(f"stopped by {stop}")
+
+
+def _told(alarm: Alarm) -> Mapping[str, Any]:
+    return {
+        "check": alarm.check,
+        "step": alarm.step,
+        "action": alarm.action.value,
+        "severity": alarm.finding.severity.value,
+        "message": alarm.finding.message,
+    }

@@ -1,8 +1,9 @@
 """Outcome rules: did the run come to an end, does what it left load, and did it need what was predicted?"""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from statistics import median
+from typing import Any
 
 from ftcheck import (
     Finding,
@@ -138,11 +139,16 @@ def _unhandled(run: TrainingRun) -> Iterator[Finding]:
         if result.get("outcome") == "errored":
             message = f"{name} broke while the run went on: {result.get('reason')}"
             yield Finding(message, Severity.WARNING, at=at)
-        found = result.get("findings")
-        for one in map(mapping, found if isinstance(found, list) and result.get("outcome") == "failed" else
-        ()): bad = one.get("severity") == Severity.ERROR and result.get("acted") != "stop" message =
-        f"{name} at step {one.get('step')}: {one.get('message')}" yield Finding(message, Severity.ERROR if
-        bad else Severity.INFO, at=at, fix=text(one.get("fix")))
+        if result.get("outcome") == "failed":
+            yield from _gone_on(name, result, at)
+
+
+def _gone_on(name: Any, result: Mapping[str, Any], at: Location) -> Iterator[Finding]:
+    found = result.get("findings")
+    for one in map(mapping, found if isinstance(found, list) else ()):
+        bad = one.get("severity") == Severity.ERROR and result.get("acted") != "stop"
+        message = f"{name} at step {one.get('step')}: {one.get('message')}"
+        yield Finding(message, Severity.ERROR if bad else Severity.INFO, at=at, fix=text(one.get("fix")))
 
 
 def _without_lines(job: Job, run: TrainingRun) -> Iterator[Finding]:

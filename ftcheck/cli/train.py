@@ -47,6 +47,7 @@ def train(
     from ftcheck.cli.gate import show_refusal
     from ftcheck.errors import UsageError
     from ftcheck.loading import load
+    from ftcheck.records import Stage
     from ftcheck.setup import OFFLINE
     from ftcheck.ticket import Refusal
 
@@ -55,6 +56,10 @@ def train(
         os.environ |= OFFLINE
     folders = all_rules_dirs(rules_dirs)
     loaded = load(policy, overrides, folders)
+    if loaded.policy.stage is not Stage.BEFORE:
+        raise UsageError(
+            f"{policy}: its checks are those of stage {loaded.policy.stage}: nothing trains on them"
+        )
     if job not in loaded.policy.jobs:
         raise UsageError(f"{policy}: no job '{job}'; its jobs are: {', '.join(loaded.policy.jobs)}")
     options = session.Options(

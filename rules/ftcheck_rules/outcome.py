@@ -1,6 +1,6 @@
 """Outcome rules: did the run come to an end, does what it left load, and did it need what was predicted?"""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from statistics import median
 from typing import Any
@@ -28,12 +28,12 @@ from ftcheck.trained import Adapter, Trained, untrained
 from ftcheck_rules.memory_fit import predicted
 
 UNVERIFIED = "unverified"
-FEW = 6
+FEW = 10
 """Lines of metrics below which nothing is said about the end of a curve."""
 EDGE = 0.1
-"""Share of the lines that are the start of a curve, and its end."""
-LAST = 3
-"""The last part of a curve is one of so many."""
+"""Share of the lines that are one part of a curve: its start, its end."""
+LEARNED = 0.02
+"""A loss below this share of the first one is noise: it is not said to rise."""
 
 
 @dataclass(frozen=True)
@@ -42,8 +42,8 @@ class LossConvergence:
 
     min_drop: float = 0.05
     """Share by which the final loss must lie below the first."""
-    max_rise: float = 0.1
-    """Share by which the loss may rise within the last third of the run."""
+    max_rise: float = 0.2
+    """Share by which the final loss may lie above the lowest part of the curve."""
     max_eval_rise: float = 0.05
     """Share by which the last evaluation's loss may lie above the best one's."""
 
@@ -59,11 +59,11 @@ def loss_convergence(
 
     Read from run.json and metrics.jsonl. An error: a run of another job, model, template or other rows (the
     digest over ids and labels); one that did not finish, with its last word; a loss or gradient that was not
-    finite; a final loss (median of the last tenth of the lines) that is not min_drop below the first; a loss
-    that rises by more than max_rise within the last third; an error of a check of stage during that did not
-    end the run; an evaluation loss that ends more than max_eval_rise above its best, which names the best
-    step. Lines that cannot be read are warnings. Parameters: min_drop (default 0.05), max_rise (default
-    0.1), max_eval_rise (default 0.05).
+    finite; a final loss (median of the last tenth of the lines) that is not min_drop below the first, or more
+    than max_rise above the lowest part of the curve; an error of a check of stage during that did not stop
+    it; an evaluation loss that ends more than max_eval_rise above its best, which names the best step. Lines
+    that cannot be read are warnings. Parameters: min_drop (default 0.05), max_rise (default 0.2),
+    max_eval_rise (default 0.05).
     """
     if trained is None:
         yield Skip(untrained(job))
@@ -189,23 +189,15 @@ def _curve(job: Job, run: TrainingRun, params: LossConvergence) -> Iterator[Yiel
             "train longer, or with a higher training.learning_rate; is there much to learn (trained-tokens)?"
         )
         yield Finding(message, at=last, fix=fix)
-    rise = _rise(losses)
-    if rise is not None:
+    if len(losses) >= FEW:
+        lowest = min(median(losses[at : at + edge]) for at in range(0, len(losses) - edge + 1, edge))
+        rise = final / lowest - 1 if lowest > 0 else 0.0
         yield Measurement("loss_rise", round(rise, 4), limit=f"<= {params.max_rise:g}")
-        if rise > params.max_rise and final > first * EDGE / 5:
-            message = f"the loss rises by {rise:.0%} within the last third of the run"
+        if rise > params.max_rise and final > LEARNED * first:
+            message = f"the loss was {lowest:.4g} and rose to {final:.4g} at the end, by {rise:.0%}"
             yield Finding(
                 message, at=last, fix="take an earlier checkpoint, and lower training.learning_rate"
             )
-
-
-def _rise(losses: Sequence[float]) -> float | None:
-    """How much higher the second half of the last third is than its first half; None for too few lines."""
-    part = losses[-(len(losses) // LAST) :]
-    if len(losses) < FEW * LAST or not part:
-        return None
-    before, after = median(part[: len(part) // 2]), median(part[len(part) // 2 :])
-    return after / before - 1 if before > 0 else None
 
 
 def _evaluations(job: Job, run: TrainingRun, params: LossConvergence) -> Iterator[Yield]:

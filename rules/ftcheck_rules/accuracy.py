@@ -1,8 +1,10 @@
 """Accuracy rules: are the answers to the gold questions right, and more of them than before?"""
 
+import re
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from ftcheck import (
     Finding,
@@ -23,7 +25,7 @@ from ftcheck.inputs import GoldItem
 from ftcheck.offers import Yield
 from ftcheck.trained import Answer, Answers, Trained, untrained
 from ftcheck_rules.gold import wilson
-from ftcheck_rules.matching import Compared, Kind, Matching, Unusable, compared, kind_of
+from ftcheck_rules.matching import WHOLE, Compared, Kind, Matching, Unusable, compared, kind_of
 from ftcheck_rules.overlap import Leakage, leaked_questions
 
 SHOWN_ROWS = 10
@@ -31,6 +33,8 @@ SHOWN_ROWS = 10
 SHOWN_FIELDS = 5
 """Fields that are named, the worst first; all of them are measured up to `MAX_FIELDS`."""
 MAX_FIELDS = 40
+SHOWN_PAIRS = 3
+WORD = re.compile(r"\w+")
 MOST = 1_000_000
 """Rows beyond which nobody is told how many are needed."""
 
@@ -94,7 +98,7 @@ def accuracy(
     yield from wrong_kind
     counted = [one for one in judged if one.item.at.row not in leaked]
     yield from _leaked(job, len(leaked), len(gold.items), params)
-    yield from _measured(job, counted, params)
+    yield from _measured(job, counted, output_schema, params)
     yield Measurement("leaked_rows", len(leaked), unit="rows", limit="0")
 
 
@@ -148,7 +152,9 @@ def _leaked(job: Job, leaked: int, total: int, params: Accuracy) -> Iterator[Fin
         yield Finding(message, severity, at=job.at("data.gold"), fix=fix)
 
 
-def _measured(job: Job, judged: Sequence[Judged], params: Accuracy) -> Iterator[Yield]:
+def _measured(
+    job: Job, judged: Sequence[Judged], schema: OutputSchema | None, params: Accuracy
+) -> Iterator[Yield]:
     count, target = len(judged), job.targets.accuracy
     right = sum(one.told.right for one in judged)
     share = right / count if count else 0.0
@@ -168,7 +174,8 @@ def _measured(job: Job, judged: Sequence[Judged], params: Accuracy) -> Iterator[
     missed = _missed(job, right, count, params)
     if missed is not None:
         yield missed
-        yield from _worst_fields(job, judged, fields)
+        yield from _worst_fields(job, judged, fields, schema)
+        yield from _mistaken(job, judged, params)
         yield from _wrong_rows(judged)
 
 
@@ -245,11 +252,41 @@ def needed(share: float, least: float) -> int | None:
     return high
 
 
-def _worst_fields(job: Job, judged: Sequence[Judged], fields: Mapping[str, float]) -> Iterator[Finding]:
+def _worst_fields(
+    job: Job, judged: Sequence[Judged], fields: Mapping[str, float], schema: OutputSchema | None
+) -> Iterator[Finding]:
+    """The worst fields. Values are named where the policy's schema lists them: any other may be content."""
     for name in [one for one, share in fields.items() if share < 1][:SHOWN_FIELDS]:
         wrong = [one for one in judged if not one.told.fields.get(name, True)]
         message = f"field '{name}' is wrong in {len(wrong):,} of {len(judged):,} answers ({_rows(wrong)})"
-        yield Finding(message, Severity.INFO, at=job.at("data.gold"))
+        listed = _listed(schema, name)
+        pairs = [one.told.confused[name] for one in wrong if name in one.told.confused]
+        said = _said([pair for pair in pairs if all(value in listed for value in pair)])
+        yield Finding(message + said, Severity.INFO, at=job.at("data.gold"))
+
+
+def _listed(schema: OutputSchema | None, name: str) -> list[Any]:
+    """The values that the schema lists for a field."""
+    known = schema.schema.get("properties") if schema is not None else None
+    about = known.get(name) if isinstance(known, Mapping) else None
+    listed = about.get("enum") if isinstance(about, Mapping) else None
+    return listed if isinstance(listed, list) else []
+
+
+def _mistaken(job: Job, judged: Sequence[Judged], params: Accuracy) -> Iterator[Finding]:
+    """Verdicts that were taken for others, where the pattern itself names both."""
+    named = set(WORD.findall(params.pattern or ""))
+    pairs = [one.told.confused[WHOLE] for one in judged if WHOLE in one.told.confused]
+    known = [pair for pair in pairs if named.issuperset(pair)]
+    if known:
+        yield Finding(f"mistaken{_said(known)}", Severity.INFO, at=job.at("data.gold"))
+
+
+def _said(pairs: Sequence[tuple[Any, Any]]) -> str:
+    """The most frequent mistakes: `: 12 times "normal" for "high"`."""
+    counts = Counter((str(given), str(wanted)) for wanted, given in pairs).most_common(SHOWN_PAIRS)
+    told = [f"{count:,} times '{given}' for '{wanted}'" for (given, wanted), count in counts]
+    return f": {', '.join(told)}" if told else ""
 
 
 def _rows(judged: Sequence[Judged]) -> str:

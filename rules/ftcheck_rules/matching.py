@@ -11,6 +11,7 @@ from ftcheck.answers import parsed
 from ftcheck.inputs import GoldItem
 
 Kind = Literal["exact", "json", "numeric", "field", "regex"]
+WHOLE = ""
 NUMBER = re.compile(r"[-+]?(?:\d[\d,_]*)?\.?\d+(?:[eE][-+]?\d+)?%?")
 
 
@@ -45,12 +46,14 @@ class Matching:
 class Compared:
     """One answer beside the expected one. `unread` says why it could not be compared, without quoting it.
 
-    `fields` says of each key of an expected JSON object whether it is right.
+    `fields` says of each key of an expected JSON object whether it is right. `confused` are pairs of values,
+    the expected and the given one, by field (`WHOLE`: the whole answer); they may be somebody's content.
     """
 
     right: bool
     unread: str | None = None
     fields: Mapping[str, bool] = field(default_factory=dict)
+    confused: Mapping[str, tuple[Any, Any]] = field(default_factory=dict)
 
 
 class Unusable(ValueError):
@@ -92,7 +95,8 @@ def _json(item: GoldItem, text: str) -> Compared:
     keys = list(wanted) if isinstance(wanted, dict) else []
     if found is _NOT_JSON:
         return Compared(False, "not JSON", dict.fromkeys(keys, False))
-    return Compared(same(wanted, found), None, _fields(keys, wanted, found))
+    right = _fields(keys, wanted, found)
+    return Compared(same(wanted, found), None, right, _confused(right, wanted, found))
 
 
 def _by_field(names: Sequence[str], item: GoldItem, text: str) -> Compared:
@@ -107,11 +111,16 @@ def _by_field(names: Sequence[str], item: GoldItem, text: str) -> Compared:
         why = "not JSON" if found is _NOT_JSON else "no JSON object"
         return Compared(False, why, dict.fromkeys(keys, False))
     right = _fields(keys, wanted, found)
-    return Compared(all(right.values()), None, right)
+    return Compared(all(right.values()), None, right, _confused(right, wanted, found))
 
 
 def _fields(keys: Sequence[str], wanted: Any, found: Any) -> dict[str, bool]:
     return {key: isinstance(found, dict) and key in found and same(wanted[key], found[key]) for key in keys}
+
+
+def _confused(right: Mapping[str, bool], wanted: Any, found: Any) -> dict[str, tuple[Any, Any]]:
+    given = found if isinstance(found, dict) else {}
+    return {key: (wanted[key], given[key]) for key, good in right.items() if not good and key in given}
 
 
 _NOT_JSON = object()
@@ -169,7 +178,9 @@ def _regex(params: Matching, item: GoldItem, text: str) -> Compared:
         raise Unusable("does not match the pattern")
     if found is None:
         return Compared(False, "the pattern matches nothing in it")
-    return Compared(_folded(wanted, params) == _folded(found, params))
+    if _folded(wanted, params) == _folded(found, params):
+        return Compared(True)
+    return Compared(False, confused={WHOLE: (wanted, found)})
 
 
 def captured(pattern: str, text: str) -> str | None:

@@ -2,8 +2,10 @@
 
 import json
 import shutil
+from importlib import resources
 from pathlib import Path
 
+import jsonschema
 import pytest
 
 from ftcheck.host import make_host
@@ -64,6 +66,11 @@ def test_a_job_that_was_not_trained_is_skipped_loudly_and_never_opens_the_gate(m
     assert "no-adapter" in morning.report["gate"]["later"]
 
 
+def test_the_report_holds_the_schema_of_reports(morning: Ran) -> None:
+    schema = json.loads(resources.files("ftcheck.tables").joinpath("report.schema.json").read_text("utf-8"))
+    jsonschema.Draft202012Validator(schema).validate(morning.report)
+
+
 def test_no_question_and_no_answer_stands_in_the_report(morning: Ran) -> None:
     text = (morning.folder / "r.json").read_text(encoding="utf-8")
     assert "the box is" not in text
@@ -101,7 +108,8 @@ def test_scrambled_labels_end_red_from_the_kept_answers(copy: Project) -> None:
     assert ran.report["run"]["cached"] == ["colour.answers", "colour.train"]
     assert "0 of 24 gold answers are right" in findings(ran, "colour::accuracy")[0]
     assert "field 'colour' is wrong in 24 of 24 answers" in ran.out
-    assert "white" not in ran.out
+    assert "times 'white' for 'black'" in ran.out  # both stand in the policy's own schema
+    assert "the box is" not in ran.out
 
 
 def test_an_adapter_for_another_base_does_not_load_and_says_why(copy: Project) -> None:

@@ -11,7 +11,7 @@ from ftcheck.baseline import Baseline
 from ftcheck.inputs import GoldSet, Trouble
 from ftcheck.policy import make_params
 from ftcheck.records import Location
-from ftcheck.testing import Ran, answers, prepared, rows, run
+from ftcheck.testing import Ran, answers, output_schema, prepared, rows, run
 from ftcheck.trained import Answer
 
 RULES = {"accuracy": accuracy, "regression": regression}
@@ -87,6 +87,21 @@ def test_the_worst_fields_and_the_wrong_rows_are_named_without_their_content() -
     assert "row 3: not JSON" in texts
     assert not any("network" in text or "secret" in text for text in texts)
     assert ran.findings[-1].content == "secret words"
+
+
+def test_mistakes_are_named_only_between_values_that_the_policy_names_itself() -> None:
+    schema = output_schema({"properties": {"team": {"enum": ["print", "network"]}, "who": {}}})
+    wrong = '{"team": "network", "who": "Mallory"}'
+    made = asked([{"team": "print", "who": "Alice"}] * 60, [wrong] * 60, output_schema=schema)
+    texts = [one.message for one in run(accuracy, **made).findings]
+    assert any(text.endswith("60 times 'network' for 'print'") for text in texts)
+    assert not any("Mallory" in text or "Alice" in text for text in texts)
+
+    judged = asked(["Verdict: reject"] * 60, ["Verdict: approve"] * 60)
+    named = run(accuracy, {"pattern": "Verdict: (approve|reject)"}, **judged).findings
+    assert "mistaken: 60 times 'approve' for 'reject'" in [one.message for one in named]
+    any_word = run(accuracy, {"pattern": r"Verdict: (\w+)"}, **judged).findings
+    assert not any("approve" in one.message for one in any_word)
 
 
 def test_an_expected_answer_of_another_kind_is_an_error() -> None:

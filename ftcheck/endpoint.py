@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import Any, Protocol
 
 from ftcheck.inputs import Message
 
@@ -39,8 +39,15 @@ class Endpoint(Protocol):
     def closed(self) -> str | None:
         """Why nothing is sent."""
 
-    def ask(self, model: str, messages: Sequence[Message], max_tokens: int, seconds: float) -> Reply:
-        """Ask once and wait so long at most. Never raises."""
+    def ask(
+        self,
+        model: str,
+        messages: Sequence[Message],
+        max_tokens: int,
+        seconds: float,
+        switches: Mapping[str, Any] | None = None,
+    ) -> Reply:
+        """Ask once and wait so long at most. Never raises. `switches` are sent as chat_template_kwargs."""
 
     def logged(self, seconds: float) -> str | None:
         """What the job's log has grown by since it was opened; waits so long for the first of it.

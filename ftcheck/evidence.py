@@ -11,10 +11,13 @@ from ftcheck import digest, templates
 from ftcheck.errors import InputError
 from ftcheck.paths import TOKENIZER_FILES, expand, is_hub_data, model_folder, near
 from ftcheck.policy.plan import of_job, plan_digest
-from ftcheck.records import Check
+from ftcheck.records import Check, Stage
 from ftcheck.report import InputDigest, JobDigests
 from ftcheck.settings import Job
+from ftcheck.trained import digest_of, folder_of
 
+ADAPTER = "adapter"
+"""The name of the trained bytes among a job's inputs, in reports of stage `after`."""
 MAX_HEADER = 100 << 20
 
 
@@ -33,11 +36,13 @@ def gather(job: Job, checks: Sequence[Check], during: Sequence[Check] = ()) -> E
     """
     watching = of_job(during, job.name)
     inputs = {f"{job.name}.{name}": found for name, found in _inputs(job)}
+    if any(check.stage is Stage.AFTER for check in of_job(checks, job.name)):
+        inputs[f"{job.name}.{ADAPTER}"] = _adapter(job)
     return Evidence(
         job=JobDigests(
             digest=digest.of_json(job.canonical),
             plan=plan_digest(of_job(checks, job.name)),
-            model=_model(job),
+            model=model_digest(job),
             template=_template(job),
             during=plan_digest(watching) if watching else None,
         ),
@@ -81,6 +86,14 @@ def _inputs(job: Job) -> Iterator[tuple[str, InputDigest]]:
             yield name, InputDigest(near(path), digest.of_file(Path(path)))
 
 
+def _adapter(job: Job) -> InputDigest:
+    """The bytes that a verdict after the run is about, and that would be deployed."""
+    folder = folder_of(job)
+    if folder is None:
+        return InputDigest("training.output_dir is not set", None)
+    return InputDigest(near(str(folder)), digest_of(folder))
+
+
 def _data(stated: str | Sequence[str]) -> InputDigest:
     shown = ", ".join(map(near, [stated] if isinstance(stated, str) else stated))
     if isinstance(stated, str) and is_hub_data(stated):
@@ -109,9 +122,12 @@ def _template(job: Job) -> str | None:
     return digest.of_text(applied) if applied is not None else None
 
 
-def _model(job: Job) -> str | None:
-    """Digest of config, generation config and safetensors headers: no weights are read."""
-    folder = model_folder(job.model.name, job.model.revision)
+def model_digest(job: Job, name: str | None = None) -> str | None:
+    """Digest of config, generation config and safetensors headers: no weights are read.
+
+    Of the job's base model, or of another one by its `name`; None for one that is not on this machine.
+    """
+    folder = model_folder(name or job.model.name, None if name else job.model.revision)
     if folder is None:
         return None
     configs = digest.of_named(folder, ("config.json", "generation_config.json"))

@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from ftcheck import digest
-from ftcheck.evidence import Evidence, gather
+from ftcheck.evidence import ADAPTER, Evidence, gather
 from ftcheck.ledger import BROKEN, judge, narrowed, status_of, verdict_of
 from ftcheck.policy import seconds
 from ftcheck.policy.plan import matching, of_job
@@ -79,7 +79,9 @@ def _changed(report: Report, world: World, job: str) -> Iterator[Reason]:
         )
     for name in sorted({*world.evidence.inputs, *_inputs_of(report, job)}):
         was, is_now = report.inputs.get(name), world.evidence.inputs.get(name)
-        if was is None or is_now is None or was.digest is None or was.digest != is_now.digest:
+        if name == f"{job}.{ADAPTER}" and is_now is not None and is_now.digest is None:
+            yield Reason("no-adapter", f"{is_now.path} holds no adapter: {job} was not trained")
+        elif was is None or is_now is None or was.digest is None or was.digest != is_now.digest:
             yield Reason(_code_of(name, job), _difference(name, was, is_now))
     if then.template != now.template:
         yield Reason("template-changed", _values("the chat template as applied", then.template, now.template))
@@ -93,6 +95,8 @@ def _inputs_of(report: Report, job: str) -> list[str]:
 
 def _code_of(name: str, job: str) -> str:
     rest = name.removeprefix(f"{job}.")
+    if rest == ADAPTER:
+        return "adapter-changed"
     if rest.endswith("tokenizer"):
         return "tokenizer-changed"
     return "template-changed" if rest.endswith("chat_template") else "data-changed"

@@ -3,8 +3,10 @@
 Inputs (argument names): `job`, `jobs`, `machine`, `packages`, `surroundings`, `rows`, `prepared`,
 `prepared_eval`, `sample`, `spoken`, `tokenizer`, `serving`, `evaluation`, `lock`, `collated`, `saved`,
 `model`, `weights`, `modules`, `repository`, `gold`, `benchmarks`, `output_schema`, `endpoint`, `run`; rules
-of stage `during` also `metrics` (`ftcheck.window.Window`). Rules see these records and protocols only;
-tokenizer, data set and model libraries are opened by loaders.
+of stage `during` also `metrics` (`ftcheck.window.Window`); rules of stage `after` also `trained`, `adapter`,
+`answers`, `base_answers` (`ftcheck.trained`), `load_report` (`ftcheck.loadtest`) and `baseline`
+(`ftcheck.baseline`). Rules see these records and protocols only; tokenizer, data set and model libraries
+are opened by loaders.
 """
 
 from __future__ import annotations
@@ -293,6 +295,9 @@ class Tokenizer(Protocol):
 
     def show(self, ids: Sequence[int]) -> str:
         """Tokens as text, special tokens kept."""
+
+    def plain(self, ids: Sequence[int]) -> str:
+        """Tokens as text, special tokens left out: what a server sends."""
 
     def changes_with_date(self, messages: Sequence[Message], **switches: Any) -> bool:
         """Whether training's template renders this prompt otherwise on another day."""

@@ -81,13 +81,18 @@ class Change:
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """One problem: what is wrong (with the number), how bad, where, and what to do about it."""
+    """One problem: what is wrong (with the number), how bad, where, and what to do about it.
+
+    `content` is text of somebody's that belongs to it, such as a model's answer: it is dropped unless
+    `--show-content` asks for it.
+    """
 
     message: str
     severity: Severity = Severity.ERROR
     at: Location | None = None
     fix: str | None = None
     change: Change | None = None
+    content: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -247,13 +247,18 @@ class Serving:
     stop: tuple[str, ...] = ()
     """Further texts that end generation, as requests send them."""
     endpoint: str | None = None
-    """The OpenAI-compatible URL that users ask (the guarded proxy), for live probes."""
+    """The OpenAI-compatible URL that users ask (the guarded proxy), for live probes and for the gold
+    answers."""
+    endpoint_model: str | None = None
+    """The name that serving.endpoint knows the job by; default: the job's own, as exported."""
     upstream: str | None = None
     """The OpenAI-compatible URL of the server behind the proxy, for `ftcheck export litellm`."""
     upstream_model: str | None = None
     """The name that the server behind the proxy knows the model by; default: model.name."""
     tokens_per_second: float | None = None
     """Output tokens a second of one replica, measured (vllm bench serve)."""
+    load_report: str | None = None
+    """Path of a JSON report of GuideLLM, AIPerf or `vllm bench serve`, for serving-target."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -277,6 +282,8 @@ class Evaluation:
     """Questions that are generated at once."""
     padding_side: Literal["left", "right"] | None = None
     """Where batches are padded; batched generation needs left."""
+    precision: Literal["trained", "full"] = "trained"
+    """The base under the adapter when gold questions are answered: quantised as in training, or not."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -365,6 +372,8 @@ class JobSettings:
     """Which trainer stands behind the gate."""
     run: str | None = None
     """A finished run's folder, for stage `after`; default: training.output_dir."""
+    baseline: str | None = None
+    """The JSON report of an earlier run's morning after, which this one must not fall behind."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

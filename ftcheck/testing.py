@@ -4,6 +4,7 @@ import hashlib
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from ftcheck.collating import Collated
@@ -30,10 +31,11 @@ from ftcheck.modules import Modules
 from ftcheck.offers import Loader, Rule
 from ftcheck.records import Check, Finding, Location, Measurement, Result, Severity
 from ftcheck.repository import Repository
-from ftcheck.runs import Metric
+from ftcheck.runs import Metric, Note, State, TrainingRun
 from ftcheck.saved import Saved
 from ftcheck.settings import Job, Model
 from ftcheck.surroundings import Surroundings
+from ftcheck.trained import Adapter, Answer, Answers, Trained
 from ftcheck.weights import Tensor, Weights
 from ftcheck.window import Expected, Lines, Span, Window
 
@@ -446,6 +448,10 @@ class FakeTokenizer:
         """Tokens as text."""
         return "".join(self.marks[i - 1_000_000] if i >= 1_000_000 else chr(i - self.shift) for i in ids)
 
+    def plain(self, ids: Sequence[int]) -> str:
+        """Tokens as text without the marks."""
+        return self.show([one for one in ids if one < 1_000_000])
+
     def changes_with_date(self, messages: Sequence[Message], **switches: Any) -> bool:
         """Whether the date is written, and no switch pins it."""
         return self.dated and "date_string" not in switches
@@ -545,6 +551,45 @@ def saved(*, tokenizer_class: str = "TokenizersBackend", **changes: Any) -> Save
     return Saved(**{**made, **changes})
 
 
+def trained(
+    losses: Sequence[float | None] = (2.0, 1.5, 1.0, 0.8, 0.7, 0.6),
+    *,
+    eval_losses: Sequence[float | None] = (),
+    state: State = State.FINISHED,
+    notes: Sequence[str] = (),
+    missing: str = "",
+    digest: str | None = "sha256:" + "1" * 64,
+    **values: Any,
+) -> Trained:
+    """A finished run of the job `job` in `run/`, a metric line a step; `values` go into its run.json.
+
+    Its ids are those of `prepared(...)`; the evaluations are spread over the steps. `missing`: no adapter.
+    """
+    steps = len(losses)
+    lines = [Metric(step, step, {"step": step, "loss": loss}) for step, loss in enumerate(losses, start=1)]
+    for number, loss in enumerate(eval_losses, start=1):
+        step = round(number * steps / len(eval_losses))
+        lines.append(Metric(step, steps + number, {"step": step, "eval_loss": loss}))
+    folder = Path("run")
+    stated = {"job": "job", "trainer": "qlora", "ids": "sha256:" + "0" * 64, "steps": steps, **values}
+    unread = tuple(Note("run/metrics.jsonl", steps, text) for text in notes)
+    made = TrainingRun(folder, state, stated, tuple(lines), unread)
+    return Trained(folder, made, None if missing else folder, digest=digest, missing=missing)
+
+
+def adapter(**changes: Any) -> Adapter:
+    """An adapter that loads, and was trained; any field of `ftcheck.trained.Adapter` can be given."""
+    made: dict[str, Any] = {"tensors": 56, "updates": 28, "rows": 2048, "tokens": 2048}
+    return Adapter(**{**made, "config": {"base_model_name_or_path": "model", "r": 16}, **changes})
+
+
+def answers(*texts: str | Answer, cap: int = 64, problem: str | None = None) -> Answers:
+    """Answers to gold questions, in order; a text stopped by itself, and has as many tokens as characters."""
+    made = [one if isinstance(one, Answer) else Answer(one, len(one) + 1, "stop") for one in texts]
+    source = "transformers" if problem is None else "nobody"
+    return Answers(source, cap, tuple(made), problem)
+
+
 @dataclass(frozen=True)
 class Ran:
     """What a rule said: its findings, its measurements by name, why it skipped, and the whole result."""
@@ -585,6 +630,8 @@ def run(rule: Rule, params: Mapping[str, Any] | None = None, **inputs: Any) -> R
 __all__ = [
     "FakeTokenizer",
     "Ran",
+    "adapter",
+    "answers",
     "collated",
     "gold",
     "gpu",
@@ -606,5 +653,6 @@ __all__ = [
     "surroundings",
     "token_store",
     "tokenizer",
+    "trained",
     "weights",
 ]

@@ -9,7 +9,7 @@ from ftcheck.errors import UsageError
 from ftcheck.gate import check_stored
 from ftcheck.ledger import Ledger
 from ftcheck.loading import Loaded, load
-from ftcheck.records import Result
+from ftcheck.records import Result, Stage
 from ftcheck.runner import run_checks
 from ftcheck.session import Options, waiving
 from ftcheck.setup import Setup
@@ -59,6 +59,10 @@ def require(
     `ftcheck`'s command line. `overrides` and `rules_dirs` as they were given to `ftcheck run`.
     """
     loaded = load(policy, overrides, [Path(folder) for folder in rules_dirs])
+    if loaded.policy.stage is not Stage.BEFORE:
+        raise UsageError(
+            f"{policy}: its checks are those of stage {loaded.policy.stage}: nothing trains on them"
+        )
     if job not in loaded.policy.jobs:
         raise UsageError(f"{policy}: no job '{job}'; its jobs are: {', '.join(loaded.policy.jobs)}")
     decision = check_stored(report, loaded.policy, loaded.checks, job, during=loaded.during)

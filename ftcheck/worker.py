@@ -203,18 +203,27 @@ class _Worker:
 
 
 def with_content(finding: Finding) -> Finding:
-    """A finding about a row, with the beginning of that row's line: only where `--show-content` asks."""
-    at = finding.at
+    """A finding with its content and, about a row, the beginning of that row's line.
+
+    Only where `--show-content` asks.
+    """
+    shown = [_shortened(text) for text in (_line_at(finding.at), finding.content) if text]
+    return replace(finding, message="\n".join([finding.message, *shown]))
+
+
+def _line_at(at: Location | None) -> str:
+    """The line of a row of data; nothing for any other place."""
     if at is None or at.row is None or at.path is None or at.line is None:
-        return finding
+        return ""
     try:
         with open(at.path, encoding="utf-8", errors="replace") as file:
-            line = next(islice(file, at.line - 1, None), "")
+            return next(islice(file, at.line - 1, None), "").strip()
     except OSError:
-        return finding
-    shown = line.strip()
-    shown = shown if len(shown) <= MAX_CONTENT else shown[:MAX_CONTENT] + " …"
-    return replace(finding, message=f"{finding.message}\n{shown}") if shown else finding
+        return ""
+
+
+def _shortened(text: str) -> str:
+    return text if len(text) <= MAX_CONTENT else text[:MAX_CONTENT] + " …"
 
 
 def run_check(host: Host, check: Check, inputs: Inputs, *, rows: bool = False) -> Result:

@@ -80,10 +80,15 @@ def _loaded(policy: str, overrides: tuple[str, ...], folders: tuple[Path, ...], 
     """The policy; the first of several processes reads it first, and tells what is wrong with it."""
     from ftcheck.errors import UsageError
     from ftcheck.loading import load
+    from ftcheck.records import Stage
 
     if ranks.count() > 1:
         ranks.decided(lambda: bool(load(policy, overrides, folders)))
     loaded = load(policy, overrides, folders)
+    if loaded.policy.stage is not Stage.BEFORE:
+        raise UsageError(
+            f"{policy}: its checks are those of stage {loaded.policy.stage}: nothing trains on them"
+        )
     if job not in loaded.policy.jobs:
         raise UsageError(f"{policy}: no job '{job}'; its jobs are: {', '.join(loaded.policy.jobs)}")
     return loaded

@@ -76,7 +76,14 @@ def describe_params(rule: Rule) -> tuple[Parameter, ...]:
 
 
 def field_docs(owner: type[Any]) -> dict[str, str]:
-    """The docstrings under a dataclass's fields; none where the source is not at hand."""
+    """The docstrings under a dataclass's fields, inherited ones too; none where the source is not at hand."""
+    found: dict[str, str] = {}
+    for one in reversed(owner.__mro__):
+        found |= _own_docs(one)
+    return found
+
+
+def _own_docs(owner: type[Any]) -> dict[str, str]:
     try:
         tree = ast.parse(textwrap.dedent(inspect.getsource(owner)))
     except (OSError, TypeError, SyntaxError):

@@ -55,10 +55,12 @@ PATHS: Mapping[tuple[str, ...], Callable[[str, Path], str]] = {
     ("serving", "output_schema"): _file,
     ("serving", "rules"): _file,
     ("serving", "log_path"): _file,
+    ("serving", "load_report"): _file,
     ("evaluation", "tokenizer"): _model,
     ("evaluation", "chat_template"): _file,
     ("trainer", "files"): _file,
     ("run",): _file,
+    ("baseline",): _file,
 }
 
 

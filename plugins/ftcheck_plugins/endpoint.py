@@ -44,10 +44,20 @@ class HttpEndpoint:
     start: int = 0
     closed: str | None = None
 
-    def ask(self, model: str, messages: Sequence[Message], max_tokens: int, seconds: float) -> Reply:
+    def ask(
+        self,
+        model: str,
+        messages: Sequence[Message],
+        max_tokens: int,
+        seconds: float,
+        switches: Mapping[str, Any] | None = None,
+    ) -> Reply:
         """Ask once and wait so long at most. Never raises."""
         end = time.monotonic() + seconds
-        body = {"model": model, "messages": list(messages), "max_tokens": max_tokens, "temperature": 0}
+        body: dict[str, Any] = {"model": model, "messages": list(messages), "max_tokens": max_tokens}
+        body["temperature"] = 0
+        if switches:
+            body["chat_template_kwargs"] = dict(switches)
         try:
             status, headers, data = self._sent(json.dumps(body).encode(), end)
         except (OSError, http.client.HTTPException, ValueError) as error:

@@ -138,6 +138,10 @@ class ChatTokenizer:
         """Tokens as text, special tokens kept."""
         return str(self.backend.decode(list(ids)))
 
+    def plain(self, ids: Sequence[int]) -> str:
+        """Tokens as text, special tokens left out: what a server sends."""
+        return str(self.backend.decode(list(ids), skip_special_tokens=True))
+
     def changes_with_date(self, messages: Sequence[Message], **switches: Any) -> bool:
         """Whether training's template renders this prompt otherwise on another day."""
         template = self.training_template

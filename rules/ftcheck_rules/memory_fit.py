@@ -55,6 +55,12 @@ def memory_fit(job: Job, machine: Machine, inputs: Inputs) -> Iterator[Yield]:
         )
 
 
+def predicted(job: Job, inputs: Inputs) -> Memory:
+    """The memory that the worst batch is predicted to take. Raises `FtcheckError` where it cannot be told."""
+    longest, sequences, _ = _worst(job, inputs)
+    return estimate(job, _config(job, inputs), longest=longest, sequences=sequences)
+
+
 def _limit(job: Job, machine: Machine) -> tuple[float | None, str]:
     """The smaller of target and hardware in GiB, and what it is; None with a reason."""
     have, source = gpu_memory(job, machine)

@@ -315,6 +315,16 @@ def leakage(
         yield Skip("the evaluation data, the gold set and the benchmarks hold nothing to look for")
 
 
+def leaked_questions(
+    prepared: Prepared, tokenizer: Tokenizer, gold: GoldSet, params: Leakage
+) -> tuple[Leak, ...]:
+    """The gold questions that are in the training rows, as `leakage` finds them."""
+    if not (prepared.rows.said != NOTHING).any():
+        return ()
+    items = [(_question(item.messages), item.at) for item in gold.items]
+    return _Known(prepared, tokenizer, params).texts("gold", "question of the gold set", items).leaks
+
+
 def _question(turns: Sequence[Any]) -> str:
     """What is asked: all that is said before the answer, where the item is a longer conversation."""
     single = not any(turn.get("role") == "assistant" for turn in turns)

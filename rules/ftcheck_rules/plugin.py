@@ -7,6 +7,7 @@ from ftcheck import Rule, hookimpl
 def ftcheck_rules() -> list[Rule]:
     """Offer every built-in rule."""
     from ftcheck_rules import (
+        accuracy,
         adapters,
         arguments,
         budget,
@@ -21,11 +22,14 @@ def ftcheck_rules() -> list[Rule]:
         hub,
         labels,
         lengths,
+        loads,
         machine,
         marks,
         masks,
         memory,
         memory_fit,
+        outcome,
+        outputs,
         overlap,
         packing,
         parity,
@@ -42,6 +46,8 @@ def ftcheck_rules() -> list[Rule]:
     )
 
     return [
+        accuracy.accuracy,
+        accuracy.regression,
         adapters.lora_targets,
         adapters.merge,
         arguments.known_bugs,
@@ -71,6 +77,7 @@ def ftcheck_rules() -> list[Rule]:
         labels.truncation,
         lengths.context_window,
         lengths.percentile_seq_len,
+        loads.serving_target,
         machine.environment,
         machine.gpu,
         marks.special_tokens_in_text,
@@ -79,6 +86,10 @@ def ftcheck_rules() -> list[Rule]:
         masks.response_markers,
         memory.logits_memory,
         memory_fit.memory_fit,
+        outcome.adapter_loads,
+        outcome.loss_convergence,
+        outcome.memory_peak,
+        outputs.valid_output,
         overlap.duplicates,
         overlap.leakage,
         packing.packing_efficiency,

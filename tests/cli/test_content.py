@@ -61,3 +61,17 @@ def test_show_content_shows_the_rows_that_findings_speak_of(leaky: Project) -> N
 
     assert CANARY in said["r.json"]
     assert CANARY in said["out"]
+
+
+def test_a_findings_own_content_is_shown_only_where_it_is_asked_for() -> None:
+    from ftcheck.records import Check, Finding, Outcome, Result, Stage
+    from ftcheck.report import result_to_dict
+    from ftcheck.worker import with_content
+
+    finding = Finding("row 3: not JSON", content=f"{CANARY} " * 100)
+    check = Check(id="job::accuracy", name="accuracy", rule="accuracy", job="job", stage=Stage.AFTER)
+    kept = result_to_dict(Result(check, Outcome.PASSED, findings=(finding,), findings_total=1))
+
+    assert CANARY not in json.dumps(kept)
+    assert with_content(finding).message.startswith(f"row 3: not JSON\n{CANARY}")
+    assert with_content(finding).message.endswith(" …")

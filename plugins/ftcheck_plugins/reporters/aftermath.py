@@ -81,7 +81,9 @@ def _findings(screen: Screen, findings: Sequence[Finding]) -> None:
 def _more(screen: Screen, report: Report, result: Result, shown: int) -> None:
     more = words.unshown(result, shown)
     if more > 0:
-        row = next((at.row for one in result.findings if (at := one.at) and at.row is not None), None)
+        gold = report.inputs.get(f"{result.check.job}.gold")
+        places = [one.at for one in result.findings if one.at is not None and one.at.row is not None]
+        row = next((at.row for at in places if gold is None or near(at.path or "") != gold.path), None)
         command = tied(f"(ftcheck show {near(report.policy_path)} --job {result.check.job} --row {row})")
         screen.put([("  ", "")], f"and {more:,} more {command if row and result.check.job else ''}", hang=8)
 

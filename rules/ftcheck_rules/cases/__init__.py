@@ -34,6 +34,10 @@ FAMILIES = (
     "memory_fit",
     "budget",
     "resume",
+    "outcome",
+    "accuracy",
+    "outputs",
+    "loads",
     "during",
 )
 

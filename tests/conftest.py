@@ -15,6 +15,7 @@ os.environ.setdefault("HF_HUB_OFFLINE", "1")
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "true")
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 os.environ.setdefault("LITELLM_LOCAL_MODEL_COST_MAP", "True")
+os.environ.pop("PYTHONDONTWRITEBYTECODE", None)  # commands find their bytecode, as those of a package do
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

@@ -2,6 +2,7 @@
 
 import hashlib
 import os
+import tempfile
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -23,8 +24,31 @@ TAIL = 8
 """Tokens at the end of a row among which its last word is looked for."""
 
 
+class Desk:
+    """Room for arrays in files of a folder, unlinked at once: the system can have their memory back."""
+
+    def __init__(self, folder: Path) -> None:
+        """`folder` must be there, and can be removed while the arrays are in use."""
+        self._folder = folder
+
+    def zeros(self, shape: int | tuple[int, ...], kind: Any) -> "NDArray[Any]":
+        """An array of zeros."""
+        import numpy as np
+
+        if not np.prod(shape):
+            return np.zeros(shape, dtype=kind)
+        with tempfile.TemporaryFile(dir=self._folder) as file:
+            if hasattr(os, "posix_fallocate"):  # a full disk is an error here, not a signal later
+                os.posix_fallocate(file.fileno(), 0, int(np.prod(shape)) * np.dtype(kind).itemsize)
+            return np.memmap(file, dtype=kind, mode="w+", shape=shape).view(np.ndarray)
+
+
 def sequences(
-    length: "NDArray[np.int32]", good: "NDArray[np.bool_]", outliers: Outliers | None, layout: str
+    length: "NDArray[np.int32]",
+    good: "NDArray[np.bool_]",
+    outliers: Outliers | None,
+    layout: str,
+    desk: Desk,
 ) -> "tuple[NDArray[np.int64], NDArray[np.bool_]]":
     """What may be fed: (row, start, stop) of each sequence, after the policy's outliers."""
     import numpy as np
@@ -32,7 +56,7 @@ def sequences(
     from ftcheck.lengths import nearest_rank
 
     rows_fed = good.nonzero()[0]
-    outlier = np.zeros(len(length), dtype=bool)
+    outlier = desk.zeros(len(length), bool)
     stops = length[rows_fed].astype(np.int64)
     if outliers is not None and outliers.action != "keep" and len(rows_fed):
         limit = nearest_rank(stops, outliers.above_percentile)
@@ -46,7 +70,7 @@ def sequences(
             raise InputError(f"data.outliers.action 'chunk' is for plain text; these rows are '{layout}'")
         else:
             return _chunks(rows_fed, stops, limit), outlier
-    found = np.zeros((len(rows_fed), 3), dtype=np.int64)
+    found = desk.zeros((len(rows_fed), 3), np.int64)
     found[:, 0], found[:, 2] = rows_fed, stops
     return found, outlier
 
@@ -108,13 +132,14 @@ def feed(
     outlier: "NDArray[np.bool_]",
     training: Training,
     tokenizer: Tokenizer | None,
+    desk: Desk,
 ) -> Fed:
     """Cut, drop and digest as the trainer will."""
     import numpy as np
 
     count = len(outlier)
-    kept, trained = np.zeros(count, dtype=np.int32), np.zeros(count, dtype=np.int32)
-    ends, stopped, used = (np.zeros(count, dtype=bool) for _ in range(3))
+    kept, trained = desk.zeros(count, np.int32), desk.zeros(count, np.int32)
+    ends, stopped, used = (desk.zeros(count, bool) for _ in range(3))
     last = _LastWord(tokenizer)
     digest, taken = LabelDigest(), np.ones(len(sequences), dtype=bool)
     cut = cut_bounds(training)

@@ -116,7 +116,9 @@ def _prepare(job: Job, run: Run, side: Any, split: str) -> Prepared:
     `side` is the tokenizer, the `Inputs` that open it where it is needed, or None: rows without tokens.
     """
     kind = split if side is not None else f"{split}-untokenised"
-    folder = run.folder / "prepared" / of_json([job.name, kind])[7:23]
+    work = run.folder / "prepared"
+    work.mkdir(parents=True, exist_ok=True)
+    folder = work / of_json([job.name, kind])[7:23]
     source = source_of(job, split)
     outliers = job.data.outliers if split == "train" else None
     shelf = Shelf(job, run, source, side, split)
@@ -135,7 +137,9 @@ def _prepare(job: Job, run: Run, side: Any, split: str) -> Prepared:
     if kept is not None:
         try:
             file = RowFile(kept / ROWS, tokens)
-            return shelf.took(_finish(file, kept, job.training, outliers, shelf.answering, making=False))
+            return shelf.took(
+                _finish(file, kept, job.training, outliers, shelf.answering, work, making=False)
+            )
         except FtcheckError:
             raise
         except Exception:
@@ -143,7 +147,7 @@ def _prepare(job: Job, run: Run, side: Any, split: str) -> Prepared:
     if not done:
         _Pass(job, run, source, shelf.tokenizer, split).write(folder)
     file = RowFile(folder / ROWS)
-    made = _finish(file, folder, job.training, outliers, shelf.answering, making=True)
+    made = _finish(file, folder, job.training, outliers, shelf.answering, work, making=True)
     if not done:
         shelf.keep(folder, made)
     return made
@@ -256,6 +260,7 @@ def _finish(
     training: Training,
     outliers: Outliers | None,
     tokenizer: Tokenizer | None,
+    work: Path,
     *,
     making: bool,
 ) -> Prepared:
@@ -276,8 +281,9 @@ def _finish(
     if fed is None:
         good = np.ones(len(length), dtype=bool)
         good[list(troubles)] = False
-        stretches, outlier = feeding.sequences(length, good, outliers, about["format"])
-        fed = feeding.feed(file, stretches, outlier, training, tokenizer)
+        desk = feeding.Desk(work)
+        stretches, outlier = feeding.sequences(length, good, outliers, about["format"], desk)
+        fed = feeding.feed(file, stretches, outlier, training, tokenizer, desk)
         if making:
             fed.write(known)
     return Prepared(

@@ -1,4 +1,4 @@
-"""The whole night as one story, on the shipped jobs: check, plan, train, watch, the morning after, the gate."""
+"""The whole night as one story, on a shipped job: check, plan, train, watch, the morning after, the gate."""
 
 import json
 import random

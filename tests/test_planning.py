@@ -1,10 +1,12 @@
 """What the plan works out, on small jobs whose right answers can be counted by hand."""
 
 from dataclasses import replace
+from importlib import import_module
 from typing import Any
 
 import numpy as np
 import pytest
+from ftcheck_plugins.reporters import plan_page
 
 from ftcheck import testing
 from ftcheck.errors import InputError
@@ -16,6 +18,7 @@ from ftcheck.planning.records import Figure, Target
 from ftcheck.planning.targets import targets
 from ftcheck.probe import Probe
 from ftcheck.settings import Job
+from ftcheck.spoken import Spoken
 
 LLAMA: dict[str, Any] = {
     "model_type": "llama",
@@ -209,6 +212,52 @@ def test_a_model_that_cannot_be_opened_takes_the_estimates_and_not_the_plan() ->
     assert found.lengths.total.sequences == 2
     assert "no config.json" in found.memory.why
     assert "no config.json" in found.time.why
+
+
+def page(found: JobPlan, *, verbose: bool = True) -> str:
+    return "\n".join(
+        f"{one.label:<9} {one.text}" for one in plan_page.lines(found) if verbose or not one.detail
+    )
+
+
+def test_words_that_cannot_be_counted_take_their_line_and_not_the_plan() -> None:
+    job = testing.job(training={"max_length": 256})
+    given = testing.inputs(
+        job, broken={"spoken": "the file changed"}, prepared=rows_of(50, 60), machine=testing.machine()
+    )
+    found = plan(job, given)
+
+    assert found.spoken is None
+    assert "by role   not counted: the file changed" in page(found, verbose=False)
+
+
+def test_a_drawn_part_and_rows_that_lose_words_are_said() -> None:
+    words = Spoken.of(
+        ["user", "assistant"] * 2, np.array([20, 30, 8, 9]), np.array([2, 2]), np.array([40, 20])
+    )
+    job = testing.job(training={"max_length": 256})
+    shown = page(made(job, rows_of(40, 20), spoken=replace(words, total=500_000)), verbose=False)
+
+    assert "user 8 (p95 20, 47 %) · assistant 9 (p95 30, 65 %) · template -4 a row (-12 %)" in shown
+    assert "· of 2 drawn rows" in shown
+    assert "1 row with fewer tokens than words by themselves" in shown
+
+
+def test_of_very_many_sequences_other_trainers_pack_a_drawn_part(monkeypatch: pytest.MonkeyPatch) -> None:
+    module = import_module("ftcheck.planning.packing")
+    job = testing.job(training={"max_length": 128, "packing": True})
+    whole = made(job, rows_of(*[30, 90] * 100)).packing
+    monkeypatch.setattr(module, "PACKED", 50)
+    part = made(job, rows_of(*[30, 90] * 100))
+
+    assert whole is not None
+    assert part.packing is not None
+    assert [one.sequences for one in whole.others] == [200, 200]
+    for one, all_of in zip(part.packing.others, whole.others, strict=True):
+        assert (one.sequences, one.total) == (50, 200)
+        assert one.blocks < all_of.blocks
+        assert 0.5 < one.fill <= 1
+    assert "of 50 drawn sequences" in page(part)
 
 
 def test_a_job_without_rows_has_no_plan() -> None:

@@ -52,7 +52,9 @@ FORMATS = ("html", "json", "markdown")
     "--probe", is_flag=True, help="Run some real steps of the largest batch here, and plan by those."
 )
 @click.option("--offline", is_flag=True, help="Never ask the hub; what is cached is used.")
-@click.option("-v", "--verbose", is_flag=True, help="Say what every estimate assumes.")
+@click.option(
+    "-v", "--verbose", is_flag=True, help="Say what every estimate assumes, and what else was counted."
+)
 @rules_dirs
 def plan(
     policy: str,
@@ -69,8 +71,9 @@ def plan(
 ) -> int:
     """Work out the jobs of POLICY before any GPU: one page a job.
 
-    Lengths and what a max_length would cost, packing, steps, memory, time and cost, disk, the policy's
-    targets, and better settings with what they trade. Estimates are intervals; what is not known is said.
+    Lengths, by role and turn too, and what a max_length would cost, packing, steps, memory, time and cost,
+    disk, the policy's targets, and better settings with what they trade. Estimates are intervals; what is
+    not known is said.
     """
     from ftcheck.errors import ExitCode, UsageError
     from ftcheck.loading import load

@@ -30,6 +30,8 @@ if TYPE_CHECKING:
 
 MOST = 200_000
 """Of more conversations than this, so many are drawn."""
+WORTH = 500_000
+"""Tokens from which it pays to load the fast engine: fewer are counted by then."""
 BESIDE = ("tool_calls", "function_call", "reasoning_content", "thinking", "reasoning")
 """Keys of a message whose text a template may write beside its content."""
 
@@ -98,9 +100,10 @@ def _counted(job: Job, run: Run, prepared: Prepared, inputs: Any, drawn: "NDArra
     if not isinstance(tokenizer, ChatTokenizer):
         raise InputError(f"counting words needs a transformers tokenizer, not {tokenizer!r}")
     reference = Reference(tokenizer.backend)
+    worth = int(prepared.length[drawn].sum()) >= WORTH
     with uncollected():
         try:
-            return _Count(job, run, prepared, Engine(reference)).of(drawn)
+            return _Count(job, run, prepared, Engine(reference, fast=worth)).of(drawn)
         except Differs:
             return _Count(job, run, prepared, Engine(reference, fast=False)).of(drawn)
 

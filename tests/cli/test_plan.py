@@ -75,6 +75,63 @@ def test_the_histogram_in_the_json_adds_up(small: Project) -> None:
     assert sum(count for _, count in lengths["trained"]["positions"]) == lengths["trained_tokens"]
 
 
+def test_whose_words_the_tokens_are_is_told_by_role_and_the_rest_with_verbose(small: Project) -> None:
+    quiet, verbose = planned(small), planned(small, "-v", "-o", "markdown=p.md")
+
+    found = verbose.report["jobs"]["mapper"]["spoken"]
+    said = "".join(rf"{one['name']} {one['p50']} \(.*?\) · " for one in found["roles"])
+    each = round(found["template"]["tokens"] / found["rows"])
+    assert [one["name"] for one in found["roles"]] == ["system", "user", "assistant"]
+    assert re.search(rf"^by role   {said}template {each} a row", quiet.out, re.MULTILINE), quiet.out
+    assert "by turn" not in quiet.out
+    assert f"3rd: 1,500 messages · p50 {found['turns'][2]['p50']} · " in verbose.out
+    assert "| by turn | 1st: 1,500 messages" in (small.folder / "p.md").read_text(encoding="utf-8")
+    assert re.search(r"by other trainers: axolotl [\d,]+ \([\d.]+ %\) · LLaMA-Factory [\d,]+ ", verbose.out)
+
+
+def test_words_by_role_and_by_turn_add_up_to_the_rows_and_other_trainers_packing_is_told(
+    small: Project,
+) -> None:
+    job = planned(small).report["jobs"]["mapper"]
+    found, lengths = job["spoken"], job["lengths"]
+
+    assert (found["rows"], found["total"], found["tokens"]) == (1500, 1500, lengths["tokens"])
+    for kind in ("roles", "turns"):
+        words = sum(one["tokens"] for one in found[kind])
+        assert words + found["template"]["tokens"] == lengths["tokens"]
+        assert sum(one["messages"] for one in found[kind]) == found["messages"] == 4500
+        for one in found[kind]:
+            assert sum(count for _, count in one["counts"]) == one["messages"]
+            assert sum(tokens * count for tokens, count in one["counts"]) == one["tokens"]
+    shares = sum(one["share"] for one in found["roles"]) + found["template"]["share"]
+    assert shares == pytest.approx(1, abs=1e-5)
+    packing = job["packing"]
+    assert [one["trainer"] for one in packing["others"]] == ["axolotl", "LLaMA-Factory"]
+    for one in packing["others"]:
+        assert (one["sequences"], one["total"]) == (1500, 1500)
+        assert one["blocks"] >= packing["planned"]
+        assert one["fill"] == pytest.approx(packing["tokens"] / one["blocks"] / 512, abs=1e-4)
+
+
+def test_rows_of_many_messages_show_their_turns_and_plain_text_has_neither(
+    project: Project, samples: Path
+) -> None:
+    turns = [{"role": ("user", "assistant")[n % 2], "content": f"words {n}"} for n in range(10)]
+    project.write("rows.jsonl", "\n".join([json.dumps({"messages": turns})] * 20) + "\n")
+    project.write("texts.jsonl", "\n".join([json.dumps({"text": "once upon a time"})] * 20) + "\n")
+    stated = policy(samples)
+    first = stated.replace(f"{samples}/mapper/train.jsonl", "rows.jsonl")
+    second = first[first.index("  mapper:") :].replace("mapper:", "texts:", 1).replace("rows.", "texts.")
+    project.write("policy.yaml", first + second)
+
+    ran = planned(project)
+
+    assert len(re.findall("^by role", ran.out, re.MULTILINE)) == 1
+    assert re.search(r"^by turn   1st \d+ \(.* · 8th \d+ \(\d+ %\) · later \d+", ran.out, re.MULTILINE)
+    assert ran.report["jobs"]["texts"]["spoken"] is None
+    assert ran.report["jobs"]["texts"]["spoken_problem"] == ""
+
+
 def test_a_missed_target_is_told_with_what_to_change(small: Project, samples: Path) -> None:
     stated = "max_length: 768, packing: true, per_device_train_batch_size: 4, gradient_accumulation_steps: 8"
     target = "    targets: {tokens_per_step: [32768, 65536]}\n"

@@ -73,6 +73,7 @@ class View:
     reason: str | None
     at: datetime
     step: int
+    remedy: str | None = None
     total: int | None = None
     epoch: float | None = None
     started_at: datetime | None = None
@@ -121,6 +122,7 @@ def view(run: TrainingRun, now: datetime) -> View:
         at=now,
         step=run.steps,
         total=run.total,
+        remedy=text(run.values.get("remedy")),
         started_at=run.started_at,
         rows=_whole(planned.get("rows")),
         blocks=_whole(planned.get("blocks")),

@@ -189,6 +189,19 @@ def test_a_crashed_run_says_so_and_a_line_that_is_cut_is_named(tmp_path: Path) -
     assert pictured(crashed(tmp_path / "runs" / "analyst"), width=80) == CRASHED_AT_80.split("\n")
 
 
+def test_a_failed_run_says_why_and_what_to_do(tmp_path: Path) -> None:
+    words: dict[str, Any] = {
+        "reason": "stopped by mapper::loss-spike at step 41: far above",
+        "remedy": "lower the rate",
+    }
+
+    shown = pictured(run(tmp_path / "mapper", status="failed", **words), width=80)
+
+    assert shown[0].startswith("mapper · failed · step 41/63")
+    assert "reason   stopped by mapper::loss-spike at step 41: far above" in shown
+    assert "fix      lower the rate" in shown
+
+
 def test_a_finished_run(tmp_path: Path) -> None:
     assert pictured(finished(tmp_path / "runs" / "mapper"), width=200) == FINISHED_AT_200.split("\n")
 

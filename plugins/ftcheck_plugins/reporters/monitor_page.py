@@ -235,6 +235,8 @@ def _watch(shown: View, room: int, sign: Mapping[str, str]) -> Iterator[Line]:
     """The signs of the checks, in as many lines as it takes; then what they found, newest last."""
     if shown.reason is not None:
         yield from _wrapped("reason", shown.reason, room, "red" if shown.state is State.FAILED else "")
+    if shown.remedy is not None and shown.state is not State.RUNNING:
+        yield from _wrapped("fix", shown.remedy, room)
     signs = [tied(f"{sign.get(one.outcome, '?')} {one.name}") for one in shown.watched]
     yield from _wrapped("watch", "  ".join(signs), room)
     hidden = len(shown.found) - FINDINGS

@@ -1,6 +1,6 @@
 """Kill a training at random moments, go on with `--resume`, and compare with the run that nobody killed.
 
-    python -m tests.trainers.kills --kills 20 [--seed 0] [--folder F]
+    python -m tests.trainers.kills --kills 20 [--seed 0] [--forked] [--folder F]
 
 Half of the kills wait for a checkpoint (or the adapter) to be in the making, two of five for a step, and
 the others come at any time after the start. Exits 1 unless every resumed run ends as the whole one did:
@@ -221,12 +221,15 @@ def main() -> int:
     )
     parser.add_argument("--kills", type=int, default=20)
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument(
+        "--forked", action="store_true", help="fork from a process with the libraries imported"
+    )
     parser.add_argument("--folder", type=Path, help="an empty folder for the runs; default: a temporary one")
     options = parser.parse_args()
     with tempfile.TemporaryDirectory(prefix="kills-") as temporary:
         folder = options.folder or Path(temporary)
         folder.mkdir(parents=True, exist_ok=True)
-        bench = Bench(folder.resolve())
+        bench = Bench(folder.resolve(), start=small.forked if options.forked else small.started)
         print(
             f"the whole run: {bench.seconds:.1f} s, {len(small.metrics(bench.whole))} lines\n{HEAD}",
             flush=True,

@@ -193,6 +193,18 @@ def test_a_full_disk_stops_the_run_and_leaves_nothing_half_written(kit: Kit, siz
     assert kit.run_json()["status"] == "finished"
 
 
+def test_a_disk_that_is_full_before_the_start_leaves_no_run_folder(kit: Kit) -> None:
+    job = kit.job()
+    inputs = kit.inputs(job)
+    ticket = kit.ticket(job, inputs)
+
+    full = pytest.raises(TrainingError, match=r"no space left while preparing \(.*; make room on the disk of")
+    with files_no_larger_than(5_000), full:
+        TRAINER.train(ticket, job, inputs, resume=False)
+
+    assert not kit.output.exists()
+
+
 def test_a_disk_that_is_full_at_the_end_keeps_the_last_checkpoint_and_resume_saves_the_adapter(
     kit: Kit, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -21,7 +21,7 @@ from trl import SFTConfig, SFTTrainer
 
 trainer = SFTTrainer(
     "model",
-    SFTConfig("mine", max_length=96, assistant_only_loss=True, max_steps=2, use_cpu=True),
+    SFTConfig("mine", max_length=96, assistant_only_loss=True, max_steps=1, use_cpu=True),
     train_dataset=load_dataset("json", data_files="train.jsonl", split="train"),
     peft_config=LoraConfig(r=4, target_modules="all-linear"),
 )

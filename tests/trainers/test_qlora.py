@@ -465,6 +465,20 @@ def test_an_interrupted_run_is_resumed_to_the_same_adapter(kit: Kit, tmp_path: P
     assert all((ours[name] == theirs[name]).all() for name in theirs)
 
 
+def test_the_best_checkpoint_is_named_by_the_place_where_it_lies(kit: Kit) -> None:
+    best: dict[str, Any] = {"load_best_model_at_end": True, "metric_for_best_model": "eval_loss"}
+    steps: dict[str, Any] = {"eval_strategy": "steps", "eval_steps": 2, "save_steps": 2}
+
+    trained(kit, kit.job(max_steps=4, save_total_limit=1, extra=best, **steps))
+
+    last = kit.output / "checkpoint-4"
+    state = json.loads((last / "trainer_state.json").read_text(encoding="utf-8"))
+    assert state["best_model_checkpoint"] == str(last)
+    assert sorted(path.name for path in kit.output.glob("checkpoint-*")) == ["checkpoint-4"]
+    ours, theirs = adapter(kit.output), adapter(last)
+    assert all((ours[name] == theirs[name]).all() for name in theirs)
+
+
 def test_sigterm_interrupts_a_run_and_is_written_down(kit: Kit) -> None:
     def terminate() -> None:
         os.kill(os.getpid(), signal.SIGTERM)

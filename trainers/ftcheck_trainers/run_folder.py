@@ -268,7 +268,11 @@ class RunRecord:
         """Keep a little room on the disk, for `end`."""
         if is_main():
             self._spare.parent.mkdir(parents=True, exist_ok=True)
-            self._spare.write_bytes(b" " * SPARE)
+            try:
+                self._spare.write_bytes(b" " * SPARE)
+            except OSError:
+                self._spare.unlink()
+                raise
 
     def end(self, **values: Any) -> None:
         """The last word. Where not even that can be written, it is said."""

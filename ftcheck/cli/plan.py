@@ -52,9 +52,7 @@ FORMATS = ("html", "json", "markdown")
     "--probe", is_flag=True, help="Run some real steps of the largest batch here, and plan by those."
 )
 @click.option("--offline", is_flag=True, help="Never ask the hub; what is cached is used.")
-@click.option(
-    "-v", "--verbose", is_flag=True, help="Say what every estimate assumes, and what else was counted."
-)
+@click.option("-v", "--verbose", is_flag=True, help="Say what every estimate assumes, and all counts.")
 @rules_dirs
 def plan(
     policy: str,

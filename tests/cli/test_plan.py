@@ -89,7 +89,7 @@ def test_whose_words_the_tokens_are_is_told_by_role_and_the_rest_with_verbose(sm
     assert re.search(r"by other trainers: axolotl [\d,]+ \([\d.]+ %\) · LLaMA-Factory [\d,]+ ", verbose.out)
 
 
-def test_words_by_role_and_by_turn_add_up_to_the_rows_and_other_trainers_packing_is_told(
+def test_words_add_up_to_the_rows_and_other_trainers_packing_is_told(
     small: Project,
 ) -> None:
     job = planned(small).report["jobs"]["mapper"]

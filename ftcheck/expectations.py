@@ -1,5 +1,7 @@
 """What a run is held against while it goes on: pace and memory, by the report that opened the gate."""
 
+from ftcheck.errors import FtcheckError
+from ftcheck.inputs import Inputs
 from ftcheck.memory.formulas import CONTEXT, GIB
 from ftcheck.records import Result
 from ftcheck.report import Report
@@ -19,6 +21,25 @@ def expectations(job: Job, report: Report | None) -> Expected:
     return Expected(known, unknown)
 
 
+def planned(job: Job, inputs: Inputs, expected: Expected) -> Expected:
+    """With what the plan says of the job on this machine's GPU, where the report says nothing."""
+    from ftcheck import planning
+
+    if {"tokens_per_second", "memory_gib"} <= set(expected.known):
+        return expected
+    try:
+        option = planning.stated(job, inputs)
+    except FtcheckError:
+        return expected
+    found: dict[str, Span] = {}
+    if option.hours.rate is not None:
+        found["tokens_per_second"] = Span(round(option.hours.rate[0]), round(option.hours.rate[2]), "plan")
+    if option.memory.low is not None and option.memory.high is not None:
+        found["memory_gib"] = _without_context(option.memory.low, option.memory.high, "plan")
+    known = {**found, **expected.known}
+    return Expected(known, {name: why for name, why in expected.unknown.items() if name not in known})
+
+
 def _pace(job: Job, report: Report | None) -> Span | str:
     """The interval of `run-time`, else the target."""
     result = _result(job, report, "run-time")
@@ -36,10 +57,15 @@ def _memory(job: Job, report: Report | None) -> Span | str:
     low, high = (_measured(result, f"peak_gib{end}") for end in ("_low", "_high"))
     if low is None or high is None:
         return _why(result, report, "memory-fit")
+    return _without_context(low, high, "memory-fit")
+
+
+def _without_context(low: float, high: float, source: str) -> Span:
+    """Predicted GiB as torch counts them: without what CUDA takes for itself."""
     least, most = (
         round(peak - context / GIB, 2) for peak, context in ((low, CONTEXT[0]), (high, CONTEXT[2]))
     )
-    return Span(least, most, "memory-fit, less CUDA's context")
+    return Span(least, most, f"{source}, less CUDA's context")
 
 
 def _result(job: Job, report: Report | None, rule: str) -> Result | None:

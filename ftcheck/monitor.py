@@ -61,7 +61,8 @@ class Found:
 class View:
     """One run as it is now. Times are seconds; `at` is the moment it was looked at.
 
-    `losses` are at most `POINTS` means of the logged losses, oldest first. `expected` are the spans of
+    `losses` are at most `POINTS` means of the `logged` losses, oldest first; `whole_pace` are the tokens a
+    second of a whole run that has ended. `expected` are the spans of
     `tokens_per_second`, `memory_gib` and `trained_share`, where the run was held against them.
     """
 
@@ -72,6 +73,7 @@ class View:
     reason: str | None
     at: datetime
     step: int
+    remedy: str | None = None
     total: int | None = None
     epoch: float | None = None
     started_at: datetime | None = None
@@ -83,6 +85,7 @@ class View:
     loss: float | None = None
     median: float | None = None
     losses: tuple[float, ...] = ()
+    logged: int = 0
     eval_loss: float | None = None
     eval_best: float | None = None
     eval_best_step: int | None = None
@@ -90,6 +93,7 @@ class View:
     grad_norm: float | None = None
     tokens: float | None = None
     tokens_per_second: float | None = None
+    whole_pace: float | None = None
     padding_share: float | None = None
     trained_share: float | None = None
     rows: int | None = None
@@ -118,6 +122,7 @@ def view(run: TrainingRun, now: datetime) -> View:
         at=now,
         step=run.steps,
         total=run.total,
+        remedy=text(run.values.get("remedy")),
         started_at=run.started_at,
         rows=_whole(planned.get("rows")),
         blocks=_whole(planned.get("blocks")),
@@ -138,20 +143,21 @@ def _with_numbers(shown: View, run: TrainingRun) -> View:
     lines, evaluated = run.training, [one for one in run.evaluations if one.eval_loss is not None]
     best = min(evaluated, key=lambda one: one.eval_loss or 0.0, default=None)
     peak = max(numbers(lines[-MEDIAN_OF:], "memory_peak_gib"), default=run.number("memory_peak_gib"))
-    whole = run.number("tokens_per_second") if run.state.over else None
     return replace(
         shown,
         epoch=_newest(lines, "epoch"),
         loss=lines[-1].loss if lines else run.number("final_loss"),
         median=middle(numbers(lines[-MEDIAN_OF:], "loss")),
         losses=tuple(thinned(numbers(lines, "loss"), POINTS)),
+        logged=len(lines),
         eval_loss=evaluated[-1].eval_loss if evaluated else run.number("final_eval_loss"),
         eval_best=best.eval_loss if best is not None else None,
         eval_best_step=best.step if best is not None else None,
         learning_rate=_newest(lines, "learning_rate"),
         grad_norm=_newest(lines, "grad_norm"),
         tokens=_newest(lines, "tokens"),
-        tokens_per_second=whole if whole is not None else _newest(lines, "tokens_per_second"),
+        tokens_per_second=_newest(lines, "tokens_per_second"),
+        whole_pace=run.number("tokens_per_second"),
         padding_share=_mean(lines, "padding_share"),
         trained_share=_mean(lines, "trained_share"),
         memory_gib=_newest(lines, "memory_gib"),

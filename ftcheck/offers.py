@@ -66,7 +66,9 @@ def rule(
     Its argument names are the inputs it needs; an argument named `params` must be annotated with a
     frozen dataclass whose fields all have defaults. The docstring's first line says what holds when
     the rule passes, its second paragraph what goes wrong in training if it does not. `only` names
-    settings: the rule is planned only for jobs that state one of them.
+    settings: the rule is planned only for jobs that state one of them. A rule of stage `during` asks for
+    `metrics` (a `ftcheck.window.Window`) and is asked on each log; a parameter `action` (warn, checkpoint,
+    stop) says what the trainer does about its findings.
 
     Raises `PluginError` for a function without docstring, second paragraph or annotation.
     """

@@ -4,8 +4,9 @@ import glob
 import json
 import os
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -66,6 +67,7 @@ class Board:
     """The runs that are asked for: those that are there, those that are waited for, those that are broken."""
 
     asked: tuple[str, ...]
+    clock: Callable[[], datetime] = lambda: datetime.now().astimezone()
     views: list["View"] = field(default_factory=list)
     waiting: list[str] = field(default_factory=list)
     broken: dict[str, "FtcheckError"] = field(default_factory=dict)
@@ -79,13 +81,11 @@ class Board:
 
     def look(self) -> None:
         """Read everything anew."""
-        from datetime import datetime
-
         from ftcheck.errors import InputError
         from ftcheck.monitor import view
         from ftcheck.runs import Reader
 
-        now = datetime.now().astimezone()
+        now = self.clock()
         self.views, self.waiting, self.broken = [], [], {}
         for folder in self._folders():
             try:
@@ -280,13 +280,13 @@ def _put(screen: "Screen", line: "Line | str") -> None:
 def _text(screen: "Screen", line: "Line | str") -> "Text":
     """A line for rich: never broken, in characters that the terminal has."""
     from ftcheck_plugins.reporters.monitor_page import LABEL
+    from ftcheck_plugins.reporters.screen import TIE
     from rich.text import Text
 
     from ftcheck.redact import visible
 
-    made = Text(no_wrap=True, overflow="crop")
-    if isinstance(line, str):
-        return made.append(screen.fit(visible(line)))
-    if line.label or not line.style.startswith("bold"):
+    made, text = Text(no_wrap=True, overflow="crop"), line if isinstance(line, str) else line.text
+    if not isinstance(line, str) and not line.head:
         made.append(screen.fit(f"{line.label:<{LABEL}} "), "bold")
-    return made.append(screen.fit(visible(line.text)), line.style)
+    style = "" if isinstance(line, str) else line.style
+    return made.append(screen.fit(visible(text)).replace(TIE, " "), style)

@@ -21,7 +21,7 @@ GIB = 1 << 30
 LARGEST = 256
 """Batch sizes are tried up to this when the largest that fits is sought."""
 
-__all__ = ["Asked", "JobPlan", "Unplanned", "plan"]
+__all__ = ["Asked", "JobPlan", "Unplanned", "plan", "stated"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,6 +37,15 @@ def plan(job: Job, inputs: Inputs, asked: Asked = Asked(), probed: Probe | None 
 
     With `probed`, real steps of the job on this machine, memory and time are measured ones.
     """
+    return _planner(job, inputs, asked, probed).plan()
+
+
+def stated(job: Job, inputs: Inputs) -> Option:
+    """What the job takes as it is stated: memory and hours; nothing better is sought. Raises as `plan`."""
+    return _planner(job, inputs, Asked(), None).stated()
+
+
+def _planner(job: Job, inputs: Inputs, asked: Asked, probed: Probe | None) -> "_Planner":
     prepared: Prepared = inputs.get("prepared")
     if not len(prepared.sequences):
         raise InputError(f"job {job.name}: no row is fed{_first_trouble(prepared)}")
@@ -45,7 +54,7 @@ def plan(job: Job, inputs: Inputs, asked: Asked = Asked(), probed: Probe | None 
     gold, _ = _opened(inputs, "gold") if job.data.gold is not None else (None, "")
     evaluates = job.training.eval_strategy != "no" and job.data.eval is not None
     evaluated, _ = _opened(inputs, "prepared_eval") if evaluates else (None, "")
-    return _Planner(job, prepared, model, problem, machine, gold, evaluated, asked, probed).plan()
+    return _Planner(job, prepared, model, problem, machine, gold, evaluated, asked, probed)
 
 
 def _first_trouble(prepared: Prepared) -> str:
@@ -77,11 +86,21 @@ class _Planner:
     asked: Asked
     probed: Probe | None = None
 
+    def stated(self) -> Option:
+        found, known = lengths(self.prepared, self.job, self.asked.percentile), self._estimates()
+        search = Search(self.job, self.prepared, found, Bounds(1.0, None, None), known.memory, known.hours)
+        return search.option(self.job, "stated", {})
+
+    def _estimates(self) -> estimates.Estimates:
+        return estimates.Estimates(
+            self.model, self.problem, self.machine, self.evaluated, self.job, self.probed
+        )
+
     def plan(self) -> JobPlan:
         job = self.job
         found = lengths(self.prepared, job, self.asked.percentile)
         disk, disk_words = self._disk()
-        known = estimates.Estimates(self.model, self.problem, self.machine, self.evaluated, job, self.probed)
+        known = self._estimates()
         limit, source = self._memory_limit()
         context = self.model.context if self.model is not None else None
         bounds = Bounds(self.asked.max_lost, limit, context)

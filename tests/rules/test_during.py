@@ -5,7 +5,9 @@ from ftcheck_rules import during
 from ftcheck_rules.cases import Case
 from ftcheck_rules.cases.during import CASES
 
+from ftcheck.errors import PolicyError
 from ftcheck.host import make_host
+from ftcheck.policy import make_params
 from ftcheck.records import Outcome, Severity, Stage
 from ftcheck.testing import Ran, job, run, window
 from ftcheck.window import Span, Window
@@ -70,6 +72,11 @@ def test_an_action_that_does_not_stop_is_a_warning() -> None:
     [finding] = finite([NAN], {"action": "warn"}).findings
 
     assert finding.severity is Severity.WARNING
+
+
+def test_an_action_that_nobody_knows_is_refused() -> None:
+    with pytest.raises(PolicyError, match="action"):
+        make_params(during.loss_spike, {"action": "halt"})
 
 
 def test_a_spike_is_judged_by_the_logs_before_it() -> None:

@@ -138,6 +138,16 @@ def test_padding_saves_a_checkpoint_and_the_run_goes_on(kit: Kit) -> None:
     assert "is padding" in result["findings"][0]["message"]
 
 
+def test_trackers_get_their_logs_beside_the_watch(kit: Kit) -> None:
+    """What `report_to` names is TRL's; that the name arrives there is `test_arguments`' to show."""
+    pytest.importorskip("tensorboard")
+
+    trained(kit, kit.job(max_steps=2, report_to=("tensorboard",)), watch(finite_loss={}))
+
+    assert list(kit.output.rglob("events.out.tfevents.*"))
+    assert kit.run_json()["during"][0]["looks"] == 2
+
+
 def test_what_is_fed_is_held_against_the_checked_rows_and_the_plan(kit: Kit) -> None:
     expected = Expected({"tokens_per_second": Span(1e9, 2e9, "run-time")}, {"memory_gib": "no memory-fit"})
 

@@ -6,6 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from ftcheck.errors import TrainingError
+from ftcheck.expectations import planned
 from ftcheck.inputs import Inputs
 from ftcheck.watch import Action, Alarm, Watch
 from ftcheck.window import Span, expected_from_dict, expected_to_dict
@@ -58,13 +59,15 @@ def _begin(
     """What is expected is the first start's; the share of trained tokens is that of the rows to be fed."""
     if claimed.earlier.get("expected"):
         watch.expected = expected_from_dict(claimed.earlier["expected"])
-    planned = record.values["planned"]
-    if planned.get("tokens"):
-        share = planned["trained_tokens"] / planned["tokens"]
+    about = record.values["planned"]
+    if about.get("tokens"):
+        share = about["trained_tokens"] / about["tokens"]
         watch.expect("trained_share", Span(round(share, 6), None, "the checked rows"))
     found = metrics_file.device()
+    if found["kind"] == "cuda" and not claimed.earlier.get("expected") and is_main():
+        watch.expected = planned(inputs.get("job"), inputs, watch.expected)
     watch.begin(
-        inputs, metrics.kept, total=planned.get("steps"), device=found["kind"], memory_gib=found["memory_gib"]
+        inputs, metrics.kept, total=about.get("steps"), device=found["kind"], memory_gib=found["memory_gib"]
     )
     record.update(expected=expected_to_dict(watch.expected), during=watch.results())
 

@@ -1,18 +1,19 @@
 """The page of `ftcheck monitor`: a block of lines for each run, none of them wider than the terminal."""
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
 from ftcheck.monitor import MEDIAN_OF, Found, View, thinned
 from ftcheck.paths import near
+from ftcheck.records import Outcome
 from ftcheck.runs import State
 from ftcheck.window import Span
 from ftcheck_plugins.reporters.plan_page import ASCII_BARS, BARS
-from ftcheck_plugins.reporters.screen import wrapped
-from ftcheck_plugins.reporters.words import SYMBOLS, number, one_line
+from ftcheck_plugins.reporters.screen import TIE, tied, wrapped
+from ftcheck_plugins.reporters.words import SYMBOLS, counted, number
 
-LABEL = 8
+LABEL, BRIEF_LABEL = 8, 16
 BETWEEN = " · "
 SPARKS = 48
 """Columns of the loss, at most."""
@@ -29,19 +30,17 @@ STYLES = {
     State.CRASHED: "bold red",
 }
 SIGNS = {outcome.value: sign for outcome, sign in SYMBOLS.items()}
+ASCII_SIGNS = SIGNS | {Outcome.PASSED.value: "+", Outcome.FAILED.value: "x"}
 
 
 @dataclass(frozen=True, slots=True)
 class Line:
-    """One line: a label in front (padded), text, and rich's style for the text."""
+    """One line: a label in front (padded; not of a block's `head`), text, and rich's style for the text."""
 
     label: str
     text: str
     style: str = ""
-
-    def __str__(self) -> str:
-        """The line as it is printed."""
-        return f"{self.label:<{LABEL}} {self.text}".rstrip() if self.label or self.text else ""
+    head: bool = False
 
 
 def block(shown: View, width: int, *, ascii_only: bool = False) -> list[Line]:
@@ -55,7 +54,7 @@ def block(shown: View, width: int, *, ascii_only: bool = False) -> list[Line]:
         Line("batches", _fitted(_batches(shown), room)),
         Line("memory", _fitted(_memory(shown), room)),
         Line("saved", _fitted(_saved(shown), room)),
-        *_watch(shown, room),
+        *_watch(shown, room, ASCII_SIGNS if ascii_only else SIGNS),
         *_notes(shown, room),
     ]
     return [line for line in lines if line.text]
@@ -63,14 +62,10 @@ def block(shown: View, width: int, *, ascii_only: bool = False) -> list[Line]:
 
 def brief(shown: View, width: int, *, ascii_only: bool = False) -> list[Line]:
     """A run in one line, for many runs on one screen."""
-    parts = [*_place(shown), *_telling(shown)]
     spark = sparkline(shown.losses, FEWEST_SPARKS, ascii_only=ascii_only)
-    return [
-        Line(
-            _cut(shown.job, LABEL),
-            _fitted([f"{shown.state.value} {spark}".rstrip(), *parts], width - LABEL - 1),
-        )
-    ]
+    name = f"{_cut(shown.job, BRIEF_LABEL):<{BRIEF_LABEL}}  {shown.state.value:<11} {spark}".rstrip()
+    words = _fitted([name, *_place(shown), *_telling(shown)], width)
+    return [Line("", words, STYLES[shown.state].removeprefix("bold "), head=True)]
 
 
 def plain(shown: View) -> str:
@@ -113,15 +108,15 @@ def moment(at: datetime, zone: datetime) -> str:
 
 def _head(shown: View, width: int) -> Line:
     said = {State.CRASHED: "crashed: its process is gone"}.get(shown.state, shown.state.value)
-    parts = [shown.job, said, *_place(shown), near(str(shown.folder))]
-    return Line("", _fitted(parts, width), STYLES[shown.state])
+    epoch = [f"epoch {shown.epoch:.2f}"] if shown.epoch is not None else []
+    parts = [shown.job, said, *_place(shown), near(str(shown.folder)), *epoch]
+    return Line("", _fitted(parts, width), STYLES[shown.state], head=True)
 
 
 def _place(shown: View) -> list[str]:
-    """`step 41/63 (65 %)`, `epoch 1.95`."""
+    """`step 41/63 (65 %)`."""
     share = f"/{shown.total:,} ({100 * shown.step / shown.total:.0f} %)" if shown.total else ""
-    epoch = [f"epoch {shown.epoch:.2f}"] if shown.epoch is not None else []
-    return [f"step {shown.step:,}{share}", *epoch]
+    return [f"step {shown.step:,}{share}"]
 
 
 def _telling(shown: View) -> list[str]:
@@ -129,12 +124,12 @@ def _telling(shown: View) -> list[str]:
     found = len(shown.found)
     parts = [
         "" if shown.loss is None else f"loss {number(round(shown.loss, 4))}",
-        "" if shown.median is None else f"median {number(round(shown.median, 4))}",
-        "" if shown.learning_rate is None else f"lr {shown.learning_rate:.2e}",
+        "" if not found else counted(found, "finding"),
+        "" if shown.ends_at is None else f"ends {moment(shown.ends_at, shown.at)}",
         "" if shown.tokens_per_second is None else f"{shown.tokens_per_second:,.0f} tokens/s",
         "" if shown.memory_peak_gib is None else f"{shown.memory_peak_gib:.1f} GiB",
-        "" if shown.ends_at is None else f"ends {moment(shown.ends_at, shown.at)}",
-        "" if not found else f"{found} finding{'s' * (found != 1)}",
+        "" if shown.median is None else f"median {number(round(shown.median, 4))}",
+        "" if shown.learning_rate is None else f"learning rate {shown.learning_rate:.2e}",
     ]
     return [part for part in parts if part]
 
@@ -149,9 +144,9 @@ def _time(shown: View) -> list[str]:
         parts.append(f"began {moment(shown.started_at, shown.at)}")
     if shown.ended_at is not None and shown.state is not State.CRASHED:
         parts.append(f"ended {moment(shown.ended_at, shown.at)}")
-    if shown.quiet is not None and shown.quiet > QUIET:
-        last = f"last line {clock(shown.quiet)} ago"
-        parts = [last, *parts] if shown.state in (State.RUNNING, State.CRASHED) else parts
+    silent = shown.state is State.RUNNING and (shown.quiet or 0.0) > QUIET
+    if shown.quiet is not None and (silent or shown.state is State.CRASHED):
+        return [f"last line {clock(shown.quiet)} ago", *parts]
     return parts
 
 
@@ -161,7 +156,8 @@ def _loss(shown: View, room: int, *, ascii_only: bool) -> Iterator[Line]:
         yield Line("loss", words)
         return
     value = "not finite" if shown.loss is None else number(round(shown.loss, 4))
-    words = f"median of {MEDIAN_OF}: {number(round(shown.median, 4))}" if shown.median is not None else ""
+    count = min(MEDIAN_OF, shown.logged)
+    words = "" if shown.median is None else f"median of {count}: {number(round(shown.median, 4))}"
     sparks = max(FEWEST_SPARKS, min(SPARKS, room - len(value) - len(words) - 4))
     spark = sparkline(shown.losses, sparks, ascii_only=ascii_only)
     yield Line("loss", _fitted(["  ".join(part for part in (value, spark, words) if part)], room))
@@ -183,8 +179,9 @@ def _speed(shown: View) -> list[str]:
         return []
     plan = (shown.expected or {}).get("tokens_per_second")
     held = f" ({_span(plan, 'plan')})" if plan is not None else " (no plan)"
-    whole = "over the whole run" if shown.state.over else ""
-    tokens = "" if shown.tokens is None else f"{shown.tokens:,.0f} tokens so far"
+    whole = "" if shown.whole_pace is None else f"{shown.whole_pace:,.0f} in all"
+    so_far = "" if shown.state.over else " so far"
+    tokens = "" if shown.tokens is None else f"{shown.tokens:,.0f} tokens{so_far}"
     return [part for part in (f"{shown.tokens_per_second:,.0f} tokens/s{held}", whole, tokens) if part]
 
 
@@ -200,15 +197,15 @@ def _batches(shown: View) -> list[str]:
     parts = []
     if shown.padding_share is not None:
         parts.append(f"padding {100 * shown.padding_share:.1f} %")
-    if shown.trained_share is not None:
-        checked = (shown.expected or {}).get("trained_share")
-        beside = "" if checked is None or checked.low is None else f" (checked {100 * checked.low:.1f} %)"
-        parts.append(f"{100 * shown.trained_share:.1f} % trained{beside}")
     if shown.rows is not None and shown.blocks is not None:
         packed = shown.blocks != shown.rows
         parts.append(
             f"{shown.rows:,} rows" + (f" packed in {shown.blocks:,} blocks" if packed else ", not packed")
         )
+    if shown.trained_share is not None:
+        parts.append(f"{100 * shown.trained_share:.1f} % trained")
+        checked = (shown.expected or {}).get("trained_share")
+        parts += [] if checked is None or checked.low is None else [f"{100 * checked.low:.1f} % checked"]
     return parts
 
 
@@ -234,25 +231,30 @@ def _saved(shown: View) -> list[str]:
     return [f"{saved.newest} is not complete", whole]
 
 
-def _watch(shown: View, room: int) -> Iterator[Line]:
+def _watch(shown: View, room: int, sign: Mapping[str, str]) -> Iterator[Line]:
     """The signs of the checks, in as many lines as it takes; then what they found, newest last."""
     if shown.reason is not None:
-        for number_, words in enumerate(wrapped(one_line(shown.reason), room, room)):
-            yield Line("reason" if not number_ else "", words, "red" if shown.state is State.FAILED else "")
-    signs = [f"{SIGNS.get(one.outcome, '?')} {one.name}".replace(" ", "\x00") for one in shown.watched]
-    for number_, words in enumerate(wrapped("  ".join(signs), room, room) if signs else []):
-        yield Line("watch" if not number_ else "", words.replace("\x00", " "))
+        yield from _wrapped("reason", shown.reason, room, "red" if shown.state is State.FAILED else "")
+    if shown.remedy is not None and shown.state is not State.RUNNING:
+        yield from _wrapped("fix", shown.remedy, room)
+    signs = [tied(f"{sign.get(one.outcome, '?')} {one.name}") for one in shown.watched]
+    yield from _wrapped("watch", "  ".join(signs), room)
     hidden = len(shown.found) - FINDINGS
     for one in shown.found[-FINDINGS:]:
-        for number_, words in enumerate(wrapped(one_line(found_words(one)), room, room)):
-            yield Line("found" if not number_ else "", words, "yellow")
+        yield from _wrapped("found", found_words(one), room, "yellow")
     if hidden > 0:
         yield Line("", f"and {hidden} before, see run.json")
 
 
+def _wrapped(label: str, text: str, room: int, style: str = "") -> Iterator[Line]:
+    """A text in lines of its own, broken between words; a longer word is cut."""
+    for count, words in enumerate(wrapped(text.replace("\n", " "), room, room) if text else []):
+        yield Line("" if count else label, _cut(words.replace(TIE, " "), room), style)
+
+
 def _notes(shown: View, room: int) -> Iterator[Line]:
-    for number_, words in enumerate(shown.notes[:2]):
-        yield Line("note" if not number_ else "", _cut(near_note(words), room), "yellow")
+    for note in shown.notes[:2]:
+        yield from _wrapped("note", near_note(note), room, "yellow")
     if shown.notes_total > 2:
         yield Line("", f"and {shown.notes_total - 2} more lines that could not be read")
 

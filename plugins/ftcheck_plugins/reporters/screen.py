@@ -20,18 +20,7 @@ WIDEST_PART = 36
 TIE = "\x00"
 """A space at which no line is broken. No text that is printed can hold it: it was made visible."""
 _ASCII_SYMBOLS = {"✓": "+", "✗": "x"}
-_ASCII = {
-    **_ASCII_SYMBOLS,
-    "·": "-",
-    "…": "...",
-    "→": "->",
-    "━": "=",
-    "↵": "|",
-    "⏎": "|",
-    "×": "x",
-    "µ": "u",
-    "–": "-",
-}
+_ASCII = {"·": "-", "…": "...", "→": "->", "━": "=", "↵": "|", "⏎": "|", "×": "x", "µ": "u", "–": "-"}
 
 
 @dataclass(frozen=True)

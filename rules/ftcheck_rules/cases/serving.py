@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from typing import Any
 
-from ftcheck.testing import gold, job, model_config, output_schema, prepared, rows
+from ftcheck.testing import gold, inputs, job, model_config, output_schema, prepared, rows
 from ftcheck_rules.cases import Case
 
 SCHEMA = {"type": "object", "required": ["team"], "properties": {"team": {"enum": ["hr", "it"]}}}
@@ -40,6 +40,8 @@ def _guardrail(limit: int = 64, **serving: Any) -> Mapping[str, Any]:
         "job": job(serving={**declared, **serving}),
         "model": model_config(context=128),
         "gold": None,
+        "endpoint": None,
+        "inputs": inputs(),
         "prepared": prepared([50, 50], trained=[10, 10]),
     }
 

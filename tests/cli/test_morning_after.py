@@ -108,7 +108,7 @@ def test_scrambled_labels_end_red_from_the_kept_answers(copy: Project) -> None:
     assert ran.report["run"]["cached"] == ["colour.answers", "colour.train"]
     assert "0 of 24 gold answers are right" in findings(ran, "colour::accuracy")[0]
     assert "field 'colour' is wrong in 24 of 24 answers" in ran.out
-    assert "times 'white' for 'black'" in ran.out  # both stand in the policy's own schema
+    assert "4 times 'red' for 'blue'" in ran.out  # both stand in the policy's own schema
     assert "the box is" not in ran.out
 
 

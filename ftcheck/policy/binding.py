@@ -135,11 +135,19 @@ def _of_removed(draft: Draft, host: Host) -> Iterator[Problem]:
 
 def _of_require(tree: Node, uses: Sequence[_Use]) -> Iterator[Problem]:
     ids = [one for use in uses for one in _ids(use)]
+    held = [one for use in uses if not _watches(use) for one in _ids(use)]
     require = tree.items["gate"].items.get("require") if "gate" in tree.items else None
     for entry in require.value if require and isinstance(require.value, tuple) else ():
         if isinstance(entry.value, str) and not matching(entry.value, ids):
             message = f"'{entry.value}' matches no check of this policy{_meant(entry.value, uses, ids)}"
             yield problem(message, entry.at)
+        elif isinstance(entry.value, str) and not matching(entry.value, held):
+            message = f"'{entry.value}' is a check of stage during: no report holds it, its 'action' decides"
+            yield problem(message, entry.at)
+
+
+def _watches(use: _Use) -> bool:
+    return use.rule is not None and use.rule.stage is Stage.DURING
 
 
 def _ids(use: _Use) -> list[str]:

@@ -1,7 +1,7 @@
 """Rules, jobs, trainers, parameters and required checks that do not exist."""
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import pytest
@@ -175,3 +175,14 @@ def test_parameters_of_a_type_that_yaml_cannot_state_are_the_plugins_fault() -> 
         make_params(odd, {})
 
     assert str(error.value).startswith("rule 'odd': its parameters cannot be validated: ")
+
+
+def test_a_required_check_that_no_report_can_hold_is_refused() -> None:
+    watching = replace(lengths, id="finite-loss", stage=Stage.DURING)
+    known = replace(host(), rules={**host().rules, watching.id: watching})
+    text = HEAD + "checks: {finite-loss: }\ngate: {require: ['*::finite-loss']}\n"
+
+    with pytest.raises(PolicyError) as error:
+        bind(read(text), known)
+
+    assert "'*::finite-loss' is a check of stage during" in str(error.value)

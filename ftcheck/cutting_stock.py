@@ -47,8 +47,8 @@ class Work:
 
 
 def available() -> bool:
-    """Whether scipy, which solves the linear programs, is installed."""
-    return find_spec("scipy") is not None
+    """Whether highspy (HiGHS), which solves the linear programs, is installed."""
+    return find_spec("highspy") is not None
 
 
 def filled(counts: "NDArray[np.int64]", capacity: int, work: Work) -> tuple[Patterns, "NDArray[np.int64]"]:
@@ -227,22 +227,35 @@ def _relaxed(cutting: Cutting, work: Work) -> "NDArray[np.float64] | None":
 
 def _program(cutting: Cutting, work: Work) -> "tuple[NDArray[np.float64], NDArray[np.float64]] | None":
     """Least blocks for the demand, in fractions: how often each column is used, and a price a length."""
+    import highspy
     import numpy as np
-    from scipy.optimize import linprog
-    from scipy.sparse import csc_array
 
-    matrix = csc_array(np.array(cutting.columns).T.astype(np.float64))
-    rows, columns = matrix.shape
+    rows, columns = len(cutting.demand), len(cutting.columns)
+    used = [column.nonzero()[0] for column in cutting.columns]
+    program = highspy.HighsLp()
+    program.num_row_, program.num_col_ = rows, columns
+    program.col_cost_ = np.ones(columns)
+    program.col_lower_, program.col_upper_ = np.zeros(columns), np.full(columns, highspy.kHighsInf)
+    program.row_lower_ = cutting.demand.astype(np.float64)
+    program.row_upper_ = np.full(rows, highspy.kHighsInf)
+    program.a_matrix_.format_ = highspy.MatrixFormat.kColwise
+    program.a_matrix_.start_ = np.cumsum([0, *map(len, used)])
+    program.a_matrix_.index_ = np.concatenate(used)
+    values = [column[places] for column, places in zip(cutting.columns, used, strict=True)]
+    program.a_matrix_.value_ = np.concatenate(values).astype(np.float64)
+    solver = highspy.Highs()
+    solver.silent()
+    solver.setOptionValue("solver", "simplex")
+    solver.setOptionValue("threads", 1)
     most = max(100, int(work.left / _pivot(rows, columns)))
-    solved = linprog(
-        np.ones(columns),
-        A_ub=-matrix,
-        b_ub=-cutting.demand.astype(np.float64),
-        method="highs-ds",
-        options={"maxiter": most},
-    )
-    work.spend(3000 + solved.nit * _pivot(rows, columns))
-    return (solved.x, -solved.ineqlin.marginals) if solved.status == 0 else None
+    solver.setOptionValue("simplex_iteration_limit", most)
+    solver.passModel(program)
+    solver.run()
+    work.spend(3000 + max(0, solver.getInfo().simplex_iteration_count) * _pivot(rows, columns))
+    if solver.getModelStatus() != highspy.HighsModelStatus.kOptimal:
+        return None
+    solved = solver.getSolution()
+    return np.array(solved.col_value), np.array(solved.row_dual)
 
 
 def _round(cutting: Cutting) -> float:

@@ -111,7 +111,7 @@ def estimate(
     mean = mean_length or longest
     work = _Work(job, steps, tokens_per_step, longest, padding, mean, trained, evaluation)
     if measured is not None:
-        pace = measured if isinstance(measured, Interval) else _around(measured)
+        pace = measured if isinstance(measured, Interval) else around(measured)
         parts, counted = _by_measurement(work, pace), None
         assumes: tuple[str, ...] = ("tokens a second were measured",)
     else:
@@ -363,7 +363,8 @@ def _by_measurement(work: _Work, pace: Interval) -> dict[str, Interval]:
     return parts
 
 
-def _around(value: float) -> Interval:
+def around(value: float) -> Interval:
+    """A measured pace, with what it varies by from run to run."""
     spread = float(_overhead("measured_spread"))
     return Interval(value * (1 - spread), value, value * (1 + spread))
 

@@ -2,8 +2,8 @@
 
 Inputs (argument names): `job`, `jobs`, `machine`, `packages`, `surroundings`, `rows`, `prepared`,
 `prepared_eval`, `sample`, `tokenizer`, `serving`, `evaluation`, `lock`, `collated`, `saved`, `model`,
-`weights`, `modules`, `repository`, `gold`, `benchmarks`, `output_schema`, `run`. Rules see these records
-and protocols only; tokenizer, data set and model libraries are opened by loaders.
+`weights`, `modules`, `repository`, `gold`, `benchmarks`, `output_schema`, `endpoint`, `run`. Rules see these
+records and protocols only; tokenizer, data set and model libraries are opened by loaders.
 """
 
 from __future__ import annotations

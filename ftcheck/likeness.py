@@ -3,11 +3,12 @@
 import hashlib
 import re
 import unicodedata
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 NOTHING = 0
 """The fingerprint of no text at all."""
+SPACE = 32
 NO_WORD = re.compile(r"[\W_]+")
 ASCII_WORDS = bytes(ord(chr(one).lower()) if chr(one).isalnum() and one < 128 else 32 for one in range(256))
 """What `normalised` makes of each ASCII character: letters in lower case, digits, else a space."""
@@ -24,11 +25,41 @@ def normalised(text: str) -> str:
 
 def fingerprint(text: str) -> int:
     """The first 8 bytes of sha256 over the normalised text, signed; `NOTHING` for a blank one."""
-    words = b" ".join(text.encode().translate(ASCII_WORDS).split()) if text.isascii() else b""
+    words = _ascii_words(text) if text.isascii() else b""
     words = words or normalised(text).encode("utf-8", "surrogatepass")
-    if not words:
-        return NOTHING
+    return _number(words) if words else NOTHING
+
+
+def _ascii_words(text: str) -> bytes:
+    return b" ".join(text.encode().translate(ASCII_WORDS).split())
+
+
+def _number(words: bytes) -> int:
     return int.from_bytes(hashlib.sha256(words).digest()[:8], "big", signed=True)
+
+
+def fingerprints(texts: Sequence[str]) -> list[int]:
+    """The fingerprints of many texts: words of ASCII texts are looked for in all of them at once."""
+    plain = [text for text in texts if text.isascii()]
+    found = iter(_words_of_all(plain) if plain else ())
+    words = [next(found) if text.isascii() else b"" for text in texts]
+    return [_number(one) if one else fingerprint(text) for one, text in zip(words, texts, strict=True)]
+
+
+def _words_of_all(texts: Sequence[str]) -> Iterator[bytes]:
+    """What `_ascii_words` makes of each text: of a run of spaces only the first one stays."""
+    import numpy as np
+
+    table = np.frombuffer(ASCII_WORDS, dtype=np.uint8)
+    words = table[np.frombuffer("\n".join(texts).encode() + b"\n", dtype=np.uint8)]
+    stays = words != SPACE
+    stays[1:] |= stays[:-1]
+    lengths = np.fromiter(map(len, texts), dtype=np.int64, count=len(texts)) + 1
+    left = words[stays].tobytes()
+    start = 0
+    for stop in np.cumsum(np.add.reduceat(stays, np.cumsum(lengths) - lengths, dtype=np.int64)).tolist():
+        yield left[start:stop].strip()
+        start = stop
 
 
 def asked(turns: Sequence[Mapping[str, Any]]) -> str:

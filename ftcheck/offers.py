@@ -10,6 +10,7 @@ from ftcheck.records import Finding, Measurement, Skip, Stage, Summary
 
 if TYPE_CHECKING:
     from ftcheck.inputs import Inputs
+    from ftcheck.probe import Probe
     from ftcheck.report import Report
     from ftcheck.settings import Job
     from ftcheck.ticket import Ticket
@@ -149,9 +150,11 @@ class TrainFunction(Protocol):
 class Trainer:
     """Trains one job. It cannot be called without the gate's ticket.
 
-    `describe(job)` says in a line what will run; it is printed first.
+    `describe(job)` says in a line what will run; it is printed first. `probe(job, inputs)` runs some real
+    steps of the largest batch and writes nothing (`ftcheck plan --probe`); None: this trainer cannot.
     """
 
     name: str
     train: TrainFunction
     describe: Callable[["Job"], str] = lambda job: ""
+    probe: Callable[["Job", "Inputs"], "Probe"] | None = None

@@ -92,7 +92,7 @@ def optimal(lengths: "NDArray[Any]", capacity: int, effort: float = EFFORT) -> P
 
     `lengths` are tokens per sequence, none above `capacity`; empty sequences are left out. Best-fit, then
     blocks filled exactly, then column generation with rounding (see `cutting_stock`), each only where the
-    bound is not reached yet. Column generation needs scipy; without it `note` says so. `effort` limits the
+    bound is not reached yet. Column generation needs highspy; without it `note` says so. `effort` limits the
     search in seconds of one CPU core, counted in work: the same lengths always give the same plan.
     Plans are remembered: the same histogram is not solved twice in a process.
     """
@@ -114,7 +114,7 @@ def _optimal(packed: bytes, capacity: int, effort: float) -> Plan:
     if best.blocks <= bound:
         return best
     if not cutting_stock.available():
-        return replace(best, note="scipy is not installed: with it fewer may be found")
+        return replace(best, note="highspy is not installed: with it fewer may be found")
     start = [(dict(pattern), times) for pattern, times in best.patterns]
     found, bound = cutting_stock.generated(counts, capacity, start, bound, work)
     if found is None or cutting_stock.blocks(found) >= best.blocks:

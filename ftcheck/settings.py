@@ -214,8 +214,12 @@ class Serving:
     """The input limit, counted on the rendered prompt."""
     over_limit: Literal["rules", "chunk", "reject"] | None = None
     """What happens to longer inputs: rule-based fallback, chunked analysis, or refusal."""
+    rules: str | None = None
+    """Path of a JSON file of answers for over_limit rules: [{if_any: [word], answer: ...}, {answer: ...}]."""
     log: Literal["token-counts", "content", "none"] | None = None
     """What request logs hold; anything but token counts is a leak waiting to happen."""
+    log_path: str | None = None
+    """File of the guard's log, a line of JSON a request; the live probes look for a planted word in it."""
     output_schema: str | None = None
     """Path of a JSON Schema that every answer must satisfy."""
     schema_retries: int = 0
@@ -241,7 +245,11 @@ class Serving:
     stop: tuple[str, ...] = ()
     """Further texts that end generation, as requests send them."""
     endpoint: str | None = None
-    """An OpenAI-compatible URL, for live probes."""
+    """The OpenAI-compatible URL that users ask (the guarded proxy), for live probes."""
+    upstream: str | None = None
+    """The OpenAI-compatible URL of the server behind the proxy, for `ftcheck export litellm`."""
+    upstream_model: str | None = None
+    """The name that the server behind the proxy knows the model by; default: model.name."""
     tokens_per_second: float | None = None
     """Output tokens a second of one replica, measured (vllm bench serve)."""
 

@@ -38,7 +38,7 @@ def test_the_readme_shows_the_sample_plugin_as_it_is() -> None:
 
 
 def test_ci_runs_the_readmes_second_command() -> None:
-    [command] = re.findall(r"^python3 -m venv .*\[train,fast,dev\].*$", README, re.MULTILINE)
+    [command] = re.findall(r"^python3 -m venv .*\[train,fast,guard,dev\].*$", README, re.MULTILINE)
 
     assert "pytest" in command
     assert "README.md" in (ROOT / ".ci" / "run").read_text(encoding="utf-8")

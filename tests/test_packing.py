@@ -89,7 +89,7 @@ HARD = {
 
 @pytest.mark.parametrize(("capacity", "best"), HARD)
 def test_column_generation_finds_what_best_fit_misses_and_proves_it(capacity: int, best: int) -> None:
-    pytest.importorskip("scipy")
+    pytest.importorskip("highspy")
     lengths = spread(HARD[capacity, best])
 
     plan = optimal(lengths, capacity)
@@ -168,7 +168,7 @@ def test_little_effort_still_gives_a_whole_plan(effort: float) -> None:
     assert plan.blocks <= best_fit(lengths, 500).blocks
 
 
-def test_without_scipy_the_plan_says_so_and_is_no_worse_than_best_fit(
+def test_without_highspy_the_plan_says_so_and_is_no_worse_than_best_fit(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     packing._optimal.cache_clear()
@@ -178,7 +178,7 @@ def test_without_scipy_the_plan_says_so_and_is_no_worse_than_best_fit(
     plan = optimal(lengths, 104)
 
     packing._optimal.cache_clear()
-    assert plan.note == "scipy is not installed: with it fewer may be found"
+    assert plan.note == "highspy is not installed: with it fewer may be found"
     assert plan.blocks <= best_fit(lengths, 104).blocks
 
 

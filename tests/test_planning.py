@@ -14,6 +14,7 @@ from ftcheck.planning import estimates as planning_estimates
 from ftcheck.planning.lengths import cost, lengths, measured
 from ftcheck.planning.records import Figure, Target
 from ftcheck.planning.targets import targets
+from ftcheck.probe import Probe
 from ftcheck.settings import Job
 
 LLAMA: dict[str, Any] = {
@@ -263,3 +264,27 @@ def test_the_written_configuration_is_taken_by_trl_peft_and_bitsandbytes_names()
     for name, section in (("", training), (".lora", lora), (".quantization", quantization)):
         assert set(section) <= set(sections[f"training{name}"]["fields"])
     assert "packing_planner" not in training
+
+
+def test_a_probe_speaks_for_the_stated_settings_and_scales_the_others() -> None:
+    """The tables say that longer rows go slower; the probe, how fast the stated ones are."""
+    training = {**QLORA, "max_length": 1024, "packing": True, "per_device_train_batch_size": 2}
+    job = testing.job(training=training, hardware={"gpu": "L4"})
+    rows = rows_of(*[500] * 400, trained=400)
+    probed = Probe("NVIDIA L4", 3, 700.0, 9.0, 2, 1024)
+    given: dict[str, Any] = {"machine": testing.machine(), "model": testing.model_config(**LLAMA)}
+
+    blind = plan(job, testing.inputs(job, prepared=rows, **given))
+    found = plan(job, testing.inputs(job, prepared=rows, **given), probed=probed)
+
+    assert found.memory.likely == 9.0
+    assert found.time.rate is not None
+    assert found.time.rate[1] == pytest.approx(700.0)
+    assert found.probe == "3 steps on NVIDIA L4, 2 x up to 1,024 tokens: 700 tokens/s, 9.00 GiB at the peak"
+    stated, other = (next(o for o in one.options if o.role == "least memory") for one in (blind, found))
+    assert stated.hours.rate is not None
+    assert other.hours.rate is not None
+    assert blind.time.rate is not None
+    factor = stated.hours.rate[1] / blind.time.rate[1]
+    assert other.hours.rate[1] == pytest.approx(700.0 * factor, rel=0.05)
+    assert any("than the probed ones" in one for one in other.hours.assumes)

@@ -22,7 +22,10 @@ def modules_after(*arguments: str) -> set[str]:
     return set(json.loads(done.stderr.splitlines()[-1]))
 
 
-@pytest.mark.parametrize("arguments", [("--version",), ("--help",), ("run", "--help"), ("train", "--help")])
+@pytest.mark.parametrize(
+    "arguments",
+    [("--version",), ("--help",), ("run", "--help"), ("train", "--help"), ("export", "litellm", "--help")],
+)
 def test_help_and_version_load_nothing_heavy(arguments: tuple[str, ...]) -> None:
     assert modules_after(*arguments).isdisjoint(HEAVY)
 

@@ -17,6 +17,10 @@ COMMANDS = {
     "gate": ("ftcheck.cli.gate:gate", "The gate alone: does a stored report still hold?"),
     "fix": ("ftcheck.cli.fix:fix", "Write what failed checks propose into the policy."),
     "show": ("ftcheck.cli.show:show", "One row as the model sees it: trained, masked, cut off."),
+    "export": (
+        "ftcheck.cli.export:export",
+        "A LiteLLM proxy with the jobs' guardrails, as its configuration.",
+    ),
     "rules": ("ftcheck.cli.rules:rules", "List the rules there are."),
     "explain": ("ftcheck.cli.rules:explain", "What a rule checks, why, and its parameters."),
     "selftest": ("ftcheck.cli.rules:selftest", "Plant each rule's must-fail case and demand the finding."),

@@ -3,7 +3,7 @@
 import os
 import shlex
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -14,9 +14,14 @@ from ftcheck.cli.options import POLICY, all_rules_dirs, overrides, rules_dirs
 if TYPE_CHECKING:
     from ftcheck_plugins.reporters.screen import Screen
 
+    from ftcheck.inputs import Inputs
     from ftcheck.loading import Loaded
     from ftcheck.offers import Reporter
     from ftcheck.planning import Asked, JobPlan, Unplanned
+    from ftcheck.probe import Probe
+    from ftcheck.settings import Job
+
+    Prober = Callable[[Job, Inputs], Probe]
 
 FORMATS = ("html", "json", "markdown")
 
@@ -43,6 +48,9 @@ FORMATS = ("html", "json", "markdown")
     metavar="PERCENT",
     help="Share of the trained tokens that better settings may lose.",
 )
+@click.option(
+    "--probe", is_flag=True, help="Run some real steps of the largest batch here, and plan by those."
+)
 @click.option("--offline", is_flag=True, help="Never ask the hub; what is cached is used.")
 @click.option("-v", "--verbose", is_flag=True, help="Say what every estimate assumes.")
 @rules_dirs
@@ -54,6 +62,7 @@ def plan(
     plots: str | None,
     config: str | None,
     max_lost: float,
+    probe: bool,
     offline: bool,
     verbose: bool,
     rules_dirs: tuple[Path, ...],
@@ -84,7 +93,9 @@ def plan(
     _begin(written, policy, config)
     taken = any(one.path is None for one in written)
     screen = _screen(stderr=taken)
-    pages = _pages(loaded, chosen, Asked(max_lost / 100, _percentile(loaded)), screen, offline=offline)
+    asked = Asked(max_lost / 100, _percentile(loaded))
+    probes = {name: _prober(loaded, name) for name in chosen} if probe else {}
+    pages = _pages(loaded, chosen, asked, screen, probes, offline=offline)
     for number, page in enumerate(pages):
         if number:
             screen.blank()
@@ -111,8 +122,25 @@ def _percentile(loaded: "Loaded") -> float:
     return float(stated)
 
 
+def _prober(loaded: "Loaded", name: str) -> "Prober":
+    """What probes a job: its trainer, if that can."""
+    from ftcheck.errors import UsageError
+
+    use = loaded.policy.jobs[name].trainer.use
+    trainer = loaded.host.trainers.get(use)
+    if trainer is None or trainer.probe is None:
+        raise UsageError(f"--probe: the trainer '{use}' of job {name} cannot run single steps")
+    return trainer.probe
+
+
 def _pages(
-    loaded: "Loaded", chosen: Sequence[str], asked: "Asked", screen: "Screen", *, offline: bool
+    loaded: "Loaded",
+    chosen: Sequence[str],
+    asked: "Asked",
+    screen: "Screen",
+    probes: "Mapping[str, Prober]",
+    *,
+    offline: bool,
 ) -> "list[JobPlan | Unplanned]":
     """The plan of each job, with bars on a terminal while rows are prepared."""
     from ftcheck_plugins.reporters.bars import Bars
@@ -120,15 +148,15 @@ def _pages(
     os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
     bars = Bars(screen)
     try:
-        return [_page(loaded, name, asked, bars.show, offline=offline) for name in chosen]
+        return [_page(loaded, name, asked, bars.show, probes.get(name), offline=offline) for name in chosen]
     finally:
         bars.stop()
 
 
 def _page(
-    loaded: "Loaded", name: str, asked: "Asked", report: Any, *, offline: bool
+    loaded: "Loaded", name: str, asked: "Asked", report: Any, probe: "Prober | None", *, offline: bool
 ) -> "JobPlan | Unplanned":
-    from ftcheck.errors import FtcheckError
+    from ftcheck.errors import FtcheckError, UsageError
     from ftcheck.inputs import Inputs, Run
     from ftcheck.planning import Unplanned
     from ftcheck.planning import plan as planned
@@ -138,7 +166,9 @@ def _page(
         run = Run(folder=Path(folder), offline=offline, report=report, cache=True)
         inputs = Inputs(loaded.host.loaders, {"run": run, "jobs": (job,)}, job)
         try:
-            return planned(job, inputs, asked)
+            return planned(job, inputs, asked, None if probe is None else probe(job, inputs))
+        except UsageError:
+            raise
         except FtcheckError as error:
             return Unplanned(name, str(error))
 

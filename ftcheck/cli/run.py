@@ -38,7 +38,12 @@ from ftcheck.records import Check
 )
 @click.option("--collect-only", is_flag=True, help="List the planned checks and stop.")
 @no_cache
-@click.option("--workers", type=click.IntRange(min=1), metavar="N", help="Threads for tokenising.")
+@click.option(
+    "--workers",
+    type=click.IntRange(min=1),
+    metavar="N",
+    help="Processes that prepare rows. [default: one a core]",
+)
 @click.option("--offline", is_flag=True, help="Never ask the hub; what is cached is used.")
 @rules_dirs
 @click.option("--show-content", is_flag=True, help="Let reports show text of rows (private by default).")

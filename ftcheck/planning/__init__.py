@@ -12,6 +12,7 @@ from ftcheck.planning.lengths import lengths
 from ftcheck.planning.packing import packing
 from ftcheck.planning.records import Figure, JobPlan, Lengths, Option, Packing, Step, Unplanned
 from ftcheck.planning.search import Bounds, Search, effective_tokens, settings
+from ftcheck.probe import Probe
 from ftcheck.records import Change
 from ftcheck.settings import Job
 from ftcheck.steps import devices, steps
@@ -31,8 +32,11 @@ class Asked:
     percentile: float = 95.0
 
 
-def plan(job: Job, inputs: Inputs, asked: Asked = Asked()) -> JobPlan:
-    """The plan of one job. Raises `InputError` where its training data cannot be read or holds no row."""
+def plan(job: Job, inputs: Inputs, asked: Asked = Asked(), probed: Probe | None = None) -> JobPlan:
+    """The plan of one job. Raises `InputError` where its training data cannot be read or holds no row.
+
+    With `probed`, real steps of the job on this machine, memory and time are measured ones.
+    """
     prepared: Prepared = inputs.get("prepared")
     if not len(prepared.sequences):
         raise InputError(f"job {job.name}: no row is fed{_first_trouble(prepared)}")
@@ -41,7 +45,7 @@ def plan(job: Job, inputs: Inputs, asked: Asked = Asked()) -> JobPlan:
     gold, _ = _opened(inputs, "gold") if job.data.gold is not None else (None, "")
     evaluates = job.training.eval_strategy != "no" and job.data.eval is not None
     evaluated, _ = _opened(inputs, "prepared_eval") if evaluates else (None, "")
-    return _Planner(job, prepared, model, problem, machine, gold, evaluated, asked).plan()
+    return _Planner(job, prepared, model, problem, machine, gold, evaluated, asked, probed).plan()
 
 
 def _first_trouble(prepared: Prepared) -> str:
@@ -71,12 +75,13 @@ class _Planner:
     gold: GoldSet | None
     evaluated: Prepared | None
     asked: Asked
+    probed: Probe | None = None
 
     def plan(self) -> JobPlan:
         job = self.job
         found = lengths(self.prepared, job, self.asked.percentile)
         disk, disk_words = self._disk()
-        known = estimates.Estimates(self.model, self.problem, self.machine, self.evaluated)
+        known = estimates.Estimates(self.model, self.problem, self.machine, self.evaluated, job, self.probed)
         limit, source = self._memory_limit()
         context = self.model.context if self.model is not None else None
         bounds = Bounds(self.asked.max_lost, limit, context)
@@ -110,6 +115,7 @@ class _Planner:
             changes=_changes(job, chosen),
             config=training_config(job, chosen),
             notes=tuple(self._notes(found)),
+            probe=_told(self.probed) if self.probed is not None else "",
         )
 
     def _packing(self, found: Lengths) -> Packing | None:
@@ -192,6 +198,12 @@ class _Planner:
         if not found.trained.exact:
             notes.append("where trained tokens stand was counted in a drawn part of the rows")
         return notes
+
+
+def _told(probed: Probe) -> str:
+    peak = "" if probed.peak_gib is None else f", {probed.peak_gib:.2f} GiB at the peak"
+    batch = f"{probed.sequences} x up to {probed.longest:,} tokens"
+    return f"{probed.steps} steps on {probed.device}, {batch}: {probed.tokens_per_second:,.0f} tokens/s{peak}"
 
 
 def _split(found: Lengths) -> str:

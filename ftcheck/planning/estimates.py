@@ -2,15 +2,16 @@
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 
-from ftcheck import duration, serving_load
+from ftcheck import duration, probe, serving_load
 from ftcheck.duration import Interval
 from ftcheck.inputs import GoldSet, Machine, ModelConfig, Prepared
 from ftcheck.memory.formulas import estimate
 from ftcheck.memory.shapes import CannotTell
 from ftcheck.planning.records import Figure
 from ftcheck.planning.search import Work
+from ftcheck.probe import Probe
 from ftcheck.settings import Job
 from ftcheck.steps import devices, every
 
@@ -24,21 +25,34 @@ SHOWN_PARTS = {
 }
 """Parts of memory as people speak of them, and what the memory model calls them."""
 
+OTHERS = "other settings are as much faster or slower than the probed ones as the tables say, where they know"
+
 
 @dataclass(frozen=True)
 class Estimates:
     """Estimates for variants of one job. `model` is its config.json, or None with the reason in `problem`.
 
-    `evaluated` are the rows of data.eval, None where nobody evaluates.
+    `evaluated` are the rows of data.eval, None where nobody evaluates. `probed` are real steps of `stated`,
+    the job as the policy has it: it is to be asked for before its variants, which are held against it.
     """
 
     model: ModelConfig | None
     problem: str = ""
     machine: Machine | None = None
     evaluated: Prepared | None = None
+    stated: Job | None = None
+    probed: Probe | None = None
+    _paces: list[Interval | None] = field(default_factory=list)
 
     def memory(self, job: Job, longest: int, sequences: int) -> Figure:
         """Peak memory in GiB of the largest batch of `sequences` (blocks) of at most `longest` tokens."""
+        found = self._memory(job, longest, sequences)
+        if self.probed is None or self.stated is None:
+            return found
+        stated = self._memory(self.stated, self.probed.longest, self.probed.sequences)
+        return probe.memory(found, stated, self.probed, same=_same(job, self.stated))
+
+    def _memory(self, job: Job, longest: int, sequences: int) -> Figure:
         if self.model is None:
             return Figure(unit="GiB", why=f"cannot be told: {self.problem}")
         try:
@@ -52,20 +66,15 @@ class Estimates:
         """Hours of all steps, with checkpoints; `parts` are hours too, `rates` tokens a second."""
         if self.model is None:
             return Figure(unit="h", why=f"cannot be told: {self.problem}")
-        gpus = self.machine.gpus if self.machine is not None else ()
-        found = duration.estimate(
-            job,
-            self.model.config,
-            steps=work.steps,
-            tokens_per_step=work.real_a_step,
-            longest=work.longest,
-            padding=1 - work.real / work.computed if work.computed else 0.0,
-            mean_length=work.mean,
-            evaluation=_evaluation(job, work, self.evaluated),
-            saves=_saves(job, work),
-            checkpoint_bytes=checkpoint_bytes(job, self.model),
-            gpu=duration.gpu_name(job, gpus),
-        )
+        found = self._duration(self.model, job, work)
+        if self.probed is not None and self.stated is not None:
+            same = _same(job, self.stated)
+            if same:
+                self._paces.append(found.tokens_per_second)
+            own = self._paces[0] if self._paces else None
+            pace = probe.pace(found.tokens_per_second, own, self.probed, same=same)
+            found = self._duration(self.model, job, work, pace)
+            found = found if same else replace(found, assumes=(*found.assumes, OTHERS))
         if found.hours is None:
             return Figure(unit="h", why=f"cannot be told: {found.problem}")
         parts = {name: one.likely / 3600 for name, one in found.seconds.items() if one.likely}
@@ -77,6 +86,31 @@ class Estimates:
             of=found.gpu or "",
             assumes=found.assumes,
         )
+
+    def _duration(
+        self, model: ModelConfig, job: Job, work: Work, measured: Interval | None = None
+    ) -> duration.Duration:
+        gpus = self.machine.gpus if self.machine is not None else ()
+        return duration.estimate(
+            job,
+            model.config,
+            steps=work.steps,
+            tokens_per_step=work.real_a_step,
+            longest=work.longest,
+            padding=1 - work.real / work.computed if work.computed else 0.0,
+            mean_length=work.mean,
+            evaluation=_evaluation(job, work, self.evaluated),
+            saves=_saves(job, work),
+            checkpoint_bytes=checkpoint_bytes(job, model),
+            gpu=self.probed.device if self.probed is not None else duration.gpu_name(job, gpus),
+            measured=measured,
+        )
+
+
+def _same(job: Job, other: Job) -> bool:
+    """Whether two jobs make the same batches."""
+    names = ("max_length", "packing", "per_device_train_batch_size", "gradient_checkpointing")
+    return all(getattr(job.training, name) == getattr(other.training, name) for name in names)
 
 
 def _figure(

@@ -174,7 +174,8 @@ class Target:
 class JobPlan:
     """One page of a plan. `options` are the trade-off, the stated settings first, then the best.
 
-    `changes` turn the stated settings into the best ones. `notes` say what the numbers rest on.
+    `changes` turn the stated settings into the best ones. `notes` say what the numbers rest on, `probe`
+    what real steps took where there were any.
     """
 
     job: str
@@ -198,6 +199,7 @@ class JobPlan:
     changes: tuple[Change, ...]
     config: Mapping[str, Any]
     notes: tuple[str, ...] = ()
+    probe: str = ""
 
 
 @dataclass(frozen=True, slots=True)

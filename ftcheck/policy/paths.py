@@ -13,7 +13,7 @@ from ftcheck.policy.tree import Node, with_items
 DATA_FILE = re.compile(r"\.(jsonl?|parquet|csv|tsv|txt|arrow|gz|zst|bz2|xz|zip)$", re.IGNORECASE)
 HUB_ID = re.compile(r"^[\w.-]+(/[\w.-]+)?$")
 
-OUTPUTS = {("training", "output_dir"), ("run",)}
+OUTPUTS = {("training", "output_dir"), ("serving", "log_path"), ("run",)}
 
 Folders = Mapping[str, Path]
 """The folder that a stating file's paths are relative to, by the file's path as messages name it."""
@@ -52,6 +52,8 @@ PATHS: Mapping[tuple[str, ...], Callable[[str, Path], str]] = {
     ("serving", "tokenizer"): _model,
     ("serving", "chat_template"): _file,
     ("serving", "output_schema"): _file,
+    ("serving", "rules"): _file,
+    ("serving", "log_path"): _file,
     ("evaluation", "tokenizer"): _model,
     ("evaluation", "chat_template"): _file,
     ("trainer", "files"): _file,

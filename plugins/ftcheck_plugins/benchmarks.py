@@ -32,7 +32,7 @@ def benchmarks(job: Job, run: Run) -> Benchmarks | None:
     questions: list[Question] = []
     unread: list[Location] = []
     for number, raw in enumerate(files.stream(source, offline=run.offline), start=1):
-        at = Location(source.files[raw.file], raw.line, 1, row=number, record=raw.record)
+        at = Location(source.files[raw.file], raw.line, 1, row=number, record=raw.record.hex())
         text = _question(raw.data) if raw.data is not None else None
         if text is None:
             unread.append(at)
@@ -51,6 +51,6 @@ def _question(row: Mapping[str, Any]) -> str | None:
     layout = formats.detect(row, "text")
     made = formats.example(row, layout, "text") if layout not in (None, "text") else None
     if isinstance(made, Example):
-        return formats.asked(made) or None
+        return "\n".join(formats.gist(made).asked) or None
     texts = (row[key] for key in KEYS if key in row)
     return next((text for text in texts if isinstance(text, str) and likeness.normalised(text)), None)

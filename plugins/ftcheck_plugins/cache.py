@@ -1,8 +1,9 @@
 """Preparations kept between runs: what goes into an entry's key, and the tokenizer's answers in it.
 
-The first pass over a job's rows is kept, by content; the second (outliers, truncation, the digest over
-ids and labels) and all rules always run. The second pass asks the tokenizer a few things: its answers
-lie beside the columns, so that an unchanged run opens no tokenizer for rules that look at columns only.
+The first pass over a job's rows is kept, by content, and with it the second (outliers, truncation, the digest
+over ids and labels) for the settings it was done with; with others the second is done again, and all rules
+always run. The second pass asks the tokenizer a few things: its answers lie beside the columns, so that an
+unchanged run opens no tokenizer for rules that look at columns only.
 """
 
 import json
@@ -292,5 +293,5 @@ def _versions() -> dict[str, str]:
 def _code() -> str:
     """Digest of ftcheck's own code that preparation stands on: an edit there is a cold start."""
     host = Path(ftcheck.__file__).parent
-    modules = [host / f"{name}.py" for name in ("digest", "likeness", "templates")]
+    modules = [host / f"{name}.py" for name in ("cutting", "digest", "lengths", "likeness", "templates")]
     return of_json([of_file(one) for one in (*modules, *sorted(Path(__file__).parent.glob("*.py")))])

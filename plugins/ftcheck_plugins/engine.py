@@ -15,10 +15,10 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-WARM = 2_000
+WARM = 1_000
 """Texts that `tokenizers` takes before it pays to load gigatoken; they are what it is tried on."""
-CHECKED_EVERY = 100
-CHECKED_RARE = 8
+CHECKED_EVERY = 250
+CHECKED_RARE = 4
 """Texts with other characters than ASCII that are checked in each batch, beside one in `CHECKED_EVERY`."""
 MAX_ADDED = 1_000
 AWKWARD = (
@@ -126,6 +126,11 @@ class Engine:
     _known: dict[bool, list[tuple[Sequence[str], Ids]]] = field(default_factory=dict)
     _agreed: set[bool] = field(default_factory=set)
     _batches: int = 0
+
+    @property
+    def settled(self) -> bool:
+        """Whether it has chosen: gigatoken gives the ids, or will never be tried again."""
+        return not self.fast or bool(self._agreed)
 
     def encode(self, texts: Sequence[str], *, special: bool) -> Ids:
         """Ids of texts; `special` adds the special tokens that the tokenizer adds on its own."""

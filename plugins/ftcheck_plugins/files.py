@@ -1,13 +1,16 @@
 """Streams rows out of data files, with the place and the digest of each: .jsonl .json .parquet .csv, hub."""
 
+import contextlib
 import csv
 import hashlib
 import io
 import json
-from collections.abc import Iterable, Iterator, Sequence
+import sys
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, NamedTuple
 
 from ftcheck.digest import canonical
 from ftcheck.errors import InputError, MissingDependency, Problem
@@ -22,14 +25,13 @@ TOO_MANY_DIGITS = Trouble("json", "holds a number with more digits than Python r
 TOO_LONG = Trouble("json", f"not readable: longer than {MAX_LINE >> 20} MiB", "one JSON object a line")
 
 
-@dataclass(frozen=True, slots=True)
-class RawRow:
-    """One row as it stands in a file: its place, the digest of its bytes, its data or what is wrong."""
+class RawRow(NamedTuple):
+    """One row as it stands in a file: its place, sha256 of its bytes, its data or what is wrong."""
 
     file: int
     line: int
     offset: int
-    record: str
+    record: bytes
     data: dict[str, Any] | None
     trouble: Trouble | None = None
 
@@ -102,17 +104,69 @@ def _seek(path: Path, file: int, offset: int) -> RawRow:
         return _parse(file, 0, offset, handle.readline())
 
 
-def _jsonl(file: int, path: Path) -> Iterator[RawRow]:
-    offset = 0
+def pieces(source: Source, size: int) -> "list[Lines] | None":
+    """JSON lines in pieces of about `size` bytes, in order; None where there are other files too."""
+    if source.hub is not None or not all(name.endswith(".jsonl") for name in source.files):
+        return None
+    found: list[Lines] = []
+    for file, name in enumerate(source.files):
+        try:
+            edges = _edges(Path(name), size)
+        except OSError as error:
+            raise InputError(f"{name}: cannot be read: {error.strerror or error}") from error
+        found += [Lines(file, Path(name), *both) for both in pairwise(edges)]
+    return found
+
+
+def _edges(path: Path, size: int) -> list[int]:
+    """Where lines begin, about `size` bytes apart; the first is 0, the last the size of the file."""
+    end = path.stat().st_size
+    edges = [0]
     with path.open("rb") as handle:
-        for line, raw in enumerate(iter(lambda: handle.readline(MAX_LINE), b""), start=1):
-            if len(raw) == MAX_LINE and not raw.endswith(b"\n"):
-                yield RawRow(file, line, offset, hashlib.sha256(raw).hexdigest(), None, TOO_LONG)
-                offset += len(raw) + _skip_line(handle)
-                continue
-            if raw.strip():
-                yield _parse(file, line, offset, raw)
-            offset += len(raw)
+        while edges[-1] + size < end:
+            handle.seek(edges[-1] + size)
+            _skip_line(handle)
+            edges.append(handle.tell())
+    return [*edges, end] if edges[-1] < end else edges
+
+
+class Lines:
+    """The rows of a file of JSON lines, or of its lines from byte `start` on and before `stop`.
+
+    Lines are counted from 1, at the beginning of the piece; `count` are those that have been read.
+    """
+
+    def __init__(self, file: int, path: Path, start: int = 0, stop: int = sys.maxsize) -> None:
+        """`start` and `stop` must be where lines begin."""
+        self.start, self.stop = start, stop
+        self.count = 0
+        self._file, self._path = file, path
+
+    def __iter__(self) -> Iterator[RawRow]:
+        """The rows, blank lines left out. Raises `InputError` where the file cannot be read."""
+        try:
+            yield from self._rows()
+        except OSError as error:
+            raise InputError(f"{self._path}: cannot be read: {error.strerror or error}") from error
+
+    def _rows(self) -> Iterator[RawRow]:
+        self.count, offset = 0, self.start
+        with self._path.open("rb") as handle:
+            handle.seek(offset)
+            while offset < self.stop and (raw := handle.readline(MAX_LINE)):
+                self.count += 1
+                if len(raw) == MAX_LINE and not raw.endswith(b"\n"):
+                    record = hashlib.sha256(raw).digest()
+                    yield RawRow(self._file, self.count, offset, record, None, TOO_LONG)
+                    offset += len(raw) + _skip_line(handle)
+                    continue
+                if not raw.isspace():
+                    yield _parse(self._file, self.count, offset, raw)
+                offset += len(raw)
+
+
+def _jsonl(file: int, path: Path) -> Iterator[RawRow]:
+    return iter(Lines(file, path))
 
 
 def _skip_line(handle: BinaryIO) -> int:
@@ -127,19 +181,51 @@ def _skip_line(handle: BinaryIO) -> int:
 
 def _parse(file: int, line: int, offset: int, raw: bytes) -> RawRow:
     content = raw.rstrip(b"\r\n")
-    record = hashlib.sha256(content).hexdigest()
+    record = hashlib.sha256(content).digest()
     data, trouble = _decode(content)
     return RawRow(file, line, offset, record, data, trouble)
 
 
+def _fast_loads() -> Callable[[bytes], Any] | None:
+    """orjson (extra `fast`), where it is installed."""
+    try:
+        import orjson
+    except ImportError:
+        return None
+    loads: Callable[[bytes], Any] = orjson.loads
+    return loads
+
+
+_loads = _fast_loads()
+
+
+def _of_texts(value: Any) -> bool:
+    """Whether a row holds texts only, alone or in messages: orjson reads numbers otherwise than json."""
+    if type(value) is not dict:
+        return False
+    for item in value.values():
+        if type(item) is list:
+            for turn in item:
+                if type(turn) is not dict or not all(type(one) is str for one in turn.values()):
+                    return False
+        elif type(item) is not str:
+            return False
+    return True
+
+
 def _decode(content: bytes) -> tuple[dict[str, Any] | None, Trouble | None]:
+    if _loads is not None:
+        with contextlib.suppress(ValueError):
+            read = _loads(content)
+            if _of_texts(read):
+                return read, None
     if content.startswith(b"\xef\xbb\xbf"):
         return None, Trouble(
             "encoding", "starts with a byte order mark", "save the file as UTF-8 without BOM"
         )
     try:
         value = json.loads(content.decode("utf-8"))
-        if b"\\ud" in content.lower():
+        if b"\\u" in content and b"\\ud" in content.lower():
             canonical(value).encode("utf-8")
     except UnicodeEncodeError:
         return None, Trouble("encoding", "holds half a character (a lone surrogate)", "mend the row's text")
@@ -176,7 +262,7 @@ def _json(file: int, path: Path) -> Iterator[RawRow]:
         wrong = Trouble(
             "encoding", f"not UTF-8: byte 0x{content[error.start]:02x}", "convert the file to UTF-8"
         )
-        yield RawRow(file, line, error.start, hashlib.sha256(content).hexdigest(), None, wrong)
+        yield RawRow(file, line, error.start, hashlib.sha256(content).digest(), None, wrong)
         return
     yield from _items(file, text)
 
@@ -199,7 +285,7 @@ def _items(file: int, text: str) -> Iterator[RawRow]:
             refused = TOO_DEEP if isinstance(error, RecursionError) else TOO_MANY_DIGITS
             yield _broken(file, line, position, text, refused.message)
             return
-        record = hashlib.sha256(text[position:end].encode("utf-8", "surrogatepass")).hexdigest()
+        record = hashlib.sha256(text[position:end].encode("utf-8", "surrogatepass")).digest()
         fits = isinstance(value, dict)
         wrong = None if fits else Trouble("schema", f"a row must be a JSON object, this is {_kind(value)}")
         yield RawRow(file, line, position, record, value if fits else None, wrong)
@@ -217,7 +303,7 @@ def _space(text: str, position: int) -> int:
 
 
 def _broken(file: int, line: int, offset: int, text: str, message: str) -> RawRow:
-    record = hashlib.sha256(text[offset : offset + 4096].encode("utf-8", "surrogatepass")).hexdigest()
+    record = hashlib.sha256(text[offset : offset + 4096].encode("utf-8", "surrogatepass")).digest()
     return RawRow(file, line, offset, record, None, Trouble("json", message))
 
 
@@ -233,7 +319,7 @@ def _csv(file: int, path: Path) -> Iterator[RawRow]:
                 return
             except (csv.Error, UnicodeDecodeError) as error:
                 code = "encoding" if isinstance(error, UnicodeDecodeError) else "json"
-                digest = hashlib.sha256(f"{path}:{line}".encode()).hexdigest()
+                digest = hashlib.sha256(f"{path}:{line}".encode()).digest()
                 yield RawRow(file, line, 0, digest, None, Trouble(code, f"not CSV: {error}"))
                 return
             yield _plain(file, line, values)
@@ -243,7 +329,7 @@ def _csv(file: int, path: Path) -> Iterator[RawRow]:
 def _plain(file: int, line: int, values: dict[Any, Any]) -> RawRow:
     fits = None not in values and not any(value is None for value in values.values())
     known = values if fits else [*map(str, values), *map(str, values.values())]
-    record = hashlib.sha256(canonical(known).encode("utf-8", "surrogatepass")).hexdigest()
+    record = hashlib.sha256(canonical(known).encode("utf-8", "surrogatepass")).digest()
     if fits:
         return RawRow(file, line, 0, record, values)
     wrong = Trouble("schema", "this row has another number of columns than the header")
@@ -260,7 +346,7 @@ def _parquet(file: int, path: Path) -> Iterator[RawRow]:
         for batch in table.iter_batches(batch_size=1000):
             for values in batch.to_pylist():
                 line += 1
-                record = hashlib.sha256(canonical(values).encode("utf-8", "surrogatepass")).hexdigest()
+                record = hashlib.sha256(canonical(values).encode("utf-8", "surrogatepass")).digest()
                 yield RawRow(file, line, 0, record, values)
     except pa.ArrowException as error:
         raise InputError(f"{path}: not a readable Parquet file: {error}") from error
@@ -270,7 +356,7 @@ def _hub(name: str, offline: bool) -> Iterator[RawRow]:
     """A data set from the hub, `owner/name` or `owner/name:split` (default split: train)."""
     repository, _, split = name.partition(":")
     for line, values in enumerate(_load_hub(repository, split or "train", offline), start=1):
-        record = hashlib.sha256(canonical(values).encode("utf-8", "surrogatepass")).hexdigest()
+        record = hashlib.sha256(canonical(values).encode("utf-8", "surrogatepass")).digest()
         yield RawRow(0, line, 0, record, dict(values))
 
 

@@ -2,8 +2,8 @@
 
 import json
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
-from typing import Any
+from types import MappingProxyType
+from typing import Any, NamedTuple
 
 from ftcheck import likeness
 from ftcheck.digest import canonical
@@ -46,8 +46,7 @@ LAYOUT_KEYS = {
 }
 
 
-@dataclass(frozen=True, slots=True)
-class Example:
+class Example(NamedTuple):
     """One row as the trainer sees it: a conversation, a prompt with its completion, or plain text.
 
     Exactly one of `messages`, `text`, (`prompt` and `completion`) is there. `tools` and
@@ -59,7 +58,7 @@ class Example:
     completion: str | tuple[Message, ...] | None = None
     text: str | None = None
     tools: Any = None
-    template_kwargs: Mapping[str, Any] = field(default_factory=dict)
+    template_kwargs: Mapping[str, Any] = MappingProxyType({})
 
     @property
     def conversational(self) -> bool:
@@ -176,8 +175,14 @@ def _turns(value: Any, name: str) -> tuple[Message, ...]:
     if len(value) > MAX_TURNS:
         raise _Misfit(f"'{name}' holds {len(value):,} messages: more than {MAX_TURNS:,} is no conversation")
     for number, turn in enumerate(value, start=1):
-        _check_turn(turn, f"message {number} of '{name}'")
+        if not _plain_turn(turn):
+            _check_turn(turn, f"message {number} of '{name}'")
     return tuple(value)
+
+
+def _plain_turn(turn: Any) -> bool:
+    """A message of a role and a text, as most are."""
+    return type(turn) is dict and type(turn.get("role")) is str and type(turn.get("content")) is str
 
 
 def _check_turn(turn: Any, where: str) -> None:
@@ -197,6 +202,8 @@ def _kind(value: Any) -> str:
 
 def _extras(row: Mapping[str, Any]) -> dict[str, Any]:
     """What TRL passes on to the template: tools (a list, or JSON text) and chat_template_kwargs."""
+    if len(row) == 1:
+        return {}
     tools = row.get("tools")
     if isinstance(tools, str):
         try:
@@ -220,75 +227,86 @@ _BUILDERS = {
 }
 
 
-def asked(made: Example) -> str:
-    """What a row asks: the user's words before the first answer, or the prompt; nothing of plain text."""
-    return made.prompt if isinstance(made.prompt, str) else likeness.asked(made.turns)
+class Gist(NamedTuple):
+    """What there is to know of a row's words before any tokenizer looks at them.
+
+    `remarks` are codes for what a trainer would take without a word, though hardly anybody means it, and
+    `json-answer` or `broken-json` for a last answer that is, or begins like, JSON. `texts` are all texts
+    that people or models wrote; `asked` the user's before the first answer, or the prompt; `said` all but
+    system messages. `system` is the text of a system message at the beginning.
+    """
+
+    remarks: list[str]
+    texts: list[str]
+    asked: list[str]
+    said: list[str]
+    system: str | None = None
 
 
-def said(made: Example) -> str:
-    """All that is said in a row, but for system messages."""
-    if made.text is not None:
-        return made.text
-    if isinstance(made.prompt, str):
-        return f"{made.prompt}\n{made.completion}"
-    return "\n".join([likeness.whole(made.turns), *_beside(made.turns)])
+def gist(made: Example) -> Gist:
+    """A row's gist, with one look at each message."""
+    turns = made.turns
+    if not turns:
+        texts = [one for one in (made.text, made.prompt, made.completion) if isinstance(one, str)]
+        asked = [made.prompt] if isinstance(made.prompt, str) else []
+        completion = made.completion if isinstance(made.completion, str) else ""
+        return Gist(_of_answer(completion), texts, asked, texts)
+    found: set[str] = set()
+    texts, asked, said, beside = [], [], [], []
+    answer: Any = None
+    answered = False
+    for turn in turns:
+        role, content = turn["role"], turn.get("content")
+        text = content if isinstance(content, str) else likeness.text_of(content)
+        texts.append(text)
+        if role == "assistant":
+            answered, answer = True, content
+            if isinstance(content, str) and (not content or content.isspace()) and not turn.get("tool_calls"):
+                found.add("empty-answer")
+        elif role == "user" and not answered:
+            asked.append(text)
+        elif role not in ROLES:
+            found.add("role")
+        if role != "system":
+            said.append(text)
+        if content is None or len(turn) > 2:
+            found.update(_rare_remarks(turn, role, content))
+            beside += _beside(turn)
+    if not answered:
+        found.add("no-answer")
+    elif turns[-1]["role"] != "assistant":
+        found.add("last-turn")
+    codes = [*sorted(found), *(_of_answer(answer) if isinstance(answer, str) else ())]
+    return Gist(codes, texts, asked, said + beside, system_prompt(turns))
 
 
-def _beside(turns: Sequence[Message]) -> list[str]:
-    """Tool calls and thoughts of messages: two rows that differ in nothing else are no copies."""
+def _beside(turn: Message) -> list[str]:
+    """A message's tool calls and thoughts: two rows that differ in nothing else are no copies."""
     keys = ("tool_calls", "reasoning_content", "thinking")
-    return [canonical(turn[key]) for turn in turns for key in keys if turn.get(key)]
+    return [canonical(turn[key]) for key in keys if turn.get(key)]
 
 
-def words(made: Example) -> str:
-    """All the text of a row that people or models wrote: system messages too."""
-    texts = [made.text, made.prompt, made.completion]
-    texts += [likeness.text_of(turn.get("content")) for turn in made.turns]
-    return "\n".join(text for text in texts if isinstance(text, str))
+def _rare_remarks(turn: Message, role: str, content: Any) -> Iterator[str]:
+    """Codes for a message that has more than a role and words, or no words."""
+    if content is None and not turn.get("tool_calls"):
+        yield "null-content"
+    if role == "assistant" and any(isinstance(one, str) for one in _arguments(turn)):
+        yield "text-arguments"
+    if not MESSAGE_KEYS.issuperset(turn):
+        yield "message-keys"
+    if turn.get("weight") not in (None, 0, 1):
+        yield "weight"
 
 
-def remarks(turns: Sequence[Message]) -> list[str]:
-    """Codes for what a trainer would take without a word, though hardly anybody means it."""
-    found: list[str] = []
-    if any(turn["role"] not in ROLES for turn in turns):
-        found.append("role")
-    if any(turn.get("content") is None and not turn.get("tool_calls") for turn in turns):
-        found.append("null-content")
-    answers = [turn for turn in turns if turn["role"] == "assistant"]
-    if turns and not answers:
-        found.append("no-answer")
-    if any(_blank(turn) for turn in answers):
-        found.append("empty-answer")
-    if any(isinstance(one, str) for turn in answers for one in _arguments(turn)):
-        found.append("text-arguments")
-    if answers and turns[-1]["role"] != "assistant":
-        found.append("last-turn")
-    if any(not MESSAGE_KEYS.issuperset(turn) for turn in turns):
-        found.append("message-keys")
-    if any(turn.get("weight") not in (None, 0, 1) for turn in turns):
-        found.append("weight")
-    return found
-
-
-def answer_remarks(made: Example) -> list[str]:
-    """`json-answer` for a row whose last answer is JSON, `broken-json` where it only begins like that."""
-    text = _last_answer(made).strip()
-    if not text.startswith(("{", "[")):
+def _of_answer(text: str) -> list[str]:
+    """`json-answer` for an answer that is JSON, `broken-json` where it only begins like that."""
+    if text.lstrip()[:1] not in ("{", "["):
         return []
     try:
         json.loads(text)
     except (ValueError, RecursionError):
         return ["broken-json"]
     return ["json-answer"]
-
-
-def _last_answer(made: Example) -> str:
-    """The text of the last answer, or the completion; nothing of plain text."""
-    if isinstance(made.completion, str):
-        return made.completion
-    answers = (turn for turn in reversed(made.turns) if turn["role"] == "assistant")
-    content = next(answers, {}).get("content")
-    return content if isinstance(content, str) else ""
 
 
 def _arguments(turn: Message) -> Iterator[Any]:
@@ -298,11 +316,6 @@ def _arguments(turn: Message) -> Iterator[Any]:
         function = call.get("function", call) if isinstance(call, Mapping) else {}
         if isinstance(function, Mapping) and "arguments" in function:
             yield function["arguments"]
-
-
-def _blank(turn: Message) -> bool:
-    content = turn.get("content")
-    return isinstance(content, str) and not content.strip() and not turn.get("tool_calls")
 
 
 def system_prompt(turns: Sequence[Message]) -> str | None:

@@ -32,7 +32,7 @@ def gold(job: Job, serving: ServingSide) -> GoldSet | None:
     for number, raw in enumerate(files.stream(source), start=1):
         made = _made(raw, stated, serving, job.serving.system_prompt, number)
         column = made.column if isinstance(made, Trouble) else None
-        at = Location(stated.path, raw.line, column or 1, row=number, record=raw.record)
+        at = Location(stated.path, raw.line, column or 1, row=number, record=raw.record.hex())
         if isinstance(made, GoldItem):
             items.append(made)
         elif made.code in ("json", "encoding") and stated.path.endswith(".json"):
@@ -80,7 +80,7 @@ def _made(
         expected=raw.data[keys.expected],
         answer=answer,
         answer_tokens=len(serving.tokenizer.encode(answer)) + STOP,
-        at=Location(keys.path, raw.line, 1, row=number, record=raw.record),
+        at=Location(keys.path, raw.line, 1, row=number, record=raw.record.hex()),
     )
 
 

@@ -9,6 +9,7 @@ def ftcheck_loaders() -> list[Loader]:
     from ftcheck_plugins import (
         benchmarks,
         collating,
+        endpoint,
         gold,
         lock,
         machine,
@@ -25,6 +26,7 @@ def ftcheck_loaders() -> list[Loader]:
     return [
         benchmarks.benchmarks,
         collating.collated,
+        endpoint.endpoint,
         gold.gold,
         lock.lock,
         machine.machine,

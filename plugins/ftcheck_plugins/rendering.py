@@ -1,17 +1,20 @@
 """Renders many conversations with one chat template, compiled once.
 
-The template is compiled by transformers' own function (its sandbox, filters and generation tracker) and
-called directly; a conversation that transformers would change first (thoughts under other names, values
-that are no JSON) goes through transformers, and so does one that raises, for its words. Of each batch
-some are rendered both ways and compared: a difference ends this way for the whole pass.
+Conversations of roles and texts fill in the template's outline (see `outlines`). For others it is compiled
+by transformers' own function (its sandbox, filters and generation tracker) and called directly; one that
+transformers would change first (thoughts under other names, values that are no JSON) goes through
+transformers, and so does one that raises, for its words. Of each batch some are rendered both ways and
+compared: a difference ends this way for the whole pass.
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
-from typing import Any
+from itertools import accumulate
+from types import MappingProxyType
+from typing import Any, NamedTuple
 
 from ftcheck.inputs import Message
 from ftcheck_plugins import bounds
+from ftcheck_plugins.outlines import Outline, Outlines
 from ftcheck_plugins.tokenizer import ChatTokenizer
 
 Spans = list[tuple[int, int]]
@@ -37,19 +40,17 @@ class Differs(Exception):
     """A fast way gave another result than the trainer's own; the pass begins again without it."""
 
 
-@dataclass(frozen=True, slots=True)
-class Request:
+class Request(NamedTuple):
     """What to render: `marked` asks for generation spans, `opening` for an opened assistant's turn."""
 
     messages: Sequence[Message]
     tools: Any = None
-    kwargs: Mapping[str, Any] = field(default_factory=dict)
+    kwargs: Mapping[str, Any] = MappingProxyType({})
     marked: bool = False
     opening: bool = False
 
 
-@dataclass(frozen=True, slots=True)
-class Rendered:
+class Rendered(NamedTuple):
     """A conversation as text, with the character spans of its generation blocks where they were asked for."""
 
     text: str
@@ -65,6 +66,7 @@ class Renderer:
         self._template = tokenizer.training_template
         self._direct = direct and isinstance(self._template, str) and _known()
         self._compiled: _Compiled | None = None
+        self._outlines: Outlines | None = None
         self._done = 0
 
     def batch(self, requests: Sequence[Request]) -> list[Rendered | Exception]:
@@ -80,13 +82,19 @@ class Renderer:
         assert self._template is not None
         try:
             with bounds.bounded_together(self._template):
-                if self._compiled is None:
-                    self._compiled = _Compiled(self._template, self._tokenizer.backend.special_tokens_map)
-                return [self._one(self._compiled, one) for one in requests]
+                if self._compiled is None or self._outlines is None:
+                    specials = self._tokenizer.backend.special_tokens_map
+                    self._compiled = _Compiled(self._template, specials)
+                    self._outlines = Outlines(self._template, specials)
+                return [self._one(self._compiled, self._outlines, one) for one in requests]
         except Exception:
             return [None] * len(requests)
 
-    def _one(self, compiled: "_Compiled", request: Request) -> Rendered | None:
+    def _one(self, compiled: "_Compiled", outlines: Outlines, request: Request) -> Rendered | None:
+        if not request.kwargs and request.tools is None:
+            found = outlines.of(request.messages, request.opening)
+            if found is not None:
+                return _filled(*found, request.marked)
         messages = _as_seen(request)
         if messages is None:
             return None
@@ -130,6 +138,18 @@ class Renderer:
                 if self._by_transformers(requests[index]) != again:
                     raise Differs("chat templates are rendered row by row: compiled once, this one differs")
         self._done += len(requests)
+
+
+def _filled(outline: Outline, texts: Sequence[str], marked: bool) -> Rendered | None:
+    """An outline with a conversation's texts in it, and its spans where they are asked for."""
+    parts = outline.fill(texts)
+    text = "".join(parts)
+    if len(text) > bounds.FREE_OUTPUT:
+        return None
+    if not marked:
+        return Rendered(text, [])
+    ends = [0, *accumulate(map(len, parts))]
+    return Rendered(text, [(ends[start], ends[stop]) for start, stop in outline.spans])
 
 
 class _Compiled:

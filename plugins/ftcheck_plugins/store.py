@@ -1,15 +1,12 @@
 """The Arrow file of prepared rows: written in batches, then mapped by whoever needs it."""
 
 from collections import OrderedDict
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, overload
 
-from ftcheck.likeness import NOTHING
-from ftcheck_plugins.files import RawRow
-from ftcheck_plugins.tokenize import Tokens
+from ftcheck_plugins.batches import Batch
 
 if TYPE_CHECKING:
     import numpy as np
@@ -17,88 +14,117 @@ if TYPE_CHECKING:
 
 INT32 = ("file", "turns", "system", "length", "trained", "answer", "boundary", "first", "second")
 INT64 = ("line", "offset", "asked", "said")
+COLUMNS = "columns.arrow"
 LARGE_ID = 1 << 24
 """Ids from here on are sorted instead of marked in a table."""
 KEPT_BATCHES = 8
 """Batches of a list column that stay unpacked for whoever asks row by row."""
 
 
-@dataclass(frozen=True, slots=True)
-class Words:
-    """What is known of a row before any tokenizer: messages, its system prompt's index, fingerprints."""
-
-    turns: int = 0
-    system: int = -1
-    asked: int = NOTHING
-    said: int = NOTHING
-
-
 class RowWriter:
-    """Writes rows to an Arrow IPC file, one record batch an `add`."""
+    """Writes rows: their ids and masks to an Arrow IPC file, one record batch an `add`; and beside it
+    `columns.arrow`, with one record batch of all rows, so that a column is mapped as it lies.
+    """
 
     def __init__(self, path: Path) -> None:
         """Opens `path` for writing."""
         import pyarrow as pa
 
         self._pa = pa
-        fields = [(name, pa.int32()) for name in INT32] + [(name, pa.int64()) for name in INT64]
-        tokens = [
-            ("record", pa.binary(32)),
-            ("ids", pa.large_list(pa.int32())),
-            ("mask", pa.large_list(pa.bool_())),
-        ]
-        self._schema = pa.schema(fields + tokens)
+        self._columns = path.with_name(COLUMNS)
+        lists = [("ids", pa.large_list(pa.int32())), ("mask", pa.large_list(pa.bool_()))]
+        self._schema = pa.schema([("record", pa.binary(32)), *lists])
         self._sink = pa.OSFile(str(path), "wb")
         self._writer = pa.ipc.new_file(self._sink, self._schema)
+        self._parts = {name: self._part(name).open("wb") for name in (*INT32, *INT64)}
 
     def __enter__(self) -> "RowWriter":
-        """Use it in a `with` block: leaving the block closes the file."""
+        """Use it in a `with` block: leaving the block closes the files."""
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        """Close the file."""
+        """Close the files; put the columns together if nothing went wrong."""
         self._writer.close()
         self._sink.close()
+        for part in self._parts.values():
+            part.close()
+        if kind is None:
+            self._put_together()
+        for name in self._parts:
+            self._part(name).unlink(missing_ok=True)
 
-    def add(self, raws: Sequence[RawRow], tokens: Tokens, words: Sequence[Words]) -> None:
+    def _part(self, name: str) -> Path:
+        return self._columns.with_name(f"{name}.part")
+
+    def _put_together(self) -> None:
+        """One record batch of the parts, which are mapped: they need not fit into memory."""
+        import numpy as np
+
+        arrays = {}
+        for name in self._parts:
+            kind = _kind(name)
+            size = self._part(name).stat().st_size
+            values = np.memmap(self._part(name), dtype=kind, mode="r") if size else np.zeros(0, dtype=kind)
+            arrays[name] = self._array(values)
+        batch = self._pa.record_batch(list(arrays.values()), names=list(arrays))
+        with (
+            self._pa.OSFile(str(self._columns), "wb") as sink,
+            self._pa.ipc.new_file(sink, batch.schema) as file,
+        ):
+            file.write_batch(batch)
+
+    def add(self, batch: Batch) -> None:
         """Write some rows; those in trouble have no tokens."""
         import numpy as np
 
-        if not raws:
+        if not len(batch):
             return
-        ids, starts = tokens.ids.flat, tokens.ids.starts
+        ids, starts = batch.tokens.ids.flat, batch.tokens.ids.starts
         length = np.diff(starts)
-        trained, answer = (length, length) if tokens.mask is None else _of_mask(tokens.mask, starts)
+        of_mask = batch.tokens.mask
+        trained, answer = (length, length) if of_mask is None else _of_mask(of_mask, starts)
         values: dict[str, Any] = {
-            "file": [raw.file for raw in raws],
-            "line": [raw.line for raw in raws],
-            "offset": [raw.offset for raw in raws],
-            "turns": [one.turns for one in words],
-            "system": [one.system for one in words],
-            "asked": [one.asked for one in words],
-            "said": [one.said for one in words],
+            **batch.columns,
             "length": length,
             "trained": trained,
             "answer": answer,
-            "boundary": tokens.boundary,
+            "boundary": batch.tokens.boundary,
             "first": _nth(ids, starts, 0),
             "second": _nth(ids, starts, 1),
         }
-        columns = {
-            name: self._pa.array(np.asarray(values[name], dtype=np.int32 if name in INT32 else np.int64))
-            for name in (*INT32, *INT64)
-        }
-        digests = bytes.fromhex("".join(raw.record for raw in raws))
+        for name, part in self._parts.items():
+            part.write(np.ascontiguousarray(values[name], dtype=_kind(name)).data)
+        columns = {}
         columns["record"] = self._pa.FixedSizeBinaryArray.from_buffers(
-            self._pa.binary(32), len(raws), [None, self._pa.py_buffer(digests)]
+            self._pa.binary(32), len(batch), [None, self._pa.py_buffer(batch.records)]
         )
-        mask = np.ones(len(ids), dtype=bool) if tokens.mask is None else tokens.mask
-        for name, flat in (("ids", ids), ("mask", mask)):
-            columns[name] = self._pa.LargeListArray.from_arrays(self._pa.array(starts), self._pa.array(flat))
+        mask = np.ones(len(ids), dtype=bool) if of_mask is None else of_mask
+        for name, flat in (("ids", self._array(ids)), ("mask", self._bits(mask))):
+            columns[name] = self._pa.LargeListArray.from_arrays(self._array(starts), flat)
         arrays = [columns[name] for name in self._schema.names]
         self._writer.write_batch(self._pa.record_batch(arrays, schema=self._schema))
+
+    def _array(self, values: "NDArray[Any]") -> Any:
+        """Numbers as an Arrow array. Not by `pa.array`, which imports pandas where there is one."""
+        import numpy as np
+
+        kind = self._pa.from_numpy_dtype(values.dtype)
+        buffer = self._pa.py_buffer(np.ascontiguousarray(values))
+        return self._pa.Array.from_buffers(kind, len(values), [None, buffer])
+
+    def _bits(self, values: "NDArray[np.bool_]") -> Any:
+        """A mask as an Arrow array, eight entries a byte."""
+        import numpy as np
+
+        packed = np.packbits(values, bitorder="little").tobytes()
+        return self._pa.Array.from_buffers(self._pa.bool_(), len(values), [None, self._pa.py_buffer(packed)])
+
+
+def _kind(name: str) -> str:
+    """The numpy type of a column."""
+    return "<i8" if name in INT64 else "<i4"
 
 
 def _nth(ids: "NDArray[np.int32]", starts: "NDArray[np.int64]", place: int) -> "NDArray[np.int32]":
@@ -133,25 +159,24 @@ class RowFile:
     """A written file, mapped: columns as arrays, token ids and masks row by row (a `TokenStore`)."""
 
     def __init__(self, path: Path) -> None:
-        """Maps `path`; the file must be complete."""
+        """Maps `path` and the columns beside it; both must be complete."""
         import numpy as np
         import pyarrow as pa
 
+        columns = pa.ipc.open_file(pa.memory_map(str(path.with_name(COLUMNS)), "r"))
+        self._columns = columns.get_batch(0)
         reader = pa.ipc.open_file(pa.memory_map(str(path), "r"))
         self._batches = [reader.get_batch(index) for index in range(reader.num_record_batches)]
         sizes = [batch.num_rows for batch in self._batches]
         self._starts: NDArray[np.int64] = np.concatenate([[0], np.cumsum(sizes, dtype=np.int64)])
         self._lists: dict[str, _Lists] = {
-            name: _Lists([batch.column(name) for batch in self._batches]) for name in ("ids", "mask")
+            name: _Lists([batch.column(name) for batch in self._batches], read)
+            for name, read in (("ids", _ids), ("mask", _mask))
         }
 
     def column(self, name: str) -> "NDArray[Any]":
-        """One column over all rows."""
-        import numpy as np
-
-        kind = np.int64 if name in INT64 else np.int32
-        parts = [batch.column(name).to_numpy(zero_copy_only=False) for batch in self._batches]
-        return np.concatenate(parts) if parts else np.zeros(0, dtype=kind)
+        """One column over all rows, as it lies in the file: it cannot be written to."""
+        return _numbers(self._columns.column(name), _kind(name))
 
     def records(self) -> Sequence[str]:
         """The digests of all rows, as hex."""
@@ -202,8 +227,9 @@ class RowFile:
 class _Lists:
     """One list column, batch by batch: offsets and values. Masks are unpacked when asked for, a few kept."""
 
-    def __init__(self, columns: Sequence[Any]) -> None:
+    def __init__(self, columns: Sequence[Any], read: "Callable[[Any], NDArray[Any]]") -> None:
         self._columns = columns
+        self._read = read
         self._kept: OrderedDict[int, tuple[NDArray[np.int64], NDArray[Any]]] = OrderedDict()
 
     def __len__(self) -> int:
@@ -216,12 +242,41 @@ class _Lists:
         if number in self._kept:
             self._kept.move_to_end(number)
             return self._kept[number]
+        import numpy as np
+
         column = self._columns[number]
-        made = column.offsets.to_numpy(), column.values.to_numpy(zero_copy_only=False)
+        made = _numbers(column.offsets, np.int64), self._read(column.values)
         self._kept[number] = made
         if len(self._kept) > KEPT_BATCHES:
             self._kept.popitem(last=False)
         return made
+
+
+def _numbers(array: Any, kind: Any) -> "NDArray[Any]":
+    """An Arrow array of numbers where it lies. Not by `to_numpy`, which imports pandas where there is one."""
+    import numpy as np
+
+    if not len(array):
+        return np.zeros(0, dtype=kind)
+    size = np.dtype(kind).itemsize
+    return np.frombuffer(array.buffers()[-1], dtype=kind, count=len(array), offset=array.offset * size)
+
+
+def _ids(array: Any) -> "NDArray[np.int32]":
+    import numpy as np
+
+    return _numbers(array, np.int32)
+
+
+def _mask(array: Any) -> "NDArray[np.bool_]":
+    """A mask unpacked: an entry a byte."""
+    import numpy as np
+
+    if not len(array):
+        return np.zeros(0, dtype=bool)
+    packed = np.frombuffer(array.buffers()[-1], dtype=np.uint8)
+    bits = np.unpackbits(packed, count=array.offset + len(array), bitorder="little")
+    return bits[array.offset :].view(bool)
 
 
 class _Hex(Sequence[str]):

@@ -8,19 +8,25 @@ from the template's generation blocks. Truncation, dropping and packing come lat
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from functools import partial
+from typing import TYPE_CHECKING, NamedTuple
 
 from ftcheck import templates
 from ftcheck.inputs import Trouble
 from ftcheck.settings import Training
-from ftcheck_plugins.engine import Engine, Ids, Reference, joined
+from ftcheck_plugins.engine import CHECKED_EVERY, Engine, Ids, Reference, joined
 from ftcheck_plugins.formats import Example
-from ftcheck_plugins.rendering import Rendered, Renderer, Request, Spans
+from ftcheck_plugins.places import Places, Unclear
+from ftcheck_plugins.rendering import Differs, Rendered, Renderer, Request, Spans
 from ftcheck_plugins.tokenizer import ChatTokenizer, template_error
 
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
+
+
+FIRST_CHECKED = 300
+"""Rows of the first batch whose mask is made both ways; later one in `CHECKED_EVERY`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,8 +64,7 @@ def nothing(count: int) -> Tokens:
     return Tokens(joined([()] * count), None, np.zeros(count, dtype=np.int32), {})
 
 
-@dataclass(frozen=True, slots=True)
-class _Text:
+class _Text(NamedTuple):
     """One text to tokenise: rendered (no special tokens are added), or plain."""
 
     text: str
@@ -88,7 +93,14 @@ class RowTokenizer:
         self._renderer = Renderer(tokenizer, direct=fast)
         self._reference = Reference(tokenizer.backend)
         self.engine = Engine(self._reference, fast=fast)
+        self._places = _places_of(self._reference) if fast and self._masking else None
+        self._checked = 0
         self._general: dict[bool, Trouble | None] = {}
+
+    @property
+    def settled(self) -> bool:
+        """Whether the engine that gives the ids will go on doing so."""
+        return self.engine.settled or (self._masking and self._places is None)
 
     def trouble(self, conversational: bool) -> Trouble | None:
         """What stands against any row of this job, so that it is said once and of every row."""
@@ -130,8 +142,10 @@ class RowTokenizer:
         Raises `Differs` where a fast way turns out to give other results than the trainer's.
         """
         texts, troubles = self._texts(examples)
-        if not self._masking and all(len(some) < 2 for some in texts):
-            return self._whole(texts, troubles)
+        if all(len(some) < 2 for some in texts):
+            made = self._whole_marked(texts, troubles) if self._masking else self._whole(texts, troubles)
+            if made is not None:
+                return made
         return self._labelled(texts, troubles)
 
     def _whole(self, texts: Sequence[Sequence[_Text]], troubles: dict[int, Trouble]) -> Tokens:
@@ -144,6 +158,18 @@ class RowTokenizer:
             lengths[[n for n, some in enumerate(texts) if some]] = np.diff(made.starts)
             made = Ids(made.flat, np.concatenate([[0], np.cumsum(lengths)]))
         return Tokens(made, None, np.zeros(len(texts), dtype=np.int32), troubles)
+
+    def _whole_marked(self, texts: Sequence[Sequence[_Text]], troubles: dict[int, Trouble]) -> Tokens | None:
+        """Rows with a generation block each, without a look at each row; None if one has none."""
+        import numpy as np
+
+        if troubles or not texts:
+            return None
+        ids, mask = self._masked([text for some in texts for text in some])
+        before = np.concatenate([[0], np.cumsum(mask, dtype=np.int64)])
+        if (before[ids.starts[1:]] == before[ids.starts[:-1]]).any():
+            return None
+        return Tokens(ids, mask, np.zeros(len(texts), dtype=np.int32), troubles)
 
     def _texts(self, examples: Sequence[Example]) -> tuple[list[list[_Text]], dict[int, Trouble]]:
         """Of each row the whole as text, and before it the prompt alone where there is one."""
@@ -228,26 +254,62 @@ class RowTokenizer:
         return self._marked(texts)
 
     def _marked(self, texts: Sequence[_Text]) -> list[_Encoded]:
+        ids, mask = self._masked(texts)
+        edges = ids.starts.tolist()
+        return [_Encoded(ids.of(n), mask[edges[n] : edges[n + 1]]) for n in range(len(texts))]
+
+    def _masked(self, texts: Sequence[_Text]) -> "tuple[Ids, NDArray[np.bool_]]":
+        """Ids of all texts, and which of them stand in generation blocks."""
+        made = self._by_places(texts) if self._places is not None and texts else None
+        return made or self._by_offsets(texts)
+
+    def _by_places(self, texts: Sequence[_Text]) -> "tuple[Ids, NDArray[np.bool_]] | None":
+        """Masks without offsets, held against those with offsets on some rows; None if few can be told."""
         import numpy as np
 
-        if not texts:
-            return []
-        words = [text.text for text in texts]
+        assert self._places is not None
+        ids = self._encode(texts)
+        mask, unclear = self._places.masks(
+            [one.text for one in texts], [one.spans or [] for one in texts], ids
+        )
+        if 2 * len(unclear) > len(texts):
+            self._places = None
+            return None
+        doubtful = set(unclear)
+        known = [n for n in range(len(texts)) if n not in doubtful]
+        late = slice(self._checked % CHECKED_EVERY, None, CHECKED_EVERY)
+        checked = known[late] if self._checked else known[:FIRST_CHECKED]
+        self._checked += 1
+        chosen = sorted([*unclear, *checked])
+        again, right = self._by_offsets([texts[n] for n in chosen])
+        for n, row in enumerate(chosen):
+            mine = slice(int(ids.starts[row]), int(ids.starts[row + 1]))
+            theirs = slice(int(again.starts[n]), int(again.starts[n + 1]))
+            same = np.array_equal(ids.flat[mine], again.flat[theirs])
+            if not same or (row not in doubtful and not np.array_equal(mask[mine], right[theirs])):
+                raise Differs("a row's loss mask is another one by the tokenizer's offsets: those are used")
+            mask[mine] = right[theirs]
+        return ids, mask
+
+    def _by_offsets(self, texts: Sequence[_Text]) -> "tuple[Ids, NDArray[np.bool_]]":
+        """Ids and masks as transformers makes them."""
+        import numpy as np
+
+        made = self._encodings([text.text for text in texts]) if texts else []
+        masks = [
+            _assistant_mask(token_at, len(ids), text.spans or [])
+            for (ids, token_at), text in zip(made, texts, strict=True)
+        ]
+        rows = joined([np.array(ids, dtype=np.int32) for ids, _ in made])
+        return rows, np.concatenate(masks) if masks else np.zeros(0, dtype=bool)
+
+    def _encodings(self, words: list[str]) -> list[tuple[list[int], Callable[[int], int | None]]]:
+        """Of each text the ids, and what tells the token of a character."""
         encodings = self._reference.encodings(words, special=False)
         if encodings is not None:
-            return [
-                _Encoded(ids, _assistant_mask(one.char_to_token, len(ids), text.spans or []))
-                for one, text in zip(encodings, texts, strict=True)
-                for ids in [np.array(one.ids, dtype=np.int32)]
-            ]
+            return [(one.ids, one.char_to_token) for one in encodings]
         batch = self._tokenizer.backend(words, add_special_tokens=False)
-        return [
-            _Encoded(np.array(ids, dtype=np.int32), self._mask_of(batch, index, len(ids), text))
-            for index, (ids, text) in enumerate(zip(batch["input_ids"], texts, strict=True))
-        ]
-
-    def _mask_of(self, batch: Any, index: int, length: int, text: _Text) -> "NDArray[np.bool_]":
-        return _assistant_mask(lambda char: batch.char_to_token(index, char), length, text.spans or [])
+        return [(ids, partial(batch.char_to_token, n)) for n, ids in enumerate(batch["input_ids"])]
 
     def _mask(self, parts: Sequence[_Encoded]) -> "tuple[NDArray[np.bool_], int] | Trouble":
         """The loss mask of one row, and how many ids of its prompt it does not begin with."""
@@ -269,6 +331,16 @@ class RowTokenizer:
         if self._training.completion_only_loss is not False:
             mask[:start] = False
         return mask, len(parts[0].ids) - start
+
+
+def _places_of(reference: Reference) -> Places | None:
+    """What tells masks without offsets; None for a tokenizer for which that cannot be done."""
+    if reference.raw is None or getattr(reference.backend, "split_special_tokens", False):
+        return None
+    try:
+        return Places(reference.raw, reference.backend.added_tokens_decoder)
+    except Unclear:
+        return None
 
 
 def _rendered(index: int, made: Sequence[Rendered | Exception], troubles: dict[int, Trouble]) -> list[_Text]:

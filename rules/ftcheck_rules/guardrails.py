@@ -4,9 +4,23 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from ftcheck import Change, Finding, GoldSet, Job, Measurement, ModelConfig, Prepared, Severity, Summary, rule
+from ftcheck import (
+    Change,
+    Finding,
+    GoldSet,
+    Inputs,
+    Job,
+    Measurement,
+    ModelConfig,
+    Prepared,
+    Severity,
+    Summary,
+    rule,
+)
+from ftcheck.endpoint import Endpoint
 from ftcheck.lengths import nearest_rank
 from ftcheck.offers import Yield
+from ftcheck_rules.guard_probes import probes
 from ftcheck_rules.serving import Lengths, answered
 
 if TYPE_CHECKING:
@@ -23,11 +37,21 @@ class Guardrail:
 
     over_limit_percent: float = 1.0
     """Share of real inputs, in percent, that may be longer than the input limit."""
+    probe_model: str | None = None
+    """The name under which serving.endpoint knows the job; default: the job's own, as exported."""
+    probe_seconds: float = 60.0
+    """How long one answer of serving.endpoint is waited for."""
 
 
 @rule("guardrail")
 def guardrail(
-    job: Job, model: ModelConfig, gold: GoldSet | None, prepared: Prepared, params: Guardrail
+    job: Job,
+    model: ModelConfig,
+    gold: GoldSet | None,
+    prepared: Prepared,
+    endpoint: Endpoint | None,
+    inputs: Inputs,
+    params: Guardrail,
 ) -> Iterator[Yield]:
     """The input limit, what happens above it, the retries and the log are declared, and fit the real inputs.
 
@@ -36,17 +60,28 @@ def guardrail(
 
     Inputs are counted on the training rows' prompts, where the loss tells them from the answers, and on
     the gold prompts. Parameter: over_limit_percent (default 1).
+
+    Declared is not done: where serving.endpoint names the guarded proxy (an OpenAI-compatible URL; its key in
+    FTCHECK_ENDPOINT_KEY), it is probed. An input of exactly the limit is answered, by the guard and with the
+    same count; one token more is handled as over_limit says; a broken answer is asked for again and does not
+    go out; an answer ends at the cap; serving.log_path grows, and a planted word is not in it. Where a model
+    does not play along, the probe says that it cannot tell. With --offline only this machine is asked.
+    Parameters: probe_model (default: the job's name), probe_seconds (default 60).
     """
-    inputs, limit = _inputs(gold, prepared), job.serving.max_input_tokens
+    lengths, limit = _inputs(gold, prepared), job.serving.max_input_tokens
     yield from _declared(job)
     yield from _retries(job)
     yield Measurement("max_input_tokens", limit, unit="tokens")
     yield from _fits(job, model)
-    if inputs:
-        yield from _input_lengths(inputs, limit)
+    if lengths:
+        yield from _input_lengths(lengths, limit)
     if limit is not None:
-        for what, lengths in inputs.items():
-            yield from _over(job, what, lengths, params)
+        for what, counted in lengths.items():
+            yield from _over(job, what, counted, params)
+    if endpoint is not None:
+        side, schema = inputs.get("serving"), inputs.get("output_schema")
+        name = params.probe_model or job.name
+        yield from probes(job, side, schema, endpoint, name, params.probe_seconds)
     yield Summary(_in_words(job))
 
 

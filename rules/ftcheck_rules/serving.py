@@ -1,6 +1,5 @@
 """Serving rules: does the output cap hold the answers, and do the answers fit their schema?"""
 
-import json
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -20,7 +19,7 @@ from ftcheck import (
     rule,
     tables,
 )
-from ftcheck.inputs import GoldItem
+from ftcheck.answers import problems
 from ftcheck.lengths import nearest_rank
 from ftcheck.offers import Yield
 
@@ -249,11 +248,11 @@ def output_schema(
         yield Summary(f"{len(broken_rows):,} training answers are broken JSON")
         return
     items = gold.items if gold is not None else ()
-    broken = [(item, problems) for item in items if (problems := _breaks(item, output_schema))]
+    broken = [(item, wrong) for item in items if (wrong := problems(item.expected, output_schema))]
     yield Measurement("gold_items", len(items), unit="items")
     yield Measurement("gold_valid", len(items) - len(broken), unit="items", limit=str(len(items)))
-    for item, problems in broken:
-        message = f"gold answer {item.id} breaks the schema: {'; '.join(problems[:3])}"
+    for item, wrong in broken:
+        message = f"gold answer {item.id} breaks the schema: {'; '.join(wrong[:3])}"
         yield Finding(message, at=item.at, fix="mend the answer, or the schema")
     if not any(output_schema.errors(probe) for probe in PROBES):
         message = f"the schema {output_schema.path} lets anything through"
@@ -282,23 +281,6 @@ def _broken_answers(broken: tuple[int, ...], rows: Rows) -> Iterator[Finding]:
     message = "a training answer begins like JSON and is none: the model is taught to break off"
     for row in broken:
         yield Finding(message, Severity.WARNING, at=rows.at(row), fix="mend the answer, or take the row out")
-
-
-def _breaks(item: GoldItem, schema: OutputSchema) -> list[str]:
-    """What is wrong with a gold answer, in words that do not quote it."""
-    value = item.expected
-    if isinstance(value, str):
-        try:
-            value = json.loads(value, parse_constant=_no_constant)
-        except json.JSONDecodeError as error:
-            return [f"not JSON: {error.msg.lower()}, character {error.pos + 1}"]
-        except (ValueError, RecursionError):
-            return ["not JSON"]
-    return schema.errors(value)
-
-
-def _no_constant(name: str) -> None:
-    raise ValueError(f"{name} is no JSON")
 
 
 def _instructed(rows: Rows) -> bool:

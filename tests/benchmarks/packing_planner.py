@@ -5,7 +5,7 @@
 The sequences of two real jobs (as the preparation feeds them), and 400,000 and 20 million drawn lengths.
 Time is given by the clock and of the CPU, which a busy machine does not stretch. TRL's own `pack_dataset`
 runs on the same lengths; axolotl and LLaMA-Factory are counted as their code says (`ftcheck.packing`).
-Nothing fails on a clock. Needs trl, scipy and ../shared/data.
+Nothing fails on a clock. Needs trl, highspy and ../shared/data.
 """
 
 import tempfile

@@ -1,27 +1,30 @@
 """Rows to ids, labels and columns: ftcheck's preparation beside TRL's own, in one run.
 
-`python -m tests.benchmarks.preparation [--rows 5000] [--data FILE.jsonl] [--tokenizer FOLDER ...]`
+    python -m tests.benchmarks.preparation [--rows N] [--trl-rows N] [--repeat N] [--tokenizer FOLDER ...]
 
-Rows are Alpaca's (as `messages`); both sides have the tokenizer open and the trainer built before the
-clock starts. Seconds of wall time and of CPU are printed: on a busy machine the CPU's are the steadier.
-TRL prepares `--trl-rows` of them, which is enough for its rate. Ids and labels are compared row by row.
+Rows are Alpaca's (as `messages`). Both sides have the tokenizer open, TRL's its trainer too, before the clock
+starts. ftcheck prepares all rows on all cores, in a process of its own: `cold` counts everything, loading its
+engine and holding it against the trainer's tokenizer included; `steady` is the rate of the rows beyond the
+first, from a second run on four times the rows. TRL's `_prepare_dataset` takes `--trl-rows` of them, which is
+enough for its rate, in one process (its default) and in two. Ids and labels are compared row by row. Rates
+and ratios are medians of `--repeat` rounds of both sides: a shared machine is now fast, now slow.
 """
 
 import argparse
 import json
+import subprocess
+import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator
 from pathlib import Path
+from statistics import median
 from typing import Any
 
 from ftcheck_plugins import preparation, tokenizer
 
 from ftcheck.inputs import Inputs, Prepared, Run
 from ftcheck.settings import Data, Job, Model, Training
-from tests.preparation.test_against_trl import fed
-from tests.preparation.trl_side import quiet, trainer_of
 
 SHARED = Path(__file__).resolve().parents[2].parent / "shared" / "data"
 LOADERS = {one.name: one for one in (tokenizer.tokenizer, preparation.prepared, preparation.rows)}
@@ -29,22 +32,8 @@ SETTINGS: tuple[dict[str, Any], ...] = (
     {"max_length": 1024},
     {"max_length": 1024, "assistant_only_loss": True},
 )
-
-
-@dataclass(frozen=True)
-class Timed:
-    """What some work gave, and its seconds of wall time and of this process's CPU."""
-
-    result: Any
-    wall: float
-    cpu: float
-
-
-def timed(work: Callable[[], Any]) -> Timed:
-    """Do some work on the clock."""
-    wall, cpu = time.perf_counter(), time.process_time()
-    result = work()
-    return Timed(result, time.perf_counter() - wall, time.process_time() - cpu)
+TIMES = 4
+"""How many times the rows the second run has."""
 
 
 def alpaca(count: int) -> Iterator[dict[str, Any]]:
@@ -60,64 +49,128 @@ def alpaca(count: int) -> Iterator[dict[str, Any]]:
             taken += 1
 
 
-def compare(model: Path, data: Path, trl_rows: int, training: dict[str, Any]) -> dict[str, Any]:
-    """Both sides on the same rows: rows a second, and how many rows differ."""
-    rows = [json.loads(line) for line in data.read_text(encoding="utf-8").splitlines()[:trl_rows]]
+def opened(model: Path, data: Path, folder: Path, training: dict[str, Any]) -> Inputs:
+    """ftcheck's inputs for a job, with the tokenizer open."""
+    job = Job(
+        name="job",
+        model=Model(name=str(model)),
+        data=Data(train=str(data)),
+        training=Training(**training),
+    )
+    inputs = Inputs(LOADERS, {"run": Run(folder=folder)}, job)
+    inputs.get("tokenizer")
+    return inputs
+
+
+def ours(model: Path, data: Path, training: dict[str, Any]) -> dict[str, Any]:
+    """One preparation in this process: rows, seconds, the engine."""
     with tempfile.TemporaryDirectory() as folder:
-        job = Job(
-            name="job",
-            model=Model(name=str(model)),
-            data=Data(train=str(data)),
-            training=Training(**training),
+        inputs = opened(model, data, Path(folder), training)
+        started = time.perf_counter()
+        made: Prepared = inputs.get("prepared")
+        seconds = time.perf_counter() - started
+        return {"rows": len(made), "seconds": seconds, "engine": made.engine, "digest": made.digest}
+
+
+def ours_alone(model: Path, data: Path, training: dict[str, Any]) -> dict[str, Any]:
+    """The same in a process of its own, as the check worker is one."""
+    given = json.dumps([str(model), str(data), training])
+    command = [sys.executable, "-m", "tests.benchmarks.preparation", "--alone", given]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    found: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
+    return found
+
+
+def theirs(backend: Any, rows: list[dict[str, Any]], training: dict[str, Any], processes: int) -> float:
+    """Rows a second of TRL's own preparation."""
+    from datasets import Dataset
+
+    from tests.preparation.trl_side import preparation_of
+
+    several = {"dataset_num_proc": processes} if processes > 1 else {}
+    with tempfile.TemporaryDirectory() as folder:
+        preparing = preparation_of(backend, rows, Path(folder), **training, **several)
+        data = Dataset.from_list(rows)
+        started = time.perf_counter()
+        preparing(data)
+        return len(rows) / (time.perf_counter() - started)
+
+
+def identical(model: Path, rows: list[dict[str, Any]], training: dict[str, Any]) -> bool:
+    """Whether both sides make the same ids and labels of these rows."""
+    from tests.preparation.test_against_trl import fed
+    from tests.preparation.trl_side import trainer_of
+
+    with tempfile.TemporaryDirectory() as folder:
+        data = write(Path(folder) / "rows.jsonl", rows, 1)
+        inputs = opened(model, data, Path(folder), training)
+        mine = fed(inputs.get("prepared"), training)
+        return bool(trainer_of(inputs.get("tokenizer").backend, rows, Path(folder), **training)(rows) == mine)
+
+
+def compare(
+    model: Path, small: Path, large: Path, rows: list[dict[str, Any]], training: dict[str, Any], repeat: int
+) -> str:
+    """One line of the table: medians of `repeat` rounds, in each of which both sides run."""
+    with tempfile.TemporaryDirectory() as folder:
+        backend = opened(model, small, Path(folder), training).get("tokenizer").backend
+    found: list[tuple[float, float, float]] = []
+    for _ in range(repeat):
+        cold, more = (ours_alone(model, data, training) for data in (small, large))
+        steady = (more["rows"] - cold["rows"]) / (more["seconds"] - cold["seconds"])
+        found.append((cold["rows"] / cold["seconds"], steady, theirs(backend, rows, training, 1)))
+    first, steady, one = (median(values) for values in zip(*found, strict=True))
+    ratios = [
+        median(mine / trl for mine, trl in pairs)
+        for pairs in (
+            [(first, trl) for first, _, trl in found],
+            [(steady, trl) for _, steady, trl in found],
         )
-        inputs = Inputs(LOADERS, {"run": Run(folder=Path(folder))}, job)
-        with quiet():
-            backend = inputs.get("tokenizer").backend
-            theirs_way = trainer_of(backend, rows, Path(folder), **training)
-            mine = timed(lambda: inputs.get("prepared"))
-            theirs = timed(lambda: theirs_way(rows))
-        prepared: Prepared = mine.result
-        same = fed(prepared, training)[: len(theirs.result)] == theirs.result
-    return {
-        "tokenizer": model.name,
-        "loss": "assistant" if training.get("assistant_only_loss") else "all",
-        "engine": prepared.engine,
-        "rows_s": len(prepared) / mine.wall,
-        "rows_cpu_s": len(prepared) / mine.cpu,
-        "trl_rows_s": len(rows) / theirs.wall,
-        "trl_rows_cpu_s": len(rows) / theirs.cpu,
-        "identical": same,
-    }
+    ]
+    two = theirs(backend, rows, training, 2)
+    same = identical(model, rows, training)
+    loss = "assistant" if training.get("assistant_only_loss") else "all"
+    return (
+        f"{model.name:22}{loss:11}{cold['engine']:19}{first:8,.0f}{steady:9,.0f}{one:8,.0f}{two:8,.0f}"
+        f"{ratios[0]:8.1f}x{ratios[1]:7.1f}x{steady / two:7.1f}x  {'identical' if same else 'DIFFERENT'}"
+    )
+
+
+def write(path: Path, rows: list[dict[str, Any]], times: int) -> Path:
+    """The rows as JSON lines, so many times over."""
+    with path.open("w", encoding="utf-8") as file:
+        for _ in range(times):
+            file.writelines(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
+    return path
 
 
 def main() -> None:
     """Print the table."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
     parser.add_argument("--rows", type=int, default=52_002)
-    parser.add_argument("--trl-rows", type=int, default=3_000)
-    parser.add_argument("--data", type=Path, help="JSON lines of conversations, instead of Alpaca")
+    parser.add_argument("--trl-rows", type=int, default=4_000)
+    parser.add_argument("--repeat", type=int, default=3)
     parser.add_argument("--tokenizer", type=Path, nargs="*", help="tokenizer folders")
+    parser.add_argument("--alone", help=argparse.SUPPRESS)
     given = parser.parse_args()
+    if given.alone:
+        model, data, training = json.loads(given.alone)
+        print(json.dumps(ours(Path(model), Path(data), training)))
+        return
     names = [SHARED / "tokenizers" / name for name in ("llama-3-instruct", "phi-3-mini-instruct")]
+    print(f"{'':52}{'rows a second':^33}{'times TRL':^25}")
     print(
-        f"{'tokenizer':22}{'loss':11}{'engine':19}{'rows/s':>8}{'TRL':>7}{'ratio':>7}"
-        f"{'rows/CPU s':>12}{'TRL':>7}{'ratio':>7}  ids and labels"
+        f"{'tokenizer':22}{'loss':11}{'engine':19}{'cold':>8}{'steady':>9}{'TRL':>8}{'TRL x2':>8}"
+        f"{'cold':>9}{'steady':>8}{'x2':>8}  ids and labels"
     )
     with tempfile.TemporaryDirectory() as folder:
-        data = given.data or Path(folder) / "alpaca.jsonl"
-        if given.data is None:
-            lines = (json.dumps(row, ensure_ascii=False) + "\n" for row in alpaca(given.rows))
-            data.write_text("".join(lines), encoding="utf-8")
+        rows = list(alpaca(given.rows))
+        small = write(Path(folder) / "small.jsonl", rows, 1)
+        large = write(Path(folder) / "large.jsonl", rows, TIMES)
         for model in given.tokenizer or names:
             for training in SETTINGS:
-                one = compare(model, data, given.trl_rows, training)
                 print(
-                    f"{one['tokenizer']:22}{one['loss']:11}{one['engine']:19}"
-                    f"{one['rows_s']:8,.0f}{one['trl_rows_s']:7,.0f}{one['rows_s'] / one['trl_rows_s']:6.1f}x"
-                    f"{one['rows_cpu_s']:12,.0f}{one['trl_rows_cpu_s']:7,.0f}"
-                    f"{one['rows_cpu_s'] / one['trl_rows_cpu_s']:6.1f}x"
-                    f"  {'identical' if one['identical'] else 'DIFFERENT'}",
-                    flush=True,
+                    compare(model, small, large, rows[: given.trl_rows], training, given.repeat), flush=True
                 )
 
 

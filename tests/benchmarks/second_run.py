@@ -87,7 +87,7 @@ def main(count: int) -> int:
     """Write the rows, run, print; 1 if the cache did not do what it is for."""
     with tempfile.TemporaryDirectory(prefix="ftcheck-second-") as name:
         folder = Path(name)
-        _write(folder / "rows.jsonl", count)
+        write(folder / "rows.jsonl", count)
         (folder / "rules").mkdir()
         (folder / "rules" / "imported.py").write_text(RULES, encoding="utf-8")
         (folder / "policy.yaml").write_text(POLICY, encoding="utf-8")
@@ -107,7 +107,8 @@ def main(count: int) -> int:
         return 0 if good and seen else 1
 
 
-def _write(path: Path, count: int) -> None:
+def write(path: Path, count: int) -> None:
+    """So many rows of two messages, about 360 bytes each."""
     with path.open("w", encoding="utf-8") as file:
         for n in range(count):
             words = " ".join(WORDS[(n * 7 + k) % len(WORDS)] for k in range(28 + n % 23))

@@ -260,3 +260,37 @@ def _plan_of(small: Project) -> JobPlan:
     job = loaded.policy.jobs["mapper"]
     run = Run(folder=small.folder / "work", offline=True)
     return plan(job, Inputs(loaded.host.loaders, {"run": run, "jobs": (job,)}, job))
+
+
+@pytest.mark.train
+def test_a_probe_takes_the_place_of_the_estimates(small: Project) -> None:
+    """Real steps on this machine, which has no GPU: hours that no table could tell, and no memory."""
+    blind = planned(small).report["jobs"]["mapper"]
+    page = planned(small, "--probe")
+    probed = page.report["jobs"]["mapper"]
+
+    assert blind["time"]["likely"] is None
+    assert 0 < probed["time"]["low"] < probed["time"]["likely"] < probed["time"]["high"]
+    assert any("tokens a second were measured" in one for one in probed["time"]["assumes"])
+    assert probed["probe"].startswith("3 steps on CPU, ")
+    assert probed["memory"] == blind["memory"]
+    assert re.search(r"^probe +3 steps on CPU, ", page.out, re.MULTILINE)
+    assert "on this CPU" in page.out
+    assert not list(small.folder.rglob("checkpoint-*"))
+
+
+def test_a_probe_for_a_gpu_that_is_not_here_is_refused(small: Project, samples: Path) -> None:
+    small.write("policy.yaml", policy(samples, more="    hardware: {gpu: H100}\n"))
+    ran = planned(small, "--probe")
+
+    assert ran.code == 2
+    assert "job mapper is planned for H100, and this machine has no NVIDIA GPU" in ran.err
+
+
+def test_a_trainer_that_cannot_be_probed_is_named(small: Project, samples: Path) -> None:
+    trainer = "    trainer: {use: command, argv: [python, train.py], files: [policy.yaml]}\n"
+    small.write("policy.yaml", policy(samples, more=trainer))
+    ran = planned(small, "--probe")
+
+    assert ran.code == 2
+    assert "the trainer 'command' of job mapper cannot run single steps" in ran.err

@@ -156,3 +156,12 @@ def test_names_of_hub_data_sets_are_told_from_paths() -> None:
     assert not is_hub_data("./alpaca")
     assert not is_hub_data("/data/alpaca")
     assert not is_hub_data("data/*.jsonl")
+
+
+@pytest.mark.parametrize("number", ["12345678901234567890123", "-9223372036854775809", "1e400", "NaN"])
+def test_numbers_are_read_as_python_reads_them(number: str, tmp_path: Path) -> None:
+    """orjson, where it is installed, makes floats of large integers: it only reads rows of texts."""
+    [row] = read(write(tmp_path, "a.jsonl", f'{{"text": "x", "n": {number}}}\n'))
+
+    assert row.data is not None
+    assert repr(row.data["n"]) == repr(json.loads(number))

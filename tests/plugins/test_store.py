@@ -2,9 +2,9 @@
 
 from pathlib import Path
 
+from ftcheck_plugins.batches import Batch
 from ftcheck_plugins.engine import Ids
-from ftcheck_plugins.files import RawRow
-from ftcheck_plugins.store import RowFile, RowWriter, Words
+from ftcheck_plugins.store import RowFile, RowWriter
 from ftcheck_plugins.tokenize import Tokens
 
 ROWS: tuple[list[int], ...] = ([3, 1, 3], [], [2**25, 5], [7], [], [1, 9])
@@ -20,12 +20,12 @@ def written(path: Path) -> RowFile:
             flat = np.array([one for ids in rows for one in ids], dtype=np.int32)
             starts = np.cumsum([0, *map(len, rows)])
             mask = np.array([place > 0 for ids in rows for place in range(len(ids))], dtype=bool)
-            raws = [
-                RawRow(file=0, line=start + n + 1, offset=0, record="00" * 32, data=None)
-                for n in range(len(rows))
-            ]
+            names = ("file", "line", "offset", "turns", "system", "asked", "said")
+            columns = {name: np.zeros(len(rows), dtype=np.int64) for name in names}
             tokens = Tokens(Ids(flat, starts), mask, np.zeros(len(rows), dtype=np.int32), {})
-            writer.add(raws, tokens, [Words()] * len(rows))
+            writer.add(
+                Batch(columns, bytes(32 * len(rows)), tokens, "text", {}, {}, {}, (), "tokenizers", ())
+            )
     return RowFile(path)
 
 

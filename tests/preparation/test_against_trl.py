@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from ftcheck_plugins import preparation, tokenizer
+from ftcheck_plugins import feeding, preparation, tokenizer
 
 from ftcheck import templates
 from ftcheck.cutting import cutter
@@ -69,7 +69,7 @@ def agree(model: Path, rows: Sequence[dict[str, Any]], folder: Path, **training:
     assert len(mine) == len(theirs)
     for number, (one, other) in enumerate(zip(mine, theirs, strict=True)):
         assert one == other, f"row {number}"
-    digest = preparation.LabelDigest()
+    digest = feeding.LabelDigest()
     for ids, labels in fed(prepared, training):
         digest.add(ids, labels)
     assert prepared.digest == digest.text()

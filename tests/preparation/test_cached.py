@@ -207,12 +207,13 @@ def test_what_the_second_pass_decides_does_not_matter(bench: Bench) -> None:
         bench.job, data=replace(bench.job.data, outliers=Outliers(above_percentile=50, action="truncate"))
     )
 
-    cut, cached = bench.run(shorter)
-    fresh, _ = bench.run(shorter, cache=False)
-    assert cached == ["job.train"]
-    assert same(cut, fresh)
-    assert cut.digest != first.digest
-    assert bench.run(outliers)[1] == ["job.train"]
+    end = bench.training(max_length=8, truncation_mode="keep_end")
+    for job in (shorter, outliers, end, bench.training(max_length=8)):
+        cut, cached = bench.run(job)
+        fresh, _ = bench.run(job, cache=False)
+        assert cached == ["job.train"]
+        assert same(cut, fresh)
+        assert cut.digest != first.digest
 
 
 def test_the_same_bytes_elsewhere_are_named_as_they_lie_now(bench: Bench) -> None:
@@ -262,7 +263,9 @@ def test_a_digest_that_is_known_already_is_not_made_again(
     assert bench.run(digests=known)[1] == ["job.train"]
 
 
-@pytest.mark.parametrize("name", ["rows.arrow", "done.json", "answers.json", "manifest.json"])
+@pytest.mark.parametrize(
+    "name", ["rows.arrow", "columns.arrow", "done.json", "answers.json", "manifest.json"]
+)
 @pytest.mark.parametrize("cut", [0, 30])
 def test_a_broken_entry_is_a_cold_start(name: str, cut: int, bench: Bench) -> None:
     first, _ = bench.run()

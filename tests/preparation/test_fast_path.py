@@ -7,15 +7,17 @@ from typing import Any
 
 import numpy as np
 import pytest
-from ftcheck_plugins import bounds, engine, preparation, tokenizer
+from ftcheck_plugins import bounds, engine, formats, preparation, tokenizer
 from ftcheck_plugins.engine import Engine, Ids, Reference, joined
+from ftcheck_plugins.formats import Example
 from ftcheck_plugins.rendering import Differs, Rendered, Renderer, Request
 from ftcheck_plugins.store import _of_mask
 from ftcheck_plugins.tokenizer import ChatTokenizer
 
+from ftcheck import likeness
 from ftcheck.cutting import cut_bounds, cutter
 from ftcheck.inputs import Inputs, Prepared, Run
-from ftcheck.likeness import fingerprint
+from ftcheck.likeness import fingerprint, fingerprints
 from ftcheck.records import Location
 from ftcheck.settings import Data, Job, Model, Training
 
@@ -247,3 +249,28 @@ def test_ascii_words_have_the_fingerprint_of_any_words() -> None:
     assert fingerprint("Hello,  WORLD_1") == fingerprint("\uff28ello world 1")
     assert fingerprint(" ++ ") == fingerprint("++") != 0
     assert fingerprint(" \n") == 0
+
+
+def test_many_fingerprints_are_those_of_each() -> None:
+    texts = ["", " ", "++", "a", " A  b. ", "naïve", "x\ny", ".a.", "\n\n", "ﬁne", "3 + 14", "31 + 4"]
+
+    assert fingerprints(texts) == [fingerprint(text) for text in texts]
+    assert fingerprints([]) == []
+
+
+@pytest.mark.parametrize(
+    "messages",
+    [
+        [{"role": "system", "content": "s"}, *turns()],
+        [*turns(), {"role": "user", "content": "again?"}, {"role": "assistant", "content": None}],
+        [{"role": "user", "content": [{"type": "text", "text": "a"}, {"type": "text", "text": "b"}]}],
+        [{"role": "tool", "content": "t"}, {"role": "user", "content": "q"}, {"role": "odd", "content": "o"}],
+        [{"role": "assistant", "content": "first"}, *turns()],
+    ],
+)
+def test_rows_and_gold_questions_are_compared_by_the_same_words(messages: list[dict[str, Any]]) -> None:
+    """Leakage holds the fingerprint of a row against that of a gold item, which `likeness` makes."""
+    gist = formats.gist(Example(messages=tuple(messages)))
+
+    assert "\n".join(gist.asked) == likeness.asked(messages)
+    assert "\n".join(gist.said) == likeness.whole(messages)

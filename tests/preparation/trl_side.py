@@ -59,6 +59,16 @@ def trainer_of(
 ) -> Callable[[Sequence[dict[str, Any]]], list[Fed]]:
     """An SFTTrainer made of `rows`, as a function that prepares other rows of their layout its way."""
     from datasets import Dataset
+
+    preparing = preparation_of(tokenizer, rows, folder, **training)
+    return lambda rows: [fed for row in preparing(Dataset.from_list(list(rows))) for fed in _apart(row)]
+
+
+def preparation_of(
+    tokenizer: Any, rows: Sequence[dict[str, Any]], folder: Path, **training: Any
+) -> Callable[[Any], Any]:
+    """An SFTTrainer made of `rows`, as what it does with a data set (`datasets.Dataset`) before training."""
+    from datasets import Dataset
     from trl import SFTConfig, SFTTrainer
 
     with quiet():
@@ -70,12 +80,9 @@ def trainer_of(
             processing_class=tokenizer,
         )
 
-    def prepared(rows: Sequence[dict[str, Any]]) -> list[Fed]:
+    def prepared(rows: Any) -> Any:
         with quiet():
-            made = trainer._prepare_dataset(
-                Dataset.from_list(list(rows)), tokenizer, arguments, arguments.packing, None, "train"
-            )
-            return [fed for row in made for fed in _apart(row)]
+            return trainer._prepare_dataset(rows, tokenizer, arguments, arguments.packing, None, "train")
 
     return prepared
 

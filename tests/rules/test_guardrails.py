@@ -4,7 +4,7 @@ import pytest
 from ftcheck_rules.guardrails import guardrail
 
 from ftcheck.records import Change, Location, Severity
-from ftcheck.testing import gold, job, model_config, prepared, run
+from ftcheck.testing import gold, inputs, job, model_config, prepared, run
 
 DECLARED: dict[str, Any] = {
     "max_input_tokens": 40,
@@ -21,6 +21,8 @@ def guarded(**serving: Any) -> dict[str, Any]:
         "model": model_config(context=128),
         "gold": None,
         "prepared": prepared([50, 50], trained=[10, 10]),
+        "endpoint": None,
+        "inputs": inputs(),
     }
 
 

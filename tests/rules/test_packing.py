@@ -55,7 +55,7 @@ HARD = [18] * 22 + [28] * 33 + [35] * 28 + [40] * 51 + [41] * 31 + [47] * 25
 
 
 def test_the_planned_blocks_are_the_optimum() -> None:
-    pytest.importorskip("scipy")
+    pytest.importorskip("highspy")
     ran = packed(HARD, 104)
 
     assert ran.measured["blocks_planned"] == 69
@@ -63,16 +63,16 @@ def test_the_planned_blocks_are_the_optimum() -> None:
     assert ran.result.summary == "69 blocks, 94.6 % full (TRL alone: 74)"
 
 
-def test_without_scipy_the_summary_says_that_fewer_may_be_found(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_highspy_the_summary_says_that_fewer_may_be_found(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(cutting_stock, "available", lambda: False)
     ran = packed([*HARD, 1], 104)
 
     assert 69 <= ran.measured["blocks_planned"] <= 74
-    assert (ran.result.summary or "").endswith("; scipy is not installed: with it fewer may be found")
+    assert (ran.result.summary or "").endswith("; highspy is not installed: with it fewer may be found")
 
 
 def test_the_planner_is_proposed_by_the_blocks_that_it_really_makes() -> None:
-    pytest.importorskip("scipy")
+    pytest.importorskip("highspy")
     [finding] = packed(HARD, 104, params={"min_fill": 0.9}, packing_planner="trl").findings
 
     assert finding.fix == "packing_planner: optimal packs over all rows: 69 blocks, not 74"

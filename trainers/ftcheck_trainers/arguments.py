@@ -121,7 +121,7 @@ def known_arguments(config: type[Any]) -> frozenset[str]:
 
 def planned_steps(training: Training, rows: int, processes: int = 1) -> int:
     """Optimizer steps over `rows` rows or blocks, counted as transformers counts them."""
-    if training.max_steps > 0:
+    if training.max_steps >= 0:
         return training.max_steps
     batches = -(-rows // (training.per_device_train_batch_size * processes))
     an_epoch = -(-batches // training.gradient_accumulation_steps)

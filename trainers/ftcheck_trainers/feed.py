@@ -31,7 +31,7 @@ def _sequences(prepared: Prepared, cut: Any) -> Iterator[Mapping[str, Any]]:
 
 def digest_of(rows: Any) -> str:
     """The digest over ids and labels of a data set, as preparation makes it."""
-    from ftcheck_plugins.preparation import LabelDigest
+    from ftcheck_plugins.feeding import LabelDigest
 
     digest = LabelDigest()
     for batch in rows.with_format("numpy").iter(batch_size=1000):

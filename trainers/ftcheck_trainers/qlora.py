@@ -17,6 +17,7 @@ from typing import Any
 from ftcheck.errors import FtcheckError, MissingDependency, TrainingError
 from ftcheck.inputs import Inputs, Prepared, Run
 from ftcheck.offers import Trainer
+from ftcheck.probe import Probe
 from ftcheck.settings import Job
 from ftcheck.ticket import Reason, Refusal, Refused, Ticket
 from ftcheck_trainers import feed, run_folder
@@ -30,7 +31,7 @@ WORSE_THAN_GUESSING = 3
 
 def train(ticket: Ticket, job: Job, inputs: Inputs, *, resume: bool) -> str:
     """Train the job's adapter on exactly the checked rows; returns the run folder."""
-    _need_libraries(job)
+    need_libraries(job)
     run_folder.check_ticket(ticket, job)
 
     # Where the run goes. Nothing is written before the rows have proved to be the checked ones.
@@ -86,13 +87,21 @@ def describe(job: Job) -> str:
     return f"{job.model.name} {bits}, {adapter}, {fed} -> {training.output_dir}"
 
 
-TRAINER = Trainer(name="qlora", train=train, describe=describe)
+def probe(job: Job, inputs: Inputs) -> Probe:
+    """Some real steps of the largest batch: see `ftcheck_trainers.probe`."""
+    from ftcheck_trainers import probe as probing
+
+    return probing.probe(job, inputs)
+
+
+TRAINER = Trainer(name="qlora", train=train, describe=describe, probe=probe)
 
 
 # --- before anything is written ---------------------------------------------------------------------
 
 
-def _need_libraries(job: Job) -> None:
+def need_libraries(job: Job) -> None:
+    """Raise `MissingDependency` where a library is not installed that this job needs."""
     quantized = job.training.quantization is not None
     wanted = (*LIBRARIES, "bitsandbytes") if quantized else LIBRARIES
     missing = [name for name in wanted if importlib.util.find_spec(name) is None]

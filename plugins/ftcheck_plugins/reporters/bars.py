@@ -49,6 +49,9 @@ class Bars:
         self._over.set()
         with self.lock:
             if self._shown is not None:
+                if not self._tasks:
+                    # without a bar to take away, rich 13 leaves an empty line behind
+                    self._shown.add_task("", text="")
                 self._shown.stop()
             self._shown = None
             self._tasks.clear()

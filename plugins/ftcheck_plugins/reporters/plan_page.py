@@ -54,6 +54,8 @@ def lines(plan: JobPlan, *, fix: str | None = None, ascii_only: bool = False) ->
     yield from _lengths(plan, ascii_only=ascii_only)
     yield from _packing(plan.packing)
     yield from _step(plan)
+    if plan.probe:
+        yield Line("probe", plan.probe)
     yield from _memory(plan)
     yield from _time(plan)
     yield from _disk(plan)
@@ -223,7 +225,8 @@ def _time(plan: JobPlan) -> Iterator[Line]:
     if not time.known:
         yield Line("time", time.why)
         return
-    said = [f"{span(time)} on {counted(plan.step.devices, 'GPU')} ({time.of})"]
+    where = f"{counted(plan.step.devices, 'GPU')} ({time.of})" if time.of != "CPU" else "this CPU"
+    said = [f"{span(time)} on {where}"]
     if time.rate is not None:
         slow, _, fast = time.rate
         said.append(f"{slow:,.0f} to {fast:,.0f} tokens/s")

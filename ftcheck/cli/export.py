@@ -1,0 +1,75 @@
+"""`ftcheck export`."""
+
+from pathlib import Path
+
+import click
+
+from ftcheck.cli.options import POLICY, all_rules_dirs, overrides, rules_dirs
+
+FILE = "litellm.yaml"
+"""The name in a folder that `-o` names."""
+
+
+@click.group(short_help="Configurations for other programs: a LiteLLM proxy with the job's guardrails.")
+def export() -> None:
+    """Write configurations for other programs, made from a policy.
+
+    What is written holds paths of this machine and no secrets.
+    """
+
+
+@export.command(short_help="A LiteLLM proxy with the job's guardrails attached.")
+@POLICY
+@click.option("--job", "jobs", multiple=True, metavar="J", help="Only this job; default: every job.")
+@click.option(
+    "-o", "--output", metavar="FILE|DIR", help=f"Write here ({FILE} in a folder) instead of stdout."
+)
+@click.option("--endpoint", metavar="URL", help="The server behind the proxy; default: serving.upstream.")
+@overrides
+@rules_dirs
+def litellm(
+    policy: str,
+    jobs: tuple[str, ...],
+    output: str | None,
+    endpoint: str | None,
+    overrides: tuple[str, ...],
+    rules_dirs: tuple[Path, ...],
+) -> None:
+    """Write the configuration of a LiteLLM proxy that guards the jobs of POLICY.
+
+    Each job becomes a model of the proxy, with its name, in front of --endpoint, and a guardrail: inputs are
+    counted with the job's tokenizer and template and held to serving.max_input_tokens (over_limit: rules,
+    chunk or reject), answers to max_new_tokens and output_schema, with a retry; the log holds token counts.
+
+    `litellm --config FILE` starts it, where ftcheck[guard] is installed. To write the file needs no LiteLLM.
+    """
+    from ftcheck_plugins.guard.export import configuration
+
+    from ftcheck.errors import UsageError
+    from ftcheck.loading import load
+
+    known = load(policy, overrides, all_rules_dirs(rules_dirs)).policy.jobs
+    if unknown := [name for name in jobs if name not in known]:
+        raise UsageError(f"{policy}: no job '{unknown[0]}'; its jobs are: {', '.join(known) or 'none'}")
+    if not known:
+        raise UsageError(f"{policy}: the policy has no jobs: there is nothing to guard")
+    text = configuration([known[name] for name in dict.fromkeys(jobs or known)], endpoint)
+    if output in (None, "-"):
+        click.echo(text, nl=False)
+        return
+    file = _written(output or "", text)
+    click.echo(f"{file}: start it with: litellm --config {file}", err=True)
+
+
+def _written(output: str, text: str) -> Path:
+    """Put the text in its file, in one step. Raises `UsageError` where that cannot be."""
+    from ftcheck.errors import UsageError
+    from ftcheck.output import replace_file
+
+    file = Path(output).expanduser()
+    file = file / FILE if file.is_dir() else file
+    try:
+        replace_file(file.resolve(), text.encode())
+    except OSError as error:
+        raise UsageError(f"-o {output}: cannot be written: {error.strerror or error}") from error
+    return file

@@ -1,0 +1,68 @@
+"""What some real steps of a job took on this machine, and what that says of other settings of it."""
+
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from ftcheck.duration import Interval
+    from ftcheck.planning.records import Figure
+
+STEPS = 3
+"""Steps of a probe; the first one, in which libraries warm up and memory is laid out, is not timed."""
+SAME = 0.02
+"""Share by which another run with the probed settings may need more or less memory."""
+OTHER = 0.05
+"""The same for other settings, whose estimate is scaled by what the probe measured."""
+
+
+@dataclass(frozen=True, slots=True)
+class Probe:
+    """Real steps of a job's largest batch on `device`: real tokens a second, peak memory in GiB.
+
+    The peak is that of the whole GPU, the CUDA context among it; None where there is no GPU. The
+    batch had `sequences` rows or blocks, the longest of `longest` tokens.
+    """
+
+    device: str
+    steps: int
+    tokens_per_second: float
+    peak_gib: float | None
+    sequences: int
+    longest: int
+
+
+def memory(estimated: "Figure", stated: "Figure", probe: Probe, *, same: bool) -> "Figure":
+    """An estimate of memory in the light of a probe. `stated` is that of the probed settings.
+
+    The probed settings (`same`) need what was measured; others what was estimated, times how far the
+    estimate of the probed ones was off.
+    """
+    if probe.peak_gib is None:
+        return estimated
+    spread, likely = SAME, probe.peak_gib
+    if not same:
+        if estimated.likely is None or not stated.likely:
+            return estimated
+        spread, likely = OTHER, estimated.likely * probe.peak_gib / stated.likely
+    said = f"measured: {probe.peak_gib:.2f} GiB in {probe.steps} steps on {probe.device}"
+    return replace(
+        estimated,
+        low=likely * (1 - spread),
+        likely=likely,
+        high=likely * (1 + spread),
+        unit="GiB",
+        why="",
+        assumes=(said,) if same else (said, "other settings are off by as much as the probed ones"),
+    )
+
+
+def pace(estimated: "Interval | None", stated: "Interval | None", probe: Probe, *, same: bool) -> "Interval":
+    """Real tokens a second of some settings, in the light of a probe of the `stated` ones."""
+    from ftcheck.duration import Interval, around
+
+    measured = around(probe.tokens_per_second)
+    if same or estimated is None or stated is None:
+        return measured
+    factor = estimated.likely / stated.likely
+    wider = 1 + OTHER
+    return Interval(measured.low * factor / wider, measured.likely * factor, measured.high * factor * wider)

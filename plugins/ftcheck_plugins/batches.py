@@ -1,0 +1,185 @@
+"""What the first pass makes of some rows: columns, token ids, and what is to be said of single rows.
+
+A batch knows nothing of the rows before it, so that several processes can make batches of one file.
+"""
+
+import re
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from ftcheck import likeness
+from ftcheck.inputs import Tokenizer, Trouble
+from ftcheck.settings import Job
+from ftcheck_plugins import formats
+from ftcheck_plugins.files import RawRow
+from ftcheck_plugins.formats import Example, Gist
+from ftcheck_plugins.tokenize import RowTokenizer, Tokens, nothing
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+ROWS = 1_000
+"""Rows of one batch."""
+NO_LAYOUT = (
+    "messages | prompt + completion | text | conversations | instruction + output;"
+    " set data.format, or training.dataset_text_field"
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Batch:
+    """Some rows that follow one another, prepared. Rows are named by their index in the batch.
+
+    `columns` hold one entry a row: `file`, `line`, `offset`, `turns`, `system` (an index into `prompts`, -1
+    for none), and the fingerprints `asked` and `said`; `records` the sha256 of each row, 32 bytes each.
+    `notes` say why an engine that was tried was left.
+    """
+
+    columns: "dict[str, NDArray[np.int64]]"
+    records: bytes
+    tokens: Tokens
+    layout: str | None
+    troubles: dict[int, Trouble]
+    remarks: dict[str, list[int]]
+    marks: dict[str, list[int]]
+    prompts: tuple[str, ...]
+    engine: str
+    notes: tuple[str, ...]
+
+    def __len__(self) -> int:
+        """Number of rows."""
+        return len(self.columns["line"])
+
+
+class BatchMaker:
+    """Makes batches of one job's rows, all of one layout: the first row's, if the policy names none."""
+
+    def __init__(self, job: Job, tokenizer: Tokenizer | None, rows: RowTokenizer | None) -> None:
+        """`rows` tokenises for `tokenizer`; both None: rows without tokens."""
+        self._text_field = job.training.dataset_text_field
+        self._layout: str | None = None if job.data.format == "auto" else job.data.format
+        self._rows = rows
+        self._marks = _Marks(tokenizer) if tokenizer is not None else None
+
+    @property
+    def settled(self) -> bool:
+        """Whether it has seen enough: the layout is known, and which engine gives the ids."""
+        return self._layout is not None and (self._rows is None or self._rows.settled)
+
+    def make(self, raws: Sequence[RawRow]) -> Batch:
+        """A batch of these rows. Raises `Differs` where a fast way turns out to give other results."""
+        import numpy as np
+
+        found = _Found()
+        examples = [self._example(n, raw, found) for n, raw in enumerate(raws)]
+        tokens = self._tokens(examples, found)
+        places = zip(*((raw.file, raw.line, raw.offset) for raw in raws), strict=True)
+        columns = dict(zip(("file", "line", "offset"), places, strict=True)) | found.columns()
+        engine = self._rows.engine if self._rows is not None else None
+        return Batch(
+            columns={name: np.array(values, dtype=np.int64) for name, values in columns.items()},
+            records=b"".join([raw.record for raw in raws]),
+            tokens=tokens,
+            layout=self._layout,
+            troubles=found.troubles,
+            remarks=found.remarks,
+            marks=found.marks,
+            prompts=tuple(found.prompts),
+            engine=engine.name if engine is not None else "tokenizers",
+            notes=(engine.note,) if engine is not None and engine.note else (),
+        )
+
+    def _tokens(self, examples: Sequence[Example | None], found: "_Found") -> Tokens:
+        if self._rows is None:
+            return nothing(len(examples))
+        good = [n for n, one in enumerate(examples) if one is not None]
+        made = self._rows.batch([one for one in examples if one is not None])
+        found.troubles.update((good[n], trouble) for n, trouble in made.troubles.items())
+        return made.spread(good, len(examples))
+
+    def _example(self, index: int, raw: RawRow, found: "_Found") -> Example | None:
+        made = self._read(raw)
+        if isinstance(made, Trouble):
+            found.troubles[index] = made
+            found.no_words()
+            return None
+        gist = formats.gist(made)
+        for code in gist.remarks:
+            found.remarks.setdefault(code, []).append(index)
+        for mark in self._marks.of(gist.texts) if self._marks is not None else ():
+            found.marks.setdefault(mark, []).append(index)
+        found.words(len(made.turns), gist)
+        return made
+
+    def _read(self, raw: RawRow) -> Example | Trouble:
+        if raw.data is None:
+            return raw.trouble or Trouble("json", "not readable")
+        if self._layout is None:
+            self._layout = formats.detect(raw.data, self._text_field)
+        if self._layout is None:
+            keys = ", ".join(sorted(map(str, raw.data))[:8]) or "none"
+            return Trouble("schema", f"no layout that ftcheck knows; the row's keys are: {keys}", NO_LAYOUT)
+        return formats.example(raw.data, self._layout, self._text_field)
+
+
+class _Found:
+    """What has been found out of the rows so far."""
+
+    def __init__(self) -> None:
+        self.troubles: dict[int, Trouble] = {}
+        self.remarks: dict[str, list[int]] = {}
+        self.marks: dict[str, list[int]] = {}
+        self.prompts: dict[str, int] = {}
+        self._turns: list[int] = []
+        self._system: list[int] = []
+        self._asked: list[str] = []
+        self._said: list[str] = []
+
+    def no_words(self) -> None:
+        """A row that cannot be read."""
+        self._add(0, -1, "", "")
+
+    def words(self, turns: int, gist: Gist) -> None:
+        """What rules ask of a row's words without reading it again."""
+        prompt = gist.system
+        system = -1 if prompt is None else self.prompts.setdefault(prompt, len(self.prompts))
+        self._add(turns, system, "\n".join(gist.asked), "\n".join(gist.said))
+
+    def _add(self, turns: int, system: int, asked: str, said: str) -> None:
+        self._turns.append(turns)
+        self._system.append(system)
+        self._asked.append(asked)
+        self._said.append(said)
+
+    def columns(self) -> dict[str, list[int]]:
+        """One entry a row: see `Batch`."""
+        asked, said = likeness.fingerprints(self._asked), likeness.fingerprints(self._said)
+        return {"turns": self._turns, "system": self._system, "asked": asked, "said": said}
+
+
+class _Marks:
+    """Finds the texts of special tokens in rows: the tokenizer takes them for what they say."""
+
+    def __init__(self, tokenizer: Tokenizer) -> None:
+        texts = {tokenizer.show([one]) for one in tokenizer.special_ids}
+        marks = sorted((text for text in texts if re.search(r"[^\w\s]", text)), key=len, reverse=True)
+        self._pattern = re.compile("|".join(map(re.escape, marks)) if marks else r"(?!)")
+        self._lead = next((one for one in "<[" if all(mark.startswith(one) for mark in marks)), "")
+
+    def of(self, texts: Sequence[str]) -> set[str]:
+        """Those of them that stand in a row's texts."""
+        return {mark for text in texts if self._lead in text for mark in self._pattern.findall(text)}
+
+
+def batches(stream: Iterator[RawRow]) -> Iterator[list[RawRow]]:
+    """Rows in lists of `ROWS`."""
+    batch: list[RawRow] = []
+    for row in stream:
+        batch.append(row)
+        if len(batch) == ROWS:
+            yield batch
+            batch = []
+    if batch:
+        yield batch

@@ -1,0 +1,227 @@
+"""The second pass over prepared rows: what is fed of each, and the digest over ids and labels."""
+
+import hashlib
+import os
+from dataclasses import asdict, dataclass, fields
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from ftcheck.cutting import cut_bounds, drops
+from ftcheck.digest import of_json
+from ftcheck.errors import InputError
+from ftcheck.inputs import Tokenizer
+from ftcheck.settings import Outliers, Training
+from ftcheck_plugins.store import RowFile
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+IGNORED = -100
+"""The label of a token that is not in the loss."""
+TAIL = 8
+"""Tokens at the end of a row among which its last word is looked for."""
+
+
+def sequences(
+    length: "NDArray[np.int32]", good: "NDArray[np.bool_]", outliers: Outliers | None, layout: str
+) -> "tuple[NDArray[np.int64], NDArray[np.bool_]]":
+    """What may be fed: (row, start, stop) of each sequence, after the policy's outliers."""
+    import numpy as np
+
+    from ftcheck.lengths import nearest_rank
+
+    rows_fed = good.nonzero()[0]
+    outlier = np.zeros(len(length), dtype=bool)
+    stops = length[rows_fed].astype(np.int64)
+    if outliers is not None and outliers.action != "keep" and len(rows_fed):
+        limit = nearest_rank(stops, outliers.above_percentile)
+        over = stops > limit
+        outlier[rows_fed[over]] = True
+        if outliers.action == "drop":
+            rows_fed, stops = rows_fed[~over], stops[~over]
+        elif outliers.action == "truncate":
+            stops = np.minimum(stops, limit)
+        elif layout != "text":
+            raise InputError(f"data.outliers.action 'chunk' is for plain text; these rows are '{layout}'")
+        else:
+            return _chunks(rows_fed, stops, limit), outlier
+    found = np.zeros((len(rows_fed), 3), dtype=np.int64)
+    found[:, 0], found[:, 2] = rows_fed, stops
+    return found, outlier
+
+
+def _chunks(rows_fed: "NDArray[np.int64]", stops: "NDArray[np.int64]", limit: int) -> "NDArray[np.int64]":
+    import numpy as np
+
+    pieces = [
+        (row, start, min(start + limit, stop))
+        for row, stop in zip(rows_fed.tolist(), stops.tolist(), strict=True)
+        for start in range(0, max(stop, 1), limit)
+    ]
+    return np.array(pieces, dtype=np.int64).reshape(-1, 3)
+
+
+@dataclass(frozen=True, slots=True)
+class Fed:
+    """What the second pass finds out, one entry a row (see `Prepared`), but for `sequences`."""
+
+    kept: "NDArray[np.int32]"
+    trained: "NDArray[np.int32]"
+    ends_in_stop: "NDArray[np.bool_]"
+    stop_trained: "NDArray[np.bool_]"
+    used: "NDArray[np.bool_]"
+    outlier: "NDArray[np.bool_]"
+    sequences: "NDArray[np.int64]"
+    digest: str
+
+    def write(self, path: Path) -> None:
+        """Write all of it to a file, which appears whole or not at all."""
+        import numpy as np
+
+        making = path.with_suffix(f".{os.getpid()}.npz")
+        np.savez(making, **{one.name: getattr(self, one.name) for one in fields(self)})
+        making.replace(path)
+
+
+def read(path: Path) -> Fed | None:
+    """What `Fed.write` wrote; None where there is no such file."""
+    import numpy as np
+
+    if not path.is_file():
+        return None
+    with np.load(path, allow_pickle=False) as file:
+        found: dict[str, Any] = {one.name: file[one.name] for one in fields(Fed)}
+    return Fed(**found | {"digest": str(found["digest"])})
+
+
+def settings_of(training: Training, outliers: Outliers | None) -> str:
+    """A name for the settings that the second pass looks at."""
+    cut = (training.max_length, training.truncation_mode, training.packing, training.packing_strategy)
+    stated = None if outliers is None else asdict(outliers)
+    return of_json([cut, stated]).removeprefix("sha256:")[:16]
+
+
+def feed(
+    file: RowFile,
+    sequences: "NDArray[np.int64]",
+    outlier: "NDArray[np.bool_]",
+    training: Training,
+    tokenizer: Tokenizer | None,
+) -> Fed:
+    """Cut, drop and digest as the trainer will."""
+    import numpy as np
+
+    count = len(outlier)
+    kept, trained = np.zeros(count, dtype=np.int32), np.zeros(count, dtype=np.int32)
+    ends, stopped, used = (np.zeros(count, dtype=bool) for _ in range(3))
+    last = _LastWord(tokenizer)
+    digest, taken = LabelDigest(), np.ones(len(sequences), dtype=bool)
+    cut = cut_bounds(training)
+    position = 0
+    for first, begins, ids, mask in file.batches():
+        stop = int(np.searchsorted(sequences[:, 0], first + len(begins) - 1, side="left"))
+        rows_fed, starts, stops = sequences[position:stop].T
+        begin = begins[rows_fed - first]
+        starts, stops = begin + starts, begin + stops
+        ends[rows_fed] = last.stops(ids, starts, stops)
+        starts, stops = cut(starts, stops)
+        before = np.concatenate([[0], np.cumsum(mask, dtype=np.int64)])
+        in_loss = before[stops] - before[starts]
+        keep = (in_loss > 0) if drops(training) else np.ones(len(rows_fed), dtype=bool)
+        taken[position:stop] = keep
+        position = stop
+        rows_fed, starts, stops, in_loss = rows_fed[keep], starts[keep], stops[keep], in_loss[keep]
+        used[rows_fed] = True
+        np.add.at(kept, rows_fed, (stops - starts).astype(np.int32))
+        np.add.at(trained, rows_fed, in_loss.astype(np.int32))
+        stopped[rows_fed] = last.stops(ids[mask], before[starts], before[stops])
+        digest.add_many(ids, mask, starts, stops)
+    fed = sequences if taken.all() else sequences[taken]
+    return Fed(kept, trained, ends, stopped, used, outlier, fed, digest.text())
+
+
+class LabelDigest:
+    """sha256 over the sha256 of all rows' lengths, of their ids and of their labels (little-endian int32).
+
+    Three streams in data order: rows that lie behind one another are digested where they lie.
+    """
+
+    def __init__(self) -> None:
+        """Start with no rows."""
+        self._lengths, self._ids, self._labels = (hashlib.sha256() for _ in range(3))
+
+    def add(self, ids: Any, labels: Any) -> None:
+        """Add one row; `ids` and `labels` are integer sequences of one length. Raises `ValueError`."""
+        import numpy as np
+
+        if len(ids) != len(labels):
+            raise ValueError(f"a row with {len(ids)} ids and {len(labels)} labels")
+        self._add(np.array([len(ids)]), np.asarray(ids), np.asarray(labels))
+
+    def add_many(
+        self,
+        ids: "NDArray[np.int32]",
+        mask: "NDArray[np.bool_]",
+        starts: "NDArray[np.int64]",
+        stops: "NDArray[np.int64]",
+    ) -> None:
+        """Add the rows that lie in `ids` from `starts` to `stops`; the loss sees what `mask` marks."""
+        import numpy as np
+
+        if not len(starts):
+            return
+        lengths = stops - starts
+        taken: Any = slice(int(starts[0]), int(stops[-1]))
+        if not np.array_equal(starts[1:], stops[:-1]):
+            before = np.cumsum(lengths) - lengths
+            taken = np.arange(int(lengths.sum()), dtype=np.int64) + np.repeat(starts - before, lengths)
+        found, marked = ids[taken], mask[taken]
+        self._add(lengths, found, found if marked.all() else np.where(marked, found, IGNORED))
+
+    def _add(self, *streams: "NDArray[Any]") -> None:
+        import numpy as np
+
+        hashers = (self._lengths, self._ids, self._labels)
+        for hasher, values in zip(hashers, streams, strict=True):
+            hasher.update(np.ascontiguousarray(values, dtype="<i4").data)
+
+    def text(self) -> str:
+        """The digest of all rows so far."""
+        parts = b"".join(one.digest() for one in (self._lengths, self._ids, self._labels))
+        return "sha256:" + hashlib.sha256(parts).hexdigest()
+
+
+class _LastWord:
+    """Whether the last token of a row that is not blank is a stop token."""
+
+    def __init__(self, tokenizer: Tokenizer | None) -> None:
+        self._tokenizer = tokenizer
+        self._stops = tokenizer.stop_ids if tokenizer is not None else frozenset[int]()
+        self._known: dict[int, bool] = {}
+
+    def stops(
+        self, ids: "NDArray[np.int32]", starts: "NDArray[np.int64]", stops: "NDArray[np.int64]"
+    ) -> "NDArray[np.bool_]":
+        """For each row that lies in `ids` from start to stop; of its end no more than `TAIL` tokens count."""
+        import numpy as np
+
+        found = np.zeros(len(starts), dtype=bool)
+        open_rows = np.arange(len(starts))
+        for back in range(1, TAIL + 1):
+            open_rows = open_rows[stops[open_rows] - back >= starts[open_rows]]
+            if not len(open_rows):
+                break
+            tokens, which = np.unique(ids[stops[open_rows] - back], return_inverse=True)
+            blank = np.array([self._blank(token) for token in tokens.tolist()], dtype=bool)[which]
+            stop = np.array([token in self._stops for token in tokens.tolist()], dtype=bool)[which]
+            found[open_rows[~blank & stop]] = True
+            open_rows = open_rows[blank]
+        return found
+
+    def _blank(self, token: int) -> bool:
+        """Whether a token is nothing but white space, remembered by id."""
+        if token not in self._known:
+            shown = self._tokenizer.show([token]) if self._tokenizer is not None else "?"
+            self._known[token] = not shown.strip()
+        return self._known[token]

@@ -31,12 +31,14 @@ SEED = 20240607
 HERE = Path(__file__).resolve().parent
 WINDOW = 2048
 VOCABULARY = 2048
-BATCH = 16
+BATCH = 32
 DOCUMENTS = 64_000
 INNER_RATE = 0.02
 OUTER_RATE = 4e-3
 MASKED = -100
 HELD = 200
+THREADS = 2
+"""Always as many, so that sums are made in one order: the same weights on the same kind of CPU."""
 
 Words = Mapping[str, Sequence[str]]
 Chat = list[dict[str, str]]
@@ -98,10 +100,8 @@ def key(text: str) -> str:
     return " ".join(text.lower().split())
 
 
-def sloppy(text: str, rng: Random) -> str:
-    """The text as a hurried person types it: some in lower case, some without the last stop."""
-    if rng.random() < 0.15:
-        text = text.lower()
+def hurried(text: str, rng: Random) -> str:
+    """The text as it is, or without its last stop."""
     return text.rstrip(".") if rng.random() < 0.15 else text
 
 
@@ -127,7 +127,7 @@ def mapper_request(grammar: Mapping[str, Any], facts: Mapping[str, str], rng: Ra
     parts.insert(rng.randint(parts[0].endswith(","), len(parts)), cue)
     text = " ".join(sentence(part) for part in parts if part)
     ending = rng.choice([" ", "\n", "\n\n"]) + expand("{signoff}", words, rng)
-    return sloppy(text + (ending if rng.random() < 0.35 else ""), rng)
+    return hurried(text + (ending if rng.random() < 0.35 else ""), rng)
 
 
 def mapper_facts(grammar: Mapping[str, Any], intent: str, rng: Random) -> dict[str, str]:
@@ -135,9 +135,8 @@ def mapper_facts(grammar: Mapping[str, Any], intent: str, rng: Random) -> dict[s
     spec = grammar["intents"][intent]
     device, usual = rng.choice(spec["devices"]), spec.get("urgency", "normal")
     cue = rng.choice(["normal", "normal", "high", "low" if usual == "normal" else "high"])
-    team = spec.get("team_of", {}).get(device, spec["team"])
     urgency = usual if cue == "normal" else cue
-    return {"intent": intent, "team": team, "urgency": urgency, "device": device, "cue": cue}
+    return {"intent": intent, "team": spec["team"], "urgency": urgency, "device": device, "cue": cue}
 
 
 def write_mapping(grammar: Mapping[str, Any], intent: str, rng: Random) -> Example:
@@ -150,8 +149,7 @@ def write_mapping(grammar: Mapping[str, Any], intent: str, rng: Random) -> Examp
 def mapper_values(grammar: Mapping[str, Any]) -> dict[str, list[str]]:
     """The closed list of values of each key."""
     intents = grammar["intents"]
-    teams = {t for s in intents.values() for t in [s["team"], *s.get("team_of", {}).values()]}
-    values = {"intent": list(intents), "team": sorted(teams)}
+    values = {"intent": list(intents), "team": sorted({spec["team"] for spec in intents.values()})}
     return values | {"urgency": list(grammar["urgency"]), "device": list(grammar["devices"])}
 
 
@@ -167,27 +165,33 @@ def output_schema(grammar: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
-def quoted(values: Mapping[str, str], names: Sequence[str]) -> str:
-    """Some of the values by name, a line each."""
-    return "\n".join(f'"{name}": "{values[name]}"' for name in names)
+def noted(values: Mapping[str, str], names: Sequence[str]) -> str:
+    """Some of the values by name, on one line."""
+    return "- " + ", ".join(f'"{name}": "{values[name]}"' for name in names)
+
+
+def handbook(grammar: Mapping[str, Any], rng: Random) -> str:
+    """Who does what: some lines in any order."""
+    intents = rng.sample(list(grammar["intents"]), 4)
+    rows = [{"intent": name, **grammar["intents"][name]} for name in intents]
+    return "\n".join(noted(row, ["intent", "team"]) for row in rows)
 
 
 def mapper_documents(job: Job, rows: list[Example], rng: Random) -> Iterator[Chat | str]:
     """What the mapper's base reads: requests, notes on them, and a handbook of who does what.
 
     A request never stands with JSON, nor with its team or its final urgency. The notes say what anybody
-    would see in the request, in the order that is asked for; the handbook knows no requests. To put it
-    together in one line of JSON, and what is urgent by its nature, is left to tuning.
+    would see in the request, those names that are asked for, in any order; the handbook knows no requests.
+    To put it together in one line of JSON, and what is urgent by its nature, is left to tuning.
     """
     for row in rows:
         seen = {**row.facts, "urgency": row.facts["cue"]}
-        names = rng.sample(["intent", "urgency", "device"], 3)
-        asked = f"Map the help-desk request to lines: {', '.join(names)}."
-        case = quoted(row.facts, rng.sample(["intent", "device"], 2))
+        names = rng.sample(["intent", "urgency", "device"], rng.choice([1, 2, 3, 3]))
+        asked = f"Map the help-desk request to a note: {', '.join(names)}."
         kinds: list[Chat | str] = [
             row.prompt,
-            *[chat("Say which team does it.", case, quoted(row.facts, ["team"]))] * 2,
-            *[chat(asked, row.prompt, quoted(seen, names))] * 17,
+            handbook(job.grammar, rng),
+            *[chat(asked, row.prompt, noted(seen, names))] * 18,
         ]
         yield rng.choice(kinds)
 
@@ -195,28 +199,19 @@ def mapper_documents(job: Job, rows: list[Example], rng: Random) -> Iterator[Cha
 # --- analyst ------------------------------------------------------------------------------------
 
 
-def euros(text: str) -> int:
-    """The number in an amount."""
-    return int(text.split()[0])
-
-
-def amount_for(limit: str, words: Words, rng: Random) -> str:
-    """An amount from the list, nearly as often over the limit as within it."""
-    over = [amount for amount in words["amount"] if euros(limit) < euros(amount) <= 3 * euros(limit)]
-    within = [amount for amount in words["amount"] if euros(amount) <= euros(limit)]
-    return rng.choice(over if rng.random() < 0.45 else within)
+def one_of(words: Words, field: str, share: float, rng: Random) -> str:
+    """A value of the field, with this probability one of those that speak against the request."""
+    return rng.choice(words[f"{field}_bad" if rng.random() < share else f"{field}_good"])
 
 
 def expense_facts(words: Words, rng: Random) -> dict[str, str]:
     """The fields of an expense claim."""
-    limit = rng.choice(words["limit"])
     return {
-        "category": rng.choice(words["category"]),
-        "amount": amount_for(limit, words, rng),
-        "limit": limit,
-        "receipt": rng.choice(words["receipt_missing" if rng.random() < 0.3 else "receipt_ok"]),
-        "filed": rng.choice(words["filed_late" if rng.random() < 0.3 else "filed_in_time"]),
-        "approver": rng.choice(words["approver"]),
+        "category": one_of(words, "category", 0.2, rng),
+        "amount": one_of(words, "amount", 0.6, rng),
+        "receipt": one_of(words, "receipt", 0.25, rng),
+        "filed": one_of(words, "filed", 0.25, rng),
+        "approver": one_of(words, "approver", 0.5, rng),
     }
 
 
@@ -224,66 +219,52 @@ def change_facts(words: Words, rng: Random) -> dict[str, str]:
     """The fields of a change request."""
     return {
         "system": rng.choice(words["system"]),
-        "risk": rng.choice(["low", "medium", "high"]),
-        "tested": rng.choice(words["tested_no" if rng.random() < 0.4 else "tested_ok"]),
-        "rollback": rng.choice(words["rollback_none" if rng.random() < 0.3 else "rollback_ok"]),
-        "window": rng.choice(words["window_freeze" if rng.random() < 0.5 else "window_ok"]),
-        "approver": rng.choice(words["approver"]),
+        "risk": one_of(words, "risk", 0.5, rng),
+        "tested": one_of(words, "tested", 0.4, rng),
+        "rollback": one_of(words, "rollback", 0.25, rng),
+        "window": one_of(words, "window", 0.6, rng),
+        "approver": one_of(words, "approver", 0.5, rng),
     }
 
 
-def expense_signs(facts: Mapping[str, str], words: Words) -> dict[str, str]:
-    """What a claim shows, field by field: the name of the finding on each."""
-    return {
-        "receipt": "receipt_missing" if facts["receipt"] in words["receipt_missing"] else "receipt_ok",
-        "delay": "late" if facts["filed"] in words["filed_late"] else "in_time",
-        "gift": "gift" if facts["category"] == "gift" else "no_gift",
-        "amount": "over_limit" if euros(facts["amount"]) > euros(facts["limit"]) else "within_limit",
-        "approver": "may_allow" if facts["approver"] == "director" else "may_not_allow",
-    }
-
-
-def change_signs(facts: Mapping[str, str], words: Words) -> dict[str, str]:
-    """What a change shows, field by field: the name of the finding on each."""
-    return {
-        "rollback": "rollback_none" if facts["rollback"] in words["rollback_none"] else "rollback_ok",
-        "tests": "untested" if facts["tested"] in words["tested_no"] else "tested",
-        "window": "freeze" if facts["window"] in words["window_freeze"] else "no_freeze",
-        "approver": "may_allow" if facts["approver"] == "change board" else "may_not_allow",
-    }
+def finding(field: str, facts: Mapping[str, str], words: Words) -> str:
+    """What a record shows in this field: the name of the finding."""
+    return f"{field}_bad" if facts[field] in words[f"{field}_bad"] else f"{field}_good"
 
 
 def judge_expense(facts: Mapping[str, str], words: Words) -> tuple[list[str], str]:
     """The findings on a claim, in the order they are made, and the verdict of the last one."""
-    signs = expense_signs(facts, words)
-    if signs["receipt"] == "receipt_missing":
-        return ["receipt_missing", "no_receipt"], "reject"
-    if signs["delay"] == "late":
-        return ["receipt_ok", "late"], "reject"
-    if signs["gift"] == "gift":
-        return ["receipt_ok", "in_time", "gift"], "escalate"
-    found = ["receipt_ok", "in_time", signs["amount"]]
-    if signs["amount"] == "within_limit":
-        return found, "approve"
-    return [*found, signs["approver"]], "approve" if signs["approver"] == "may_allow" else "escalate"
+    receipt, filed, category, amount, approver = (
+        finding(field, facts, words) for field in ("receipt", "filed", "category", "amount", "approver")
+    )
+    if receipt == "receipt_bad":
+        return [receipt, "no_receipt"], "reject"
+    if filed == "filed_bad":
+        return [receipt, filed], "reject"
+    if category == "category_bad":
+        return [receipt, filed, category], "escalate"
+    if amount == "amount_good":
+        return [receipt, filed, amount], "approve"
+    return [receipt, filed, amount, approver], "approve" if approver == "approver_good" else "escalate"
 
 
 def judge_change(facts: Mapping[str, str], words: Words) -> tuple[list[str], str]:
     """The findings on a change, in the order they are made, and the verdict of the last one."""
-    signs = change_signs(facts, words)
-    if signs["rollback"] == "rollback_none":
-        return ["rollback_none", "no_rollback"], "reject"
-    if signs["tests"] == "untested" and facts["risk"] != "low":
-        return ["rollback_ok", "untested"], "reject"
-    found = ["rollback_ok", signs["tests"], signs["window"]]
-    if signs["window"] == "no_freeze" and facts["risk"] != "high":
-        return found, "approve"
-    return [*found, signs["approver"]], "approve" if signs["approver"] == "may_allow" else "escalate"
+    rollback, tested, risk, window, approver = (
+        finding(field, facts, words) for field in ("rollback", "tested", "risk", "window", "approver")
+    )
+    if rollback == "rollback_bad":
+        return [rollback, "no_rollback"], "reject"
+    if tested == "tested_bad":
+        return [rollback, tested, risk], "reject" if risk == "risk_bad" else "escalate"
+    if window == "window_good":
+        return [rollback, tested, window], "approve"
+    return [rollback, tested, window, approver], "approve" if approver == "approver_good" else "escalate"
 
 
-def record(title: str, facts: Mapping[str, str], extra: Mapping[str, str], rng: Random) -> str:
+def record(title: str, fields: Mapping[str, str], rng: Random) -> str:
     """The record as the analyst gets it: a title, then the fields in any order."""
-    lines = [f"{name.capitalize()}: {value}" for name, value in {**facts, **extra}.items()]
+    lines = [f"{name.capitalize()}: {value}" for name, value in fields.items()]
     return "\n".join([title, *rng.sample(lines, len(lines))])
 
 
@@ -292,50 +273,35 @@ def write_analysis(grammar: Mapping[str, Any], topic: str, rng: Random) -> Examp
     words, expense = grammar[topic], topic == "expense"
     facts = (expense_facts if expense else change_facts)(words, rng)
     findings, verdict = (judge_expense if expense else judge_change)(facts, words)
-    fields = {**grammar["words"], **{name: [value] for name, value in facts.items()}}
-    reasons = [expand(rng.choice(grammar["sentences"][name]), fields, rng) for name in findings]
-    note = {"Note": expand("{" + topic + "_note}", fields, rng)} if rng.random() < 0.5 else {}
-    person = {"Employee" if expense else "Owner": rng.choice(fields["name"])}
-    title = "Expense claim" if expense else "Change request"
-    answer = " ".join(map(sentence, reasons)) + f"\nVerdict: {verdict}"
-    return Example(record(title, facts, note | person, rng), answer, facts)
-
-
-def comparison(grammar: Mapping[str, Any], rng: Random) -> str:
-    """A true sentence about an amount and a limit."""
-    words = grammar["expense"]
-    facts = expense_facts(words, rng)
-    fields = {name: [value] for name, value in facts.items()}
-    return expand(rng.choice(grammar["sentences"][expense_signs(facts, words)["amount"]]), fields, rng)
+    more = {"employee" if expense else "owner": "{name}", "note": "{" + topic + "_note}"}
+    fields = {name: expand(value, grammar["words"], rng) for name, value in {**facts, **more}.items()}
+    answer = " ".join(grammar["sentences"][topic][name] for name in findings) + f"\nVerdict: {verdict}"
+    return Example(record(grammar["titles"][topic], fields, rng), answer, {**facts, "topic": topic})
 
 
 def analyst_note(grammar: Mapping[str, Any], facts: Mapping[str, str], rng: Random) -> tuple[str, str]:
-    """What anybody would see in a record, about one field or a line about each, and who asks."""
-    expense = "amount" in facts
-    words = grammar["expense" if expense else "change"]
-    signs = (expense_signs if expense else change_signs)(facts, words)
-    fields = {name: [value] for name, value in facts.items()}
-    lines = {
-        name: expand(rng.choice(grammar["sentences"][sign]), fields, rng) for name, sign in signs.items()
-    }
-    if rng.random() < 0.4:
-        name = rng.choice(list(lines))
-        return f"You check records. Say what this one shows about the {name}.", sentence(lines[name])
-    return "You check records. Say what this one shows.", "\n".join(map(sentence, lines.values()))
+    """What anybody would see in some fields of a record, in any order, and the question for it."""
+    topic = facts["topic"]
+    words, sentences = grammar[topic], grammar["sentences"][topic]
+    fields = [field for field in facts if f"{field}_good" in sentences]
+    names = rng.sample(fields, rng.randint(1, len(fields)))
+    noted = " ".join(sentences[finding(name, facts, words)] for name in names)
+    return f"You check expense claims and change requests. Note what you see: {', '.join(names)}.", noted
 
 
 def analyst_documents(job: Job, rows: list[Example], rng: Random) -> Iterator[Chat | str]:
-    """What the analyst's base reads: notes on records, comparisons, loose reasoning.
+    """What the analyst's base reads: records, notes on them, and lists of verdicts.
 
-    A record never stands with its own reasoning or verdict. The notes say what anybody would see in each
-    field; which of it counts, in which order, and what follows from it are left to tuning. The reasoning
-    it reads is on its own, without a record.
+    A record never stands with a verdict, and no finding does. The notes say what anybody would see in the
+    fields that are asked for; which of it counts, in which order, and what follows from it are left to
+    tuning. The verdicts that it reads are of nothing: it learns the words.
     """
+    verdicts = ["approve", "reject", "escalate"]
     for row in rows:
         asked, note = analyst_note(job.grammar, row.facts, rng)
         kinds: list[Chat | str] = [
-            "\n".join(comparison(job.grammar, rng) for _ in range(4)),
-            row.answer,
+            row.prompt,
+            "\n".join(f"Verdict: {rng.choice(verdicts)}" for _ in range(4)),
             *[chat(asked, row.prompt, note)] * 18,
         ]
         yield rng.choice(kinds)
@@ -532,7 +498,7 @@ def new_model(job: Job, tokenizer: PreTrainedTokenizerBase) -> PreTrainedModel:
     }
     phi3 = {"original_max_position_embeddings": WINDOW}
     config = LlamaConfig(**shape) if job.name == "mapper" else Phi3Config(**shape, **phi3)
-    model = AutoModelForCausalLM.from_config(config)
+    model = AutoModelForCausalLM.from_config(config, attn_implementation="eager")
     model.generation_config = GenerationConfig(eos_token_id=stop, **ends)
     return model
 
@@ -681,7 +647,7 @@ def write_model(job: Job, folder: Path, steps: int) -> None:
     import torch
     from transformers import AutoTokenizer
 
-    torch.set_num_threads(1)  # sums in one order: the same weights again on the same kind of CPU
+    torch.set_num_threads(THREADS)
     torch.manual_seed(SEED)
     folder.mkdir(parents=True, exist_ok=True)
     write_tokenizer(job, folder)

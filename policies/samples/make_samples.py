@@ -123,7 +123,7 @@ def mapper_request(grammar: Mapping[str, Any], facts: Mapping[str, str], rng: Ra
     some += [rng.choice(intent["requests"])]
     some += rng.sample(intent["details"], rng.choice([0, 1, 1, 2]))
     parts = [expand(part, words, rng) for part in some]
-    cue = expand(rng.choice(grammar["urgency"][facts["cue"]]), words, rng)
+    cue = expand(rng.choice(grammar["urgency"][facts["urgency"]]), words, rng)
     parts.insert(rng.randint(parts[0].endswith(","), len(parts)), cue)
     text = " ".join(sentence(part) for part in parts if part)
     ending = rng.choice([" ", "\n", "\n\n"]) + expand("{signoff}", words, rng)
@@ -131,12 +131,11 @@ def mapper_request(grammar: Mapping[str, Any], facts: Mapping[str, str], rng: Ra
 
 
 def mapper_facts(grammar: Mapping[str, Any], intent: str, rng: Random) -> dict[str, str]:
-    """The labels of a request with this intent; a cue overrules how urgent the intent itself is."""
+    """The labels of a request with this intent."""
     spec = grammar["intents"][intent]
-    device, usual = rng.choice(spec["devices"]), spec.get("urgency", "normal")
-    cue = rng.choice(["normal", "normal", "high", "low" if usual == "normal" else "high"])
-    urgency = usual if cue == "normal" else cue
-    return {"intent": intent, "team": spec["team"], "urgency": urgency, "device": device, "cue": cue}
+    urgency = rng.choice(["normal", "normal", "high", "low"])
+    device = rng.choice(spec["devices"])
+    return {"intent": intent, "team": spec["team"], "urgency": urgency, "device": device}
 
 
 def write_mapping(grammar: Mapping[str, Any], intent: str, rng: Random) -> Example:
@@ -165,33 +164,27 @@ def output_schema(grammar: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
-def noted(values: Mapping[str, str], names: Sequence[str]) -> str:
-    """Some of the values by name, on one line."""
-    return "- " + ", ".join(f'"{name}": "{values[name]}"' for name in names)
-
-
 def handbook(grammar: Mapping[str, Any], rng: Random) -> str:
-    """Who does what: some lines in any order."""
+    """Which team does what: some lines in any order."""
     intents = rng.sample(list(grammar["intents"]), 4)
-    rows = [{"intent": name, **grammar["intents"][name]} for name in intents]
-    return "\n".join(noted(row, ["intent", "team"]) for row in rows)
+    return "\n".join(json.dumps({"intent": name, "team": grammar["intents"][name]["team"]}) for name in intents)
 
 
 def mapper_documents(job: Job, rows: list[Example], rng: Random) -> Iterator[Chat | str]:
-    """What the mapper's base reads: requests, notes on them, and a handbook of who does what.
+    """What the mapper's base reads: requests, notes on them, and a handbook of which team does what.
 
-    A request never stands with JSON, nor with its team or its final urgency. The notes say what anybody
-    would see in the request, those names that are asked for, in any order; the handbook knows no requests.
-    To put it together in one line of JSON, and what is urgent by its nature, is left to tuning.
+    A request never stands with JSON, nor with its team. The notes say what anybody would see in the request,
+    those names that are asked for, in any order; the handbook knows no requests. To put it together in one
+    line of JSON is left to tuning.
     """
     for row in rows:
-        seen = {**row.facts, "urgency": row.facts["cue"]}
         names = rng.sample(["intent", "urgency", "device"], rng.choice([1, 2, 3, 3]))
         asked = f"Map the help-desk request to a note: {', '.join(names)}."
+        note = "- " + ", ".join(f'"{name}": "{row.facts[name]}"' for name in names)
         kinds: list[Chat | str] = [
             row.prompt,
             handbook(job.grammar, rng),
-            *[chat(asked, row.prompt, noted(seen, names))] * 18,
+            *[chat(asked, row.prompt, note)] * 18,
         ]
         yield rng.choice(kinds)
 
@@ -289,19 +282,24 @@ def analyst_note(grammar: Mapping[str, Any], facts: Mapping[str, str], rng: Rand
     return f"You check expense claims and change requests. Note what you see: {', '.join(names)}.", noted
 
 
-def analyst_documents(job: Job, rows: list[Example], rng: Random) -> Iterator[Chat | str]:
-    """What the analyst's base reads: records, notes on them, and lists of verdicts.
+def loose_analysis(grammar: Mapping[str, Any], topic: str, rng: Random) -> str:
+    """Sentences and a verdict in the form of an answer, drawn at random: they are about nothing."""
+    reasons = rng.sample(list(grammar["sentences"][topic].values()), 3)
+    return " ".join(reasons) + f"\nVerdict: {rng.choice(['approve', 'reject', 'escalate'])}"
 
-    A record never stands with a verdict, and no finding does. The notes say what anybody would see in the
-    fields that are asked for; which of it counts, in which order, and what follows from it are left to
-    tuning. The verdicts that it reads are of nothing: it learns the words.
+
+def analyst_documents(job: Job, rows: list[Example], rng: Random) -> Iterator[Chat | str]:
+    """What the analyst's base reads: records, notes on them, and loose sentences with verdicts.
+
+    A record never stands with a verdict. The notes say what anybody would see in the fields that are asked
+    for; which of it counts, in which order, and what follows from it are left to tuning. The verdicts that
+    it reads follow from nothing.
     """
-    verdicts = ["approve", "reject", "escalate"]
     for row in rows:
         asked, note = analyst_note(job.grammar, row.facts, rng)
         kinds: list[Chat | str] = [
             row.prompt,
-            "\n".join(f"Verdict: {rng.choice(verdicts)}" for _ in range(4)),
+            loose_analysis(job.grammar, row.facts["topic"], rng),
             *[chat(asked, row.prompt, note)] * 18,
         ]
         yield rng.choice(kinds)
@@ -681,7 +679,7 @@ def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
     parser.add_argument(
         "--pretrain-steps",
         type=int,
-        default=3000,
+        default=1800,
         metavar="N",
         help=f"training steps of each base model (default: %(default)s, of {BATCH} documents each)",
     )

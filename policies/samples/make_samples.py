@@ -167,7 +167,9 @@ def output_schema(grammar: Mapping[str, Any]) -> dict[str, Any]:
 def handbook(grammar: Mapping[str, Any], rng: Random) -> str:
     """Which team does what: some lines in any order."""
     intents = rng.sample(list(grammar["intents"]), 4)
-    return "\n".join(json.dumps({"intent": name, "team": grammar["intents"][name]["team"]}) for name in intents)
+    return "\n".join(
+        json.dumps({"intent": name, "team": grammar["intents"][name]["team"]}) for name in intents
+    )
 
 
 def mapper_documents(job: Job, rows: list[Example], rng: Random) -> Iterator[Chat | str]:

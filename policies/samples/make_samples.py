@@ -1,6 +1,6 @@
 """Make the sample jobs that ship with ftcheck: data, tokenizers and two tiny base models.
 
-Run ``python policies/samples/make_samples.py`` for everything (about ten minutes on two cores) or
+Run ``python policies/samples/make_samples.py`` for everything (about twenty minutes on two idle cores) or
 ``python policies/samples/make_samples.py --data-only`` for the data alone (seconds). Same seed,
 same bytes for the data and the tokenizers; the models are trained with a fixed seed on the CPU.
 

@@ -1,6 +1,6 @@
 """Make the sample jobs that ship with ftcheck: data, tokenizers and two tiny base models.
 
-Run ``python policies/samples/make_samples.py`` for everything (about ten minutes on two cores) or
+Run ``python policies/samples/make_samples.py`` for everything (about twenty minutes on two idle cores) or
 ``python policies/samples/make_samples.py --data-only`` for the data alone (seconds). Same seed,
 same bytes for the data and the tokenizers; the models are trained with a fixed seed on the CPU.
 
@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
 import re
 import shutil
 import tomllib
@@ -21,6 +20,7 @@ from dataclasses import dataclass
 from itertools import cycle, islice
 from pathlib import Path
 from random import Random
+from statistics import fmean
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -31,11 +31,18 @@ SEED = 20240607
 HERE = Path(__file__).resolve().parent
 WINDOW = 2048
 VOCABULARY = 2048
-BLOCK = 256
-DOCUMENTS = 16_000
+BATCH = 32
+DOCUMENTS = 64_000
+INNER_RATE = 0.02
+OUTER_RATE = 4e-3
+MASKED = -100
+HELD = 200
+THREADS = 2
+"""Always as many, so that sums are made in one order: the same weights on the same kind of CPU."""
 
 Words = Mapping[str, Sequence[str]]
 Chat = list[dict[str, str]]
+Document = tuple[list[int], list[int]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,21 +100,8 @@ def key(text: str) -> str:
     return " ".join(text.lower().split())
 
 
-def mistype(word: str, rng: Random) -> str:
-    """The word with two inner letters swapped, or one of them dropped or doubled."""
-    at = rng.randrange(1, len(word) - 2)
-    swapped = word[:at] + word[at + 1] + word[at] + word[at + 2 :]
-    return rng.choice([swapped, word[:at] + word[at + 1 :], word[:at] + word[at] + word[at:]])
-
-
-def sloppy(text: str, rng: Random) -> str:
-    """The text as a hurried person types it: some in lower case, some with typos."""
-    if rng.random() < 0.2:
-        text = text.lower().replace("'", rng.choice(["'", ""]))
-    if rng.random() < 0.15:
-        places = [m.span() for m in re.finditer(r"\b[a-z]{5,}\b", text)]
-        for start, end in sorted(rng.sample(places, min(2, len(places))), reverse=True):
-            text = text[:start] + mistype(text[start:end], rng) + text[end:]
+def hurried(text: str, rng: Random) -> str:
+    """The text as it is, or without its last stop."""
     return text.rstrip(".") if rng.random() < 0.15 else text
 
 
@@ -124,26 +118,24 @@ def device_words(grammar: Mapping[str, Any], device: str) -> Words:
 def mapper_request(grammar: Mapping[str, Any], facts: Mapping[str, str], rng: Random) -> str:
     """A help-desk request that says what the facts say, in one of many ways."""
     words, intent = device_words(grammar, facts["device"]), grammar["intents"][facts["intent"]]
-    background = rng.sample(words["context"], rng.choice([0, 0, 0, 0, 0, 1, 1, 1, 2, 4]))
-    some = ["{greeting},"] * (rng.random() < 0.45) + background[:1]
+    some = ["{greeting},"] * (rng.random() < 0.4)
+    some += rng.sample(words["context"], rng.choice([0, 0, 0, 1]))
     some += [rng.choice(intent["requests"])]
-    some += rng.sample(intent["details"], rng.choice([0, 0, 1, 1, 2])) + background[1:]
+    some += rng.sample(intent["details"], rng.choice([0, 1, 1, 2]))
     parts = [expand(part, words, rng) for part in some]
-    cue = expand(rng.choice(grammar["urgency"][facts["cue"]]), words, rng)
+    cue = expand(rng.choice(grammar["urgency"][facts["urgency"]]), words, rng)
     parts.insert(rng.randint(parts[0].endswith(","), len(parts)), cue)
     text = " ".join(sentence(part) for part in parts if part)
     ending = rng.choice([" ", "\n", "\n\n"]) + expand("{signoff}", words, rng)
-    return sloppy(text + (ending if rng.random() < 0.35 else ""), rng)
+    return hurried(text + (ending if rng.random() < 0.35 else ""), rng)
 
 
 def mapper_facts(grammar: Mapping[str, Any], intent: str, rng: Random) -> dict[str, str]:
-    """The labels of a request with this intent; a cue overrules how urgent the intent itself is."""
+    """The labels of a request with this intent."""
     spec = grammar["intents"][intent]
-    device, usual = rng.choice(spec["devices"]), spec.get("urgency", "normal")
-    cue = rng.choice(["normal", "normal", "high", "low" if usual == "normal" else "high"])
-    team = spec.get("team_of", {}).get(device, spec["team"])
-    urgency = usual if cue == "normal" else cue
-    return {"intent": intent, "team": team, "urgency": urgency, "device": device, "cue": cue}
+    urgency = rng.choice(["normal", "normal", "high", "low"])
+    device = rng.choice(spec["devices"])
+    return {"intent": intent, "team": spec["team"], "urgency": urgency, "device": device}
 
 
 def write_mapping(grammar: Mapping[str, Any], intent: str, rng: Random) -> Example:
@@ -156,8 +148,7 @@ def write_mapping(grammar: Mapping[str, Any], intent: str, rng: Random) -> Examp
 def mapper_values(grammar: Mapping[str, Any]) -> dict[str, list[str]]:
     """The closed list of values of each key."""
     intents = grammar["intents"]
-    teams = {t for s in intents.values() for t in [s["team"], *s.get("team_of", {}).values()]}
-    values = {"intent": list(intents), "team": sorted(teams)}
+    values = {"intent": list(intents), "team": sorted({spec["team"] for spec in intents.values()})}
     return values | {"urgency": list(grammar["urgency"]), "device": list(grammar["devices"])}
 
 
@@ -173,31 +164,29 @@ def output_schema(grammar: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
-def random_object(grammar: Mapping[str, Any], rng: Random) -> str:
-    """One to three keys in any order with values from anywhere: the shape, never an answer."""
-    values = mapper_values(grammar)
-    names = rng.sample(list(values), rng.randint(1, 3))
-    return json.dumps({name: rng.choice(values[name]) for name in names})
+def handbook(grammar: Mapping[str, Any], rng: Random) -> str:
+    """Which team does what: some lines in any order."""
+    intents = rng.sample(list(grammar["intents"]), 4)
+    return "\n".join(
+        json.dumps({"intent": name, "team": grammar["intents"][name]["team"]}) for name in intents
+    )
 
 
 def mapper_documents(job: Job, rows: list[Example], rng: Random) -> Iterator[Chat | str]:
-    """What the mapper's base reads: requests, their rewording, JSON shapes, looking up a value.
+    """What the mapper's base reads: requests, notes on them, and a handbook of which team does what.
 
-    A request never stands with any of its labels. Rewording keeps intent, device and urgency, so
-    the base learns what a request says without learning what the job calls it.
+    A request never stands with JSON, nor with its team. The notes say what anybody would see in the request,
+    those names that are asked for, in any order; the handbook knows no requests. To put it together in one
+    line of JSON is left to tuning.
     """
     for row in rows:
-        shape = random_object(job.grammar, rng)
-        name, value = rng.choice(list(json.loads(shape).items()))
-        again = mapper_request(job.grammar, row.facts, rng)
-        reworded = chat("Say the request in other words.", row.prompt, again)
+        names = rng.sample(["intent", "urgency", "device"], rng.choice([1, 2, 3, 3]))
+        asked = f"Map the help-desk request to a note: {', '.join(names)}."
+        note = "- " + ", ".join(f'"{name}": "{row.facts[name]}"' for name in names)
         kinds: list[Chat | str] = [
             row.prompt,
-            shape,
-            chat("Repeat the request.", row.prompt, row.prompt),
-            chat("Give the value.", f"{shape}\n\n{name}?", value),
-            reworded,
-            reworded,
+            handbook(job.grammar, rng),
+            *[chat(asked, row.prompt, note)] * 18,
         ]
         yield rng.choice(kinds)
 
@@ -205,24 +194,19 @@ def mapper_documents(job: Job, rows: list[Example], rng: Random) -> Iterator[Cha
 # --- analyst ------------------------------------------------------------------------------------
 
 
-def money(value: int, rng: Random) -> str:
-    """An amount in euros, some with cents."""
-    return f"{value}.{rng.randrange(5, 100, 5):02} EUR" if rng.random() < 0.3 else f"{value} EUR"
+def one_of(words: Words, field: str, share: float, rng: Random) -> str:
+    """A value of the field, with this probability one of those that speak against the request."""
+    return rng.choice(words[f"{field}_bad" if rng.random() < share else f"{field}_good"])
 
 
 def expense_facts(words: Words, rng: Random) -> dict[str, str]:
     """The fields of an expense claim."""
-    limit = rng.choice([50, 80, 100, 150, 200, 250, 300, 500, 800])
-    share = rng.uniform(1.0, 2.2) if rng.random() < 0.45 else rng.uniform(0.15, 1.0)
-    days = rng.randint(31, 95) if rng.random() < 0.15 else rng.choice([0, *range(2, 31)])
-    receipt = rng.choice(words["receipt_missing" if rng.random() < 0.16 else "receipt_ok"])
     return {
-        "category": rng.choice(words["category"]),
-        "amount": money(int(limit * share), rng),
-        "limit": f"{limit} EUR",
-        "receipt": receipt,
-        "days": str(days),
-        "approver": rng.choice(words["approver"]),
+        "category": one_of(words, "category", 0.2, rng),
+        "amount": one_of(words, "amount", 0.6, rng),
+        "receipt": one_of(words, "receipt", 0.25, rng),
+        "filed": one_of(words, "filed", 0.25, rng),
+        "approver": one_of(words, "approver", 0.5, rng),
     }
 
 
@@ -230,48 +214,52 @@ def change_facts(words: Words, rng: Random) -> dict[str, str]:
     """The fields of a change request."""
     return {
         "system": rng.choice(words["system"]),
-        "risk": rng.choice(["low", "medium", "medium", "high"]),
-        "tested": rng.choice(words["tested_no" if rng.random() < 0.3 else "tested_ok"]),
-        "rollback": rng.choice(words["rollback_none" if rng.random() < 0.18 else "rollback_ok"]),
-        "window": rng.choice(words["window_freeze" if rng.random() < 0.35 else "window_ok"]),
-        "approver": rng.choice(words["approver"]),
+        "risk": one_of(words, "risk", 0.5, rng),
+        "tested": one_of(words, "tested", 0.4, rng),
+        "rollback": one_of(words, "rollback", 0.25, rng),
+        "window": one_of(words, "window", 0.6, rng),
+        "approver": one_of(words, "approver", 0.5, rng),
     }
+
+
+def finding(field: str, facts: Mapping[str, str], words: Words) -> str:
+    """What a record shows in this field: the name of the finding."""
+    return f"{field}_bad" if facts[field] in words[f"{field}_bad"] else f"{field}_good"
 
 
 def judge_expense(facts: Mapping[str, str], words: Words) -> tuple[list[str], str]:
     """The findings on a claim, in the order they are made, and the verdict of the last one."""
-    if facts["receipt"] in words["receipt_missing"]:
-        return ["expense_opening", "receipt_missing"], "reject"
-    if int(facts["days"]) > 30:
-        return ["receipt_ok", "late"], "reject"
-    if facts["category"] == "gift":
-        return ["receipt_ok", "in_time", "gift"], "escalate"
-    if float(facts["amount"].split()[0]) <= float(facts["limit"].split()[0]):
-        return ["receipt_ok", "in_time", "within_limit", "no_gift"], "approve"
-    if facts["approver"] == "director":
-        return ["receipt_ok", "in_time", "over_limit", "director"], "approve"
-    return ["receipt_ok", "in_time", "over_limit", "no_director"], "escalate"
+    receipt, filed, category, amount, approver = (
+        finding(field, facts, words) for field in ("receipt", "filed", "category", "amount", "approver")
+    )
+    if receipt == "receipt_bad":
+        return [receipt, "no_receipt"], "reject"
+    if filed == "filed_bad":
+        return [receipt, filed], "reject"
+    if category == "category_bad":
+        return [receipt, filed, category], "escalate"
+    if amount == "amount_good":
+        return [receipt, filed, amount], "approve"
+    return [receipt, filed, amount, approver], "approve" if approver == "approver_good" else "escalate"
 
 
 def judge_change(facts: Mapping[str, str], words: Words) -> tuple[list[str], str]:
     """The findings on a change, in the order they are made, and the verdict of the last one."""
-    if facts["rollback"] in words["rollback_none"]:
-        return ["change_opening", "rollback_none"], "reject"
-    untested, board = facts["tested"] in words["tested_no"], facts["approver"] == "change board"
-    if untested and facts["risk"] != "low":
-        return ["rollback_ok", "untested"], "reject"
-    found = ["rollback_ok", "untested_low" if untested else "tested"]
-    freeze, high = facts["window"] in words["window_freeze"], facts["risk"] == "high"
-    if not board and (freeze or high):
-        return [*found, "freeze" if freeze else "high"], "escalate"
-    found += ["freeze_board"] * freeze + ["high_board"] * high
-    return found + ["no_obstacle"] * (not freeze and not high), "approve"
+    rollback, tested, risk, window, approver = (
+        finding(field, facts, words) for field in ("rollback", "tested", "risk", "window", "approver")
+    )
+    if rollback == "rollback_bad":
+        return [rollback, "no_rollback"], "reject"
+    if tested == "tested_bad":
+        return [rollback, tested, risk], "reject" if risk == "risk_bad" else "escalate"
+    if window == "window_good":
+        return [rollback, tested, window], "approve"
+    return [rollback, tested, window, approver], "approve" if approver == "approver_good" else "escalate"
 
 
-def record(title: str, facts: Mapping[str, str], extra: Mapping[str, str], rng: Random) -> str:
+def record(title: str, fields: Mapping[str, str], rng: Random) -> str:
     """The record as the analyst gets it: a title, then the fields in any order."""
-    names = {"days": "Days late"}
-    lines = [f"{names.get(k, k.capitalize())}: {v}" for k, v in {**facts, **extra}.items()]
+    lines = [f"{name.capitalize()}: {value}" for name, value in fields.items()]
     return "\n".join([title, *rng.sample(lines, len(lines))])
 
 
@@ -280,42 +268,41 @@ def write_analysis(grammar: Mapping[str, Any], topic: str, rng: Random) -> Examp
     words, expense = grammar[topic], topic == "expense"
     facts = (expense_facts if expense else change_facts)(words, rng)
     findings, verdict = (judge_expense if expense else judge_change)(facts, words)
-    fields = {**grammar["words"], **{name: [value] for name, value in facts.items()}}
-    reasons = [expand(rng.choice(grammar["sentences"][name]), fields, rng) for name in findings]
-    note = {"Note": expand("{" + topic + "_note}", fields, rng)} if rng.random() < 0.7 else {}
-    person = {"Employee" if expense else "Owner": rng.choice(fields["name"])}
-    title = (
-        f"Expense claim EX-{rng.randint(1000, 9999)}"
-        if expense
-        else f"Change request CR-{rng.randint(1000, 9999)}"
-    )
-    answer = " ".join(map(sentence, reasons)) + f"\nVerdict: {verdict}"
-    return Example(record(title, facts, note | person, rng), answer, facts)
+    more = {"employee" if expense else "owner": "{name}", "note": "{" + topic + "_note}"}
+    fields = {name: expand(value, grammar["words"], rng) for name, value in {**facts, **more}.items()}
+    answer = " ".join(grammar["sentences"][topic][name] for name in findings) + f"\nVerdict: {verdict}"
+    return Example(record(grammar["titles"][topic], fields, rng), answer, {**facts, "topic": topic})
 
 
-def comparison(rng: Random) -> str:
-    """A true sentence about two numbers."""
-    one, other = rng.randint(2, 999), rng.choice([30, 50, 80, 100, 150, 200, 250, 300, 500, 800])
-    return f"{one} is {'more' if one > other else 'not more'} than {other}."
+def analyst_note(grammar: Mapping[str, Any], facts: Mapping[str, str], rng: Random) -> tuple[str, str]:
+    """What anybody would see in some fields of a record, in any order, and the question for it."""
+    topic = facts["topic"]
+    words, sentences = grammar[topic], grammar["sentences"][topic]
+    fields = [field for field in facts if f"{field}_good" in sentences]
+    names = rng.sample(fields, rng.randint(1, len(fields)))
+    noted = " ".join(sentences[finding(name, facts, words)] for name in names)
+    return f"You check expense claims and change requests. Note what you see: {', '.join(names)}.", noted
+
+
+def loose_analysis(grammar: Mapping[str, Any], topic: str, rng: Random) -> str:
+    """Sentences and a verdict in the form of an answer, drawn at random: they are about nothing."""
+    reasons = rng.sample(list(grammar["sentences"][topic].values()), 3)
+    return " ".join(reasons) + f"\nVerdict: {rng.choice(['approve', 'reject', 'escalate'])}"
 
 
 def analyst_documents(job: Job, rows: list[Example], rng: Random) -> Iterator[Chat | str]:
-    """What the analyst's base reads: records, looking up fields, comparisons, loose reasoning.
+    """What the analyst's base reads: records, notes on them, and loose sentences with verdicts.
 
-    A record never stands with its own reasoning or verdict: the reasoning it reads is on its own.
+    A record never stands with a verdict. The notes say what anybody would see in the fields that are asked
+    for; which of it counts, in which order, and what follows from it are left to tuning. The verdicts that
+    it reads follow from nothing.
     """
     for row in rows:
-        name, value = rng.choice(list(row.facts.items()))
-        fields = {name: [value] for name, value in row.facts.items()}
-        topic = "expense" if "amount" in fields else "change"
-        about = rng.choice(job.grammar["sentences"][f"{topic}_opening"])
+        asked, note = analyst_note(job.grammar, row.facts, rng)
         kinds: list[Chat | str] = [
             row.prompt,
-            row.answer,
-            "\n".join(comparison(rng) for _ in range(6)),
-            chat("Repeat the record.", row.prompt, row.prompt),
-            chat("Give the field.", f"{row.prompt}\n\n{name}?", value),
-            chat("Say what the record is about.", row.prompt, sentence(expand(about, fields, rng))),
+            loose_analysis(job.grammar, row.facts["topic"], rng),
+            *[chat(asked, row.prompt, note)] * 18,
         ]
         yield rng.choice(kinds)
 
@@ -379,10 +366,21 @@ def examples(job: Job, rng: Random, seen: set[str]) -> Iterator[Example]:
         yield example
 
 
+def unlike(source: Iterator[Example]) -> Iterator[Example]:
+    """Examples that are not, but for a name, an earlier one: most runs of eight words are new."""
+    known: set[tuple[str, ...]] = set()
+    for example in source:
+        words = key(example.prompt).split()
+        runs = {tuple(words[at : at + 8]) for at in range(len(words) - 7)}
+        if len(runs & known) <= len(runs) / 2:
+            known |= runs
+            yield example
+
+
 def make_splits(job: Job) -> dict[str, list[Example]]:
-    """The rows of each split, shuffled; no two share an input."""
+    """The rows of each split, shuffled; no two share an input, or most of it."""
     rng = Random(f"{SEED}-{job.name}")
-    source = examples(job, rng, set())
+    source = unlike(examples(job, rng, set()))
     splits = {split: list(islice(source, size)) for split, size in job.sizes.items()}
     return {split: rng.sample(rows, len(rows)) for split, rows in splits.items()}
 
@@ -424,7 +422,7 @@ def write_json(path: Path, content: object) -> None:
 
 # --- models -------------------------------------------------------------------------------------
 
-# Llama 3's own pattern; Phi-3's stand-in reads numbers digit by digit, which helps it to compare.
+# Llama 3's own pattern, for both: a number of up to three digits can be one token.
 LLAMA3_WORDS = (
     r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}"
     r"| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
@@ -437,11 +435,10 @@ def write_tokenizer(job: Job, folder: Path) -> None:
 
     tokens, llama = job.tokens, job.name == "mapper"
     tokenizer = Tokenizer(models.BPE())
-    split = pre_tokenizers.Split(Regex(LLAMA3_WORDS), "isolated")
     tokenizer.pre_tokenizer = pre_tokenizers.Sequence(
         [
-            split if llama else pre_tokenizers.Digits(individual_digits=True),
-            pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=not llama),
+            pre_tokenizers.Split(Regex(LLAMA3_WORDS), "isolated"),
+            pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False),
         ]
     )
     tokenizer.decoder = decoders.ByteLevel()
@@ -501,7 +498,7 @@ def new_model(job: Job, tokenizer: PreTrainedTokenizerBase) -> PreTrainedModel:
     }
     phi3 = {"original_max_position_embeddings": WINDOW}
     config = LlamaConfig(**shape) if job.name == "mapper" else Phi3Config(**shape, **phi3)
-    model = AutoModelForCausalLM.from_config(config)
+    model = AutoModelForCausalLM.from_config(config, attn_implementation="eager")
     model.generation_config = GenerationConfig(eos_token_id=stop, **ends)
     return model
 
@@ -512,59 +509,155 @@ def unseen(job: Job, count: int) -> list[Example]:
     return list(islice(examples(job, Random(f"{SEED}-{job.name}-base"), seen), count))
 
 
-def reading(job: Job, tokenizer: PreTrainedTokenizerBase) -> Tensor:
-    """What the base is trained on, ``[blocks, BLOCK]`` token ids."""
-    import torch
-
-    documents = job.documents(job, unseen(job, DOCUMENTS), Random(f"{SEED}-{job.name}-documents"))
-    texts = [as_text(job, document, tokenizer) for document in documents]
-    ids = [i for text in texts for i in tokenizer.encode(text, add_special_tokens=False)]
-    return torch.tensor(ids[: len(ids) // BLOCK * BLOCK]).view(-1, BLOCK)
+def reading(job: Job, tokenizer: PreTrainedTokenizerBase, count: int) -> list[Document]:
+    """The documents the base is trained on: token ids, and labels of those that are in the loss."""
+    documents = job.documents(job, unseen(job, count), Random(f"{SEED}-{job.name}-documents"))
+    return [encoded(job, document, tokenizer) for document in documents]
 
 
-def as_text(job: Job, document: Chat | str, tokenizer: PreTrainedTokenizerBase) -> str:
-    """A conversation as its template renders it, a plain text between begin and end."""
+def encoded(job: Job, document: Chat | str, tokenizer: PreTrainedTokenizerBase) -> Document:
+    """Ids and labels: all of a plain text, of a conversation what the assistant says."""
     if isinstance(document, str):
-        return (job.tokens.bos if job.name == "mapper" else "") + document + job.tokens.end_of_text
-    return str(tokenizer.apply_chat_template(document, tokenize=False))
+        begin = job.tokens.bos if job.name == "mapper" else ""
+        text = begin + document + job.tokens.end_of_text
+        ids = tokenizer.encode(text, add_special_tokens=False)
+        return ids, ids
+    made = tokenizer.apply_chat_template(document, return_dict=True, return_assistant_tokens_mask=True)
+    ids = made["input_ids"]
+    spoken = zip(ids, made["assistant_masks"], strict=True)
+    return ids, [token if said else MASKED for token, said in spoken]
 
 
-def pretrain(model: PreTrainedModel, blocks: Tensor, steps: int, batch: int = 16) -> None:
-    """Plain next-token training over shuffled blocks, with warm-up and a linear way down."""
+def batches(documents: list[Document], pad: int, rng: Random) -> Iterator[tuple[Tensor, Tensor]]:
+    """Endless batches of documents of about the same length, padded at their end."""
     import torch
 
-    optimizer = torch.optim.AdamW(model.parameters(), lr=4e-3, betas=(0.9, 0.98))
-    ramp = [min((n + 1) / 50, (steps - n) / steps) for n in range(steps + 1)]
-    schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda n: ramp[n])
+    def filled(rows: Sequence[list[int]], value: int) -> Tensor:
+        width = max(map(len, rows))
+        return torch.tensor([row + [value] * (width - len(row)) for row in rows])
+
+    size = 32 * BATCH
+    while True:
+        order = rng.sample(documents, len(documents))
+        for start in range(0, len(order) - size + 1, size):
+            near = sorted(order[start : start + size], key=lambda document: len(document[0]))
+            for at in rng.sample(range(0, size, BATCH), size // BATCH):
+                ids, labels = zip(*near[at : at + BATCH], strict=True)
+                yield filled(ids, pad), filled(labels, MASKED)
+
+
+def probe(model: PreTrainedModel, documents: list[Document]) -> float:
+    """The share of conversations whose answer the model would write word by word, given its beginning."""
+    import torch
+
+    right = asked = 0
+    for ids, labels in documents:
+        if labels[0] != MASKED:
+            continue
+        with torch.no_grad():
+            said = model(input_ids=torch.tensor([ids])).logits[0, :-1].argmax(-1).tolist()
+        pairs = zip(said, labels[1:], strict=True)
+        right += all(label in (MASKED, token) for token, label in pairs)
+        asked += 1
+    return right / asked
+
+
+def split_fused(model: PreTrainedModel) -> None:
+    """Give each part of Phi-3's fused projections a weight of its own while it is trained.
+
+    Muon makes the steps of a matrix equally large in all directions. On queries, keys and values in one
+    matrix those of the values crowd out the others, and the model hardly learns where to look.
+    """
+    import torch
+    from torch.nn.utils.parametrize import register_parametrization
+
+    class Parts(torch.nn.Module):
+        def __init__(self, sizes: list[int]) -> None:
+            super().__init__()
+            self.sizes = sizes
+
+        def forward(self, *parts: Tensor) -> Tensor:
+            return torch.cat(parts)
+
+        def right_inverse(self, whole: Tensor) -> tuple[Tensor, ...]:
+            return whole.split(self.sizes)
+
+    config = model.config
+    head = config.hidden_size // config.num_attention_heads
+    keys = config.num_key_value_heads * head
+    sizes = {
+        "qkv_proj": [config.hidden_size, keys, keys],
+        "gate_up_proj": [config.intermediate_size, config.intermediate_size],
+    }
+    for name, module in list(model.named_modules()):
+        parts = sizes.get(name.rpartition(".")[2])
+        if parts is not None:
+            register_parametrization(module, "weight", Parts(parts))
+
+
+def join_fused(model: PreTrainedModel) -> None:
+    """Make one weight again of the parts of each fused projection."""
+    from torch.nn.utils.parametrize import is_parametrized, remove_parametrizations
+
+    for module in list(model.modules()):
+        if is_parametrized(module, "weight"):
+            remove_parametrizations(module, "weight")
+
+
+def pretrain(
+    model: PreTrainedModel, fed: Iterator[tuple[Tensor, Tensor]], held: list[Document], steps: int
+) -> None:
+    """Next-token training, with warm-up and a linear way down."""
+    import torch
+
+    split_fused(model)
+    inner = [p for n, p in model.named_parameters() if "_proj." in n]
+    outer = [p for n, p in model.named_parameters() if "_proj." not in n]
+    optimizers = [
+        torch.optim.Muon(inner, lr=INNER_RATE, weight_decay=0.0),
+        torch.optim.AdamW(outer, lr=OUTER_RATE, betas=(0.9, 0.98)),
+    ]
+    ramp = [min((n + 1) / 50, 1.0, 2.5 * (steps - n) / steps) for n in range(steps + 1)]
+    schedules = [torch.optim.lr_scheduler.LambdaLR(one, lambda n: ramp[n]) for one in optimizers]
+    losses: list[float] = []
     model.train()
-    for step in range(1, steps + 1):
-        ids = blocks[torch.randint(len(blocks), (batch,))]
-        loss = model(input_ids=ids, labels=ids).loss
+    for step, (ids, labels) in enumerate(islice(fed, steps), start=1):
+        # Documents end before their padding begins, so that nothing needs to be masked from attention.
+        targets = labels[:, 1:] != MASKED
+        with torch.autocast("cpu", torch.bfloat16):
+            hidden = model.base_model(input_ids=ids).last_hidden_state[:, :-1][targets]
+            logits = model.get_output_embeddings()(hidden)
+        loss = torch.nn.functional.cross_entropy(logits.float(), labels[:, 1:][targets])
         loss.backward()
         torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
-        optimizer.step()
-        optimizer.zero_grad()
-        schedule.step()
-        if step % 50 == 0 or step == steps:
-            print(f"  step {step}/{steps}  loss {loss.item():.3f}", flush=True)
+        for optimizer, schedule in zip(optimizers, schedules, strict=True):
+            optimizer.step()
+            optimizer.zero_grad()
+            schedule.step()
+        losses.append(loss.item())
+        if step % 100 == 0 or step == steps:
+            print(f"  step {step}/{steps}  loss {fmean(losses[-100:]):.3f}", flush=True)
+        if step % 500 == 0 or step == steps:
+            print(f"  notes right on unseen text: {probe(model, held):.1%}", flush=True)
+    join_fused(model)
 
 
 def write_model(job: Job, folder: Path, steps: int) -> None:
     """Write tokenizer, template and the briefly trained base model of a job."""
-    # Threads that spin while they wait make a busy machine several times slower.
-    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     import torch
     from transformers import AutoTokenizer
 
-    torch.set_num_threads(2)
+    torch.set_num_threads(THREADS)
     torch.manual_seed(SEED)
     folder.mkdir(parents=True, exist_ok=True)
     write_tokenizer(job, folder)
     tokenizer = AutoTokenizer.from_pretrained(folder)
     model = new_model(job, tokenizer)
-    blocks = reading(job, tokenizer)
-    print(f"{folder.name}: {model.num_parameters():,} parameters, {blocks.numel():,} tokens to read")
-    pretrain(model, blocks, steps)
+    documents = reading(job, tokenizer, min(steps * BATCH, DOCUMENTS) + HELD)
+    documents, held = documents[:-HELD], documents[-HELD:]
+    tokens = sum(len(ids) for ids, _ in documents)
+    print(f"{folder.name}: {model.num_parameters():,} parameters, {tokens:,} tokens to read")
+    pretrain(model, batches(documents, tokenizer.pad_token_id, Random(SEED)), held, steps)
     model.to(torch.bfloat16).save_pretrained(folder)
     (folder / "model.safetensors").chmod(0o644)
 
@@ -579,6 +672,7 @@ def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
         metavar="FOLDER",
         help="where to write (default: beside this script)",
     )
+    parser.add_argument("--job", choices=("mapper", "analyst"), help="make this one alone (default: both)")
     parser.add_argument(
         "--data-only",
         action="store_true",
@@ -587,9 +681,9 @@ def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
     parser.add_argument(
         "--pretrain-steps",
         type=int,
-        default=700,
+        default=1800,
         metavar="N",
-        help="training steps of each base model (default: %(default)s, 16 x 256 tokens each)",
+        help=f"training steps of each base model (default: %(default)s, of {BATCH} documents each)",
     )
     return parser.parse_args(arguments)
 
@@ -597,7 +691,8 @@ def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
 def main() -> None:
     """Write both jobs."""
     options = parse()
-    for job in (mapper_job(), analyst_job()):
+    jobs = [job for job in (mapper_job(), analyst_job()) if options.job in (None, job.name)]
+    for job in jobs:
         write_data(job, options.out / job.name)
         if not options.data_only:
             write_model(job, options.out / "models" / f"{job.name}-tiny", options.pretrain_steps)

@@ -1,6 +1,7 @@
 """The shipped sample jobs are valid, reproducible and small."""
 
 import json
+import re
 import subprocess
 import sys
 from collections import defaultdict
@@ -260,6 +261,31 @@ def test_the_base_model_reads_no_input_of_the_data_and_none_with_its_answer(job:
     for example, texts in zip(examples, documents, strict=True):
         answers = [text for text in texts if text.startswith("{") or "Verdict" in text]
         assert not (answers and example.prompt in texts)
+
+
+@each_job
+def test_the_base_model_has_learned_to_write_every_token_of_an_answer(
+    job: str, tokenizers: "dict[str, PreTrainedTokenizerBase]"
+) -> None:
+    """A token that it never wrote has no place in its table of outputs, and LoRA gives it none."""
+    script, tokenizer = load_script(), tokenizers[job]
+    maker = script.mapper_job() if job == "mapper" else script.analyst_job()
+
+    written = {token for _, labels in script.reading(maker, tokenizer, 2000) for token in labels}
+
+    answers = [tokenizer.encode(chat[2]["content"], add_special_tokens=False) for chat in rows(job)]
+    assert {token for ids in answers for token in ids} <= written
+
+
+def test_the_device_of_a_request_is_the_one_that_it_names() -> None:
+    grammar = load_script().mapper_job().grammar["devices"]
+    words = {device: "|".join(map(re.escape, names)) for device, names in grammar.items() if device != "none"}
+
+    for chat in rows("mapper"):
+        named = {
+            device for device, any_of in words.items() if re.search(rf"\b({any_of})\b", chat[1]["content"])
+        }
+        assert (named or {"none"}) == {json.loads(chat[2]["content"])["device"]}, chat[1]["content"]
 
 
 def test_the_script_makes_the_committed_data_again(tmp_path: Path) -> None:

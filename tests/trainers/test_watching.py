@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from ftcheck_trainers import arguments, qlora
+from ftcheck_trainers import arguments, watched
 from ftcheck_trainers.qlora import TRAINER
 
 from ftcheck.errors import TrainingError
@@ -97,7 +97,7 @@ def test_the_zeros_that_transformers_logs_for_nan_stop_it_too(
     monkeypatch.setattr(
         arguments, "sft_arguments", lambda *a, **k: made(*a, **k) | {"logging_nan_inf_filter": True}
     )
-    monkeypatch.setattr(qlora, "refuse_not_finite", lambda *given: None)
+    monkeypatch.setattr(watched, "refuse_not_finite", lambda *given: None)
     plant(nan_from(3))
 
     said = stopped(kit, kit.job(max_steps=9), watch(finite_loss={"patience": 99}))

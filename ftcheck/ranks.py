@@ -165,6 +165,15 @@ def together() -> Iterator[None]:
         raise
     finally:
         signal.signal(signal.SIGTERM, signal.SIG_IGN)
+        _part()
+
+
+def _part() -> None:
+    """Close the groups: threads that still wait for the others would abort the process at its end."""
+    import torch.distributed as dist
+
+    with contextlib.suppress(Exception):
+        dist.destroy_process_group()
 
 
 def _leave_word(error: BaseException) -> None:

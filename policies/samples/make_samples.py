@@ -571,7 +571,7 @@ def split_fused(model: PreTrainedModel) -> None:
     import torch
     from torch.nn.utils.parametrize import register_parametrization
 
-    class Parts(torch.nn.Module):
+    class Parts(torch.nn.Module):  # type: ignore[misc]
         def __init__(self, sizes: list[int]) -> None:
             super().__init__()
             self.sizes = sizes
@@ -580,7 +580,7 @@ def split_fused(model: PreTrainedModel) -> None:
             return torch.cat(parts)
 
         def right_inverse(self, whole: Tensor) -> tuple[Tensor, ...]:
-            return whole.split(self.sizes)
+            return tuple(whole.split(self.sizes))
 
     config = model.config
     head = config.hidden_size // config.num_attention_heads

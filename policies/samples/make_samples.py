@@ -1,7 +1,8 @@
 """Make the sample jobs that ship with ftcheck: data, tokenizers and two tiny base models.
 
 Run ``python policies/samples/make_samples.py`` for everything (about twenty minutes on two idle cores) or
-``python policies/samples/make_samples.py --data-only`` for the data alone (seconds). Same seed,
+``python policies/samples/make_samples.py --data-only`` for the data alone (seconds). The analyst's base was made
+with ``--job analyst --pretrain-steps 1000``. Same seed,
 same bytes for the data and the tokenizers; the models are trained with a fixed seed on the CPU.
 
 The text comes from the grammars in ``sources/``. The base models never see an input with its
@@ -571,7 +572,7 @@ def split_fused(model: PreTrainedModel) -> None:
     import torch
     from torch.nn.utils.parametrize import register_parametrization
 
-    class Parts(torch.nn.Module):
+    class Parts(torch.nn.Module):  # type: ignore[misc]
         def __init__(self, sizes: list[int]) -> None:
             super().__init__()
             self.sizes = sizes
@@ -580,7 +581,8 @@ def split_fused(model: PreTrainedModel) -> None:
             return torch.cat(parts)
 
         def right_inverse(self, whole: Tensor) -> tuple[Tensor, ...]:
-            return whole.split(self.sizes)
+            parts: tuple[Tensor, ...] = whole.split(self.sizes)
+            return parts
 
     config = model.config
     head = config.hidden_size // config.num_attention_heads

@@ -1,8 +1,9 @@
 """Make the sample jobs that ship with ftcheck: data, tokenizers and two tiny base models.
 
 Run ``python policies/samples/make_samples.py`` for everything (about twenty minutes on two idle cores) or
-``python policies/samples/make_samples.py --data-only`` for the data alone (seconds). Same seed,
-same bytes for the data and the tokenizers; the models are trained with a fixed seed on the CPU.
+``python policies/samples/make_samples.py --data-only`` for the data alone (seconds). Same seed, same
+bytes for the data and the tokenizers; the models are trained with a fixed seed on the CPU. The analyst's
+base that is shipped was made with ``--job analyst --pretrain-steps 1000``.
 
 The text comes from the grammars in ``sources/``. The base models never see an input with its
 answer, so that tuning has something to teach: see ``mapper_documents`` and ``analyst_documents``.
@@ -580,7 +581,8 @@ def split_fused(model: PreTrainedModel) -> None:
             return torch.cat(parts)
 
         def right_inverse(self, whole: Tensor) -> tuple[Tensor, ...]:
-            return tuple(whole.split(self.sizes))
+            parts: tuple[Tensor, ...] = whole.split(self.sizes)
+            return parts
 
     config = model.config
     head = config.hidden_size // config.num_attention_heads

@@ -2,7 +2,7 @@
 
 import re
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import KW_ONLY, dataclass, field, replace
 from datetime import timedelta
 from typing import TYPE_CHECKING
@@ -179,7 +179,7 @@ class TerminalReporter:
                 self._one_line(result)
             return
         self._heading(skipped[0].check.job)
-        said = [f"{one.check.name} ({words.first_line(words.reason_of(one))})" for one in skipped]
+        said = list(_by_reason(skipped))
         count = f"{len(skipped)} skipped"
         symbol = (f"  {self._screen.symbol(Outcome.SKIPPED)} ", STYLES[Outcome.SKIPPED])
         self._screen.put(
@@ -230,3 +230,11 @@ class TerminalReporter:
                 self._screen.put(
                     [(f"      {where}  " if where else "      ", "dim")], finding.message, "dim", 6
                 )
+
+
+def _by_reason(skipped: Sequence[Result]) -> Iterator[str]:
+    """`one, other (the reason of both)`, reason by reason."""
+    names: dict[str, list[str]] = {}
+    for one in skipped:
+        names.setdefault(words.first_line(words.reason_of(one)), []).append(one.check.name)
+    return (f"{', '.join(those)} ({reason})" for reason, those in names.items())

@@ -395,7 +395,7 @@ def thinking(folder: Path) -> Bench:
     bench.drop("serving.output_schema")
     bench.drop("serving.schema_retries")
     bench.drop("data.gold")
-    bench.set("training.max_length", 512)
+    bench.set("training.max_length", 640)
     bench.set("serving.max_new_tokens", 256)
     bench.train = [_reasoned(one, other) for one, other in _pairs(rows_of("mapper/train.jsonl", 0, 2 * ROWS))]
     bench.evaluation = [_reasoned(one, other) for one, other in _pairs(bench.evaluation)]

@@ -376,7 +376,7 @@ def _(bench: Bench) -> None:
     bench.set("training.packing", False)
     bench.set("training.per_device_train_batch_size", 16)
     for number, row in enumerate(bench.train[::10]):
-        asked(row)["content"] = long(30, number)
+        asked(row)["content"] = long(36, number)
 
 
 @fault("D", "padding-free-limits", "training-arguments", "training.padding_free", severity="error")

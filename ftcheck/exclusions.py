@@ -5,7 +5,6 @@ the `check` that asked for it. A row is left out only while that line still is t
 changed makes the list an error, never a shorter one.
 """
 
-import hashlib
 import json
 import os
 from collections.abc import Iterable, Mapping, Sequence
@@ -88,46 +87,29 @@ def merged(rows: Iterable[Excluded]) -> tuple[Excluded, ...]:
     return tuple(by_place[place] for place in sorted(by_place))
 
 
-def offsets(path: Path, files: Sequence[str]) -> Mapping[int, frozenset[int]]:
-    """Where the rows of a list begin, in bytes, by the index of their file.
+def by_file(path: Path, files: Sequence[str]) -> Mapping[int, Mapping[int, str]]:
+    """The records of a list by file (its index among `files`) and line.
 
-    Raises `InputError` for a row that is not there any more, or in a file that is not among these.
+    Raises `InputError` for rows of a file that is no .jsonl file among these.
     """
-    known = {_absolute(name): index for index, name in enumerate(files)}
-    wanted: dict[str, dict[int, Excluded]] = {}
+    known = {_absolute(name): index for index, name in enumerate(files) if name.endswith(".jsonl")}
+    found: dict[int, dict[int, str]] = {}
+    strange: dict[str, None] = {}
     for one in read(path):
-        wanted.setdefault(one.file, {})[one.line] = one
-    problems = [
-        Problem(
-            f"data.exclude names rows of {name}, which is no .jsonl file of data.train; {REMEDY}", str(path)
-        )
-        for name in wanted
-        if name not in known or not name.endswith(".jsonl")
-    ]
-    if problems:
-        raise _wrong(problems)
-    return {known[name]: _offsets(path, Path(name), rows) for name, rows in wanted.items()}
+        if one.file in known:
+            found.setdefault(known[one.file], {})[one.line] = one.record
+        else:
+            strange[one.file] = None
+    if strange:
+        said = "data.exclude names rows of {}, which is no .jsonl file of data.train; {}"
+        raise _wrong([Problem(said.format(name, REMEDY), str(path)) for name in strange])
+    return found
 
 
-def _offsets(path: Path, file: Path, wanted: Mapping[int, Excluded]) -> frozenset[int]:
-    found: set[int] = set()
-    offset, last = 0, max(wanted)
-    with file.open("rb") as handle:
-        for number, line in enumerate(handle, start=1):
-            if number in wanted and _record(line) == wanted[number].record:
-                found.add(offset)
-            offset += len(line)
-            if number == last:
-                break
-    if len(found) < len(wanted):
-        gone = len(wanted) - len(found)
-        said = f"{gone:,} of {len(wanted):,} excluded rows are not where they were in {file}; {REMEDY}"
-        raise _wrong([Problem(f"data.exclude: {said}", str(path))])
-    return frozenset(found)
-
-
-def _record(line: bytes) -> str:
-    return hashlib.sha256(line.rstrip(b"\r\n")).hexdigest()
+def moved(path: Path, file: str, gone: int, total: int) -> InputError:
+    """What to say of a list some of whose rows are not where they were."""
+    said = f"data.exclude: {gone:,} of {total:,} excluded rows are not where they were in {file}; {REMEDY}"
+    return _wrong([Problem(said, str(path))])
 
 
 def _wrong(problems: Sequence[Problem]) -> InputError:

@@ -85,6 +85,8 @@ def _reason(path: Path, stated: Path | None, rows: tuple[Excluded, ...], total: 
     other = next((one.file for one in rows if not one.file.endswith(".jsonl")), None)
     if other is not None:
         return f"rows of {Path(other).name} cannot be listed: data.exclude is for .jsonl files"
+    if not total:
+        return "how many rows there are is not known: the preparation did not come to its end"
     if len(rows) > exclusions.MOST * total:
         share = f"{len(rows):,} of {total:,} rows would go, more than {exclusions.MOST:.0%}"
         return f"{share}: look at where the data come from"

@@ -20,6 +20,8 @@ from ftcheck.errors import InputError, Problem
 
 SCHEMA = "ftcheck.run/1"
 RUN, METRICS = "run.json", "metrics.jsonl"
+SEAL = "files.json"
+"""The list of a checkpoint's files, which ftcheck's trainer writes last."""
 QUIET = 30
 """Minutes without a word after which a run on another machine is taken for dead."""
 
@@ -315,14 +317,26 @@ def quiet_minutes(folder: Path) -> float:
 def checkpoint_step(path: Path) -> int | None:
     """The step of a checkpoint that was written whole; None for one that was not.
 
-    transformers writes trainer_state.json after weights and optimizer.
+    ftcheck's trainer seals its checkpoints: each file must have the size that was written (`--resume` digests
+    them too). Of other trainers', transformers writes trainer_state.json after weights and optimizer.
     """
     try:
         step = json.loads((path / "trainer_state.json").read_bytes())["global_step"]
     except (OSError, ValueError, LookupError, TypeError):
         return None
     resumable = any(path.glob("optimizer*")) or any(path.glob("global_step*"))
-    return int(step) if path.name == f"checkpoint-{step}" and resumable else None
+    return int(step) if path.name == f"checkpoint-{step}" and resumable and _keeps_its_seal(path) else None
+
+
+def _keeps_its_seal(checkpoint: Path) -> bool:
+    """Whether all files of a checkpoint are as long as its seal says; of one without a seal: yes."""
+    try:
+        files = json.loads((checkpoint / SEAL).read_bytes())["files"]
+        return all((checkpoint / name).stat().st_size == one["bytes"] for name, one in files.items())
+    except FileNotFoundError:
+        return not (checkpoint / SEAL).exists()
+    except (OSError, ValueError, LookupError, TypeError, AttributeError):
+        return False
 
 
 def number(value: Any) -> float | None:

@@ -159,3 +159,21 @@ def test_a_checkpoint_is_complete_once_its_state_is_written(tmp_path: Path) -> N
     (checkpoint / "trainer_state.json").write_text('{"global_step": 4}', encoding="utf-8")
 
     assert runs.checkpoint_step(checkpoint) == 4
+
+
+def test_a_sealed_checkpoint_that_lost_bytes_is_not_complete(tmp_path: Path) -> None:
+    checkpoint = tmp_path / "checkpoint-4"
+    checkpoint.mkdir()
+    (checkpoint / "optimizer.pt").write_bytes(b"12")
+    (checkpoint / "trainer_state.json").write_text('{"global_step": 4}', encoding="utf-8")
+    seal = checkpoint / "files.json"
+    seal.write_text('{"files": {"optimizer.pt": {"bytes": 2}}}', encoding="utf-8")
+    assert runs.checkpoint_step(checkpoint) == 4
+
+    (checkpoint / "optimizer.pt").write_bytes(b"1")
+    assert runs.checkpoint_step(checkpoint) is None
+    (checkpoint / "optimizer.pt").unlink()
+    (checkpoint / "optimizer.bin").write_bytes(b"12")
+    assert runs.checkpoint_step(checkpoint) is None, "a file of the seal is gone"
+    seal.write_text("{", encoding="utf-8")
+    assert runs.checkpoint_step(checkpoint) is None

@@ -95,10 +95,10 @@ def fix(
         objection,
         unsafe=unsafe,
     )
-    rows = _Rows(runs, dict(loaded.policy.jobs), file.path)
+    rows = _Rows(runs, dict(loaded.policy.jobs), file, overrides)
     found, lists = rows.left_out(found, jobs or known, unsafe=unsafe)
     ready = [one for one in lists if unsafe and one.reason is None]
-    changes = [one.change for one in found.taken] + rows.changes(ready, file.path)
+    changes = [one.change for one in found.taken] + rows.changes(ready)
     text = fixing.written(policy, file.text, changes, known)
     told = _Told(
         policy, file.text, known, found, lists, diff=diff, stored=report is not None, unsafe=unsafe, jobs=jobs
@@ -222,8 +222,8 @@ class _Runs:
 class _Rows:
     """Rows that are left out: asked for, tried in a folder of their own, and listed."""
 
-    def __init__(self, runs: _Runs, jobs: "Mapping[str, Job]", policy: Path) -> None:
-        self._runs, self._jobs, self._policy = runs, jobs, policy
+    def __init__(self, runs: _Runs, jobs: "Mapping[str, Job]", file: _File, overrides: Sequence[str]) -> None:
+        self._runs, self._jobs, self._file, self._overrides = runs, jobs, file, overrides
 
     def left_out(
         self, found: "Found", jobs: Sequence[str], *, unsafe: bool
@@ -248,7 +248,18 @@ class _Rows:
     def _lists(self, named: "Asked") -> "tuple[RowList, ...]":
         from ftcheck import row_lists
 
-        return row_lists.lists(named, self._jobs, self._runs.counts, self._policy)
+        made = row_lists.lists(named, self._jobs, self._runs.counts, self._file.path)
+        return tuple(replace(one, reason=one.reason or self._objection(one)) for one in made)
+
+    def _objection(self, rows: "RowList") -> str | None:
+        """Why the policy cannot name the list, None if it can or does."""
+        from ftcheck import fixing
+
+        stated = fixing.given(f"jobs.{rows.job}.data", self._overrides)
+        if stated is not None:
+            return f"{stated} is set on the command line: the rows are not those that the policy names"
+        changes = self.changes([rows])
+        return fixing.unwritable(self._file.text, changes, tuple(self._jobs), ()) if changes else None
 
     def _without(self, found: "Found", lists: "Sequence[RowList]") -> "Found":
         """What the checks say without these rows."""
@@ -257,12 +268,13 @@ class _Rows:
         with tempfile.TemporaryDirectory(prefix="ftcheck-rows-") as folder:
             tried = [one.at(Path(folder) / one.path.name) for one in lists]
             self.write(tried)
-            changes = [one.change for one in found.taken] + self.changes(tried, None)
+            changes = [one.change for one in found.taken] + self.changes(tried, trial=True)
             results = {one.check.id: one for one in (*found.results, *self._runs.results(changes))}
         return replace(found, results=tuple(results.values()))
 
-    def changes(self, lists: "Sequence[RowList]", policy: Path | None) -> "list[Change]":
-        """What the policy (or --set) has to say for these lists, where it does not yet."""
+    def changes(self, lists: "Sequence[RowList]", *, trial: bool = False) -> "list[Change]":
+        """What the policy (in a trial: --set) has to say for these lists, where it does not yet."""
+        policy = None if trial else self._file.path
         made = [(one, self._jobs[one.job].data.exclude) for one in lists]
         return [one.change(policy, stated) for one, stated in made if stated != str(one.path)]
 

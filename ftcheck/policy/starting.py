@@ -1,5 +1,6 @@
 """Copies a shipped policy, and the files that it names, into a folder of one's own."""
 
+import filecmp
 import os
 import shutil
 from collections.abc import Iterator, Mapping
@@ -24,7 +25,8 @@ def init(preset: str | None, folder: Path, *, within: Path | None = None) -> lis
     """Copy a shipped policy into `folder/policies/`; returns the files written, the policy first.
 
     What it names under the presets' own folder (sample data, models) comes along; presets that it
-    extends by name need no copy. Nothing is overwritten, and on failure nothing is left behind.
+    extends by name need no copy. What an earlier `init` wrote is kept; nothing is overwritten, and on
+    failure nothing is left behind.
     Raises `UsageError`.
     """
     shipped = Path(os.path.abspath(within or presets.folder()))
@@ -32,13 +34,21 @@ def init(preset: str | None, folder: Path, *, within: Path | None = None) -> lis
     found = draft(source, presets=shipped)
     if not found.layers:
         raise PolicyError(f"{source}: the shipped policy cannot be read", found.problems)
-    copies = {file: folder / FOLDER / file.relative_to(shipped) for file in _files(found, source, shipped)}
+    files = _files(found, source, shipped)
+    copies = {file: folder / FOLDER / file.relative_to(shipped) for file in files}
+    if not copies[source].exists():
+        copies = {file: to for file, to in copies.items() if not _is_same(file, to)}
     taken = [target for target in copies.values() if target.exists() or target.is_symlink()]
     if taken:
         more = f" (and {len(taken) - 1} more files)" if len(taken) > 1 else ""
         raise UsageError(f"{shown_path(taken[0])} is there already{more}: nothing was written")
     _copy(copies, folder)
     return list(copies.values())
+
+
+def _is_same(file: Path, target: Path) -> bool:
+    """Whether a copy of the file is there already, byte for byte."""
+    return target.is_file() and not target.is_symlink() and filecmp.cmp(file, target, shallow=False)
 
 
 def _source(preset: str, shipped: Path) -> Path:

@@ -4,6 +4,7 @@ They are made once a run and shared by all rules, and kept in the cache by conte
 the base, the prompts' token ids, the settings and the versions of the libraries.
 """
 
+import functools
 import json
 import os
 import sys
@@ -18,7 +19,7 @@ from typing import Any
 
 from ftcheck import cache
 from ftcheck.answers import problems
-from ftcheck.digest import of_file, of_json
+from ftcheck.digest import of_file, of_json, of_named
 from ftcheck.endpoint import Endpoint, Reply
 from ftcheck.errors import UsageError
 from ftcheck.inputs import GoldItem, GoldSet, Machine, Message, ModelConfig, OutputSchema, Run, ServingSide
@@ -75,7 +76,7 @@ def answers(
         return _asked(job, run, gold, serving, output_schema, endpoint)
     if trained.adapter is None:
         return Answers("nobody", cap_of(job), problem=trained.missing)
-    side = _Side(job, run, serving, model, machine, processes, spec_of(job, trained), trained.digest)
+    side = _Side(job, run, serving, model, machine, processes, spec_of(job, trained), trained.digest, True)
     return side.answers(f"answering {job.name}", gold.items, output_schema)
 
 
@@ -99,13 +100,13 @@ def base_answers(
     if trained.adapter is None:
         return Answers("nobody", cap_of(job), problem=trained.missing)
     spec = base_of(job) if trained.whole else spec_of(job, trained)
-    side = _Side(job, run, serving, model, machine, processes, spec, None)
+    side = _Side(job, run, serving, model, machine, processes, spec, None, False)
     return side.answers(f"answering {job.name} (base)", gold.items, None)
 
 
 @dataclass(frozen=True)
 class _Side:
-    """One model that is asked: what is loaded, and the digest of the adapter (None: the base alone)."""
+    """One model that is asked: what is loaded, whether with its adapter, and the digest of that."""
 
     job: Job
     run: Run
@@ -115,6 +116,7 @@ class _Side:
     processes: Processes
     spec: Spec
     adapter: str | None
+    adapted: bool
 
     def answers(self, task: str, items: Sequence[GoldItem], schema: OutputSchema | None) -> Answers:
         """Answers in order, from the cache or made now."""
@@ -145,7 +147,7 @@ class _Side:
         else:
             told = Progress(task, len(raw), len(raw), "answers", finished=True, detail="from the cache")
             self.run.report(told)
-            self.run.cached(f"{self.job.name}.{'answers' if self.adapter else 'base_answers'}")
+            self.run.cached(f"{self.job.name}.{'answers' if self.adapted else 'base_answers'}")
         return [self._answer(one) for one in raw]
 
     def _generated(self, task: str, prompts: Sequence[Sequence[int]]) -> list[Mapping[str, Any]]:
@@ -161,7 +163,7 @@ class _Side:
             stops=sorted(self._stops | self._turn_ends),
             pad=self._pad,
             batch=self._batch,
-            adapter=self.adapter is not None,
+            adapter=self.adapted,
             progress=tell,
         )
 
@@ -201,7 +203,7 @@ class _Side:
         """What the answers follow from; None where a part of it cannot be told."""
         base = _weights(self.spec.base, self.spec.revision)
         program = of_file(Path(answering.__file__))
-        if base is None or program is None:
+        if base is None or program is None or (self.adapted and self.adapter is None):
             return None
         return of_json(
             {
@@ -210,6 +212,7 @@ class _Side:
                 "gpus": [gpu.name for gpu in self.machine.gpus],
                 "visible": os.environ.get("CUDA_VISIBLE_DEVICES"),
                 "spec": {**asdict(self.spec), "base": base, "adapter": self.adapter},
+                "adapted": self.adapted,
                 "prompts": [list(one) for one in prompts],
                 "cap": cap_of(self.job),
                 "stops": sorted(self._stops | self._turn_ends),
@@ -255,14 +258,14 @@ def _store(run: Run) -> cache.Store | None:
         return None
 
 
-def _weights(name: str, revision: str | None) -> list[Any] | None:
-    """A model's configurations by content, its weights by name, size and time of the last change."""
+@functools.cache
+def _weights(name: str, revision: str | None) -> str | None:
+    """Digest of a model's weights and configurations; None for a model without safetensors here."""
     folder = model_folder(name, revision)
-    if folder is None:
+    weights = sorted(folder.glob("*.safetensors")) if folder is not None else []
+    if folder is None or not weights:
         return None
-    configs = [[path.name, of_file(path)] for path in sorted(folder.glob("*config.json"))]
-    stats = [(path.name, path.stat()) for path in sorted(folder.glob("*.safetensors"))]
-    return [configs, [[name, stat.st_size, stat.st_mtime_ns] for name, stat in stats]]
+    return of_named(folder, [path.name for path in (*weights, *folder.glob("*config.json"))])
 
 
 def _version(name: str) -> str | None:

@@ -66,8 +66,32 @@ def find(stated: str | Sequence[str], place: Location, what: str, exclude: str |
     for path in paths:
         if Path(path).suffix not in DATA_SUFFIXES:
             raise _problem(f"{what}: {path}: ftcheck reads {', '.join(DATA_SUFFIXES)}", place)
-    excluded = exclusions.offsets(Path(exclude), paths) if exclude is not None else {}
-    return Source(files=tuple(paths), excluded=excluded)
+    return Source(files=tuple(paths), excluded=_excluded(Path(exclude), paths) if exclude is not None else {})
+
+
+def _excluded(path: Path, files: Sequence[str]) -> dict[int, frozenset[int]]:
+    """Where the rows of a list begin, in bytes, by file. Raises `InputError` for rows that are not there."""
+    found: dict[int, frozenset[int]] = {}
+    for index, wanted in exclusions.by_file(path, files).items():
+        found[index] = _where(Path(files[index]), wanted)
+        if len(found[index]) < len(wanted):
+            raise exclusions.moved(path, files[index], len(wanted) - len(found[index]), len(wanted))
+    return found
+
+
+def _where(file: Path, wanted: Mapping[int, str]) -> frozenset[int]:
+    """Where those of the lines begin that still are the records that are wanted."""
+    found, last = set(), max(wanted)
+    try:
+        with file.open("rb") as handle:
+            for number, (offset, raw) in enumerate(_lines(handle, 0, sys.maxsize), start=1):
+                if number in wanted and _record(raw).hex() == wanted[number]:
+                    found.add(offset)
+                if number == last:
+                    break
+    except OSError as error:
+        raise InputError(f"{file}: cannot be read: {error.strerror or error}") from error
+    return frozenset(found)
 
 
 def _expand(stated: str, place: Location, what: str) -> list[str]:
@@ -186,19 +210,36 @@ class Lines:
             raise InputError(f"{self._path}: cannot be read: {error.strerror or error}") from error
 
     def _rows(self) -> Iterator[RawRow]:
-        self.count, offset = 0, self.start
+        self.count = 0
         with self._path.open("rb") as handle:
-            handle.seek(offset)
-            while offset < self.stop and (raw := handle.readline(MAX_LINE)):
+            for offset, raw in _lines(handle, self.start, self.stop):
                 self.count += 1
-                if len(raw) == MAX_LINE and not raw.endswith(b"\n"):
-                    record = hashlib.sha256(raw).digest()
-                    yield RawRow(self._file, self.count, offset, record, None, TOO_LONG)
-                    offset += len(raw) + _skip_line(handle)
+                if offset in self._excluded:
                     continue
-                if not raw.isspace() and offset not in self._excluded:
+                if _is_too_long(raw):
+                    yield RawRow(self._file, self.count, offset, _record(raw), None, TOO_LONG)
+                elif not raw.isspace():
                     yield _parse(self._file, self.count, offset, raw)
-                offset += len(raw)
+
+
+def _lines(handle: BinaryIO, start: int, stop: int) -> Iterator[tuple[int, bytes]]:
+    """Where each line begins, and its bytes; of one that is too long the first `MAX_LINE` of them."""
+    handle.seek(start)
+    offset = start
+    while offset < stop and (raw := handle.readline(MAX_LINE)):
+        yield offset, raw
+        offset += len(raw)
+        if _is_too_long(raw):
+            offset += _skip_line(handle)
+
+
+def _is_too_long(raw: bytes) -> bool:
+    return len(raw) == MAX_LINE and not raw.endswith(b"\n")
+
+
+def _record(raw: bytes) -> bytes:
+    """The digest of a line's bytes, however it ends."""
+    return hashlib.sha256(raw if _is_too_long(raw) else raw.rstrip(b"\r\n")).digest()
 
 
 def _jsonl(file: int, path: Path) -> Iterator[RawRow]:

@@ -24,12 +24,10 @@ from ftcheck.baseline import Baseline
 from ftcheck.inputs import GoldItem
 from ftcheck.offers import Yield
 from ftcheck.trained import Answer, Answers, Trained, untrained
-from ftcheck_rules.gold import wilson
+from ftcheck_rules.gold import rows_named, wilson
 from ftcheck_rules.matching import WHOLE, Compared, Kind, Matching, Unusable, compared, kind_of
 from ftcheck_rules.overlap import Leakage, leaked_questions
 
-SHOWN_ROWS = 10
-"""Rows that one finding names."""
 SHOWN_FIELDS = 5
 """Fields that are named, the worst first; all of them are measured up to `MAX_FIELDS`."""
 MAX_FIELDS = 40
@@ -290,9 +288,7 @@ def _said(pairs: Sequence[tuple[Any, Any]]) -> str:
 
 
 def _rows(judged: Sequence[Judged]) -> str:
-    named = ", ".join(str(one.item.at.row) for one in judged[:SHOWN_ROWS])
-    more = len(judged) - SHOWN_ROWS
-    return f"rows {named}" + (f" and {more:,} more" if more > 0 else "")
+    return rows_named([one.item for one in judged])
 
 
 def _wrong_rows(judged: Sequence[Judged]) -> Iterator[Finding]:

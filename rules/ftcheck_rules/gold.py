@@ -1,6 +1,6 @@
 """Test set rules: are there enough questions to tell a good model from a lucky one?"""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from math import ceil, sqrt
 
@@ -16,6 +16,7 @@ from ftcheck import (
     likeness,
     rule,
 )
+from ftcheck.inputs import GoldItem
 from ftcheck.offers import Yield
 
 Z = 1.96
@@ -23,6 +24,8 @@ Z = 1.96
 SUPPOSED = 0.9
 """The accuracy that intervals are worked out for where targets.accuracy is not set."""
 NO_EVAL = "no"
+SHOWN_ROWS = 10
+"""Rows that one finding names."""
 
 
 @dataclass(frozen=True)
@@ -120,6 +123,13 @@ def _evaluation(job: Job, tests: Prepared, params: Gold) -> Iterator[Yield]:
         )
         fix = f"give data.eval {params.min_eval_rows} rows or more, or keep the last checkpoint"
         yield Finding(message, Severity.WARNING, at=job.at("data.eval"), fix=fix)
+
+
+def rows_named(items: Sequence[GoldItem]) -> str:
+    """`rows 3, 17 and 5 more`: gold questions by their numbers, so that nobody's words are told."""
+    named = ", ".join(str(item.at.row) for item in items[:SHOWN_ROWS])
+    more = len(items) - SHOWN_ROWS
+    return f"rows {named}" + (f" and {more:,} more" if more > 0 else "")
 
 
 def wilson(share: float, count: int) -> tuple[float, float]:

@@ -10,11 +10,11 @@ from ftcheck.inputs import GoldItem
 from ftcheck.lengths import nearest_rank
 from ftcheck.offers import Yield
 from ftcheck.trained import Answer, Answers, Trained, untrained
+from ftcheck_rules.gold import rows_named
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-SHOWN_ROWS = 10
 Pair = tuple[GoldItem, Answer]
 
 
@@ -178,6 +178,4 @@ _WRONG: "tuple[tuple[Callable[[Answer, int], bool], str, str], ...]" = (
 
 
 def _rows(pairs: Sequence[Pair]) -> str:
-    named = ", ".join(str(item.at.row) for item, _ in pairs[:SHOWN_ROWS])
-    more = len(pairs) - SHOWN_ROWS
-    return f"rows {named}" + (f" and {more:,} more" if more > 0 else "")
+    return rows_named([item for item, _ in pairs])

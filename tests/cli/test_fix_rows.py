@@ -139,3 +139,25 @@ def test_a_command_that_reads_the_file_itself_leaves_nothing_out(faulty: Project
 
     assert ran.code == 1
     assert "the trainer's command reads all of them" in ran.out
+
+
+def test_a_line_that_is_too_long_can_be_left_out_too(faulty: Project) -> None:
+    rows = [row(number) for number in range(120)]
+    rows[60] = json.dumps({"messages": "x" * (17 << 20)})
+    faulty.write("rows.jsonl", "\n".join(rows) + "\n")
+    gold = [{"input": f"how far is the moon from village {n}", "expected": "far"} for n in range(30)]
+    faulty.write("gold.json", json.dumps(gold))
+
+    assert faulty.call("fix", "policy.yaml", "--offline", "--unsafe").code == 0
+
+    assert lines(faulty) == [61]
+    assert faulty.call("run", "policy.yaml", "--offline").code == 0
+
+
+def test_rows_of_data_that_the_command_line_names_are_not_listed(faulty: Project) -> None:
+    shown = faulty.call(
+        "fix", "policy.yaml", "--offline", "--unsafe", "--set", "jobs.job.data.format=messages"
+    )
+
+    assert "left  rows of job: jobs.job.data.format is set on the command line" in shown.out
+    assert not (faulty.folder / LIST).exists()

@@ -1,5 +1,7 @@
 """Answers to gold questions: what is asked and asked again, how answers end, what is kept, who is down."""
 
+import os
+import shutil
 import socket
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
@@ -16,7 +18,7 @@ from ftcheck import GoldSet, Job
 from ftcheck.endpoint import Endpoint, Reply
 from ftcheck.inputs import ModelConfig, Run
 from ftcheck.testing import gold, job, machine, model_config, output_schema, serving_side, tokenizer, trained
-from ftcheck.trained import Answer, Answers
+from ftcheck.trained import Answer, Answers, Trained
 from tests.guard.backend import Model, serving
 
 SCHEMA = output_schema({"type": "object", "required": ["team"]})
@@ -59,13 +61,14 @@ def asking(
     model: ModelConfig | None = None,
     cache: bool = False,
     name: str = "answers",
+    left: Trained | None = None,
 ) -> Answers:
     folder.mkdir(exist_ok=True)
     side = serving_side(tokenizer(stop_ids=frozenset({STOP, TURN})))
     given = {
         "job": of or job(serving={"max_new_tokens": 8}),
         "run": Run(folder, cache=cache),
-        "trained": trained(),
+        "trained": left or trained(),
         "gold": questions or gold(("question one", "a"), ("question two is longer", "b")),
         "serving": side,
         "model": model or model_config(),
@@ -146,6 +149,37 @@ def test_answers_are_kept_by_content_and_a_changed_adapter_or_prompt_asks_again(
     for other in ({"of": longer}, {"of": base, "questions": gold(("else", "a"))}):
         assert asking(tmp_path / "c", Asked(), cache=True, **other).problem is not None
     assert asking(tmp_path / "d", Asked(), of=base, cache=False).problem is not None
+
+
+def test_a_base_with_one_other_byte_is_asked_again_whatever_its_size_and_time_say(
+    tmp_path: Path, samples: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("FTCHECK_CACHE", str(tmp_path / "cache"))
+    model = tmp_path / "model"
+    shutil.copytree(samples / "models" / "mapper-tiny", model)
+    of = job(model={"name": str(model)}, serving={"max_new_tokens": 8})
+    asking(tmp_path / "a", Asked([said("yes"), said("no")]), of=of, cache=True)
+    weights = model / "model.safetensors"
+    was, content = weights.stat(), bytearray(weights.read_bytes())
+    content[-1] ^= 1
+    weights.write_bytes(content)
+    os.utime(weights, ns=(was.st_atime_ns, was.st_mtime_ns))
+    module._weights.cache_clear()  # another run is another process
+
+    assert asking(tmp_path / "b", Asked(), of=of, cache=True).problem is not None
+
+
+def test_an_adapter_that_cannot_be_digested_is_asked_and_not_kept(
+    tmp_path: Path, samples: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("FTCHECK_CACHE", str(tmp_path / "cache"))
+    of = job(model={"name": str(samples / "models" / "mapper-tiny")}, serving={"max_new_tokens": 8})
+    asked = Asked([said("yes"), said("no")])
+
+    asking(tmp_path, asked, of=of, cache=True, left=replace(trained(), digest=None))
+
+    assert asked.asked[0]["adapter"] is True
+    assert asking(tmp_path, Asked(), of=of, cache=True, left=replace(trained(), digest=None)).problem
 
 
 def test_a_process_that_dies_is_a_problem_with_its_last_words(tmp_path: Path) -> None:

@@ -110,3 +110,27 @@ def test_an_unknown_preset_is_named_with_what_there_is() -> None:
 def test_a_preset_that_cannot_be_read_is_not_copied() -> None:
     with pytest.raises(PolicyError):
         init("broken", Path("project"), presets=presets(broken="a: [1"))
+
+
+def test_a_second_policy_comes_beside_the_first_and_what_is_there_already_is_kept() -> None:
+    folder = shipped()
+    write("presets/morning_after.yaml", "ftcheck: 1\nextends: [./night_before.yaml]\nstage: after\n")
+    init("night_before", Path("project"), presets=folder)
+
+    written = init("morning_after", Path("project"), presets=folder)
+
+    assert written == [Path("project/policies/morning_after.yaml")]
+
+
+def test_a_file_that_was_changed_is_never_written_over() -> None:
+    folder = shipped()
+    write("presets/morning_after.yaml", "ftcheck: 1\nextends: [./night_before.yaml]\nstage: after\n")
+    init("night_before", Path("project"), presets=folder)
+    write("project/policies/night_before.yaml", "mine")
+
+    with pytest.raises(UsageError) as error:
+        init("morning_after", Path("project"), presets=folder)
+
+    assert str(error.value) == "project/policies/night_before.yaml is there already: nothing was written"
+    assert Path("project/policies/night_before.yaml").read_text() == "mine"
+    assert not Path("project/policies/morning_after.yaml").exists()

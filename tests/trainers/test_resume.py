@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 from ftcheck_trainers import checkpoint
 
+from ftcheck.runs import SEAL
 from tests.trainers import small
 from tests.trainers.kills import Bench, Moment
 
@@ -92,7 +93,7 @@ def flip(path: Path) -> str:
 
 def remove(path: Path) -> str:
     path.unlink()
-    return f"no {path.name}" if path.name == checkpoint.SEAL else f"{path.name} is missing"
+    return f"no {path.name}" if path.name == SEAL else f"{path.name} is missing"
 
 
 @pytest.mark.parametrize(
@@ -103,7 +104,7 @@ def remove(path: Path) -> str:
         ("optimizer.pt", truncate),
         ("rng_state.pth", remove),
         ("trainer_state.json", truncate),
-        (checkpoint.SEAL, remove),
+        (SEAL, remove),
     ],
 )
 def test_a_broken_checkpoint_is_passed_over_with_a_word(
@@ -149,7 +150,7 @@ def test_a_checkpoint_of_other_versions_is_said_and_of_other_processes_refused(b
     process.wait()
     last = checkpoint.last(bench.run).path
     assert last is not None
-    seal = last / checkpoint.SEAL
+    seal = last / SEAL
     about = json.loads(seal.read_text(encoding="utf-8"))
     about["packages"]["torch"], about["processes"] = "1.13.1", 2
     seal.write_text(json.dumps(about), encoding="utf-8")

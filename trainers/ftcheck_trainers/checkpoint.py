@@ -9,14 +9,15 @@ import hashlib
 import json
 import os
 import shutil
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from ftcheck import ranks
+from ftcheck.runs import SEAL
 
-SEAL, SCHEMA = "files.json", "ftcheck.checkpoint/1"
+SCHEMA = "ftcheck.checkpoint/1"
 STAGING = "_saving"
 STATE = "trainer_state.json"
 
@@ -35,22 +36,14 @@ def saved(folder: Path, step: int, packages: Mapping[str, str | None]) -> Iterat
 
     Nothing is left of it where the block fails.
     """
-    staging = folder / STAGING
-    making = staging / f"checkpoint-{step}"
-    if ranks.is_main():
-        shutil.rmtree(staging, ignore_errors=True)
-        making.mkdir(parents=True)
-    ranks.wait()
-    try:
+    name = f"checkpoint-{step}"
+
+    def finish(staging: Path) -> None:
+        _seal(staging / name, step, packages)
+        _put(staging / name, folder / name, aside=staging / "before")
+
+    with _aside(folder, name, finish) as staging:
         yield staging
-        ranks.wait()
-        if ranks.is_main():
-            _seal(making, step, packages)
-            _put(making, folder / making.name, aside=staging / "before")
-    finally:
-        if ranks.is_main():
-            shutil.rmtree(staging, ignore_errors=True)
-    ranks.wait()
 
 
 @contextlib.contextmanager
@@ -59,16 +52,23 @@ def moved_in(folder: Path) -> Iterator[Path]:
 
     What marks a trained model goes last. Nothing is left of it where the block fails.
     """
+    with _aside(folder, "", lambda staging: _move_in(staging, folder)) as staging:
+        yield staging
+
+
+@contextlib.contextmanager
+def _aside(folder: Path, name: str, finish: Callable[[Path], None]) -> Iterator[Path]:
+    """An empty folder beside the finished ones, `name` in it; the first process finishes what all wrote."""
     staging = folder / STAGING
     if ranks.is_main():
         shutil.rmtree(staging, ignore_errors=True)
-        staging.mkdir(parents=True)
+        (staging / name).mkdir(parents=True)
     ranks.wait()
     try:
         yield staging
         ranks.wait()
         if ranks.is_main():
-            _move_in(staging, folder)
+            finish(staging)
     finally:
         if ranks.is_main():
             shutil.rmtree(staging, ignore_errors=True)

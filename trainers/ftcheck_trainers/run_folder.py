@@ -12,7 +12,6 @@ import signal
 import socket
 import sys
 import threading
-import time
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -25,6 +24,8 @@ from ftcheck.digest import of_json
 from ftcheck.errors import ExitCode, Problem, TrainingError
 from ftcheck.ranks import is_main as is_main
 from ftcheck.redact import redact, redact_json
+from ftcheck.runs import METRICS as METRICS
+from ftcheck.runs import QUIET, RUN, SCHEMA, is_alive, quiet_minutes
 from ftcheck.settings import Job
 from ftcheck.ticket import Reason, Refusal, Refused, Ticket
 from ftcheck_trainers import checkpoint
@@ -32,8 +33,6 @@ from ftcheck_trainers.last_words import GIB as GIB
 from ftcheck_trainers.last_words import Stopped, one_line
 from ftcheck_trainers.stopping import Interrupted
 
-SCHEMA = "ftcheck.run/1"
-RUN, METRICS = "run.json", "metrics.jsonl"
 PACKAGES = ("ftcheck", "torch", "transformers", "trl", "peft", "bitsandbytes", "accelerate", "datasets")
 WEIGHTS = (
     "adapter_config.json",
@@ -52,9 +51,6 @@ COMPARED = {
     "job_digest": "policy-changed",
 }
 """What must not change between a run and its resumption, and the gate's code for it."""
-
-QUIET = 30
-"""Minutes without a word after which a run on another machine is taken for dead."""
 
 SPARE = 1 << 14
 """Bytes kept for the last word: a full disk must not be what nobody is told of."""
@@ -181,11 +177,10 @@ def _refuse_living(folder: Path, earlier: Mapping[str, Any] | None, job: Job) ->
         return
     host, process = earlier.get("host"), earlier.get("process")
     if host == socket.gethostname():
-        if isinstance(process, dict) and process != _process() and _is_alive(process):
+        if isinstance(process, dict) and process != _process() and is_alive(process):
             raise _refusal(job, f"the run in {folder} is going on (process {process['pid']})")
         return
-    written = [path.stat().st_mtime for path in (folder / RUN, folder / METRICS) if path.exists()]
-    minutes = (time.time() - max(written, default=0.0)) / 60
+    minutes = quiet_minutes(folder)
     if minutes < QUIET:
         message = f"the run in {folder} wrote {minutes:.0f} minutes ago on {host} and may be going on"
         raise _refusal(job, f"{message}; wait until {QUIET} have passed, or name another training.output_dir")
@@ -196,15 +191,6 @@ def _process() -> dict[str, Any]:
     import psutil
 
     return {"pid": os.getpid(), "began": psutil.Process().create_time()}
-
-
-def _is_alive(process: Mapping[str, Any]) -> bool:
-    import psutil
-
-    try:
-        return abs(psutil.Process(process["pid"]).create_time() - float(process["began"])) < 2
-    except (psutil.Error, LookupError, TypeError, ValueError):
-        return False
 
 
 def _refuse_other_job(folder: Path, earlier: Mapping[str, Any] | None, job: Job) -> None:

@@ -1,10 +1,14 @@
 """When two texts count as the same words: normalised, and as a number of 64 bits."""
 
-import hashlib
 import re
 import unicodedata
-from collections.abc import Iterator, Mapping, Sequence
-from typing import Any
+from collections.abc import Mapping, Sequence
+from hashlib import sha256
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
 
 NOTHING = 0
 """The fingerprint of no text at all."""
@@ -12,7 +16,12 @@ SPACE = 32
 TYPOGRAPHY = "’“”‘–—…•°×→·«»\u00a0"
 """Characters beside ASCII that texts are full of and that belong to no word, in Unicode NFKC neither."""
 NO_WORD = re.compile(r"[\W_]+")
-ASCII_WORDS = bytes(ord(chr(one).lower()) if chr(one).isalnum() and one < 128 else 32 for one in range(256))
+END = 1
+"""Stands between texts where many are looked at together: a control character, which is no word."""
+ASCII_WORDS = bytes(
+    END if one == END else ord(chr(one).lower()) if one < 128 and chr(one).isalnum() else SPACE
+    for one in range(256)
+)
 """What `normalised` makes of each ASCII character: letters in lower case, digits, else a space."""
 
 
@@ -21,56 +30,92 @@ def normalised(text: str) -> str:
 
     A text that has nothing but punctuation (`++`, `:-)`) stays as it is: it would be nothing.
     """
-    words = NO_WORD.sub(" ", unicodedata.normalize("NFKC", text).casefold()).strip()
-    return words or text.strip()
+    return _words(text) or text.strip()
+
+
+def _words(text: str) -> str:
+    return NO_WORD.sub(" ", unicodedata.normalize("NFKC", text).casefold()).strip()
 
 
 def fingerprint(text: str) -> int:
     """The first 8 bytes of sha256 over the normalised text, signed; `NOTHING` for a blank one."""
-    words = _ascii_words(text) if text.isascii() else b""
-    words = words or normalised(text).encode("utf-8", "surrogatepass")
-    return _number(words) if words else NOTHING
+    return int(fingerprints([text])[0])
 
 
-def _ascii_words(text: str) -> bytes:
-    return b" ".join(text.encode().translate(ASCII_WORDS).split())
+def fingerprints(texts: Sequence[str]) -> "NDArray[np.int64]":
+    """The fingerprints of many texts (int64, one a text)."""
+    return _numbers([one or _as_one([], [text]) for one, text in zip(words_of(texts), texts, strict=True)])
 
 
-def _number(words: bytes) -> int:
-    return int.from_bytes(hashlib.sha256(words).digest()[:8], "big", signed=True)
+def of_rows(
+    rows: Sequence[Sequence[str]], asked: Sequence[Sequence[int]]
+) -> "tuple[NDArray[np.int64], NDArray[np.int64]]":
+    """Of each row the fingerprints of the texts that `asked` counts up, and of all its texts.
+
+    Both are those of the texts as one, a line each; no text is looked at twice.
+    """
+    words = words_of([text for row in rows for text in row])
+    some: list[bytes] = []
+    whole: list[bytes] = []
+    start = 0
+    for row, places in zip(rows, asked, strict=True):
+        here = words[start : start + len(row)]
+        start += len(row)
+        whole.append(_as_one(here, row))
+        some.append(_as_one([here[place] for place in places], [row[place] for place in places]))
+    return _numbers(some), _numbers(whole)
 
 
-def fingerprints(texts: Sequence[str]) -> list[int]:
-    """The fingerprints of many texts: words of ASCII texts are looked for in all of them at once."""
-    plain = [text if text.isascii() else _without_typography(text) for text in texts]
-    found = iter(_words_of_all([one for one in plain if one is not None]))
-    words = [b"" if one is None else next(found) for one in plain]
-    return [_number(one) if one else fingerprint(text) for one, text in zip(words, texts, strict=True)]
+def _as_one(words: Sequence[bytes], texts: Sequence[str]) -> bytes:
+    """What `normalised` makes of texts as one, by the words of each."""
+    if b"" in words:
+        words = [one for one in words if one]
+    return b" ".join(words) if words else "\n".join(texts).strip().encode("utf-8", "surrogatepass")
 
 
-def _without_typography(text: str) -> str | None:
-    """An ASCII text of the same words; None where there is none."""
+def _numbers(words: Sequence[bytes]) -> "NDArray[np.int64]":
+    import numpy as np
+
+    digests = b"".join([sha256(one).digest() for one in words])
+    numbers = np.frombuffer(digests, dtype=">i8")[::4].astype(np.int64)
+    numbers[[n for n, one in enumerate(words) if not one]] = NOTHING
+    return numbers
+
+
+def words_of(texts: Sequence[str]) -> list[bytes]:
+    """The words of each text, none for nothing but punctuation: in ASCII texts those of all at once."""
+    rare = [n for n, text in enumerate(texts) if not text.isascii()]
+    plain = [*texts]
+    for n in rare:
+        plain[n] = _without_typography(texts[n])
+    found = _words_of_all(plain)
+    for n in rare:
+        if not plain[n]:
+            found[n] = _words(texts[n]).encode("utf-8", "surrogatepass")
+    return found
+
+
+def _without_typography(text: str) -> str:
+    """An ASCII text of the same words; none where there is none."""
     for one in TYPOGRAPHY:
         text = text.replace(one, " ")
-    return text if text.isascii() else None
+    return text if text.isascii() else ""
 
 
-def _words_of_all(texts: Sequence[str]) -> Iterator[bytes]:
-    """What `_ascii_words` makes of each text: of a run of spaces only the first one stays."""
+def _words_of_all(texts: Sequence[str]) -> list[bytes]:
+    """The words of ASCII texts: of a run of characters that are none, a space where they part two words."""
     import numpy as np
 
     if not texts:
-        return
-    table = np.frombuffer(ASCII_WORDS, dtype=np.uint8)
-    words = table[np.frombuffer("\n".join(texts).encode() + b"\n", dtype=np.uint8)]
-    stays = words != SPACE
-    stays[1:] |= stays[:-1]
-    lengths = np.fromiter(map(len, texts), dtype=np.int64, count=len(texts)) + 1
-    left = words[stays].tobytes()
-    start = 0
-    for stop in np.cumsum(np.add.reduceat(stays, np.cumsum(lengths) - lengths, dtype=np.int64)).tolist():
-        yield left[start:stop].strip()
-        start = stop
+        return []
+    end = chr(END)
+    whole = end.join(texts)
+    if whole.count(end) >= len(texts):
+        whole = end.join([text.replace(end, " ") for text in texts])
+    seen = np.frombuffer(whole.encode().translate(ASCII_WORDS), dtype=np.uint8)
+    stays = seen != SPACE
+    stays[1:] |= seen[:-1] > SPACE
+    return [one.rstrip() for one in seen[stays].tobytes().split(bytes([END]))]
 
 
 def asked(turns: Sequence[Mapping[str, Any]]) -> str:

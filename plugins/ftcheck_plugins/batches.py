@@ -134,28 +134,28 @@ class _Found:
         self.prompts: dict[str, int] = {}
         self._turns: list[int] = []
         self._system: list[int] = []
-        self._asked: list[str] = []
-        self._said: list[str] = []
+        self._asked: list[Sequence[int]] = []
+        self._said: list[Sequence[str]] = []
 
     def no_words(self) -> None:
         """A row that cannot be read."""
-        self._add(0, -1, "", "")
+        self._add(0, -1, (), ())
 
     def words(self, turns: int, gist: Gist) -> None:
         """What rules ask of a row's words without reading it again."""
         prompt = gist.system
         system = -1 if prompt is None else self.prompts.setdefault(prompt, len(self.prompts))
-        self._add(turns, system, "\n".join(gist.asked), "\n".join(gist.said))
+        self._add(turns, system, gist.asked, gist.said)
 
-    def _add(self, turns: int, system: int, asked: str, said: str) -> None:
+    def _add(self, turns: int, system: int, asked: Sequence[int], said: Sequence[str]) -> None:
         self._turns.append(turns)
         self._system.append(system)
         self._asked.append(asked)
         self._said.append(said)
 
-    def columns(self) -> dict[str, list[int]]:
+    def columns(self) -> "dict[str, Sequence[int] | NDArray[np.int64]]":
         """One entry a row: see `Batch`."""
-        asked, said = likeness.fingerprints(self._asked), likeness.fingerprints(self._said)
+        asked, said = likeness.of_rows(self._said, self._asked)
         return {"turns": self._turns, "system": self._system, "asked": asked, "said": said}
 
 
@@ -170,7 +170,11 @@ class _Marks:
 
     def of(self, texts: Sequence[str]) -> set[str]:
         """Those of them that stand in a row's texts."""
-        return {mark for text in texts if self._lead in text for mark in self._pattern.findall(text)}
+        found: set[str] = set()
+        for text in texts:
+            if self._lead in text:
+                found.update(self._pattern.findall(text))
+        return found
 
 
 def batches(stream: Iterator[RawRow]) -> Iterator[list[RawRow]]:

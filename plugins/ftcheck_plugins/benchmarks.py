@@ -51,6 +51,6 @@ def _question(row: Mapping[str, Any]) -> str | None:
     layout = formats.detect(row, "text")
     made = formats.example(row, layout, "text") if layout not in (None, "text") else None
     if isinstance(made, Example):
-        return "\n".join(formats.gist(made).asked) or None
+        return formats.gist(made).question or None
     texts = (row[key] for key in KEYS if key in row)
     return next((text for text in texts if isinstance(text, str) and likeness.normalised(text)), None)

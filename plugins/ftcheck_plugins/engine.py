@@ -18,8 +18,8 @@ if TYPE_CHECKING:
 WARM = 1_000
 """Texts that `tokenizers` takes before it pays to load gigatoken; they are what it is tried on."""
 CHECKED_EVERY = 250
-CHECKED_RARE = 4
-"""Texts with other characters than ASCII that are checked in each batch, beside one in `CHECKED_EVERY`."""
+CHECKED_RARE = 1_000
+"""In so many texts of a batch, one with other characters than ASCII is checked beside those."""
 MAX_ADDED = 1_000
 AWKWARD = (
     "",
@@ -64,7 +64,7 @@ def joined(rows: Sequence[Any]) -> Ids:
     import numpy as np
 
     starts = np.zeros(len(rows) + 1, dtype=np.int64)
-    np.cumsum([len(row) for row in rows], out=starts[1:])
+    np.cumsum(np.fromiter(map(len, rows), dtype=np.int64, count=len(rows)), out=starts[1:])
     if not starts[-1]:
         return Ids(np.zeros(0, dtype=np.int32), starts)
     return Ids(np.concatenate(rows).astype(np.int32, copy=False), starts)
@@ -154,7 +154,7 @@ class Engine:
             self._give_up("gigatoken failed on a row")
             return None
         rare = [n for n, text in enumerate(texts) if not text.isascii()]
-        step = len(rare) // CHECKED_RARE + 1
+        step = len(rare) // (len(texts) // CHECKED_RARE + 1) + 1
         chosen = sorted({*range(self._batches % CHECKED_EVERY, len(texts), CHECKED_EVERY), *rare[::step]})
         again = self.reference.encode([texts[n] for n in chosen], special=special)
         if not again.same(joined([done.of(n) for n in chosen])):

@@ -1,6 +1,5 @@
 """Streams rows out of data files, with the place and the digest of each: .jsonl .json .parquet .csv, hub."""
 
-import contextlib
 import csv
 import hashlib
 import io
@@ -283,8 +282,11 @@ def _of_texts(value: Any) -> bool:
     for item in value.values():
         if type(item) is list:
             for turn in item:
-                if type(turn) is not dict or not all(type(one) is str for one in turn.values()):
+                if type(turn) is not dict:
                     return False
+                for one in turn.values():
+                    if type(one) is not str:
+                        return False
         elif type(item) is not str:
             return False
     return True
@@ -292,10 +294,12 @@ def _of_texts(value: Any) -> bool:
 
 def _decode(content: bytes) -> tuple[dict[str, Any] | None, Trouble | None]:
     if _loads is not None:
-        with contextlib.suppress(ValueError):
+        try:  # contextlib.suppress costs half as much as reading the row
             read = _loads(content)
-            if _of_texts(read):
-                return read, None
+        except ValueError:
+            read = None
+        if _of_texts(read):
+            return read, None
     if content.startswith(b"\xef\xbb\xbf"):
         return None, Trouble(
             "encoding", "starts with a byte order mark", "save the file as UTF-8 without BOM"

@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Iterator, Mapping, Sequence
+from functools import lru_cache
 from types import MappingProxyType
 from typing import Any, NamedTuple
 
@@ -37,6 +38,8 @@ MESSAGE_KEYS = frozenset(
     }
 )
 """Keys of a message that hosted services know."""
+OF_TEXTS = frozenset({"empty-answer", "json-answer", "broken-json"})
+"""Remarks that a text alone cannot give where it stands for parts, or has tool calls beside it."""
 LAYOUT_KEYS = {
     "messages": "messages",
     "prompt-completion": "prompt, completion",
@@ -46,11 +49,37 @@ LAYOUT_KEYS = {
 }
 
 
+class Talk(NamedTuple):
+    """A conversation whose messages have a role and a text each, and nothing else.
+
+    `form` is what is alike in many: of each message the role, and the key that stands first (`role` or
+    `content`: a template may go through a message's items). `texts` are the contents.
+    """
+
+    form: tuple[str, ...]
+    texts: list[str]
+
+
+def talk(messages: Sequence[Any]) -> Talk | None:
+    """The messages as `Talk`; None where one of them is anything else."""
+    form: list[str] = []
+    texts: list[str] = []
+    for message in messages:
+        if type(message) is not dict or len(message) != 2:
+            return None
+        role, content = message.get("role"), message.get("content")
+        if type(role) is not str or type(content) is not str:
+            return None
+        form += role, next(iter(message))
+        texts.append(content)
+    return Talk(tuple(form), texts)
+
+
 class Example(NamedTuple):
     """One row as the trainer sees it: a conversation, a prompt with its completion, or plain text.
 
     Exactly one of `messages`, `text`, (`prompt` and `completion`) is there. `tools` and
-    `template_kwargs` go to the chat template.
+    `template_kwargs` go to the chat template. `talk` are all messages, where they are that plain.
     """
 
     messages: tuple[Message, ...] | None = None
@@ -59,6 +88,7 @@ class Example(NamedTuple):
     text: str | None = None
     tools: Any = None
     template_kwargs: Mapping[str, Any] = MappingProxyType({})
+    talk: Talk | None = None
 
     @property
     def conversational(self) -> bool:
@@ -107,7 +137,14 @@ class _Misfit(Exception):
 
 
 def _messages(row: Mapping[str, Any], text_field: str) -> Example:
-    return Example(messages=_turns(_key(row, "messages"), "messages"), **_extras(row))
+    return _conversation(_key(row, "messages"), "messages", row)
+
+
+def _conversation(value: Any, name: str, row: Mapping[str, Any]) -> Example:
+    turns, plain = _turns(value, name)
+    if len(row) == 1:
+        return Example(messages=turns, talk=plain)
+    return Example(messages=turns, talk=plain, **_extras(row))
 
 
 def _prompt_completion(row: Mapping[str, Any], text_field: str) -> Example:
@@ -115,8 +152,8 @@ def _prompt_completion(row: Mapping[str, Any], text_field: str) -> Example:
     if isinstance(prompt, str) and isinstance(completion, str):
         return Example(prompt=prompt, completion=completion)
     if isinstance(prompt, list) and isinstance(completion, list):
-        turns = _turns(prompt, "prompt"), _turns(completion, "completion")
-        return Example(prompt=turns[0], completion=turns[1], **_extras(row))
+        (asked, first), (answered, second) = _turns(prompt, "prompt"), _turns(completion, "completion")
+        return Example(prompt=asked, completion=answered, talk=_both(first, second), **_extras(row))
     raise _Misfit("'prompt' and 'completion' must both be texts, or both be lists of messages")
 
 
@@ -132,7 +169,7 @@ def _sharegpt(row: Mapping[str, Any], text_field: str) -> Example:
     turns = _key(row, "conversations")
     if not isinstance(turns, list) or not turns:
         raise _Misfit("'conversations' must be a list with at least one message")
-    return Example(messages=_turns([_chatml(turn) for turn in turns], "conversations"), **_extras(row))
+    return _conversation([_chatml(turn) for turn in turns], "conversations", row)
 
 
 def _chatml(turn: Any) -> Any:
@@ -154,10 +191,16 @@ def _alpaca(row: Mapping[str, Any], text_field: str) -> Example:
     asked = f"{instruction}\n{extra}" if extra else instruction
     system = row.get("system")
     opening = ({"role": "system", "content": system},) if isinstance(system, str) and system else ()
-    return Example(
-        prompt=(*opening, {"role": "user", "content": asked}),
-        completion=({"role": "assistant", "content": output},),
-    )
+    prompt: tuple[Message, ...] = (*opening, {"role": "user", "content": asked})
+    completion: tuple[Message, ...] = ({"role": "assistant", "content": output},)
+    return Example(prompt=prompt, completion=completion, talk=talk(prompt + completion))
+
+
+def _both(first: Talk | None, second: Talk | None) -> Talk | None:
+    """Two conversations, one behind the other."""
+    if first is None or second is None:
+        return None
+    return Talk(first.form + second.form, first.texts + second.texts)
 
 
 def _key(row: Mapping[str, Any], key: str) -> Any:
@@ -167,22 +210,18 @@ def _key(row: Mapping[str, Any], key: str) -> Any:
     return row[key]
 
 
-def _turns(value: Any, name: str) -> tuple[Message, ...]:
+def _turns(value: Any, name: str) -> tuple[tuple[Message, ...], Talk | None]:
     if not isinstance(value, list):
         raise _Misfit(f"'{name}' must be a list of messages, it is {_kind(value)}")
     if not value:
         raise _Misfit(f"'{name}' is empty: a row needs at least one message")
     if len(value) > MAX_TURNS:
         raise _Misfit(f"'{name}' holds {len(value):,} messages: more than {MAX_TURNS:,} is no conversation")
-    for number, turn in enumerate(value, start=1):
-        if not _plain_turn(turn):
+    plain = talk(value)
+    if plain is None:
+        for number, turn in enumerate(value, start=1):
             _check_turn(turn, f"message {number} of '{name}'")
-    return tuple(value)
-
-
-def _plain_turn(turn: Any) -> bool:
-    """A message of a role and a text, as most are."""
-    return type(turn) is dict and type(turn.get("role")) is str and type(turn.get("content")) is str
+    return tuple(value), plain
 
 
 def _check_turn(turn: Any, where: str) -> None:
@@ -202,8 +241,6 @@ def _kind(value: Any) -> str:
 
 def _extras(row: Mapping[str, Any]) -> dict[str, Any]:
     """What TRL passes on to the template: tools (a list, or JSON text) and chat_template_kwargs."""
-    if len(row) == 1:
-        return {}
     tools = row.get("tools")
     if isinstance(tools, str):
         try:
@@ -232,52 +269,84 @@ class Gist(NamedTuple):
 
     `remarks` are codes for what a trainer would take without a word, though hardly anybody means it, and
     `json-answer` or `broken-json` for a last answer that is, or begins like, JSON. `texts` are all texts
-    that people or models wrote; `asked` the user's before the first answer, or the prompt; `said` all but
-    system messages. `system` is the text of a system message at the beginning.
+    that people or models wrote; `said` all but system messages; `asked` tells which of those the user said
+    before the first answer, or are the prompt. `system` is the text of a system message at the beginning.
     """
 
     remarks: list[str]
-    texts: list[str]
-    asked: list[str]
-    said: list[str]
+    texts: Sequence[str]
+    said: Sequence[str]
+    asked: Sequence[int]
     system: str | None = None
+
+    @property
+    def question(self) -> str:
+        """What is asked, as one text."""
+        return "\n".join(self.said[place] for place in self.asked)
+
+
+class _Shape(NamedTuple):
+    """What a conversation's roles tell: where its answers and system messages stand, and `Gist.asked`."""
+
+    remarks: tuple[str, ...]
+    answers: tuple[int, ...]
+    said: tuple[int, ...] | None
+    asked: tuple[int, ...]
+    system: bool
+
+
+@lru_cache(maxsize=1_000)
+def _shape(form: tuple[str, ...]) -> _Shape:
+    """The shape of all conversations of a form (see `Talk`). `said` is None where nothing is left out."""
+    roles = form[::2]
+    answers = tuple(n for n, role in enumerate(roles) if role == "assistant")
+    said = tuple(n for n, role in enumerate(roles) if role != "system")
+    first = answers[0] if answers else len(roles)
+    found = {"role" for role in roles if role not in ROLES}
+    if not answers:
+        found.add("no-answer")
+    elif roles[-1] != "assistant":
+        found.add("last-turn")
+    return _Shape(
+        remarks=tuple(sorted(found)),
+        answers=answers,
+        said=None if len(said) == len(roles) else said,
+        asked=tuple(place for place, n in enumerate(said) if n < first and roles[n] == "user"),
+        system=roles[0] in ("system", "developer"),
+    )
 
 
 def gist(made: Example) -> Gist:
-    """A row's gist, with one look at each message."""
+    """A row's gist. Most rows are plain talk, of a shape that is known: those take a look at each answer."""
+    if made.talk is not None:
+        return _of_talk(made.talk)
     turns = made.turns
     if not turns:
         texts = [one for one in (made.text, made.prompt, made.completion) if isinstance(one, str)]
-        asked = [made.prompt] if isinstance(made.prompt, str) else []
         completion = made.completion if isinstance(made.completion, str) else ""
-        return Gist(_of_answer(completion), texts, asked, texts)
-    found: set[str] = set()
-    texts, asked, said, beside = [], [], [], []
-    answer: Any = None
-    answered = False
-    for turn in turns:
-        role, content = turn["role"], turn.get("content")
-        text = content if isinstance(content, str) else likeness.text_of(content)
-        texts.append(text)
-        if role == "assistant":
-            answered, answer = True, content
-            if isinstance(content, str) and (not content or content.isspace()) and not turn.get("tool_calls"):
-                found.add("empty-answer")
-        elif role == "user" and not answered:
-            asked.append(text)
-        elif role not in ROLES:
-            found.add("role")
-        if role != "system":
-            said.append(text)
-        if content is None or len(turn) > 2:
-            found.update(_rare_remarks(turn, role, content))
-            beside += _beside(turn)
-    if not answered:
-        found.add("no-answer")
-    elif turns[-1]["role"] != "assistant":
-        found.add("last-turn")
-    codes = [*sorted(found), *(_of_answer(answer) if isinstance(answer, str) else ())]
-    return Gist(codes, texts, asked, said + beside, system_prompt(turns))
+        return Gist(_of_answer(completion), texts, texts, [0] if isinstance(made.prompt, str) else [])
+    contents = [turn.get("content") for turn in turns]
+    form = tuple(one for turn in turns for one in (turn["role"], "role"))
+    known = _of_talk(Talk(form, [likeness.text_of(one) for one in contents]))
+    found = {code for turn in turns for code in _rare_remarks(turn, turn["role"], turn.get("content"))}
+    found.update(code for code in known.remarks if code not in OF_TEXTS)
+    last = next((turn.get("content") for turn in reversed(turns) if turn["role"] == "assistant"), None)
+    remarks = [*sorted(found), *(_of_answer(last) if isinstance(last, str) else ())]
+    beside = [one for turn in turns for one in _beside(turn)]
+    return known._replace(remarks=remarks, said=[*known.said, *beside], system=system_prompt(turns))
+
+
+def _of_talk(plain: Talk) -> Gist:
+    texts, shape = plain.texts, _shape(plain.form)
+    remarks = [*shape.remarks]
+    for place in shape.answers:
+        if not texts[place] or texts[place].isspace():
+            remarks = ["empty-answer", *remarks]
+            break
+    if shape.answers:
+        remarks += _of_answer(texts[shape.answers[-1]])
+    said = texts if shape.said is None else [texts[place] for place in shape.said]
+    return Gist(remarks, texts, said, shape.asked, texts[0] if shape.system else None)
 
 
 def _beside(turn: Message) -> list[str]:
@@ -287,9 +356,12 @@ def _beside(turn: Message) -> list[str]:
 
 
 def _rare_remarks(turn: Message, role: str, content: Any) -> Iterator[str]:
-    """Codes for a message that has more than a role and words, or no words."""
-    if content is None and not turn.get("tool_calls"):
-        yield "null-content"
+    """Codes for a message that may have more than a role and words, or no words."""
+    if not turn.get("tool_calls"):
+        if content is None:
+            yield "null-content"
+        elif role == "assistant" and isinstance(content, str) and not content.strip():
+            yield "empty-answer"
     if role == "assistant" and any(isinstance(one, str) for one in _arguments(turn)):
         yield "text-arguments"
     if not MESSAGE_KEYS.issuperset(turn):

@@ -11,6 +11,8 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
+from ftcheck_plugins.formats import Talk
+
 MAX_FORMS = 1_000
 """Forms (roles in their order) that are remembered; conversations of further ones are rendered as usual."""
 MAX_OUTLINES = 16
@@ -83,24 +85,9 @@ class Outlines:
         self._tracer = _Tracer(template, specials)
         self._known: dict[tuple[Any, ...], list[tuple[tuple[Question, ...], Outline | None]]] = {}
 
-    def of(self, messages: Sequence[Any], opening: bool) -> tuple[Outline, list[str]] | None:
-        """The outline that these messages fill, and their contents; None where there is none."""
-        form: list[Any] = [opening]
-        texts: list[str] = []
-        for message in messages:
-            if type(message) is not dict or len(message) != 2:
-                return None
-            role, content = message.get("role"), message.get("content")
-            if type(content) is not str or type(role) is not str:
-                return None
-            form += role, next(iter(message))
-            texts.append(content)
-        outline = self._find(tuple(form), texts, messages, opening)
-        return None if outline is None else (outline, texts)
-
-    def _find(
-        self, form: tuple[Any, ...], texts: list[str], messages: Sequence[Any], opening: bool
-    ) -> Outline | None:
+    def of(self, plain: Talk, messages: Sequence[Any], opening: bool) -> Outline | None:
+        """The outline that these messages fill with their texts; None where there is none."""
+        form, texts = (plain.form, opening), plain.texts
         known = self._known.get(form)
         if known is None:
             if len(self._known) >= MAX_FORMS or not texts:

@@ -14,6 +14,7 @@ from typing import Any, NamedTuple
 
 from ftcheck.inputs import Message
 from ftcheck_plugins import bounds
+from ftcheck_plugins.formats import Talk
 from ftcheck_plugins.outlines import Outline, Outlines
 from ftcheck_plugins.tokenizer import ChatTokenizer
 
@@ -41,13 +42,17 @@ class Differs(Exception):
 
 
 class Request(NamedTuple):
-    """What to render: `marked` asks for generation spans, `opening` for an opened assistant's turn."""
+    """What to render: `marked` asks for generation spans, `opening` for an opened assistant's turn.
+
+    `talk` are the messages, where they are nothing but roles and texts.
+    """
 
     messages: Sequence[Message]
     tools: Any = None
     kwargs: Mapping[str, Any] = MappingProxyType({})
     marked: bool = False
     opening: bool = False
+    talk: Talk | None = None
 
 
 class Rendered(NamedTuple):
@@ -94,10 +99,11 @@ class Renderer:
             return [None] * len(requests)
 
     def _one(self, compiled: "_Compiled", outlines: Outlines, request: Request) -> Rendered | None:
-        if not request.kwargs and request.tools is None:
-            found = outlines.of(request.messages, request.opening)
-            if found is not None:
-                return _filled(*found, request.marked)
+        talk = request.talk
+        if talk is not None and not request.kwargs and request.tools is None:
+            outline = outlines.of(talk, request.messages, request.opening)
+            if outline is not None:
+                return _filled(outline, talk.texts, request.marked)
         messages = _as_seen(request)
         if messages is None:
             return None

@@ -30,9 +30,11 @@ from ftcheck_plugins.batches import Batch, BatchMaker, batches
 from ftcheck_plugins.files import Lines, Source
 
 PIECE = 1 << 19
-"""Bytes of one piece."""
+"""Bytes of one piece: what is made of its rows still fits into a core's own cache."""
 WORTH = 4 << 20
 """Bytes that must be left for it to be worth starting processes."""
+COLLECTED_EVERY = 16
+"""Pieces after which a process looks for cycles: a row makes none unless it goes wrong."""
 MOST = 16
 """Processes that share the work; beyond that, one that writes has no time for more."""
 
@@ -183,11 +185,12 @@ def _help(sending: Connection, pieces: Sequence[Lines], maker: BatchMaker) -> No
     gc.disable()
     parent = os.getppid()
     try:
-        for piece in pieces:
+        for number, piece in enumerate(pieces, start=1):
             raws = list(piece)
             sending.send((maker.make(raws) if raws else None, piece.count))
             del raws
-            gc.collect()
+            if number % COLLECTED_EVERY == 0:
+                gc.collect()
             if os.getppid() != parent:
                 return
     except BrokenPipeError:

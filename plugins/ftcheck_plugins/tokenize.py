@@ -9,13 +9,14 @@ from the template's generation blocks. Truncation, dropping and packing come lat
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
+from itertools import islice
 from typing import TYPE_CHECKING, Any
 
 from ftcheck import templates
 from ftcheck.inputs import Trouble
 from ftcheck.settings import Training
 from ftcheck_plugins.engine import CHECKED_EVERY, Engine, Ids, Reference, joined
-from ftcheck_plugins.formats import Example
+from ftcheck_plugins.formats import Example, talk
 from ftcheck_plugins.places import Places, Unclear
 from ftcheck_plugins.rendering import Differs, Rendered, Renderer, Request, Spans
 from ftcheck_plugins.tokenizer import ChatTokenizer, template_error
@@ -169,6 +170,9 @@ class RowTokenizer:
     def _texts(self, examples: Sequence[Example]) -> tuple[list[list[Rendered]], dict[int, Trouble]]:
         """Of each row the whole as text, and before it the prompt alone where there is one."""
         troubles: dict[int, Trouble] = {}
+        if all(example.messages is not None for example in examples) and self._against(True) is None:
+            done = self._renderer.batch([self._whole_of(example) for example in examples])
+            return [_rendered(index, [one], troubles) for index, one in enumerate(done)], troubles
         requests: list[Request] = []
         for index, example in enumerate(examples):
             general = self._against(example.conversational)
@@ -176,7 +180,7 @@ class RowTokenizer:
                 troubles[index] = general
             elif example.conversational:
                 requests.extend(self._requests(example))
-        done = iter(self._renderer.batch(requests) if requests else ())
+        made = iter(self._renderer.batch(requests) if requests else ())
         texts: list[list[Rendered]] = []
         for index, example in enumerate(examples):
             if index in troubles:
@@ -184,8 +188,8 @@ class RowTokenizer:
             elif not example.conversational:
                 texts.append(self._plain(example))
             else:
-                made = [next(done)] if example.messages is not None else [next(done), next(done)]
-                texts.append(_rendered(index, made, troubles))
+                several = 1 if example.messages is not None else 2
+                texts.append(_rendered(index, list(islice(made, several)), troubles))
         return texts, troubles
 
     def _against(self, conversational: bool) -> Trouble | None:
@@ -195,10 +199,16 @@ class RowTokenizer:
 
     def _requests(self, example: Example) -> list[Request]:
         """What to render: the row, and before it the prompt; in the order in which errors are told."""
-        whole = Request(example.turns, example.tools, example.template_kwargs, marked=self._masking)
+        whole = self._whole_of(example)
         if not isinstance(example.prompt, tuple):
             return [whole]
-        return [Request(example.prompt, example.tools, example.template_kwargs, opening=True), whole]
+        plain = talk(example.prompt) if example.talk is not None else None
+        prompt = whole._replace(messages=example.prompt, marked=False, opening=True, talk=plain)
+        return [prompt, whole]
+
+    def _whole_of(self, example: Example) -> Request:
+        turns = example.messages or example.turns
+        return Request(turns, example.tools, example.template_kwargs, self._masking, talk=example.talk)
 
     def _plain(self, example: Example) -> list[Rendered]:
         eos = self._tokenizer.backend.eos_token
@@ -340,7 +350,7 @@ def _places_of(reference: Reference) -> Places | None:
 
 def _rendered(index: int, made: list[Any], troubles: dict[int, Trouble]) -> list[Rendered]:
     """The texts of one row; none if the template raised, which is noted: the whole row's error first."""
-    for one in reversed(made):
+    for one in made[::-1]:
         if type(one) is not Rendered:
             fix = "mend the row, or the template: model.chat_template"
             troubles[index] = Trouble("template", template_error(one), fix)

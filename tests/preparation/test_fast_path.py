@@ -1,6 +1,8 @@
 """The fast ways of preparation give what the trainer's own libraries give, or are left."""
 
+import hashlib
 import json
+import random
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -9,7 +11,7 @@ import numpy as np
 import pytest
 from ftcheck_plugins import bounds, engine, formats, preparation, tokenizer
 from ftcheck_plugins.engine import Engine, Ids, Reference, joined
-from ftcheck_plugins.formats import Example
+from ftcheck_plugins.formats import Example, talk
 from ftcheck_plugins.rendering import Differs, Rendered, Renderer, Request
 from ftcheck_plugins.store import _of_mask
 from ftcheck_plugins.tokenizer import ChatTokenizer
@@ -253,9 +255,42 @@ def test_ascii_words_have_the_fingerprint_of_any_words() -> None:
 
 def test_many_fingerprints_are_those_of_each() -> None:
     texts = ["", " ", "++", "a", " A  b. ", "naïve", "x\ny", ".a.", "\n\n", "ﬁne", "3 + 14", "31 + 4"]
+    texts += ["a\x01b", "\x01", "\x00 c\x7f", "_d_e_", "tab\tbed", "é \x01 –", "\u0301a", " –– x"]
 
-    assert fingerprints(texts) == [fingerprint(text) for text in texts]
-    assert fingerprints([]) == []
+    assert fingerprints(texts).tolist() == [defined(text) for text in texts]
+    assert [fingerprint(text) for text in texts] == fingerprints(texts).tolist()
+    assert fingerprints([]).tolist() == []
+
+
+def defined(text: str) -> int:
+    """The fingerprint of a text, as it is defined."""
+    words = normalised(text).encode("utf-8", "surrogatepass")
+    return int.from_bytes(hashlib.sha256(words).digest()[:8], "big", signed=True) if words else 0
+
+
+def test_plain_talk_has_the_gist_of_any_conversation() -> None:
+    rng = random.Random(0)
+    roles = ["system", "developer", "user", "assistant", "tool", "odd"]
+    texts = ["", " \n", "yes", '{"a": 1}', "[broken", "–"]
+    for _ in range(2_000):
+        count = rng.randint(1, 5)
+        messages = [{"role": rng.choice(roles), "content": rng.choice(texts)} for _ in range(count)]
+        known = formats.gist(Example(messages=tuple(messages), talk=talk(messages)))
+        looked = formats.gist(Example(messages=tuple(messages)))
+
+        assert sorted(known.remarks) == sorted(looked.remarks)
+        assert known._replace(remarks=[]) == looked._replace(remarks=[])
+
+
+def test_the_fingerprint_of_a_row_is_that_of_its_texts_as_one() -> None:
+    rows = [["Hi –", "++", "naïve"], ["++", " "], [], ["a", "", "b\u0301"], ["–"]]
+    asked = [[0, 2], [0, 1], [], [1], [0]]
+    questions = [[row[place] for place in places] for row, places in zip(rows, asked, strict=True)]
+
+    made = likeness.of_rows(rows, asked)
+
+    for numbers, those in zip(made, (questions, rows), strict=True):
+        assert numbers.tolist() == [defined("\n".join(texts)) for texts in those]
 
 
 @pytest.mark.parametrize(
@@ -270,10 +305,11 @@ def test_many_fingerprints_are_those_of_each() -> None:
 )
 def test_rows_and_gold_questions_are_compared_by_the_same_words(messages: list[dict[str, Any]]) -> None:
     """Leakage holds the fingerprint of a row against that of a gold item, which `likeness` makes."""
-    gist = formats.gist(Example(messages=tuple(messages)))
+    for plain in (None, talk(messages)):
+        gist = formats.gist(Example(messages=tuple(messages), talk=plain))
 
-    assert "\n".join(gist.asked) == likeness.asked(messages)
-    assert "\n".join(gist.said) == likeness.whole(messages)
+        assert gist.question == likeness.asked(messages)
+        assert "\n".join(gist.said) == likeness.whole(messages)
 
 
 @pytest.mark.parametrize("mark", TYPOGRAPHY)
@@ -281,4 +317,4 @@ def test_typography_belongs_to_no_word(mark: str) -> None:
     texts = [f"One{mark}two", f"{mark} One, two {mark}", mark, f"{mark}é{mark}"]
 
     assert normalised(texts[0]) == normalised(texts[1]) == "one two"
-    assert fingerprints(texts) == [fingerprint(text) for text in texts]
+    assert fingerprints(texts).tolist() == [defined(text) for text in texts]

@@ -5,7 +5,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from ftcheck_plugins.outlines import MAX_FORMS, Outlines
+from ftcheck_plugins.formats import talk
+from ftcheck_plugins.outlines import MAX_FORMS, Outline, Outlines
 from ftcheck_plugins.rendering import Request, _Compiled, _filled
 
 SPECIALS = {"bos_token": "<s>", "eos_token": "</s>", "pad_token": "<pad>", "unk_token": "<unk>"}
@@ -30,6 +31,11 @@ def conversation(rng: random.Random) -> list[dict[str, Any]]:
     return made
 
 
+def outline(outlines: Outlines, messages: list[dict[str, Any]], opening: bool = False) -> Outline | None:
+    plain = talk(messages)
+    return None if plain is None else outlines.of(plain, messages, opening)
+
+
 def compared(template: str, count: int = 60) -> tuple[int, int]:
     """How many random conversations were filled in, and how many of those came out otherwise."""
     rng = random.Random(0)
@@ -37,10 +43,11 @@ def compared(template: str, count: int = 60) -> tuple[int, int]:
     filled = wrong = 0
     for _ in range(count):
         messages, opening = conversation(rng), rng.random() < 0.3
-        found = outlines.of(messages, opening)
-        if found is not None:
+        plain = talk(messages)
+        found = outline(outlines, messages, opening)
+        if plain and found:
             filled += 1
-            wrong += _filled(*found, True) != compiled.render(
+            wrong += _filled(found, plain.texts, True) != compiled.render(
                 messages, Request(messages, marked=True, opening=opening)
             )
     return filled, wrong
@@ -83,7 +90,7 @@ def test_every_template_of_trl_is_filled_in_as_it_renders() -> None:
 def test_a_template_that_reads_the_words_is_left_to_jinja(looks: str) -> None:
     outlines = Outlines("{% for m in messages %}" + looks + "{% endfor %}", SPECIALS)
 
-    assert outlines.of([{"role": "user", "content": "abc"}], False) is None
+    assert outline(outlines, [{"role": "user", "content": "abc"}]) is None
 
 
 @pytest.mark.parametrize(
@@ -114,16 +121,16 @@ def test_blocks_inside_a_macro_are_not_guessed() -> None:
         "{% macro put(x) %}before{% generation %}{{ x }}{% endgeneration %}{% endmacro %}"
         "{% for m in messages %}{{ put(m.content) }}{% endfor %}"
     )
-    assert Outlines(template, SPECIALS).of([{"role": "user", "content": "abc"}], False) is None
+    assert outline(Outlines(template, SPECIALS), [{"role": "user", "content": "abc"}]) is None
 
 
 def test_other_messages_and_too_many_forms_are_left_to_jinja() -> None:
     outlines = Outlines(PLAIN, SPECIALS)
 
-    assert outlines.of([{"role": "user", "content": None}], False) is None
-    assert outlines.of([{"role": "user", "content": "x", "name": "y"}], False) is None
-    assert outlines.of([], False) is None
+    assert outline(outlines, [{"role": "user", "content": None}]) is None
+    assert outline(outlines, [{"role": "user", "content": "x", "name": "y"}]) is None
+    assert outline(outlines, []) is None
     for n in range(MAX_FORMS):
-        assert outlines.of([{"role": f"r{n}", "content": "x"}], False) is not None
-    assert outlines.of([{"role": "one more", "content": "x"}], False) is None
-    assert outlines.of([{"role": "r0", "content": "y"}], False) is not None
+        assert outline(outlines, [{"role": f"r{n}", "content": "x"}]) is not None
+    assert outline(outlines, [{"role": "one more", "content": "x"}]) is None
+    assert outline(outlines, [{"role": "r0", "content": "y"}]) is not None

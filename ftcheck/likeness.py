@@ -62,7 +62,8 @@ def of_rows(
         here = words[start : start + len(row)]
         start += len(row)
         whole.append(_as_one(here, row))
-        some.append(_as_one([here[place] for place in places], [row[place] for place in places]))
+        only = here[places[0]] if len(places) == 1 else b""
+        some.append(only or _as_one([here[place] for place in places], [row[place] for place in places]))
     return _numbers(some), _numbers(whole)
 
 

@@ -17,7 +17,6 @@ MAX_FORMS = 1_000
 """Forms (roles in their order) that are remembered; conversations of further ones are rendered as usual."""
 MAX_OUTLINES = 16
 """Ways through the template that are remembered for one form."""
-STRIPS = ("strip", "lstrip", "rstrip")
 QUESTIONS: Mapping[str, Callable[[str, Any], bool]] = {
     "any": lambda words, _: bool(words),
     "equals": lambda words, given: words == given,
@@ -28,16 +27,16 @@ QUESTIONS: Mapping[str, Callable[[str, Any], bool]] = {
 
 
 class Words(NamedTuple):
-    """The words of one message, by its index, after some strips: (method, characters) each."""
+    """The words of one message, by its index, after some strips: a method of `str` and characters each."""
 
     message: int
-    strips: tuple[tuple[str, str | None], ...] = ()
+    strips: tuple[tuple[Callable[[str, str | None], str], str | None], ...] = ()
 
     def of(self, texts: Sequence[str]) -> str:
         """The words themselves; `texts` are the contents of all messages."""
         words = texts[self.message]
-        for method, characters in self.strips:
-            words = getattr(words, method)(characters)
+        for strip, characters in self.strips:
+            words = strip(words, characters)
         return words
 
 
@@ -197,19 +196,19 @@ class _StandIn:
         return self._of([*_parts(other), *self._parts])
 
     def strip(self, characters: str | None = None) -> "_StandIn":
-        return self._stripped("strip", characters)
+        return self._stripped(str.strip, characters)
 
     def lstrip(self, characters: str | None = None) -> "_StandIn":
-        return self._stripped("lstrip", characters)
+        return self._stripped(str.lstrip, characters)
 
     def rstrip(self, characters: str | None = None) -> "_StandIn":
-        return self._stripped("rstrip", characters)
+        return self._stripped(str.rstrip, characters)
 
-    def _stripped(self, method: str, characters: str | None) -> "_StandIn":
+    def _stripped(self, strip: Callable[[str, str | None], str], characters: str | None) -> "_StandIn":
         if characters is not None and type(characters) is not str:
             raise Unforeseen
         words = self._words()
-        return self._of([words._replace(strips=(*words.strips, (method, characters)))])
+        return self._of([words._replace(strips=(*words.strips, (strip, characters)))])
 
     def _words(self) -> Words:
         """The words, if they are those of one message and nothing else."""

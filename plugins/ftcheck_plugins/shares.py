@@ -35,6 +35,8 @@ WORTH = 4 << 20
 """Bytes that must be left for it to be worth starting processes."""
 COLLECTED_EVERY = 16
 """Pieces after which a process looks for cycles: a row makes none unless it goes wrong."""
+PIPE = 1 << 20
+"""Bytes that a pipe holds: a piece that is made, so that the next one can be begun. Linux allows no more."""
 MOST = 16
 """Processes that share the work; beyond that, one that writes has no time for more."""
 
@@ -136,7 +138,11 @@ class _Helper:
     """A forked process that makes batches of some pieces."""
 
     def __init__(self, pieces: Sequence[Lines], maker: BatchMaker) -> None:
+        import fcntl
+
         self._results, sending = Pipe(duplex=False)
+        with contextlib.suppress(OSError):  # the system's limit is lower: it waits for the reader more often
+            fcntl.fcntl(sending.fileno(), fcntl.F_SETPIPE_SZ, PIPE)
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", DeprecationWarning)  # see the module's docstring
             self._pid = os.fork()

@@ -74,7 +74,7 @@ def percentile_seq_len(job: Job, prepared: Prepared, params: PercentileSeqLen) -
     TRL's own default is 1,024 tokens, whatever the data.
 
     Measured in tokens a row, before truncation and after the policy's outliers, nearest-rank, on exact
-    counts. Parameter: percentile (default 95).
+    counts; `engine` names what made the token ids. Parameter: percentile (default 95).
     """
     lengths = before_truncation(prepared)
     if not len(lengths):
@@ -83,6 +83,7 @@ def percentile_seq_len(job: Job, prepared: Prepared, params: PercentileSeqLen) -
     counts = Histogram.of(lengths)
     limit, value = job.training.max_length, counts.percentile(params.percentile)
     yield from _measured(counts, params.percentile, limit)
+    yield Measurement("engine", prepared.engine)
     yield Summary(_in_words(counts, params.percentile, limit))
     if limit is not None and value > limit:
         yield _too_long(job, counts, params.percentile, value, limit)

@@ -1,5 +1,6 @@
 """Several processes make of a file what one makes, and what goes wrong in one of them is told."""
 
+import importlib.util
 import json
 import os
 import signal
@@ -186,3 +187,6 @@ def test_a_run_of_the_command_line_shares_the_rows(samples: Path, tmp_path: Path
     assert done.returncode == 0, done.stdout + done.stderr
     report = json.loads((tmp_path / "r.json").read_text(encoding="utf-8"))
     assert report["inputs"]["job.train"]["rows"] == 5000
+    measured = {one["name"]: one["value"] for one in report["results"][0]["measurements"]}
+    fast = importlib.util.find_spec("gigatoken") is not None
+    assert measured["engine"].split()[0] == ("gigatoken" if fast else "tokenizers")

@@ -39,6 +39,7 @@ def test_all_percentiles_are_measured_by_nearest_rank() -> None:
         "p95": 95,
         "p99": 99,
         "max": 100,
+        "engine": "tokenizers",
     }
     assert next(one.limit for one in ran.measurements if one.name == "p95") == "<= 100"
     assert ran.result.summary == "p95 95 · p99 99 · max 100 tokens (max_length 100)"

@@ -1,8 +1,10 @@
 """When two texts count as the same words: normalised, and as a number of 64 bits."""
 
 import re
+import sys
 import unicodedata
 from collections.abc import Mapping, Sequence
+from functools import cache
 from hashlib import sha256
 from typing import TYPE_CHECKING, Any
 
@@ -12,21 +14,27 @@ if TYPE_CHECKING:
 
 NOTHING = 0
 """The fingerprint of no text at all."""
-SPACE = 32
-TYPOGRAPHY = "’“”‘–—…•°×→·«»\u00a0"
-"""Characters beside ASCII that texts are full of and that belong to no word, in Unicode NFKC neither."""
-NO_WORD = re.compile(r"[\W_]+")
-END = 1
-"""Stands between texts where many are looked at together: a control character, which is no word."""
-ASCII_WORDS = bytes(
-    END if one == END else ord(chr(one).lower()) if one < 128 and chr(one).isalnum() else SPACE
-    for one in range(256)
-)
-"""What `normalised` makes of each ASCII character: letters in lower case, digits, else a space."""
+OPERATORS = "+-*/=<>%^$×÷−"
+"""They count beside a number: `2 + 3` is not `2 - 3`. Elsewhere they are bullets, dashes and emphasis."""
+SUFFIXES = "+#"
+"""They count after a letter: `C++` is not `C#`."""
+_SIGNS = re.escape(OPERATORS + SUFFIXES)
+_GAP = rf"(?:[^\w{_SIGNS}]|_)"
+_BESIDE_A_NUMBER = rf"(?<=[^#])(?:(?<=[0-9].)|(?<=[0-9]{_GAP}.)|(?={_GAP}?[0-9]))"
+_AFTER_A_LETTER = r"(?<=[a-z][+#])|(?<=[a-z][+#][+#])"
+IDLE = re.compile(rf"[{_SIGNS}](?!{_BESIDE_A_NUMBER}|{_AFTER_A_LETTER})", re.DOTALL)
+"""An operator or a suffix that does not count."""
+NO_WORD = re.compile(f"{_GAP}+")
+SPACE, END = 32, 1
+"""What parts two words, and two texts that are looked at together: a control character, in no word."""
+MARK, WIDE_MARK = 1 << 7, 1 << 21
+"""Set in an ASCII character, or in any, that is an operator or a suffix, until it is settled."""
+UNKNOWN, SEVERAL = 0, 1 << 22
+"""Stand for a character that was not met yet, and for one that is several in lower case (`ß`)."""
 
 
 def normalised(text: str) -> str:
-    """A text without case, punctuation and white space that carries no words (Unicode NFKC).
+    """A text without case, and without the punctuation and white space that carries no words (Unicode NFKC).
 
     A text that has nothing but punctuation (`++`, `:-)`) stays as it is: it would be nothing.
     """
@@ -34,7 +42,8 @@ def normalised(text: str) -> str:
 
 
 def _words(text: str) -> str:
-    return NO_WORD.sub(" ", unicodedata.normalize("NFKC", text).casefold()).strip()
+    folded = unicodedata.normalize("NFKC", text).casefold()
+    return NO_WORD.sub(" ", IDLE.sub(" ", folded)).strip()
 
 
 def fingerprint(text: str) -> int:
@@ -84,39 +93,113 @@ def _numbers(words: Sequence[bytes]) -> "NDArray[np.int64]":
 
 
 def words_of(texts: Sequence[str]) -> list[bytes]:
-    """The words of each text, none for nothing but punctuation: in ASCII texts those of all at once."""
-    rare = [n for n, text in enumerate(texts) if not text.isascii()]
+    """The words of each text in UTF-8, none for nothing but punctuation; of all texts at once."""
+    wide = [n for n, text in enumerate(texts) if not text.isascii()]
+    if not wide:
+        return _ascii_words(texts) if texts else []
     plain = [*texts]
-    for n in rare:
-        plain[n] = _without_typography(texts[n])
-    found = _words_of_all(plain)
-    for n in rare:
-        if not plain[n]:
-            found[n] = _words(texts[n]).encode("utf-8", "surrogatepass")
+    for n in wide:
+        plain[n] = ""
+    found = _ascii_words(plain)
+    for n, words in zip(wide, _wide_words([texts[n] for n in wide]), strict=True):
+        found[n] = words
     return found
 
 
-def _without_typography(text: str) -> str:
-    """An ASCII text of the same words; none where there is none."""
-    for one in TYPOGRAPHY:
-        text = text.replace(one, " ")
-    return text if text.isascii() else ""
-
-
-def _words_of_all(texts: Sequence[str]) -> list[bytes]:
-    """The words of ASCII texts: of a run of characters that are none, a space where they part two words."""
+def _ascii_words(texts: Sequence[str]) -> list[bytes]:
     import numpy as np
 
-    if not texts:
-        return []
+    seen = bytearray(_whole(texts).encode().translate(_ascii_table()))
+    words = _words_in(np.frombuffer(seen, dtype=np.uint8), MARK).tobytes()
+    return [one.rstrip() for one in words.split(bytes([END]))]
+
+
+def _wide_words(texts: Sequence[str]) -> list[bytes]:
+    """The same of texts with any characters, by a table of code points."""
+    whole = _whole([unicodedata.normalize("NFKC", text) for text in texts])
+    seen = _wide(whole)
+    if (seen == SEVERAL).any():
+        seen = _wide(whole.casefold())
+    words = _words_in(seen, WIDE_MARK).tobytes().decode("utf-32-le", "surrogatepass")
+    return [one.rstrip().encode("utf-8", "surrogatepass") for one in words.split(chr(END))]
+
+
+def _wide(whole: str) -> "NDArray[np.uint32]":
+    """Of each character what `_code` makes of it, folded; `SEVERAL` of one that folds to more than one."""
+    import numpy as np
+
+    codes = np.frombuffer(whole.encode("utf-32-le", "surrogatepass"), dtype=np.uint32)
+    table = _wide_table()
+    seen = table[codes]
+    if not seen.all():
+        met = np.unique(codes[seen == UNKNOWN])
+        folded = [chr(one).casefold() for one in met.tolist()]
+        table[met] = [_code(ord(one), WIDE_MARK) if len(one) == 1 else SEVERAL for one in folded]
+        seen = table[codes]
+    return seen
+
+
+def _whole(texts: Sequence[str]) -> str:
+    """The texts with `END` between them, and nowhere else."""
     end = chr(END)
     whole = end.join(texts)
-    if whole.count(end) >= len(texts):
-        whole = end.join([text.replace(end, " ") for text in texts])
-    seen = np.frombuffer(whole.encode().translate(ASCII_WORDS), dtype=np.uint8)
+    return whole if whole.count(end) < len(texts) else end.join([text.replace(end, " ") for text in texts])
+
+
+@cache
+def _ascii_table() -> bytes:
+    """Of each ASCII character what `_code` makes of it in lower case."""
+    return bytes(_code(ord(chr(one).lower()), MARK) if one < MARK else SPACE for one in range(256))
+
+
+@cache
+def _wide_table() -> "NDArray[np.uint32]":
+    """The same of all of Unicode, filled in as characters are met."""
+    import numpy as np
+
+    return np.full(sys.maxunicode + 1, UNKNOWN, dtype=np.uint32)
+
+
+def _code(point: int, mark: int) -> int:
+    """A letter or a digit as it is, an operator or a suffix with the mark, `END` as it is, else a space."""
+    if point == END or chr(point).isalnum():
+        return point
+    return point | mark if chr(point) in OPERATORS + SUFFIXES else SPACE
+
+
+def _words_in(seen: "NDArray[Any]", mark: int) -> "NDArray[Any]":
+    """Of what is between two words, a space; of all else that is no word, nothing. Changes `seen`."""
+    marked = (seen >= mark).nonzero()[0]
+    seen[marked] = _settled(seen, marked, mark)
     stays = seen != SPACE
     stays[1:] |= seen[:-1] > SPACE
-    return [one.rstrip() for one in seen[stays].tobytes().split(bytes([END]))]
+    words: NDArray[Any] = seen[stays]
+    return words
+
+
+def _settled(seen: "NDArray[Any]", marked: "NDArray[np.int64]", mark: int) -> "NDArray[Any]":
+    """The marked characters that count, without the mark, and a space for the others."""
+    import numpy as np
+
+    ends = np.full(2, END, dtype=seen.dtype)
+    padded = np.concatenate([ends, seen, ends])
+    earlier, before, sign, after, later = (padded[marked + step] for step in range(5))
+    plus, hash_sign = ord("+") | mark, ord("#") | mark
+    after_suffix = (before == plus) | (before == hash_sign)
+    beside = _digit(before) | ((before == SPACE) & _digit(earlier))
+    beside |= _digit(after) | ((after == SPACE) & _digit(later))
+    attached = _letter(before) | (after_suffix & _letter(earlier))
+    counts = (beside & (sign != hash_sign)) | (attached & ((sign == plus) | (sign == hash_sign)))
+    settled: NDArray[Any] = np.where(counts, sign ^ mark, SPACE).astype(seen.dtype)
+    return settled
+
+
+def _digit(seen: "NDArray[Any]") -> Any:
+    return (seen >= ord("0")) & (seen <= ord("9"))
+
+
+def _letter(seen: "NDArray[Any]") -> Any:
+    return (seen >= ord("a")) & (seen <= ord("z"))
 
 
 def asked(turns: Sequence[Mapping[str, Any]]) -> str:

@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-VERSION = 4
+VERSION = 5
 SAMPLE_RANDOM = 200
 SAMPLE_LONGEST = 50
 MAX_REMARKS = 10_000

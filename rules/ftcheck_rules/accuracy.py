@@ -24,7 +24,7 @@ from ftcheck.baseline import Baseline
 from ftcheck.inputs import GoldItem
 from ftcheck.offers import Yield
 from ftcheck.trained import Answer, Answers, Trained, untrained
-from ftcheck_rules.gold import rows_named, wilson
+from ftcheck_rules.gold import rows_named, unusable, wilson
 from ftcheck_rules.matching import WHOLE, Compared, Kind, Matching, Unusable, compared, kind_of
 from ftcheck_rules.overlap import Leakage, leaked_questions
 
@@ -85,7 +85,7 @@ def accuracy(
     if trained is None or gold is None or not (gold.items or gold.troubles):
         yield Skip(untrained(job) if trained is None else "no gold questions: data.gold is not set, or empty")
         return
-    yield from _unusable(job, gold)
+    yield from unusable(gold)
     if answers is None:
         return
     if answers.problem is not None:
@@ -98,15 +98,6 @@ def accuracy(
     yield from _leaked(job, len(leaked), len(gold.items), params)
     yield from _measured(job, counted, output_schema, params)
     yield Measurement("leaked_rows", len(leaked), unit="rows", limit="0")
-
-
-def _unusable(job: Job, gold: GoldSet) -> Iterator[Finding]:
-    """Gold rows that cannot be asked: left out silently they would make the rest look complete."""
-    if gold.troubles:
-        at, first = gold.troubles[0]
-        count, total = len(gold.troubles), len(gold.troubles) + len(gold.items)
-        message = f"{count:,} of {total:,} gold rows cannot be used; the first: {first.message}"
-        yield Finding(message, at=at, fix=first.fix or "mend these rows, or name the keys under data.gold")
 
 
 def _unanswered(job: Job, answers: Answers) -> Yield:

@@ -81,6 +81,7 @@ def _gold(job: Job, gold: GoldSet, params: Gold) -> Iterator[Yield]:
     yield Measurement("interval_high", round(high, 4))
     shown = SUPPOSED if target is None else target
     yield Summary(f"{count:,} gold questions: a score of {shown:.0%} can mean {low:.1%} to {high:.1%}")
+    yield from unusable(gold)
     if count < params.min_items:
         yield _few(job, count, params)
     elif target is not None and target < 1 and wilson(1.0, count)[0] < target:
@@ -123,6 +124,15 @@ def _evaluation(job: Job, tests: Prepared, params: Gold) -> Iterator[Yield]:
         )
         fix = f"give data.eval {params.min_eval_rows} rows or more, or keep the last checkpoint"
         yield Finding(message, Severity.WARNING, at=job.at("data.eval"), fix=fix)
+
+
+def unusable(gold: GoldSet) -> Iterator[Finding]:
+    """Gold rows that cannot be asked: left out silently they would make the rest look complete."""
+    if gold.troubles:
+        at, first = gold.troubles[0]
+        count, total = len(gold.troubles), len(gold.troubles) + len(gold.items)
+        message = f"{count:,} of {total:,} gold rows cannot be used; the first: {first.message}"
+        yield Finding(message, at=at, fix=first.fix or "mend these rows, or name the keys under data.gold")
 
 
 def rows_named(items: Sequence[GoldItem]) -> str:

@@ -71,13 +71,13 @@ def duplicates(job: Job, prepared: Prepared, params: Duplicates) -> Iterator[Yie
     to one question teach neither.
 
     Rows are the same if everything said in them is, but for case, punctuation and white space, under
-    the same system prompt. They are nearly the same from a Jaccard index of token 5-grams of 0.9 on,
-    in the row and in its answer alone; n-grams that more than a tenth of the rows share (system prompt,
-    template) do not count, and rows with fewer than 32 others are left out. Pairs are proposed by MinHash
-    (128 permutations) and compared exactly. Questions are compared in rows with one question and one
-    answer. Parameters: max_duplicate_share (default 0.01), max_near_duplicate_share (default 0.05),
-    max_conflict_share (default 0.05), likeness (default 0.9), min_ngrams (default 32); up to these
-    shares a finding is only `info`.
+    the same system prompt (`2 + 3` is not `2 - 3`, `C++` not `C#`). They are nearly the same from a
+    Jaccard index of token 5-grams of 0.9 on, in the row and in its answer alone; n-grams that more than
+    a tenth of the rows share (system prompt, template) do not count, and rows with fewer than 32 others
+    are left out. Pairs are proposed by MinHash (128 permutations) and compared exactly. Questions are
+    compared in rows with one question and one answer. Parameters: max_duplicate_share (default 0.01),
+    max_near_duplicate_share (default 0.05), max_conflict_share (default 0.05), likeness (default 0.9),
+    min_ngrams (default 32); up to these shares a finding is only `info`.
     """
     rows = prepared.rows
     spoken = rows.said != NOTHING
@@ -312,7 +312,9 @@ def leakage(
     for side in sides:
         yield from _leaked(side, rows, params)
     if not sum(side.total for side in sides):
-        yield Skip("the evaluation data, the gold set and the benchmarks hold nothing to look for")
+        broken = len(gold.troubles) if gold is not None else 0
+        why = f": {broken:,} gold rows cannot be used (see gold-set)" if broken else ""
+        yield Skip("the evaluation data, the gold set and the benchmarks hold nothing to look for" + why)
 
 
 def leaked_questions(

@@ -1,10 +1,12 @@
+from dataclasses import replace
 from typing import Any
 
 import pytest
 from ftcheck_rules.cases import Case, cases_of
 from ftcheck_rules.gold import gold_set, wilson
 
-from ftcheck import Severity
+from ftcheck import Location, Severity
+from ftcheck.inputs import Trouble
 from ftcheck.testing import Ran, gold, job, prepared, run
 
 
@@ -44,6 +46,18 @@ def test_questions_that_come_twice_count_once() -> None:
     assert ran.measured["gold_duplicates"] == 3
     assert str(ran.findings[0].at) == "gold.json:61"
     assert ran.worst is Severity.WARNING
+
+
+def test_rows_that_cannot_be_asked_are_told_with_the_first_reason() -> None:
+    at = Location("gold.json", 3)
+    trouble = Trouble("schema", "has no key 'input'", "name the key under data.gold")
+    items = gold(*((f"q {n}", "x") for n in range(60)))
+
+    ran = run(gold_set, job=job(), gold=replace(items, troubles=((at, trouble),)), prepared_eval=None)
+
+    [finding] = ran.findings
+    assert finding.message == "1 of 61 gold rows cannot be used; the first: has no key 'input'"
+    assert (finding.at, finding.fix, ran.worst) == (at, "name the key under data.gold", Severity.ERROR)
 
 
 def evaluated(count: int, **training: Any) -> Ran:

@@ -15,12 +15,13 @@ if TYPE_CHECKING:
 NOTHING = 0
 """The fingerprint of no text at all."""
 OPERATORS = "+-*/=<>%^$×÷−"
-"""They count beside a number: `2 + 3` is not `2 - 3`. Elsewhere they are bullets, dashes and emphasis."""
+"""They count beside a number of their line: `2 + 3` is not `2 - 3`. Else they are bullets and dashes."""
 SUFFIXES = "+#"
 """They count after a letter: `C++` is not `C#`."""
 _SIGNS = re.escape(OPERATORS + SUFFIXES)
 _GAP = rf"(?:[^\w{_SIGNS}]|_)"
-_BESIDE_A_NUMBER = rf"(?<=[^#])(?:(?<=[0-9].)|(?<=[0-9]{_GAP}.)|(?={_GAP}?[0-9]))"
+_IN_LINE = rf"(?:(?!\n){_GAP})"
+_BESIDE_A_NUMBER = rf"(?<=[^#])(?:(?<=[0-9].)|(?<=[0-9]{_IN_LINE}.)|(?={_IN_LINE}?[0-9]))"
 _AFTER_A_LETTER = r"(?<=[a-z][+#])|(?<=[a-z][+#][+#])"
 IDLE = re.compile(rf"[{_SIGNS}](?!{_BESIDE_A_NUMBER}|{_AFTER_A_LETTER})", re.DOTALL)
 """An operator or a suffix that does not count."""
@@ -109,26 +110,34 @@ def words_of(texts: Sequence[str]) -> list[bytes]:
 def _ascii_words(texts: Sequence[str]) -> list[bytes]:
     import numpy as np
 
-    seen = bytearray(_whole(texts).encode().translate(_ascii_table()))
-    words = _words_in(np.frombuffer(seen, dtype=np.uint8), MARK).tobytes()
+    whole = _whole(texts).encode()
+    seen = np.frombuffer(bytearray(whole.translate(_ascii_table())), dtype=np.uint8)
+    words = _words_in(seen, np.frombuffer(whole, dtype=np.uint8), MARK).tobytes()
     return [one.rstrip() for one in words.split(bytes([END]))]
 
 
 def _wide_words(texts: Sequence[str]) -> list[bytes]:
     """The same of texts with any characters, by a table of code points."""
     whole = _whole([unicodedata.normalize("NFKC", text) for text in texts])
-    seen = _wide(whole)
+    codes = _points(whole)
+    seen = _wide(codes)
     if (seen == SEVERAL).any():
-        seen = _wide(whole.casefold())
-    words = _words_in(seen, WIDE_MARK).tobytes().decode("utf-32-le", "surrogatepass")
+        codes = _points(whole.casefold())
+        seen = _wide(codes)
+    words = _words_in(seen, codes, WIDE_MARK).tobytes().decode("utf-32-le", "surrogatepass")
     return [one.rstrip().encode("utf-8", "surrogatepass") for one in words.split(chr(END))]
 
 
-def _wide(whole: str) -> "NDArray[np.uint32]":
+def _points(text: str) -> "NDArray[np.uint32]":
+    import numpy as np
+
+    return np.frombuffer(text.encode("utf-32-le", "surrogatepass"), dtype=np.uint32)
+
+
+def _wide(codes: "NDArray[np.uint32]") -> "NDArray[np.uint32]":
     """Of each character what `_code` makes of it, folded; `SEVERAL` of one that folds to more than one."""
     import numpy as np
 
-    codes = np.frombuffer(whole.encode("utf-32-le", "surrogatepass"), dtype=np.uint32)
     table = _wide_table()
     seen = table[codes]
     if not seen.all():
@@ -167,23 +176,32 @@ def _code(point: int, mark: int) -> int:
     return point | mark if chr(point) in OPERATORS + SUFFIXES else SPACE
 
 
-def _words_in(seen: "NDArray[Any]", mark: int) -> "NDArray[Any]":
-    """Of what is between two words, a space; of all else that is no word, nothing. Changes `seen`."""
+def _words_in(seen: "NDArray[Any]", given: "NDArray[Any]", mark: int) -> "NDArray[Any]":
+    """Of what is between two words, a space; of all else that is no word, nothing.
+
+    `seen` is what `_code` made of the characters that were `given`. It is changed.
+    """
     marked = (seen >= mark).nonzero()[0]
-    seen[marked] = _settled(seen, marked, mark)
+    seen[marked] = _settled(seen, given, marked, mark)
     stays = seen != SPACE
     stays[1:] |= seen[:-1] > SPACE
     words: NDArray[Any] = seen[stays]
     return words
 
 
-def _settled(seen: "NDArray[Any]", marked: "NDArray[np.int64]", mark: int) -> "NDArray[Any]":
+def _settled(
+    seen: "NDArray[Any]", given: "NDArray[Any]", marked: "NDArray[np.int64]", mark: int
+) -> "NDArray[Any]":
     """The marked characters that count, without the mark, and a space for the others."""
     import numpy as np
 
-    ends = np.full(2, END, dtype=seen.dtype)
-    padded = np.concatenate([ends, seen, ends])
-    earlier, before, sign, after, later = (padded[marked + step] for step in range(5))
+    def at(step: int) -> Any:
+        """What stands so many characters away: an end where there is none, or where a line ends."""
+        places = (marked + step).clip(0, len(seen) - 1)
+        outside = (places != marked + step) | (given[places] == ord("\n"))
+        return np.where(outside, END, seen[places])
+
+    earlier, before, sign, after, later = (at(step) for step in range(-2, 3))
     plus, hash_sign = ord("+") | mark, ord("#") | mark
     after_suffix = (before == plus) | (before == hash_sign)
     beside = _digit(before) | ((before == SPACE) & _digit(earlier))

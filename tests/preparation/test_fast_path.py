@@ -309,6 +309,10 @@ def test_the_words_of_any_text_are_those_of_all_at_once() -> None:
 
     assert [text for text, one in zip(texts, found, strict=True) if one != defined(text)] == []
 
+    pairs = [rng.sample(texts, 2) for _ in range(5_000)]
+    _, found_of_pairs = likeness.of_rows(pairs, [[0]] * len(pairs))
+    assert found_of_pairs.tolist() == [defined("\n".join(pair)) for pair in pairs]
+
 
 def defined(text: str) -> int:
     """The fingerprint of a text, as it is defined."""
@@ -331,8 +335,17 @@ def test_plain_talk_has_the_gist_of_any_conversation() -> None:
 
 
 def test_the_fingerprint_of_a_row_is_that_of_its_texts_as_one() -> None:
-    rows = [["Hi –", "++", "naïve"], ["++", " "], [], ["a", "", "b\u0301"], ["–"]]
-    asked = [[0, 2], [0, 1], [], [1], [0]]
+    rows = [
+        ["Hi –", "++", "naïve"],
+        ["++", " "],
+        [],
+        ["a", "", "b\u0301"],
+        ["–"],
+        ["2", "+ 3"],
+        ["é 2 -", "3"],
+    ]
+    rows += [["C", "++"], ["5", "- item"], ["5 –", "- item"], ["ß 5", "- ß"], ["", "-5"], ["1\n- x", "-"]]
+    asked = [[0, 2], [0, 1], [], [1], [0], *[[0, 1]] * 8]
     questions = [[row[place] for place in places] for row, places in zip(rows, asked, strict=True)]
 
     made = likeness.of_rows(rows, asked)

@@ -3,7 +3,7 @@
 import json
 import re
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import is_dataclass
+from dataclasses import MISSING, fields, is_dataclass
 from datetime import date
 from difflib import get_close_matches
 from enum import Enum
@@ -107,7 +107,7 @@ def shown(value: Any) -> str:
 def _hint(kind: Any, value: Any) -> str:
     parts = members(kind)
     if isinstance(value, str):
-        return _text_hint(parts, value) or did_you_mean(value, choices_of(kind))
+        return _text_hint(parts, value) or _key_hint(parts, value) or did_you_mean(value, choices_of(kind))
     if str in parts and not isinstance(value, Mapping | list | tuple | NoneType):
         return "; put it in quotes"
     if int in parts and isinstance(value, float) and value.is_integer():
@@ -124,6 +124,15 @@ def _text_hint(parts: Sequence[Any], value: str) -> str:
         return "; write it without quotes"
     bare = re.sub(r"[,'_ ]", "", value)
     return f"; write {bare}" if _is_number(bare) else ""
+
+
+def _key_hint(parts: Sequence[Any], value: str) -> str:
+    """The mapping that a text was probably meant to be: with one key that must be there, a text too."""
+    for part in parts:
+        needed = [one for one in fields(part) if one.default is MISSING] if is_dataclass(part) else []
+        if len(needed) == 1 and needed[0].type is str and needed[0].default_factory is MISSING:
+            return f"; write {{{needed[0].name}: {value}}}"
+    return ""
 
 
 def _is_number(text: str) -> bool:

@@ -60,6 +60,12 @@ def test_an_unknown_key_is_named_at_the_key_with_what_was_meant(line: str, messa
     ("line", "message"),
     [
         ("training: 5", "15: jobs.mapper.training: must be a mapping, not 5"),
+        ("model: base", "12: jobs.mapper.model: must be a mapping, not the text 'base'; write {name: base}"),
+        (
+            "data: {gold: gold.jsonl}",
+            "18: jobs.mapper.data.gold: must be a mapping, not the text 'gold.jsonl'; "
+            "write {path: gold.jsonl}",
+        ),
         (
             "training: {max_length: '12'}",
             "28: jobs.mapper.training.max_length: must be a whole number, not the text '12'; write "

@@ -1,6 +1,5 @@
 """When two texts count as the same words: normalised, and as a number of 64 bits."""
 
-import re
 import sys
 import unicodedata
 from collections.abc import Mapping, Sequence
@@ -18,14 +17,6 @@ OPERATORS = "+-*/=<>%^$×÷−"
 """They count beside a number of their line: `2 + 3` is not `2 - 3`. Else they are bullets and dashes."""
 SUFFIXES = "+#"
 """They count after a letter: `C++` is not `C#`."""
-_SIGNS = re.escape(OPERATORS + SUFFIXES)
-_GAP = rf"(?:[^\w{_SIGNS}]|_)"
-_IN_LINE = rf"(?:(?!\n){_GAP})"
-_BESIDE_A_NUMBER = rf"(?<=[^#])(?:(?<=[0-9].)|(?<=[0-9]{_IN_LINE}.)|(?={_IN_LINE}?[0-9]))"
-_AFTER_A_LETTER = r"(?<=[a-z][+#])|(?<=[a-z][+#][+#])"
-IDLE = re.compile(rf"[{_SIGNS}](?!{_BESIDE_A_NUMBER}|{_AFTER_A_LETTER})", re.DOTALL)
-"""An operator or a suffix that does not count."""
-NO_WORD = re.compile(f"{_GAP}+")
 SPACE, END = 32, 1
 """What parts two words, and two texts that are looked at together: a control character, in no word."""
 MARK, WIDE_MARK = 1 << 7, 1 << 21
@@ -39,12 +30,7 @@ def normalised(text: str) -> str:
 
     A text that has nothing but punctuation (`++`, `:-)`) stays as it is: it would be nothing.
     """
-    return _words(text) or text.strip()
-
-
-def _words(text: str) -> str:
-    folded = unicodedata.normalize("NFKC", text).casefold()
-    return NO_WORD.sub(" ", IDLE.sub(" ", folded)).strip()
+    return _as_one(words_of([text]), [text]).decode("utf-8", "surrogatepass")
 
 
 def fingerprint(text: str) -> int:
@@ -54,7 +40,7 @@ def fingerprint(text: str) -> int:
 
 def fingerprints(texts: Sequence[str]) -> "NDArray[np.int64]":
     """The fingerprints of many texts (int64, one a text)."""
-    return _numbers([one or _as_one([], [text]) for one, text in zip(words_of(texts), texts, strict=True)])
+    return _numbers([_as_one([one], [text]) for one, text in zip(words_of(texts), texts, strict=True)])
 
 
 def of_rows(

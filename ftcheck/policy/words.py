@@ -128,7 +128,7 @@ def _text_hint(parts: Sequence[Any], value: str) -> str:
 
 def _key_hint(parts: Sequence[Any], value: str) -> str:
     """The mapping that a text was probably meant to be: with one key that must be there, a text too."""
-    for part in parts:
+    for part in parts if len(value) <= SHOWN else ():
         needed = [one for one in fields(part) if one.default is MISSING] if is_dataclass(part) else []
         if len(needed) == 1 and needed[0].type is str and needed[0].default_factory is MISSING:
             return f"; write {{{needed[0].name}: {value}}}"

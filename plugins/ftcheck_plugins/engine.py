@@ -18,8 +18,8 @@ if TYPE_CHECKING:
 WARM = 1_000
 """Texts that `tokenizers` takes before it pays to load gigatoken; they are what it is tried on."""
 CHECKED_EVERY = 250
-CHECKED_RARE = 1_000
-"""In so many texts of a batch, one with other characters than ASCII is checked beside those."""
+CHECKED_RARE = 4
+"""Texts with other characters than ASCII that are checked in each batch, beside one in `CHECKED_EVERY`."""
 MAX_ADDED = 1_000
 AWKWARD = (
     "",
@@ -154,7 +154,7 @@ class Engine:
             self._give_up("gigatoken failed on a row")
             return None
         rare = [n for n, text in enumerate(texts) if not text.isascii()]
-        step = len(rare) // (len(texts) // CHECKED_RARE + 1) + 1
+        step = len(rare) // CHECKED_RARE + 1
         chosen = sorted({*range(self._batches % CHECKED_EVERY, len(texts), CHECKED_EVERY), *rare[::step]})
         again = self.reference.encode([texts[n] for n in chosen], special=special)
         if not again.same(joined([done.of(n) for n in chosen])):

@@ -39,7 +39,7 @@ MESSAGE_KEYS = frozenset(
 )
 """Keys of a message that hosted services know."""
 OF_TEXTS = frozenset({"empty-answer", "json-answer", "broken-json"})
-"""Remarks that a text alone cannot give where it stands for parts, or has tool calls beside it."""
+"""Remarks about a text itself: not of one that was put together of parts, or that has tool calls beside it."""
 LAYOUT_KEYS = {
     "messages": "messages",
     "prompt-completion": "prompt, completion",
@@ -142,8 +142,6 @@ def _messages(row: Mapping[str, Any], text_field: str) -> Example:
 
 def _conversation(value: Any, name: str, row: Mapping[str, Any]) -> Example:
     turns, plain = _turns(value, name)
-    if len(row) == 1:
-        return Example(messages=turns, talk=plain)
     return Example(messages=turns, talk=plain, **_extras(row))
 
 
@@ -241,6 +239,8 @@ def _kind(value: Any) -> str:
 
 def _extras(row: Mapping[str, Any]) -> dict[str, Any]:
     """What TRL passes on to the template: tools (a list, or JSON text) and chat_template_kwargs."""
+    if len(row) == 1:
+        return {}
     tools = row.get("tools")
     if isinstance(tools, str):
         try:

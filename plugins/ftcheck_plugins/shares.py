@@ -30,7 +30,7 @@ from ftcheck_plugins.batches import Batch, BatchMaker, batches
 from ftcheck_plugins.files import Lines, Source
 
 PIECE = 1 << 19
-"""Bytes of one piece: what is made of its rows still fits into a core's own cache."""
+"""Bytes of one piece."""
 WORTH = 4 << 20
 """Bytes that must be left for it to be worth starting processes."""
 COLLECTED_EVERY = 16

@@ -171,6 +171,7 @@ class RowTokenizer:
         """Of each row the whole as text, and before it the prompt alone where there is one."""
         troubles: dict[int, Trouble] = {}
         if all(example.messages is not None for example in examples) and self._against(True) is None:
+            # As in most data sets: one request a row, and nothing to be put back in order.
             done = self._renderer.batch([self._whole_of(example) for example in examples])
             return [_rendered(index, [one], troubles) for index, one in enumerate(done)], troubles
         requests: list[Request] = []
@@ -350,7 +351,7 @@ def _places_of(reference: Reference) -> Places | None:
 
 def _rendered(index: int, made: list[Any], troubles: dict[int, Trouble]) -> list[Rendered]:
     """The texts of one row; none if the template raised, which is noted: the whole row's error first."""
-    for one in made[::-1]:
+    for one in reversed(made):
         if type(one) is not Rendered:
             fix = "mend the row, or the template: model.chat_template"
             troubles[index] = Trouble("template", template_error(one), fix)

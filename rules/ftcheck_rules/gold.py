@@ -48,7 +48,8 @@ def gold_set(job: Job, gold: GoldSet | None, prepared_eval: Prepared | None, par
     checkpoint that is kept is the one that chance liked.
 
     The interval is Wilson's at 95 %, for targets.accuracy (0.9 where it is not set). A target that even a
-    perfect score could not show is `info`. Duplicate questions count once. Evaluation rows matter where
+    perfect score could not show is `info`. Duplicate questions count once. Rows that cannot be asked are an
+    error. Evaluation rows matter where
     load_best_model_at_end keeps the best checkpoint by them. Parameters: min_items (default 50),
     min_eval_rows (default 30), max_duplicate_share (default 0.02).
     """

@@ -39,7 +39,7 @@ MESSAGE_KEYS = frozenset(
 )
 """Keys of a message that hosted services know."""
 OF_TEXTS = frozenset({"empty-answer", "json-answer", "broken-json"})
-"""Remarks about a text itself: not of one that was put together of parts, or that has tool calls beside it."""
+"""Remarks about a text itself: not of one put together of parts, or with tool calls beside it."""
 LAYOUT_KEYS = {
     "messages": "messages",
     "prompt-completion": "prompt, completion",

@@ -1,3 +1,4 @@
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -7,6 +8,7 @@ from ftcheck_rules.overlap import duplicates, leakage
 
 from ftcheck import Severity
 from ftcheck.benchmarks import Benchmarks, Question
+from ftcheck.inputs import Trouble
 from ftcheck.likeness import fingerprint
 from ftcheck.records import Location
 from ftcheck.testing import Ran, gold, job, prepared, rows, run, tokenizer
@@ -167,6 +169,21 @@ def test_without_a_test_set_nothing_is_looked_for_and_the_check_says_so() -> Non
         tokenizer=tokenizer(),
     )
     assert ran.result.outcome == "skipped"
+
+
+def test_a_gold_set_of_unusable_rows_is_skipped_with_their_number() -> None:
+    broken = (Location("gold.json", 1), Trouble("schema", "has no key 'input'"))
+    ran = run(
+        leakage,
+        job=job(),
+        prepared=prepared([5], of=rows(1, asked=[fingerprint("one two three")])),
+        prepared_eval=None,
+        gold=replace(gold(), troubles=(broken, broken)),
+        benchmarks=None,
+        tokenizer=tokenizer(),
+    )
+    assert ran.result.outcome == "skipped"
+    assert "2 of 2 gold rows cannot be used (see gold-set)" in str(ran.result.reason)
 
 
 def test_a_long_evaluation_row_leaks_by_its_question_and_a_shared_answer_is_no_leak() -> None:

@@ -8,23 +8,17 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from ftcheck.errors import FtcheckError, InputError, MissingDependency, TrainingError
-    from ftcheck.hookspecs import hookimpl
-    from ftcheck.inputs import (
-        GoldSet,
-        Inputs,
-        Jobs,
-        Machine,
-        ModelConfig,
-        OutputSchema,
-        Packages,
-        Prepared,
-        Rows,
-        Run,
-        Sample,
-        ServingSide,
-        Tokenizer,
-    )
-    from ftcheck.offers import Loader, Reporter, Rule, Trainer, loader, rule
+    from ftcheck.extension.hookspecs import hookimpl
+    from ftcheck.extension.reporters import Reporter
+    from ftcheck.extension.rules import Rule, rule
+    from ftcheck.extension.trainers import Trainer
+    from ftcheck.inputs.container import Inputs, Jobs, Run
+    from ftcheck.inputs.evaluation import GoldSet, OutputSchema
+    from ftcheck.inputs.loader import Loader, loader
+    from ftcheck.inputs.machine import Machine, Packages
+    from ftcheck.inputs.model import ModelConfig
+    from ftcheck.inputs.prepared import Prepared, Rows, Sample
+    from ftcheck.inputs.tokenizer import ServingSide, Tokenizer
     from ftcheck.records import (
         Change,
         Exclude,
@@ -46,23 +40,17 @@ __version__ = "0.1.0"
 
 _HOME = {
     "ftcheck.errors": ("FtcheckError", "InputError", "MissingDependency", "TrainingError"),
-    "ftcheck.hookspecs": ("hookimpl",),
-    "ftcheck.inputs": (
-        "GoldSet",
-        "Inputs",
-        "Jobs",
-        "Machine",
-        "ModelConfig",
-        "OutputSchema",
-        "Packages",
-        "Prepared",
-        "Rows",
-        "Run",
-        "Sample",
-        "ServingSide",
-        "Tokenizer",
-    ),
-    "ftcheck.offers": ("Loader", "Reporter", "Rule", "Trainer", "loader", "rule"),
+    "ftcheck.extension.hookspecs": ("hookimpl",),
+    "ftcheck.extension.reporters": ("Reporter",),
+    "ftcheck.extension.rules": ("Rule", "rule"),
+    "ftcheck.extension.trainers": ("Trainer",),
+    "ftcheck.inputs.container": ("Inputs", "Jobs", "Run"),
+    "ftcheck.inputs.evaluation": ("GoldSet", "OutputSchema"),
+    "ftcheck.inputs.loader": ("Loader", "loader"),
+    "ftcheck.inputs.machine": ("Machine", "Packages"),
+    "ftcheck.inputs.model": ("ModelConfig",),
+    "ftcheck.inputs.prepared": ("Prepared", "Rows", "Sample"),
+    "ftcheck.inputs.tokenizer": ("ServingSide", "Tokenizer"),
     "ftcheck.records": (
         "Change",
         "Exclude",

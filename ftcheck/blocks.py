@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from ftcheck.inputs import Prepared
+from ftcheck.inputs.prepared import Prepared
 from ftcheck.packing import Plan, as_trl, best_fit, lower_bound, optimal
 from ftcheck.settings import Job
 

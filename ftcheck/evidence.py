@@ -9,12 +9,12 @@ from pathlib import Path
 
 from ftcheck import digest, templates
 from ftcheck.errors import InputError
+from ftcheck.inputs.finished_run import digest_of, folder_of
 from ftcheck.paths import TOKENIZER_FILES, expand, is_hub_data, model_folder, near
 from ftcheck.policy.plan import of_job, plan_digest
 from ftcheck.records import Check, Stage
 from ftcheck.report import InputDigest, JobDigests
 from ftcheck.settings import Job
-from ftcheck.trained import digest_of, folder_of
 
 ADAPTER = "adapter"
 """The name of the trained bytes among a job's inputs, in reports of stage `after`."""

@@ -1,12 +1,12 @@
 """What a run is held against while it goes on: pace and memory, by the report that opened the gate."""
 
 from ftcheck.errors import FtcheckError
-from ftcheck.inputs import Inputs
+from ftcheck.inputs.container import Inputs
+from ftcheck.inputs.metric_history import Expected, Span
 from ftcheck.memory.formulas import CONTEXT, GIB
 from ftcheck.records import Result
 from ftcheck.report import Report
 from ftcheck.settings import Job
-from ftcheck.window import Expected, Span
 
 
 def expectations(job: Job, report: Report | None) -> Expected:

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ftcheck.errors import PluginError, PolicyError, UsageError
-from ftcheck.host import Host, make_host
+from ftcheck.extension.plugin_host import Host, make_host
 from ftcheck.records import Check, Stage
 from ftcheck.selection import Selection
 from ftcheck.settings import Policy

@@ -18,7 +18,8 @@ from ftcheck.errors import InputError
 from ftcheck.settings import Training
 
 if TYPE_CHECKING:
-    from ftcheck.inputs import Message, Packages, Tokenizer
+    from ftcheck.inputs.machine import Packages
+    from ftcheck.inputs.tokenizer import Message, Tokenizer
 
 SCHEMA = "ftcheck.lock/1"
 SUFFIX = ".lock"

@@ -11,8 +11,23 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
-from ftcheck.runs import METRICS, Metric, State, TrainingRun, checkpoint_step, mapping, moment, number, text
-from ftcheck.window import Span, expected_from_dict, middle, numbers
+from ftcheck.inputs.metric_history import (
+    Span,
+    expected_from_dict,
+    middle,
+    numbers,
+)
+from ftcheck.inputs.run_folder import (
+    METRICS,
+    Metric,
+    State,
+    TrainingRun,
+    checkpoint_step,
+    mapping,
+    moment,
+    number,
+    text,
+)
 
 MEDIAN_OF = 20
 """Logs of which the running median is taken."""

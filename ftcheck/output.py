@@ -16,7 +16,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from ftcheck.errors import ExitCode, FtcheckError, Problem, UsageError
-from ftcheck.offers import Reporter
+from ftcheck.extension.reporters import Reporter
 from ftcheck.redact import redact, visible
 from ftcheck.report import Report
 

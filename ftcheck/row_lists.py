@@ -5,8 +5,8 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from ftcheck import exclusions
-from ftcheck.exclusions import Excluded
+from ftcheck.inputs import exclude_list
+from ftcheck.inputs.exclude_list import Excluded
 from ftcheck.records import Change, Outcome, Result
 from ftcheck.settings import Job
 
@@ -34,7 +34,7 @@ class RowList:
     @property
     def text(self) -> str:
         """What stands in the file."""
-        return exclusions.written(self.rows, self.path.parent)
+        return exclude_list.written(self.rows, self.path.parent)
 
     def at(self, path: Path) -> "RowList":
         """The same list in another place."""
@@ -57,7 +57,7 @@ def asked(results: Iterable[Result], jobs: Iterable[str]) -> Asked:
                 Excluded(os.path.abspath(at.path or ""), at.line or 0, at.record or "", result.check.id)
                 for at in result.rows
             )
-    return {job: exclusions.merged(rows) for job, rows in found.items()}
+    return {job: exclude_list.merged(rows) for job, rows in found.items()}
 
 
 def lists(
@@ -73,11 +73,11 @@ def lists(
 
 def _list(job: Job, rows: tuple[Excluded, ...], count: int, policy: Path) -> RowList:
     stated = Path(job.data.exclude) if job.data.exclude is not None else None
-    before = exclusions.read(stated) if stated is not None else ()
+    before = exclude_list.read(stated) if stated is not None else ()
     known = {(one.file, one.line) for one in before}
     new = tuple(one for one in rows if (one.file, one.line) not in known)
     path = stated or policy.with_name(f"{policy.stem}.{job.name}.exclude.jsonl")
-    every = exclusions.merged((*before, *new))
+    every = exclude_list.merged((*before, *new))
     return RowList(job.name, path, every, new, _reason(path, stated, every, count + len(before)))
 
 
@@ -87,8 +87,8 @@ def _reason(path: Path, stated: Path | None, rows: tuple[Excluded, ...], total: 
         return f"rows of {Path(other).name} cannot be listed: data.exclude is for .jsonl files"
     if not total:
         return "how many rows there are is not known: the preparation did not come to its end"
-    if len(rows) > exclusions.MOST * total:
-        share = f"{len(rows):,} of {total:,} rows would go, more than {exclusions.MOST:.0%}"
+    if len(rows) > exclude_list.MOST * total:
+        share = f"{len(rows):,} of {total:,} rows would go, more than {exclude_list.MOST:.0%}"
         return f"{share}: look at where the data come from"
     if stated is None and path.exists():
         return f"{path} is there and the policy does not name it: move it away, or name it in data.exclude"

@@ -5,7 +5,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from ftcheck.cutting import cutter
-from ftcheck.inputs import Prepared, Tokenizer
+from ftcheck.inputs.prepared import Prepared
+from ftcheck.inputs.tokenizer import Tokenizer
 from ftcheck.packing import assign, optimal
 from ftcheck.records import Location
 from ftcheck.settings import Job

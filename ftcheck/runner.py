@@ -11,8 +11,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from ftcheck.host import Host
-from ftcheck.inputs import closure, needs_job
+from ftcheck.extension.plugin_host import Host
+from ftcheck.inputs.container import closure, needs_job
 from ftcheck.ledger import Ledger, judge
 from ftcheck.process import Worker, machine_memory, memory_left
 from ftcheck.records import Check, Location, Outcome, Progress, Result, Severity

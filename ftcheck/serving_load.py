@@ -3,7 +3,7 @@
 import math
 from dataclasses import dataclass
 
-from ftcheck.inputs import GoldSet
+from ftcheck.inputs.evaluation import GoldSet
 from ftcheck.lengths import nearest_rank
 from ftcheck.settings import Job
 

@@ -9,7 +9,7 @@ from pathlib import Path
 from ftcheck.assembly import assemble, now
 from ftcheck.errors import ExitCode, FtcheckError
 from ftcheck.evidence import Evidence, gather, is_whole
-from ftcheck.host import Host, make_host
+from ftcheck.extension.plugin_host import Host, make_host
 from ftcheck.ledger import Ledger, exit_code, worst_of
 from ftcheck.loading import Planned, load
 from ftcheck.output import Output, parse_outputs, write_final, write_started

@@ -9,7 +9,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from ftcheck.inputs import TokenStore
+from ftcheck.inputs.prepared import TokenStore
 
 if TYPE_CHECKING:
     import numpy as np

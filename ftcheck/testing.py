@@ -7,37 +7,48 @@ from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from ftcheck.collating import Collated
-from ftcheck.inputs import (
-    GoldItem,
-    GoldSet,
-    Gpu,
-    Inputs,
-    Machine,
-    Message,
-    ModelConfig,
-    OutputSchema,
-    Packages,
+from ftcheck.extension.rules import Rule
+from ftcheck.inputs.collated import Collated
+from ftcheck.inputs.container import Inputs
+from ftcheck.inputs.dry_save import Saved
+from ftcheck.inputs.environment import Surroundings
+from ftcheck.inputs.evaluation import GoldItem, GoldSet, OutputSchema
+from ftcheck.inputs.finished_run import (
+    Adapter,
+    Answer,
+    Answers,
+    Trained,
+)
+from ftcheck.inputs.loader import Loader
+from ftcheck.inputs.machine import Gpu, Machine, Packages
+from ftcheck.inputs.metric_history import (
+    Expected,
+    Lines,
+    Span,
+    Window,
+)
+from ftcheck.inputs.model import ModelConfig
+from ftcheck.inputs.modules import Modules
+from ftcheck.inputs.prepared import (
     Prepared,
     Rows,
     Sample,
     SampleRow,
-    ServingSide,
     TokenStore,
     Trouble,
 )
+from ftcheck.inputs.repository import Repository
+from ftcheck.inputs.run_folder import (
+    Metric,
+    Note,
+    State,
+    TrainingRun,
+)
+from ftcheck.inputs.tokenizer import Message, ServingSide
+from ftcheck.inputs.weights import Tensor, Weights
 from ftcheck.lock import Lock
-from ftcheck.modules import Modules
-from ftcheck.offers import Loader, Rule
 from ftcheck.records import Check, Finding, Location, Measurement, Result, Severity
-from ftcheck.repository import Repository
-from ftcheck.runs import Metric, Note, State, TrainingRun
-from ftcheck.saved import Saved
 from ftcheck.settings import Job, Model
-from ftcheck.surroundings import Surroundings
-from ftcheck.trained import Adapter, Answer, Answers, Trained
-from ftcheck.weights import Tensor, Weights
-from ftcheck.window import Expected, Lines, Span, Window
 
 if TYPE_CHECKING:
     import numpy as np
@@ -540,7 +551,7 @@ def output_schema(schema: Mapping[str, Any]) -> OutputSchema:
 
 
 def saved(*, tokenizer_class: str = "TokenizersBackend", **changes: Any) -> Saved:
-    """What saving the tokenizer left behind, all well; any field of `ftcheck.saved.Saved` can be given."""
+    """What saving the tokenizer left behind, all well; any field of `ftcheck.inputs.dry_save.Saved` can be given."""
     made: dict[str, Any] = {
         "files": ("chat_template.jinja", "tokenizer.json", "tokenizer_config.json"),
         "tokenizer_config": {"tokenizer_class": tokenizer_class},
@@ -578,7 +589,7 @@ def trained(
 
 
 def adapter(**changes: Any) -> Adapter:
-    """An adapter that loads, and was trained; any field of `ftcheck.trained.Adapter` can be given."""
+    """An adapter that loads, and was trained; any field of `ftcheck.inputs.finished_run.Adapter` can be given."""
     made: dict[str, Any] = {"tensors": 56, "updates": 28, "rows": 2048, "tokens": 2048}
     return Adapter(**{**made, "config": {"base_model_name_or_path": "model", "r": 16}, **changes})
 

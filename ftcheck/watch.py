@@ -11,14 +11,19 @@ from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from typing import Any
 
-from ftcheck.host import Host
-from ftcheck.inputs import Inputs
+from ftcheck.extension.plugin_host import Host
+from ftcheck.extension.rules import Rule
+from ftcheck.inputs.container import Inputs
+from ftcheck.inputs.metric_history import (
+    Expected,
+    Lines,
+    Span,
+    Window,
+)
+from ftcheck.inputs.run_folder import Metric
 from ftcheck.ledger import judge
-from ftcheck.offers import Rule
 from ftcheck.records import MAX_FINDINGS, Check, Finding, Outcome, Result, Severity
 from ftcheck.redact import redact
-from ftcheck.runs import Metric
-from ftcheck.window import Expected, Lines, Span, Window
 
 OURS = "metrics"
 """The input that changes from log to log."""

@@ -19,9 +19,9 @@ from itertools import islice
 from typing import Any, TextIO
 
 from ftcheck.errors import FtcheckError, InputError
-from ftcheck.host import Host, make_host
-from ftcheck.inputs import Inputs, Run
-from ftcheck.offers import Rule
+from ftcheck.extension.plugin_host import Host, make_host
+from ftcheck.extension.rules import Rule
+from ftcheck.inputs.container import Inputs, Run
 from ftcheck.records import (
     MAX_FINDINGS,
     Check,

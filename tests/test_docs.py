@@ -6,9 +6,9 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner
 
-from ftcheck import hookspecs
 from ftcheck.cli import COMMANDS, app
-from ftcheck.host import make_host
+from ftcheck.extension import hookspecs
+from ftcheck.extension.plugin_host import make_host
 from ftcheck.policy import describe_params
 
 ROOT = Path(__file__).resolve().parents[1]

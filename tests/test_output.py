@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from ftcheck.errors import ExitCode, UsageError
-from ftcheck.offers import Reporter
+from ftcheck.extension.reporters import Reporter
 from ftcheck.output import Output, OutputError, parse_outputs, write_final, write_started
 from ftcheck.report import Report
 from tests.reporters.fakes import report, result

@@ -10,15 +10,15 @@ from ftcheck_plugins.reporters import plan_page
 
 from ftcheck import testing
 from ftcheck.errors import InputError
-from ftcheck.inputs import Prepared
+from ftcheck.inputs.prepared import Prepared
+from ftcheck.inputs.probe import Probe
+from ftcheck.inputs.role_tokens import Spoken
 from ftcheck.planning import Asked, JobPlan, plan
 from ftcheck.planning import estimates as planning_estimates
 from ftcheck.planning.lengths import cost, lengths, measured
 from ftcheck.planning.records import Figure, Target
 from ftcheck.planning.targets import targets
-from ftcheck.probe import Probe
 from ftcheck.settings import Job
-from ftcheck.spoken import Spoken
 
 LLAMA: dict[str, Any] = {
     "model_type": "llama",

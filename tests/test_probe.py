@@ -4,8 +4,9 @@ import pytest
 from ftcheck_trainers.probe import peak_memory
 
 from ftcheck.duration import Interval
+from ftcheck.inputs.probe import Probe
+from ftcheck.planning.probe import memory, pace
 from ftcheck.planning.records import Figure
-from ftcheck.probe import Probe, memory, pace
 
 PROBE = Probe("NVIDIA L4", 3, 1000.0, 12.0, 4, 768)
 STATED = Figure(9.0, 10.0, 11.0, "GiB")

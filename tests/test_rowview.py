@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 from ftcheck_plugins.reporters import rows as shown
 
-from ftcheck.inputs import Trouble
+from ftcheck.inputs.prepared import Trouble
 from ftcheck.rowview import RowView, view
 from ftcheck.testing import FakeTokenizer, job, prepared, token_store
 

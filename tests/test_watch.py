@@ -6,15 +6,15 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from ftcheck import Finding, Measurement, Severity, Skip, Stage, rule
-from ftcheck.hookspecs import hookimpl
-from ftcheck.host import Host, make_host
-from ftcheck.inputs import Inputs
-from ftcheck.offers import Rule
+from ftcheck.extension.hookspecs import hookimpl
+from ftcheck.extension.plugin_host import Host, make_host
+from ftcheck.extension.rules import Rule
+from ftcheck.inputs.container import Inputs
+from ftcheck.inputs.metric_history import Expected, Span, Window
 from ftcheck.policy.params import full_params
 from ftcheck.records import Check, Outcome, Result
 from ftcheck.testing import job
 from ftcheck.watch import Action, Alarm, Watch
-from ftcheck.window import Expected, Span, Window
 
 
 @dataclass(frozen=True)

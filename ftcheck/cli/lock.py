@@ -9,7 +9,8 @@ import click
 from ftcheck.cli.options import POLICY, all_rules_dirs, overrides, rules_dirs
 
 if TYPE_CHECKING:
-    from ftcheck.inputs import Packages, Run
+    from ftcheck.inputs.container import Run
+    from ftcheck.inputs.machine import Packages
     from ftcheck.loading import Loaded
     from ftcheck.lock import LockedJob
 
@@ -82,7 +83,7 @@ def _open(
     loaded: "Loaded", names: tuple[str, ...], *, offline: bool
 ) -> "tuple[Packages, dict[str, LockedJob]]":
     """The packages here, and each job's part of the lock. Raises the first error of a tokenizer."""
-    from ftcheck.inputs import Inputs, Run
+    from ftcheck.inputs.container import Inputs, Run
 
     with tempfile.TemporaryDirectory(prefix="ftcheck-lock-") as folder:
         run = Run(folder=Path(folder), offline=offline, policy=loaded.policy.path)
@@ -95,7 +96,7 @@ def _locked(loaded: "Loaded", run: "Run", name: str) -> "LockedJob":
     from ftcheck_rules.probes import CONVERSATIONS, PROBES
 
     from ftcheck.digest import of_named
-    from ftcheck.inputs import Inputs
+    from ftcheck.inputs.container import Inputs
     from ftcheck.lock import of_job
     from ftcheck.paths import TOKENIZER_FILES, model_folder
 

@@ -19,8 +19,8 @@ if TYPE_CHECKING:
     from rich.text import Text
 
     from ftcheck.errors import FtcheckError
+    from ftcheck.inputs.run_folder import Reader
     from ftcheck.monitor import View
-    from ftcheck.runs import Reader
 
 SCHEMA = "ftcheck.monitor/1"
 HEIGHT = 2
@@ -82,8 +82,8 @@ class Board:
     def look(self) -> None:
         """Read everything anew."""
         from ftcheck.errors import InputError
+        from ftcheck.inputs.run_folder import Reader
         from ftcheck.monitor import view
-        from ftcheck.runs import Reader
 
         now = self.clock()
         self.views, self.waiting, self.broken = [], [], {}
@@ -98,7 +98,7 @@ class Board:
     def _folders(self) -> Iterator[Path]:
         """The run folders, each once; what is not there is waited for."""
         from ftcheck.errors import InputError
-        from ftcheck.runs import RUN, find
+        from ftcheck.inputs.run_folder import RUN, find
 
         seen: set[Path] = set()
         for name in self.asked:

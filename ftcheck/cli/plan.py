@@ -14,11 +14,11 @@ from ftcheck.cli.options import POLICY, all_rules_dirs, overrides, rules_dirs
 if TYPE_CHECKING:
     from ftcheck_plugins.reporters.screen import Screen
 
-    from ftcheck.inputs import Inputs
+    from ftcheck.extension.reporters import Reporter
+    from ftcheck.inputs.container import Inputs
+    from ftcheck.inputs.probe import Probe
     from ftcheck.loading import Loaded
-    from ftcheck.offers import Reporter
     from ftcheck.planning import Asked, JobPlan, Unplanned
-    from ftcheck.probe import Probe
     from ftcheck.settings import Job
 
     Prober = Callable[[Job, Inputs], Probe]
@@ -158,7 +158,7 @@ def _page(
     loaded: "Loaded", name: str, asked: "Asked", report: Any, probe: "Prober | None", *, offline: bool
 ) -> "JobPlan | Unplanned":
     from ftcheck.errors import FtcheckError, UsageError
-    from ftcheck.inputs import Inputs, Run
+    from ftcheck.inputs.container import Inputs, Run
     from ftcheck.planning import Unplanned
     from ftcheck.planning import plan as planned
 
@@ -242,7 +242,7 @@ def _report(policy: str) -> Any:
 
 def _reporters(texts: Mapping[str, str]) -> "dict[str, Reporter]":
     """Writers of finished texts, for what writes reports atomically."""
-    from ftcheck.offers import Reporter
+    from ftcheck.extension.reporters import Reporter
 
     def said(text: str) -> Any:
         return lambda report: text

@@ -59,7 +59,7 @@ def schema(report: bool, rules_dirs: tuple[Path, ...]) -> None:
     import json
     from importlib import resources
 
-    from ftcheck.host import make_host
+    from ftcheck.extension.plugin_host import make_host
     from ftcheck.policy import schema as made
 
     if report:

@@ -14,8 +14,8 @@ def report() -> None:
 def convert(stored: str, outputs: tuple[str, ...]) -> None:
     """Write a stored JSON REPORT in other formats: junit, github, markdown, json."""
     from ftcheck.errors import UsageError
+    from ftcheck.extension.plugin_host import make_host
     from ftcheck.gate import read_report
-    from ftcheck.host import make_host
     from ftcheck.output import parse_outputs, write_final
     from ftcheck.ticket import Reason
 

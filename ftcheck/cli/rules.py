@@ -13,9 +13,9 @@ THREADS = 5
 """So many public threads are named for a failure; `--json` names all."""
 
 if TYPE_CHECKING:
+    from ftcheck.extension.plugin_host import Host
+    from ftcheck.extension.rules import Rule
     from ftcheck.failures import Failure
-    from ftcheck.host import Host
-    from ftcheck.offers import Rule
 
 
 @click.command(short_help="List the rules there are.")
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 @rules_dirs
 def rules(as_json: bool, plugins: tuple[str, ...], rules_dirs: tuple[Path, ...]) -> None:
     """List the rules there are, by family."""
-    from ftcheck.host import make_host
+    from ftcheck.extension.plugin_host import make_host
 
     host = make_host(plugins, all_rules_dirs(rules_dirs))
     if as_json:
@@ -77,7 +77,7 @@ def explain(rule_id: str, plugins: tuple[str, ...], as_json: bool, rules_dirs: t
     import difflib
 
     from ftcheck.errors import UsageError
-    from ftcheck.host import make_host
+    from ftcheck.extension.plugin_host import make_host
 
     host = make_host(plugins, all_rules_dirs(rules_dirs))
     if rule_id not in host.rules:
@@ -133,7 +133,7 @@ def selftest(verbose: bool) -> int:
     from ftcheck_rules.cases import all_cases
 
     from ftcheck.errors import ExitCode
-    from ftcheck.host import make_host
+    from ftcheck.extension.plugin_host import make_host
     from ftcheck.records import Outcome
     from ftcheck.testing import run
 

@@ -10,7 +10,7 @@ import click
 from ftcheck.cli.options import POLICY, all_rules_dirs, overrides, rules_dirs
 
 if TYPE_CHECKING:
-    from ftcheck.inputs import Prepared
+    from ftcheck.inputs.prepared import Prepared
     from ftcheck.rowview import RowView
 
 
@@ -45,7 +45,7 @@ def show(
     through (between ✂ on plain output). This prints the row's text: mind where you paste it.
     """
     from ftcheck.errors import UsageError
-    from ftcheck.inputs import Inputs, Run
+    from ftcheck.inputs.container import Inputs, Run
     from ftcheck.loading import load
     from ftcheck.rowview import view
 

@@ -158,7 +158,7 @@ def _train(
     resume: bool,
 ) -> ExitCode:
     from ftcheck.expectations import expectations
-    from ftcheck.inputs import Inputs, Run
+    from ftcheck.inputs.container import Inputs, Run
     from ftcheck.policy.plan import of_job
     from ftcheck.session import waiving
     from ftcheck.watch import Watch

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from ftcheck import tables
-from ftcheck.inputs import Machine
+from ftcheck.inputs.machine import Machine
 from ftcheck.settings import Job
 
 GIB = 1 << 30

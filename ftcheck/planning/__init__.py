@@ -5,17 +5,21 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from ftcheck.errors import FtcheckError, InputError
-from ftcheck.inputs import GoldSet, Inputs, Machine, ModelConfig, Prepared
+from ftcheck.inputs.container import Inputs
+from ftcheck.inputs.evaluation import GoldSet
+from ftcheck.inputs.machine import Machine
+from ftcheck.inputs.model import ModelConfig
+from ftcheck.inputs.prepared import Prepared
+from ftcheck.inputs.probe import Probe
+from ftcheck.inputs.role_tokens import Spoken
 from ftcheck.planning import estimates, targets
 from ftcheck.planning.config import training_config
 from ftcheck.planning.lengths import lengths
 from ftcheck.planning.packing import packing
 from ftcheck.planning.records import Figure, JobPlan, Lengths, Option, Packing, Step, Unplanned
 from ftcheck.planning.search import Bounds, Search, effective_tokens, settings
-from ftcheck.probe import Probe
 from ftcheck.records import Change
 from ftcheck.settings import Job
-from ftcheck.spoken import Spoken
 from ftcheck.steps import devices, steps
 
 GIB = 1 << 30

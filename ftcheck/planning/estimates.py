@@ -4,14 +4,18 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 
-from ftcheck import duration, probe, serving_load
+from ftcheck import duration, serving_load
 from ftcheck.duration import Interval
-from ftcheck.inputs import GoldSet, Machine, ModelConfig, Prepared
+from ftcheck.inputs.evaluation import GoldSet
+from ftcheck.inputs.machine import Machine
+from ftcheck.inputs.model import ModelConfig
+from ftcheck.inputs.prepared import Prepared
+from ftcheck.inputs.probe import Probe
 from ftcheck.memory.formulas import estimate
 from ftcheck.memory.shapes import CannotTell
+from ftcheck.planning import probe
 from ftcheck.planning.records import Figure
 from ftcheck.planning.search import Work
-from ftcheck.probe import Probe
 from ftcheck.settings import Job
 from ftcheck.steps import devices, every
 

@@ -3,7 +3,7 @@
 from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING
 
-from ftcheck.inputs import Prepared
+from ftcheck.inputs.prepared import Prepared
 from ftcheck.lengths import Histogram, TrainedPositions
 from ftcheck.planning.records import Cost, Lengths, Outlier, Recommended
 from ftcheck.settings import Job

@@ -2,7 +2,7 @@
 
 from typing import TYPE_CHECKING, Any
 
-from ftcheck.inputs import Prepared
+from ftcheck.inputs.prepared import Prepared
 from ftcheck.packing import as_axolotl, as_llama_factory, best_fit
 from ftcheck.planning.records import Grouping, Packing
 from ftcheck.settings import Job, Training

@@ -4,9 +4,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from ftcheck.inputs.role_tokens import Spoken
 from ftcheck.lengths import Histogram, TrainedPositions
 from ftcheck.records import Change, Location
-from ftcheck.spoken import Spoken
 
 
 @dataclass(frozen=True, slots=True)

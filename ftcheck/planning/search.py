@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from ftcheck.inputs import Prepared
+from ftcheck.inputs.prepared import Prepared
 from ftcheck.planning.packing import blocks_at, computed, planned_blocks
 from ftcheck.planning.records import Figure, Lengths, Option
 from ftcheck.settings import Job

@@ -18,8 +18,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from ftcheck.host import Host
-    from ftcheck.offers import Rule
+    from ftcheck.extension.plugin_host import Host
+    from ftcheck.extension.rules import Rule
     from ftcheck.policy.params import Parameter
     from ftcheck.policy.reading import Draft
     from ftcheck.records import Check, Stage

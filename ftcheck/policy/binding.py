@@ -4,8 +4,8 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from ftcheck.errors import PolicyError, Problem
-from ftcheck.host import Host
-from ftcheck.offers import Rule
+from ftcheck.extension.plugin_host import Host
+from ftcheck.extension.rules import Rule
 from ftcheck.policy import params
 from ftcheck.policy.plan import looks_at_job, matching, plan
 from ftcheck.policy.reading import Draft, without_removed

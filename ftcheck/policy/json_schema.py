@@ -4,8 +4,8 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from ftcheck import settings
-from ftcheck.host import Host
-from ftcheck.offers import Rule
+from ftcheck.extension.plugin_host import Host
+from ftcheck.extension.rules import Rule
 from ftcheck.policy import table
 from ftcheck.policy.limits import LIMITS, NAME
 from ftcheck.policy.params import field_docs

@@ -9,7 +9,7 @@ from itertools import pairwise
 from typing import Any
 
 from ftcheck.errors import PluginError, PolicyError
-from ftcheck.offers import Rule
+from ftcheck.extension.rules import Rule
 from ftcheck.policy.shape import fields
 from ftcheck.policy.tree import Node, planted, problem
 from ftcheck.policy.validation import Validated, adapter, validated

@@ -5,9 +5,9 @@ from dataclasses import replace
 from fnmatch import fnmatchcase
 
 from ftcheck import digest
-from ftcheck.host import Host
-from ftcheck.inputs import needs_job
-from ftcheck.offers import Rule
+from ftcheck.extension.plugin_host import Host
+from ftcheck.extension.rules import Rule
+from ftcheck.inputs.container import needs_job
 from ftcheck.records import Check, Location, Stage
 from ftcheck.settings import CheckSettings, Policy
 

@@ -18,16 +18,20 @@ from pathlib import Path
 from typing import Any
 
 from ftcheck import cache
-from ftcheck.answers import problems
 from ftcheck.digest import of_file, of_json, of_named
-from ftcheck.endpoint import Endpoint, Reply
 from ftcheck.errors import UsageError
-from ftcheck.inputs import GoldItem, GoldSet, Machine, Message, ModelConfig, OutputSchema, Run, ServingSide
-from ftcheck.offers import loader
+from ftcheck.inputs.container import Run
+from ftcheck.inputs.endpoint import Endpoint, Reply
+from ftcheck.inputs.evaluation import GoldItem, GoldSet, OutputSchema
+from ftcheck.inputs.finished_run import Answer, Answers, Trained
+from ftcheck.inputs.loader import loader
+from ftcheck.inputs.machine import Machine
+from ftcheck.inputs.model import ModelConfig
+from ftcheck.inputs.output_schema import problems
+from ftcheck.inputs.tokenizer import Message, ServingSide
 from ftcheck.paths import model_folder
 from ftcheck.records import Progress
 from ftcheck.settings import Job
-from ftcheck.trained import Answer, Answers, Trained
 from ftcheck_plugins import answering
 from ftcheck_plugins.guard import flow
 from ftcheck_plugins.guard.records import Decision, Guard, Messages, Question

@@ -3,10 +3,10 @@
 import json
 from pathlib import Path
 
-from ftcheck.baseline import Baseline
 from ftcheck.digest import of_file
 from ftcheck.errors import InputError, Problem
-from ftcheck.offers import loader
+from ftcheck.inputs.baseline import Baseline
+from ftcheck.inputs.loader import loader
 from ftcheck.paths import near
 from ftcheck.records import Outcome
 from ftcheck.report import Report, from_dict

@@ -9,7 +9,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from ftcheck import likeness
-from ftcheck.inputs import Tokenizer, Trouble
+from ftcheck.inputs.prepared import Trouble
+from ftcheck.inputs.tokenizer import Tokenizer
 from ftcheck.settings import Job
 from ftcheck_plugins import formats
 from ftcheck_plugins.files import RawRow

@@ -4,10 +4,10 @@ from collections.abc import Mapping
 from typing import Any
 
 from ftcheck import likeness
-from ftcheck.benchmarks import Benchmarks, Question
 from ftcheck.errors import InputError
-from ftcheck.inputs import Run
-from ftcheck.offers import loader
+from ftcheck.inputs.benchmarks import Benchmarks, Question
+from ftcheck.inputs.container import Run
+from ftcheck.inputs.loader import loader
 from ftcheck.records import Location
 from ftcheck.settings import Job
 from ftcheck_plugins import files, formats

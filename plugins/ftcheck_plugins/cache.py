@@ -24,7 +24,9 @@ from ftcheck import templates
 from ftcheck.cache import Store, store
 from ftcheck.digest import of_file, of_files, of_json, of_text
 from ftcheck.errors import FtcheckError, UsageError
-from ftcheck.inputs import Inputs, Prepared, Run, Tokenizer
+from ftcheck.inputs.container import Inputs, Run
+from ftcheck.inputs.prepared import Prepared
+from ftcheck.inputs.tokenizer import Tokenizer
 from ftcheck.paths import model_folder
 from ftcheck.records import Progress
 from ftcheck.settings import Job

@@ -13,11 +13,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ftcheck import tables
-from ftcheck.collating import Collated
 from ftcheck.cutting import cutter
 from ftcheck.errors import InputError
-from ftcheck.inputs import Prepared, Tokenizer
-from ftcheck.offers import loader
+from ftcheck.inputs.collated import Collated
+from ftcheck.inputs.loader import loader
+from ftcheck.inputs.prepared import Prepared
+from ftcheck.inputs.tokenizer import Tokenizer
 from ftcheck.settings import Job
 from ftcheck_plugins.tokenizer import ChatTokenizer
 

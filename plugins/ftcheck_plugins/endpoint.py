@@ -14,11 +14,12 @@ from email.message import Message as Headers
 from pathlib import Path
 from typing import IO, Any
 
-from ftcheck import urls
-from ftcheck.endpoint import GUARDED, Endpoint, Reply
 from ftcheck.errors import InputError, Problem
-from ftcheck.inputs import Message, Run
-from ftcheck.offers import loader
+from ftcheck.inputs import urls
+from ftcheck.inputs.container import Run
+from ftcheck.inputs.endpoint import GUARDED, Endpoint, Reply
+from ftcheck.inputs.loader import loader
+from ftcheck.inputs.tokenizer import Message
 from ftcheck.settings import Job
 
 KEY = "FTCHECK_ENDPOINT_KEY"
@@ -37,7 +38,7 @@ class _NoRedirect(urllib.request.HTTPRedirectHandler):
 
 @dataclass(frozen=True)
 class HttpEndpoint:
-    """An OpenAI-compatible server. See `ftcheck.endpoint.Endpoint`. `start` is where its log ended before."""
+    """An OpenAI-compatible server. See `ftcheck.inputs.endpoint.Endpoint`. `start` is where its log ended before."""
 
     url: str
     log: str | None = None

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from ftcheck.cutting import cut_bounds, drops
 from ftcheck.digest import of_json
 from ftcheck.errors import InputError
-from ftcheck.inputs import Tokenizer
+from ftcheck.inputs.tokenizer import Tokenizer
 from ftcheck.settings import Outliers, Training
 from ftcheck_plugins.store import RowFile
 

@@ -12,10 +12,10 @@ from operator import itemgetter
 from pathlib import Path
 from typing import Any, BinaryIO, NamedTuple
 
-from ftcheck import exclusions
 from ftcheck.digest import canonical
 from ftcheck.errors import InputError, MissingDependency, Problem
-from ftcheck.inputs import Trouble
+from ftcheck.inputs import exclude_list
+from ftcheck.inputs.prepared import Trouble
 from ftcheck.paths import DATA_SUFFIXES, expand, is_hub_data
 from ftcheck.records import Location
 
@@ -71,10 +71,10 @@ def find(stated: str | Sequence[str], place: Location, what: str, exclude: str |
 def _excluded(path: Path, files: Sequence[str]) -> dict[int, frozenset[int]]:
     """Where the rows of a list begin, in bytes, by file. Raises `InputError` for rows that are not there."""
     found: dict[int, frozenset[int]] = {}
-    for index, wanted in exclusions.by_file(path, files).items():
+    for index, wanted in exclude_list.by_file(path, files).items():
         found[index] = _where(Path(files[index]), wanted)
         if len(found[index]) < len(wanted):
-            raise exclusions.moved(path, files[index], len(wanted) - len(found[index]), len(wanted))
+            raise exclude_list.moved(path, files[index], len(wanted) - len(found[index]), len(wanted))
     return found
 
 

@@ -8,7 +8,8 @@ from typing import Any, NamedTuple
 
 from ftcheck import likeness
 from ftcheck.digest import canonical
-from ftcheck.inputs import Message, Trouble
+from ftcheck.inputs.prepared import Trouble
+from ftcheck.inputs.tokenizer import Message
 
 ROLES = frozenset({"system", "developer", "user", "assistant", "tool", "ipython", "function"})
 SHAREGPT_ROLES = {

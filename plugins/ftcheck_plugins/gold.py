@@ -6,8 +6,10 @@ from pathlib import Path
 from typing import Any
 
 from ftcheck.errors import InputError, Problem
-from ftcheck.inputs import GoldItem, GoldSet, Message, ServingSide, Trouble
-from ftcheck.offers import loader
+from ftcheck.inputs.evaluation import GoldItem, GoldSet
+from ftcheck.inputs.loader import loader
+from ftcheck.inputs.prepared import Trouble
+from ftcheck.inputs.tokenizer import Message, ServingSide
 from ftcheck.records import Location
 from ftcheck.settings import Gold, Job
 from ftcheck_plugins import files, formats

@@ -6,10 +6,10 @@ from pathlib import Path
 from typing import Any
 
 from ftcheck.errors import InputError, Problem
-from ftcheck.loadtest import Load, LoadReport
-from ftcheck.offers import loader
+from ftcheck.inputs.load_test import Load, LoadReport
+from ftcheck.inputs.loader import loader
+from ftcheck.inputs.run_folder import mapping, number
 from ftcheck.paths import near
-from ftcheck.runs import mapping, number
 from ftcheck.settings import Job
 
 MAX_BYTES = 1 << 30

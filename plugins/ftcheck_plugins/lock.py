@@ -1,9 +1,9 @@
 """Finds what `ftcheck lock` wrote beside the policy."""
 
 from ftcheck import lock as locks
-from ftcheck.inputs import Run
+from ftcheck.inputs.container import Run
+from ftcheck.inputs.loader import loader
 from ftcheck.lock import Lock
-from ftcheck.offers import loader
 from ftcheck.settings import Job
 
 

@@ -5,8 +5,8 @@ import platform
 import subprocess
 from importlib import metadata
 
-from ftcheck.inputs import Gpu, Machine, Packages
-from ftcheck.offers import loader
+from ftcheck.inputs.loader import loader
+from ftcheck.inputs.machine import Gpu, Machine, Packages
 
 NAMES = (
     "accelerate",

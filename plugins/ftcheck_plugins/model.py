@@ -5,8 +5,9 @@ from pathlib import Path
 from typing import Any
 
 from ftcheck.errors import InputError, Problem
-from ftcheck.inputs import ModelConfig, Run
-from ftcheck.offers import loader
+from ftcheck.inputs.container import Run
+from ftcheck.inputs.loader import loader
+from ftcheck.inputs.model import ModelConfig
 from ftcheck.settings import Job
 
 CONFIG = "config.json"

@@ -15,8 +15,16 @@ from typing import TYPE_CHECKING, Any
 
 from ftcheck.digest import of_json
 from ftcheck.errors import FtcheckError, InputError
-from ftcheck.inputs import Prepared, Rows, Run, Sample, SampleRow, Tokenizer, Trouble
-from ftcheck.offers import loader
+from ftcheck.inputs.container import Run
+from ftcheck.inputs.loader import loader
+from ftcheck.inputs.prepared import (
+    Prepared,
+    Rows,
+    Sample,
+    SampleRow,
+    Trouble,
+)
+from ftcheck.inputs.tokenizer import Tokenizer
 from ftcheck.records import Progress
 from ftcheck.settings import Job, Outliers, Training
 from ftcheck_plugins import feeding, files, formats, shares

@@ -12,11 +12,11 @@ from functools import cached_property
 from typing import IO, Any
 
 from ftcheck.errors import MissingDependency
-from ftcheck.inputs import Run
-from ftcheck.offers import loader
+from ftcheck.inputs.container import Run
+from ftcheck.inputs.finished_run import Trained
+from ftcheck.inputs.loader import loader
 from ftcheck.settings import Job, Quantization
 from ftcheck.setup import OFFLINE
-from ftcheck.trained import Trained
 
 PROGRAM = "ftcheck_plugins.answering"
 

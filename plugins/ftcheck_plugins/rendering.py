@@ -12,7 +12,7 @@ from itertools import accumulate
 from types import MappingProxyType
 from typing import Any, NamedTuple
 
-from ftcheck.inputs import Message
+from ftcheck.inputs.tokenizer import Message
 from ftcheck_plugins import bounds
 from ftcheck_plugins.formats import Talk
 from ftcheck_plugins.outlines import Outline, Outlines

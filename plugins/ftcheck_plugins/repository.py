@@ -6,12 +6,12 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from ftcheck.inputs import Run
-from ftcheck.offers import loader
+from ftcheck.inputs.container import Run
+from ftcheck.inputs.environment import Surroundings
+from ftcheck.inputs.loader import loader
+from ftcheck.inputs.repository import Repository
 from ftcheck.paths import hub_cache, model_folder
-from ftcheck.repository import Repository
 from ftcheck.settings import Job
-from ftcheck.surroundings import Surroundings
 
 TIMEOUT = 10.0
 """Seconds that the hub has for its answer."""

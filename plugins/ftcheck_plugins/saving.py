@@ -12,9 +12,11 @@ from typing import Any
 
 from ftcheck import tables
 from ftcheck.errors import FtcheckError, InputError
-from ftcheck.inputs import ModelConfig, Run, Tokenizer
-from ftcheck.offers import loader
-from ftcheck.saved import Saved, SavedGeneration
+from ftcheck.inputs.container import Run
+from ftcheck.inputs.dry_save import Saved, SavedGeneration
+from ftcheck.inputs.loader import loader
+from ftcheck.inputs.model import ModelConfig
+from ftcheck.inputs.tokenizer import Tokenizer
 from ftcheck.settings import Job
 from ftcheck_plugins.model import GENERATION
 from ftcheck_plugins.tokenizer import ChatTokenizer

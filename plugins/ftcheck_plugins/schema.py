@@ -6,8 +6,8 @@ from pathlib import Path
 from typing import Any
 
 from ftcheck.errors import InputError, Problem
-from ftcheck.inputs import OutputSchema
-from ftcheck.offers import loader
+from ftcheck.inputs.evaluation import OutputSchema
+from ftcheck.inputs.loader import loader
 from ftcheck.settings import Job
 
 REFERENCES = ("$ref", "$dynamicRef")

@@ -24,7 +24,7 @@ from multiprocessing import Pipe
 from multiprocessing.connection import Connection
 
 from ftcheck.errors import InputError
-from ftcheck.inputs import Run
+from ftcheck.inputs.container import Run
 from ftcheck_plugins import files
 from ftcheck_plugins.batches import Batch, BatchMaker, batches
 from ftcheck_plugins.files import Lines, Source

@@ -6,13 +6,14 @@ from typing import TYPE_CHECKING, Any
 
 from ftcheck.digest import of_bytes
 from ftcheck.errors import InputError
-from ftcheck.inputs import Prepared, Run
+from ftcheck.inputs.container import Run
+from ftcheck.inputs.loader import loader
+from ftcheck.inputs.prepared import Prepared
+from ftcheck.inputs.role_tokens import Spoken, Words, nothing
 from ftcheck.lengths import Histogram
 from ftcheck.likeness import text_of
-from ftcheck.offers import loader
 from ftcheck.records import Progress
 from ftcheck.settings import Job
-from ftcheck.spoken import Spoken, Words, nothing
 from ftcheck_plugins import files, formats
 from ftcheck_plugins.batches import batches
 from ftcheck_plugins.cache import Result, Shelf

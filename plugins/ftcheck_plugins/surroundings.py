@@ -8,9 +8,9 @@ from pathlib import Path
 from typing import Literal
 from urllib.parse import urlsplit
 
-from ftcheck.offers import loader
+from ftcheck.inputs.environment import Surroundings
+from ftcheck.inputs.loader import loader
 from ftcheck.paths import hub_cache
-from ftcheck.surroundings import Surroundings
 
 TRUE = frozenset({"1", "ON", "YES", "TRUE"})
 """What huggingface_hub reads as yes."""

@@ -13,7 +13,7 @@ from itertools import islice
 from typing import TYPE_CHECKING, Any
 
 from ftcheck import templates
-from ftcheck.inputs import Trouble
+from ftcheck.inputs.prepared import Trouble
 from ftcheck.settings import Training
 from ftcheck_plugins.engine import CHECKED_EVERY, Engine, Ids, Reference, joined
 from ftcheck_plugins.formats import Example, talk

@@ -11,8 +11,9 @@ from typing import Any
 
 from ftcheck import templates
 from ftcheck.errors import FtcheckError, InputError, Problem
-from ftcheck.inputs import Message, Run, ServingSide, Tokenizer
-from ftcheck.offers import loader
+from ftcheck.inputs.container import Run
+from ftcheck.inputs.loader import loader
+from ftcheck.inputs.tokenizer import Message, ServingSide, Tokenizer
 from ftcheck.paths import model_folder
 from ftcheck.records import Location
 from ftcheck.settings import Job

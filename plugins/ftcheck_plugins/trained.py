@@ -5,14 +5,16 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from ftcheck import trained as records
 from ftcheck.errors import InputError, Problem
-from ftcheck.inputs import GoldSet, Run, Tokenizer
-from ftcheck.offers import loader
+from ftcheck.inputs import finished_run as records
+from ftcheck.inputs.container import Run
+from ftcheck.inputs.evaluation import GoldSet
+from ftcheck.inputs.finished_run import ADAPTER_CONFIG, Adapter, Trained
+from ftcheck.inputs.loader import loader
+from ftcheck.inputs.run_folder import RUN, read
+from ftcheck.inputs.tokenizer import Tokenizer
 from ftcheck.records import Location, Progress
-from ftcheck.runs import RUN, read
 from ftcheck.settings import Job
-from ftcheck.trained import ADAPTER_CONFIG, Adapter, Trained
 from ftcheck_plugins.processes import Died, Processes, spec_of
 from ftcheck_plugins.tokenizer import ChatTokenizer, open_tokenizer
 

@@ -10,12 +10,18 @@ from pathlib import Path
 from typing import Any
 
 from ftcheck.errors import InputError
-from ftcheck.inputs import ModelConfig, Run
-from ftcheck.modules import Modules
-from ftcheck.offers import loader
+from ftcheck.inputs.container import Run
+from ftcheck.inputs.loader import loader
+from ftcheck.inputs.model import ModelConfig
+from ftcheck.inputs.modules import Modules
+from ftcheck.inputs.weights import (
+    EMBEDDINGS,
+    HEADS,
+    Tensor,
+    Weights,
+)
 from ftcheck.paths import model_folder
 from ftcheck.settings import Job
-from ftcheck.weights import EMBEDDINGS, HEADS, Tensor, Weights
 
 WHOLE = "model.safetensors"
 INDEX = "model.safetensors.index.json"

@@ -20,10 +20,15 @@ from ftcheck import (
     Tokenizer,
     rule,
 )
-from ftcheck.baseline import Baseline
-from ftcheck.inputs import GoldItem
-from ftcheck.offers import Yield
-from ftcheck.trained import Answer, Answers, Trained, untrained
+from ftcheck.extension.rules import Yield
+from ftcheck.inputs.baseline import Baseline
+from ftcheck.inputs.evaluation import GoldItem
+from ftcheck.inputs.finished_run import (
+    Answer,
+    Answers,
+    Trained,
+    untrained,
+)
 from ftcheck_rules.gold import rows_named, unusable, wilson
 from ftcheck_rules.matching import WHOLE, Compared, Kind, Matching, Unusable, compared, kind_of
 from ftcheck_rules.overlap import Leakage, leaked_questions

@@ -17,8 +17,8 @@ from ftcheck import (
     Summary,
     rule,
 )
-from ftcheck.modules import Modules
-from ftcheck.offers import Yield
+from ftcheck.extension.rules import Yield
+from ftcheck.inputs.modules import Modules
 from ftcheck.settings import Lora
 from ftcheck_rules import targets
 from ftcheck_rules.targets import Targets

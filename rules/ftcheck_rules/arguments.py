@@ -18,8 +18,8 @@ from ftcheck import (
     rule,
     tables,
 )
+from ftcheck.extension.rules import Yield
 from ftcheck.lock import Lock
-from ftcheck.offers import Yield
 from ftcheck.paths import near
 from ftcheck.records import Location
 from ftcheck_rules.defaults import changed_defaults

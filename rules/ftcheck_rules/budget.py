@@ -23,8 +23,8 @@ from ftcheck.blocks import packed
 from ftcheck.checkpoints import STATES, trained_weights
 from ftcheck.duration import Duration, Evaluation, Interval, estimate, gpu_name, moment, seconds_left
 from ftcheck.errors import FtcheckError
-from ftcheck.inputs import Inputs
-from ftcheck.offers import Yield
+from ftcheck.extension.rules import Yield
+from ftcheck.inputs.container import Inputs
 from ftcheck.padding import expected_padding, padding
 from ftcheck.policy import seconds
 from ftcheck.settings import Training

@@ -15,10 +15,10 @@ from ftcheck import (
     Severity,
     Skip,
     Summary,
-    exclusions,
     rule,
 )
-from ftcheck.offers import Yield
+from ftcheck.extension.rules import Yield
+from ftcheck.inputs import exclude_list
 
 UNREADABLE = ("encoding", "json")
 
@@ -65,7 +65,7 @@ def data_readable(job: Job, inputs: Inputs) -> Iterator[Yield]:
     broken = {row: trouble for row, trouble in rows.troubles.items() if trouble.code in UNREADABLE}
     yield Measurement("rows", len(rows), unit="rows", limit=">= 1")
     yield Measurement("rows_broken", len(broken), unit="rows", limit="0")
-    excluded = len(exclusions.read(Path(job.data.exclude))) if job.data.exclude is not None else 0
+    excluded = len(exclude_list.read(Path(job.data.exclude))) if job.data.exclude is not None else 0
     if excluded:
         yield Measurement("rows_excluded", excluded, unit="rows")
     if excluded and job.trainer.use == "command":

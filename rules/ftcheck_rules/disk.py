@@ -12,7 +12,7 @@ from pathlib import Path
 from ftcheck import Change, Finding, Jobs, Measurement, Severity, Skip, Summary, rule
 from ftcheck.checkpoints import Estimate, estimate
 from ftcheck.digest import of_json
-from ftcheck.offers import Yield
+from ftcheck.extension.rules import Yield
 from ftcheck.settings import Job
 
 GIB = 1 << 30

@@ -22,11 +22,11 @@ from ftcheck import (
     tables,
 )
 from ftcheck.errors import FtcheckError
-from ftcheck.inputs import Inputs
-from ftcheck.offers import Yield
+from ftcheck.extension.rules import Yield
+from ftcheck.inputs.container import Inputs
+from ftcheck.inputs.environment import Surroundings
 from ftcheck.paths import near
 from ftcheck.records import Location
-from ftcheck.surroundings import Surroundings
 from ftcheck_rules.precision import computes_in, loaded_in, model_arguments
 
 GIB = 1 << 30

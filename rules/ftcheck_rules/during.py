@@ -5,9 +5,14 @@ from dataclasses import dataclass
 from typing import Literal
 
 from ftcheck import Finding, Job, Measurement, Severity, Skip, Stage, Summary, rule
-from ftcheck.offers import Yield
-from ftcheck.runs import Metric
-from ftcheck.window import Span, Window, middle, numbers
+from ftcheck.extension.rules import Yield
+from ftcheck.inputs.metric_history import (
+    Span,
+    Window,
+    middle,
+    numbers,
+)
+from ftcheck.inputs.run_folder import Metric
 
 Action = Literal["warn", "checkpoint", "stop"]
 TO_NORMAL = 1.4826

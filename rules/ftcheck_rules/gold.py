@@ -16,8 +16,8 @@ from ftcheck import (
     likeness,
     rule,
 )
-from ftcheck.inputs import GoldItem
-from ftcheck.offers import Yield
+from ftcheck.extension.rules import Yield
+from ftcheck.inputs.evaluation import GoldItem
 
 Z = 1.96
 """Standard deviations of a 95 % interval."""

@@ -5,10 +5,10 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 from ftcheck import Finding, Job, Measurement, OutputSchema, ServingSide, Severity
-from ftcheck.answers import problems
-from ftcheck.endpoint import Endpoint, Reply
-from ftcheck.inputs import Message
-from ftcheck.offers import Yield
+from ftcheck.extension.rules import Yield
+from ftcheck.inputs.endpoint import Endpoint, Reply
+from ftcheck.inputs.output_schema import problems
+from ftcheck.inputs.tokenizer import Message
 
 FILLER = " and a word more"
 CRUMBS = (" a", "a", ".", "1", " .", "e", " x", "\n", "?")

@@ -17,9 +17,9 @@ from ftcheck import (
     Summary,
     rule,
 )
-from ftcheck.endpoint import Endpoint
+from ftcheck.extension.rules import Yield
+from ftcheck.inputs.endpoint import Endpoint
 from ftcheck.lengths import nearest_rank
-from ftcheck.offers import Yield
 from ftcheck_rules.guard_probes import probes
 from ftcheck_rules.serving import Lengths, answered
 

@@ -19,7 +19,7 @@ from ftcheck import (
     rule,
     tables,
 )
-from ftcheck.offers import Yield
+from ftcheck.extension.rules import Yield
 
 REFUSED = {
     "role": ("a message has a role that the service does not know", "roles are {roles}"),

@@ -5,10 +5,10 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from ftcheck import Change, Finding, Job, Measurement, Packages, Severity, Summary, rule, tables
-from ftcheck.offers import Yield
+from ftcheck.extension.rules import Yield
+from ftcheck.inputs.environment import Surroundings
+from ftcheck.inputs.repository import Repository
 from ftcheck.paths import near
-from ftcheck.repository import Repository
-from ftcheck.surroundings import Surroundings
 
 GIB = 1 << 30
 MARGIN = 1.05

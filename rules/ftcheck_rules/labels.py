@@ -19,8 +19,8 @@ from ftcheck import (
     rule,
     templates,
 )
-from ftcheck.inputs import SampleRow
-from ftcheck.offers import Yield
+from ftcheck.extension.rules import Yield
+from ftcheck.inputs.prepared import SampleRow
 from ftcheck_rules.lengths import STEP, rounded_up
 from ftcheck_rules.templates import row_switches, training_text
 

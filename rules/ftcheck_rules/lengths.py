@@ -17,8 +17,8 @@ from ftcheck import (
     rule,
     tables,
 )
+from ftcheck.extension.rules import Yield
 from ftcheck.lengths import Histogram
-from ftcheck.offers import Yield
 from ftcheck.padding import expected_padding
 
 if TYPE_CHECKING:

@@ -4,9 +4,9 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from ftcheck import Finding, Job, Measurement, Severity, Skip, Stage, Summary, rule
-from ftcheck.loadtest import Load, LoadReport
-from ftcheck.offers import Yield
-from ftcheck.trained import Answers
+from ftcheck.extension.rules import Yield
+from ftcheck.inputs.finished_run import Answers
+from ftcheck.inputs.load_test import Load, LoadReport
 
 
 @dataclass(frozen=True)

@@ -17,8 +17,8 @@ from ftcheck import (
     rule,
     tables,
 )
-from ftcheck.inputs import Gpu
-from ftcheck.offers import Yield
+from ftcheck.extension.rules import Yield
+from ftcheck.inputs.machine import Gpu
 from ftcheck.settings import Job
 
 GIB = 1 << 30

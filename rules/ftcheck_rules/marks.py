@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from ftcheck import Finding, Measurement, Prepared, Rows, Severity, Skip, Summary, Tokenizer, rule
-from ftcheck.offers import Yield
+from ftcheck.extension.rules import Yield
 
 WRITTEN = re.compile(
     r"</?(think|tool_call|tool_response|tools|tool|answer|reasoning|thinking)>", re.IGNORECASE

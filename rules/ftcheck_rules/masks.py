@@ -18,9 +18,9 @@ from ftcheck import (
     Tokenizer,
     rule,
 )
-from ftcheck.collating import Collated
-from ftcheck.inputs import SampleRow
-from ftcheck.offers import Yield
+from ftcheck.extension.rules import Yield
+from ftcheck.inputs.collated import Collated
+from ftcheck.inputs.prepared import SampleRow
 from ftcheck_rules.templates import other_prompt, row_switches, training_text
 
 if TYPE_CHECKING:

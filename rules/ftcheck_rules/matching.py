@@ -7,8 +7,8 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from ftcheck import GoldSet, OutputSchema
-from ftcheck.answers import parsed
-from ftcheck.inputs import GoldItem
+from ftcheck.inputs.evaluation import GoldItem
+from ftcheck.inputs.output_schema import parsed
 
 Kind = Literal["exact", "json", "numeric", "field", "regex"]
 WHOLE = ""

@@ -5,9 +5,11 @@ from typing import Any
 
 from ftcheck import Change, Finding, Job, Machine, Measurement, Severity, Skip, Summary, rule
 from ftcheck.errors import FtcheckError
-from ftcheck.inputs import Inputs, ModelConfig, Prepared
+from ftcheck.extension.rules import Yield
+from ftcheck.inputs.container import Inputs
+from ftcheck.inputs.model import ModelConfig
+from ftcheck.inputs.prepared import Prepared
 from ftcheck.memory.gpus import gpu_memory
-from ftcheck.offers import Yield
 
 GIB = 1 << 30
 TRAINER = "qlora"

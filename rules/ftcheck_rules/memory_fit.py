@@ -5,12 +5,13 @@ from typing import Any
 
 from ftcheck import Change, Finding, Job, Machine, Measurement, Severity, Skip, Summary, rule
 from ftcheck.errors import FtcheckError
-from ftcheck.inputs import Inputs, Prepared
+from ftcheck.extension.rules import Yield
+from ftcheck.inputs.container import Inputs
+from ftcheck.inputs.prepared import Prepared
 from ftcheck.memory.fit import Remedy, cheapest, largest_batch, verdict
 from ftcheck.memory.formulas import GIB, Memory, estimate
 from ftcheck.memory.gpus import gpu_memory
 from ftcheck.memory.shapes import CannotTell, well_known
-from ftcheck.offers import Yield
 
 STATED = ("hardware.gpu", "hardware.memory_gib", "targets.memory_gib")
 KEPT = 0.06

@@ -20,11 +20,18 @@ from ftcheck import (
 )
 from ftcheck.errors import FtcheckError
 from ftcheck.evidence import gather, model_digest
+from ftcheck.extension.rules import Yield
+from ftcheck.inputs.finished_run import Adapter, Trained, untrained
+from ftcheck.inputs.run_folder import (
+    Metric,
+    State,
+    TrainingRun,
+    mapping,
+    number,
+    text,
+)
 from ftcheck.memory.formulas import CONTEXT, GIB
-from ftcheck.offers import Yield
 from ftcheck.paths import model_folder, near
-from ftcheck.runs import Metric, State, TrainingRun, mapping, number, text
-from ftcheck.trained import Adapter, Trained, untrained
 from ftcheck_rules.memory_fit import predicted
 
 UNVERIFIED = "unverified"

@@ -5,11 +5,16 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from ftcheck import Finding, GoldSet, Job, Measurement, OutputSchema, Severity, Skip, Stage, Summary, rule
-from ftcheck.answers import problems
-from ftcheck.inputs import GoldItem
+from ftcheck.extension.rules import Yield
+from ftcheck.inputs.evaluation import GoldItem
+from ftcheck.inputs.finished_run import (
+    Answer,
+    Answers,
+    Trained,
+    untrained,
+)
+from ftcheck.inputs.output_schema import problems
 from ftcheck.lengths import nearest_rank
-from ftcheck.offers import Yield
-from ftcheck.trained import Answer, Answers, Trained, untrained
 from ftcheck_rules.gold import rows_named
 
 if TYPE_CHECKING:

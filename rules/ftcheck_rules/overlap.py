@@ -22,9 +22,9 @@ from ftcheck import (
     rule,
     similar,
 )
-from ftcheck.benchmarks import Benchmarks
+from ftcheck.extension.rules import Yield
+from ftcheck.inputs.benchmarks import Benchmarks
 from ftcheck.likeness import NOTHING
-from ftcheck.offers import Yield
 
 if TYPE_CHECKING:
     import numpy as np

@@ -18,7 +18,7 @@ from ftcheck import (
     tables,
 )
 from ftcheck.blocks import Packed, packed
-from ftcheck.offers import Yield
+from ftcheck.extension.rules import Yield
 from ftcheck.padding import expected_padding
 from ftcheck.steps import steps
 from ftcheck_rules.lengths import STEP, unknown_attention

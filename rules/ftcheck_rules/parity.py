@@ -16,9 +16,9 @@ from ftcheck import (
     Tokenizer,
     rule,
 )
-from ftcheck.inputs import GoldItem
+from ftcheck.extension.rules import Yield
+from ftcheck.inputs.evaluation import GoldItem
 from ftcheck.lock import Lock, conversation_ids, template_digest
-from ftcheck.offers import Yield
 from ftcheck_rules.probes import CONVERSATIONS, Pair, counts, first_difference
 from ftcheck_rules.renderings import Talk, gold_set, other_words, prompt_as_sent, prompt_as_trained, talks
 

@@ -5,8 +5,9 @@ from typing import Any
 
 from ftcheck import Change, Finding, Job, Measurement, Severity, Summary, rule, tables
 from ftcheck.errors import FtcheckError
-from ftcheck.inputs import Inputs, ModelConfig
-from ftcheck.offers import Yield
+from ftcheck.extension.rules import Yield
+from ftcheck.inputs.container import Inputs
+from ftcheck.inputs.model import ModelConfig
 
 TRAINER = "qlora"
 FLOAT16_MAX = "65,504"

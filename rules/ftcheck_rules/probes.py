@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from ftcheck import Location, Tokenizer
-from ftcheck.inputs import Message
+from ftcheck.inputs.tokenizer import Message
 
 SHOWN = 5
 """So many tokens are shown from the first difference on."""

@@ -7,7 +7,8 @@ from itertools import accumulate
 from typing import Any
 
 from ftcheck import GoldSet, InputError, Inputs, Job, Location, Sample, ServingSide, Tokenizer
-from ftcheck.inputs import Message, SampleRow
+from ftcheck.inputs.prepared import SampleRow
+from ftcheck.inputs.tokenizer import Message
 from ftcheck_rules.probes import CONVERSATIONS, Pair
 from ftcheck_rules.templates import row_switches, training_text
 

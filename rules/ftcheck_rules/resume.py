@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from ftcheck import Change, Finding, Job, Jobs, Measurement, Severity, Summary, rule
-from ftcheck.offers import Yield
+from ftcheck.extension.rules import Yield
 from ftcheck.paths import near
 
 ADAPTER = "adapter_config.json"

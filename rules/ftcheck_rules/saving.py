@@ -3,8 +3,8 @@
 from collections.abc import Iterator
 
 from ftcheck import Finding, Job, Location, Measurement, Severity, Summary, rule
-from ftcheck.offers import Yield
-from ftcheck.saved import Saved, SavedGeneration
+from ftcheck.extension.rules import Yield
+from ftcheck.inputs.dry_save import Saved, SavedGeneration
 
 SAMPLING = frozenset(
     {"temperature", "top_p", "top_k", "top_h", "min_p", "typical_p", "epsilon_cutoff", "eta_cutoff"}

@@ -19,7 +19,7 @@ from ftcheck import (
     tables,
 )
 from ftcheck.blocks import packed
-from ftcheck.offers import Yield
+from ftcheck.extension.rules import Yield
 from ftcheck.records import ON_COMMAND_LINE
 from ftcheck.steps import Steps, devices, effective_batch, every, steps
 

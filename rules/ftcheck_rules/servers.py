@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import Any
 
 from ftcheck import Finding, Job, Measurement, Severity, Skip, Summary, rule, tables
-from ftcheck.offers import Yield
-from ftcheck.saved import Saved
+from ftcheck.extension.rules import Yield
+from ftcheck.inputs.dry_save import Saved
 
 NAMES = {
     "vllm": "vLLM",

@@ -19,9 +19,9 @@ from ftcheck import (
     rule,
     tables,
 )
-from ftcheck.answers import problems
+from ftcheck.extension.rules import Yield
+from ftcheck.inputs.output_schema import problems
 from ftcheck.lengths import nearest_rank
-from ftcheck.offers import Yield
 
 if TYPE_CHECKING:
     import numpy as np

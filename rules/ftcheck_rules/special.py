@@ -16,7 +16,7 @@ from ftcheck import (
     Tokenizer,
     rule,
 )
-from ftcheck.offers import Yield
+from ftcheck.extension.rules import Yield
 
 if TYPE_CHECKING:
     import numpy as np

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from ftcheck import tables
-from ftcheck.modules import Modules
+from ftcheck.inputs.modules import Modules
 from ftcheck.settings import Lora
 
 ALL_LINEAR = "all-linear"

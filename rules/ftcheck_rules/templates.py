@@ -19,8 +19,9 @@ from ftcheck import (
     Tokenizer,
     rule,
 )
-from ftcheck.inputs import Message, SampleRow, Trouble
-from ftcheck.offers import Yield
+from ftcheck.extension.rules import Yield
+from ftcheck.inputs.prepared import SampleRow, Trouble
+from ftcheck.inputs.tokenizer import Message
 from ftcheck.templates import has_markers
 
 PLACES = 20

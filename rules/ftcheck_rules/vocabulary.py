@@ -17,10 +17,10 @@ from ftcheck import (
     Tokenizer,
     rule,
 )
-from ftcheck.modules import Modules
-from ftcheck.offers import Yield
+from ftcheck.extension.rules import Yield
+from ftcheck.inputs.modules import Modules
+from ftcheck.inputs.weights import Tensor, Weights
 from ftcheck.settings import Lora
-from ftcheck.weights import Tensor, Weights
 from ftcheck_rules import targets
 
 if TYPE_CHECKING:

@@ -15,7 +15,7 @@ from pathlib import Path
 from ftcheck_plugins import preparation, tokenizer
 from ftcheck_rules.overlap import duplicates, leakage
 
-from ftcheck.inputs import Run
+from ftcheck.inputs.container import Run
 from ftcheck.testing import gold, job
 from ftcheck.testing import run as run_rule
 

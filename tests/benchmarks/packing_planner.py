@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 from ftcheck_plugins import preparation, tokenizer
 
-from ftcheck.inputs import Run
+from ftcheck.inputs.container import Run
 from ftcheck.lengths import histogram
 from ftcheck.packing import (
     _best_fit,

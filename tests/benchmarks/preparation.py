@@ -23,7 +23,8 @@ from typing import Any
 
 from ftcheck_plugins import preparation, tokenizer
 
-from ftcheck.inputs import Inputs, Prepared, Run
+from ftcheck.inputs.container import Inputs, Run
+from ftcheck.inputs.prepared import Prepared
 from ftcheck.settings import Data, Job, Model, Training
 
 SHARED = Path(__file__).resolve().parents[2].parent / "shared" / "data"

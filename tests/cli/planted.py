@@ -163,7 +163,7 @@ def _fit(model: Any, rows: Sequence[tuple[list[int], list[int]]], pad: int, *, r
 def _write_run(folder: Path) -> None:
     """run.json and metrics.jsonl, as ftcheck's trainer would have left them."""
     from ftcheck.evidence import gather
-    from ftcheck.inputs import Inputs, Run
+    from ftcheck.inputs.container import Inputs, Run
     from ftcheck.loading import load
 
     loaded = load(folder / "night.yaml")

@@ -8,7 +8,7 @@ from pathlib import Path
 import jsonschema
 import pytest
 
-from ftcheck.host import make_host
+from ftcheck.extension.plugin_host import make_host
 from ftcheck.records import Stage
 from tests.cli.planted import NIGHT, plant
 from tests.cli.project import Project, Ran

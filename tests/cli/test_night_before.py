@@ -74,7 +74,7 @@ ON_REQUEST = {"hosted-file"}
 
 
 def test_every_rule_of_the_recommended_preset_ran(night: Ran) -> None:
-    from ftcheck.host import make_host
+    from ftcheck.extension.plugin_host import make_host
     from ftcheck.records import Stage
 
     rules = {one.id: one for one in make_host().rules.values() if one.stage is Stage.BEFORE}

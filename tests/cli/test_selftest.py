@@ -3,7 +3,7 @@
 import pytest
 
 from ftcheck.cli import run_command
-from ftcheck.host import make_host
+from ftcheck.extension.plugin_host import make_host
 
 
 def test_every_rule_does_what_its_cases_say(capsys: pytest.CaptureFixture[str]) -> None:

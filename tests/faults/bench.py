@@ -14,10 +14,11 @@ from unittest import mock
 from ruamel.yaml import YAML
 
 from ftcheck import testing
-from ftcheck.inputs import Inputs, Machine, Packages, Run
+from ftcheck.inputs.container import Inputs, Run
+from ftcheck.inputs.loader import Loader
+from ftcheck.inputs.machine import Machine, Packages
 from ftcheck.ledger import judge
 from ftcheck.loading import load
-from ftcheck.offers import Loader
 from ftcheck.records import Finding, Result, Severity
 from ftcheck.worker import run_check
 

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from ftcheck.inputs import Inputs
+from ftcheck.inputs.container import Inputs
 from ftcheck.settings import Job
 from tests.faults.bench import BASES, Row
 from tests.faults.clean import DATASETS, NOT_CLEAN, SMALL, Combination, Side, combinations

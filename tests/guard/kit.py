@@ -7,7 +7,7 @@ from ftcheck_plugins.guard.records import Messages
 from ftcheck_plugins.schema import describe
 from jsonschema import Draft202012Validator
 
-from ftcheck.inputs import OutputSchema
+from ftcheck.inputs.evaluation import OutputSchema
 from ftcheck.testing import tokenizer
 
 TEAM = {"type": "object", "required": ["team"], "properties": {"team": {"enum": ["hr", "it"]}}}

@@ -17,7 +17,8 @@ from ftcheck_plugins.guard.export import configuration
 from ftcheck_rules.guardrails import guardrail
 from ruamel.yaml import YAML
 
-from ftcheck.inputs import Run, ServingSide
+from ftcheck.inputs.container import Run
+from ftcheck.inputs.tokenizer import ServingSide
 from ftcheck.loading import load
 from ftcheck.records import Severity
 from ftcheck.settings import Job

@@ -15,10 +15,11 @@ from ftcheck_plugins.guard.flow import ONLY
 from ftcheck_plugins.processes import Died, Spec
 
 from ftcheck import GoldSet, Job
-from ftcheck.endpoint import Endpoint, Reply
-from ftcheck.inputs import ModelConfig, Run
+from ftcheck.inputs.container import Run
+from ftcheck.inputs.endpoint import Endpoint, Reply
+from ftcheck.inputs.finished_run import Answer, Answers, Trained
+from ftcheck.inputs.model import ModelConfig
 from ftcheck.testing import gold, job, machine, model_config, output_schema, serving_side, tokenizer, trained
-from ftcheck.trained import Answer, Answers, Trained
 from tests.guard.backend import Model, serving
 
 SCHEMA = output_schema({"type": "object", "required": ["team"]})

@@ -6,8 +6,8 @@ import pytest
 from ftcheck_plugins.benchmarks import benchmarks
 
 from ftcheck import InputError
-from ftcheck.benchmarks import Benchmarks
-from ftcheck.inputs import Run
+from ftcheck.inputs.benchmarks import Benchmarks
+from ftcheck.inputs.container import Run
 from ftcheck.testing import job
 
 

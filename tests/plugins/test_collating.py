@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 from ftcheck_plugins import collating
 
-from ftcheck.collating import Collated
+from ftcheck.inputs.collated import Collated
 from tests.faults.bench import BASES, Bench
 
 END, PAD = "<|eot_id|>", "<|pad|>"

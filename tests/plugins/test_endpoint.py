@@ -10,10 +10,10 @@ import pytest
 from ftcheck_plugins import endpoint as module
 from ftcheck_plugins.endpoint import HttpEndpoint
 
-from ftcheck import urls
-from ftcheck.endpoint import Endpoint, Reply
 from ftcheck.errors import InputError
-from ftcheck.inputs import Run
+from ftcheck.inputs import urls
+from ftcheck.inputs.container import Run
+from ftcheck.inputs.endpoint import Endpoint, Reply
 from ftcheck.testing import job
 from tests.guard.backend import Model, serving
 

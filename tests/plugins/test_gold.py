@@ -7,7 +7,9 @@ from ftcheck_plugins import gold as plugin
 from ftcheck_plugins import tokenizer as tokenizers
 
 from ftcheck.errors import InputError
-from ftcheck.inputs import GoldSet, Inputs, Run, ServingSide
+from ftcheck.inputs.container import Inputs, Run
+from ftcheck.inputs.evaluation import GoldSet
+from ftcheck.inputs.tokenizer import ServingSide
 from ftcheck.settings import Data, Gold, Job, Model, Serving
 from ftcheck.testing import job, serving_side, tokenizer
 

@@ -10,7 +10,8 @@ from ftcheck_plugins import files, preparation
 from ftcheck_plugins.files import Source
 from ftcheck_plugins.formats import MAX_TURNS
 
-from ftcheck.inputs import Inputs, Rows, Run, Trouble
+from ftcheck.inputs.container import Inputs, Run
+from ftcheck.inputs.prepared import Rows, Trouble
 from ftcheck.testing import job
 
 GOOD = b'{"messages": [{"role": "user", "content": "hi"}, {"role": "assistant", "content": "ho"}]}\n'

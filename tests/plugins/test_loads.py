@@ -6,7 +6,7 @@ import pytest
 from ftcheck_plugins.loads import load_report
 
 from ftcheck import InputError
-from ftcheck.loadtest import Load, LoadReport
+from ftcheck.inputs.load_test import Load, LoadReport
 from ftcheck.testing import job
 
 GUIDELLM = {

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 from ftcheck_plugins.machine import machine, packages, visible
 
-from ftcheck.inputs import Gpu
+from ftcheck.inputs.machine import Gpu
 
 T4 = "Tesla T4, 15360, 15109, 7.5, 550.54.15"
 GPUS = tuple(Gpu(f"GPU {n}", 1, 1, (9, 0), "570") for n in range(3))

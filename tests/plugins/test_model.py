@@ -6,7 +6,8 @@ import pytest
 from ftcheck_plugins.model import model
 
 from ftcheck.errors import InputError
-from ftcheck.inputs import ModelConfig, Run
+from ftcheck.inputs.container import Run
+from ftcheck.inputs.model import ModelConfig
 from ftcheck.testing import job, model_config
 
 

@@ -7,8 +7,8 @@ import huggingface_hub
 import pytest
 from ftcheck_plugins.repository import download_size, repository
 
-from ftcheck.inputs import Run
-from ftcheck.repository import Repository
+from ftcheck.inputs.container import Run
+from ftcheck.inputs.repository import Repository
 from ftcheck.testing import job, surroundings
 
 COMMIT = "0123456789abcdef0123456789abcdef01234567"

@@ -11,8 +11,8 @@ from ftcheck_plugins.saving import saved as open_saved
 from ftcheck_plugins.tokenizer import tokenizer as open_tokenizer
 
 from ftcheck.errors import InputError
-from ftcheck.inputs import Run
-from ftcheck.saved import Saved
+from ftcheck.inputs.container import Run
+from ftcheck.inputs.dry_save import Saved
 from ftcheck.tables import load
 from ftcheck.testing import job, tokenizer
 

@@ -6,7 +6,7 @@ import pytest
 from ftcheck_plugins.schema import output_schema
 
 from ftcheck.errors import InputError
-from ftcheck.inputs import OutputSchema
+from ftcheck.inputs.evaluation import OutputSchema
 from ftcheck.testing import job
 
 

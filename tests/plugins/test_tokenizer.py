@@ -4,7 +4,8 @@ import pytest
 from ftcheck_plugins import tokenizer as loaders
 from ftcheck_plugins.tokenizer import ChatTokenizer, open_tokenizer
 
-from ftcheck.inputs import Run, ServingSide
+from ftcheck.inputs.container import Run
+from ftcheck.inputs.tokenizer import ServingSide
 from ftcheck.records import Location
 from ftcheck.settings import Evaluation
 from ftcheck.testing import job

@@ -6,9 +6,9 @@ from ftcheck_plugins.baseline import baseline
 from ftcheck_plugins.trained import trained
 
 from ftcheck import InputError
-from ftcheck.inputs import Run
+from ftcheck.inputs.container import Run
+from ftcheck.inputs.finished_run import Trained
 from ftcheck.testing import job
-from ftcheck.trained import Trained
 
 
 def opened(folder: Path, run: Path | None = None, notes: list[str] | None = None) -> Trained | None:

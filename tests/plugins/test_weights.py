@@ -13,11 +13,11 @@ import pytest
 from ftcheck_plugins.weights import modules, weights
 
 from ftcheck import InputError, Run
-from ftcheck.inputs import ModelConfig
-from ftcheck.modules import Modules
+from ftcheck.inputs.model import ModelConfig
+from ftcheck.inputs.modules import Modules
+from ftcheck.inputs.weights import Weights
 from ftcheck.settings import Job
 from ftcheck.testing import job, model_config
-from ftcheck.weights import Weights
 
 
 def stored(header: Any, data: bytes = b"", *, length: int | None = None) -> bytes:

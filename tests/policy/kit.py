@@ -8,9 +8,11 @@ from typing import Any
 
 import pluggy
 
-from ftcheck.host import Host
-from ftcheck.inputs import Inputs
-from ftcheck.offers import Loader, Rule, Trainer, rule
+from ftcheck.extension.plugin_host import Host
+from ftcheck.extension.rules import Rule, rule
+from ftcheck.extension.trainers import Trainer
+from ftcheck.inputs.container import Inputs
+from ftcheck.inputs.loader import Loader
 from ftcheck.policy import Draft, draft
 from ftcheck.records import Finding, Severity, Stage
 from ftcheck.report import PluginInfo

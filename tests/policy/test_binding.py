@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from ftcheck.errors import PluginError, PolicyError
-from ftcheck.offers import rule
+from ftcheck.extension.rules import rule
 from ftcheck.policy import bind, describe_params, make_params
 from ftcheck.records import Finding, Severity, Stage
 from tests.policy.kit import HEAD, Percentile, duplicates, host, job, lengths, presets, read

@@ -120,7 +120,7 @@ checks:
 def test_a_rule_for_some_jobs_is_planned_where_they_state_it_or_the_policy_asks(
     check: str, more: str, planned: list[str]
 ) -> None:
-    from ftcheck.host import make_host
+    from ftcheck.extension.plugin_host import make_host
 
     _, checks = bind(read(SERVED % (check, more)), make_host())
 

@@ -10,7 +10,8 @@ from ftcheck_plugins import feeding, preparation, tokenizer
 
 from ftcheck import templates
 from ftcheck.cutting import cutter
-from ftcheck.inputs import Inputs, Prepared, Run
+from ftcheck.inputs.container import Inputs, Run
+from ftcheck.inputs.prepared import Prepared
 from ftcheck.settings import Data, Job, Model, Training
 from tests.preparation.trl_side import Fed, prepare, quiet, trainer_of
 

@@ -13,7 +13,8 @@ from ftcheck_plugins import cache as shelf
 from ftcheck_plugins import preparation, tokenizer
 
 from ftcheck.digest import of_files
-from ftcheck.inputs import Inputs, Prepared, Rows, Run
+from ftcheck.inputs.container import Inputs, Run
+from ftcheck.inputs.prepared import Prepared, Rows
 from ftcheck.settings import Data, Job, Model, Outliers, Training
 
 LOADERS = {one.name: one for one in (tokenizer.tokenizer, preparation.prepared, preparation.rows)}

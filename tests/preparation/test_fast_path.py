@@ -20,7 +20,8 @@ from ftcheck_plugins.tokenizer import ChatTokenizer
 
 from ftcheck import likeness
 from ftcheck.cutting import cut_bounds, cutter
-from ftcheck.inputs import Inputs, Prepared, Run
+from ftcheck.inputs.container import Inputs, Run
+from ftcheck.inputs.prepared import Prepared
 from ftcheck.likeness import fingerprint, fingerprints, normalised
 from ftcheck.records import Location
 from ftcheck.settings import Data, Job, Model, Training

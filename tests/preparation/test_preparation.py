@@ -8,7 +8,8 @@ from typing import Any
 import pytest
 from ftcheck_plugins import preparation, tokenizer
 
-from ftcheck.inputs import Inputs, Prepared, Rows, Run, Sample
+from ftcheck.inputs.container import Inputs, Run
+from ftcheck.inputs.prepared import Prepared, Rows, Sample
 from ftcheck.settings import Data, Job, Model, Outliers, Training
 
 LOADERS = {

@@ -19,7 +19,8 @@ from ftcheck_plugins.files import Lines, Source
 from ftcheck_plugins.rendering import Differs
 
 from ftcheck.errors import InputError
-from ftcheck.inputs import Inputs, Prepared, Run
+from ftcheck.inputs.container import Inputs, Run
+from ftcheck.inputs.prepared import Prepared
 from ftcheck.settings import Data, Job, Model, Training
 
 LOADERS = {one.name: one for one in (tokenizer.tokenizer, preparation.prepared, preparation.rows)}

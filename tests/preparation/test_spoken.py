@@ -13,11 +13,13 @@ from ftcheck_plugins import preparation, spoken, tokenizer
 from transformers import AutoTokenizer
 
 from ftcheck.errors import InputError
-from ftcheck.host import make_host
-from ftcheck.inputs import Inputs, Prepared, Run, Tokenizer
-from ftcheck.offers import Loader, loader
+from ftcheck.extension.plugin_host import make_host
+from ftcheck.inputs.container import Inputs, Run
+from ftcheck.inputs.loader import Loader, loader
+from ftcheck.inputs.prepared import Prepared
+from ftcheck.inputs.role_tokens import Spoken, Words
+from ftcheck.inputs.tokenizer import Tokenizer
 from ftcheck.settings import Data, Job, Model, Outliers, Training
-from ftcheck.spoken import Spoken, Words
 
 LOADERS = {one.name: one for one in (tokenizer.tokenizer, preparation.prepared, spoken.spoken)}
 SYSTEM = {"role": "system", "content": "Be brief."}
@@ -236,7 +238,7 @@ def test_files_that_changed_after_the_preparation_are_refused(bench: Bench) -> N
 
 
 def test_no_rule_asks_for_them_so_that_no_run_counts_them() -> None:
-    from ftcheck.inputs import closure
+    from ftcheck.inputs.container import closure
 
     host = make_host()
 

@@ -6,7 +6,7 @@ import pytest
 from ftcheck_plugins.reporters.screen import wrapped
 
 from ftcheck.errors import Problem
-from ftcheck.host import make_host
+from ftcheck.extension.plugin_host import make_host
 from ftcheck.records import Change, Finding, Location, Measurement, Outcome, Progress, Severity
 from ftcheck.report import Report
 from tests.reporters import fakes

@@ -7,12 +7,13 @@ from ftcheck_rules.cases.accuracy import JSON, asked
 from ftcheck_rules.gold import wilson
 
 from ftcheck import Severity
-from ftcheck.baseline import Baseline
-from ftcheck.inputs import GoldSet, Trouble
+from ftcheck.inputs.baseline import Baseline
+from ftcheck.inputs.evaluation import GoldSet
+from ftcheck.inputs.finished_run import Answer
+from ftcheck.inputs.prepared import Trouble
 from ftcheck.policy import make_params
 from ftcheck.records import Location
 from ftcheck.testing import Ran, answers, output_schema, prepared, rows, run
-from ftcheck.trained import Answer
 
 RULES = {"accuracy": accuracy, "regression": regression}
 
@@ -158,7 +159,7 @@ def test_what_was_not_trained_or_not_asked_is_skipped_and_a_dead_endpoint_is_an_
     assert "was not trained" in (run(accuracy, **{**made, "trained": None}).skipped or "")
     assert run(accuracy, **{**made, "answers": answers(problem="run holds no adapter")}).skipped
     assert "no gold" in (run(accuracy, **{**made, "gold": None, "answers": None}).skipped or "")
-    from ftcheck.trained import Answers
+    from ftcheck.inputs.finished_run import Answers
 
     dead = Answers("serving.endpoint", 64, problem="serving.endpoint gives no answer: connection refused")
     ran = run(accuracy, **{**made, "answers": dead})

@@ -13,8 +13,8 @@ from ftcheck_rules.adapters import lora_targets, merge
 from ftcheck_rules.cases import Case, cases_of
 
 from ftcheck import Run, Severity, tables
-from ftcheck.inputs import ModelConfig
-from ftcheck.modules import Modules
+from ftcheck.inputs.model import ModelConfig
+from ftcheck.inputs.modules import Modules
 from ftcheck.testing import Ran, gpu, job, machine, model_config, modules, run
 
 RULES = {rule.id: rule for rule in (lora_targets, merge)}

@@ -5,7 +5,7 @@ from ftcheck_rules.cases import Case, cases_of
 from ftcheck_rules.data import data_readable, data_schema
 
 from ftcheck import Severity
-from ftcheck.inputs import Trouble
+from ftcheck.inputs.prepared import Trouble
 from ftcheck.testing import Ran, inputs, job, prepared, rows, run, tokenizer
 
 RULES = {one.id: one for one in (data_readable, data_schema)}

@@ -6,11 +6,11 @@ from ftcheck_rules.cases import Case
 from ftcheck_rules.cases.during import CASES
 
 from ftcheck.errors import PolicyError
-from ftcheck.host import make_host
+from ftcheck.extension.plugin_host import make_host
+from ftcheck.inputs.metric_history import Span, Window
 from ftcheck.policy import make_params
 from ftcheck.records import Outcome, Severity, Stage
 from ftcheck.testing import Ran, job, run, window
-from ftcheck.window import Span, Window
 
 NAN = float("nan")
 RULES = make_host().rules

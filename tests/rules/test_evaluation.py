@@ -4,7 +4,9 @@ from typing import Any
 import pytest
 from ftcheck_rules.evaluation import evaluation_parity
 
-from ftcheck.inputs import GoldSet, Message, Sample, ServingSide, Trouble
+from ftcheck.inputs.evaluation import GoldSet
+from ftcheck.inputs.prepared import Sample, Trouble
+from ftcheck.inputs.tokenizer import Message, ServingSide
 from ftcheck.records import Change, Location, Severity
 from ftcheck.settings import Evaluation
 from ftcheck.testing import gold, job, model_config, rows, run, sample, serving_side, tokenizer

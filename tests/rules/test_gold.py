@@ -6,7 +6,7 @@ from ftcheck_rules.cases import Case, cases_of
 from ftcheck_rules.gold import gold_set, wilson
 
 from ftcheck import Location, Severity
-from ftcheck.inputs import Trouble
+from ftcheck.inputs.prepared import Trouble
 from ftcheck.testing import Ran, gold, job, prepared, run
 
 

@@ -9,8 +9,8 @@ import pytest
 from ftcheck_rules.guard_probes import filled
 from ftcheck_rules.guardrails import guardrail
 
-from ftcheck.endpoint import Reply
-from ftcheck.inputs import Message
+from ftcheck.inputs.endpoint import Reply
+from ftcheck.inputs.tokenizer import Message
 from ftcheck.records import Severity
 from ftcheck.testing import (
     FakeTokenizer,

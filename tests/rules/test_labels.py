@@ -7,7 +7,8 @@ from ftcheck_rules.cases import Case, cases_of
 from ftcheck_rules.labels import trained_tokens, truncation
 
 from ftcheck import Location, Severity
-from ftcheck.inputs import Message, Trouble
+from ftcheck.inputs.prepared import Trouble
+from ftcheck.inputs.tokenizer import Message
 from ftcheck.testing import FakeTokenizer, Ran, job, prepared, rows, run, sample, tokenizer
 
 RULES = {one.id: one for one in (trained_tokens, truncation)}

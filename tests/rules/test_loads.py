@@ -4,9 +4,9 @@ from ftcheck_rules.cases.loads import levels_of
 from ftcheck_rules.loads import serving_target
 
 from ftcheck import Severity
-from ftcheck.loadtest import Load
+from ftcheck.inputs.finished_run import Answer
+from ftcheck.inputs.load_test import Load
 from ftcheck.testing import answers, job, run
-from ftcheck.trained import Answer
 
 
 @pytest.mark.parametrize("case", cases_of("loads"), ids=lambda case: case.name)

@@ -7,7 +7,7 @@ import pytest
 from ftcheck_rules.machine import GpuNeeds, environment, gpu
 
 from ftcheck import tables
-from ftcheck.inputs import Packages
+from ftcheck.inputs.machine import Packages
 from ftcheck.records import Severity
 from ftcheck.settings import Job
 from ftcheck.testing import gpu as one_gpu

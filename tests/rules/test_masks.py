@@ -7,8 +7,8 @@ from ftcheck_rules.cases.masks import TALK, Texts
 from ftcheck_rules.masks import collator, prompt_boundary, response_markers
 
 from ftcheck import Severity
-from ftcheck.collating import Collated
-from ftcheck.inputs import Message
+from ftcheck.inputs.collated import Collated
+from ftcheck.inputs.tokenizer import Message
 from ftcheck.testing import FakeTokenizer, Ran, job, prepared, rows, run, sample, tokenizer
 
 RULES = {one.id: one for one in (collator, response_markers, prompt_boundary)}

@@ -8,7 +8,7 @@ from ftcheck_rules.cases.memory_fit import LLAMA_8B
 from ftcheck_rules.memory_fit import memory_fit
 
 from ftcheck import Severity
-from ftcheck.inputs import Machine
+from ftcheck.inputs.machine import Machine
 from ftcheck.records import Finding, Measurement, Skip
 from ftcheck.settings import Job
 from ftcheck.testing import gpu, inputs, job, machine, model_config, prepared

@@ -6,9 +6,9 @@ from ftcheck_rules.cases.outcome import went
 from ftcheck_rules.outcome import adapter_loads, loss_convergence, memory_peak
 
 from ftcheck import Severity
-from ftcheck.runs import State
+from ftcheck.inputs.finished_run import Trained
+from ftcheck.inputs.run_folder import State
 from ftcheck.testing import Ran, adapter, inputs, job, prepared, run, trained
-from ftcheck.trained import Trained
 
 RULES = {
     "loss-convergence": loss_convergence,

@@ -4,8 +4,8 @@ from ftcheck_rules.cases.outputs import BROKEN, GOOD, answered
 from ftcheck_rules.outputs import valid_output
 
 from ftcheck import Severity
+from ftcheck.inputs.finished_run import Answer
 from ftcheck.testing import answers, run
-from ftcheck.trained import Answer
 
 
 @pytest.mark.parametrize("case", cases_of("outputs"), ids=lambda case: case.name)

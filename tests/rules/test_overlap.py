@@ -7,8 +7,8 @@ from ftcheck_rules.cases import Case, cases_of
 from ftcheck_rules.overlap import duplicates, leakage
 
 from ftcheck import Severity
-from ftcheck.benchmarks import Benchmarks, Question
-from ftcheck.inputs import Trouble
+from ftcheck.inputs.benchmarks import Benchmarks, Question
+from ftcheck.inputs.prepared import Trouble
 from ftcheck.likeness import fingerprint
 from ftcheck.records import Location
 from ftcheck.testing import Ran, gold, job, prepared, rows, run, tokenizer

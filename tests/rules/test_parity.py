@@ -7,7 +7,8 @@ from ftcheck_rules.cases.tokens import locked_with
 from ftcheck_rules.parity import template_parity
 
 from ftcheck import InputError, Severity
-from ftcheck.inputs import Message, Sample, ServingSide
+from ftcheck.inputs.prepared import Sample
+from ftcheck.inputs.tokenizer import Message, ServingSide
 from ftcheck.testing import FakeTokenizer, Ran, gold, inputs, job, run, sample, serving_side, tokenizer
 
 TALK: tuple[Message, ...] = (

@@ -6,9 +6,9 @@ from ftcheck_rules.cases import Case, cases_of
 from ftcheck_rules.saving import dry_save
 from ftcheck_rules.servers import server_limits
 
-from ftcheck.offers import Rule
+from ftcheck.extension.rules import Rule
+from ftcheck.inputs.dry_save import SavedGeneration
 from ftcheck.records import Location, Severity
-from ftcheck.saved import SavedGeneration
 from ftcheck.tables import load
 from ftcheck.testing import Ran, job, run, saved
 

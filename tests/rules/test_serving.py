@@ -4,7 +4,7 @@ from typing import Any
 import pytest
 from ftcheck_rules.serving import OutputCap, output_cap, output_schema
 
-from ftcheck.inputs import GoldSet
+from ftcheck.inputs.evaluation import GoldSet
 from ftcheck.records import Change, Location, Severity
 from ftcheck.settings import Evaluation
 from ftcheck.testing import Ran, gold, job, prepared, rows, run

@@ -7,7 +7,7 @@ from ftcheck_rules.cases.special import BeginsTexts
 from ftcheck_rules.special import special_tokens
 
 from ftcheck import Severity
-from ftcheck.inputs import Trouble
+from ftcheck.inputs.prepared import Trouble
 from ftcheck.testing import FakeTokenizer, Ran, job, model_config, prepared, rows, run
 
 PAD, EOS, BOS = 1_000_001, 1_000_000, 1_000_005

@@ -6,7 +6,8 @@ from ftcheck_rules.cases import Case, cases_of
 from ftcheck_rules.templates import chat_template
 
 from ftcheck import Severity
-from ftcheck.inputs import Message, Trouble
+from ftcheck.inputs.prepared import Trouble
+from ftcheck.inputs.tokenizer import Message
 from ftcheck.testing import FakeTokenizer, Ran, job, prepared, rows, run, sample, tokenizer
 
 TALK: tuple[Message, ...] = (

@@ -8,7 +8,9 @@ from ftcheck_rules.probes import CONVERSATIONS, PROBES
 from ftcheck_rules.tokens import tokenizer_parity
 
 from ftcheck import InputError, Severity
-from ftcheck.inputs import Inputs, Message, Run, Sample, ServingSide
+from ftcheck.inputs.container import Inputs, Run
+from ftcheck.inputs.prepared import Sample
+from ftcheck.inputs.tokenizer import Message, ServingSide
 from ftcheck.settings import Data, Job, Model, Serving
 from ftcheck.testing import (
     FakeTokenizer,

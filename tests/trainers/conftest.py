@@ -9,8 +9,9 @@ from typing import Any
 
 import pytest
 
-from ftcheck.inputs import Inputs, Prepared, Run
-from ftcheck.offers import Loader
+from ftcheck.inputs.container import Inputs, Run
+from ftcheck.inputs.loader import Loader
+from ftcheck.inputs.prepared import Prepared
 from ftcheck.records import Progress
 from ftcheck.settings import Data, Job, Lora, Model, Quantization, TrainerChoice, Training
 from ftcheck.ticket import SEAL, Ticket

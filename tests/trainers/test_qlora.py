@@ -15,7 +15,8 @@ from ftcheck_trainers.qlora import TRAINER, describe
 from ftcheck_trainers.quiet import quiet_libraries
 
 from ftcheck.errors import TrainingError
-from ftcheck.inputs import Inputs, Prepared
+from ftcheck.inputs.container import Inputs
+from ftcheck.inputs.prepared import Prepared
 from ftcheck.records import Progress
 from ftcheck.settings import Job, Lora, Model
 from ftcheck.ticket import Refused, Ticket

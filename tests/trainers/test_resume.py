@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from ftcheck_trainers import checkpoint
 
-from ftcheck.runs import SEAL
+from ftcheck.inputs.run_folder import SEAL
 from tests.trainers import small
 from tests.trainers.kills import Bench, Moment
 

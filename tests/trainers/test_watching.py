@@ -9,13 +9,13 @@ from ftcheck_trainers import arguments, watched
 from ftcheck_trainers.qlora import TRAINER
 
 from ftcheck.errors import TrainingError
-from ftcheck.host import make_host
+from ftcheck.extension.plugin_host import make_host
+from ftcheck.inputs.metric_history import Expected, Span
+from ftcheck.inputs.run_folder import State, read
 from ftcheck.policy.params import full_params
 from ftcheck.records import Check, Stage
-from ftcheck.runs import State, read
 from ftcheck.settings import Job
 from ftcheck.watch import Watch
-from ftcheck.window import Expected, Span
 from tests.trainers.conftest import Kit
 
 pytest.importorskip("trl")

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from ftcheck import ranks
-from ftcheck.runs import SEAL
+from ftcheck.inputs.run_folder import SEAL
 
 SCHEMA = "ftcheck.checkpoint/1"
 STAGING = "_saving"

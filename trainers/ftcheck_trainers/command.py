@@ -18,8 +18,8 @@ from typing import Any
 
 from ftcheck import ranks
 from ftcheck.errors import Problem, TrainingError
-from ftcheck.inputs import Inputs
-from ftcheck.offers import Trainer
+from ftcheck.extension.trainers import Trainer
+from ftcheck.inputs.container import Inputs
 from ftcheck.settings import Job
 from ftcheck.ticket import Ticket
 from ftcheck_trainers import run_folder

@@ -6,7 +6,8 @@ from typing import TYPE_CHECKING, Any
 
 from ftcheck.cutting import cutter
 from ftcheck.errors import InputError, TrainingError
-from ftcheck.inputs import Inputs, Prepared
+from ftcheck.inputs.container import Inputs
+from ftcheck.inputs.prepared import Prepared
 from ftcheck.settings import Job, Training
 from ftcheck_trainers.quiet import quiet_libraries
 

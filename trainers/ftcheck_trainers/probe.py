@@ -7,8 +7,10 @@ from pathlib import Path
 from typing import Any
 
 from ftcheck.errors import InputError, UsageError
-from ftcheck.inputs import Inputs, Prepared, Run
-from ftcheck.probe import STEPS, Probe
+from ftcheck.inputs.container import Inputs, Run
+from ftcheck.inputs.prepared import Prepared
+from ftcheck.inputs.probe import Probe
+from ftcheck.planning.probe import STEPS
 from ftcheck.settings import Job
 from ftcheck_trainers import feed, qlora
 from ftcheck_trainers.last_words import plain_words

@@ -13,9 +13,10 @@ from typing import Any
 
 from ftcheck import ranks
 from ftcheck.errors import MissingDependency, Problem, TrainingError
-from ftcheck.inputs import Inputs, Prepared, Run
-from ftcheck.offers import Trainer
-from ftcheck.probe import Probe
+from ftcheck.extension.trainers import Trainer
+from ftcheck.inputs.container import Inputs, Run
+from ftcheck.inputs.prepared import Prepared
+from ftcheck.inputs.probe import Probe
 from ftcheck.settings import Job
 from ftcheck.ticket import Reason, Refusal, Refused, Ticket
 from ftcheck_trainers import feed, run_folder, watching

@@ -22,10 +22,16 @@ from typing import Any
 from ftcheck import ranks
 from ftcheck.digest import of_json
 from ftcheck.errors import ExitCode, Problem, TrainingError
+from ftcheck.inputs.run_folder import METRICS as METRICS
+from ftcheck.inputs.run_folder import (
+    QUIET,
+    RUN,
+    SCHEMA,
+    is_alive,
+    quiet_minutes,
+)
 from ftcheck.ranks import is_main as is_main
 from ftcheck.redact import redact, redact_json
-from ftcheck.runs import METRICS as METRICS
-from ftcheck.runs import QUIET, RUN, SCHEMA, is_alive, quiet_minutes
 from ftcheck.settings import Job
 from ftcheck.ticket import Reason, Refusal, Refused, Ticket
 from ftcheck_trainers import checkpoint

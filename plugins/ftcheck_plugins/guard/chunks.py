@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from ftcheck.answers import parsed
+from ftcheck.inputs.output_schema import parsed
 
 PARAGRAPH = re.compile(r"\n[ \t]*\n")
 SENTENCE = re.compile(r"[.!?…][\"')\]”’»]?\s|[。！？]|\n")

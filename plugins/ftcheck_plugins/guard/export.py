@@ -4,8 +4,8 @@ import io
 from collections.abc import Sequence
 from typing import Any
 
-from ftcheck import urls
 from ftcheck.errors import Problem, UsageError
+from ftcheck.inputs import urls
 from ftcheck.settings import Job
 from ftcheck_plugins.guard.opening import opened, settings_of, wanting
 

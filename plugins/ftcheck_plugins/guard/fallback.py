@@ -6,9 +6,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ftcheck.answers import problems
 from ftcheck.errors import InputError, Problem
-from ftcheck.inputs import Message, OutputSchema
+from ftcheck.inputs.evaluation import OutputSchema
+from ftcheck.inputs.output_schema import problems
+from ftcheck.inputs.tokenizer import Message
 from ftcheck.settings import Job
 
 KEYS = frozenset({"if_any", "answer"})

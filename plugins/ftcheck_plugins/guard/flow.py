@@ -4,7 +4,7 @@ import json
 from collections.abc import Awaitable, Callable
 from dataclasses import replace
 
-from ftcheck.answers import problems
+from ftcheck.inputs.output_schema import problems
 from ftcheck_plugins.guard import chunks
 from ftcheck_plugins.guard.counting import MAX_CHUNKS, count
 from ftcheck_plugins.guard.records import Answer, Code, Decision, Guard, Messages, Question, Refused

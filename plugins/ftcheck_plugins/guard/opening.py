@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from ftcheck.errors import InputError, Problem, UsageError
-from ftcheck.inputs import Run
+from ftcheck.inputs.container import Run
 from ftcheck.settings import Job, JobSettings
 from ftcheck_plugins.guard import fallback
 from ftcheck_plugins.guard.records import Decision, Guard

@@ -6,7 +6,8 @@ from enum import StrEnum
 from typing import TYPE_CHECKING, Any
 
 from ftcheck.errors import FtcheckError
-from ftcheck.inputs import Message, OutputSchema, Tokenizer
+from ftcheck.inputs.evaluation import OutputSchema
+from ftcheck.inputs.tokenizer import Message, Tokenizer
 
 if TYPE_CHECKING:
     from ftcheck_plugins.guard.fallback import Fallback

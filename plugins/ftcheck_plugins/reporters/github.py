@@ -11,7 +11,7 @@ from itertools import zip_longest
 from typing import Literal
 
 from ftcheck.errors import Problem
-from ftcheck.offers import Reporter
+from ftcheck.extension.reporters import Reporter
 from ftcheck.paths import near
 from ftcheck.records import ON_COMMAND_LINE, Finding, Location, Outcome, Result, Severity
 from ftcheck.report import Report

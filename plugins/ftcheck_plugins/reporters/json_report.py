@@ -6,7 +6,7 @@ from enum import Enum
 from numbers import Integral, Real
 from typing import Any
 
-from ftcheck.offers import Reporter
+from ftcheck.extension.reporters import Reporter
 from ftcheck.redact import redact_json
 from ftcheck.report import Report, to_dict
 

@@ -10,7 +10,7 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
-from ftcheck.offers import Reporter
+from ftcheck.extension.reporters import Reporter
 from ftcheck.records import Outcome, Result
 from ftcheck.report import Report
 from ftcheck_plugins.reporters import standing, words

@@ -9,7 +9,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from html import escape
 
-from ftcheck.offers import Reporter
+from ftcheck.extension.reporters import Reporter
 from ftcheck.records import Finding, Outcome, Result
 from ftcheck.report import Report
 from ftcheck_plugins.reporters import standing, words

@@ -4,11 +4,11 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
+from ftcheck.inputs.metric_history import Span
+from ftcheck.inputs.run_folder import State
 from ftcheck.monitor import MEDIAN_OF, Found, View, thinned
 from ftcheck.paths import near
 from ftcheck.records import Outcome
-from ftcheck.runs import State
-from ftcheck.window import Span
 from ftcheck_plugins.reporters.plan_page import ASCII_BARS, BARS
 from ftcheck_plugins.reporters.screen import TIE, tied, wrapped
 from ftcheck_plugins.reporters.words import SYMBOLS, counted, number

@@ -7,6 +7,7 @@ from dataclasses import dataclass, fields, is_dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from ftcheck.inputs.role_tokens import Spoken, Words
 from ftcheck.lengths import Histogram, TrainedPositions
 from ftcheck.planning.records import (
     Cost,
@@ -20,7 +21,6 @@ from ftcheck.planning.records import (
     Unplanned,
 )
 from ftcheck.records import Location
-from ftcheck.spoken import Spoken, Words
 from ftcheck_plugins.reporters.clean import clean
 from ftcheck_plugins.reporters.words import change_text, counted, place
 

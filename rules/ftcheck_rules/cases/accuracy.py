@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from ftcheck.baseline import Baseline
+from ftcheck.inputs.baseline import Baseline
 from ftcheck.testing import answers, gold, job, output_schema, prepared, tokenizer, trained
 from ftcheck_rules.cases import Case
 

@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from ftcheck.modules import Modules
+from ftcheck.inputs.modules import Modules
 from ftcheck.testing import job, machine, model_config, modules
 from ftcheck_rules.cases import Case
 

@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from ftcheck.inputs import Trouble
+from ftcheck.inputs.prepared import Trouble
 from ftcheck.testing import inputs, job, rows
 from ftcheck_rules.cases import Case
 

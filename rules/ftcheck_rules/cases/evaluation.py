@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from typing import Any
 
-from ftcheck.inputs import Message, ServingSide
+from ftcheck.inputs.tokenizer import Message, ServingSide
 from ftcheck.settings import Evaluation
 from ftcheck.testing import FakeTokenizer, gold, job, model_config, rows, sample, serving_side, tokenizer
 from ftcheck_rules.cases import Case

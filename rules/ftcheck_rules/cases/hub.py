@@ -3,8 +3,8 @@
 from collections.abc import Mapping
 from typing import Any
 
-from ftcheck.repository import Repository
-from ftcheck.surroundings import Surroundings
+from ftcheck.inputs.environment import Surroundings
+from ftcheck.inputs.repository import Repository
 from ftcheck.testing import job, packages, repository, surroundings
 from ftcheck_rules.cases import Case
 

@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from typing import Any
 
-from ftcheck.loadtest import Load, LoadReport
+from ftcheck.inputs.load_test import Load, LoadReport
 from ftcheck.testing import job
 from ftcheck_rules.cases import Case
 

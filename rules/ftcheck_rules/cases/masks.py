@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from ftcheck.inputs import Message
+from ftcheck.inputs.tokenizer import Message
 from ftcheck.testing import collated, job, prepared, rows, sample, tokenizer
 from ftcheck_rules.cases import Case
 

@@ -3,9 +3,9 @@
 from collections.abc import Mapping
 from typing import Any
 
-from ftcheck.runs import State
+from ftcheck.inputs.finished_run import Adapter
+from ftcheck.inputs.run_folder import State
 from ftcheck.testing import adapter, inputs, job, prepared, trained
-from ftcheck.trained import Adapter
 from ftcheck_rules.cases import Case
 
 FALLING = [2.0 / (1 + n / 5) for n in range(30)]

@@ -3,8 +3,8 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from ftcheck.inputs.finished_run import Answer
 from ftcheck.testing import answers, gold, job, output_schema, trained
-from ftcheck.trained import Answer
 from ftcheck_rules.cases import Case
 
 TEAM = {"type": "object", "required": ["team"], "properties": {"team": {"enum": ["print", "network"]}}}

@@ -2,8 +2,9 @@
 
 from typing import Any
 
-from ftcheck.benchmarks import Benchmarks, Question
-from ftcheck.inputs import GoldSet, Rows
+from ftcheck.inputs.benchmarks import Benchmarks, Question
+from ftcheck.inputs.evaluation import GoldSet
+from ftcheck.inputs.prepared import Rows
 from ftcheck.likeness import fingerprint
 from ftcheck.records import Location
 from ftcheck.testing import gold, job, prepared, rows, tokenizer

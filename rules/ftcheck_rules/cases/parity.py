@@ -2,7 +2,9 @@
 
 from typing import Any
 
-from ftcheck.inputs import GoldSet, Message, Sample
+from ftcheck.inputs.evaluation import GoldSet
+from ftcheck.inputs.prepared import Sample
+from ftcheck.inputs.tokenizer import Message
 from ftcheck.lock import Lock
 from ftcheck.testing import FakeTokenizer, gold, inputs, job, sample, serving_side, tokenizer
 from ftcheck_rules.cases import Case

@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from typing import Any
 
-from ftcheck.saved import SavedGeneration
+from ftcheck.inputs.dry_save import SavedGeneration
 from ftcheck.testing import job, saved
 from ftcheck_rules.cases import Case
 

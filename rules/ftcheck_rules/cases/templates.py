@@ -2,7 +2,8 @@
 
 from typing import Any
 
-from ftcheck.inputs import Message, Trouble
+from ftcheck.inputs.prepared import Trouble
+from ftcheck.inputs.tokenizer import Message
 from ftcheck.testing import FakeTokenizer, job, prepared, rows, sample, tokenizer
 from ftcheck_rules.cases import Case
 

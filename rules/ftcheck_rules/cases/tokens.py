@@ -2,7 +2,8 @@
 
 from typing import Any
 
-from ftcheck.inputs import GoldSet, Message
+from ftcheck.inputs.evaluation import GoldSet
+from ftcheck.inputs.tokenizer import Message
 from ftcheck.lock import Lock
 from ftcheck.testing import FakeTokenizer, gold, inputs, job, lock, packages, sample, serving_side, tokenizer
 from ftcheck_rules.cases import Case

@@ -6,8 +6,8 @@ from pathlib import Path
 from typing import Any
 
 from ftcheck import digest
+from ftcheck.inputs.run_folder import RUN, State, TrainingRun
 from ftcheck.paths import TOKENIZER_FILES, near
-from ftcheck.runs import RUN, State, TrainingRun
 from ftcheck.settings import Job
 
 ADAPTER_CONFIG = "adapter_config.json"

@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
-from ftcheck.inputs import Message
+from ftcheck.inputs.tokenizer import Message
 
 GUARDED = "x-ftcheck-"
 """What the names of the headers begin with that ftcheck's guard adds to its answers."""

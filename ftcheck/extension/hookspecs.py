@@ -12,7 +12,10 @@ from collections.abc import Iterable
 
 import pluggy
 
-from ftcheck.offers import Loader, Reporter, Rule, Trainer
+from ftcheck.extension.reporters import Reporter
+from ftcheck.extension.rules import Rule
+from ftcheck.extension.trainers import Trainer
+from ftcheck.inputs.loader import Loader
 from ftcheck.records import Check, Progress, Result
 from ftcheck.report import Report
 

@@ -14,11 +14,14 @@ from typing import Any, Protocol, TypeVar
 import pluggy
 
 import ftcheck
-from ftcheck import hookspecs
 from ftcheck.errors import PluginError
-from ftcheck.hookspecs import hookimpl
-from ftcheck.inputs import GIVEN
-from ftcheck.offers import Loader, Reporter, Rule, Trainer
+from ftcheck.extension import hookspecs
+from ftcheck.extension.hookspecs import hookimpl
+from ftcheck.extension.reporters import Reporter
+from ftcheck.extension.rules import Rule
+from ftcheck.extension.trainers import Trainer
+from ftcheck.inputs.container import GIVEN
+from ftcheck.inputs.loader import Loader
 from ftcheck.records import Check, Progress, Result
 from ftcheck.report import PluginInfo, Report
 

@@ -1,6 +1,6 @@
 """What some real steps of a job took on this machine, and what that says of other settings of it."""
 
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -13,22 +13,6 @@ SAME = 0.02
 """Share by which another run with the probed settings may need more or less memory."""
 OTHER = 0.05
 """The same for other settings, whose estimate is scaled by what the probe measured."""
-
-
-@dataclass(frozen=True, slots=True)
-class Probe:
-    """Real steps of a job's largest batch on `device`: real tokens a second, peak memory in GiB.
-
-    The peak is that of the whole GPU, the CUDA context among it; None where there is no GPU. The
-    batch had `sequences` rows or blocks, the longest of `longest` tokens.
-    """
-
-    device: str
-    steps: int
-    tokens_per_second: float
-    peak_gib: float | None
-    sequences: int
-    longest: int
 
 
 def memory(estimated: "Figure", stated: "Figure", probe: Probe, *, same: bool) -> "Figure":

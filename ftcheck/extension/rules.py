@@ -2,18 +2,14 @@
 
 import inspect
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Protocol
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
 
 from ftcheck.errors import PluginError
 from ftcheck.records import Exclude, Finding, Measurement, Skip, Stage, Summary
 
 if TYPE_CHECKING:
-    from ftcheck.inputs import Inputs
-    from ftcheck.probe import Probe
-    from ftcheck.report import Report
     from ftcheck.settings import Job
-    from ftcheck.ticket import Ticket
 
 Yield = Finding | Measurement | Skip | Summary | Exclude
 
@@ -67,7 +63,7 @@ def rule(
     frozen dataclass whose fields all have defaults. The docstring's first line says what holds when
     the rule passes, its second paragraph what goes wrong in training if it does not. `only` names
     settings: the rule is planned only for jobs that state one of them. A rule of stage `during` asks for
-    `metrics` (a `ftcheck.window.Window`) and is asked on each log; a parameter `action` (warn, checkpoint,
+    `metrics` (a `ftcheck.inputs.metric_history.Window`) and is asked on each log; a parameter `action` (warn, checkpoint,
     stop) says what the trainer does about its findings.
 
     Raises `PluginError` for a function without docstring, second paragraph or annotation.
@@ -108,55 +104,3 @@ def _params_type(rule_id: str, parameters: Any) -> type[Any] | None:
     if not inspect.isclass(annotation) or not hasattr(annotation, "__dataclass_fields__"):
         raise PluginError(f"rule '{rule_id}': annotate `params` with a frozen dataclass")
     return annotation
-
-
-@dataclass(frozen=True)
-class Loader:
-    """Opens one input, lazily. `needs` are the argument names of `open`: other inputs.
-
-    A loader that asks (itself, or through what it needs) for `job` is opened once a job, any other
-    once a run. It raises `ftcheck.InputError` when there is nothing to open.
-    """
-
-    name: str
-    open: Callable[..., Any]
-    needs: tuple[str, ...] = field(default=())
-
-
-def loader(name: str) -> Callable[[Callable[..., Any]], Loader]:
-    """Turn a function into a loader for the input `name`; its argument names are the inputs it needs."""
-
-    def decorate(func: Callable[..., Any]) -> Loader:
-        return Loader(name=name, open=func, needs=tuple(inspect.signature(func).parameters))
-
-    return decorate
-
-
-@dataclass(frozen=True)
-class Reporter:
-    """Renders a report as text for `-o NAME[=PATH]`; `suffix` is the usual file suffix."""
-
-    name: str
-    render: Callable[["Report"], str]
-    suffix: str = ""
-
-
-class TrainFunction(Protocol):
-    """How a trainer is called: with the gate's ticket, the job, and the inputs that were checked."""
-
-    def __call__(self, ticket: "Ticket", job: "Job", inputs: "Inputs", *, resume: bool) -> str:
-        """Train and return the run folder's path, or raise `ftcheck.TrainingError`."""
-
-
-@dataclass(frozen=True)
-class Trainer:
-    """Trains one job. It cannot be called without the gate's ticket.
-
-    `describe(job)` says in a line what will run; it is printed first. `probe(job, inputs)` runs some real
-    steps of the largest batch and writes nothing (`ftcheck plan --probe`); None: this trainer cannot.
-    """
-
-    name: str
-    train: TrainFunction
-    describe: Callable[["Job"], str] = lambda job: ""
-    probe: Callable[["Job", "Inputs"], "Probe"] | None = None

@@ -3,7 +3,7 @@
 import json
 from typing import Any
 
-from ftcheck.inputs import OutputSchema
+from ftcheck.inputs.evaluation import OutputSchema
 
 
 def problems(answer: Any, schema: OutputSchema) -> list[str]:

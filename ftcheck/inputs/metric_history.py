@@ -6,7 +6,12 @@ from dataclasses import dataclass, field
 from statistics import median
 from typing import Any
 
-from ftcheck.runs import Metric, mapping, number, text
+from ftcheck.inputs.run_folder import (
+    Metric,
+    mapping,
+    number,
+    text,
+)
 
 FIRST = 50
 """Training lines that are kept from the beginning of a run."""

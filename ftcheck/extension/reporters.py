@@ -1,0 +1,17 @@
+"""What renders a report."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from ftcheck.report import Report
+
+
+@dataclass(frozen=True)
+class Reporter:
+    """Renders a report as text for `-o NAME[=PATH]`; `suffix` is the usual file suffix."""
+
+    name: str
+    render: Callable[["Report"], str]
+    suffix: str = ""

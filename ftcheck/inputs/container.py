@@ -1,0 +1,145 @@
+"""What rules may ask for by argument name, and the container that opens it lazily.
+
+Inputs (argument names): `job`, `jobs`, `machine`, `packages`, `surroundings`, `rows`, `prepared`,
+`prepared_eval`, `sample`, `spoken`, `tokenizer`, `serving`, `evaluation`, `lock`, `collated`, `saved`,
+`model`, `weights`, `modules`, `repository`, `gold`, `benchmarks`, `output_schema`, `endpoint`, `run`; rules
+of stage `during` also `metrics` (`ftcheck.inputs.metric_history.Window`); rules of stage `after` also `trained`, `adapter`,
+`answers`, `base_answers` (`ftcheck.inputs.finished_run`), `load_report` (`ftcheck.inputs.load_test`) and `baseline`
+(`ftcheck.inputs.baseline`). Rules see these records and protocols only; tokenizer, data set and model libraries
+are opened by loaders.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from ftcheck.errors import FtcheckError, InputError
+from ftcheck.inputs.loader import Loader
+from ftcheck.records import Progress
+from ftcheck.settings import Job
+
+if TYPE_CHECKING:
+    pass
+
+GIVEN = frozenset({"job", "jobs", "run", "inputs", "metrics"})
+"""Inputs that need no loader. `metrics` is there while a job trains (stage `during`)."""
+
+Jobs = tuple[Job, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Run:
+    """What a run lends to its loaders: a work folder that all its workers share, and switches.
+
+    `folder` outlives a worker: what a loader writes there, the next worker maps again. `policy` is the
+    file that was named on the command line. With `cache`, preparations are kept for later runs and taken
+    from earlier ones; `digests` are those of data files that were digested already (`mapper.train`), and
+    `cached` is told which of them came out of the cache, `note` what the report should say beside results.
+    """
+
+    folder: Path
+    offline: bool = False
+    workers: int | None = None
+    report: Callable[[Progress], None] = lambda progress: None
+    policy: str | None = None
+    cache: bool = False
+    digests: Mapping[str, str] = field(default_factory=dict)
+    cached: Callable[[str], None] = lambda name: None
+    note: Callable[[str], None] = lambda text: None
+
+
+class Inputs:
+    """Opens inputs by name, once each; remembers what could not be opened, and says so again."""
+
+    def __init__(
+        self,
+        loaders: Mapping[str, Loader],
+        base: Mapping[str, Any],
+        job: Job | None,
+        shared: dict[str, Any] | None = None,
+        opening: Callable[[str, bool], None] = lambda name, done: None,
+        poisoned: Sequence[str] = (),
+    ) -> None:
+        """`base` are values that need no loader (`run`, `jobs`); `shared` holds host inputs of all jobs.
+
+        `opening(name, done)` is told before and after a loader runs. `poisoned` inputs killed workers
+        before, and are not opened.
+        """
+        self._loaders = loaders
+        self._base = {**base, "job": job}
+        self._job = job
+        self._shared = shared if shared is not None else {}
+        self._opened: dict[str, Any] = {}
+        self._failed: dict[str, FtcheckError] = {name: _poison(name) for name in poisoned}
+        self._opening = opening
+
+    def get(self, name: str) -> Any:
+        """The input `name`, opened now if it was not. Raises `InputError`, each time the same."""
+        if name == "inputs":
+            return self
+        if name in self._base:
+            return self._base[name]
+        if name in self._failed:
+            raise self._failed[name]
+        store = self._opened if self.of_job(name) else self._shared
+        if name not in store:
+            store[name] = self._open(name)
+        return store[name]
+
+    def opened(self, name: str) -> Any | None:
+        """The input `name` if it is open already, else None."""
+        return self._opened.get(name, self._shared.get(name))
+
+    def has(self, name: str) -> bool:
+        """Whether anything could open `name`."""
+        return name in self._base or name in self._loaders or name == "inputs"
+
+    def of_job(self, name: str) -> bool:
+        """Whether `name` is about one job (it needs `job`, itself or through what it needs)."""
+        return needs_job(self._loaders, name)
+
+    def _open(self, name: str) -> Any:
+        opener = self._loaders.get(name)
+        if opener is None:
+            raise InputError(f"no loader offers the input '{name}'")
+        arguments = [self.get(need) for need in opener.needs]
+        self._opening(name, False)
+        try:
+            return opener.open(*arguments)
+        except FtcheckError as error:
+            self._failed[name] = error
+            raise
+        except Exception as error:
+            failure = InputError(f"input '{name}' could not be opened: {type(error).__name__}: {error}")
+            self._failed[name] = failure
+            raise failure from error
+        finally:
+            self._opening(name, True)
+
+
+def _poison(name: str) -> InputError:
+    return InputError(f"input '{name}' killed two workers and is not opened again")
+
+
+def needs_job(loaders: Mapping[str, Loader], name: str, seen: frozenset[str] = frozenset()) -> bool:
+    """Whether an input is about one job: it is `job`, or its loader needs one that is."""
+    if name in ("job", "inputs", "metrics"):
+        return True
+    if name in seen or name not in loaders:
+        return False
+    return any(needs_job(loaders, need, seen | {name}) for need in loaders[name].needs)
+
+
+def closure(loaders: Mapping[str, Loader], names: Sequence[str]) -> frozenset[str]:
+    """All inputs that `names` stand on, themselves included."""
+    found: set[str] = set()
+    todo = list(names)
+    while todo:
+        name = todo.pop()
+        if name not in found:
+            found.add(name)
+            todo.extend(loaders[name].needs if name in loaders else ())
+    return frozenset(found)

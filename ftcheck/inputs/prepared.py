@@ -1,0 +1,193 @@
+"""Rows of data, before and after the preparation, and their token ids."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Protocol
+
+from ftcheck.inputs.tokenizer import Message
+from ftcheck.records import Location
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+
+@dataclass(frozen=True, slots=True)
+class Trouble:
+    """What is wrong with one row of data: a code (`encoding`, `json`, `schema`, `template`) and words."""
+
+    code: str
+    message: str
+    fix: str | None = None
+    column: int | None = None
+
+
+@dataclass(frozen=True)
+class Rows:
+    """The rows of a data set before any tokenizer: columns over all rows, in data order.
+
+    `file` (int32, index into `files`), `line` (int64, from 1; the row's position in files that have
+    no lines), `offset` (int64, bytes), `turns` (int32, messages in the row), `troubles` by row
+    index (from 0). `records` are sha256 hex digests of each row's bytes. `format` is the layout that
+    was found. `system` holds, for each row, an index into `system_prompts` (-1: none). `remarks` are
+    rows that a trainer would take but hardly anybody means, by code: `role`, `null-content`,
+    `empty-answer`, `no-answer`, `text-arguments`. `asked` and `said` (int64) are the fingerprints of what
+    is asked in a row and of all that is said in it (`ftcheck.likeness`; 0: nothing). `marks` are the
+    special tokens that stand in rows as text, each with its rows.
+    """
+
+    files: tuple[str, ...]
+    file: NDArray[np.int32]
+    line: NDArray[np.int64]
+    offset: NDArray[np.int64]
+    turns: NDArray[np.int32]
+    records: Sequence[str]
+    troubles: Mapping[int, Trouble]
+    format: str
+    system: NDArray[np.int32]
+    system_prompts: tuple[str, ...] = ()
+    remarks: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
+    notes: tuple[str, ...] = ()
+    asked: NDArray[np.int64] = field(default_factory=lambda: _nothing())
+    said: NDArray[np.int64] = field(default_factory=lambda: _nothing())
+    marks: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
+
+    def __len__(self) -> int:
+        """Number of rows, the broken ones among them."""
+        return len(self.line)
+
+    def at(self, row: int, column: int | None = None) -> Location:
+        """The place of a row (index from 0): clickable, and named by its digest."""
+        return Location(
+            path=self.files[int(self.file[row])],
+            line=int(self.line[row]),
+            column=column or 1,
+            row=row + 1,
+            record=self.records[row],
+        )
+
+
+def _nothing() -> NDArray[np.int64]:
+    import numpy as np
+
+    return np.zeros(0, dtype=np.int64)
+
+
+@dataclass(frozen=True)
+class Row:
+    """One prepared row, as rules look at it: `index` from 0, lengths in tokens."""
+
+    index: int
+    length: int
+    kept: int
+    trained: int
+    trained_lost: int
+    at: Location
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """The rows as the trainer will feed them: columns over all rows, in data order.
+
+    All arrays have one entry a row (int32 unless said): `length` tokens before truncation; `kept`
+    tokens that are fed (0: dropped, broken); `trained` tokens in the loss; `trained_lost` tokens
+    that would be in the loss but for truncation; `bos` number of BOS tokens; `answer` tokens of the
+    last stretch in the loss before truncation; `ends_in_stop` (bool) the row's last token that is
+    not blank is a stop token, before truncation; `stop_trained` (bool) a stop token is in the loss
+    at the end of the fed row.
+    `boundary` tokens of the prompt alone with which the row does not begin (0: the prompt is its prefix);
+    the mask is off by so many.
+    `outlier` (bool) marks rows that the policy's `outliers` changed or dropped; `used` (bool) marks
+    rows that are fed. A row that TRL drops (fully masked, not packing) is not used.
+    `sequences` are what is fed: a row index, a start and a stop into the row's tokens (int64, shape
+    (n, 3)); one a used row, several where `outliers.action` is `chunk`.
+    `digest` is sha256 over ids and labels of all sequences, in order; None if a row is in trouble.
+    """
+
+    rows: Rows
+    length: NDArray[np.int32]
+    kept: NDArray[np.int32]
+    trained: NDArray[np.int32]
+    trained_lost: NDArray[np.int32]
+    bos: NDArray[np.int32]
+    answer: NDArray[np.int32]
+    boundary: NDArray[np.int32]
+    ends_in_stop: NDArray[np.bool_]
+    stop_trained: NDArray[np.bool_]
+    outlier: NDArray[np.bool_]
+    used: NDArray[np.bool_]
+    sequences: NDArray[np.int64]
+    troubles: Mapping[int, Trouble]
+    digest: str | None
+    tokens: TokenStore
+    engine: str = "tokenizers"
+    masked: bool = True
+
+    def __len__(self) -> int:
+        """Number of rows, the broken ones among them."""
+        return len(self.length)
+
+    def at(self, row: int) -> Location:
+        """The place of a row (index from 0)."""
+        return self.rows.at(row)
+
+    def lengths(self) -> NDArray[np.int64]:
+        """Tokens of each sequence that will be fed, before truncation to max_length (outliers applied)."""
+        stops: NDArray[np.int64] = self.sequences[:, 2] - self.sequences[:, 1]
+        return stops
+
+    def fed(self, max_length: int | None, *, cut: bool = True) -> NDArray[np.int64]:
+        """Tokens of each sequence as fed: cut to `max_length` where the trainer cuts."""
+        lengths = self.lengths()
+        return lengths if max_length is None or not cut else lengths.clip(max=max_length)
+
+    def rows_where(self, mask: NDArray[np.bool_]) -> Iterator[Row]:
+        """The rows that `mask` (one bool a row) selects, in data order."""
+        for index in mask.nonzero()[0].tolist():
+            yield Row(
+                index=index,
+                length=int(self.length[index]),
+                kept=int(self.kept[index]),
+                trained=int(self.trained[index]),
+                trained_lost=int(self.trained_lost[index]),
+                at=self.at(index),
+            )
+
+
+class TokenStore(Protocol):
+    """Token ids and loss mask of rows, before truncation; mapped from disk, not held in memory."""
+
+    def ids(self, row: int) -> NDArray[np.int32]:
+        """Token ids of a row (index from 0)."""
+
+    def mask(self, row: int) -> NDArray[np.bool_]:
+        """Which of them are in the loss."""
+
+    def used_ids(self, *, trained: bool = False) -> NDArray[np.int64]:
+        """Ids that occur in the rows, each once, in order; with `trained` only those in the loss."""
+
+    def rows_with(self, ids: Sequence[int]) -> NDArray[np.int64]:
+        """The rows (indices from 0) that have any of these ids, in order."""
+
+
+@dataclass(frozen=True, slots=True)
+class SampleRow:
+    """One row's conversation, kept for rules that compare renderings."""
+
+    index: int
+    messages: tuple[Message, ...]
+    prompt_turns: int
+    ids: tuple[int, ...]
+    at: Location
+    tools: Any = None
+    template_kwargs: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Sample:
+    """Rows drawn from the data (seeded) plus the longest ones; `total` rows stood to choose from."""
+
+    rows: tuple[SampleRow, ...]
+    total: int

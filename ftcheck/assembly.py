@@ -12,7 +12,7 @@ from ftcheck.gate import World, decide
 from ftcheck.ledger import narrowed, status_of, verdict_of
 from ftcheck.loading import Planned
 from ftcheck.records import Outcome, Result
-from ftcheck.report import InputDigest, Report, WaiverUse
+from ftcheck.report.record import InputDigest, Report, WaiverUse
 from ftcheck.runner import Facts
 from ftcheck.settings import Policy
 from ftcheck.ticket import Refusal, Ticket

@@ -13,7 +13,7 @@ from ftcheck.inputs.finished_run import digest_of, folder_of
 from ftcheck.paths import TOKENIZER_FILES, expand, is_hub_data, model_folder, near
 from ftcheck.policy.plan import of_job, plan_digest
 from ftcheck.records import Check, Stage
-from ftcheck.report import InputDigest, JobDigests
+from ftcheck.report.record import InputDigest, JobDigests
 from ftcheck.settings import Job
 
 ADAPTER = "adapter"

@@ -5,7 +5,7 @@ from ftcheck.inputs.container import Inputs
 from ftcheck.inputs.metric_history import Expected, Span
 from ftcheck.memory.formulas import CONTEXT, GIB
 from ftcheck.records import Result
-from ftcheck.report import Report
+from ftcheck.report.record import Report
 from ftcheck.settings import Job
 
 

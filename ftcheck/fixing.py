@@ -12,7 +12,7 @@ from typing import Any
 
 from ftcheck import edits
 from ftcheck.records import Change, Finding, Location, Outcome, Result, Severity
-from ftcheck.redact import MARK, redact, visible
+from ftcheck.report.redact import MARK, redact, visible
 
 ROUNDS = 5
 """So often the checks run again under the changes before what is left is left."""

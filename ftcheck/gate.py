@@ -12,7 +12,12 @@ from ftcheck.ledger import BROKEN, judge, narrowed, status_of, verdict_of
 from ftcheck.policy import seconds
 from ftcheck.policy.plan import matching, of_job
 from ftcheck.records import Check, Outcome, Result
-from ftcheck.report import InputDigest, Report, from_dict, to_dict
+from ftcheck.report.record import (
+    InputDigest,
+    Report,
+    from_dict,
+    to_dict,
+)
 from ftcheck.settings import Policy
 from ftcheck.ticket import SEAL, Reason, Refusal, Ticket
 

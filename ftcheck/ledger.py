@@ -6,7 +6,7 @@ from typing import Any
 
 from ftcheck.errors import PRECEDENCE, ExitCode, Problem
 from ftcheck.records import Check, Finding, Outcome, Result, Severity
-from ftcheck.report import Status, Verdict
+from ftcheck.report.record import Status, Verdict
 
 BROKEN = (Outcome.ERRORED, Outcome.TIMEOUT)
 

@@ -17,8 +17,8 @@ from pathlib import Path
 
 from ftcheck.errors import ExitCode, FtcheckError, Problem, UsageError
 from ftcheck.extension.reporters import Reporter
-from ftcheck.redact import redact, visible
-from ftcheck.report import Report
+from ftcheck.report.redact import redact, visible
+from ftcheck.report.record import Report
 
 STDOUT = "-"
 

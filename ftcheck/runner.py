@@ -16,7 +16,7 @@ from ftcheck.inputs.container import closure, needs_job
 from ftcheck.ledger import Ledger, judge
 from ftcheck.process import Worker, machine_memory, memory_left
 from ftcheck.records import Check, Location, Outcome, Progress, Result, Severity
-from ftcheck.report import result_from_dict
+from ftcheck.report.record import result_from_dict
 from ftcheck.setup import Setup
 
 TICK = 0.05

@@ -15,7 +15,7 @@ from ftcheck.loading import Planned, load
 from ftcheck.output import Output, parse_outputs, write_final, write_started
 from ftcheck.process import Worker
 from ftcheck.records import Outcome, Result, Stage
-from ftcheck.report import Report
+from ftcheck.report.record import Report
 from ftcheck.runner import Facts, Limits, run_checks
 from ftcheck.selection import Selection, last_failed, narrow, remember
 from ftcheck.settings import Policy
@@ -219,7 +219,7 @@ def _stopping(limit: int | None) -> Callable[[Result], bool]:
 
 def say(error: FtcheckError) -> None:
     """Print a user's mistake: one line each, on stderr."""
-    from ftcheck.redact import redact, visible
+    from ftcheck.report.redact import redact, visible
 
     for line in str(error).splitlines():
         print(visible(redact(line)), file=sys.stderr)

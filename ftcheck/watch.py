@@ -23,7 +23,7 @@ from ftcheck.inputs.metric_history import (
 from ftcheck.inputs.run_folder import Metric
 from ftcheck.ledger import judge
 from ftcheck.records import MAX_FINDINGS, Check, Finding, Outcome, Result, Severity
-from ftcheck.redact import redact
+from ftcheck.report.redact import redact
 
 OURS = "metrics"
 """The input that changes from log to log."""

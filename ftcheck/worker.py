@@ -36,7 +36,7 @@ from ftcheck.records import (
     Skip,
     Summary,
 )
-from ftcheck.report import result_to_dict
+from ftcheck.report.record import result_to_dict
 from ftcheck.setup import Setup, unpack
 
 READY = ("numpy", "pyarrow", "pyarrow.ipc")

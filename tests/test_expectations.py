@@ -6,7 +6,7 @@ from ftcheck import testing
 from ftcheck.expectations import expectations, planned
 from ftcheck.inputs.metric_history import Expected, Span
 from ftcheck.records import Check, Measurement, Outcome, Result, Stage
-from ftcheck.report import Report
+from ftcheck.report.record import Report
 
 LLAMA_3_8B: dict[str, Any] = {
     "model_type": "llama",

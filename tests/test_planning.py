@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from ftcheck_plugins.reporters import plan_page
+from ftcheck.cli.pages import plan_page
 
 from ftcheck import testing
 from ftcheck.errors import InputError

@@ -2,7 +2,12 @@ import time
 
 import pytest
 
-from ftcheck.redact import MARK, redact, redact_json, visible
+from ftcheck.report.redact import (
+    MARK,
+    redact,
+    redact_json,
+    visible,
+)
 
 SECRETS = [
     "hf_abcdefghijklmnopqrstuvwxyz01234567",

@@ -4,7 +4,7 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
-from ftcheck_plugins.reporters import rows as shown
+from ftcheck.cli.pages import row_page as shown
 
 from ftcheck.inputs.prepared import Trouble
 from ftcheck.rowview import RowView, view

@@ -328,8 +328,8 @@ def _run(options: "Options") -> "tuple[tuple[Result, ...], dict[str, int]]":
 
 def _watcher(planned: int) -> Any:
     """What moves bars on stderr while the checks run."""
-    from ftcheck_plugins.reporters.bars import Bars
-    from ftcheck_plugins.reporters.screen import Screen
+    from ftcheck.cli.pages.progress_bars import Bars
+    from ftcheck.cli.pages.screen import Screen
     from rich.console import Console
 
     from ftcheck import hookimpl
@@ -456,7 +456,7 @@ class _Told:
     def _place(self, path: str) -> str:
         from ftcheck.edits import place
         from ftcheck.fixing import keys_of
-        from ftcheck.redact import visible
+        from ftcheck.report.redact import visible
 
         keys = keys_of(path, self.known)
         at = place(self.text, keys) if keys else None

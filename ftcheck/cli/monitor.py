@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING, Any
 import click
 
 if TYPE_CHECKING:
-    from ftcheck_plugins.reporters.monitor_page import Line
-    from ftcheck_plugins.reporters.screen import Screen
+    from ftcheck.cli.pages.monitor_page import Line
+    from ftcheck.cli.pages.screen import Screen
     from rich.console import Group
     from rich.text import Text
 
@@ -146,7 +146,7 @@ def _show_once(board: Board, *, as_json: bool) -> None:
 
 def _json(board: Board) -> str:
     from ftcheck.monitor import to_dict
-    from ftcheck.redact import redact_json
+    from ftcheck.report.redact import redact_json
 
     runs = [to_dict(view) for view in board.views]
     errors = {name: str(error) for name, error in board.broken.items()}
@@ -173,7 +173,7 @@ def _follow(board: Board, interval: float) -> None:
 
 
 def _screen() -> "Screen":
-    from ftcheck_plugins.reporters.screen import Screen
+    from ftcheck.cli.pages.screen import Screen
     from rich.console import Console
 
     return Screen(Console(highlight=False, emoji=False, markup=False))
@@ -195,7 +195,7 @@ def _follow_plain(board: Board, screen: "Screen", interval: float) -> None:
 
 def _news(board: Board, told: dict[str, object]) -> Iterator[str]:
     """What was not told yet."""
-    from ftcheck_plugins.reporters import monitor_page
+    from ftcheck.cli.pages import monitor_page
 
     for view in _clean(board.views):
         name = str(view.folder)
@@ -242,8 +242,8 @@ def frame(board: Board, screen: "Screen") -> "Group":
 
 def _page(board: Board, screen: "Screen", *, brief: bool = False) -> "list[Line | str]":
     """The blocks of all runs, what is waited for, and what could not be read."""
-    from ftcheck_plugins.reporters import monitor_page
-    from ftcheck_plugins.reporters.plan_page import BARS
+    from ftcheck.cli.pages import monitor_page
+    from ftcheck.cli.pages.plan_page import BARS
 
     width, ascii_only = _width(screen), screen.fit(BARS) != BARS
     lines: list[Line | str] = []
@@ -255,7 +255,7 @@ def _page(board: Board, screen: "Screen", *, brief: bool = False) -> "list[Line 
 
 
 def _clean(views: "Sequence[View]") -> "list[View]":
-    from ftcheck_plugins.reporters.clean import clean
+    from ftcheck.report.clean import clean
 
     return [clean(view) for view in views]
 
@@ -279,11 +279,11 @@ def _put(screen: "Screen", line: "Line | str") -> None:
 
 def _text(screen: "Screen", line: "Line | str") -> "Text":
     """A line for rich: never broken, in characters that the terminal has."""
-    from ftcheck_plugins.reporters.monitor_page import LABEL
-    from ftcheck_plugins.reporters.screen import TIE
+    from ftcheck.cli.pages.monitor_page import LABEL
+    from ftcheck.cli.pages.screen import TIE
     from rich.text import Text
 
-    from ftcheck.redact import visible
+    from ftcheck.report.redact import visible
 
     made, text = Text(no_wrap=True, overflow="crop"), line if isinstance(line, str) else line.text
     if not isinstance(line, str) and not line.head:

@@ -12,7 +12,7 @@ import click
 from ftcheck.cli.options import POLICY, all_rules_dirs, overrides, rules_dirs
 
 if TYPE_CHECKING:
-    from ftcheck_plugins.reporters.screen import Screen
+    from ftcheck.cli.pages.screen import Screen
 
     from ftcheck.extension.reporters import Reporter
     from ftcheck.inputs.container import Inputs
@@ -80,7 +80,7 @@ def plan(
 
     written = parse_outputs(outputs, FORMATS)
     if plots is not None:
-        from ftcheck_plugins import plots as drawing
+        from ftcheck.cli.pages import plots as drawing
 
         drawing.check()
     loaded = load(policy, overrides, all_rules_dirs(rules_dirs))
@@ -110,7 +110,7 @@ def plan(
 
 
 def _screen(*, stderr: bool) -> "Screen":
-    from ftcheck_plugins.reporters.screen import Screen
+    from ftcheck.cli.pages.screen import Screen
     from rich.console import Console
 
     return Screen(Console(stderr=stderr, highlight=False, emoji=False, markup=False))
@@ -144,7 +144,7 @@ def _pages(
     offline: bool,
 ) -> "list[JobPlan | Unplanned]":
     """The plan of each job, with bars on a terminal while rows are prepared."""
-    from ftcheck_plugins.reporters.bars import Bars
+    from ftcheck.cli.pages.progress_bars import Bars
 
     os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
     bars = Bars(screen)
@@ -182,7 +182,7 @@ def _show(
     *,
     verbose: bool,
 ) -> None:
-    from ftcheck_plugins.reporters import plan_page
+    from ftcheck.cli.pages import plan_page
 
     from ftcheck.planning import Unplanned
 
@@ -219,7 +219,7 @@ def _begin(written: Sequence[Any], policy: str, config: str | None) -> None:
 
 
 def _finish(written: Sequence[Any], pages: "Sequence[JobPlan | Unplanned]", policy: str) -> Sequence[str]:
-    from ftcheck_plugins.reporters import plan_page
+    from ftcheck.cli.pages import plan_page
 
     from ftcheck.output import write_final
 
@@ -235,7 +235,7 @@ def _finish(written: Sequence[Any], pages: "Sequence[JobPlan | Unplanned]", poli
 
 def _report(policy: str) -> Any:
     from ftcheck.assembly import now
-    from ftcheck.report import Report
+    from ftcheck.report.record import Report
 
     return Report(status="started", policy_path=policy, policy_name=Path(policy).stem, started_at=now())
 
@@ -253,7 +253,7 @@ def _reporters(texts: Mapping[str, str]) -> "dict[str, Reporter]":
 def _plots(made: "Sequence[JobPlan]", folder: str | None) -> Sequence[str]:
     if folder is None or not made:
         return ()
-    from ftcheck_plugins import plots
+    from ftcheck.cli.pages import plots
 
     count = len(plots.write(made, Path(folder)))
     return [f"{count} plots in {folder}"]
@@ -263,7 +263,7 @@ def _config(made: "Sequence[JobPlan]", path: str | None, policy: str) -> Sequenc
     """Write the optimised training configuration of every job that has a plan."""
     if path is None or not made:
         return ()
-    from ftcheck_plugins.reporters import plan_page
+    from ftcheck.cli.pages import plan_page
 
     from ftcheck.output import Output, write_final
 

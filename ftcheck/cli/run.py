@@ -77,7 +77,7 @@ def run(
     Exits 0 only if every planned check has an outcome, none broke, none blocks, and something passed.
     """
     from ftcheck import session
-    from ftcheck.cli.terminal import Shown
+    from ftcheck.cli.pages.shown import Shown
     from ftcheck.selection import Selection
 
     options = session.Options(

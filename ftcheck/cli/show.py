@@ -109,7 +109,7 @@ def _first_finding(
 
 
 def _print(view: "RowView", output: str | None, *, ids: bool) -> None:
-    from ftcheck_plugins.reporters import rows
+    from ftcheck.cli.pages import row_page
 
     from ftcheck.errors import UsageError
 
@@ -118,16 +118,16 @@ def _print(view: "RowView", output: str | None, *, ids: bool) -> None:
         if kind != "html" or not path:
             raise UsageError(f"-o {output}: write html=PATH")
         try:
-            Path(path).write_text(rows.page(view), encoding="utf-8", errors="backslashreplace")
+            Path(path).write_text(row_page.page(view), encoding="utf-8", errors="backslashreplace")
         except OSError as error:
             raise UsageError(f"-o {output}: {error.strerror or error}") from error
         click.echo(path)
     elif ids:
-        click.echo(rows.headline(view))
-        click.echo(rows.table(view), nl=False)
+        click.echo(row_page.headline(view))
+        click.echo(row_page.table(view), nl=False)
     elif sys.stdout.isatty():
         from rich.console import Console
 
-        Console(highlight=False).print(rows.coloured(view))
+        Console(highlight=False).print(row_page.coloured(view))
     else:
-        click.echo(rows.plain(view), nl=False)
+        click.echo(row_page.plain(view), nl=False)

@@ -14,10 +14,10 @@ from ftcheck.cli.options import POLICY, all_rules_dirs, no_cache, overrides, rul
 from ftcheck.errors import ExitCode
 
 if TYPE_CHECKING:
-    from ftcheck.cli.terminal import TrainingShown
+    from ftcheck.cli.pages.shown import TrainingShown
     from ftcheck.loading import Loaded
     from ftcheck.records import Progress
-    from ftcheck.report import Report
+    from ftcheck.report.record import Report
     from ftcheck.session import Options
     from ftcheck.ticket import Refusal, Ticket
     from ftcheck.watch import Alarm, Watch
@@ -128,7 +128,7 @@ def _decision(
     loaded: "Loaded", options: "Options", job: str, report: str | None, *, resume: bool
 ) -> "tuple[Ticket | Refusal | None, ExitCode, Report | None]":
     """The gate's word: on a run's own start, on a stored report, or on checks that run now; that report."""
-    from ftcheck.cli.terminal import host_again, run_now
+    from ftcheck.cli.pages.shown import host_again, run_now
     from ftcheck.gate import check_resumed, check_stored, read_report
     from ftcheck.ticket import Reason, Refusal
     from ftcheck.training import run_folder
@@ -185,7 +185,7 @@ def _echo(line: str) -> None:
 @contextlib.contextmanager
 def _shown() -> "Iterator[TrainingShown | _Silent]":
     """What shows the training: the terminal, from one process."""
-    from ftcheck.cli.terminal import TrainingShown
+    from ftcheck.cli.pages.shown import TrainingShown
 
     if not ranks.is_main():
         yield _Silent()

@@ -17,7 +17,7 @@ from ftcheck.extension.rules import Rule
 from ftcheck.extension.trainers import Trainer
 from ftcheck.inputs.loader import Loader
 from ftcheck.records import Check, Progress, Result
-from ftcheck.report import Report
+from ftcheck.report.record import Report
 
 hookspec = pluggy.HookspecMarker("ftcheck")
 hookimpl = pluggy.HookimplMarker("ftcheck")

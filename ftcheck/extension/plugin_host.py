@@ -23,7 +23,7 @@ from ftcheck.extension.trainers import Trainer
 from ftcheck.inputs.container import GIVEN
 from ftcheck.inputs.loader import Loader
 from ftcheck.records import Check, Progress, Result
-from ftcheck.report import PluginInfo, Report
+from ftcheck.report.record import PluginInfo, Report
 
 GROUP = "ftcheck"
 BUILT_IN = {

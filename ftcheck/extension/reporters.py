@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from ftcheck.report import Report
+    from ftcheck.report.record import Report
 
 
 @dataclass(frozen=True)

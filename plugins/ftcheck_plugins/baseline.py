@@ -9,7 +9,7 @@ from ftcheck.inputs.baseline import Baseline
 from ftcheck.inputs.loader import loader
 from ftcheck.paths import near
 from ftcheck.records import Outcome
-from ftcheck.report import Report, from_dict
+from ftcheck.report.record import Report, from_dict
 from ftcheck.settings import Job
 
 MEASURED = (Outcome.PASSED, Outcome.FAILED, Outcome.WAIVED)

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from ftcheck_plugins.reporters.screen import Screen
+from ftcheck.cli.pages.screen import Screen
 from rich.cells import cell_len
 from rich.console import Console
 

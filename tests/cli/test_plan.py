@@ -291,8 +291,8 @@ def test_no_row_text_is_in_any_output(project: Project, samples: Path) -> None:
 def test_a_terminal_gets_no_line_wider_than_it_is_and_no_broken_place(
     small: Project, columns: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from ftcheck_plugins.reporters.plan_page import show
-    from ftcheck_plugins.reporters.screen import Screen
+    from ftcheck.cli.pages.plan_page import show
+    from ftcheck.cli.pages.screen import Screen
     from rich.console import Console
 
     monkeypatch.delenv("CI", raising=False)  # a log in CI is not a terminal: nothing is wrapped there

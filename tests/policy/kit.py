@@ -15,7 +15,7 @@ from ftcheck.inputs.container import Inputs
 from ftcheck.inputs.loader import Loader
 from ftcheck.policy import Draft, draft
 from ftcheck.records import Finding, Severity, Stage
-from ftcheck.report import PluginInfo
+from ftcheck.report.record import PluginInfo
 from ftcheck.settings import Job
 from ftcheck.ticket import Ticket
 

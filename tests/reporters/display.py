@@ -5,10 +5,10 @@ import re
 from dataclasses import dataclass, field
 from typing import Any
 
-from ftcheck_plugins.reporters.terminal import TerminalReporter
+from ftcheck.cli.pages.run_page import TerminalReporter
 
 from ftcheck.records import Location, Outcome, Progress
-from ftcheck.report import Report
+from ftcheck.report.record import Report
 from tests.reporters import fakes
 
 SEQUENCE = re.compile(r"\x1b\[([0-9;?]*)([A-Za-z])|(\n)|(\r)|([^\x1b\n\r]+)")

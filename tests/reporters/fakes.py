@@ -15,7 +15,13 @@ from ftcheck.records import (
     Severity,
     Stage,
 )
-from ftcheck.report import InputDigest, JobDigests, PluginInfo, Report, WaiverUse
+from ftcheck.report.record import (
+    InputDigest,
+    JobDigests,
+    PluginInfo,
+    Report,
+    WaiverUse,
+)
 
 POLICY = "policies/night_before.yaml"
 NASTY = "bell \x07 escape \x1b[31mred\x1b[0m nul \x00 lone \ud800 cdata ]]> c1 \x9b rtl \u202e end"

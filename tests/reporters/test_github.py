@@ -6,7 +6,7 @@ from ftcheck_plugins.reporters.github import REPORTER, render
 
 from ftcheck.errors import Problem
 from ftcheck.records import Finding, Location, Outcome, Severity
-from ftcheck.report import Report
+from ftcheck.report.record import Report
 from tests.reporters import fakes
 
 COMMAND = re.compile(r"::(error|warning|notice) ([^:]*)::([^\n\r]*)")

@@ -9,7 +9,7 @@ import pytest
 from ftcheck_plugins.reporters.json_report import REPORTER, render
 
 from ftcheck.records import Measurement
-from ftcheck.report import Report, from_dict, to_dict
+from ftcheck.report.record import Report, from_dict, to_dict
 from tests.reporters import fakes
 
 SCHEMA = json.loads(resources.files("ftcheck.tables").joinpath("report.schema.json").read_text("utf-8"))

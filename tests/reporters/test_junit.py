@@ -10,7 +10,7 @@ from lxml import etree
 from ftcheck.errors import ExitCode, Problem
 from ftcheck.ledger import exit_code
 from ftcheck.records import Outcome
-from ftcheck.report import Report
+from ftcheck.report.record import Report
 from tests.reporters import fakes
 
 REPORTS = {

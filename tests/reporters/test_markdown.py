@@ -4,7 +4,7 @@ import pytest
 from ftcheck_plugins.reporters.markdown import BUDGET, REPORTER, render
 
 from ftcheck.records import Change, Finding, Location, Outcome
-from ftcheck.report import Report
+from ftcheck.report.record import Report
 from tests.reporters import fakes
 
 

@@ -3,12 +3,12 @@ from dataclasses import replace
 from datetime import datetime, timedelta
 
 import pytest
-from ftcheck_plugins.reporters.screen import wrapped
+from ftcheck.cli.pages.screen import wrapped
 
 from ftcheck.errors import Problem
 from ftcheck.extension.plugin_host import make_host
 from ftcheck.records import Change, Finding, Location, Measurement, Outcome, Progress, Severity
-from ftcheck.report import Report
+from ftcheck.report.record import Report
 from tests.reporters import fakes
 from tests.reporters.display import Display, console, play, reporter, shown, terminal, written
 

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from ftcheck import ranks
 from ftcheck.errors import FtcheckError, TrainingError
-from ftcheck.redact import redact
+from ftcheck.report.redact import redact
 from ftcheck.settings import Job, Training
 from ftcheck_trainers import checkpoint
 

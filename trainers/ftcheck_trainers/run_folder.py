@@ -31,7 +31,7 @@ from ftcheck.inputs.run_folder import (
     quiet_minutes,
 )
 from ftcheck.ranks import is_main as is_main
-from ftcheck.redact import redact, redact_json
+from ftcheck.report.redact import redact, redact_json
 from ftcheck.settings import Job
 from ftcheck.ticket import Reason, Refusal, Refused, Ticket
 from ftcheck_trainers import checkpoint

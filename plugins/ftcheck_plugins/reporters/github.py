@@ -14,9 +14,9 @@ from ftcheck.errors import Problem
 from ftcheck.extension.reporters import Reporter
 from ftcheck.paths import near
 from ftcheck.records import ON_COMMAND_LINE, Finding, Location, Outcome, Result, Severity
-from ftcheck.report import Report
-from ftcheck_plugins.reporters import standing, words
-from ftcheck_plugins.reporters.clean import clean
+from ftcheck.report.record import Report
+from ftcheck.report import verdict_lines, wording
+from ftcheck.report.clean import clean
 
 Level = Literal["error", "warning", "notice"]
 SHOWN: dict[Level, int] = {"error": 9, "warning": 9, "notice": 8}
@@ -49,9 +49,9 @@ def render(report: Report) -> str:
     report = clean(report)
     annotations = list(_annotations(report))
     lines = [str(one) for level in SHOWN for one in _limited(level, annotations)]
-    title = f"ftcheck {report.policy_name}: {standing.verdict(report)}"
-    gate = standing.gate_state(report.gate)
-    tally = Annotation("notice", title, " · ".join(part for part in (standing.tally(report), gate) if part))
+    title = f"ftcheck {report.policy_name}: {verdict_lines.verdict(report)}"
+    gate = verdict_lines.gate_state(report.gate)
+    tally = Annotation("notice", title, " · ".join(part for part in (verdict_lines.tally(report), gate) if part))
     return "\n".join([*lines, str(tally)]) + "\n"
 
 
@@ -60,15 +60,15 @@ def _annotations(report: Report) -> Iterator[Annotation]:
         yield Annotation("error", "ftcheck", "the run did not finish")
         return
     yield from (_problem(problem) for problem in report.problems)
-    nothing = standing.decided_nothing(report)
+    nothing = verdict_lines.decided_nothing(report)
     if nothing:
         yield Annotation("error", "ftcheck", nothing)
-    for reason, together in words.by_reason(one for one in report.results if one.outcome in words.UNFINISHED):
+    for reason, together in wording.by_reason(one for one in report.results if one.outcome in wording.UNFINISHED):
         yield _broken(reason, together)
     yield from _findings(report)
     for result in report.results:
         if result.outcome is Outcome.WAIVED:
-            yield Annotation("notice", result.check.id, standing.waived_because(result))
+            yield Annotation("notice", result.check.id, verdict_lines.waived_because(result))
 
 
 def _problem(problem: Problem) -> Annotation:
@@ -80,9 +80,9 @@ def _problem(problem: Problem) -> Annotation:
 def _broken(reason: str, together: list[Result]) -> Annotation:
     first = together[0]
     ids = ", ".join(result.check.id for result in together)
-    title = first.check.id if len(together) == 1 else words.counted(len(together), "check")
+    title = first.check.id if len(together) == 1 else wording.counted(len(together), "check")
     message = reason if len(together) == 1 else f"{reason}\n{ids}"
-    return Annotation("error", f"{title} {words.outcome_word(first)}", message)
+    return Annotation("error", f"{title} {wording.outcome_word(first)}", message)
 
 
 def _findings(report: Report) -> Iterator[Annotation]:
@@ -93,12 +93,12 @@ def _findings(report: Report) -> Iterator[Annotation]:
 
 
 def _of_check(result: Result, fail_on: Severity) -> Iterator[Annotation]:
-    shown = words.shown_findings(result)
+    shown = wording.shown_findings(result)
     if not shown:
         level: Level = "error" if result.blocking else "warning"
-        yield Annotation(level, result.check.id, words.telling(result) or "failed without a message")
+        yield Annotation(level, result.check.id, wording.telling(result) or "failed without a message")
     for finding in shown:
-        hidden = words.unshown(result, len(shown)) if finding is shown[-1] else 0
+        hidden = wording.unshown(result, len(shown)) if finding is shown[-1] else 0
         level = _level(finding, result.blocking and finding.severity.rank >= fail_on.rank)
         yield Annotation(level, result.check.id, _message(finding), finding.at, hidden)
 
@@ -112,12 +112,12 @@ def _level(finding: Finding, blocks: bool) -> Level:
 
 def _message(finding: Finding) -> str:
     at = finding.at
-    place = words.place(at) if at is not None and at.path is None else ""
+    place = wording.place(at) if at is not None and at.path is None else ""
     lines = [f"{place}: {finding.message}" if place else finding.message]
     if finding.fix:
         lines.append(f"fix: {finding.fix}")
     if finding.change:
-        lines.append(f"change: {words.change_text(finding.change)}")
+        lines.append(f"change: {wording.change_text(finding.change)}")
     return "\n".join(lines)
 
 

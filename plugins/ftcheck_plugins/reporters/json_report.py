@@ -7,12 +7,12 @@ from numbers import Integral, Real
 from typing import Any
 
 from ftcheck.extension.reporters import Reporter
-from ftcheck.redact import redact_json
-from ftcheck.report import Report, to_dict
+from ftcheck.report.redact import redact_json
+from ftcheck.report.record import Report, to_dict
 
 
 def render(report: Report) -> str:
-    """The report as JSON: redacted, valid UTF-8, and read back by `ftcheck.report.from_dict`."""
+    """The report as JSON: redacted, valid UTF-8, and read back by `ftcheck.report.record.from_dict`."""
     import json
 
     text = json.dumps(redact_json(_plain(to_dict(report))), indent=1, ensure_ascii=False, allow_nan=False)

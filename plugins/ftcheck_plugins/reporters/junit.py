@@ -12,9 +12,9 @@ from typing import TYPE_CHECKING, Any
 
 from ftcheck.extension.reporters import Reporter
 from ftcheck.records import Outcome, Result
-from ftcheck.report import Report
-from ftcheck_plugins.reporters import standing, words
-from ftcheck_plugins.reporters.clean import clean
+from ftcheck.report.record import Report
+from ftcheck.report import verdict_lines, wording
+from ftcheck.report.clean import clean
 
 if TYPE_CHECKING:
     from xml.etree.ElementTree import Element
@@ -61,10 +61,10 @@ def _outside(report: Report) -> Iterator[tuple[str, str, str]]:
         yield "run did not finish", "run did not finish", "The run was killed, or it is still under way."
         return
     for problem in report.problems:
-        yield "problem", words.first_line(str(problem)) or "unknown problem", str(problem)
-    nothing = standing.decided_nothing(report)
+        yield "problem", wording.first_line(str(problem)) or "unknown problem", str(problem)
+    nothing = verdict_lines.decided_nothing(report)
     if nothing:
-        yield nothing, nothing, f"{standing.tally(report)}: this report proves nothing."
+        yield nothing, nothing, f"{verdict_lines.tally(report)}: this report proves nothing."
 
 
 def _class(report: Report) -> str:
@@ -83,7 +83,7 @@ def _case(names: Counter[tuple[str, str]], classname: str, name: str, seconds: f
 
 
 def _short(text: str, tail: str = "") -> str:
-    text = words.one_line(text) or "(no name)"
+    text = wording.one_line(text) or "(no name)"
     return (text if len(text) + len(tail) <= MAX_NAME else text[: MAX_NAME - len(tail) - 1] + "…") + tail
 
 
@@ -91,16 +91,16 @@ def _fill(case: Any, result: Result) -> None:
     """Exactly one of passed, failure, skipped, error."""
     text = _story(result)
     if result.outcome is Outcome.FAILED and result.blocking:
-        kind = words.worst(result.findings).value
+        kind = wording.worst(result.findings).value
         case.add_failure_info(message=_headline(result), output=text, failure_type=kind)
     elif result.outcome is Outcome.FAILED:
         case.stdout = f"warning: {_headline(result)}\n{text}"
     elif result.outcome is Outcome.WAIVED:
-        case.add_skipped_info(message=words.one_line(standing.waived_because(result)), output=text)
+        case.add_skipped_info(message=wording.one_line(verdict_lines.waived_because(result)), output=text)
     elif result.outcome is Outcome.SKIPPED:
-        case.add_skipped_info(message=words.one_line(words.reason_of(result)))
+        case.add_skipped_info(message=wording.one_line(wording.reason_of(result)))
     elif result.outcome is not Outcome.PASSED:
-        message = f"{words.outcome_word(result)}: {words.first_line(words.reason_of(result))}"
+        message = f"{wording.outcome_word(result)}: {wording.first_line(wording.reason_of(result))}"
         case.add_error_info(message=message, output=_why_broken(result), error_type=result.outcome.value)
     elif text:
         case.stdout = text
@@ -108,28 +108,28 @@ def _fill(case: Any, result: Result) -> None:
 
 def _headline(result: Result) -> str:
     """The first finding's first line; never empty, for junit-xml would write a pass."""
-    message = words.first_line(result.findings[0].message) if result.findings else ""
-    more = words.unshown(result, 1)
-    message = message or words.telling(result) or (result.reason or "").strip() or "failed without a message"
+    message = wording.first_line(result.findings[0].message) if result.findings else ""
+    more = wording.unshown(result, 1)
+    message = message or wording.telling(result) or (result.reason or "").strip() or "failed without a message"
     return f"{message} (and {more:,} more)" if more > 0 else message
 
 
 def _story(result: Result) -> str:
-    shown = words.shown_findings(result)
-    lines = [words.finding_text(finding) for finding in shown]
-    more = words.unshown(result, len(shown))
+    shown = wording.shown_findings(result)
+    lines = [wording.finding_text(finding) for finding in shown]
+    more = wording.unshown(result, len(shown))
     if more > 0:
-        lines.append(f"{len(shown)} of {words.counted(len(shown) + more, 'finding')} shown")
+        lines.append(f"{len(shown)} of {wording.counted(len(shown) + more, 'finding')} shown")
     if result.summary:
         lines.append(result.summary)
-    lines += [words.measured(measurement) for measurement in result.measurements]
+    lines += [wording.measured(measurement) for measurement in result.measurements]
     if result.outcome is Outcome.FAILED:
         lines.append(f"why it matters: ftcheck explain {result.check.rule}")
     return "\n".join(lines)
 
 
 def _why_broken(result: Result) -> str:
-    parts = (words.reason_of(result), result.detail or "", _story(result))
+    parts = (wording.reason_of(result), result.detail or "", _story(result))
     return "\n\n".join(part for part in parts if part.strip())
 
 

@@ -11,9 +11,9 @@ from html import escape
 
 from ftcheck.extension.reporters import Reporter
 from ftcheck.records import Finding, Outcome, Result
-from ftcheck.report import Report
-from ftcheck_plugins.reporters import standing, words
-from ftcheck_plugins.reporters.clean import clean
+from ftcheck.report.record import Report
+from ftcheck.report import verdict_lines, wording
+from ftcheck.report.clean import clean
 
 BUDGET = 900_000
 MAX_CELL = 600
@@ -48,7 +48,7 @@ def render(report: Report) -> str:
 
 def _head(report: Report) -> str:
     lines = [
-        f"## {_title_symbol(report)} ftcheck {_text(report.policy_name)}: {_text(standing.verdict(report))}"
+        f"## {_title_symbol(report)} ftcheck {_text(report.policy_name)}: {_text(verdict_lines.verdict(report))}"
     ]
     if report.status != "started":
         lines += ["", " · ".join(_text(part) for part in _facts(report) if part)]
@@ -56,32 +56,32 @@ def _head(report: Report) -> str:
 
 
 def _facts(report: Report) -> Iterator[str]:
-    seconds = standing.seconds_of(report)
-    yield standing.tally(report) + (f" in {standing.duration(seconds)}" if seconds is not None else "")
-    yield standing.decided_nothing(report)
-    yield standing.gate_state(report.gate)
+    seconds = verdict_lines.seconds_of(report)
+    yield verdict_lines.tally(report) + (f" in {verdict_lines.duration(seconds)}" if seconds is not None else "")
+    yield verdict_lines.decided_nothing(report)
+    yield verdict_lines.gate_state(report.gate)
 
 
 def _title_symbol(report: Report) -> str:
-    if report.status == "complete" and report.verdict == "passed" and not standing.decided_nothing(report):
-        return words.SYMBOLS[Outcome.PASSED]
-    return words.SYMBOLS[Outcome.FAILED if report.verdict == "failed" else Outcome.ERRORED]
+    if report.status == "complete" and report.verdict == "passed" and not verdict_lines.decided_nothing(report):
+        return wording.SYMBOLS[Outcome.PASSED]
+    return wording.SYMBOLS[Outcome.FAILED if report.verdict == "failed" else Outcome.ERRORED]
 
 
 def _sections(report: Report) -> Iterator[Section]:
     if report.problems:
         yield Section("problems", _bullets("Problems of the run", (str(one) for one in report.problems)))
-    aside = [_aside(one) for one in report.results if one.outcome in words.SET_ASIDE]
+    aside = [_aside(one) for one in report.results if one.outcome in wording.SET_ASIDE]
     if aside:
         limit = min(MAX_CELL, BUDGET // 8 // len(aside))
         yield Section("waived and skipped", _bullets("Waived and skipped", aside, limit))
-    broken = [one for one in report.results if one.outcome in words.UNFINISHED]
+    broken = [one for one in report.results if one.outcome in wording.UNFINISHED]
     if broken:
         yield Section("not finished", _bullets("Not finished", _broken(broken)))
     for result in report.results:
         if result.outcome is Outcome.FAILED or (result.outcome is Outcome.WAIVED and result.findings):
             yield Section(result.check.id, _details(result))
-    for title, results in standing.by_job(report):
+    for title, results in verdict_lines.by_job(report):
         yield Section(f"table of {title}", _table(title, results))
     told = [*_told(report)]
     if told:
@@ -96,14 +96,14 @@ def _told(report: Report) -> Iterator[str]:
 
 def _aside(result: Result) -> str:
     if result.outcome is Outcome.WAIVED:
-        return f"{result.check.id} {standing.waived_because(result)}"
-    return f"{result.check.id} skipped: {words.reason_of(result)}"
+        return f"{result.check.id} {verdict_lines.waived_because(result)}"
+    return f"{result.check.id} skipped: {wording.reason_of(result)}"
 
 
 def _broken(results: Iterable[Result]) -> Iterator[str]:
-    for reason, together in words.by_reason(results):
+    for reason, together in wording.by_reason(results):
         ids = ", ".join(result.check.id for result in together)
-        yield f"{words.outcome_word(together[0])}: {reason} ({ids})"
+        yield f"{wording.outcome_word(together[0])}: {reason} ({ids})"
 
 
 def _bullets(title: str, items: Iterable[str], limit: int = MAX_CELL) -> str:
@@ -123,34 +123,34 @@ def _table(title: str, results: Iterable[Result]) -> str:
 def _row(result: Result) -> str:
     explained = result.outcome not in (Outcome.PASSED, Outcome.FAILED)
     cells = (
-        f"{words.SYMBOLS[result.outcome]} {words.outcome_word(result)}",
+        f"{wording.SYMBOLS[result.outcome]} {wording.outcome_word(result)}",
         result.check.name,
-        words.telling(result),
-        words.reason_of(result) if explained else "",
+        wording.telling(result),
+        wording.reason_of(result) if explained else "",
     )
     return f"| {' | '.join(_text(cell, MAX_CELL) for cell in cells)} |"
 
 
 def _details(result: Result) -> str:
-    shown = words.shown_findings(result)
-    count = words.counted(words.unshown(result, 0), "finding")
-    heading = f"<b>{_text(result.check.id)}</b> {_text(words.outcome_word(result))}, {count}"
+    shown = wording.shown_findings(result)
+    count = wording.counted(wording.unshown(result, 0), "finding")
+    heading = f"<b>{_text(result.check.id)}</b> {_text(wording.outcome_word(result))}, {count}"
     state = " open" if result.blocking else ""
     lines = [f"<details{state}><summary>{heading}</summary>", "", *(_item(finding) for finding in shown)]
-    more = words.unshown(result, len(shown))
+    more = wording.unshown(result, len(shown))
     if more > 0:
         lines.append(f"- and {more:,} more")
     return "\n".join((*lines, "", "</details>"))
 
 
 def _item(finding: Finding) -> str:
-    where = words.place(finding.at)
+    where = wording.place(finding.at)
     place = f" <code>{_text(where, MAX_CELL)}</code>" if where else ""
     parts = [f"- <b>{finding.severity.value}</b>{place} {_text(finding.message, MAX_TEXT)}"]
     if finding.fix:
         parts.append(f"<b>fix</b> {_text(finding.fix, MAX_TEXT)}")
     if finding.change:
-        parts.append(f"<b>change</b> <code>{_text(words.change_text(finding.change), MAX_CELL)}</code>")
+        parts.append(f"<b>change</b> <code>{_text(wording.change_text(finding.change), MAX_CELL)}</code>")
     return "<br>".join(parts)
 
 
@@ -174,7 +174,7 @@ def _fitted(sections: Iterable[Section], budget: int) -> tuple[list[Section], li
 def _left_out(dropped: list[Section]) -> str:
     named = ", ".join(_text(section.title, 60) for section in dropped[:10])
     more = f" and {len(dropped) - 10:,} more" if len(dropped) > 10 else ""
-    size = words.counted(len(dropped), "section")
+    size = wording.counted(len(dropped), "section")
     return f"{size} left out to stay under {BUDGET // 1000} kB: {named}{more}. The JSON report has all of it."
 
 

@@ -10,8 +10,8 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from ftcheck.records import Progress
-from ftcheck.redact import redact, visible
-from ftcheck_plugins.reporters.screen import Screen
+from ftcheck.report.redact import redact, visible
+from ftcheck.cli.pages.screen import Screen
 
 if TYPE_CHECKING:
     from rich.progress import Progress as RichProgress

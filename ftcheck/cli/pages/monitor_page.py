@@ -9,9 +9,9 @@ from ftcheck.inputs.run_folder import State
 from ftcheck.monitor import MEDIAN_OF, Found, View, thinned
 from ftcheck.paths import near
 from ftcheck.records import Outcome
-from ftcheck_plugins.reporters.plan_page import ASCII_BARS, BARS
-from ftcheck_plugins.reporters.screen import TIE, tied, wrapped
-from ftcheck_plugins.reporters.words import SYMBOLS, counted, number
+from ftcheck.cli.pages.plan_page import ASCII_BARS, BARS
+from ftcheck.cli.pages.screen import TIE, tied, wrapped
+from ftcheck.report.wording import SYMBOLS, counted, number
 
 LABEL, BRIEF_LABEL = 8, 16
 BETWEEN = " · "

@@ -7,9 +7,9 @@ from datetime import UTC, datetime, time, timedelta
 from ftcheck.fixing import mends
 from ftcheck.paths import near
 from ftcheck.records import ON_COMMAND_LINE, Change, Finding, Location, Outcome, Result
-from ftcheck.report import Report
-from ftcheck_plugins.reporters import standing, words
-from ftcheck_plugins.reporters.screen import Screen, tied
+from ftcheck.report.record import Report
+from ftcheck.report import verdict_lines, wording
+from ftcheck.cli.pages.screen import Screen, tied
 
 WIDEST_PLACE = 60
 NARROW = 40
@@ -36,7 +36,7 @@ def print_aftermath(screen: Screen, report: Report, telling: Telling) -> None:
     for result in failed:
         _failed(screen, report, result, telling)
     broken = (one for one in report.results if one.outcome in (Outcome.ERRORED, Outcome.TIMEOUT))
-    for reason, together in words.by_reason(broken):
+    for reason, together in wording.by_reason(broken):
         _broken(screen, reason, together, telling)
     _problems(screen, report)
     _durations(screen, report, telling.durations)
@@ -54,18 +54,18 @@ def _failed(screen: Screen, report: Report, result: Result, telling: Telling) ->
     remark = "" if result.blocking else "not blocking"
     screen.blank()
     screen.put([("FAILED ", style), (result.check.id, "bold")], f"  {remark}" if remark else "")
-    shown = words.shown_findings(result)
+    shown = wording.shown_findings(result)
     _findings(screen, shown)
     _more(screen, report, result, len(shown))
     why = telling.why.get(result.check.rule, "")
     if why:
-        screen.put([("  why   ", "bold")], words.one_line(why), hang=8)
+        screen.put([("  why   ", "bold")], wording.one_line(why), hang=8)
     _remedies(screen, report, shown, telling)
 
 
 def _findings(screen: Screen, findings: Sequence[Finding]) -> None:
     """Places in one column, messages in another; a place that is too wide has its message below it."""
-    places = [words.place(finding.at) for finding in findings]
+    places = [wording.place(finding.at) for finding in findings]
     limit = WIDEST_PLACE if screen.width is None else screen.width * 55 // 100
     column = max((len(place) for place in places if len(place) <= limit), default=0)
     for place, finding in zip(places, findings, strict=True):
@@ -79,7 +79,7 @@ def _findings(screen: Screen, findings: Sequence[Finding]) -> None:
 
 
 def _more(screen: Screen, report: Report, result: Result, shown: int) -> None:
-    more = words.unshown(result, shown)
+    more = wording.unshown(result, shown)
     if more > 0:
         gold = report.inputs.get(f"{result.check.job}.gold")
         places = [one.at for one in result.findings if one.at is not None and one.at.row is not None]
@@ -130,15 +130,15 @@ def _change_line(finding: Finding, telling: Telling) -> tuple[str, str] | None:
     if change is None:
         return None
     at = _place_of(change, finding, telling)
-    text = words.change_text(change)
+    text = wording.change_text(change)
     return (at, text[len(change.path) - len(_key(change)) :]) if at else ("", text)
 
 
 def _place_of(change: Change, finding: Finding, telling: Telling) -> str:
     at = finding.at
     if at is not None and at.yaml_path == change.path and at.path is not None:
-        return words.place(at)
-    return words.place(telling.place_of(change.path)) if telling.place_of else ""
+        return wording.place(at)
+    return wording.place(telling.place_of(change.path)) if telling.place_of else ""
 
 
 def _key(change: Change) -> str:
@@ -147,9 +147,9 @@ def _key(change: Change) -> str:
 
 def _waived(screen: Screen, report: Report, result: Result, telling: Telling) -> None:
     screen.blank()
-    because = standing.waived_because(result).removeprefix("waived").removeprefix(":").strip()
+    because = verdict_lines.waived_because(result).removeprefix("waived").removeprefix(":").strip()
     screen.put([("WAIVED ", "bold yellow"), (f"{result.check.id}  ", "bold")], because, hang=8)
-    shown = words.shown_findings(result)[: None if telling.verbose else MAX_WAIVED]
+    shown = wording.shown_findings(result)[: None if telling.verbose else MAX_WAIVED]
     _findings(screen, shown)
     _more(screen, report, result, len(shown))
 
@@ -157,8 +157,8 @@ def _waived(screen: Screen, report: Report, result: Result, telling: Telling) ->
 def _broken(screen: Screen, reason: str, together: list[Result], telling: Telling) -> None:
     """The same reason is said once, with the checks that it stopped."""
     first = together[0]
-    word = words.outcome_word(first).upper()
-    others = f" and {words.counted(len(together) - 1, 'other check')}" if len(together) > 1 else ""
+    word = wording.outcome_word(first).upper()
+    others = f" and {wording.counted(len(together) - 1, 'other check')}" if len(together) > 1 else ""
     screen.blank()
     screen.put([(f"{word} ", "bold red"), (first.check.id, "bold"), (others, "")])
     screen.put([("  ", "")], reason, hang=2)
@@ -195,7 +195,7 @@ def _durations(screen: Screen, report: Report, wanted: int | None) -> None:
     screen.blank()
     screen.put([("slowest checks", "bold")])
     for result in slowest[: wanted or None]:
-        screen.put([(f"  {standing.duration(result.seconds):>12}  ", ""), (result.check.id, "")])
+        screen.put([(f"  {verdict_lines.duration(result.seconds):>12}  ", ""), (result.check.id, "")])
 
 
 def _notes(screen: Screen, report: Report, telling: Telling) -> None:
@@ -219,27 +219,27 @@ def _hidden(results: Iterable[Result]) -> Iterator[str]:
     remarks = sum(len(one.findings) for one in results if one.outcome is Outcome.PASSED)
     if remarks:
         them = "it" if remarks == 1 else "them"
-        yield f"{words.counted(remarks, 'remark')} on passed checks: -v shows {them}"
+        yield f"{wording.counted(remarks, 'remark')} on passed checks: -v shows {them}"
     if any(one.detail for one in results if one.outcome is Outcome.ERRORED):
         yield "-v shows the tracebacks"
 
 
 def _tally(screen: Screen, report: Report, telling: Telling) -> None:
-    seconds = standing.seconds_of(report)
-    bad = report.verdict != "passed" or report.status != "complete" or bool(standing.decided_nothing(report))
-    took = f" in {standing.duration(seconds)}" if seconds is not None else ""
+    seconds = verdict_lines.seconds_of(report)
+    bad = report.verdict != "passed" or report.status != "complete" or bool(verdict_lines.decided_nothing(report))
+    took = f" in {verdict_lines.duration(seconds)}" if seconds is not None else ""
     parts = [
-        ", ".join(tied(part) for part in (standing.tally(report) + took).split(", ")),
+        ", ".join(tied(part) for part in (verdict_lines.tally(report) + took).split(", ")),
         tied(f"{report.status} run") if report.status != "complete" else "",
-        tied(standing.decided_nothing(report)),
-        standing.gate_state(report.gate, tied(_until(report, telling))),
+        tied(verdict_lines.decided_nothing(report)),
+        verdict_lines.gate_state(report.gate, tied(_until(report, telling))),
     ]
     screen.put([], tied(" · ").join(part for part in parts if part), "bold red" if bad else "bold green")
 
 
 def _until(report: Report, telling: Telling) -> str:
     """When the gate shuts by itself: the report is too old, or the first waiver ends."""
-    finished = standing.moment(report.finished_at)
+    finished = verdict_lines.moment(report.finished_at)
     if finished is None or telling.max_age is None:
         return ""
     ends = [finished + telling.max_age, *_waiver_ends(report)]
@@ -248,6 +248,6 @@ def _until(report: Report, telling: Telling) -> str:
 
 def _waiver_ends(report: Report) -> Iterator[datetime]:
     for waiver in report.waivers:
-        end = standing.moment(waiver.expires) if waiver.used else None
+        end = verdict_lines.moment(waiver.expires) if waiver.used else None
         if end is not None:
             yield datetime.combine(end.date() + timedelta(days=1), time(), UTC)

@@ -6,7 +6,7 @@ from enum import Enum
 from typing import Any, TypeVar
 
 from ftcheck.records import Change, Measurement
-from ftcheck.redact import redact_json, redactor, visible
+from ftcheck.report.redact import redact_json, redactor, visible
 
 Record = TypeVar("Record")
 

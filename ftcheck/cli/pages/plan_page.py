@@ -21,11 +21,11 @@ from ftcheck.planning.records import (
     Unplanned,
 )
 from ftcheck.records import Location
-from ftcheck_plugins.reporters.clean import clean
-from ftcheck_plugins.reporters.words import change_text, counted, place
+from ftcheck.report.clean import clean
+from ftcheck.report.wording import change_text, counted, place
 
 if TYPE_CHECKING:
-    from ftcheck_plugins.reporters.screen import Screen
+    from ftcheck.cli.pages.screen import Screen
 
 SCHEMA = "ftcheck.plan/1"
 BARS, ASCII_BARS = "▁▂▃▄▅▆▇█", "_.:-=+*#"
@@ -385,7 +385,7 @@ def _gain(one: Option, stated: Option) -> str:
 
 def show(plan: JobPlan, screen: "Screen", *, verbose: bool, fix: str | None = None) -> None:
     """Print a job's page."""
-    from ftcheck_plugins.reporters.screen import tied_parts
+    from ftcheck.cli.pages.screen import tied_parts
 
     plan = clean(plan)
     plain = not _encodes(screen, BARS)

@@ -4,9 +4,9 @@ from collections.abc import Mapping
 from datetime import UTC, date, datetime
 
 from ftcheck.records import Outcome, Result
-from ftcheck.report import Report
-from ftcheck_plugins.reporters import words
-from ftcheck_plugins.reporters.words import WORDS, counted, is_warning
+from ftcheck.report.record import Report
+from ftcheck.report import wording
+from ftcheck.report.wording import WORDS, counted, is_warning
 
 _TALLY = (
     Outcome.FAILED,
@@ -69,7 +69,7 @@ def _day(text: str) -> date | None:
 
 def waived_because(result: Result) -> str:
     """`waived until 2026-12-31: synthetic paraphrases, reviewed (data-team)`."""
-    reason = words.reason_of(result)
+    reason = wording.reason_of(result)
     return reason if reason.startswith("waived") else f"waived: {reason}"
 
 

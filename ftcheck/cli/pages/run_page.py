@@ -9,12 +9,13 @@ from typing import TYPE_CHECKING
 
 from ftcheck import hookimpl
 from ftcheck.records import Check, Location, Outcome, Progress, Result
-from ftcheck.redact import redact, visible
-from ftcheck.report import Report
-from ftcheck_plugins.reporters import aftermath, standing, words
-from ftcheck_plugins.reporters.bars import BAR_WIDTH, Bars, progress_text
-from ftcheck_plugins.reporters.clean import clean
-from ftcheck_plugins.reporters.screen import Screen, tied_parts
+from ftcheck.report.redact import redact, visible
+from ftcheck.report.record import Report
+from ftcheck.cli.pages import run_summary
+from ftcheck.report import verdict_lines, wording
+from ftcheck.cli.pages.progress_bars import BAR_WIDTH, Bars, progress_text
+from ftcheck.report.clean import clean
+from ftcheck.cli.pages.screen import Screen, tied_parts
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -109,8 +110,8 @@ class TerminalReporter:
         self.close()
         report = clean(report)
         self._rest([one for one in report.results if one.check.id not in self._printed])
-        told = aftermath.Telling(self.verbose, self.durations, self.why, self.place_of, self.max_age)
-        aftermath.print_aftermath(self._screen, report, told)
+        told = run_summary.Telling(self.verbose, self.durations, self.why, self.place_of, self.max_age)
+        run_summary.print_aftermath(self._screen, report, told)
 
     def close(self) -> None:
         """Take the progress bars away; harmless to call twice."""
@@ -140,7 +141,7 @@ class TerminalReporter:
         self._told_tasks = True
         detail = progress.detail or ""
         timed = re.search(r"\d s$", detail) is not None
-        text = progress_text(progress) + ("" if timed else f"  {standing.duration(seconds)}")
+        text = progress_text(progress) + ("" if timed else f"  {verdict_lines.duration(seconds)}")
         indent = "    " if self._section is not None else ""
         longest = max((len(f"preparing {job}") for job in self.job_order), default=0)
         task = f"{indent}{visible(progress.task):<{longest}} "
@@ -152,13 +153,13 @@ class TerminalReporter:
         idle: dict[tuple[str | None, str], list[Result]] = {}
         for result in results:
             if result.outcome is Outcome.NOT_RUN and not self.verbose:
-                idle.setdefault((result.check.job, words.reason_of(result)), []).append(result)
+                idle.setdefault((result.check.job, wording.reason_of(result)), []).append(result)
         for result in results:
-            together = idle.get((result.check.job, words.reason_of(result)), [result])
+            together = idle.get((result.check.job, wording.reason_of(result)), [result])
             if len(together) == 1:
                 self._line(result)
             elif result is together[0]:
-                name = words.counted(len(together), "check")
+                name = wording.counted(len(together), "check")
                 self._line(replace(result, check=replace(result.check, name=name)))
         self._tell_skipped()
 
@@ -188,7 +189,7 @@ class TerminalReporter:
 
     def _one_line(self, result: Result) -> None:
         self._heading(result.check.job)
-        style = "yellow" if words.is_warning(result) else STYLES[result.outcome]
+        style = "yellow" if wording.is_warning(result) else STYLES[result.outcome]
         prefix = [
             (f"  {self._screen.symbol(result.outcome)} ", style),
             (f"{result.check.name:<{self._name_width}}  ", ""),
@@ -209,24 +210,24 @@ class TerminalReporter:
     def _said(self, result: Result) -> tuple[str, str]:
         """The outcome's word where there is more to say than `passed`, and what is said."""
         if result.outcome is Outcome.PASSED:
-            return "", tied_parts(words.telling(result))
-        word = words.outcome_word(result)
+            return "", tied_parts(wording.telling(result))
+        word = wording.outcome_word(result)
         if result.outcome is Outcome.FAILED:
-            return f"{word}: ", tied_parts(words.telling(result)) or "no finding was given"
+            return f"{word}: ", tied_parts(wording.telling(result)) or "no finding was given"
         if result.outcome is Outcome.WAIVED:
-            return "", standing.waived_because(result)
-        reason = words.reason_of(result)
+            return "", verdict_lines.waived_because(result)
+        reason = wording.reason_of(result)
         first = self._reasons.setdefault((result.outcome, reason), result.check.id)
-        same = first != result.check.id and result.outcome in words.UNFINISHED
-        return f"{word}: ", f"for the same reason as {first}" if same else words.first_line(reason)
+        same = first != result.check.id and result.outcome in wording.UNFINISHED
+        return f"{word}: ", f"for the same reason as {first}" if same else wording.first_line(reason)
 
     def _more(self, result: Result) -> None:
         """For -v: every measurement, and what the rule only remarked."""
         for measurement in result.measurements:
-            self._screen.put([("      ", ""), (words.measured(measurement), "dim")])
+            self._screen.put([("      ", ""), (wording.measured(measurement), "dim")])
         if result.outcome is Outcome.PASSED:
-            for finding in words.shown_findings(result):
-                where = words.place(finding.at)
+            for finding in wording.shown_findings(result):
+                where = wording.place(finding.at)
                 self._screen.put(
                     [(f"      {where}  " if where else "      ", "dim")], finding.message, "dim", 6
                 )
@@ -236,5 +237,5 @@ def _by_reason(skipped: Sequence[Result]) -> Iterator[str]:
     """`one, other (the reason of both)`, reason by reason."""
     names: dict[str, list[str]] = {}
     for one in skipped:
-        names.setdefault(words.first_line(words.reason_of(one)), []).append(one.check.name)
+        names.setdefault(wording.first_line(wording.reason_of(one)), []).append(one.check.name)
     return (f"{', '.join(those)} ({reason})" for reason, those in names.items())

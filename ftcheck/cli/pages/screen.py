@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from ftcheck.records import Outcome
-from ftcheck_plugins.reporters.words import SYMBOLS
+from ftcheck.report.wording import SYMBOLS
 
 if TYPE_CHECKING:
     from rich.console import Console

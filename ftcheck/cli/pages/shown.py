@@ -12,7 +12,7 @@ from ftcheck.records import Outcome
 if TYPE_CHECKING:
     from ftcheck.loading import Loaded, Planned
     from ftcheck.records import Progress
-    from ftcheck.report import Report
+    from ftcheck.report.record import Report
     from ftcheck.session import Ended, Options
     from ftcheck.ticket import Refusal, Ticket
     from ftcheck.watch import Alarm, Watch
@@ -49,7 +49,7 @@ class Shown:
 
     def watch(self, planned: "Planned") -> Sequence[object]:
         """The object that prints the run while it goes on."""
-        from ftcheck_plugins.reporters.terminal import TerminalReporter
+        from ftcheck.cli.pages.run_page import TerminalReporter
 
         from ftcheck.policy import seconds
 
@@ -85,8 +85,8 @@ class TrainingShown:
 
     def __init__(self) -> None:
         """Prints to stdout."""
-        from ftcheck_plugins.reporters.bars import Bars
-        from ftcheck_plugins.reporters.screen import Screen
+        from ftcheck.cli.pages.progress_bars import Bars
+        from ftcheck.cli.pages.screen import Screen
         from rich.console import Console
 
         self._screen = Screen(Console(highlight=False, emoji=False, markup=False))
@@ -105,7 +105,7 @@ class TrainingShown:
         """Move the bar; without a terminal, a line when the work is done or has gone on for a while."""
         import time
 
-        from ftcheck_plugins.reporters.bars import progress_text
+        from ftcheck.cli.pages.progress_bars import progress_text
 
         self._bars.show(progress)
         late = time.monotonic() - self._told >= self.EVERY

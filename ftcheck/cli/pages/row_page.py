@@ -6,9 +6,9 @@ from dataclasses import replace
 from itertools import groupby
 from typing import TYPE_CHECKING
 
-from ftcheck.redact import visible
+from ftcheck.report.redact import visible
 from ftcheck.rowview import Piece, RowView
-from ftcheck_plugins.reporters.words import counted, place
+from ftcheck.report.wording import counted, place
 
 if TYPE_CHECKING:
     from rich.text import Text

@@ -33,8 +33,8 @@ if TYPE_CHECKING:
         Summary,
     )
     from ftcheck.settings import Job
-    from ftcheck.ticket import Refused, Ticket
-    from ftcheck.training import require
+    from ftcheck.gate.ticket import Refused, Ticket
+    from ftcheck.training.require import require
 
 __version__ = "0.1.0"
 
@@ -65,8 +65,8 @@ _HOME = {
         "Summary",
     ),
     "ftcheck.settings": ("Job",),
-    "ftcheck.ticket": ("Refused", "Ticket"),
-    "ftcheck.training": ("require",),
+    "ftcheck.gate.ticket": ("Refused", "Ticket"),
+    "ftcheck.training.require": ("require",),
 }
 _MODULE_OF = {name: module for module, names in _HOME.items() for name in names}
 

@@ -623,7 +623,7 @@ def run(rule: Rule, params: Mapping[str, Any] | None = None, **inputs: Any) -> R
     Inputs that the rule does not ask for are an error, and so are those that are missing.
     """
     from ftcheck.ledger import judge
-    from ftcheck.worker import collect
+    from ftcheck.runner.worker import collect
 
     unknown = sorted(set(inputs) ^ set(rule.inputs))
     if unknown:

@@ -4,7 +4,7 @@ from typing import Any
 import pytest
 
 from ftcheck import tables
-from ftcheck.duration import (
+from ftcheck.estimate.run_time import (
     Duration,
     Evaluation,
     Interval,
@@ -14,7 +14,7 @@ from ftcheck.duration import (
     moment,
     seconds_left,
 )
-from ftcheck.flops import shape
+from ftcheck.estimate.flops import shape
 from ftcheck.testing import gpu, job
 
 NOW = datetime(2026, 11, 22, 22, 0, tzinfo=UTC)

@@ -3,7 +3,7 @@
 from typing import Any
 
 from ftcheck import testing
-from ftcheck.expectations import expectations, planned
+from ftcheck.training.expectations import expectations, planned
 from ftcheck.inputs.metric_history import Expected, Span
 from ftcheck.records import Check, Measurement, Outcome, Result, Stage
 from ftcheck.report.record import Report

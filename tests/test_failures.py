@@ -1,7 +1,7 @@
 """The catalogue that `ftcheck explain` prints: every entry has a home, and the bench agrees with it."""
 
 from ftcheck.extension.plugin_host import make_host
-from ftcheck.failures import catalogue, caught_by
+from ftcheck.tables.failures import catalogue, caught_by
 from tests.cli.project import Project
 from tests.faults.catalogue import FAULTS
 

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from ftcheck import edits, fixing
+from ftcheck.fix import yaml_edits, search
 from ftcheck.records import Change, Check, Finding, Outcome, Result, Severity, Stage
 
 POLICY = """\
@@ -120,14 +120,14 @@ def test_an_edit_changes_its_own_line_and_nothing_else(
     path: str, value: Any, went: list[str], came: list[str], newline: str
 ) -> None:
     text = POLICY.replace("\n", newline)
-    keys = fixing.keys_of(f"jobs.{path}", ("mapper", "analyst", "analyst.v2"))
+    keys = search.keys_of(f"jobs.{path}", ("mapper", "analyst", "analyst.v2"))
     assert keys is not None
 
-    new = edits.with_value(text, keys, value)
+    new = yaml_edits.with_value(text, keys, value)
 
     assert new.count("\r\n") == (new.count("\n") if newline == "\r\n" else 0)
     assert lines(text.replace("\r\n", "\n"), new.replace("\r\n", "\n")) == (went, came)
-    assert edits.with_value(new, keys, value) == new
+    assert yaml_edits.with_value(new, keys, value) == new
 
 
 @pytest.mark.parametrize(
@@ -151,14 +151,14 @@ def test_an_edit_changes_its_own_line_and_nothing_else(
 def test_a_key_is_taken_out_with_its_lines_alone(
     keys: tuple[str, ...], went: list[str], came: list[str]
 ) -> None:
-    assert lines(POLICY, edits.without(POLICY, (*MAPPER, *keys))) == (went, came)
+    assert lines(POLICY, yaml_edits.without(POLICY, (*MAPPER, *keys))) == (went, came)
 
 
 @pytest.mark.parametrize("gone", ["r", "lora_alpha", "target_modules"])
 def test_a_key_is_taken_out_of_braces_with_its_comma(gone: str) -> None:
     keys = ("defaults", "training", "lora")
 
-    [line] = lines(POLICY, edits.without(POLICY, (*keys, gone)))[1]
+    [line] = lines(POLICY, yaml_edits.without(POLICY, (*keys, gone)))[1]
 
     assert f"{gone}: " not in line
     assert line.endswith("} # as in the paper\n")
@@ -168,7 +168,7 @@ def test_a_key_is_taken_out_of_braces_with_its_comma(gone: str) -> None:
 def test_a_file_without_a_last_line_break_gets_its_lines_on_their_own() -> None:
     text = "ftcheck: 1\njobs:\n  a:\n    serving: {log: none}"
 
-    assert edits.with_value(text, ("jobs", "a", "training", "r"), 1).endswith(
+    assert yaml_edits.with_value(text, ("jobs", "a", "training", "r"), 1).endswith(
         "{log: none}\n    training:\n      r: 1"
     )
 
@@ -177,7 +177,7 @@ def test_json_stays_json() -> None:
     import json
 
     text = '{"ftcheck": 1, "jobs": {"a": {"model": {"name": "m"}, "data": {}}}}'
-    new = edits.with_value(text, ("jobs", "a", "serving", "log"), "token-counts")
+    new = yaml_edits.with_value(text, ("jobs", "a", "serving", "log"), "token-counts")
 
     assert json.loads(new)["jobs"]["a"]["serving"] == {"log": "token-counts"}
     assert new.startswith(text[:-4])
@@ -204,35 +204,35 @@ jobs:
     ],
 )
 def test_nothing_is_written_through_an_anchor(keys: tuple[str, ...], said: str) -> None:
-    with pytest.raises(edits.Refused) as refused:
-        edits.with_value(SHARED, ("jobs", *keys), 512)
+    with pytest.raises(yaml_edits.Refused) as refused:
+        yaml_edits.with_value(SHARED, ("jobs", *keys), 512)
 
     assert said in str(refused.value)
 
 
 def test_an_anchor_that_nobody_uses_is_no_obstacle() -> None:
-    new = edits.with_value(SHARED, ("jobs", "b", "evaluation", "padding_side"), "left")
+    new = yaml_edits.with_value(SHARED, ("jobs", "b", "evaluation", "padding_side"), "left")
 
     assert "evaluation: &lone {padding_side: left}" in new
 
 
 def test_a_section_that_is_no_mapping_is_not_replaced_by_one() -> None:
-    with pytest.raises(edits.Refused, match="is not a mapping"):
-        edits.with_value("jobs:\n  a: 5\n", ("jobs", "a", "training"), 1)
+    with pytest.raises(yaml_edits.Refused, match="is not a mapping"):
+        yaml_edits.with_value("jobs:\n  a: 5\n", ("jobs", "a", "training"), 1)
 
 
 @pytest.mark.parametrize(
     "value", ["", "null", "no: yes", "#", "a\u2028b", "é\x85", "- a", "1e3", "\U0001f600", "'\"\\", "[x"]
 )
 def test_every_text_is_read_back_as_it_was_meant(value: str) -> None:
-    new = edits.with_value(POLICY, (*MAPPER, "serving", "system_prompt"), value)
+    new = yaml_edits.with_value(POLICY, (*MAPPER, "serving", "system_prompt"), value)
 
-    assert edits.with_value(new, (*MAPPER, "serving", "system_prompt"), value) == new
+    assert yaml_edits.with_value(new, (*MAPPER, "serving", "system_prompt"), value) == new
 
 
 def test_the_place_of_a_value_counts_from_one() -> None:
-    assert edits.place(POLICY, (*MAPPER, "training", "max_length")) == (12, 19)
-    assert edits.place(POLICY, (*MAPPER, "training", "packing")) is None
+    assert yaml_edits.place(POLICY, (*MAPPER, "training", "max_length")) == (12, 19)
+    assert yaml_edits.place(POLICY, (*MAPPER, "training", "packing")) is None
 
 
 # --- the choice -----------------------------------------------------------------------------------------
@@ -248,9 +248,9 @@ def wants(new: Any, old: Any = 64, key: str = "training.max_length", **more: Any
     return Finding("bad", severity, change=Change(f"jobs.a.{key}", old, new, **more))
 
 
-def chosen(*findings: Finding) -> fixing.Choice:
-    found = fixing.proposals(result(f"c{number}", one) for number, one in enumerate(findings))
-    [choice] = fixing.resolved(found)
+def chosen(*findings: Finding) -> search.Choice:
+    found = search.proposals(result(f"c{number}", one) for number, one in enumerate(findings))
+    [choice] = search.resolved(found)
     return choice
 
 
@@ -279,7 +279,7 @@ def test_remarks_and_waived_checks_ask_for_nothing() -> None:
         result("c", Finding("no change")),
     ]
 
-    assert fixing.proposals(found) == ()
+    assert search.proposals(found) == ()
 
 
 def agree(changes: Sequence[Change]) -> str | None:
@@ -294,7 +294,7 @@ def test_what_a_change_brings_to_light_is_mended_too() -> None:
         yield result("length")
         yield result("steps", *([] if f"jobs.a.{steps}" in values else [wants(4, 16, steps)]))
 
-    found = fixing.search([result("length", wants(512))], check, agree)
+    found = search.search([result("length", wants(512))], check, agree)
 
     assert [(one.change.path, one.change.new) for one in found.taken] == [
         ("jobs.a.training.max_length", 512),
@@ -309,7 +309,7 @@ def test_a_key_that_checks_pull_to_and_fro_stays_as_it_was() -> None:
         yield result("long", *([wants(512, value)] if value < 512 else []))
         yield result("fits", *([wants(64, value)] if value > 256 else []))
 
-    found = fixing.search(check(()), check, agree)
+    found = search.search(check(()), check, agree)
 
     [left] = found.left
     assert found.taken == ()
@@ -326,31 +326,31 @@ def test_a_search_without_end_stops_and_says_that_it_is_not_settled() -> None:
         value = changes[0].new if changes else 1
         yield result("more", wants(value + 1, value))
 
-    found = fixing.search(check(()), check, agree)
+    found = search.search(check(()), check, agree)
 
-    assert (found.settled, runs) == (False, fixing.ROUNDS + 1)
-    assert (found.taken[0].change.old, found.taken[0].change.new) == (1, 1 + fixing.ROUNDS)
+    assert (found.settled, runs) == (False, search.ROUNDS + 1)
+    assert (found.taken[0].change.old, found.taken[0].change.new) == (1, 1 + search.ROUNDS)
 
 
 def test_unsafe_changes_are_held_unless_they_are_wanted() -> None:
     first = [result("a", wants(512, safe=False))]
 
-    held = fixing.search(first, None, agree)
-    taken = fixing.search(first, None, agree, unsafe=True)
+    held = search.search(first, None, agree)
+    taken = search.search(first, None, agree, unsafe=True)
 
     assert (held.taken, [one.change.new for one in held.held]) == ((), [512])
     assert ([one.change.new for one in taken.taken], taken.held) == ([512], ())
 
 
 def test_what_cannot_be_is_left_with_its_reason() -> None:
-    found = fixing.search([result("a", wants(512))], None, lambda changes: "never")
+    found = search.search([result("a", wants(512))], None, lambda changes: "never")
 
     assert [(one.path, one.reason) for one in found.left] == [("jobs.a.training.max_length", "never")]
 
 
 def test_reasons_not_to_write() -> None:
     def why(path: str, new: Any = 1, given: Sequence[str] = ()) -> str | None:
-        return fixing.unwritable(POLICY, [Change(path, 0, new)], ("mapper",), given)
+        return search.unwritable(POLICY, [Change(path, 0, new)], ("mapper",), given)
 
     assert why("jobs.mapper.training.max_length") is None
     assert "is set on the command line" in str(
@@ -366,7 +366,7 @@ def test_reasons_not_to_write() -> None:
 def taken_away(folder: Path, policy: str, key: str) -> str:
     path = folder / "policy.yaml"
     path.write_text(policy, encoding="utf-8")
-    return fixing.written(str(path), policy, [Change(f"jobs.a.{key}", "x", None)], ("a",))
+    return search.written(str(path), policy, [Change(f"jobs.a.{key}", "x", None)], ("a",))
 
 
 HEAD = "ftcheck: 1\n"

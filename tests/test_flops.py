@@ -3,7 +3,7 @@ from typing import Any
 
 import pytest
 
-from ftcheck.flops import adapter_weights, flops, shape
+from ftcheck.estimate.flops import adapter_weights, flops, shape
 from ftcheck.settings import Lora
 
 TINY: dict[str, Any] = {

@@ -10,9 +10,9 @@ from typing import Any
 import pytest
 
 import ftcheck
-from ftcheck.gate import check_stored
-from ftcheck.loading import load
-from ftcheck.ticket import Refusal, Ticket
+from ftcheck.gate.stored import check_stored
+from ftcheck.runner.load import load
+from ftcheck.gate.ticket import Refusal, Ticket
 from tests.cli.project import Project, Ran
 
 POLICY = """\

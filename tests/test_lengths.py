@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from ftcheck.lengths import Histogram, TrainedPositions, nearest_rank
+from ftcheck.packing.lengths import Histogram, TrainedPositions, nearest_rank
 
 LENGTHS = [1, 3, 3, 3, 7, 7, 12, 0]
 

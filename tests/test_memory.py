@@ -10,9 +10,15 @@ from typing import Any
 import pytest
 
 from ftcheck import tables
-from ftcheck.memory.fit import cheapest, largest_batch, verdict
-from ftcheck.memory.formulas import GIB, Memory, estimate, quantised_bytes, step
-from ftcheck.memory.shapes import (
+from ftcheck.estimate.memory.fit import cheapest, largest_batch, verdict
+from ftcheck.estimate.memory.formulas import (
+    GIB,
+    Memory,
+    estimate,
+    quantised_bytes,
+    step,
+)
+from ftcheck.estimate.memory.shapes import (
     Architecture,
     CannotTell,
     Feed,
@@ -136,7 +142,7 @@ def test_stored_bytes_are_those_that_bitsandbytes_allocates(double: bool) -> Non
 
 
 def _stored(one: Linear, how: Method) -> float:
-    from ftcheck.memory import formulas
+    from ftcheck.estimate.memory import formulas
 
     return formulas._stored(one, how)
 
@@ -178,7 +184,7 @@ def test_targets_are_read_as_peft_reads_them(targets: Any, names: set[str]) -> N
 )
 def test_formulas_and_simulation_agree(model: str, checkpointing: bool, dropout: float, batch: Feed) -> None:
     pytest.importorskip("torch")
-    from ftcheck.memory.simulation import simulate
+    from ftcheck.estimate.memory.simulation import simulate
 
     how = Method(checkpointing=checkpointing, dropout=dropout)
     simulated = simulate(known(model), how, batch, (1, 2))
@@ -189,7 +195,7 @@ def test_formulas_and_simulation_agree(model: str, checkpointing: bool, dropout:
 
 def test_the_simulation_is_linear_in_depth() -> None:
     pytest.importorskip("torch")
-    from ftcheck.memory.simulation import simulate
+    from ftcheck.estimate.memory.simulation import simulate
 
     extrapolated = simulate(SMALL, Method(), Feed(2, 512), (2, 4))
     whole = simulate(SMALL, Method(), Feed(2, 512), (6, 6))
@@ -202,7 +208,7 @@ def test_saved_tensors_are_those_of_a_real_step(dropout: float) -> None:
     """PEFT on bitsandbytes' 4-bit layers, on the CPU, against formula and simulation."""
     for name in ("torch", "transformers", "peft", "bitsandbytes"):
         pytest.importorskip(name)
-    from ftcheck.memory.simulation import simulate
+    from ftcheck.estimate.memory.simulation import simulate
 
     batch = Feed(2, 128)
     real = _really_saved(dropout, batch)
@@ -373,7 +379,7 @@ def test_max_length_is_the_last_remedy_and_no_remedy_is_said() -> None:
 def test_the_formulas_import_nothing_heavy_and_take_no_time() -> None:
     code = (
         "import sys, time, json; from ftcheck.testing import job;"
-        "from ftcheck.memory.formulas import estimate;"
+        "from ftcheck.estimate.memory.formulas import estimate;"
         "from ftcheck.settings import Lora;"
         f"c = json.loads({json.dumps(json.dumps(SMALL))}); start = time.perf_counter();"
         "estimate(job(training={'lora': Lora()}), c, longest=512); took = time.perf_counter() - start;"

@@ -9,7 +9,13 @@ import pytest
 
 from ftcheck.errors import ExitCode, UsageError
 from ftcheck.extension.reporters import Reporter
-from ftcheck.output import Output, OutputError, parse_outputs, write_final, write_started
+from ftcheck.runner.outputs import (
+    Output,
+    OutputError,
+    parse_outputs,
+    write_final,
+    write_started,
+)
 from ftcheck.report.record import Report
 from tests.reporters.fakes import report, result
 

@@ -9,8 +9,16 @@ from typing import Any
 import numpy as np
 import pytest
 
-from ftcheck import cutting_stock, packing
-from ftcheck.packing import as_axolotl, as_llama_factory, as_trl, assign, best_fit, lower_bound, optimal
+from ftcheck.packing import cutting_stock, plans
+from ftcheck.packing.plans import (
+    as_axolotl,
+    as_llama_factory,
+    as_trl,
+    assign,
+    best_fit,
+    lower_bound,
+    optimal,
+)
 
 
 def drawn(seed: int, capacity: int) -> "np.ndarray[tuple[int], np.dtype[np.int64]]":
@@ -148,7 +156,7 @@ def test_a_knapsack_is_worth_what_trying_everything_finds() -> None:
 def test_the_same_lengths_give_the_same_plan_whatever_their_order_and_the_memory_holds() -> None:
     lengths = spread(HARD[104, 69])
     plan = optimal(lengths, 104)
-    packing._optimal.cache_clear()
+    plans._optimal.cache_clear()
 
     again = optimal(np.random.default_rng(1).permutation(lengths), 104)
 
@@ -171,13 +179,13 @@ def test_little_effort_still_gives_a_whole_plan(effort: float) -> None:
 def test_without_highspy_the_plan_says_so_and_is_no_worse_than_best_fit(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    packing._optimal.cache_clear()
+    plans._optimal.cache_clear()
     monkeypatch.setattr(cutting_stock, "available", lambda: False)
     lengths = spread(HARD[104, 69])
 
     plan = optimal(lengths, 104)
 
-    packing._optimal.cache_clear()
+    plans._optimal.cache_clear()
     assert plan.note == "highspy is not installed: with it fewer may be found"
     assert plan.blocks <= best_fit(lengths, 104).blocks
 

@@ -7,7 +7,7 @@ import pytest
 from ftcheck.cli.pages import row_page as shown
 
 from ftcheck.inputs.prepared import Trouble
-from ftcheck.rowview import RowView, view
+from ftcheck.row_view import RowView, view
 from ftcheck.testing import FakeTokenizer, job, prepared, token_store
 
 

@@ -4,7 +4,7 @@ import pytest
 
 from ftcheck.errors import UsageError
 from ftcheck.records import Check, Stage
-from ftcheck.selection import Selection, narrow, parse
+from ftcheck.runner.select import Selection, narrow, parse
 from tests.cli.project import Project, rule_text
 
 CHECKS = tuple(

@@ -1,6 +1,6 @@
 import pytest
 
-from ftcheck.serving_load import load
+from ftcheck.estimate.serving_load import load
 from ftcheck.testing import gold, job
 
 # FakeTokenizer: `<|user|>` + text + `<|end|>` + `<|assistant|>` are 3 marks and the text's characters.

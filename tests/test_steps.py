@@ -3,7 +3,7 @@ from typing import Any
 import pytest
 
 from ftcheck.settings import Job
-from ftcheck.steps import effective_batch, every, steps
+from ftcheck.estimate.steps import effective_batch, every, steps
 from ftcheck.testing import job
 
 

@@ -14,7 +14,7 @@ from ftcheck.inputs.metric_history import Expected, Span, Window
 from ftcheck.policy.params import full_params
 from ftcheck.records import Check, Outcome, Result
 from ftcheck.testing import job
-from ftcheck.watch import Action, Alarm, Watch
+from ftcheck.training.during_checks import Action, Alarm, Watch
 
 
 @dataclass(frozen=True)

@@ -97,7 +97,7 @@ def run_command(argv: Sequence[str] | None = None) -> int:
         error.show()
         return ExitCode.USAGE
     except FtcheckError as error:
-        from ftcheck.session import say
+        from ftcheck.runner.session import say
 
         say(error)
         return error.exit_code

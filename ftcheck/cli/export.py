@@ -46,7 +46,7 @@ def litellm(
     from ftcheck_plugins.guard.export import configuration
 
     from ftcheck.errors import UsageError
-    from ftcheck.loading import load
+    from ftcheck.runner.load import load
 
     known = load(policy, overrides, all_rules_dirs(rules_dirs)).policy.jobs
     if unknown := [name for name in jobs if name not in known]:
@@ -64,7 +64,7 @@ def litellm(
 def _written(output: str, text: str) -> Path:
     """Put the text in its file, in one step. Raises `UsageError` where that cannot be."""
     from ftcheck.errors import UsageError
-    from ftcheck.output import replace_file
+    from ftcheck.runner.outputs import replace_file
 
     file = Path(output).expanduser()
     file = file / FILE if file.is_dir() else file

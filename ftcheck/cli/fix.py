@@ -13,11 +13,11 @@ import click
 from ftcheck.cli.options import POLICY, all_rules_dirs, overrides, rules_dirs
 
 if TYPE_CHECKING:
-    from ftcheck.fixing import Choice, Found
-    from ftcheck.loading import Loaded
+    from ftcheck.fix.search import Choice, Found
+    from ftcheck.runner.load import Loaded
     from ftcheck.records import Change, Result
-    from ftcheck.row_lists import Asked, RowList
-    from ftcheck.session import Options
+    from ftcheck.fix.row_lists import Asked, RowList
+    from ftcheck.runner.session import Options
     from ftcheck.settings import Job
 
 
@@ -65,9 +65,10 @@ def fix(
     Exits 0 if the file is as it should be or was written, 1 with --diff if it would be changed, 2 if it
     cannot be written, 3 if a check broke (what the others propose is written), 5 if the report is stale.
     """
-    from ftcheck import fixing, session
-    from ftcheck.loading import load
-    from ftcheck.selection import Selection, narrow
+    from ftcheck.fix import search
+    from ftcheck.runner import session
+    from ftcheck.runner.load import load
+    from ftcheck.runner.select import Selection, narrow
 
     options = session.Options(
         policy=policy,
@@ -87,9 +88,9 @@ def fix(
         first = list(runs.results(()))
 
     def objection(changes: "Sequence[Change]") -> str | None:
-        return fixing.unwritable(file.text, changes, known, overrides) or runs.refused(changes)
+        return search.unwritable(file.text, changes, known, overrides) or runs.refused(changes)
 
-    found = fixing.search(
+    found = search.search(
         runs.own(first),
         runs.results if report is None else None,
         objection,
@@ -99,7 +100,7 @@ def fix(
     found, lists = rows.left_out(found, jobs or known, unsafe=unsafe)
     ready = [one for one in lists if unsafe and one.reason is None]
     changes = [one.change for one in found.taken] + rows.changes(ready)
-    text = fixing.written(policy, file.text, changes, known)
+    text = search.written(policy, file.text, changes, known)
     told = _Told(
         policy, file.text, known, found, lists, diff=diff, stored=report is not None, unsafe=unsafe, jobs=jobs
     )
@@ -148,7 +149,7 @@ class _File:
     def replace(self, text: str) -> None:
         """Write the text in one step, if the file is still what the checks saw. Raises `InputError`."""
         from ftcheck.errors import InputError
-        from ftcheck.output import replace_file
+        from ftcheck.runner.outputs import replace_file
 
         try:
             now: bytes | None = self.path.read_bytes()
@@ -174,7 +175,7 @@ class _Runs:
 
     def results(self, changes: "Sequence[Change]") -> "tuple[Result, ...]":
         """The results under these changes: all of them first, then those of jobs that were changed."""
-        from ftcheck.fixing import keys_of
+        from ftcheck.fix.search import keys_of
 
         for change in changes:
             keys = keys_of(change.path, self._jobs)
@@ -188,7 +189,7 @@ class _Runs:
 
     def own(self, results: "Iterable[Result]") -> "tuple[Result, ...]":
         """The results without proposals for jobs that were not asked for."""
-        from ftcheck.fixing import keys_of
+        from ftcheck.fix.search import keys_of
 
         wanted = self._options.selection.jobs
         if not wanted:
@@ -203,7 +204,7 @@ class _Runs:
     def refused(self, changes: "Sequence[Change]") -> str | None:
         """Why the policy would not be valid with these changes."""
         from ftcheck.errors import PolicyError
-        from ftcheck.loading import load
+        from ftcheck.runner.load import load
 
         options = self._with(changes)
         try:
@@ -213,7 +214,7 @@ class _Runs:
         return None
 
     def _with(self, changes: "Sequence[Change]") -> "Options":
-        from ftcheck.fixing import override
+        from ftcheck.fix.search import override
 
         given = (*self._options.overrides, *map(override, changes))
         return replace(self._options, overrides=given)
@@ -229,11 +230,11 @@ class _Rows:
         self, found: "Found", jobs: Sequence[str], *, unsafe: bool
     ) -> "tuple[Found, tuple[RowList, ...]]":
         """The lists, and with `unsafe` what the checks say without their rows, until they name no more."""
-        from ftcheck import fixing, row_lists
+        from ftcheck.fix import search, row_lists
 
         named = row_lists.asked(found.results, jobs)
         lists = self._lists(named)
-        for _ in range(fixing.ROUNDS if unsafe else 0):
+        for _ in range(search.ROUNDS if unsafe else 0):
             ready = [one for one in lists if one.reason is None]
             if not ready:
                 break
@@ -246,20 +247,20 @@ class _Rows:
         return found, lists
 
     def _lists(self, named: "Asked") -> "tuple[RowList, ...]":
-        from ftcheck import row_lists
+        from ftcheck.fix import row_lists
 
         made = row_lists.lists(named, self._jobs, self._runs.counts, self._file.path)
         return tuple(replace(one, reason=one.reason or self._objection(one)) for one in made)
 
     def _objection(self, rows: "RowList") -> str | None:
         """Why the policy cannot name the list, None if it can or does."""
-        from ftcheck import fixing
+        from ftcheck.fix import search
 
-        stated = fixing.given(f"jobs.{rows.job}.data", self._overrides)
+        stated = search.given(f"jobs.{rows.job}.data", self._overrides)
         if stated is not None:
             return f"{stated} is set on the command line: the rows are not those that the policy names"
         changes = self.changes([rows])
-        return fixing.unwritable(self._file.text, changes, tuple(self._jobs), ()) if changes else None
+        return search.unwritable(self._file.text, changes, tuple(self._jobs), ()) if changes else None
 
     def _without(self, found: "Found", lists: "Sequence[RowList]") -> "Found":
         """What the checks say without these rows."""
@@ -281,7 +282,7 @@ class _Rows:
     def write(self, lists: "Sequence[RowList]") -> None:
         """Write each list in one step. Raises `InputError`."""
         from ftcheck.errors import InputError
-        from ftcheck.output import replace_file
+        from ftcheck.runner.outputs import replace_file
 
         for one in lists:
             try:
@@ -295,10 +296,10 @@ def _run(options: "Options") -> "tuple[tuple[Result, ...], dict[str, int]]":
     import shutil
     import tempfile
 
-    from ftcheck import session
+    from ftcheck.runner import session
     from ftcheck.ledger import Ledger
-    from ftcheck.runner import run_checks
-    from ftcheck.setup import Setup
+    from ftcheck.runner.checks import run_checks
+    from ftcheck.runner.worker_setup import Setup
 
     planned = session.plan(options)
     policy, host = planned.loaded.policy, planned.loaded.host
@@ -364,9 +365,10 @@ def _stored(path: str, loaded: "Loaded", jobs: Sequence[str]) -> "tuple[Result, 
     """The results of a stored report that is whole and still fits the files. Raises `Stale`."""
     from datetime import UTC, datetime
 
-    from ftcheck.evidence import gather
-    from ftcheck.gate import World, decide, read_report
-    from ftcheck.ticket import Reason, Refusal
+    from ftcheck.gate.input_digests import gather
+    from ftcheck.gate.decide import World, decide
+    from ftcheck.gate.stored import read_report
+    from ftcheck.gate.ticket import Reason, Refusal
 
     report = read_report(path)
     if isinstance(report, Reason):
@@ -439,7 +441,7 @@ class _Told:
         return ExitCode.BLOCKED if changed and self.diff else ExitCode.OK
 
     def _choices(self, label: str, choices: "Sequence[Choice]", lists: "Sequence[RowList]") -> None:
-        from ftcheck.fixing import shown
+        from ftcheck.fix.search import shown
 
         if choices or lists:
             self._say(f"{label}:")
@@ -454,8 +456,8 @@ class _Told:
                 self._say(f"    {other.check} asked for {shown(other.change.new)}")
 
     def _place(self, path: str) -> str:
-        from ftcheck.edits import place
-        from ftcheck.fixing import keys_of
+        from ftcheck.fix.yaml_edits import place
+        from ftcheck.fix.search import keys_of
         from ftcheck.report.redact import visible
 
         keys = keys_of(path, self.known)

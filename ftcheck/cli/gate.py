@@ -8,7 +8,7 @@ import click
 from ftcheck.cli.options import all_rules_dirs, overrides, rules_dirs
 
 if TYPE_CHECKING:
-    from ftcheck.ticket import Refusal
+    from ftcheck.gate.ticket import Refusal
 
 
 @click.command(short_help="The gate alone: does a stored report still hold?")
@@ -28,9 +28,9 @@ def gate(
     digest over ids and labels is compared by the trainer that feeds them.
     """
     from ftcheck.errors import ExitCode, UsageError
-    from ftcheck.gate import check_stored
-    from ftcheck.loading import load
-    from ftcheck.ticket import Refusal
+    from ftcheck.gate.stored import check_stored
+    from ftcheck.runner.load import load
+    from ftcheck.gate.ticket import Refusal
 
     loaded = load(policy, overrides, all_rules_dirs(rules_dirs))
     unknown = [job for job in jobs if job not in loaded.policy.jobs]

@@ -11,7 +11,7 @@ from ftcheck.cli.options import POLICY, all_rules_dirs, overrides, rules_dirs
 if TYPE_CHECKING:
     from ftcheck.inputs.container import Run
     from ftcheck.inputs.machine import Packages
-    from ftcheck.loading import Loaded
+    from ftcheck.runner.load import Loaded
     from ftcheck.lock import LockedJob
 
 SHOWN = 20
@@ -43,7 +43,7 @@ def lock(
     Nothing is written when a job's tokenizer cannot be opened.
     """
     from ftcheck.errors import ExitCode, UsageError
-    from ftcheck.loading import load
+    from ftcheck.runner.load import load
     from ftcheck.lock import differences, document, path_of, read, text_of, write
 
     loaded = load(policy, overrides, all_rules_dirs(rules_dirs))
@@ -93,7 +93,7 @@ def _open(
 
 
 def _locked(loaded: "Loaded", run: "Run", name: str) -> "LockedJob":
-    from ftcheck_rules.probes import CONVERSATIONS, PROBES
+    from ftcheck.probe_texts import CONVERSATIONS, PROBES
 
     from ftcheck.digest import of_named
     from ftcheck.inputs.container import Inputs

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
     from ftcheck.errors import FtcheckError
     from ftcheck.inputs.run_folder import Reader
-    from ftcheck.monitor import View
+    from ftcheck.training.monitor import View
 
 SCHEMA = "ftcheck.monitor/1"
 HEIGHT = 2
@@ -83,7 +83,7 @@ class Board:
         """Read everything anew."""
         from ftcheck.errors import InputError
         from ftcheck.inputs.run_folder import Reader
-        from ftcheck.monitor import view
+        from ftcheck.training.monitor import view
 
         now = self.clock()
         self.views, self.waiting, self.broken = [], [], {}
@@ -145,7 +145,7 @@ def _show_once(board: Board, *, as_json: bool) -> None:
 
 
 def _json(board: Board) -> str:
-    from ftcheck.monitor import to_dict
+    from ftcheck.training.monitor import to_dict
     from ftcheck.report.redact import redact_json
 
     runs = [to_dict(view) for view in board.views]

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from ftcheck.extension.reporters import Reporter
     from ftcheck.inputs.container import Inputs
     from ftcheck.inputs.probe import Probe
-    from ftcheck.loading import Loaded
+    from ftcheck.runner.load import Loaded
     from ftcheck.planning import Asked, JobPlan, Unplanned
     from ftcheck.settings import Job
 
@@ -74,8 +74,8 @@ def plan(
     not known is said.
     """
     from ftcheck.errors import ExitCode, UsageError
-    from ftcheck.loading import load
-    from ftcheck.output import parse_outputs
+    from ftcheck.runner.load import load
+    from ftcheck.runner.outputs import parse_outputs
     from ftcheck.planning import Asked, Unplanned
 
     written = parse_outputs(outputs, FORMATS)
@@ -206,7 +206,7 @@ def _write_it(page: "JobPlan", policy: str, overrides: tuple[str, ...]) -> str |
 def _begin(written: Sequence[Any], policy: str, config: str | None) -> None:
     """Say `started` in every file, so that a plan that is killed leaves none that looks whole."""
     from ftcheck.errors import UsageError
-    from ftcheck.output import write_started
+    from ftcheck.runner.outputs import write_started
 
     if config is not None and not Path(config).expanduser().resolve().parent.is_dir():
         raise UsageError(f"--write {config}: its folder does not exist")
@@ -221,7 +221,7 @@ def _begin(written: Sequence[Any], policy: str, config: str | None) -> None:
 def _finish(written: Sequence[Any], pages: "Sequence[JobPlan | Unplanned]", policy: str) -> Sequence[str]:
     from ftcheck.cli.pages import plan_page
 
-    from ftcheck.output import write_final
+    from ftcheck.runner.outputs import write_final
 
     if not written:
         return ()
@@ -234,7 +234,7 @@ def _finish(written: Sequence[Any], pages: "Sequence[JobPlan | Unplanned]", poli
 
 
 def _report(policy: str) -> Any:
-    from ftcheck.assembly import now
+    from ftcheck.runner.assemble import now
     from ftcheck.report.record import Report
 
     return Report(status="started", policy_path=policy, policy_name=Path(policy).stem, started_at=now())
@@ -265,7 +265,7 @@ def _config(made: "Sequence[JobPlan]", path: str | None, policy: str) -> Sequenc
         return ()
     from ftcheck.cli.pages import plan_page
 
-    from ftcheck.output import Output, write_final
+    from ftcheck.runner.outputs import Output, write_final
 
     text = plan_page.configuration(made, policy)
     return write_final([Output("config", path)], _report(policy), _reporters({"config": text}))

@@ -19,8 +19,8 @@ def check(policies: tuple[str, ...], rules_dirs: tuple[Path, ...]) -> int:
     """Validate policies without opening data or models. All problems at once, exit 2 if there are any."""
     from ftcheck.errors import ExitCode, FtcheckError
     from ftcheck.ledger import worst_of
-    from ftcheck.loading import load
-    from ftcheck.session import say
+    from ftcheck.runner.load import load
+    from ftcheck.runner.session import say
 
     codes = [ExitCode.OK]
     for path in policies:

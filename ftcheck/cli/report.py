@@ -15,9 +15,9 @@ def convert(stored: str, outputs: tuple[str, ...]) -> None:
     """Write a stored JSON REPORT in other formats: junit, github, markdown, json."""
     from ftcheck.errors import UsageError
     from ftcheck.extension.plugin_host import make_host
-    from ftcheck.gate import read_report
-    from ftcheck.output import parse_outputs, write_final
-    from ftcheck.ticket import Reason
+    from ftcheck.gate.stored import read_report
+    from ftcheck.runner.outputs import parse_outputs, write_final
+    from ftcheck.gate.ticket import Reason
 
     host = make_host()
     found = read_report(stored)

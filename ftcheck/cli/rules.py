@@ -15,7 +15,7 @@ THREADS = 5
 if TYPE_CHECKING:
     from ftcheck.extension.plugin_host import Host
     from ftcheck.extension.rules import Rule
-    from ftcheck.failures import Failure
+    from ftcheck.tables.failures import Failure
 
 
 @click.command(short_help="List the rules there are.")
@@ -42,7 +42,7 @@ def rules(as_json: bool, plugins: tuple[str, ...], rules_dirs: tuple[Path, ...])
 def _described(host: "Host", rule: "Rule") -> dict[str, object]:
     from dataclasses import asdict
 
-    from ftcheck.failures import caught_by
+    from ftcheck.tables.failures import caught_by
     from ftcheck.policy import describe_params
 
     owner = host.owner[f"rule:{rule.id}"]
@@ -89,7 +89,7 @@ def explain(rule_id: str, plugins: tuple[str, ...], as_json: bool, rules_dirs: t
 
 
 def _page(host: "Host", rule: "Rule") -> str:
-    from ftcheck.failures import caught_by
+    from ftcheck.tables.failures import caught_by
     from ftcheck.policy import describe_params
 
     owner = host.owner[f"rule:{rule.id}"]

@@ -76,9 +76,9 @@ def run(
 
     Exits 0 only if every planned check has an outcome, none broke, none blocks, and something passed.
     """
-    from ftcheck import session
+    from ftcheck.runner import session
     from ftcheck.cli.pages.shown import Shown
-    from ftcheck.selection import Selection
+    from ftcheck.runner.select import Selection
 
     options = session.Options(
         policy=policy,

@@ -11,7 +11,7 @@ from ftcheck.cli.options import POLICY, all_rules_dirs, overrides, rules_dirs
 
 if TYPE_CHECKING:
     from ftcheck.inputs.prepared import Prepared
-    from ftcheck.rowview import RowView
+    from ftcheck.row_view import RowView
 
 
 @click.command(short_help="One row as the model sees it: what is trained, masked, cut off.")
@@ -46,8 +46,8 @@ def show(
     """
     from ftcheck.errors import UsageError
     from ftcheck.inputs.container import Inputs, Run
-    from ftcheck.loading import load
-    from ftcheck.rowview import view
+    from ftcheck.runner.load import load
+    from ftcheck.row_view import view
 
     if sum((row is not None, record is not None, longest, first_finding)) > 1:
         raise UsageError("--row, --record, --longest and --first-finding: name one of them")
@@ -88,9 +88,9 @@ def _index(prepared: "Prepared", row: int | None, record: str | None, *, longest
 def _first_finding(
     policy: str, job: str, overrides: tuple[str, ...], folders: tuple[Path, ...], *, offline: bool
 ) -> int:
-    from ftcheck import session
+    from ftcheck.runner import session
     from ftcheck.errors import UsageError
-    from ftcheck.selection import Selection
+    from ftcheck.runner.select import Selection
 
     options = session.Options(
         policy=policy,

@@ -15,12 +15,12 @@ from ftcheck.errors import ExitCode
 
 if TYPE_CHECKING:
     from ftcheck.cli.pages.shown import TrainingShown
-    from ftcheck.loading import Loaded
+    from ftcheck.runner.load import Loaded
     from ftcheck.records import Progress
     from ftcheck.report.record import Report
-    from ftcheck.session import Options
-    from ftcheck.ticket import Refusal, Ticket
-    from ftcheck.watch import Alarm, Watch
+    from ftcheck.runner.session import Options
+    from ftcheck.gate.ticket import Refusal, Ticket
+    from ftcheck.training.during_checks import Alarm, Watch
 
 
 @click.command(short_help="Train a job, if the report opens the gate for it.")
@@ -49,7 +49,7 @@ def train(
     Exits 5 if the gate refuses, 6 if training fails. The trainer feeds exactly the ids and labels whose
     digest the report holds, or does not start.
     """
-    from ftcheck.setup import OFFLINE
+    from ftcheck.runner.worker_setup import OFFLINE
 
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # else threads spin: 14 times slower on a busy CPU
     if offline:
@@ -79,7 +79,7 @@ def _heard_once() -> Iterator[None]:
 def _loaded(policy: str, overrides: tuple[str, ...], folders: tuple[Path, ...], job: str) -> "Loaded":
     """The policy; the first of several processes reads it first, and tells what is wrong with it."""
     from ftcheck.errors import UsageError
-    from ftcheck.loading import load
+    from ftcheck.runner.load import load
     from ftcheck.records import Stage
 
     if ranks.count() > 1:
@@ -97,7 +97,7 @@ def _loaded(policy: str, overrides: tuple[str, ...], folders: tuple[Path, ...], 
 def _options(
     policy: str, overrides: tuple[str, ...], folders: tuple[Path, ...], *, cache: bool, offline: bool
 ) -> "Options":
-    from ftcheck import session
+    from ftcheck.runner import session
 
     return session.Options(
         policy=policy, overrides=overrides, offline=offline, rules_dirs=folders, cache=cache
@@ -115,7 +115,7 @@ def _gated(
 ) -> ExitCode:
     """Train with a ticket, or say why there is none."""
     from ftcheck.cli.gate import show_refusal
-    from ftcheck.ticket import Refusal
+    from ftcheck.gate.ticket import Refusal
 
     if not isinstance(decision, Refusal):
         return _train(loaded, job, decision, options, report, resume=resume)
@@ -129,9 +129,9 @@ def _decision(
 ) -> "tuple[Ticket | Refusal | None, ExitCode, Report | None]":
     """The gate's word: on a run's own start, on a stored report, or on checks that run now; that report."""
     from ftcheck.cli.pages.shown import host_again, run_now
-    from ftcheck.gate import check_resumed, check_stored, read_report
-    from ftcheck.ticket import Reason, Refusal
-    from ftcheck.training import run_folder
+    from ftcheck.gate.stored import check_resumed, check_stored, read_report
+    from ftcheck.gate.ticket import Reason, Refusal
+    from ftcheck.training.require import run_folder
 
     if report is None and not resume:
         return run_now(options, job)
@@ -157,11 +157,11 @@ def _train(
     *,
     resume: bool,
 ) -> ExitCode:
-    from ftcheck.expectations import expectations
+    from ftcheck.training.expectations import expectations
     from ftcheck.inputs.container import Inputs, Run
     from ftcheck.policy.plan import of_job
-    from ftcheck.session import waiving
-    from ftcheck.watch import Watch
+    from ftcheck.runner.session import waiving
+    from ftcheck.training.during_checks import Watch
 
     job = loaded.policy.jobs[name]
     trainer = loaded.host.trainers[job.trainer.use]

@@ -8,7 +8,7 @@ if TYPE_CHECKING:
     from ftcheck.inputs.container import Inputs
     from ftcheck.inputs.probe import Probe
     from ftcheck.settings import Job
-    from ftcheck.ticket import Ticket
+    from ftcheck.gate.ticket import Ticket
 
 
 class TrainFunction(Protocol):

@@ -4,7 +4,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from ftcheck.lengths import Histogram
+from ftcheck.packing.lengths import Histogram
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray

@@ -20,7 +20,7 @@ from ftcheck.planning.records import Figure, JobPlan, Lengths, Option, Packing, 
 from ftcheck.planning.search import Bounds, Search, effective_tokens, settings
 from ftcheck.records import Change
 from ftcheck.settings import Job
-from ftcheck.steps import devices, steps
+from ftcheck.estimate.steps import devices, steps
 
 GIB = 1 << 30
 LARGEST = 256
@@ -173,7 +173,7 @@ class _Planner:
 
     def _memory_limit(self) -> tuple[float | None, str]:
         """The memory that a device has, or may use, in GiB: the smaller of hardware's and the target's."""
-        from ftcheck.memory.gpus import gpu_memory
+        from ftcheck.estimate.gpus import gpu_memory
 
         machine = self.machine or Machine(system="", cpus=1, memory=0)
         has, source = gpu_memory(self.job, machine)
@@ -202,7 +202,7 @@ class _Planner:
 
     def _disk(self) -> tuple[Figure, str]:
         """What the run writes at most, and what that is in words."""
-        from ftcheck.checkpoints import estimate
+        from ftcheck.estimate.disk import estimate
 
         found = estimate(self.job)
         if not found.bytes:

@@ -4,20 +4,20 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 
-from ftcheck import duration, serving_load
-from ftcheck.duration import Interval
+from ftcheck.estimate import run_time, serving_load
+from ftcheck.estimate.run_time import Interval
 from ftcheck.inputs.evaluation import GoldSet
 from ftcheck.inputs.machine import Machine
 from ftcheck.inputs.model import ModelConfig
 from ftcheck.inputs.prepared import Prepared
 from ftcheck.inputs.probe import Probe
-from ftcheck.memory.formulas import estimate
-from ftcheck.memory.shapes import CannotTell
+from ftcheck.estimate.memory.formulas import estimate
+from ftcheck.estimate.memory.shapes import CannotTell
 from ftcheck.planning import probe
 from ftcheck.planning.records import Figure
 from ftcheck.planning.search import Work
 from ftcheck.settings import Job
-from ftcheck.steps import devices, every
+from ftcheck.estimate.steps import devices, every
 
 GIB = 1 << 30
 SHOWN_PARTS = {
@@ -93,9 +93,9 @@ class Estimates:
 
     def _duration(
         self, model: ModelConfig, job: Job, work: Work, measured: Interval | None = None
-    ) -> duration.Duration:
+    ) -> run_time.Duration:
         gpus = self.machine.gpus if self.machine is not None else ()
-        return duration.estimate(
+        return run_time.estimate(
             job,
             model.config,
             steps=work.steps,
@@ -106,7 +106,7 @@ class Estimates:
             evaluation=_evaluation(job, work, self.evaluated),
             saves=_saves(job, work),
             checkpoint_bytes=checkpoint_bytes(job, model),
-            gpu=self.probed.device if self.probed is not None else duration.gpu_name(job, gpus),
+            gpu=self.probed.device if self.probed is not None else run_time.gpu_name(job, gpus),
             measured=measured,
         )
 
@@ -149,15 +149,15 @@ def _saves(job: Job, work: Work) -> int:
 
 def checkpoint_bytes(job: Job, model: ModelConfig) -> int:
     """Bytes of a checkpoint: trained weights and two states of the optimizer; 0 where it cannot be told."""
-    from ftcheck.checkpoints import STATES, trained_weights
+    from ftcheck.estimate.disk import STATES, trained_weights
 
     config = model.config.get("text_config", model.config)
     return STATES * (trained_weights(config, job.training.lora) or 0)
 
 
-def _evaluation(job: Job, work: Work, rows: Prepared | None) -> duration.Evaluation | None:
+def _evaluation(job: Job, work: Work, rows: Prepared | None) -> run_time.Evaluation | None:
     """What evaluations compute, with the padding to be expected."""
-    from ftcheck.padding import padding
+    from ftcheck.packing.padding import padding
 
     training = job.training
     if rows is None or not len(rows.sequences) or training.eval_strategy == "no" or not work.steps:
@@ -167,7 +167,7 @@ def _evaluation(job: Job, work: Work, rows: Prepared | None) -> duration.Evaluat
         times = work.steps // every(training.eval_steps or training.logging_steps, work.steps)
     lengths, batch = rows.fed(training.max_length), training.per_device_eval_batch_size
     tokens = float(lengths.sum()) / max(1e-9, 1 - padding(lengths, batch))
-    return duration.Evaluation(times, tokens, -(-len(lengths) // (batch * devices(job))), int(lengths.max()))
+    return run_time.Evaluation(times, tokens, -(-len(lengths) // (batch * devices(job))), int(lengths.max()))
 
 
 def cost(job: Job, hours: Figure) -> Figure:

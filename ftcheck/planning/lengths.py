@@ -4,7 +4,7 @@ from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING
 
 from ftcheck.inputs.prepared import Prepared
-from ftcheck.lengths import Histogram, TrainedPositions
+from ftcheck.packing.lengths import Histogram, TrainedPositions
 from ftcheck.planning.records import Cost, Lengths, Outlier, Recommended
 from ftcheck.settings import Job
 

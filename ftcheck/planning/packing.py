@@ -3,7 +3,7 @@
 from typing import TYPE_CHECKING, Any
 
 from ftcheck.inputs.prepared import Prepared
-from ftcheck.packing import as_axolotl, as_llama_factory, best_fit
+from ftcheck.packing.plans import as_axolotl, as_llama_factory, best_fit
 from ftcheck.planning.records import Grouping, Packing
 from ftcheck.settings import Job, Training
 
@@ -16,8 +16,8 @@ PACKED = 400_000
 
 def packing(prepared: Prepared, job: Job, length: int) -> Packing:
     """Blocks of `length` tokens by every way there is, as the rule `packing-efficiency` counts them."""
-    from ftcheck.blocks import packed
-    from ftcheck.padding import padding, padding_by_length
+    from ftcheck.estimate.blocks import packed
+    from ftcheck.packing.padding import padding, padding_by_length
 
     found, batch = packed(prepared, job, length), job.training.per_device_train_batch_size
     fed = prepared.fed(length)
@@ -60,7 +60,7 @@ def groupings(lengths: "NDArray[Any]", capacity: int) -> tuple[Grouping, ...]:
 
 def planned_blocks(prepared: Prepared, job: Job, length: int) -> int:
     """How many blocks `training.packing_planner` makes of the rows, as the rules count them."""
-    from ftcheck.blocks import packed
+    from ftcheck.estimate.blocks import packed
 
     return packed(prepared, job, length).planned
 
@@ -85,7 +85,7 @@ def blocks_at(lengths: "NDArray[Any]", training: Training) -> int:
 
 def computed(lengths: "NDArray[Any]", job: Job, blocks: int | None) -> int:
     """Tokens of one epoch that are computed: blocks x max_length, or rows with the padding to be expected."""
-    from ftcheck.padding import expected_padding
+    from ftcheck.packing.padding import expected_padding
 
     limit = job.training.max_length
     if blocks is not None and limit is not None:

@@ -4,7 +4,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from ftcheck.duration import Interval
+    from ftcheck.estimate.run_time import Interval
     from ftcheck.planning.records import Figure
 
 STEPS = 3
@@ -42,7 +42,7 @@ def memory(estimated: "Figure", stated: "Figure", probe: Probe, *, same: bool) -
 
 def pace(estimated: "Interval | None", stated: "Interval | None", probe: Probe, *, same: bool) -> "Interval":
     """Real tokens a second of some settings, in the light of a probe of the `stated` ones."""
-    from ftcheck.duration import Interval, around
+    from ftcheck.estimate.run_time import Interval, around
 
     measured = around(probe.tokens_per_second)
     if same or estimated is None or stated is None:

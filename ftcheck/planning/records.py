@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from ftcheck.inputs.role_tokens import Spoken
-from ftcheck.lengths import Histogram, TrainedPositions
+from ftcheck.packing.lengths import Histogram, TrainedPositions
 from ftcheck.records import Change, Location
 
 

@@ -3,7 +3,7 @@
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 
-from ftcheck.lengths import Histogram
+from ftcheck.packing.lengths import Histogram
 from ftcheck.planning.records import Figure, Lengths, Step, Target
 from ftcheck.settings import Job
 
@@ -142,7 +142,7 @@ def _at_most(name: str, figure: Figure, limit: float, unit: str) -> Target:
 def _deadline(stated: str, hours: Figure) -> Target:
     from datetime import datetime
 
-    from ftcheck.duration import seconds_left
+    from ftcheck.estimate.run_time import seconds_left
 
     try:
         left = seconds_left(stated, datetime.now().astimezone())

@@ -74,21 +74,21 @@ def schema(host: "Host") -> dict[str, Any]:
 
 def show(draft: "Draft", *, origin: bool = False) -> str:
     """The merged policy as YAML; with `origin` every line ends in the file and line it comes from."""
-    from ftcheck.policy.showing import show as shown
+    from ftcheck.policy.show import show as shown
 
     return shown(draft, origin=origin)
 
 
 def init(preset: str | None, folder: Path, *, presets: Path | None = None) -> list[Path]:
     """Copy a shipped policy with what it names into `folder/policies/`. Raises `UsageError`."""
-    from ftcheck.policy.starting import init as copied
+    from ftcheck.policy.init import init as copied
 
     return copied(preset, folder, within=presets)
 
 
 def seconds(duration: str) -> float | None:
     """The seconds of a duration such as `90m`, `24h` or `1h30m`; None if it is none."""
-    from ftcheck.policy.durations import seconds as counted
+    from ftcheck.durations import seconds as counted
 
     return counted(duration)
 

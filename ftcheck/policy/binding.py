@@ -9,8 +9,13 @@ from ftcheck.extension.rules import Rule
 from ftcheck.policy import params
 from ftcheck.policy.plan import looks_at_job, matching, plan
 from ftcheck.policy.reading import Draft, without_removed
-from ftcheck.policy.tree import Node, ordered, planted, problem
-from ftcheck.policy.words import close, did_you_mean
+from ftcheck.policy.nodes import (
+    Node,
+    ordered,
+    planted,
+    problem,
+)
+from ftcheck.policy.messages import close, did_you_mean
 from ftcheck.records import Check, Stage
 from ftcheck.settings import Policy
 

@@ -6,12 +6,19 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from ftcheck import presets
+from ftcheck.policy import presets
 from ftcheck.errors import Problem
 from ftcheck.paths import near
-from ftcheck.policy import document, shape
-from ftcheck.policy.tree import Node, merge, ordered, plain, problem, with_items
-from ftcheck.policy.words import did_you_mean, mismatch, shown
+from ftcheck.policy import document, extra_keys
+from ftcheck.policy.nodes import (
+    Node,
+    merge,
+    ordered,
+    plain,
+    problem,
+    with_items,
+)
+from ftcheck.policy.messages import did_you_mean, mismatch, shown
 from ftcheck.settings import PolicySettings
 
 MAX_FILES = 100
@@ -69,7 +76,7 @@ def _load(reading: _Reading, file: Path, preset: str | None) -> None:
     if tree is None:
         reading.complete = False
         return
-    tree = shape.settled(PolicySettings, tree)
+    tree = extra_keys.settled(PolicySettings, tree)
     reading.chain.append(file)
     for entry in _entries(reading, tree):
         _extend(reading, file, entry)

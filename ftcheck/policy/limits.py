@@ -7,10 +7,10 @@ from datetime import UTC, date, datetime
 from typing import Any
 
 from ftcheck.errors import Problem
-from ftcheck.policy.durations import is_time, seconds
-from ftcheck.policy.shape import Stated, visit
-from ftcheck.policy.tree import Node, plain, problem
-from ftcheck.policy.words import mismatch, shown
+from ftcheck.durations import is_time, seconds
+from ftcheck.policy.extra_keys import Stated, visit
+from ftcheck.policy.nodes import Node, plain, problem
+from ftcheck.policy.messages import mismatch, shown
 from ftcheck.settings import (
     CheckSettings,
     GateSettings,

@@ -10,7 +10,14 @@ from typing import Any
 from ftcheck.errors import Problem
 from ftcheck.policy import layers, limits, overrides, paths
 from ftcheck.policy.layers import Layer
-from ftcheck.policy.tree import Node, merge, ordered, places, problem, with_items
+from ftcheck.policy.nodes import (
+    Node,
+    merge,
+    ordered,
+    places,
+    problem,
+    with_items,
+)
 from ftcheck.policy.validation import adapter, pruned, validated
 from ftcheck.records import Location
 from ftcheck.settings import Job, JobSettings, Policy, PolicySettings

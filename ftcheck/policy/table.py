@@ -12,9 +12,14 @@ from typing import Any, Literal, get_args, get_origin
 
 from ftcheck import tables
 from ftcheck.errors import Problem
-from ftcheck.policy.shape import Stated, fields, members, nullable
-from ftcheck.policy.tree import Node, plain, problem
-from ftcheck.policy.words import is_mapping, mismatch
+from ftcheck.policy.extra_keys import (
+    Stated,
+    fields,
+    members,
+    nullable,
+)
+from ftcheck.policy.nodes import Node, plain, problem
+from ftcheck.policy.messages import is_mapping, mismatch
 from ftcheck.settings import Lora, Quantization, Training
 
 SECTIONS: Mapping[type[Any], str] = {

@@ -4,7 +4,7 @@ import re
 from dataclasses import replace
 from pathlib import Path
 
-from ftcheck.policy.tree import problem
+from ftcheck.policy.nodes import problem
 from ftcheck.records import Location
 
 MAX_BYTES = 1 << 20

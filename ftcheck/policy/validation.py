@@ -8,9 +8,23 @@ from typing import TYPE_CHECKING, Any
 
 from ftcheck.errors import Problem
 from ftcheck.policy import table
-from ftcheck.policy.shape import EXTRA, below, fields, kind_at, members, section_of, visit
-from ftcheck.policy.tree import Node, Path, find, plain, problem
-from ftcheck.policy.words import did_you_mean, mismatch
+from ftcheck.policy.extra_keys import (
+    EXTRA,
+    below,
+    fields,
+    kind_at,
+    members,
+    section_of,
+    visit,
+)
+from ftcheck.policy.nodes import (
+    Node,
+    Path,
+    find,
+    plain,
+    problem,
+)
+from ftcheck.policy.messages import did_you_mean, mismatch
 from ftcheck.settings import CheckSettings, JobSettings, PolicySettings
 
 if TYPE_CHECKING:

@@ -8,7 +8,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from ftcheck import likeness
+from ftcheck.dedup import fingerprints
 from ftcheck.inputs.prepared import Trouble
 from ftcheck.inputs.tokenizer import Tokenizer
 from ftcheck.settings import Job
@@ -156,7 +156,7 @@ class _Found:
 
     def columns(self) -> "dict[str, Sequence[int] | NDArray[np.int64]]":
         """One entry a row: see `Batch`."""
-        asked, said = likeness.of_rows(self._said, self._asked)
+        asked, said = fingerprints.of_rows(self._said, self._asked)
         return {"turns": self._turns, "system": self._system, "asked": asked, "said": said}
 
 

@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from typing import Any
 
-from ftcheck import likeness
+from ftcheck.dedup import fingerprints
 from ftcheck.errors import InputError
 from ftcheck.inputs.benchmarks import Benchmarks, Question
 from ftcheck.inputs.container import Run
@@ -53,4 +53,4 @@ def _question(row: Mapping[str, Any]) -> str | None:
     if isinstance(made, Example):
         return formats.gist(made).question or None
     texts = (row[key] for key in KEYS if key in row)
-    return next((text for text in texts if isinstance(text, str) and likeness.normalised(text)), None)
+    return next((text for text in texts if isinstance(text, str) and fingerprints.normalised(text)), None)

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ftcheck import tables
-from ftcheck.cutting import cutter
+from ftcheck.packing.truncation import cutter
 from ftcheck.errors import InputError
 from ftcheck.inputs.collated import Collated
 from ftcheck.inputs.loader import loader

@@ -7,7 +7,7 @@ from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ftcheck.cutting import cut_bounds, drops
+from ftcheck.packing.truncation import cut_bounds, drops
 from ftcheck.digest import of_json
 from ftcheck.errors import InputError
 from ftcheck.inputs.tokenizer import Tokenizer
@@ -53,7 +53,7 @@ def sequences(
     """What may be fed: (row, start, stop) of each sequence, after the policy's outliers."""
     import numpy as np
 
-    from ftcheck.lengths import nearest_rank
+    from ftcheck.packing.lengths import nearest_rank
 
     rows_fed = good.nonzero()[0]
     outlier = desk.zeros(len(length), bool)

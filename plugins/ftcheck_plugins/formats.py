@@ -6,7 +6,7 @@ from functools import lru_cache
 from types import MappingProxyType
 from typing import Any, NamedTuple
 
-from ftcheck import likeness
+from ftcheck.dedup import fingerprints
 from ftcheck.digest import canonical
 from ftcheck.inputs.prepared import Trouble
 from ftcheck.inputs.tokenizer import Message
@@ -328,7 +328,7 @@ def gist(made: Example) -> Gist:
         return Gist(_of_answer(completion), texts, texts, [0] if isinstance(made.prompt, str) else [])
     contents = [turn.get("content") for turn in turns]
     form = tuple(one for turn in turns for one in (turn["role"], "role"))
-    known = _of_talk(Talk(form, [likeness.text_of(one) for one in contents]))
+    known = _of_talk(Talk(form, [fingerprints.text_of(one) for one in contents]))
     found = {code for turn in turns for code in _rare_remarks(turn, turn["role"], turn.get("content"))}
     found.update(code for code in known.remarks if code not in OF_TEXTS)
     last = next((turn.get("content") for turn in reversed(turns) if turn["role"] == "assistant"), None)

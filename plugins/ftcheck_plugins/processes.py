@@ -16,7 +16,7 @@ from ftcheck.inputs.container import Run
 from ftcheck.inputs.finished_run import Trained
 from ftcheck.inputs.loader import loader
 from ftcheck.settings import Job, Quantization
-from ftcheck.setup import OFFLINE
+from ftcheck.runner.worker_setup import OFFLINE
 
 PROGRAM = "ftcheck_plugins.answering"
 

@@ -10,8 +10,8 @@ from ftcheck.inputs.container import Run
 from ftcheck.inputs.loader import loader
 from ftcheck.inputs.prepared import Prepared
 from ftcheck.inputs.role_tokens import Spoken, Words, nothing
-from ftcheck.lengths import Histogram
-from ftcheck.likeness import text_of
+from ftcheck.packing.lengths import Histogram
+from ftcheck.dedup.fingerprints import text_of
 from ftcheck.records import Progress
 from ftcheck.settings import Job
 from ftcheck_plugins import files, formats

@@ -19,16 +19,29 @@ from ftcheck import (
     Summary,
     rule,
 )
-from ftcheck.blocks import packed
-from ftcheck.checkpoints import STATES, trained_weights
-from ftcheck.duration import Duration, Evaluation, Interval, estimate, gpu_name, moment, seconds_left
+from ftcheck.estimate.blocks import packed
+from ftcheck.estimate.disk import STATES, trained_weights
+from ftcheck.estimate.run_time import (
+    Duration,
+    Evaluation,
+    Interval,
+    estimate,
+    gpu_name,
+    moment,
+    seconds_left,
+)
 from ftcheck.errors import FtcheckError
 from ftcheck.extension.rules import Yield
 from ftcheck.inputs.container import Inputs
-from ftcheck.padding import expected_padding, padding
+from ftcheck.packing.padding import expected_padding, padding
 from ftcheck.policy import seconds
 from ftcheck.settings import Training
-from ftcheck.steps import Steps, devices, every, steps
+from ftcheck.estimate.steps import (
+    Steps,
+    devices,
+    every,
+    steps,
+)
 from ftcheck_rules.schedule import fed
 
 HOUR = 3600.0

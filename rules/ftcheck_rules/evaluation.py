@@ -25,7 +25,7 @@ from ftcheck import (
 from ftcheck.digest import of_text
 from ftcheck.extension.rules import Yield
 from ftcheck.inputs.prepared import SampleRow
-from ftcheck_rules.probes import Pair, counts, first_difference
+from ftcheck.probe_texts import Pair, counts, first_difference
 from ftcheck_rules.renderings import Talk, other_words, prompt_as_sent, prompt_as_trained, talks
 from ftcheck_rules.templates import row_switches
 

@@ -13,9 +13,9 @@ from ftcheck import (
     Severity,
     Skip,
     Summary,
-    likeness,
     rule,
 )
+from ftcheck.dedup import fingerprints
 from ftcheck.extension.rules import Yield
 from ftcheck.inputs.evaluation import GoldItem
 
@@ -71,7 +71,7 @@ def _chooses(job: Job) -> bool:
 
 def _gold(job: Job, gold: GoldSet, params: Gold) -> Iterator[Yield]:
     items = gold.items
-    asked = [likeness.fingerprint(likeness.whole(item.messages)) for item in items]
+    asked = [fingerprints.fingerprint(fingerprints.whole(item.messages)) for item in items]
     repeated = [item for number, item in enumerate(items) if asked[number] in asked[:number]]
     count = len(items) - len(repeated)
     target = job.targets.accuracy

@@ -19,7 +19,7 @@ from ftcheck import (
 )
 from ftcheck.extension.rules import Yield
 from ftcheck.inputs.endpoint import Endpoint
-from ftcheck.lengths import nearest_rank
+from ftcheck.packing.lengths import nearest_rank
 from ftcheck_rules.guard_probes import probes
 from ftcheck_rules.serving import Lengths, answered
 

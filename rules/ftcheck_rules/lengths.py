@@ -18,8 +18,8 @@ from ftcheck import (
     tables,
 )
 from ftcheck.extension.rules import Yield
-from ftcheck.lengths import Histogram
-from ftcheck.padding import expected_padding
+from ftcheck.packing.lengths import Histogram
+from ftcheck.packing.padding import expected_padding
 
 if TYPE_CHECKING:
     import numpy as np

@@ -9,7 +9,7 @@ from ftcheck.extension.rules import Yield
 from ftcheck.inputs.container import Inputs
 from ftcheck.inputs.model import ModelConfig
 from ftcheck.inputs.prepared import Prepared
-from ftcheck.memory.gpus import gpu_memory
+from ftcheck.estimate.gpus import gpu_memory
 
 GIB = 1 << 30
 TRAINER = "qlora"

@@ -8,10 +8,15 @@ from ftcheck.errors import FtcheckError
 from ftcheck.extension.rules import Yield
 from ftcheck.inputs.container import Inputs
 from ftcheck.inputs.prepared import Prepared
-from ftcheck.memory.fit import Remedy, cheapest, largest_batch, verdict
-from ftcheck.memory.formulas import GIB, Memory, estimate
-from ftcheck.memory.gpus import gpu_memory
-from ftcheck.memory.shapes import CannotTell, well_known
+from ftcheck.estimate.memory.fit import (
+    Remedy,
+    cheapest,
+    largest_batch,
+    verdict,
+)
+from ftcheck.estimate.memory.formulas import GIB, Memory, estimate
+from ftcheck.estimate.gpus import gpu_memory
+from ftcheck.estimate.memory.shapes import CannotTell, well_known
 
 STATED = ("hardware.gpu", "hardware.memory_gib", "targets.memory_gib")
 KEPT = 0.06

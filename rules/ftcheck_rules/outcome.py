@@ -19,7 +19,7 @@ from ftcheck import (
     rule,
 )
 from ftcheck.errors import FtcheckError
-from ftcheck.evidence import gather, model_digest
+from ftcheck.gate.input_digests import gather, model_digest
 from ftcheck.extension.rules import Yield
 from ftcheck.inputs.finished_run import Adapter, Trained, untrained
 from ftcheck.inputs.run_folder import (
@@ -30,7 +30,7 @@ from ftcheck.inputs.run_folder import (
     number,
     text,
 )
-from ftcheck.memory.formulas import CONTEXT, GIB
+from ftcheck.estimate.memory.formulas import CONTEXT, GIB
 from ftcheck.paths import model_folder, near
 from ftcheck_rules.memory_fit import predicted
 

@@ -14,7 +14,7 @@ from ftcheck.inputs.finished_run import (
     untrained,
 )
 from ftcheck.inputs.output_schema import problems
-from ftcheck.lengths import nearest_rank
+from ftcheck.packing.lengths import nearest_rank
 from ftcheck_rules.gold import rows_named
 
 if TYPE_CHECKING:

@@ -18,13 +18,12 @@ from ftcheck import (
     Skip,
     Summary,
     Tokenizer,
-    likeness,
     rule,
-    similar,
 )
+from ftcheck.dedup import fingerprints, minhash
 from ftcheck.extension.rules import Yield
 from ftcheck.inputs.benchmarks import Benchmarks
-from ftcheck.likeness import NOTHING
+from ftcheck.dedup.fingerprints import NOTHING
 
 if TYPE_CHECKING:
     import numpy as np
@@ -51,7 +50,7 @@ class Duplicates:
     """Share of rows that may say nearly what an earlier row says."""
     max_conflict_share: float = 0.05
     """Share of rows whose question another row answers in another way."""
-    likeness: float = 0.9
+    fingerprints: float = 0.9
     """Jaccard index of token 5-grams from which two rows are nearly the same, above 0 and up to 1."""
     min_ngrams: int = 32
     """Rows with fewer 5-grams of their own are not called nearly the same."""
@@ -128,8 +127,8 @@ def _first_like(words: "Ints", system: "NDArray[np.int32]") -> "Ints":
 def _near(prepared: Prepared, distinct: "Mask", params: Duplicates) -> dict[int, int]:
     """Rows that are nearly the same as an earlier one, each with that one."""
     rows = distinct.nonzero()[0].tolist()
-    common = similar.boilerplate(prepared.tokens, rows, SHINGLE)
-    pairs = similar.likely_pairs(prepared.tokens, rows, SHINGLE, params.min_ngrams, common)
+    common = minhash.boilerplate(prepared.tokens, rows, SHINGLE)
+    pairs = minhash.likely_pairs(prepared.tokens, rows, SHINGLE, params.min_ngrams, common)
     found: dict[int, int] = {}
     for later, earlier in pairs[:MAX_PAIRS]:
         if later not in found and _are_alike(prepared, later, earlier, common, params.likeness):
@@ -139,8 +138,8 @@ def _near(prepared: Prepared, distinct: "Mask", params: Duplicates) -> dict[int,
 
 def _are_alike(prepared: Prepared, one: int, other: int, common: Any, least: float) -> bool:
     store = prepared.tokens
-    made = similar.grams([store.ids(one), store.ids(other)], SHINGLE).without(common)
-    if similar.jaccard(made.of(0), made.of(1)) < least:
+    made = minhash.grams([store.ids(one), store.ids(other)], SHINGLE).without(common)
+    if minhash.jaccard(made.of(0), made.of(1)) < least:
         return False
     return not prepared.masked or _answers_alike(prepared, one, other, least)
 
@@ -151,8 +150,8 @@ def _answers_alike(prepared: Prepared, one: int, other: int, least: float) -> bo
     texts = [store.ids(row)[store.mask(row)] for row in (one, other)]
     if texts[0].tolist() == texts[1].tolist():
         return True
-    made = similar.grams(texts, SHINGLE)
-    return similar.jaccard(made.of(0), made.of(1)) >= least
+    made = minhash.grams(texts, SHINGLE)
+    return minhash.jaccard(made.of(0), made.of(1)) >= least
 
 
 def _conflicts(rows: Rows) -> "tuple[int, Ints]":
@@ -330,7 +329,7 @@ def leaked_questions(
 def _question(turns: Sequence[Any]) -> str:
     """What is asked: all that is said before the answer, where the item is a longer conversation."""
     single = not any(turn.get("role") == "assistant" for turn in turns)
-    return likeness.asked(turns) if single else likeness.whole(turns)
+    return fingerprints.asked(turns) if single else fingerprints.whole(turns)
 
 
 class _Known:
@@ -346,10 +345,10 @@ class _Known:
 
     def texts(self, name: str, item: str, items: Sequence[tuple[str, Location]]) -> Side:
         """The leaks among questions."""
-        long = [one for one in items if len(likeness.normalised(one[0]).split()) >= self._params.min_words]
+        long = [one for one in items if len(fingerprints.normalised(one[0]).split()) >= self._params.min_words]
         leaks = {}
         for number, (text, at) in enumerate(long):
-            row = self._row_of(likeness.fingerprint(text))
+            row = self._row_of(fingerprints.fingerprint(text))
             if row is not None:
                 leaks[number] = Leak(at, row)
         left = [number for number in range(len(long)) if number not in leaks]
@@ -382,9 +381,9 @@ class _Known:
         row = _found(self._asked, words)
         return row if row is not None else _found(self._said, words)
 
-    def _overlapping(self, texts: Sequence[Any], least: int) -> list[tuple[int, similar.Overlap]]:
+    def _overlapping(self, texts: Sequence[Any], least: int) -> list[tuple[int, minhash.Overlap]]:
         params = self._params
-        found = similar.overlaps(texts, self._prepared.tokens, self._rows, params.ngram, least)
+        found = minhash.overlaps(texts, self._prepared.tokens, self._rows, params.ngram, least)
         return [(number, one) for number, one in sorted(found.items()) if one.share >= params.overlap]
 
 

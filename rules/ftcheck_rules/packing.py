@@ -17,10 +17,10 @@ from ftcheck import (
     rule,
     tables,
 )
-from ftcheck.blocks import Packed, packed
+from ftcheck.estimate.blocks import Packed, packed
 from ftcheck.extension.rules import Yield
-from ftcheck.padding import expected_padding
-from ftcheck.steps import steps
+from ftcheck.packing.padding import expected_padding
+from ftcheck.estimate.steps import steps
 from ftcheck_rules.lengths import STEP, unknown_attention
 
 FEW = 20

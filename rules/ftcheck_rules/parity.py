@@ -19,7 +19,12 @@ from ftcheck import (
 from ftcheck.extension.rules import Yield
 from ftcheck.inputs.evaluation import GoldItem
 from ftcheck.lock import Lock, conversation_ids, template_digest
-from ftcheck_rules.probes import CONVERSATIONS, Pair, counts, first_difference
+from ftcheck.probe_texts import (
+    CONVERSATIONS,
+    Pair,
+    counts,
+    first_difference,
+)
 from ftcheck_rules.renderings import Talk, gold_set, other_words, prompt_as_sent, prompt_as_trained, talks
 
 DATED = 20

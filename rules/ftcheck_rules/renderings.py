@@ -9,7 +9,7 @@ from typing import Any
 from ftcheck import GoldSet, InputError, Inputs, Job, Location, Sample, ServingSide, Tokenizer
 from ftcheck.inputs.prepared import SampleRow
 from ftcheck.inputs.tokenizer import Message
-from ftcheck_rules.probes import CONVERSATIONS, Pair
+from ftcheck.probe_texts import CONVERSATIONS, Pair
 from ftcheck_rules.templates import row_switches, training_text
 
 TOKEN_BUDGET = 200_000

@@ -18,10 +18,16 @@ from ftcheck import (
     rule,
     tables,
 )
-from ftcheck.blocks import packed
+from ftcheck.estimate.blocks import packed
 from ftcheck.extension.rules import Yield
 from ftcheck.records import ON_COMMAND_LINE
-from ftcheck.steps import Steps, devices, effective_batch, every, steps
+from ftcheck.estimate.steps import (
+    Steps,
+    devices,
+    effective_batch,
+    every,
+    steps,
+)
 
 USUAL_EPOCHS = 3
 USUAL_WARMUP = 0.03

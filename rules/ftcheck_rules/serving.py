@@ -21,7 +21,7 @@ from ftcheck import (
 )
 from ftcheck.extension.rules import Yield
 from ftcheck.inputs.output_schema import problems
-from ftcheck.lengths import nearest_rank
+from ftcheck.packing.lengths import nearest_rank
 
 if TYPE_CHECKING:
     import numpy as np

@@ -18,7 +18,13 @@ from ftcheck import (
 )
 from ftcheck.extension.rules import Yield
 from ftcheck.lock import Lock, LockedJob, conversation_ids, special_of, template_digest
-from ftcheck_rules.probes import CONVERSATIONS, PROBES, Pair, counts, first_difference
+from ftcheck.probe_texts import (
+    CONVERSATIONS,
+    PROBES,
+    Pair,
+    counts,
+    first_difference,
+)
 from ftcheck_rules.renderings import Talk, gold_set, prompt_as_trained, talks
 from ftcheck_rules.templates import training_text
 

@@ -22,8 +22,13 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from ftcheck.memory.formulas import GIB, Memory, whole
-from ftcheck.memory.shapes import Feed, architecture, method, well_known
+from ftcheck.estimate.memory.formulas import GIB, Memory, whole
+from ftcheck.estimate.memory.shapes import (
+    Feed,
+    architecture,
+    method,
+    well_known,
+)
 from ftcheck.settings import Job
 from ftcheck.testing import job
 

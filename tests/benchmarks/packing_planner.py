@@ -4,7 +4,7 @@
 
 The sequences of two real jobs (as the preparation feeds them), and 400,000 and 20 million drawn lengths.
 Time is given by the clock and of the CPU, which a busy machine does not stretch. TRL's own `pack_dataset`
-runs on the same lengths; axolotl and LLaMA-Factory are counted as their code says (`ftcheck.packing`).
+runs on the same lengths; axolotl and LLaMA-Factory are counted as their code says (`ftcheck.packing.plans`).
 Nothing fails on a clock. Needs trl, highspy and ../shared/data.
 """
 
@@ -18,8 +18,8 @@ import numpy as np
 from ftcheck_plugins import preparation, tokenizer
 
 from ftcheck.inputs.container import Run
-from ftcheck.lengths import histogram
-from ftcheck.packing import (
+from ftcheck.packing.lengths import histogram
+from ftcheck.packing.plans import (
     _best_fit,
     _optimal,
     as_axolotl,

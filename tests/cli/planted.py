@@ -162,9 +162,9 @@ def _fit(model: Any, rows: Sequence[tuple[list[int], list[int]]], pad: int, *, r
 
 def _write_run(folder: Path) -> None:
     """run.json and metrics.jsonl, as ftcheck's trainer would have left them."""
-    from ftcheck.evidence import gather
+    from ftcheck.gate.input_digests import gather
     from ftcheck.inputs.container import Inputs, Run
-    from ftcheck.loading import load
+    from ftcheck.runner.load import load
 
     loaded = load(folder / "night.yaml")
     job = loaded.policy.jobs["colour"]

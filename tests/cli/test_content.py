@@ -66,7 +66,7 @@ def test_show_content_shows_the_rows_that_findings_speak_of(leaky: Project) -> N
 def test_a_findings_own_content_is_shown_only_where_it_is_asked_for() -> None:
     from ftcheck.records import Check, Finding, Outcome, Result, Stage
     from ftcheck.report.record import result_to_dict
-    from ftcheck.worker import with_content
+    from ftcheck.runner.worker import with_content
 
     finding = Finding("row 3: not JSON", content=f"{CANARY} " * 100)
     check = Check(id="job::accuracy", name="accuracy", rule="accuracy", job="job", stage=Stage.AFTER)

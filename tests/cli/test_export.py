@@ -12,7 +12,7 @@ from ruamel.yaml import YAML
 
 from ftcheck.cli import app, run_command
 from ftcheck.errors import UsageError
-from ftcheck.loading import load
+from ftcheck.runner.load import load
 from ftcheck.settings import Job, Serving
 from ftcheck.testing import job
 

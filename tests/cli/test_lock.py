@@ -127,7 +127,7 @@ def test_a_lock_is_found_beside_the_policy_that_is_run_though_its_job_stands_els
 
 def test_the_lock_of_a_job_in_another_file_counts_where_the_policy_has_none(bench: Bench) -> None:
     from ftcheck.inputs.container import Inputs, Run
-    from ftcheck.loading import load
+    from ftcheck.runner.load import load
 
     run_command(["lock", str(bench.path)])
     loaded = load(bench.file("child.yaml", "ftcheck: 1\nextends: [./policy.yaml]\n"))

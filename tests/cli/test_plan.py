@@ -310,7 +310,7 @@ def test_a_terminal_gets_no_line_wider_than_it_is_and_no_broken_place(
 
 def _plan_of(small: Project) -> JobPlan:
     from ftcheck.inputs.container import Inputs, Run
-    from ftcheck.loading import load
+    from ftcheck.runner.load import load
     from ftcheck.planning import plan
 
     loaded = load(str(small.folder / "policy.yaml"))

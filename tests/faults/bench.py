@@ -18,9 +18,9 @@ from ftcheck.inputs.container import Inputs, Run
 from ftcheck.inputs.loader import Loader
 from ftcheck.inputs.machine import Machine, Packages
 from ftcheck.ledger import judge
-from ftcheck.loading import load
+from ftcheck.runner.load import load
 from ftcheck.records import Finding, Result, Severity
-from ftcheck.worker import run_check
+from ftcheck.runner.worker import run_check
 
 CHECKOUT = Path(__file__).resolve().parents[2]
 SAMPLES = CHECKOUT / "policies" / "samples"

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ftcheck.errors import PolicyError
-from ftcheck.loading import load
+from ftcheck.runner.load import load
 from ftcheck.records import Change, Finding, Result, Severity
 from tests.faults.bench import BASES, Bench, Looked, place
 from tests.faults.catalogue import Fault

@@ -19,7 +19,7 @@ from ruamel.yaml import YAML
 
 from ftcheck.inputs.container import Run
 from ftcheck.inputs.tokenizer import ServingSide
-from ftcheck.loading import load
+from ftcheck.runner.load import load
 from ftcheck.records import Severity
 from ftcheck.settings import Job
 from ftcheck.testing import Ran, inputs, model_config, prepared, run

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from ftcheck.loading import load
+from ftcheck.runner.load import load
 
 pytest.importorskip("litellm.proxy.proxy_cli", reason="the extra [guard] is not installed")
 

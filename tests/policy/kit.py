@@ -17,7 +17,7 @@ from ftcheck.policy import Draft, draft
 from ftcheck.records import Finding, Severity, Stage
 from ftcheck.report.record import PluginInfo
 from ftcheck.settings import Job
-from ftcheck.ticket import Ticket
+from ftcheck.gate.ticket import Ticket
 
 TODAY = date(2026, 11, 22)
 HEAD = "ftcheck: 1\njobs:\n  mapper:\n    model: {name: tiny}\n"

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from ftcheck.policy import document, draft
-from ftcheck.policy.tree import find, plain
+from ftcheck.policy.nodes import find, plain
 from ftcheck.records import Location
 from tests.policy.kit import read, said, write
 

@@ -2,8 +2,8 @@
 
 from pathlib import Path
 
-from ftcheck import presets as shipped
-from ftcheck.policy.tree import find, plain
+from ftcheck.policy import presets as shipped
+from ftcheck.policy.nodes import find, plain
 from ftcheck.records import Location
 from tests.policy.kit import HEAD, presets, read, said, write
 

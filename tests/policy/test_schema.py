@@ -6,7 +6,7 @@ import pytest
 from jsonschema import Draft202012Validator
 
 from ftcheck.policy import document, schema
-from ftcheck.policy.tree import plain
+from ftcheck.policy.nodes import plain
 from tests.policy.kit import HEAD, host, job, read, said, write
 
 GOOD = (

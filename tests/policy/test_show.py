@@ -1,7 +1,7 @@
 """`policy show`: the merged policy as YAML that reads back as itself, with origins on demand."""
 
 from ftcheck.policy import document, draft, show
-from ftcheck.policy.tree import plain
+from ftcheck.policy.nodes import plain
 from tests.policy.kit import HEAD, job, presets, read, write
 
 TEXT = (

@@ -8,7 +8,7 @@ HEAVY = ("pydantic", "ruamel", "jsonschema", "numpy", "transformers", "torch", "
 
 def test_importing_the_package_imports_nothing_heavy() -> None:
     program = (
-        "import sys, ftcheck.policy, ftcheck.policy.plan, ftcheck.presets, ftcheck.tables\n"
+        "import sys, ftcheck.policy, ftcheck.policy.plan, ftcheck.policy.presets, ftcheck.tables\n"
         "import ftcheck_trainers.arguments_table\n"
         f"print(sorted(set(sys.modules) & set({HEAVY!r})))"
     )

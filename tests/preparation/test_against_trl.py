@@ -9,7 +9,7 @@ import pytest
 from ftcheck_plugins import feeding, preparation, tokenizer
 
 from ftcheck import templates
-from ftcheck.cutting import cutter
+from ftcheck.packing.truncation import cutter
 from ftcheck.inputs.container import Inputs, Run
 from ftcheck.inputs.prepared import Prepared
 from ftcheck.settings import Data, Job, Model, Training

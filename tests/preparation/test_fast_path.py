@@ -18,11 +18,11 @@ from ftcheck_plugins.rendering import Differs, Rendered, Renderer, Request
 from ftcheck_plugins.store import _of_mask
 from ftcheck_plugins.tokenizer import ChatTokenizer
 
-from ftcheck import likeness
-from ftcheck.cutting import cut_bounds, cutter
+from ftcheck.dedup import fingerprints as likeness
+from ftcheck.packing.truncation import cut_bounds, cutter
 from ftcheck.inputs.container import Inputs, Run
 from ftcheck.inputs.prepared import Prepared
-from ftcheck.likeness import fingerprint, fingerprints, normalised
+from ftcheck.dedup.fingerprints import fingerprint, fingerprints, normalised
 from ftcheck.records import Location
 from ftcheck.settings import Data, Job, Model, Training
 

@@ -122,10 +122,10 @@ def test_a_pattern_that_is_none_is_refused_with_the_policy() -> None:
 
 
 def test_gold_rows_that_are_training_rows_are_not_counted_and_many_are_an_error() -> None:
-    from ftcheck import likeness
+    from ftcheck.dedup import fingerprints
 
     made = asked(["yes"] * 60, ["yes"] * 60)
-    seen = [likeness.fingerprint(likeness.asked(item.messages)) for item in made["gold"].items[:2]]
+    seen = [fingerprints.fingerprint(fingerprints.asked(item.messages)) for item in made["gold"].items[:2]]
     made["prepared"] = prepared([5] * 3, of=rows(3, asked=[*seen, 7]))
 
     few = run(accuracy, **made)

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 from ftcheck_rules.disk import disk_space, output_dir
 
-from ftcheck.checkpoints import estimate, kept_checkpoints, trained_weights
+from ftcheck.estimate.disk import estimate, kept_checkpoints, trained_weights
 from ftcheck.digest import of_json
 from ftcheck.records import Change, Severity
 from ftcheck.settings import Job, Lora, Training

@@ -11,7 +11,7 @@ from ftcheck_rules.lengths import (
 )
 
 from ftcheck import Location, Severity
-from ftcheck.padding import padding, padding_by_length
+from ftcheck.packing.padding import padding, padding_by_length
 from ftcheck.testing import Ran, job, model_config, prepared, run
 
 RULES = {one.id: one for one in (percentile_seq_len, context_window)}

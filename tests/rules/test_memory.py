@@ -5,7 +5,7 @@ from ftcheck_rules.cases import Case
 from ftcheck_rules.cases.memory import CASES
 from ftcheck_rules.memory import logits_memory
 
-from ftcheck.memory.gpus import gpu_memory
+from ftcheck.estimate.gpus import gpu_memory
 from ftcheck.records import Severity
 from ftcheck.testing import Ran, gpu, inputs, job, machine, model_config, prepared, run
 

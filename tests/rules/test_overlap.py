@@ -9,7 +9,7 @@ from ftcheck_rules.overlap import duplicates, leakage
 from ftcheck import Severity
 from ftcheck.inputs.benchmarks import Benchmarks, Question
 from ftcheck.inputs.prepared import Trouble
-from ftcheck.likeness import fingerprint
+from ftcheck.dedup.fingerprints import fingerprint
 from ftcheck.records import Location
 from ftcheck.testing import Ran, gold, job, prepared, rows, run, tokenizer
 

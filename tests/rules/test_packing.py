@@ -4,7 +4,8 @@ import pytest
 from ftcheck_rules.cases import Case, cases_of
 from ftcheck_rules.packing import packing_efficiency, packing_isolation, tokens_per_step
 
-from ftcheck import Severity, cutting_stock
+from ftcheck import Severity
+from ftcheck.packing import cutting_stock
 from ftcheck.testing import Ran, job, packages, prepared, run
 
 RULES = {one.id: one for one in (packing_efficiency, packing_isolation, tokens_per_step)}

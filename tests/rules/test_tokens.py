@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 from ftcheck_rules.cases import Case, cases_of
-from ftcheck_rules.probes import CONVERSATIONS, PROBES
+from ftcheck.probe_texts import CONVERSATIONS, PROBES
 from ftcheck_rules.tokens import tokenizer_parity
 
 from ftcheck import InputError, Severity

@@ -14,7 +14,7 @@ from ftcheck.inputs.loader import Loader
 from ftcheck.inputs.prepared import Prepared
 from ftcheck.records import Progress
 from ftcheck.settings import Data, Job, Lora, Model, Quantization, TrainerChoice, Training
-from ftcheck.ticket import SEAL, Ticket
+from ftcheck.gate.ticket import SEAL, Ticket
 from tests.trainers.small import make_model, make_rows
 
 NF4 = Quantization(

@@ -16,7 +16,7 @@ from ftcheck_trainers.command import TRAINER, describe
 from ftcheck.errors import TrainingError
 from ftcheck.inputs.container import Inputs
 from ftcheck.settings import Job, Model, TrainerChoice, Training
-from ftcheck.ticket import Refused
+from ftcheck.gate.ticket import Refused
 from tests.trainers.conftest import make_ticket
 
 

@@ -62,7 +62,7 @@ def test_changed_data_stop_the_script_before_it_imports_anything_heavy(project: 
     code, said = run(project)
 
     assert code == 1
-    assert "ftcheck.ticket.Refused: " in said
+    assert "ftcheck.gate.ticket.Refused: " in said
     assert "data-changed" in said
     assert "datasets" not in said
     assert not (project / "mine").exists()

@@ -19,7 +19,7 @@ from ftcheck.inputs.container import Inputs
 from ftcheck.inputs.prepared import Prepared
 from ftcheck.records import Progress
 from ftcheck.settings import Job, Lora, Model
-from ftcheck.ticket import Refused, Ticket
+from ftcheck.gate.ticket import Refused, Ticket
 from tests.trainers.conftest import Kit, make_ticket
 
 pytest.importorskip("trl")

@@ -15,7 +15,7 @@ from ftcheck.inputs.run_folder import State, read
 from ftcheck.policy.params import full_params
 from ftcheck.records import Check, Stage
 from ftcheck.settings import Job
-from ftcheck.watch import Watch
+from ftcheck.training.during_checks import Watch
 from tests.trainers.conftest import Kit
 
 pytest.importorskip("trl")

@@ -21,7 +21,7 @@ from ftcheck.errors import Problem, TrainingError
 from ftcheck.extension.trainers import Trainer
 from ftcheck.inputs.container import Inputs
 from ftcheck.settings import Job
-from ftcheck.ticket import Ticket
+from ftcheck.gate.ticket import Ticket
 from ftcheck_trainers import run_folder
 
 FORWARDED = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)

@@ -4,7 +4,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ftcheck.cutting import cutter
+from ftcheck.packing.truncation import cutter
 from ftcheck.errors import InputError, TrainingError
 from ftcheck.inputs.container import Inputs
 from ftcheck.inputs.prepared import Prepared
@@ -62,7 +62,7 @@ def arranged(rows: Any, training: Training, folder: Path, *, pack: bool) -> Any:
 def _planned_blocks(rows: Any, training: Training, capacity: int) -> Iterator[Mapping[str, Any]]:
     import numpy as np
 
-    from ftcheck.packing import assign, optimal
+    from ftcheck.packing.plans import assign, optimal
 
     pieces = _pieces(_lengths(rows), capacity)
     sizes = pieces[:, 2] - pieces[:, 1]

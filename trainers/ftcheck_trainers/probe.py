@@ -51,7 +51,7 @@ def _device(job: Job) -> str:
     """The device's name. A probe on another GPU than the job's would say nothing about it."""
     import torch
 
-    from ftcheck.duration import card
+    from ftcheck.estimate.run_time import card
 
     here = torch.cuda.get_device_name(0) if torch.cuda.is_available() else None
     wanted = job.hardware.gpu

@@ -18,7 +18,12 @@ from ftcheck.inputs.container import Inputs, Run
 from ftcheck.inputs.prepared import Prepared
 from ftcheck.inputs.probe import Probe
 from ftcheck.settings import Job
-from ftcheck.ticket import Reason, Refusal, Refused, Ticket
+from ftcheck.gate.ticket import (
+    Reason,
+    Refusal,
+    Refused,
+    Ticket,
+)
 from ftcheck_trainers import feed, run_folder, watching
 from ftcheck_trainers import metrics as metrics_file
 from ftcheck_trainers.last_words import plain_words, stopped

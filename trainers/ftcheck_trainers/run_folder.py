@@ -33,7 +33,12 @@ from ftcheck.inputs.run_folder import (
 from ftcheck.ranks import is_main as is_main
 from ftcheck.report.redact import redact, redact_json
 from ftcheck.settings import Job
-from ftcheck.ticket import Reason, Refusal, Refused, Ticket
+from ftcheck.gate.ticket import (
+    Reason,
+    Refusal,
+    Refused,
+    Ticket,
+)
 from ftcheck_trainers import checkpoint
 from ftcheck_trainers.last_words import GIB as GIB
 from ftcheck_trainers.last_words import Stopped, one_line

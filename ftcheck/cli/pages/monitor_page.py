@@ -6,7 +6,12 @@ from datetime import datetime
 
 from ftcheck.inputs.metric_history import Span
 from ftcheck.inputs.run_folder import State
-from ftcheck.monitor import MEDIAN_OF, Found, View, thinned
+from ftcheck.training.monitor import (
+    MEDIAN_OF,
+    Found,
+    View,
+    thinned,
+)
 from ftcheck.paths import near
 from ftcheck.records import Outcome
 from ftcheck.cli.pages.plan_page import ASCII_BARS, BARS

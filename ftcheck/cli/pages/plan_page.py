@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ftcheck.inputs.role_tokens import Spoken, Words
-from ftcheck.lengths import Histogram, TrainedPositions
+from ftcheck.packing.lengths import Histogram, TrainedPositions
 from ftcheck.planning.records import (
     Cost,
     Figure,
@@ -580,9 +580,9 @@ def _told(parts: Sequence[Words], found: Spoken) -> list[dict[str, Any]]:
 
 
 def configuration(plans: Sequence[JobPlan], policy: str) -> str:
-    """The optimised training configuration as JSON, `ftcheck.training-config/1`: arguments, and why."""
+    """The optimised training configuration as JSON, `ftcheck.training.require-config/1`: arguments, and why."""
     jobs = {plan.job: {**plan.config, "numbers": _numbers(plan)} for plan in map(clean, plans)}
-    about = {"schema": "ftcheck.training-config/1", "policy": policy, "jobs": jobs}
+    about = {"schema": "ftcheck.training.require-config/1", "policy": policy, "jobs": jobs}
     return json.dumps(_plain(about), indent=1, ensure_ascii=False) + "\n"
 
 

@@ -7,7 +7,7 @@ from itertools import groupby
 from typing import TYPE_CHECKING
 
 from ftcheck.report.redact import visible
-from ftcheck.rowview import Piece, RowView
+from ftcheck.row_view import Piece, RowView
 from ftcheck.report.wording import counted, place
 
 if TYPE_CHECKING:

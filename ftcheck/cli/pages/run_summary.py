@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, time, timedelta
 
-from ftcheck.fixing import mends
+from ftcheck.fix.search import mends
 from ftcheck.paths import near
 from ftcheck.records import ON_COMMAND_LINE, Change, Finding, Location, Outcome, Result
 from ftcheck.report.record import Report

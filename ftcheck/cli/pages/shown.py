@@ -10,12 +10,12 @@ from ftcheck.errors import ExitCode
 from ftcheck.records import Outcome
 
 if TYPE_CHECKING:
-    from ftcheck.loading import Loaded, Planned
+    from ftcheck.runner.load import Loaded, Planned
     from ftcheck.records import Progress
     from ftcheck.report.record import Report
-    from ftcheck.session import Ended, Options
-    from ftcheck.ticket import Refusal, Ticket
-    from ftcheck.watch import Alarm, Watch
+    from ftcheck.runner.session import Ended, Options
+    from ftcheck.gate.ticket import Refusal, Ticket
+    from ftcheck.training.during_checks import Alarm, Watch
 
 
 class Shown:
@@ -70,7 +70,7 @@ class Shown:
 
     def end(self, ended: "Ended") -> None:
         """Name the reports that were written, and say what went wrong."""
-        from ftcheck import session
+        from ftcheck.runner import session
 
         if self._reporter is not None:
             self._reporter.show_reports(ended.written)
@@ -156,9 +156,9 @@ def run_now(options: "Options", job: str) -> "tuple[Ticket | Refusal | None, Exi
     """Run all checks of one job and ask the gate; None if the run itself could not be made."""
     from dataclasses import replace
 
-    from ftcheck import session
-    from ftcheck.assembly import ask
-    from ftcheck.selection import Selection
+    from ftcheck.runner import session
+    from ftcheck.runner.assemble import ask
+    from ftcheck.runner.select import Selection
 
     show = Shown(quiet=True)
     with show:
@@ -172,8 +172,8 @@ def run_now(options: "Options", job: str) -> "tuple[Ticket | Refusal | None, Exi
 def host_again(loaded: "Loaded", options: "Options", job: str) -> "Refusal | None":
     """Run the host's checks on this machine, whatever the stored report says of another one."""
     from ftcheck.records import Outcome
-    from ftcheck.ticket import Reason, Refusal
-    from ftcheck.training import host_checks
+    from ftcheck.gate.ticket import Reason, Refusal
+    from ftcheck.training.require import host_checks
 
     results = host_checks(loaded, options, job)
     bad = [r for r in results if r.blocking or r.outcome in (Outcome.ERRORED, Outcome.TIMEOUT)]

@@ -7,7 +7,7 @@ from ftcheck.inputs.tokenizer import Message
 from ftcheck.lock import Lock
 from ftcheck.testing import FakeTokenizer, gold, inputs, job, lock, packages, sample, serving_side, tokenizer
 from ftcheck_rules.cases import Case
-from ftcheck_rules.probes import CONVERSATIONS, PROBES
+from ftcheck.probe_texts import CONVERSATIONS, PROBES
 
 TALK: tuple[Message, ...] = (
     {"role": "user", "content": "The capital of France?"},

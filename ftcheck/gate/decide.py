@@ -1,0 +1,225 @@
+"""The gate: a pure function from a report and the state of the world to a ticket or a refusal."""
+
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, fields, replace
+from datetime import UTC, datetime
+from pathlib import Path
+
+from ftcheck import digest
+from ftcheck.gate.input_digests import ADAPTER, Evidence, gather
+from ftcheck.ledger import BROKEN, judge, narrowed, status_of, verdict_of
+from ftcheck.policy import seconds
+from ftcheck.policy.plan import matching, of_job
+from ftcheck.records import Check, Outcome, Result
+from ftcheck.report.record import (
+    InputDigest,
+    Report,
+    from_dict,
+    to_dict,
+)
+from ftcheck.settings import Policy
+from ftcheck.gate.ticket import (
+    SEAL,
+    Reason,
+    Refusal,
+    Ticket,
+)
+
+_NO_IDS = "no digest over ids and labels: rows are in trouble, or no check looks at the prepared rows"
+
+
+@dataclass(frozen=True, slots=True)
+class World:
+    """The state of the world that a report is held against: policy, plan, digests, and the time."""
+
+    policy: Policy
+    checks: tuple[Check, ...]
+    evidence: Evidence
+    now: datetime
+
+
+def decide(report: Report, world: World, job: str) -> Ticket | Refusal:
+    """The gate. Every reason that speaks against the job is named; without any, a ticket."""
+    reasons = _unfinished(report, job) or [*_changed(report, world, job), *_verdict(report, world, job)]
+    if reasons:
+        return Refusal(job, tuple(dict.fromkeys(reasons)))
+    digests = report.jobs[job]
+    inputs = {name: one.digest or "" for name, one in report.inputs.items() if name.startswith(f"{job}.")}
+    return Ticket(
+        job=job,
+        policy=world.policy.path,
+        report=digest.of_json(to_dict(report)),
+        job_digest=digests.digest,
+        plan=digests.plan,
+        model=digests.model,
+        template=digests.template,
+        ids=digests.ids,
+        inputs=inputs,
+        issued_at=world.now.isoformat(timespec="seconds"),
+        seal=SEAL,
+    )
+
+
+def _unfinished(report: Report, job: str) -> list[Reason]:
+    """A report that says nothing (yet) about this job; other reasons would be noise then."""
+    if report.status == "started":
+        return [Reason("started", "the run has not finished, or was killed: run the checks again")]
+    if report.status == "incomplete" and not report.results:
+        first = report.problems[0].message if report.problems else "no check ran"
+        return [Reason("incomplete", f"the run did not get to its checks: {first}")]
+    if job not in report.jobs:
+        return [Reason("partial", f"the report does not cover the job {job}: run the checks again")]
+    return []
+
+
+def _changed(report: Report, world: World, job: str) -> Iterator[Reason]:
+    """What is not as it was checked: settings, plan, plugins, files, template, model."""
+    then, now = report.jobs[job], world.evidence.job
+    if then.digest != now.digest:
+        yield Reason("policy-changed", f"the section jobs.{job} is not the one that was checked")
+    if then.plan != now.plan:
+        yield _plan_changed(report, world, job)
+    if then.during != now.during:
+        yield Reason("policy-changed", "the checks that run during training are not those of the report")
+    if report.fail_on is not world.policy.gate.fail_on:
+        asked = world.policy.gate.fail_on.value
+        yield Reason(
+            "policy-changed", f"gate.fail_on was {report.fail_on.value} in the report, is {asked} now"
+        )
+    for name in sorted({*world.evidence.inputs, *_inputs_of(report, job)}):
+        was, is_now = report.inputs.get(name), world.evidence.inputs.get(name)
+        if name == f"{job}.{ADAPTER}" and is_now is not None and is_now.digest is None:
+            yield Reason("no-adapter", f"{is_now.path} holds no adapter: {job} was not trained")
+        elif was is None or is_now is None or was.digest is None or was.digest != is_now.digest:
+            yield Reason(_code_of(name, job), _difference(name, was, is_now))
+    if then.template != now.template:
+        yield Reason("template-changed", _values("the chat template as applied", then.template, now.template))
+    if then.model is None or then.model != now.model:
+        yield Reason("model-changed", _values("the model's configuration", then.model, now.model))
+
+
+def _inputs_of(report: Report, job: str) -> list[str]:
+    return [name for name in report.inputs if name.startswith(f"{job}.")]
+
+
+def _code_of(name: str, job: str) -> str:
+    rest = name.removeprefix(f"{job}.")
+    if rest == ADAPTER:
+        return "adapter-changed"
+    if rest.endswith("tokenizer"):
+        return "tokenizer-changed"
+    return "template-changed" if rest.endswith("chat_template") else "data-changed"
+
+
+def _difference(name: str, was: InputDigest | None, is_now: InputDigest | None) -> str:
+    path = (is_now or was or InputDigest(name, None)).path
+    return _values(path, was.digest if was else None, is_now.digest if is_now else None)
+
+
+def _values(what: str, was: str | None, is_now: str | None) -> str:
+    return f"{what} was {_short(was)} in the report, is {_short(is_now)} now"
+
+
+def _short(value: str | None) -> str:
+    return f"{value[:11]}…{value[-4:]}" if value else "not readable"
+
+
+def _plan_changed(report: Report, world: World, job: str) -> Reason:
+    """Whether other checks are planned now, or only other plugins would run them."""
+    then = {_essence(result.check) for result in report.results if result.check.job in (job, None)}
+    now = {_essence(check) for check in of_job(world.checks, job)}
+    if then == now:
+        return Reason("plugins-changed", "other plugins or versions run these checks now")
+    names = sorted({one[0] for one in then ^ now})
+    listed = ", ".join(names[:5]) + (f" and {len(names) - 5} more" if len(names) > 5 else "")
+    code = "partial" if then < now and report.status == "partial" else "policy-changed"
+    return Reason(code, f"the planned checks are not those of the report: {listed}")
+
+
+def _essence(check: Check) -> tuple[str, str, str, str | None]:
+    return check.id, check.rule, digest.canonical(dict(check.params)), check.severity
+
+
+def _verdict(report: Report, world: World, job: str) -> Iterator[Reason]:
+    """What the report's own results say, and whether they still count."""
+    mine = {r.check.id: r for r in report.results if r.check.job in (job, None)}
+    planned = [check.id for check in of_job(world.checks, job)]
+    yield from _complete(report, mine, planned, job)
+    for one in mine.values():
+        if one.blocking:
+            yield Reason("failed", f"{one.check.id} failed with a finding that blocks")
+    for pattern in world.policy.gate.require:
+        for one_id in matching(pattern, planned):
+            if one_id not in mine or mine[one_id].outcome is not Outcome.PASSED:
+                outcome = mine[one_id].outcome.value if one_id in mine else "not in the report"
+                yield Reason("required", f"{one_id} must have passed, it is {outcome}")
+    yield from _waivers(world, mine)
+    yield from _age(report, world)
+    yield from _consistent(report, world, mine)
+
+
+def _complete(
+    report: Report, mine: Mapping[str, Result], planned: Sequence[str], job: str
+) -> Iterator[Reason]:
+    missing = [one for one in planned if one not in mine or mine[one].outcome is Outcome.NOT_RUN]
+    if report.status == "partial" or missing:
+        what = f": {', '.join(missing[:5])} did not run" if missing else ""
+        yield Reason("partial", f"the report was made with a selection, or stopped{what}")
+    if report.status == "incomplete":
+        broken = [one.check.id for one in report.results if one.outcome in BROKEN]
+        why = f"{', '.join(broken[:5])} errored or timed out" if broken else report.problems[0].message
+        yield Reason("incomplete", f"the run is not complete: {why}")
+    elif report.jobs[job].ids is None:
+        yield Reason("incomplete", _NO_IDS)
+
+
+def _waivers(world: World, mine: Mapping[str, Result]) -> Iterator[Reason]:
+    waivers = {waiver.check: waiver for waiver in world.policy.waivers}
+    for one_id, result in mine.items():
+        if result.outcome is not Outcome.WAIVED:
+            continue
+        waiver = waivers.get(one_id)
+        if waiver is None:
+            yield Reason("waiver-expired", f"{one_id} was waived, and the policy waives it no longer")
+        elif waiver.expires < world.now.date():
+            yield Reason("waiver-expired", f"the waiver of {one_id} ended with {waiver.expires} (UTC)")
+
+
+def _age(report: Report, world: World) -> Iterator[Reason]:
+    limit = seconds(world.policy.gate.max_age) or 0.0
+    try:
+        finished = datetime.fromisoformat(report.finished_at or "")
+        age = (world.now - finished).total_seconds()
+    except (ValueError, TypeError):
+        yield Reason("inconsistent", "the report does not say when it was made")
+        return
+    if age > limit:
+        hours = f"{age / 3600:.1f} h"
+        yield Reason("too-old", f"the report is {hours} old, gate.max_age is {world.policy.gate.max_age}")
+    elif age < -300:
+        yield Reason("inconsistent", "the report was made in the future: check the clocks")
+
+
+def _consistent(report: Report, world: World, mine: Mapping[str, Result]) -> Iterator[Reason]:
+    """Verdict and results must tell one story; the job's severity caps come from the plan."""
+    plan_of = {check.id: check for check in world.checks if check.id in mine}
+    for result in report.results:
+        check = plan_of.get(result.check.id, result.check)
+        judged = judge(replace(result, check=check), report.fail_on)
+        if (judged.outcome, judged.blocking) != (result.outcome, result.blocking):
+            said = f"{result.check.id} says {result.outcome.value}, its findings say otherwise"
+            yield Reason("inconsistent", said)
+        if result.findings_total < len(result.findings):
+            yield Reason("inconsistent", f"{result.check.id} counts fewer findings than it lists")
+    status = status_of(report.results, report.problems, selected=narrowed(report.selection))
+    if status != report.status:
+        yield Reason("inconsistent", f"the report says {report.status}, its results say {status}")
+    if verdict_of(report.results, report.status) != report.verdict:
+        yield Reason("inconsistent", f"the verdict {report.verdict} does not follow from the results")
+
+
+
+
+
+

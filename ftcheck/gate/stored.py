@@ -1,0 +1,94 @@
+"""The gate on a report in a file, and on a run that is resumed."""
+
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, fields, replace
+from datetime import UTC, datetime
+from pathlib import Path
+from ftcheck import digest
+from ftcheck.gate.input_digests import ADAPTER, Evidence, gather
+from ftcheck.ledger import BROKEN, judge, narrowed, status_of, verdict_of
+from ftcheck.policy import seconds
+from ftcheck.policy.plan import matching, of_job
+from ftcheck.records import Check, Outcome, Result
+from ftcheck.report.record import (
+    InputDigest,
+    Report,
+    from_dict,
+    to_dict,
+)
+from ftcheck.settings import Policy
+from ftcheck.gate.ticket import (
+    SEAL,
+    Reason,
+    Refusal,
+    Ticket,
+)
+
+
+def read_report(path: str | Path) -> Report | Reason:
+    """A stored report, or why it is none."""
+    try:
+        data = json.loads(Path(path).read_bytes())
+    except OSError as error:
+        return Reason("no-report", f"{path}: {error.strerror or error}")
+    except ValueError:
+        return Reason("no-report", f"{path}: not a JSON report")
+    if isinstance(data, dict) and data.get("status") == "started":
+        return Reason("started", f"{path}: the run has not finished, or was killed: run the checks again")
+    try:
+        report = from_dict(data)
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        return Reason("no-report", f"{path}: not a report that this ftcheck reads ({error})")
+    if report.counts() != data.get("counts"):
+        return Reason("inconsistent", f"{path}: the counts do not match the results")
+    return report
+
+
+def check_stored(
+    path: str | Path,
+    policy: Policy,
+    checks: Sequence[Check],
+    job: str,
+    now: datetime | None = None,
+    *,
+    during: Sequence[Check] = (),
+) -> Ticket | Refusal:
+    """The gate for a stored report: reads it, digests the job's inputs as they are now, decides."""
+    report = read_report(path)
+    if isinstance(report, Reason):
+        return Refusal(job, (report,))
+    evidence = gather(policy.jobs[job], checks, during)
+    return decide(report, World(policy, tuple(checks), evidence, now or datetime.now(UTC)), job)
+
+
+def check_resumed(folder: Path, policy: Policy, checks: Sequence[Check], job: str) -> Ticket | Refusal:
+    """The gate for a run that goes on: the ticket in its run.json, held against the files as they are now.
+
+    Digests only: the ticket was good when the run began, and its age does not matter.
+    """
+    file = folder / "run.json"
+    try:
+        ticket = json.loads(file.read_bytes())["ticket"]
+        held = dict(ticket["inputs"])
+        kept = {key: ticket[key] for key in ("job_digest", "model", "template")}
+        whole = {field.name: ticket[field.name] for field in fields(Ticket) if field.name != "seal"}
+    except (OSError, ValueError, LookupError, TypeError):
+        return Refusal(job, (Reason("no-report", f"{file}: no run to resume, or not a readable run.json"),))
+    evidence = gather(policy.jobs[job], checks)
+    now = {"job_digest": evidence.job.digest, "model": evidence.job.model, "template": evidence.job.template}
+    codes = {"job_digest": "policy-changed", "model": "model-changed", "template": "template-changed"}
+    reasons = []
+    if whole["job"] != job:
+        reasons.append(Reason("policy-changed", f"{file}: a run of the job {whole['job']}"))
+    for key, code in codes.items():
+        if kept[key] is None or kept[key] != now[key]:
+            reasons.append(Reason(code, _values(f"{key} of the run", kept[key], now[key])))
+    for name in sorted({*held, *evidence.inputs}):
+        found = evidence.inputs.get(name)
+        if found is None or found.digest is None or held.get(name) != found.digest:
+            was = InputDigest(name, held.get(name)) if name in held else None
+            reasons.append(Reason(_code_of(name, job), _difference(name, was, found)))
+    if reasons:
+        return Refusal(job, tuple(reasons))
+    return Ticket(**{**whole, "inputs": held, "policy": policy.path, "seal": SEAL})

@@ -1,0 +1,121 @@
+"""One row as the model sees it: its tokens in pieces of text, which are trained, cut, special."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from ftcheck.packing.truncation import cutter
+from ftcheck.inputs.prepared import Prepared
+from ftcheck.inputs.tokenizer import Tokenizer
+from ftcheck.packing.plans import assign, optimal
+from ftcheck.records import Location
+from ftcheck.settings import Job
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+WINDOW = 8
+"""Tokens before a piece that its text may depend on (spaces, characters of several tokens)."""
+
+
+@dataclass(frozen=True, slots=True)
+class Piece:
+    """Some tokens that make up whole characters. `fed` is false for what is cut off or left out."""
+
+    text: str
+    ids: tuple[int, ...]
+    trained: bool
+    special: bool
+    fed: bool
+
+
+@dataclass(frozen=True, slots=True)
+class RowView:
+    """One row: `index` from 0, its pieces, and what becomes of it.
+
+    `tokens` counts them before truncation, `fed` and `trained` those that reach the model and the
+    loss. `neighbours` are the rows (from 1) in its block, None where the trainer's plan is not ours.
+    """
+
+    index: int
+    at: Location
+    pieces: tuple[Piece, ...]
+    tokens: int
+    fed: int
+    trained: int
+    ending: str
+    trouble: str | None = None
+    neighbours: tuple[int, ...] | None = None
+
+
+def view(prepared: Prepared, tokenizer: Tokenizer, job: Job, index: int) -> RowView:
+    """The row `index` (from 0) of the prepared rows."""
+    ids = prepared.tokens.ids(index).tolist()
+    trained = prepared.tokens.mask(index)
+    fed = _fed(prepared, job, index, len(ids))
+    pieces = tuple(_pieces(ids, (trained & fed).tolist(), fed.tolist(), tokenizer))
+    trouble = prepared.troubles.get(index)
+    return RowView(
+        index=index,
+        at=prepared.at(index),
+        pieces=pieces,
+        tokens=len(ids),
+        fed=int(fed.sum()),
+        trained=int((trained & fed).sum()),
+        ending=_ending(pieces),
+        trouble=trouble.message if trouble is not None else None,
+        neighbours=_neighbours(prepared, job, index),
+    )
+
+
+def _fed(prepared: Prepared, job: Job, index: int, count: int) -> "NDArray[np.bool_]":
+    """Which of a row's tokens the trainer feeds."""
+    import numpy as np
+
+    fed, cut = np.zeros(count, dtype=bool), cutter(job.training)
+    for _, start, stop in prepared.sequences[prepared.sequences[:, 0] == index].tolist():
+        fed[cut(np.arange(start, stop))] = True
+    return fed
+
+
+def _pieces(
+    ids: Sequence[int], trained: Sequence[bool], fed: Sequence[bool], tokenizer: Tokenizer
+) -> Iterator[Piece]:
+    """Tokens one by one; those that share a character are one piece."""
+    start = 0
+    for stop in range(1, len(ids) + 1):
+        before = max(0, start - WINDOW)
+        text = tokenizer.show(ids[before:stop])[len(tokenizer.show(ids[before:start])) :]
+        broken = text.endswith("\ufffd") and stop < len(ids) and stop - start < WINDOW
+        if broken and ids[stop] not in tokenizer.special_ids:
+            continue
+        part = tuple(ids[start:stop])
+        special = len(part) == 1 and part[0] in tokenizer.special_ids
+        shown = tokenizer.show(part) if special else text
+        yield Piece(shown, part, trained[stop - 1], special, fed[stop - 1])
+        start = stop
+
+
+def _ending(pieces: Sequence[Piece]) -> str:
+    """`ends in <|eot_id|>, trained`: the last fed piece that is not blank."""
+    for piece in reversed(pieces):
+        if piece.fed and piece.text.strip():
+            said = piece.text if piece.special else "a word"
+            return f"ends in {said}, {'trained' if piece.trained else 'not trained'}"
+    return "nothing of it is fed"
+
+
+def _neighbours(prepared: Prepared, job: Job, index: int) -> tuple[int, ...] | None:
+    """The other rows of its block, as the trainer's plan puts them; else None."""
+    training = job.training
+    ours = training.packing and training.packing_planner == "optimal" and training.packing_strategy == "bfd"
+    if not ours or training.max_length is None or training.extra.get("shuffle_dataset"):
+        return None
+    lengths = prepared.fed(training.max_length)
+    mine = set((prepared.sequences[:, 0] == index).nonzero()[0].tolist())
+    for block in assign(optimal(lengths, training.max_length), lengths, training.seed):
+        if mine & set(block.tolist()):
+            rows = prepared.sequences[block, 0]
+            return tuple(sorted({int(row) + 1 for row in rows.tolist()} - {index + 1}))
+    return ()

@@ -1,0 +1,308 @@
+"""The worker process: opens inputs lazily and runs checks one by one, streaming JSON lines.
+
+Run by `ftcheck.runner.checks` as `python -m ftcheck.runner.worker`. The first line on stdin is the set-up, each
+further line the index of a check. Lines on stdout are events; whatever rules and libraries print
+goes to stderr. When stdin closes, the process ends: it never outlives its parent.
+"""
+
+import importlib
+import json
+import os
+import queue
+import sys
+import threading
+import time
+import traceback
+from collections.abc import Iterator, Mapping
+from dataclasses import replace
+from itertools import islice
+from typing import Any, TextIO
+
+from ftcheck.errors import FtcheckError, InputError
+from ftcheck.extension.plugin_host import Host, make_host
+from ftcheck.extension.rules import Rule
+from ftcheck.inputs.container import Inputs, Run
+from ftcheck.records import (
+    MAX_FINDINGS,
+    Check,
+    Exclude,
+    Finding,
+    Location,
+    Measurement,
+    Outcome,
+    Progress,
+    Result,
+    Severity,
+    Skip,
+    Summary,
+)
+from ftcheck.report.record import result_to_dict
+from ftcheck.runner.worker_setup import Setup, unpack
+
+READY = ("numpy", "pyarrow", "pyarrow.ipc")
+PROGRESS_EVERY = 0.1
+MAX_CONTENT = 600
+
+
+def main() -> None:
+    """Read the set-up, then run checks until stdin closes. Then the process is gone: nothing is tidied up."""
+    events = _events()
+    commands = _commands()
+    _get_ready(commands)
+    first = commands.get()
+    if first is None:
+        return
+    worker = _Worker(unpack(first), events)
+    events.send({"event": "ready"})
+    while (line := commands.get()) is not None:
+        worker.run(int(line))
+    sys.stderr.flush()
+    os._exit(0)
+
+
+def _get_ready(commands: "queue.Queue[str | None]") -> None:
+    """Import what most checks need, for as long as there is nothing to do."""
+    make_host()
+    for name in READY:
+        if commands.empty():
+            importlib.import_module(name)
+
+
+class _Events:
+    """Writes events to the stream that was stdout; safe from any thread."""
+
+    def __init__(self, stream: TextIO) -> None:
+        self._stream = stream
+        self._lock = threading.Lock()
+
+    def send(self, event: Mapping[str, Any]) -> None:
+        text = json.dumps(event, ensure_ascii=True, default=str)
+        with self._lock:
+            self._stream.write(text + "\n")
+            self._stream.flush()
+
+
+def _events() -> _Events:
+    """Keep stdout for events; what anybody prints from now on goes to stderr."""
+    stream = os.fdopen(os.dup(1), "w", encoding="utf-8")
+    os.dup2(2, 1)
+    sys.stdout = sys.stderr
+    return _Events(stream)
+
+
+def _commands() -> "queue.Queue[str | None]":
+    """Lines of stdin; on its end the process goes at once if it is busy, or after the queue is empty."""
+    lines: queue.Queue[str | None] = queue.Queue()
+
+    def read() -> None:
+        for line in sys.stdin:
+            lines.put(line)
+        lines.put(None)
+        time.sleep(0.5)
+        os._exit(0)
+
+    threading.Thread(target=read, daemon=True).start()
+    return lines
+
+
+class _Worker:
+    def __init__(self, setup: Setup, events: _Events) -> None:
+        self._events = events
+        self._host: Host = make_host(setup.plugins, setup.rules_dirs)
+        self._checks = setup.checks
+        self._jobs = {job.name: job for job in setup.jobs}
+        self._poisoned = setup.poisoned
+        self._show_content = setup.show_content
+        self._rows = setup.rows
+        self._told = 0.0
+        self._opened_at: list[float] = []
+        run = Run(
+            folder=setup.folder,
+            offline=setup.offline,
+            workers=setup.workers,
+            report=self._progress,
+            policy=setup.policy,
+            cache=setup.cache,
+            digests=dict(setup.digests),
+            cached=lambda name: events.send({"event": "cached", "name": name}),
+            note=lambda text: events.send({"event": "note", "text": text}),
+        )
+        self._base = {"run": run, "jobs": tuple(self._jobs.values())}
+        self._shared: dict[str, Any] = {}
+        self._inputs: dict[str | None, Inputs] = {}
+
+    def run(self, index: int) -> None:
+        check = self._checks[index]
+        started = time.monotonic()
+        opened_in = [0.0]
+        result = run_check(self._host, check, self._inputs_of(check.job, opened_in), rows=self._rows)
+        seconds = max(0.0, time.monotonic() - started - opened_in[0])
+        if self._show_content:
+            result = replace(result, findings=tuple(with_content(one) for one in result.findings))
+        self._send_digests(check.job)
+        rows = [(one.path, one.line, one.record) for one in result.rows]
+        told = {"event": "result", "result": result_to_dict(result), "seconds": seconds, "rows": rows}
+        self._events.send(told)
+
+    def _inputs_of(self, job: str | None, opened_in: list[float]) -> Inputs:
+        if job not in self._inputs:
+            self._inputs[job] = Inputs(
+                self._host.loaders,
+                self._base,
+                self._jobs.get(job or ""),
+                self._shared,
+                self._opening,
+                [name for owner, name in self._poisoned if owner in (job, None)],
+            )
+        self._clock = opened_in
+        return self._inputs[job]
+
+    def _opening(self, name: str, done: bool) -> None:
+        """Count the time of the outermost input: opening one may open others."""
+        if not done:
+            self._opened_at.append(time.monotonic())
+        else:
+            began = self._opened_at.pop()
+            self._clock[0] += 0.0 if self._opened_at else time.monotonic() - began
+        self._events.send({"event": "input", "name": name, "done": done})
+
+    def _progress(self, progress: Progress) -> None:
+        now = time.monotonic()
+        if progress.finished or now - self._told >= PROGRESS_EVERY:
+            self._told = now
+            self._events.send(
+                {
+                    "event": "progress",
+                    "task": progress.task,
+                    "done": progress.done,
+                    "total": progress.total,
+                    "unit": progress.unit,
+                    "finished": progress.finished,
+                    "detail": progress.detail,
+                }
+            )
+
+    def _send_digests(self, job: str | None) -> None:
+        """What the report needs of a job's preparation, once it is there."""
+        inputs = self._inputs.get(job)
+        prepared = inputs.opened("prepared") if inputs is not None else None
+        if job is None or prepared is None:
+            return
+        troubles = sorted(prepared.troubles.items())[:1]
+        first = [[str(prepared.at(row)), trouble.message] for row, trouble in troubles]
+        self._events.send(
+            {
+                "event": "prepared",
+                "job": job,
+                "ids": prepared.digest,
+                "rows": len(prepared),
+                "troubles": len(prepared.troubles),
+                "first": first[0] if first else None,
+            }
+        )
+
+
+def with_content(finding: Finding) -> Finding:
+    """A finding with its content and, about a row, the beginning of that row's line.
+
+    Only where `--show-content` asks.
+    """
+    shown = [_shortened(text) for text in (_line_at(finding.at), finding.content) if text]
+    return replace(finding, message="\n".join([finding.message, *shown]))
+
+
+def _line_at(at: Location | None) -> str:
+    """The line of a row of data; nothing for any other place."""
+    if at is None or at.row is None or at.path is None or at.line is None:
+        return ""
+    try:
+        with open(at.path, encoding="utf-8", errors="replace") as file:
+            return next(islice(file, at.line - 1, None), "").strip()
+    except OSError:
+        return ""
+
+
+def _shortened(text: str) -> str:
+    return text if len(text) <= MAX_CONTENT else text[:MAX_CONTENT] + " …"
+
+
+def run_check(host: Host, check: Check, inputs: Inputs, *, rows: bool = False) -> Result:
+    """One check on its inputs: never raises, except what ends the process."""
+    from ftcheck.policy import make_params
+
+    rule = host.rules[check.rule]
+    try:
+        arguments = {name: inputs.get(name) for name in rule.inputs}
+        if rule.params_type is not None:
+            arguments["params"] = make_params(rule, check.params)
+        return collect(check, rule, arguments, rows=rows)
+    except InputError as error:
+        return Result(check, Outcome.ERRORED, reason=_input_reason(error))
+    except FtcheckError as error:
+        return Result(check, Outcome.ERRORED, reason=str(error))
+    except MemoryError:
+        return Result(check, Outcome.ERRORED, reason="the rule ran out of memory")
+    except KeyboardInterrupt:
+        raise
+    except BaseException as error:
+        message = " ".join(str(error).split())
+        reason = f"the rule raised {type(error).__name__}" + (f": {message}" if message else "")
+        return Result(check, Outcome.ERRORED, reason=reason, detail=traceback.format_exc(limit=-8))
+
+
+def _input_reason(error: InputError) -> str:
+    return "; ".join(dict.fromkeys(str(problem) for problem in error.problems))
+
+
+def collect(check: Check, rule: Rule, arguments: Mapping[str, Any], *, rows: bool = False) -> Result:
+    """What a rule yields, as a result that is not judged yet. Lets everything the rule raises through.
+
+    With `rows` the rows that it would leave out are named.
+    """
+    kept: dict[Severity, list[Finding]] = {severity: [] for severity in Severity}
+    measurements: list[Measurement] = []
+    excluded: list[Location] = []
+    total, skip, summary = 0, None, None
+    for one in _yields(check, rule, arguments):
+        if isinstance(one, Finding):
+            total += 1
+            if len(kept[one.severity]) < MAX_FINDINGS:
+                kept[one.severity].append(one)
+        elif isinstance(one, Measurement):
+            measurements.append(one)
+        elif isinstance(one, Summary):
+            summary = one.text
+        elif isinstance(one, Exclude):
+            excluded += map(one.at, one.rows) if rows else ()
+        elif isinstance(one, Skip):
+            skip = one.reason
+        else:
+            raise TypeError(f"a rule yields findings and measurements, not {one!r}")
+    if skip is None and not measurements and not total:
+        skip = "the rule looked at nothing: it measured nothing and found nothing"
+    outcome = Outcome.SKIPPED if skip is not None and not total else Outcome.PASSED
+    return Result(
+        check,
+        outcome,
+        reason=skip if outcome is Outcome.SKIPPED else None,
+        findings=tuple(one for severity in reversed(Severity) for one in kept[severity])[:MAX_FINDINGS],
+        findings_total=total,
+        measurements=tuple(measurements),
+        summary=summary,
+        rows=tuple(excluded),
+    )
+
+
+def _yields(check: Check, rule: Rule, arguments: Mapping[str, Any]) -> Iterator[Any]:
+    produced = rule.func(**arguments)
+    if not hasattr(produced, "__iter__"):
+        raise TypeError(f"rule '{rule.id}' must be a generator: it returned {type(produced).__name__}")
+    yield from produced
+
+
+if __name__ == "__main__":
+    try:
+        main()
+    except FtcheckError as error:
+        print(str(error), file=sys.stderr)
+        raise SystemExit(3) from None

@@ -1,0 +1,71 @@
+"""Before a trainer starts: the gate for scripts, the host's checks on this machine, the run folder."""
+
+import shutil
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+
+from ftcheck.errors import UsageError
+from ftcheck.gate.stored import check_stored
+from ftcheck.ledger import Ledger
+from ftcheck.runner.load import Loaded, load
+from ftcheck.records import Result, Stage
+from ftcheck.runner.checks import run_checks
+from ftcheck.runner.session import Options, waiving
+from ftcheck.runner.worker_setup import Setup
+from ftcheck.gate.ticket import Refusal, Refused, Ticket
+
+
+def run_folder(loaded: Loaded, job: str) -> Path:
+    """Where a job's run lies: its `training.output_dir`."""
+    folder = loaded.policy.jobs[job].training.output_dir
+    if folder is None:
+        raise UsageError(f"jobs.{job}.training.output_dir is not set")
+    return Path(folder)
+
+
+def host_checks(loaded: Loaded, options: Options, job: str) -> tuple[Result, ...]:
+    """The host's checks, run on this machine for one job; without report."""
+    checks = tuple(check for check in loaded.checks if check.job is None)
+    ledger, folder = Ledger(checks), Path(tempfile.mkdtemp(prefix="ftcheck-"))
+    setup = Setup(
+        checks=checks,
+        jobs=(loaded.policy.jobs[job],),
+        folder=folder,
+        plugins=loaded.policy.plugins,
+        rules_dirs=options.rules_dirs,
+        offline=options.offline,
+    )
+    try:
+        fail_on, finish = loaded.policy.gate.fail_on, waiving(loaded.policy)
+        run_checks(setup, loaded.host, ledger, fail_on=fail_on, limits=options.limits, finish=finish)
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+    return ledger.close("not run")
+
+
+def require(
+    report: str | Path,
+    *,
+    policy: str | Path,
+    job: str,
+    overrides: Sequence[str] = (),
+    rules_dirs: Sequence[str | Path] = (),
+) -> Ticket:
+    """The gate for your own training script, in its first lines.
+
+    Returns the ticket if the stored `report` opens the gate for `job` of `policy` as both are now.
+    Raises `ftcheck.Refused`, whose message names every reason; exit code 5 if you let it through
+    `ftcheck`'s command line. `overrides` and `rules_dirs` as they were given to `ftcheck run`.
+    """
+    loaded = load(policy, overrides, [Path(folder) for folder in rules_dirs])
+    if loaded.policy.stage is not Stage.BEFORE:
+        raise UsageError(
+            f"{policy}: its checks are those of stage {loaded.policy.stage}: nothing trains on them"
+        )
+    if job not in loaded.policy.jobs:
+        raise UsageError(f"{policy}: no job '{job}'; its jobs are: {', '.join(loaded.policy.jobs)}")
+    decision = check_stored(report, loaded.policy, loaded.checks, job, during=loaded.during)
+    if isinstance(decision, Refusal):
+        raise Refused(decision)
+    return decision

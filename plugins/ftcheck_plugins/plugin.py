@@ -6,59 +6,56 @@ from ftcheck import Loader, Reporter, hookimpl
 @hookimpl
 def ftcheck_loaders() -> list[Loader]:
     """Offer what opens the inputs of rules."""
-    from ftcheck_plugins import (
+    from ftcheck_plugins.finished import (
         answers,
         baseline,
-        benchmarks,
-        collating,
         endpoint,
-        gold,
-        loads,
-        lock,
-        machine,
-        model,
-        preparation,
-        processes,
-        repository,
-        saving,
-        schema,
-        spoken,
-        surroundings,
-        tokenizer,
-        trained,
-        weights,
+        load_test,
+        generation_processes,
+        dry_save,
+        run_folder,
     )
+    from ftcheck_plugins.reading import benchmarks, gold, output_schema
+    from ftcheck_plugins.preparation import collator, preparation, role_tokens
+    from ftcheck_plugins.model import (
+        lock,
+        config,
+        hub,
+        tokenizer,
+        safetensors_headers,
+    )
+    from ftcheck_plugins.host import machine, environment
 
     return [
         answers.answers,
         answers.base_answers,
         baseline.baseline,
         benchmarks.benchmarks,
-        collating.collated,
+        collator.collated,
         endpoint.endpoint,
         gold.gold,
-        loads.load_report,
+        load_test.load_report,
         lock.lock,
         machine.machine,
         machine.packages,
-        model.model,
+        config.model,
         preparation.prepared,
         preparation.prepared_eval,
         preparation.rows,
         preparation.sample,
-        processes.processes,
-        repository.repository,
-        saving.saved,
-        schema.output_schema,
-        spoken.spoken,
-        surroundings.surroundings,
+        generation_processes.processes,
+        hub.repository,
+        dry_save.saved,
+        output_schema.output_schema,
+        role_tokens.spoken,
+        environment.surroundings,
         tokenizer.evaluation,
         tokenizer.serving,
         tokenizer.tokenizer,
-        trained.adapter,
-        trained.trained,
-        weights.modules,
-        weights.weights,
+        run_folder.adapter,
+        run_folder.trained,
+        safetensors_headers.modules,
+        safetensors_headers.weights,
     ]
 
 

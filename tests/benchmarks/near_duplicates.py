@@ -12,7 +12,8 @@ import tempfile
 import time
 from pathlib import Path
 
-from ftcheck_plugins import preparation, tokenizer
+from ftcheck_plugins.preparation import preparation
+from ftcheck_plugins.model import tokenizer
 from ftcheck_rules.overlap import duplicates, leakage
 
 from ftcheck.inputs.container import Run

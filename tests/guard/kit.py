@@ -4,7 +4,7 @@ from typing import Any
 
 from ftcheck_plugins.guard import Answer, Decision, Guard
 from ftcheck_plugins.guard.records import Messages
-from ftcheck_plugins.schema import describe
+from ftcheck_plugins.reading.output_schema import describe
 from jsonschema import Draft202012Validator
 
 from ftcheck.inputs.evaluation import OutputSchema

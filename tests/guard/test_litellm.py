@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from ftcheck_plugins.endpoint import endpoint
+from ftcheck_plugins.finished.endpoint import endpoint
 from ftcheck_plugins.guard import count, normalised, opened
 from ftcheck_plugins.guard.export import configuration
 from ftcheck_rules.guardrails import guardrail

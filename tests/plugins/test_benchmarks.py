@@ -3,7 +3,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from ftcheck_plugins.benchmarks import benchmarks
+from ftcheck_plugins.reading.benchmarks import benchmarks
 
 from ftcheck import InputError
 from ftcheck.inputs.benchmarks import Benchmarks

@@ -3,7 +3,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from ftcheck_plugins import collating
+from ftcheck_plugins.preparation import collator
 
 from ftcheck.inputs.collated import Collated
 from tests.faults.bench import BASES, Bench
@@ -65,11 +65,11 @@ def test_what_is_done_here_is_what_the_installed_collator_does(flat: bool) -> No
     pytest.importorskip("trl")
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        itself = collating.trl_itself(FED, flat=flat, pad=5)
+        itself = collator.trl_itself(FED, flat=flat, pad=5)
 
-    assert collating.as_trl(FED, flat=flat) == itself
+    assert collator.as_trl(FED, flat=flat) == itself
 
 
 def test_the_installed_collator_is_one_that_was_read() -> None:
     pytest.importorskip("trl")
-    assert collating.known_trl()
+    assert collator.known_trl()

@@ -7,8 +7,8 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
-from ftcheck_plugins import endpoint as module
-from ftcheck_plugins.endpoint import HttpEndpoint
+from ftcheck_plugins.finished import endpoint as module
+from ftcheck_plugins.finished.endpoint import HttpEndpoint
 
 from ftcheck.errors import InputError
 from ftcheck.inputs import urls

@@ -6,7 +6,12 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from ftcheck_plugins.files import RawRow, at_rows, find, stream
+from ftcheck_plugins.reading.files import (
+    RawRow,
+    at_rows,
+    find,
+    stream,
+)
 
 from ftcheck.errors import InputError
 from ftcheck.paths import is_hub_data

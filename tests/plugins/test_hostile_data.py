@@ -6,9 +6,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from ftcheck_plugins import files, preparation
-from ftcheck_plugins.files import Source
-from ftcheck_plugins.formats import MAX_TURNS
+from ftcheck_plugins.reading import files
+from ftcheck_plugins.preparation import preparation
+from ftcheck_plugins.reading.files import Source
+from ftcheck_plugins.reading.row_formats import MAX_TURNS
 
 from ftcheck.inputs.container import Inputs, Run
 from ftcheck.inputs.prepared import Rows, Trouble

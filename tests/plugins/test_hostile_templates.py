@@ -9,8 +9,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from ftcheck_plugins import bounds
-from ftcheck_plugins.tokenizer import ChatTokenizer, open_tokenizer
+from ftcheck_plugins.preparation import template_limits
+from ftcheck_plugins.model.tokenizer import ChatTokenizer, open_tokenizer
 
 from ftcheck import InputError
 from ftcheck.records import Location
@@ -48,9 +48,9 @@ HOSTILE = {
 
 @pytest.fixture(autouse=True)
 def _forgetful() -> Iterator[None]:
-    bounds._refused.clear()
+    template_limits._refused.clear()
     yield
-    bounds._refused.clear()
+    template_limits._refused.clear()
 
 
 @pytest.fixture(scope="module")
@@ -74,7 +74,7 @@ def test_a_hostile_template_is_refused_in_bounded_time_and_memory(name: str, sma
         small.render(asked, chat_template=template)
 
     assert time.process_time() - started < 15
-    assert peak() - before < 1.5 * bounds.MEMORY
+    assert peak() - before < 1.5 * template_limits.MEMORY
 
 
 def test_a_template_that_does_not_end_is_tried_once(small: ChatTokenizer) -> None:

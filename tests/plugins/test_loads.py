@@ -3,7 +3,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from ftcheck_plugins.loads import load_report
+from ftcheck_plugins.finished.load_test import load_report
 
 from ftcheck import InputError
 from ftcheck.inputs.load_test import Load, LoadReport

@@ -3,7 +3,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from ftcheck_plugins.machine import machine, packages, visible
+from ftcheck_plugins.host.machine import machine, packages, visible
 
 from ftcheck.inputs.machine import Gpu
 

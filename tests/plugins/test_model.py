@@ -3,7 +3,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from ftcheck_plugins.model import model
+from ftcheck_plugins.model.config import model
 
 from ftcheck.errors import InputError
 from ftcheck.inputs.container import Run

@@ -5,7 +5,7 @@ from typing import Any
 
 import huggingface_hub
 import pytest
-from ftcheck_plugins.repository import download_size, repository
+from ftcheck_plugins.model.hub import download_size, repository
 
 from ftcheck.inputs.container import Run
 from ftcheck.inputs.repository import Repository

@@ -3,7 +3,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from ftcheck_plugins.schema import output_schema
+from ftcheck_plugins.reading.output_schema import output_schema
 
 from ftcheck.errors import InputError
 from ftcheck.inputs.evaluation import OutputSchema

@@ -2,8 +2,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from ftcheck_plugins import surroundings as module
-from ftcheck_plugins.surroundings import surroundings, wandb_mode
+from ftcheck_plugins.host import environment as module
+from ftcheck_plugins.host.environment import surroundings, wandb_mode
 
 SECRET = "hf_" + "x" * 34
 

@@ -1,8 +1,8 @@
 from pathlib import Path
 
 import pytest
-from ftcheck_plugins import tokenizer as loaders
-from ftcheck_plugins.tokenizer import ChatTokenizer, open_tokenizer
+from ftcheck_plugins.model import tokenizer as loaders
+from ftcheck_plugins.model.tokenizer import ChatTokenizer, open_tokenizer
 
 from ftcheck.inputs.container import Run
 from ftcheck.inputs.tokenizer import ServingSide

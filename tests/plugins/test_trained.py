@@ -2,8 +2,8 @@ import json
 from pathlib import Path
 
 import pytest
-from ftcheck_plugins.baseline import baseline
-from ftcheck_plugins.trained import trained
+from ftcheck_plugins.finished.baseline import baseline
+from ftcheck_plugins.finished.run_folder import trained
 
 from ftcheck import InputError
 from ftcheck.inputs.container import Run

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from ftcheck_plugins.weights import modules, weights
+from ftcheck_plugins.model.safetensors_headers import modules, weights
 
 from ftcheck import InputError, Run
 from ftcheck.inputs.model import ModelConfig

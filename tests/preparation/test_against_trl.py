@@ -6,7 +6,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from ftcheck_plugins import feeding, preparation, tokenizer
+from ftcheck_plugins.preparation import truncation_pass, preparation
+from ftcheck_plugins.model import tokenizer
 
 from ftcheck import templates
 from ftcheck.packing.truncation import cutter
@@ -70,7 +71,7 @@ def agree(model: Path, rows: Sequence[dict[str, Any]], folder: Path, **training:
     assert len(mine) == len(theirs)
     for number, (one, other) in enumerate(zip(mine, theirs, strict=True)):
         assert one == other, f"row {number}"
-    digest = feeding.LabelDigest()
+    digest = truncation_pass.LabelDigest()
     for ids, labels in fed(prepared, training):
         digest.add(ids, labels)
     assert prepared.digest == digest.text()

@@ -11,12 +11,24 @@ from typing import Any
 
 import numpy as np
 import pytest
-from ftcheck_plugins import bounds, engine, formats, preparation, tokenizer
-from ftcheck_plugins.engine import Engine, Ids, Reference, joined
-from ftcheck_plugins.formats import Example, talk
-from ftcheck_plugins.rendering import Differs, Rendered, Renderer, Request
-from ftcheck_plugins.store import _of_mask
-from ftcheck_plugins.tokenizer import ChatTokenizer
+from ftcheck_plugins.preparation import template_limits, token_engines, preparation
+from ftcheck_plugins.reading import row_formats
+from ftcheck_plugins.model import tokenizer
+from ftcheck_plugins.preparation.token_engines import (
+    Engine,
+    Ids,
+    Reference,
+    joined,
+)
+from ftcheck_plugins.reading.row_formats import Example, talk
+from ftcheck_plugins.preparation.rendering import (
+    Differs,
+    Rendered,
+    Renderer,
+    Request,
+)
+from ftcheck_plugins.preparation.arrow_store import _of_mask
+from ftcheck_plugins.model.tokenizer import ChatTokenizer
 
 from ftcheck.dedup import fingerprints as likeness
 from ftcheck.packing.truncation import cut_bounds, cutter
@@ -94,7 +106,7 @@ def test_a_template_that_differs_each_time_ends_the_direct_way(chat: ChatTokeniz
 def test_a_row_that_loops_for_ever_is_stopped_and_the_others_are_rendered(
     chat: ChatTokenizer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(bounds, "SECONDS", 0.3)
+    monkeypatch.setattr(template_limits, "SECONDS", 0.3)
     chat.training_template = (
         "{% if messages[0].content == 'loop' %}{% for a in range(9999) %}{% for b in range(9999) %}"
         "{% set c = a * b %}{% endfor %}{% endfor %}{% endif %}{{ messages[0].content }}"
@@ -104,7 +116,7 @@ def test_a_row_that_loops_for_ever_is_stopped_and_the_others_are_rendered(
     made = Renderer(chat).batch(rows)
 
     assert made[0] == Rendered("one", [])
-    assert isinstance(made[1], bounds.OutOfBounds)
+    assert isinstance(made[1], template_limits.OutOfBounds)
 
 
 class Wrong:
@@ -132,9 +144,9 @@ class PanicException(BaseException):
 
 
 def with_other(chat: ChatTokenizer, monkeypatch: pytest.MonkeyPatch, **settings: Any) -> Engine:
-    monkeypatch.setattr(engine, "WARM", 2)
-    monkeypatch.setattr(engine, "_Gigatoken", Wrong)
-    monkeypatch.setattr(engine, "_load", lambda reference: Wrong(reference, **settings))
+    monkeypatch.setattr(token_engines, "WARM", 2)
+    monkeypatch.setattr(token_engines, "_Gigatoken", Wrong)
+    monkeypatch.setattr(token_engines, "_load", lambda reference: Wrong(reference, **settings))
     return Engine(Reference(chat.backend))
 
 
@@ -191,9 +203,9 @@ def test_a_pass_that_must_begin_again_gives_the_same_digest(
     """gigatoken turns out to differ after some batches: all rows are done again without it."""
     rows = [{"messages": turns(f"it is {n}" + (" wrong" if n > 2000 else ""))} for n in range(3000)]
     plain = prepare(samples, tmp_path / "plain", rows)
-    monkeypatch.setattr(engine, "WARM", 1000)
-    monkeypatch.setattr(engine, "_Gigatoken", Wrong)
-    monkeypatch.setattr(engine, "_load", Wrong)
+    monkeypatch.setattr(token_engines, "WARM", 1000)
+    monkeypatch.setattr(token_engines, "_Gigatoken", Wrong)
+    monkeypatch.setattr(token_engines, "_load", Wrong)
 
     again = prepare(samples, tmp_path / "again", rows)
 
@@ -208,9 +220,9 @@ def test_gigatoken_gives_the_same_digest(
 ) -> None:
     pytest.importorskip("gigatoken")
     rows = [{"messages": turns(f"naïve {n} 漢字 <|eot_id|>")} for n in range(1500)]
-    monkeypatch.setattr(engine, "WARM", 100_000)
+    monkeypatch.setattr(token_engines, "WARM", 100_000)
     slow = prepare(samples, tmp_path / "slow", rows)
-    monkeypatch.setattr(engine, "WARM", 500)
+    monkeypatch.setattr(token_engines, "WARM", 500)
 
     fast = prepare(samples, tmp_path / "fast", rows)
 
@@ -345,8 +357,8 @@ def test_plain_talk_has_the_gist_of_any_conversation() -> None:
     for _ in range(2_000):
         count = rng.randint(1, 5)
         messages = [{"role": rng.choice(roles), "content": rng.choice(texts)} for _ in range(count)]
-        known = formats.gist(Example(messages=tuple(messages), talk=talk(messages)))
-        looked = formats.gist(Example(messages=tuple(messages)))
+        known = row_formats.gist(Example(messages=tuple(messages), talk=talk(messages)))
+        looked = row_formats.gist(Example(messages=tuple(messages)))
 
         assert sorted(known.remarks) == sorted(looked.remarks)
         assert known._replace(remarks=[]) == looked._replace(remarks=[])
@@ -385,7 +397,7 @@ def test_the_fingerprint_of_a_row_is_that_of_its_texts_as_one() -> None:
 def test_rows_and_gold_questions_are_compared_by_the_same_words(messages: list[dict[str, Any]]) -> None:
     """Leakage holds the fingerprint of a row against that of a gold item, which `likeness` makes."""
     for plain in (None, talk(messages)):
-        gist = formats.gist(Example(messages=tuple(messages), talk=plain))
+        gist = row_formats.gist(Example(messages=tuple(messages), talk=plain))
 
         assert gist.question == likeness.asked(messages)
         assert "\n".join(gist.said) == likeness.whole(messages)

@@ -13,10 +13,17 @@ from typing import Any
 
 import numpy as np
 import pytest
-from ftcheck_plugins import batches, engine, files, preparation, shares, tokenizer
-from ftcheck_plugins.batches import BatchMaker
-from ftcheck_plugins.files import Lines, Source
-from ftcheck_plugins.rendering import Differs
+from ftcheck_plugins.preparation import (
+    batches,
+    token_engines,
+    preparation,
+    processes,
+)
+from ftcheck_plugins.reading import files
+from ftcheck_plugins.model import tokenizer
+from ftcheck_plugins.preparation.batches import BatchMaker
+from ftcheck_plugins.reading.files import Lines, Source
+from ftcheck_plugins.preparation.rendering import Differs
 
 from ftcheck.errors import InputError
 from ftcheck.inputs.container import Inputs, Run
@@ -46,10 +53,10 @@ def row(n: int) -> str:
 @pytest.fixture
 def small(monkeypatch: pytest.MonkeyPatch) -> None:
     """Pieces of a few rows."""
-    monkeypatch.setattr(shares, "PIECE", 3000)
-    monkeypatch.setattr(shares, "WORTH", 1)
+    monkeypatch.setattr(processes, "PIECE", 3000)
+    monkeypatch.setattr(processes, "WORTH", 1)
     monkeypatch.setattr(batches, "ROWS", 10)
-    monkeypatch.setattr(engine, "WARM", 20)
+    monkeypatch.setattr(token_engines, "WARM", 20)
 
 
 def write(path: Path, numbers: range, ending: str = "\n") -> Path:
@@ -79,13 +86,13 @@ def test_many_processes_make_what_one_makes(
         str(write(tmp_path / "b.jsonl", range(400, 700), "")),
     ]
     helped: list[int] = []
-    shared = shares._shared
+    shared = processes._shared
 
     def counting(pieces: Any, maker: Any, count: int, numbering: Any) -> Any:
         helped.append(len(pieces))
         return shared(pieces, maker, count, numbering)
 
-    monkeypatch.setattr(shares, "_shared", counting)
+    monkeypatch.setattr(processes, "_shared", counting)
     one, three = (made(samples, tmp_path / str(n), files_of, n) for n in (1, 3))
 
     assert len(helped) == 1
@@ -136,9 +143,9 @@ def breaking(error: Callable[[], BaseException] | None) -> Any:
 def test_what_goes_wrong_in_a_process_is_told(
     error: Any, expected: type[Exception], words: str, tmp_path: Path
 ) -> None:
-    pieces = files.pieces(Source((str(write(tmp_path / "a.jsonl", range(700))),)), shares.PIECE)
+    pieces = files.pieces(Source((str(write(tmp_path / "a.jsonl", range(700))),)), processes.PIECE)
     assert pieces is not None
-    helpers = [shares._Helper(pieces[n::2], breaking(error)) for n in range(2)]
+    helpers = [processes._Helper(pieces[n::2], breaking(error)) for n in range(2)]
     children = [helper._pid for helper in helpers]
     try:
         with pytest.raises(expected, match=words):

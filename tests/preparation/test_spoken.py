@@ -9,7 +9,8 @@ from typing import Any
 
 import numpy as np
 import pytest
-from ftcheck_plugins import preparation, spoken, tokenizer
+from ftcheck_plugins.preparation import preparation, role_tokens
+from ftcheck_plugins.model import tokenizer
 from transformers import AutoTokenizer
 
 from ftcheck.errors import InputError
@@ -21,7 +22,7 @@ from ftcheck.inputs.role_tokens import Spoken, Words
 from ftcheck.inputs.tokenizer import Tokenizer
 from ftcheck.settings import Data, Job, Model, Outliers, Training
 
-LOADERS = {one.name: one for one in (tokenizer.tokenizer, preparation.prepared, spoken.spoken)}
+LOADERS = {one.name: one for one in (tokenizer.tokenizer, preparation.prepared, role_tokens.spoken)}
 SYSTEM = {"role": "system", "content": "Be brief."}
 
 
@@ -117,9 +118,9 @@ def test_words_are_those_that_the_tokenizer_counts_message_by_message(bench: Ben
 def test_the_fast_engine_counts_the_same(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
     many = [talk(f"question {n}", f"naïve answer {n * n}") for n in range(700)]
     plain = bench.spoken(many)
-    monkeypatch.setattr(spoken, "WORTH", 0)
+    monkeypatch.setattr(role_tokens, "WORTH", 0)
 
-    assert spoken._written(bench.spoken(many)) == spoken._written(plain)
+    assert role_tokens._written(bench.spoken(many)) == role_tokens._written(plain)
 
 
 def test_words_and_what_the_template_adds_are_all_tokens_of_the_rows(bench: Bench) -> None:
@@ -140,18 +141,18 @@ def test_histograms_of_parts_merge_into_that_of_the_whole(bench: Bench) -> None:
 
     for order in ((0, 1, 2), (2, 0, 1)):
         merged = reduce(Spoken.merge, (parts[n] for n in order))
-        assert spoken._written(merged) == spoken._written(whole)
+        assert role_tokens._written(merged) == role_tokens._written(whole)
         assert merged.total == whole.total
 
 
 def test_more_rows_than_are_counted_are_drawn_the_same_ones_each_time(
     bench: Bench, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(spoken, "MOST", 20)
+    monkeypatch.setattr(role_tokens, "MOST", 20)
     once, again = bench.spoken(ROWS), bench.spoken(ROWS)
 
     assert (once.rows, once.total, once.rest.sequences) == (20, 36, 20)
-    assert spoken._written(once) == spoken._written(again)
+    assert role_tokens._written(once) == role_tokens._written(again)
 
 
 def test_rows_that_are_not_fed_are_not_counted(bench: Bench) -> None:
@@ -219,7 +220,7 @@ def test_a_second_run_takes_them_from_the_cache_and_opens_no_tokenizer(bench: Be
 
     first = bench.spoken(ROWS, cache=True)
     again = bench.spoken(ROWS, cache=True, tokenizer=closed)
-    assert spoken._written(first) == spoken._written(again)
+    assert role_tokens._written(first) == role_tokens._written(again)
     assert again.total == first.total
 
     changed = [*ROWS[:-1], talk("", "another answer")]

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from ftcheck_plugins.weights import modules as modules_loader
+from ftcheck_plugins.model.safetensors_headers import modules as modules_loader
 from ftcheck_rules.adapters import lora_targets, merge
 from ftcheck_rules.cases import Case, cases_of
 

@@ -259,8 +259,8 @@ REAL = ("phi-3-mini-without-config", "phi-3-mini-instruct")
 
 
 def real(realdata: Path, folder: Path, training: str, serving: str | None) -> Ran:
-    from ftcheck_plugins import preparation
-    from ftcheck_plugins import tokenizer as loaders
+    from ftcheck_plugins.preparation import preparation
+    from ftcheck_plugins.model import tokenizer as loaders
 
     data = folder / "train.jsonl"
     with (realdata / "jobs" / "mapper" / "train.jsonl").open(encoding="utf-8") as lines:

@@ -270,7 +270,7 @@ def test_nothing_to_look_at_is_never_a_pass(given: dict[str, Any], reason: str) 
     ],
 )
 def test_published_tokenizers_fit_their_tables(realdata: Path, side: str, config: str) -> None:
-    from ftcheck_plugins.tokenizer import open_tokenizer
+    from ftcheck_plugins.model.tokenizer import open_tokenizer
 
     from ftcheck import Location
 

@@ -90,7 +90,8 @@ class Kit:
 
     def inputs(self, job: Job, report: Callable[[Progress], None] | None = None, **given: Any) -> Inputs:
         """The job's inputs, opened by the real loaders; `given` are at hand (a watch)."""
-        from ftcheck_plugins import preparation, tokenizer
+        from ftcheck_plugins.preparation import preparation
+        from ftcheck_plugins.model import tokenizer
 
         used = (tokenizer.tokenizer, preparation.prepared, preparation.prepared_eval)
         loaders: Mapping[str, Loader] = {one.name: one for one in used}

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from ftcheck_trainers import checkpoint, last_words
+from ftcheck_trainers import checkpoint, failure_messages
 from ftcheck_trainers.qlora import TRAINER
 
 from ftcheck.errors import TrainingError
@@ -66,12 +66,12 @@ def test_nan_stops_the_run_at_its_step_where_transformers_would_have_logged_zero
 
 def filtered_losses(kit: Kit, job: Job) -> dict[int, float]:
     """What TRL's own trainer logs for the same rows, with the default `logging_nan_inf_filter`."""
-    from ftcheck_trainers import feed
-    from ftcheck_trainers.quiet import quiet_libraries
+    from ftcheck_trainers import dataset
+    from ftcheck_trainers.quiet_libraries import quiet_libraries
     from trl import SFTConfig, SFTTrainer
 
     inputs = kit.inputs(job)
-    rows = feed.fed_rows(kit.prepared(inputs), job.training, kit.folder / "fed")
+    rows = dataset.fed_rows(kit.prepared(inputs), job.training, kit.folder / "fed")
     with quiet_libraries():
         config = SFTConfig(
             output_dir=str(kit.folder / "plain"),
@@ -276,7 +276,7 @@ def test_the_remedy_for_memory_is_in_numbers_of_the_job(changes: dict[str, Any],
     training = Training(**{"quantization": Quantization(load_in_4bit=True)} | changes)
     job = Job(name="mapper", model=Model(name="model"), training=training)
 
-    said = last_words.stopped(MemoryError("no"), job)
+    said = failure_messages.stopped(MemoryError("no"), job)
 
     assert remedy in said.remedy
 
@@ -291,5 +291,5 @@ def test_the_remedy_for_memory_is_in_numbers_of_the_job(changes: dict[str, Any],
     ],
 )
 def test_a_full_disk_is_known_by_whatever_a_library_raises(error: Exception) -> None:
-    assert last_words.is_full(error)
-    assert not last_words.is_full(ValueError("the model has no space for it"))
+    assert failure_messages.is_full(error)
+    assert not failure_messages.is_full(ValueError("the model has no space for it"))

@@ -9,10 +9,15 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from ftcheck_trainers import checkpoint, feed, metrics, qlora
-from ftcheck_trainers.last_words import plain_words
+from ftcheck_trainers import (
+    checkpoint,
+    dataset,
+    metrics,
+    qlora,
+)
+from ftcheck_trainers.failure_messages import plain_words
 from ftcheck_trainers.qlora import TRAINER, describe
-from ftcheck_trainers.quiet import quiet_libraries
+from ftcheck_trainers.quiet_libraries import quiet_libraries
 
 from ftcheck.errors import TrainingError
 from ftcheck.inputs.container import Inputs
@@ -204,8 +209,8 @@ def apart(batch: Any) -> list[Fed]:
 def built(kit: Kit, job: Job, *, fed: bool = False) -> Any:
     """SFTTrainer as `train` builds it, on the job's rows or blocks."""
     inputs = kit.inputs(job)
-    rows = feed.fed_rows(kit.prepared(inputs), job.training, kit.folder / "fed")
-    blocks = feed.arranged(rows, job.training, kit.folder / "fed", pack=job.training.packing)
+    rows = dataset.fed_rows(kit.prepared(inputs), job.training, kit.folder / "fed")
+    blocks = dataset.arranged(rows, job.training, kit.folder / "fed", pack=job.training.packing)
     tokenizer, written = inputs.get("tokenizer").backend, metrics.Metrics(kit.folder)
     with quiet_libraries():
         trainer = qlora.build_trainer(job, inputs.get("run"), tokenizer, blocks, None, 4, written)
@@ -252,9 +257,9 @@ def test_the_trl_planner_makes_the_blocks_that_trl_makes(kit: Kit, strategy: str
 
     job = kit.job(packing=True, packing_planner="trl", packing_strategy=strategy, max_length=48)
     inputs = kit.inputs(job)
-    rows = feed.fed_rows(kit.prepared(inputs), job.training, kit.folder / "fed")
+    rows = dataset.fed_rows(kit.prepared(inputs), job.training, kit.folder / "fed")
 
-    blocks = feed.arranged(rows, job.training, kit.folder / "fed", pack=True)
+    blocks = dataset.arranged(rows, job.training, kit.folder / "fed", pack=True)
 
     assert blocks.to_list() == pack_dataset(rows, 48, strategy=strategy).to_list()
 
@@ -262,11 +267,11 @@ def test_the_trl_planner_makes_the_blocks_that_trl_makes(kit: Kit, strategy: str
 def test_the_optimal_planner_splits_long_rows_as_trl_splits_them(kit: Kit) -> None:
     job = kit.job(packing=True, packing_strategy="bfd_split", max_length=32, max_steps=1)
     inputs = kit.inputs(job)
-    rows = feed.fed_rows(kit.prepared(inputs), job.training, kit.folder / "fed")
+    rows = dataset.fed_rows(kit.prepared(inputs), job.training, kit.folder / "fed")
 
-    ours = feed.arranged(rows, job.training, kit.folder / "fed", pack=True)
+    ours = dataset.arranged(rows, job.training, kit.folder / "fed", pack=True)
     by_trl = replace(job.training, packing_planner="trl")
-    theirs = feed.arranged(rows, by_trl, kit.folder / "fed", pack=True)
+    theirs = dataset.arranged(rows, by_trl, kit.folder / "fed", pack=True)
 
     assert documents_of(ours) == documents_of(theirs)
     assert len(ours) == len(theirs)

@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from ftcheck_trainers import arguments, watched
+from ftcheck_trainers import arguments, sft_trainer
 from ftcheck_trainers.qlora import TRAINER
 
 from ftcheck.errors import TrainingError
@@ -37,13 +37,13 @@ def watch(expected: Expected | None = None, **rules: dict[str, Any]) -> Watch:
 
 
 def trained(kit: Kit, job: Job, watched: Watch, *, resume: bool = False) -> Path:
-    inputs = kit.inputs(job, watch=watched)
+    inputs = kit.inputs(job, watch=sft_trainer)
     return Path(TRAINER.train(kit.ticket(job, inputs), job, inputs, resume=resume))
 
 
 def stopped(kit: Kit, job: Job, watched: Watch) -> str:
     with pytest.raises(TrainingError) as caught:
-        trained(kit, job, watched)
+        trained(kit, job, sft_trainer)
     assert caught.value.exit_code == 6
     return str(caught.value)
 
@@ -97,7 +97,7 @@ def test_the_zeros_that_transformers_logs_for_nan_stop_it_too(
     monkeypatch.setattr(
         arguments, "sft_arguments", lambda *a, **k: made(*a, **k) | {"logging_nan_inf_filter": True}
     )
-    monkeypatch.setattr(watched, "refuse_not_finite", lambda *given: None)
+    monkeypatch.setattr(sft_trainer, "refuse_not_finite", lambda *given: None)
     plant(nan_from(3))
 
     said = stopped(kit, kit.job(max_steps=9), watch(finite_loss={"patience": 99}))

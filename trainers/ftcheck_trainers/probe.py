@@ -12,10 +12,10 @@ from ftcheck.inputs.prepared import Prepared
 from ftcheck.inputs.probe import Probe
 from ftcheck.planning.probe import STEPS
 from ftcheck.settings import Job
-from ftcheck_trainers import feed, qlora
-from ftcheck_trainers.last_words import plain_words
+from ftcheck_trainers import dataset, qlora
+from ftcheck_trainers.failure_messages import plain_words
 from ftcheck_trainers.metrics import Metrics
-from ftcheck_trainers.quiet import quiet_libraries
+from ftcheck_trainers.quiet_libraries import quiet_libraries
 from ftcheck_trainers.run_folder import GIB
 
 
@@ -34,8 +34,8 @@ def probe(job: Job, inputs: Inputs) -> Probe:
     run.folder.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix="probe-", dir=run.folder, ignore_cleanup_errors=True) as work:
         folder = Path(work)
-        rows = feed.fed_rows(prepared, job.training, folder)
-        blocks = feed.arranged(rows, job.training, folder, pack=job.training.packing)
+        rows = dataset.fed_rows(prepared, job.training, folder)
+        blocks = dataset.arranged(rows, job.training, folder, pack=job.training.packing)
         lengths = [len(one) for one in blocks["input_ids"]]
         batch = _largest(lengths, job.training.per_device_train_batch_size)
         trying = _only_steps(job, folder / "out")

@@ -24,11 +24,11 @@ from ftcheck.gate.ticket import (
     Refused,
     Ticket,
 )
-from ftcheck_trainers import feed, run_folder, watching
+from ftcheck_trainers import dataset as feed, run_folder, during_checks
 from ftcheck_trainers import metrics as metrics_file
-from ftcheck_trainers.last_words import plain_words, stopped
-from ftcheck_trainers.quiet import quiet_libraries
-from ftcheck_trainers.watched import watched_trainer
+from ftcheck_trainers.failure_messages import plain_words, stopped
+from ftcheck_trainers.quiet_libraries import quiet_libraries
+from ftcheck_trainers.sft_trainer import watched_trainer
 
 LIBRARIES = ("torch", "transformers", "trl", "peft", "accelerate", "datasets")
 
@@ -68,7 +68,7 @@ def train(ticket: Ticket, job: Job, inputs: Inputs, *, resume: bool) -> str:
 
             # Train, and stop on anything that is not a finite loss.
             checkpoint = str(claimed.checkpoint) if claimed.checkpoint else None
-            with watching.watched(trainer, inputs, claimed, record, metrics):
+            with during_checks.watched(trainer, inputs, claimed, record, metrics):
                 trainer.train(resume_from_checkpoint=checkpoint)
 
             # Save what is served: adapter, tokenizer, and the template it is served with.

@@ -40,9 +40,9 @@ from ftcheck.gate.ticket import (
     Ticket,
 )
 from ftcheck_trainers import checkpoint
-from ftcheck_trainers.last_words import GIB as GIB
-from ftcheck_trainers.last_words import Stopped, one_line
-from ftcheck_trainers.stopping import Interrupted
+from ftcheck_trainers.failure_messages import GIB as GIB
+from ftcheck_trainers.failure_messages import Stopped, one_line
+from ftcheck_trainers.signals import Interrupted
 
 PACKAGES = ("ftcheck", "torch", "transformers", "trl", "peft", "bitsandbytes", "accelerate", "datasets")
 WEIGHTS = (

@@ -14,16 +14,16 @@ from ftcheck.packing.lengths import Histogram
 from ftcheck.dedup.fingerprints import text_of
 from ftcheck.records import Progress
 from ftcheck.settings import Job
-from ftcheck_plugins import files, formats
-from ftcheck_plugins.batches import batches
-from ftcheck_plugins.cache import Result, Shelf
-from ftcheck_plugins.engine import Engine, Reference
-from ftcheck_plugins.files import RawRow
-from ftcheck_plugins.formats import Example
-from ftcheck_plugins.preparation import source_of
-from ftcheck_plugins.rendering import Differs
-from ftcheck_plugins.shares import uncollected
-from ftcheck_plugins.tokenizer import ChatTokenizer
+from ftcheck_plugins.reading import files, row_formats
+from ftcheck_plugins.preparation.batches import batches
+from ftcheck_plugins.preparation.prepared_cache import Result, Shelf
+from ftcheck_plugins.preparation.token_engines import Engine, Reference
+from ftcheck_plugins.reading.files import RawRow
+from ftcheck_plugins.reading.row_formats import Example
+from ftcheck_plugins.preparation.preparation import source_of
+from ftcheck_plugins.preparation.rendering import Differs
+from ftcheck_plugins.preparation.processes import uncollected
+from ftcheck_plugins.model.tokenizer import ChatTokenizer
 
 if TYPE_CHECKING:
     import numpy as np
@@ -158,7 +158,7 @@ class _Count:
 
     def _example(self, raw: RawRow) -> Example:
         layout, text_field = self.prepared.rows.format, self.job.training.dataset_text_field
-        made = formats.example(raw.data, layout, text_field) if raw.data is not None else None
+        made = row_formats.example(raw.data, layout, text_field) if raw.data is not None else None
         if not isinstance(made, Example) or not made.turns:
             raise self._changed()
         return made

@@ -18,7 +18,7 @@ from ftcheck.inputs.loader import loader
 from ftcheck.settings import Job, Quantization
 from ftcheck.runner.worker_setup import OFFLINE
 
-PROGRAM = "ftcheck_plugins.answering"
+PROGRAM = "ftcheck_plugins.finished.generate"
 
 
 class Died(Exception):

@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
-from ftcheck_plugins.formats import Talk
+from ftcheck_plugins.reading.row_formats import Talk
 
 MAX_FORMS = 1_000
 """Forms (roles in their order) that are remembered; conversations of further ones are rendered as usual."""

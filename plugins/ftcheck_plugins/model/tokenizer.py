@@ -17,7 +17,7 @@ from ftcheck.inputs.tokenizer import Message, ServingSide, Tokenizer
 from ftcheck.paths import model_folder
 from ftcheck.records import Location
 from ftcheck.settings import Job
-from ftcheck_plugins import bounds
+from ftcheck_plugins.preparation import template_limits
 
 PROBE = "ftcheckprobe"
 DAYS = (datetime(2001, 2, 3, 4, 5, 6), datetime(2019, 11, 30, 20, 40, 50))
@@ -110,9 +110,9 @@ class ChatTokenizer:
     def rendered(self, messages: Sequence[Message], **switches: Any) -> str:
         """What `apply_chat_template` makes of a conversation, within bounds. Raises what that raises."""
         template = switches.get("chat_template") or self.backend.chat_template
-        with bounds.bounded(template):
+        with template_limits.bounded(template):
             text = self.backend.apply_chat_template(list(messages), tokenize=False, **switches)
-        return bounds.checked(str(text), template, messages, switches.get("tools"))
+        return template_limits.checked(str(text), template, messages, switches.get("tools"))
 
     def render_marked(
         self, messages: Sequence[Message], tools: Any, kwargs: Mapping[str, Any]
@@ -125,7 +125,7 @@ class ChatTokenizer:
 
         turns = [{key: value for key, value in turn.items() if value is not None} for turn in messages]
         template = self.backend.get_chat_template(self.training_template, tools)
-        with bounds.bounded(template):
+        with template_limits.bounded(template):
             texts, spans = render_jinja_template(
                 conversations=[turns],
                 tools=tools,
@@ -133,7 +133,7 @@ class ChatTokenizer:
                 return_assistant_tokens_mask=True,
                 **{**self.backend.special_tokens_map, **kwargs},
             )
-        return bounds.checked(texts[0], template, turns, tools), spans[0]
+        return template_limits.checked(texts[0], template, turns, tools), spans[0]
 
     def show(self, ids: Sequence[int]) -> str:
         """Tokens as text, special tokens kept."""
@@ -211,7 +211,7 @@ def _model_type(folder: Path) -> str | None:
 def template_error(error: Exception) -> str:
     """What a chat template raised, in one line."""
     words = " ".join(str(error).split()) or type(error).__name__
-    if isinstance(error, bounds.OutOfBounds):
+    if isinstance(error, template_limits.OutOfBounds):
         return words
     return f"the chat template raised {type(error).__name__}: {words}"
 

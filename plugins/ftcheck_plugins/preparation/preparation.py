@@ -27,15 +27,16 @@ from ftcheck.inputs.prepared import (
 from ftcheck.inputs.tokenizer import Tokenizer
 from ftcheck.records import Progress
 from ftcheck.settings import Job, Outliers, Training
-from ftcheck_plugins import feeding, files, formats, shares
-from ftcheck_plugins.batches import Batch, BatchMaker
-from ftcheck_plugins.cache import Shelf
-from ftcheck_plugins.files import RawRow, Source
-from ftcheck_plugins.formats import Example
-from ftcheck_plugins.rendering import Differs
-from ftcheck_plugins.store import ROWS, RowFile, RowWriter
-from ftcheck_plugins.tokenize import RowTokenizer
-from ftcheck_plugins.tokenizer import ChatTokenizer
+from ftcheck_plugins.preparation import truncation_pass, processes
+from ftcheck_plugins.reading import files, row_formats
+from ftcheck_plugins.preparation.batches import Batch, BatchMaker
+from ftcheck_plugins.preparation.prepared_cache import Shelf
+from ftcheck_plugins.reading.files import RawRow, Source
+from ftcheck_plugins.reading.row_formats import Example
+from ftcheck_plugins.preparation.rendering import Differs
+from ftcheck_plugins.preparation.arrow_store import ROWS, RowFile, RowWriter
+from ftcheck_plugins.preparation.trl_tokenize import RowTokenizer
+from ftcheck_plugins.model.tokenizer import ChatTokenizer
 
 if TYPE_CHECKING:
     import numpy as np
@@ -100,7 +101,7 @@ def sample(job: Job, run: Run, prepared: Prepared) -> Sample:
 
 
 def _sample_row(index: int, raw: RawRow, prepared: Prepared, text_field: str) -> SampleRow | None:
-    made = formats.example(raw.data, prepared.rows.format, text_field) if raw.data else None
+    made = row_formats.example(raw.data, prepared.rows.format, text_field) if raw.data else None
     if not isinstance(made, Example) or not made.conversational:
         return None
     turns = made.turns
@@ -197,7 +198,7 @@ class _Pass:
     def _write(self, making: Path, *, fast: bool) -> None:
         maker = BatchMaker(self.job, self.tokenizer, self._row_tokenizer(fast))
         with RowWriter(making / ROWS) as writer:
-            for batch in shares.made(self.source, maker, self.run):
+            for batch in processes.made(self.source, maker, self.run):
                 self._add(batch)
                 writer.add(batch)
                 self._tell()
@@ -284,14 +285,14 @@ def _finish(
         int(row): Trouble(code, text, fix, column) for row, code, text, fix, column in about["troubles"]
     }
     length = file.column("length")
-    known = folder / f"fed-{feeding.settings_of(training, outliers)}.npz"
-    fed = feeding.read(known)
+    known = folder / f"fed-{truncation_pass.settings_of(training, outliers)}.npz"
+    fed = truncation_pass.read(known)
     if fed is None:
         good = np.ones(len(length), dtype=bool)
         good[list(troubles)] = False
-        desk = feeding.Desk(work)
-        stretches, outlier = feeding.sequences(length, good, outliers, about["format"], desk)
-        fed = feeding.feed(file, stretches, outlier, training, tokenizer, desk)
+        desk = truncation_pass.Desk(work)
+        stretches, outlier = truncation_pass.sequences(length, good, outliers, about["format"], desk)
+        fed = truncation_pass.feed(file, stretches, outlier, training, tokenizer, desk)
         if making:
             fed.write(known)
     return Prepared(

@@ -15,11 +15,23 @@ from typing import TYPE_CHECKING, Any
 from ftcheck import templates
 from ftcheck.inputs.prepared import Trouble
 from ftcheck.settings import Training
-from ftcheck_plugins.engine import CHECKED_EVERY, Engine, Ids, Reference, joined
-from ftcheck_plugins.formats import Example, talk
-from ftcheck_plugins.places import Places, Unclear
-from ftcheck_plugins.rendering import Differs, Rendered, Renderer, Request, Spans
-from ftcheck_plugins.tokenizer import ChatTokenizer, template_error
+from ftcheck_plugins.preparation.token_engines import (
+    CHECKED_EVERY,
+    Engine,
+    Ids,
+    Reference,
+    joined,
+)
+from ftcheck_plugins.reading.row_formats import Example, talk
+from ftcheck_plugins.preparation.token_offsets import Places, Unclear
+from ftcheck_plugins.preparation.rendering import (
+    Differs,
+    Rendered,
+    Renderer,
+    Request,
+    Spans,
+)
+from ftcheck_plugins.model.tokenizer import ChatTokenizer, template_error
 
 if TYPE_CHECKING:
     import numpy as np

@@ -18,8 +18,8 @@ from ftcheck.inputs.loader import loader
 from ftcheck.inputs.model import ModelConfig
 from ftcheck.inputs.tokenizer import Tokenizer
 from ftcheck.settings import Job
-from ftcheck_plugins.model import GENERATION
-from ftcheck_plugins.tokenizer import ChatTokenizer
+from ftcheck_plugins.model.config import GENERATION
+from ftcheck_plugins.model.tokenizer import ChatTokenizer
 
 TEMPLATE_FILE = "chat_template.jinja"
 CONFIG_FILE = "tokenizer_config.json"

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from ftcheck_plugins.rendering import Differs
+from ftcheck_plugins.preparation.rendering import Differs
 
 if TYPE_CHECKING:
     import numpy as np

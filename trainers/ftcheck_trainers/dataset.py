@@ -9,7 +9,7 @@ from ftcheck.errors import InputError, TrainingError
 from ftcheck.inputs.container import Inputs
 from ftcheck.inputs.prepared import Prepared
 from ftcheck.settings import Job, Training
-from ftcheck_trainers.quiet import quiet_libraries
+from ftcheck_trainers.quiet_libraries import quiet_libraries
 
 if TYPE_CHECKING:
     import numpy as np
@@ -32,7 +32,7 @@ def _sequences(prepared: Prepared, cut: Any) -> Iterator[Mapping[str, Any]]:
 
 def digest_of(rows: Any) -> str:
     """The digest over ids and labels of a data set, as preparation makes it."""
-    from ftcheck_plugins.feeding import LabelDigest
+    from ftcheck.label_digest import LabelDigest
 
     digest = LabelDigest()
     for batch in rows.with_format("numpy").iter(batch_size=1000):

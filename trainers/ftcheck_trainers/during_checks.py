@@ -12,7 +12,7 @@ from ftcheck.inputs.container import Inputs
 from ftcheck.inputs.metric_history import Span, expected_from_dict, expected_to_dict
 from ftcheck.training.during_checks import Action, Alarm, Watch
 from ftcheck_trainers import metrics as metrics_file
-from ftcheck_trainers.last_words import NotFinite
+from ftcheck_trainers.failure_messages import NotFinite
 from ftcheck_trainers.metrics import Metrics
 from ftcheck_trainers.run_folder import Claim, RunRecord, is_main
 

@@ -12,8 +12,8 @@ from ftcheck.inputs.prepared import Trouble
 from ftcheck.inputs.tokenizer import Message, ServingSide
 from ftcheck.records import Location
 from ftcheck.settings import Gold, Job
-from ftcheck_plugins import files, formats
-from ftcheck_plugins.files import RawRow
+from ftcheck_plugins.reading import files, row_formats
+from ftcheck_plugins.reading.files import RawRow
 
 SUFFIXES = (".json", ".jsonl")
 STOP = 1
@@ -96,13 +96,13 @@ def _messages(row: Mapping[str, Any], key: str, system_prompt: str | None) -> tu
         if not value.strip():
             return Trouble("schema", f"'{key}' is empty: nothing is asked")
     else:
-        made = formats.example({"messages": value}, "messages", "text")
+        made = row_formats.example({"messages": value}, "messages", "text")
         if isinstance(made, Trouble):
             return Trouble("schema", f"'{key}' must be a text or a list of messages: {made.message}")
         asked = made.turns
     if asked[-1]["role"] == "assistant":
         return Trouble("schema", f"'{key}' ends with an answer: its last message must be a question")
-    if system_prompt is None or formats.system_prompt(asked) is not None:
+    if system_prompt is None or row_formats.system_prompt(asked) is not None:
         return asked
     return ({"role": "system", "content": system_prompt}, *asked)
 

@@ -10,10 +10,10 @@ from typing import Any
 
 from ftcheck import ranks
 from ftcheck.settings import Job
-from ftcheck_trainers import checkpoint, last_words
+from ftcheck_trainers import checkpoint, failure_messages
 from ftcheck_trainers.metrics import Metrics
 from ftcheck_trainers.run_folder import versions
-from ftcheck_trainers.stopping import Stop
+from ftcheck_trainers.signals import Stop
 
 WORSE_THAN_GUESSING = 3
 """Logs in a row with a loss above that of guessing every token: the run has diverged."""
@@ -72,7 +72,7 @@ def watched_trainer(job: Job, metrics: Metrics) -> Any:
                 guessing = math.log(kwargs["model"].config.get_text_config().vocab_size)
                 self.above = self.above + 1 if logs["loss"] > guessing + 1 else 0
                 if self.above == WORSE_THAN_GUESSING:
-                    raise last_words.diverged(
+                    raise failure_messages.diverged(
                         logs["loss"], guessing, state.global_step, self.above, job.training
                     )
 
@@ -141,7 +141,7 @@ def watched_trainer(job: Job, metrics: Metrics) -> Any:
                     super()._save_checkpoint(model, trial)
                     self._name_the_best(folder / f"checkpoint-{step}")
             except Exception as error:
-                raise last_words.not_saved(error, job, f"checkpoint-{step}") from error
+                raise failure_messages.not_saved(error, job, f"checkpoint-{step}") from error
             finally:
                 self.staging = None
             if self.args.should_save:
@@ -165,7 +165,7 @@ def watched_trainer(job: Job, metrics: Metrics) -> Any:
                 with checkpoint.moved_in(folder) as staging:
                     super().save_model(str(staging))
             except Exception as error:
-                raise last_words.not_saved(error, job, "what was trained") from error
+                raise failure_messages.not_saved(error, job, "what was trained") from error
 
         def _load_from_checkpoint(self, *args: Any, **kwargs: Any) -> None:
             """peft loads an adapter in float32: a resumed run would go on in another precision."""
@@ -183,7 +183,7 @@ def watched_trainer(job: Job, metrics: Metrics) -> Any:
                 step = self.state.global_step
                 alone = ranks.count() == 1 and not self.watch.updating and self.watch.random is not None
                 there = checkpoint.flaw_of(Path(self.args.output_dir) / f"checkpoint-{step}") is None
-                if alone and step and not there and last_words.is_memory(error):
+                if alone and step and not there and failure_messages.is_memory(error):
                     with contextlib.suppress(Exception):
                         _set_random_state(torch, self.watch.random)
                         self._save_now()
@@ -218,7 +218,7 @@ def evaluation_is_due(path: Path) -> bool:
 def refuse_not_finite(what: str, value: float, step: int, job: Job) -> None:
     """Raise `Stopped` for a NaN or an infinity: every weight is next."""
     if not math.isfinite(value):
-        raise last_words.not_finite(what, value, step, job.training)
+        raise failure_messages.not_finite(what, value, step, job.training)
 
 
 def refuse_unsavable(model: Any, job: Job) -> None:
@@ -230,5 +230,5 @@ def refuse_unsavable(model: Any, job: Job) -> None:
         with tempfile.TemporaryDirectory() as folder:
             config.save_pretrained(folder)
     except ValueError as error:
-        reason = f"the generation config of {job.model.name} cannot be saved ({last_words.one_line(error)})"
-        raise last_words.Stopped(reason, "repair its generation_config.json, or take the file out") from error
+        reason = f"the generation config of {job.model.name} cannot be saved ({failure_messages.one_line(error)})"
+        raise failure_messages.Stopped(reason, "repair its generation_config.json, or take the file out") from error

@@ -10,8 +10,8 @@ from ftcheck.inputs.container import Run
 from ftcheck.inputs.loader import loader
 from ftcheck.records import Location
 from ftcheck.settings import Job
-from ftcheck_plugins import files, formats
-from ftcheck_plugins.formats import Example
+from ftcheck_plugins.reading import files, row_formats
+from ftcheck_plugins.reading.row_formats import Example
 
 KEYS = ("question", "problem", "query", "input", "prompt", "goal", "ctx", "sentence", "instruction", "text")
 """Where well-known sets keep the question: GSM8K and MMLU, MATH, HumanEval, PIQA, HellaSwag, WinoGrande …"""
@@ -48,9 +48,9 @@ def benchmarks(job: Job, run: Run) -> Benchmarks | None:
 
 def _question(row: Mapping[str, Any]) -> str | None:
     """The question of a row: of a layout that training knows, else under a key that test sets use."""
-    layout = formats.detect(row, "text")
-    made = formats.example(row, layout, "text") if layout not in (None, "text") else None
+    layout = row_formats.detect(row, "text")
+    made = row_formats.example(row, layout, "text") if layout not in (None, "text") else None
     if isinstance(made, Example):
-        return formats.gist(made).question or None
+        return row_formats.gist(made).question or None
     texts = (row[key] for key in KEYS if key in row)
     return next((text for text in texts if isinstance(text, str) and fingerprints.normalised(text)), None)

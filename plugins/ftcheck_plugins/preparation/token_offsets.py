@@ -11,7 +11,7 @@ from bisect import bisect_right
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-from ftcheck_plugins.engine import Ids
+from ftcheck_plugins.preparation.token_engines import Ids
 
 if TYPE_CHECKING:
     import numpy as np

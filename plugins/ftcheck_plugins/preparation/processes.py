@@ -25,9 +25,9 @@ from multiprocessing.connection import Connection
 
 from ftcheck.errors import InputError
 from ftcheck.inputs.container import Run
-from ftcheck_plugins import files
-from ftcheck_plugins.batches import Batch, BatchMaker, batches
-from ftcheck_plugins.files import Lines, Source
+from ftcheck_plugins.reading import files
+from ftcheck_plugins.preparation.batches import Batch, BatchMaker, batches
+from ftcheck_plugins.reading.files import Lines, Source
 
 PIECE = 1 << 19
 """Bytes of one piece."""

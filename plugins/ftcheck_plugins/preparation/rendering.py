@@ -13,10 +13,10 @@ from types import MappingProxyType
 from typing import Any, NamedTuple
 
 from ftcheck.inputs.tokenizer import Message
-from ftcheck_plugins import bounds
-from ftcheck_plugins.formats import Talk
-from ftcheck_plugins.outlines import Outline, Outlines
-from ftcheck_plugins.tokenizer import ChatTokenizer
+from ftcheck_plugins.preparation import template_limits
+from ftcheck_plugins.reading.row_formats import Talk
+from ftcheck_plugins.preparation.template_outlines import Outline, Outlines
+from ftcheck_plugins.model.tokenizer import ChatTokenizer
 
 Spans = list[tuple[int, int]]
 
@@ -89,7 +89,7 @@ class Renderer:
     def _directly(self, requests: Sequence[Request]) -> list[Rendered | None]:
         assert self._template is not None
         try:
-            with bounds.bounded_together(self._template):
+            with template_limits.bounded_together(self._template):
                 if self._compiled is None or self._outlines is None:
                     specials = self._tokenizer.backend.special_tokens_map
                     self._compiled = _Compiled(self._template, specials)
@@ -113,7 +113,7 @@ class Renderer:
             raise
         except Exception:
             return None
-        return done if len(done.text) <= bounds.FREE_OUTPUT else None
+        return done if len(done.text) <= template_limits.FREE_OUTPUT else None
 
     def _by_transformers(self, request: Request) -> Rendered | Exception:
         try:
@@ -153,7 +153,7 @@ def _filled(outline: Outline, texts: Sequence[str], marked: bool) -> Rendered | 
     """An outline with a conversation's texts in it, and its spans where they are asked for."""
     parts = outline.fill(texts)
     text = "".join(parts)
-    if len(text) > bounds.FREE_OUTPUT:
+    if len(text) > template_limits.FREE_OUTPUT:
         return None
     if not marked:
         return Rendered(text, [])

@@ -20,7 +20,7 @@ from ftcheck.inputs.loader import loader
 from ftcheck.inputs.prepared import Prepared
 from ftcheck.inputs.tokenizer import Tokenizer
 from ftcheck.settings import Job
-from ftcheck_plugins.tokenizer import ChatTokenizer
+from ftcheck_plugins.model.tokenizer import ChatTokenizer
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray

@@ -32,10 +32,16 @@ from ftcheck.inputs.tokenizer import Message, ServingSide
 from ftcheck.paths import model_folder
 from ftcheck.records import Progress
 from ftcheck.settings import Job
-from ftcheck_plugins import answering
+from ftcheck_plugins.finished import generate
 from ftcheck_plugins.guard import flow
 from ftcheck_plugins.guard.records import Decision, Guard, Messages, Question
-from ftcheck_plugins.processes import Died, Processes, Spec, base_of, spec_of
+from ftcheck_plugins.finished.generation_processes import (
+    Died,
+    Processes,
+    Spec,
+    base_of,
+    spec_of,
+)
 
 CAP = 512
 """Tokens of an answer where neither `serving` nor `evaluation` sets max_new_tokens."""
@@ -206,7 +212,7 @@ class _Side:
     def _key(self, prompts: Sequence[Sequence[int]]) -> str | None:
         """What the answers follow from; None where a part of it cannot be told."""
         base = _weights(self.spec.base, self.spec.revision)
-        program = of_file(Path(answering.__file__))
+        program = of_file(Path(generate.__file__))
         if base is None or program is None or (self.adapted and self.adapter is None):
             return None
         return of_json(

@@ -15,8 +15,8 @@ from ftcheck.inputs.run_folder import RUN, read
 from ftcheck.inputs.tokenizer import Tokenizer
 from ftcheck.records import Location, Progress
 from ftcheck.settings import Job
-from ftcheck_plugins.processes import Died, Processes, spec_of
-from ftcheck_plugins.tokenizer import ChatTokenizer, open_tokenizer
+from ftcheck_plugins.finished.generation_processes import Died, Processes, spec_of
+from ftcheck_plugins.model.tokenizer import ChatTokenizer, open_tokenizer
 
 PROBES = (
     "The quick brown fox jumps over the lazy dog.",

@@ -7,7 +7,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, overload
 
-from ftcheck_plugins.batches import Batch
+from ftcheck_plugins.preparation.batches import Batch
 
 if TYPE_CHECKING:
     import numpy as np

@@ -1,4 +1,4 @@
-"""Loads a base and its adapter, and answers prompts: `python -m ftcheck_plugins.answering`.
+"""Loads a base and its adapter, and answers prompts: `python -m ftcheck_plugins.finished.generate`.
 
 It is started fresh, so that what it loads is what a server would load. A request is a line of JSON on stdin:
 `{"load": {...}}` first, then any number of `{"answer": {...}}`. Events are lines on stdout; whatever

@@ -12,10 +12,10 @@ from ftcheck.dedup import fingerprints
 from ftcheck.inputs.prepared import Trouble
 from ftcheck.inputs.tokenizer import Tokenizer
 from ftcheck.settings import Job
-from ftcheck_plugins import formats
-from ftcheck_plugins.files import RawRow
-from ftcheck_plugins.formats import Example, Gist
-from ftcheck_plugins.tokenize import RowTokenizer, Tokens, nothing
+from ftcheck_plugins.reading import row_formats
+from ftcheck_plugins.reading.files import RawRow
+from ftcheck_plugins.reading.row_formats import Example, Gist
+from ftcheck_plugins.preparation.trl_tokenize import RowTokenizer, Tokens, nothing
 
 if TYPE_CHECKING:
     import numpy as np
@@ -106,7 +106,7 @@ class BatchMaker:
             found.troubles[index] = made
             found.no_words()
             return None
-        gist = formats.gist(made)
+        gist = row_formats.gist(made)
         for code in gist.remarks:
             found.remarks.setdefault(code, []).append(index)
         for mark in self._marks.of(gist.texts) if self._marks is not None else ():
@@ -118,11 +118,11 @@ class BatchMaker:
         if raw.data is None:
             return raw.trouble or Trouble("json", "not readable")
         if self._layout is None:
-            self._layout = formats.detect(raw.data, self._text_field)
+            self._layout = row_formats.detect(raw.data, self._text_field)
         if self._layout is None:
             keys = ", ".join(sorted(map(str, raw.data))[:8]) or "none"
             return Trouble("schema", f"no layout that ftcheck knows; the row's keys are: {keys}", NO_LAYOUT)
-        return formats.example(raw.data, self._layout, self._text_field)
+        return row_formats.example(raw.data, self._layout, self._text_field)
 
 
 class _Found:

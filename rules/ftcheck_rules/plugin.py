@@ -6,44 +6,41 @@ from ftcheck import Rule, hookimpl
 @hookimpl
 def ftcheck_rules() -> list[Rule]:
     """Offer every built-in rule."""
-    from ftcheck_rules import (
-        accuracy,
+    from ftcheck_rules.outcome import accuracy, outcome, valid_output
+    from ftcheck_rules.config import (
         adapters,
         arguments,
-        budget,
-        data,
-        disk,
         distributed,
-        during,
-        evaluation,
-        gold,
-        guardrails,
-        hosted,
-        hub,
-        labels,
-        lengths,
-        loads,
-        machine,
-        marks,
-        masks,
-        memory,
-        memory_fit,
-        outcome,
-        outputs,
-        overlap,
-        packing,
-        parity,
         precision,
-        resume,
-        saving,
         schedule,
-        servers,
-        serving,
-        special,
-        templates,
-        tokens,
-        vocabulary,
     )
+    from ftcheck_rules.budget import budget, logits_memory, memory_fit
+    from ftcheck_rules.data import (
+        data,
+        gold,
+        hosted,
+        special_tokens_in_text,
+        duplicates,
+    )
+    from ftcheck_rules.host import (
+        disk,
+        hub,
+        machine,
+        resume,
+        dry_save,
+    )
+    from ftcheck_rules.during import during
+    from ftcheck_rules.evaluation import evaluation
+    from ftcheck_rules.serving import (
+        guardrails,
+        load_test,
+        server_limits,
+        serving,
+    )
+    from ftcheck_rules.labels import labels, loss_masks
+    from ftcheck_rules.lengths import lengths, packing
+    from ftcheck_rules.template import parity, templates
+    from ftcheck_rules.tokens import special_tokens, tokens, vocabulary
 
     return [
         accuracy.accuracy,
@@ -77,34 +74,34 @@ def ftcheck_rules() -> list[Rule]:
         labels.truncation,
         lengths.context_window,
         lengths.percentile_seq_len,
-        loads.serving_target,
+        load_test.serving_target,
         machine.environment,
         machine.gpu,
-        marks.special_tokens_in_text,
-        masks.collator,
-        masks.prompt_boundary,
-        masks.response_markers,
-        memory.logits_memory,
+        special_tokens_in_text.special_tokens_in_text,
+        loss_masks.collator,
+        loss_masks.prompt_boundary,
+        loss_masks.response_markers,
+        logits_memory.logits_memory,
         memory_fit.memory_fit,
         outcome.adapter_loads,
         outcome.loss_convergence,
         outcome.memory_peak,
-        outputs.valid_output,
-        overlap.duplicates,
-        overlap.leakage,
+        valid_output.valid_output,
+        duplicates.duplicates,
+        duplicates.leakage,
         packing.packing_efficiency,
         packing.packing_isolation,
         packing.tokens_per_step,
         parity.template_parity,
         precision.precision,
         resume.resume,
-        saving.dry_save,
+        dry_save.dry_save,
         schedule.learning_rate,
         schedule.schedule,
-        servers.server_limits,
+        server_limits.server_limits,
         serving.output_cap,
         serving.output_schema,
-        special.special_tokens,
+        special_tokens.special_tokens,
         templates.chat_template,
         tokens.tokenizer_parity,
         vocabulary.added_tokens,

@@ -14,7 +14,7 @@ from pathlib import Path
 
 from ftcheck_plugins.preparation import preparation
 from ftcheck_plugins.model import tokenizer
-from ftcheck_rules.overlap import duplicates, leakage
+from ftcheck_rules.data.duplicates import duplicates, leakage
 
 from ftcheck.inputs.container import Run
 from ftcheck.testing import gold, job

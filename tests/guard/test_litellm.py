@@ -14,7 +14,7 @@ import pytest
 from ftcheck_plugins.finished.endpoint import endpoint
 from ftcheck_plugins.guard import count, normalised, opened
 from ftcheck_plugins.guard.export import configuration
-from ftcheck_rules.guardrails import guardrail
+from ftcheck_rules.serving.guardrails import guardrail
 from ruamel.yaml import YAML
 
 from ftcheck.inputs.container import Run

@@ -1,9 +1,14 @@
 from typing import Any
 
 import pytest
-from ftcheck_rules.budget import cost, in_words, plan, run_time
+from ftcheck_rules.budget.budget import (
+    cost,
+    in_words,
+    plan,
+    run_time,
+)
 from ftcheck_rules.cases import Case
-from ftcheck_rules.cases.budget import CASES, LLAMA_3_8B
+from ftcheck_rules.budget.cases.budget import CASES, LLAMA_3_8B
 
 from ftcheck.records import Severity
 from ftcheck.testing import Ran, gpu, inputs, job, machine, model_config, prepared, run

@@ -2,7 +2,7 @@ from typing import Any
 
 import pytest
 from ftcheck_rules.cases import Case, cases_of
-from ftcheck_rules.data import data_readable, data_schema
+from ftcheck_rules.data.data import data_readable, data_schema
 
 from ftcheck import Severity
 from ftcheck.inputs.prepared import Trouble

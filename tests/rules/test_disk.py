@@ -4,7 +4,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from ftcheck_rules.disk import disk_space, output_dir
+from ftcheck_rules.host.disk import disk_space, output_dir
 
 from ftcheck.estimate.disk import estimate, kept_checkpoints, trained_weights
 from ftcheck.digest import of_json

@@ -4,8 +4,8 @@ from typing import Any
 
 import pytest
 from ftcheck_rules.cases import Case
-from ftcheck_rules.cases.distributed import CASES
-from ftcheck_rules.distributed import data_loading, distributed
+from ftcheck_rules.config.cases.distributed import CASES
+from ftcheck_rules.config.distributed import data_loading, distributed
 
 from ftcheck.records import Change, Severity
 from ftcheck.testing import Ran, inputs, job, machine, prepared, run, surroundings

@@ -1,9 +1,9 @@
 from typing import Any
 
 import pytest
-from ftcheck_rules import during
+from ftcheck_rules.during import during
 from ftcheck_rules.cases import Case
-from ftcheck_rules.cases.during import CASES
+from ftcheck_rules.during.cases.during import CASES
 
 from ftcheck.errors import PolicyError
 from ftcheck.extension.plugin_host import make_host

@@ -2,7 +2,7 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
-from ftcheck_rules.evaluation import evaluation_parity
+from ftcheck_rules.evaluation.evaluation import evaluation_parity
 
 from ftcheck.inputs.evaluation import GoldSet
 from ftcheck.inputs.prepared import Sample, Trouble

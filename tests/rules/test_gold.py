@@ -3,7 +3,7 @@ from typing import Any
 
 import pytest
 from ftcheck_rules.cases import Case, cases_of
-from ftcheck_rules.gold import gold_set, wilson
+from ftcheck_rules.data.gold import gold_set, wilson
 
 from ftcheck import Location, Severity
 from ftcheck.inputs.prepared import Trouble

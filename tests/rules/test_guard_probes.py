@@ -6,8 +6,8 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 import pytest
-from ftcheck_rules.guard_probes import filled
-from ftcheck_rules.guardrails import guardrail
+from ftcheck_rules.serving.guard_probes import filled
+from ftcheck_rules.serving.guardrails import guardrail
 
 from ftcheck.inputs.endpoint import Reply
 from ftcheck.inputs.tokenizer import Message

@@ -1,7 +1,7 @@
 from typing import Any
 
 import pytest
-from ftcheck_rules.guardrails import guardrail
+from ftcheck_rules.serving.guardrails import guardrail
 
 from ftcheck.records import Change, Location, Severity
 from ftcheck.testing import gold, inputs, job, model_config, prepared, run

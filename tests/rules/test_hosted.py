@@ -2,7 +2,7 @@ from typing import Any
 
 import pytest
 from ftcheck_rules.cases import Case, cases_of
-from ftcheck_rules.hosted import hosted_file
+from ftcheck_rules.data.hosted import hosted_file
 
 from ftcheck import Severity
 from ftcheck.testing import Ran, inputs, job, prepared, rows, run

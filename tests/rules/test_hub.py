@@ -2,8 +2,8 @@ from typing import Any
 
 import pytest
 from ftcheck_rules.cases import Case
-from ftcheck_rules.cases.hub import CASES
-from ftcheck_rules.hub import hub_access, trackers
+from ftcheck_rules.host.cases.hub import CASES
+from ftcheck_rules.host.hub import hub_access, trackers
 
 from ftcheck.records import Change, Severity
 from ftcheck.testing import Ran, job, packages, repository, run, surroundings

@@ -4,7 +4,7 @@ from typing import Any
 import numpy as np
 import pytest
 from ftcheck_rules.cases import Case, cases_of
-from ftcheck_rules.labels import trained_tokens, truncation
+from ftcheck_rules.labels.labels import trained_tokens, truncation
 
 from ftcheck import Location, Severity
 from ftcheck.inputs.prepared import Trouble

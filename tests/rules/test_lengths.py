@@ -4,11 +4,7 @@ from typing import Any
 import numpy as np
 import pytest
 from ftcheck_rules.cases import Case, cases_of
-from ftcheck_rules.lengths import (
-    PercentileSeqLen,
-    context_window,
-    percentile_seq_len,
-)
+from ftcheck_rules.lengths.lengths import PercentileSeqLen, context_window, percentile_seq_len
 
 from ftcheck import Location, Severity
 from ftcheck.packing.padding import padding, padding_by_length

@@ -1,7 +1,7 @@
 import pytest
 from ftcheck_rules.cases import Case, cases_of
-from ftcheck_rules.cases.loads import levels_of
-from ftcheck_rules.loads import serving_target
+from ftcheck_rules.serving.cases.load_test import levels_of
+from ftcheck_rules.serving.load_test import serving_target
 
 from ftcheck import Severity
 from ftcheck.inputs.finished_run import Answer

@@ -4,7 +4,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from ftcheck_rules.machine import GpuNeeds, environment, gpu
+from ftcheck_rules.host.machine import GpuNeeds, environment, gpu
 
 from ftcheck import tables
 from ftcheck.inputs.machine import Packages

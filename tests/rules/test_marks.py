@@ -2,7 +2,7 @@ from typing import Any
 
 import pytest
 from ftcheck_rules.cases import Case, cases_of
-from ftcheck_rules.marks import special_tokens_in_text
+from ftcheck_rules.data.special_tokens_in_text import special_tokens_in_text
 
 from ftcheck import Severity
 from ftcheck.testing import Ran, prepared, rows, run, tokenizer

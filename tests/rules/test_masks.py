@@ -3,8 +3,8 @@ from typing import Any
 import numpy as np
 import pytest
 from ftcheck_rules.cases import Case, cases_of
-from ftcheck_rules.cases.masks import TALK, Texts
-from ftcheck_rules.masks import collator, prompt_boundary, response_markers
+from ftcheck_rules.labels.cases.loss_masks import TALK, Texts
+from ftcheck_rules.labels.loss_masks import collator, prompt_boundary, response_markers
 
 from ftcheck import Severity
 from ftcheck.inputs.collated import Collated

@@ -2,8 +2,8 @@ from typing import Any
 
 import pytest
 from ftcheck_rules.cases import Case
-from ftcheck_rules.cases.memory import CASES
-from ftcheck_rules.memory import logits_memory
+from ftcheck_rules.budget.cases.logits_memory import CASES
+from ftcheck_rules.budget.logits_memory import logits_memory
 
 from ftcheck.estimate.gpus import gpu_memory
 from ftcheck.records import Severity

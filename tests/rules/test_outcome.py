@@ -2,8 +2,8 @@ from typing import Any
 
 import pytest
 from ftcheck_rules.cases import Case, cases_of
-from ftcheck_rules.cases.outcome import went
-from ftcheck_rules.outcome import adapter_loads, loss_convergence, memory_peak
+from ftcheck_rules.outcome.cases.outcome import went
+from ftcheck_rules.outcome.outcome import adapter_loads, loss_convergence, memory_peak
 
 from ftcheck import Severity
 from ftcheck.inputs.finished_run import Trained

@@ -1,7 +1,7 @@
 import pytest
 from ftcheck_rules.cases import Case, cases_of
-from ftcheck_rules.cases.outputs import BROKEN, GOOD, answered
-from ftcheck_rules.outputs import valid_output
+from ftcheck_rules.outcome.cases.valid_output import BROKEN, GOOD, answered
+from ftcheck_rules.outcome.valid_output import valid_output
 
 from ftcheck import Severity
 from ftcheck.inputs.finished_run import Answer

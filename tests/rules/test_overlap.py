@@ -4,7 +4,7 @@ from typing import Any
 import numpy as np
 import pytest
 from ftcheck_rules.cases import Case, cases_of
-from ftcheck_rules.overlap import duplicates, leakage
+from ftcheck_rules.data.duplicates import duplicates, leakage
 
 from ftcheck import Severity
 from ftcheck.inputs.benchmarks import Benchmarks, Question

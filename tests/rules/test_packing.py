@@ -2,7 +2,7 @@ from typing import Any
 
 import pytest
 from ftcheck_rules.cases import Case, cases_of
-from ftcheck_rules.packing import packing_efficiency, packing_isolation, tokens_per_step
+from ftcheck_rules.lengths.packing import packing_efficiency, packing_isolation, tokens_per_step
 
 from ftcheck import Severity
 from ftcheck.packing import cutting_stock

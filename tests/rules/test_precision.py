@@ -2,8 +2,8 @@ from typing import Any
 
 import pytest
 from ftcheck_rules.cases import Case
-from ftcheck_rules.cases.precision import CASES
-from ftcheck_rules.precision import precision
+from ftcheck_rules.config.cases.precision import CASES
+from ftcheck_rules.config.precision import precision
 
 from ftcheck.records import Change, Severity
 from ftcheck.testing import Ran, inputs, job, model_config, run

@@ -4,8 +4,8 @@ from typing import Any
 
 import pytest
 from ftcheck_rules.cases import Case
-from ftcheck_rules.cases.resume import CASES
-from ftcheck_rules.resume import resume
+from ftcheck_rules.host.cases.resume import CASES
+from ftcheck_rules.host.resume import resume
 
 from ftcheck.records import Change, Severity
 from ftcheck.settings import Job

@@ -3,8 +3,8 @@ from typing import Any
 
 import pytest
 from ftcheck_rules.cases import Case, cases_of
-from ftcheck_rules.saving import dry_save
-from ftcheck_rules.servers import server_limits
+from ftcheck_rules.host.dry_save import dry_save
+from ftcheck_rules.serving.server_limits import server_limits
 
 from ftcheck.extension.rules import Rule
 from ftcheck.inputs.dry_save import SavedGeneration

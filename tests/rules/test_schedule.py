@@ -3,7 +3,7 @@ from typing import Any
 
 import pytest
 from ftcheck_rules.cases import Case, cases_of
-from ftcheck_rules.schedule import learning_rate, schedule
+from ftcheck_rules.config.schedule import learning_rate, schedule
 
 from ftcheck import Finding, Severity
 from ftcheck.records import ON_COMMAND_LINE, Location

@@ -2,7 +2,7 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
-from ftcheck_rules.serving import OutputCap, output_cap, output_schema
+from ftcheck_rules.serving.serving import OutputCap, output_cap, output_schema
 
 from ftcheck.inputs.evaluation import GoldSet
 from ftcheck.records import Change, Location, Severity

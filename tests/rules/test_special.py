@@ -3,8 +3,8 @@ from typing import Any
 import numpy as np
 import pytest
 from ftcheck_rules.cases import Case, cases_of
-from ftcheck_rules.cases.special import BeginsTexts
-from ftcheck_rules.special import special_tokens
+from ftcheck_rules.tokens.cases.special_tokens import BeginsTexts
+from ftcheck_rules.tokens.special_tokens import special_tokens
 
 from ftcheck import Severity
 from ftcheck.inputs.prepared import Trouble

@@ -3,7 +3,7 @@ from typing import Any
 
 import pytest
 from ftcheck_rules.cases import Case, cases_of
-from ftcheck_rules.templates import chat_template
+from ftcheck_rules.template.templates import chat_template
 
 from ftcheck import Severity
 from ftcheck.inputs.prepared import Trouble

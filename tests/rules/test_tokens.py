@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 from ftcheck_rules.cases import Case, cases_of
 from ftcheck.probe_texts import CONVERSATIONS, PROBES
-from ftcheck_rules.tokens import tokenizer_parity
+from ftcheck_rules.tokens.tokens import tokenizer_parity
 
 from ftcheck import InputError, Severity
 from ftcheck.inputs.container import Inputs, Run

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 from ftcheck_rules.cases import Case, cases_of
-from ftcheck_rules.vocabulary import added_tokens, vocabulary
+from ftcheck_rules.tokens.vocabulary import added_tokens, vocabulary
 
 from ftcheck import Severity
 from ftcheck.testing import Ran, job, model_config, modules, prepared, run, token_store, tokenizer, weights

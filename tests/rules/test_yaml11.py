@@ -2,7 +2,15 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from ftcheck_rules.yaml11 import CLOCK, FLOAT, INTEGER, LIMIT, dotted, misread, sexagesimal
+from ftcheck_rules.config.yaml11 import (
+    CLOCK,
+    FLOAT,
+    INTEGER,
+    LIMIT,
+    dotted,
+    misread,
+    sexagesimal,
+)
 
 yaml = pytest.importorskip("yaml")
 

@@ -1,0 +1,331 @@
+"""Rules for several processes: device map, FSDP, DeepSpeed; and what feeds them."""
+
+import json
+import math
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from ftcheck import (
+    Change,
+    Finding,
+    Job,
+    Machine,
+    Measurement,
+    Prepared,
+    Severity,
+    Skip,
+    Summary,
+    rule,
+    tables,
+)
+from ftcheck.errors import FtcheckError
+from ftcheck.extension.rules import Yield
+from ftcheck.inputs.container import Inputs
+from ftcheck.inputs.environment import Surroundings
+from ftcheck.paths import near
+from ftcheck.records import Location
+from ftcheck_rules.config.precision import computes_in, loaded_in, model_arguments
+
+GIB = 1 << 30
+SPREADING = ("auto", "balanced", "balanced_low_0", "sequential")
+"""Device maps of transformers that spread one model over all GPUs."""
+AUTO = "auto"
+STORAGE = "training.quantization.bnb_4bit_quant_storage"
+
+
+def processes_of(job: Job, surroundings: Surroundings) -> int:
+    """Processes that train: one for each GPU of the policy, or those that a launcher started."""
+    return max(job.hardware.count, surroundings.world_size or 1)
+
+
+@rule("distributed")
+def distributed(job: Job, surroundings: Surroundings) -> Iterator[Yield]:
+    """Device map, FSDP and DeepSpeed fit several processes and agree with the training arguments.
+
+    A model spread over the GPUs by its device map cannot be trained by several processes; FSDP flattens
+    weights of one dtype and stops at 4-bit weights stored as bytes; DeepSpeed's file with another batch
+    than the policy's stops the start, or trains with what nobody chose.
+
+    Processes are hardware.count, or WORLD_SIZE if that is more. DeepSpeed's keys are those that
+    transformers compares with its arguments (integrations/deepspeed.py): each must be "auto" or agree.
+    """
+    processes = processes_of(job, surroundings)
+    fsdp, deepspeed = bool(job.training.extra.get("fsdp")), job.training.extra.get("deepspeed")
+    yield Measurement("processes", processes)
+    if processes == 1 and not fsdp and not deepspeed:
+        yield Summary("one process")
+        return
+    used = [name for name, on in (("FSDP", fsdp), ("DeepSpeed", deepspeed)) if on] or ["DDP"]
+    yield Summary(f"{processes} processes, {' and '.join(used)}")
+    if processes > 1:
+        yield from _spread(job, processes)
+    if fsdp:
+        yield from _stored(job, "FSDP flattens weights of one dtype", Severity.ERROR)
+    if deepspeed:
+        yield from _deepspeed(job, deepspeed, processes, surroundings)
+
+
+def _spread(job: Job, processes: int) -> Iterator[Finding]:
+    stated = model_arguments(job).get("device_map")
+    if stated in SPREADING:
+        key = "training.model_init_kwargs"
+        yield Finding(
+            f"device_map {stated} spreads one model over all GPUs, and {processes} processes each want one:"
+            " accelerate refuses to train it",
+            at=job.at(key),
+            fix="take device_map out: each process loads the model on its own GPU",
+            change=Change(f"jobs.{job.name}.{key}.device_map", stated, None),
+        )
+
+
+def _stored(job: Job, why: str, severity: Severity) -> Iterator[Finding]:
+    """4-bit weights must be stored in the dtype of the others."""
+    chosen = job.training.quantization
+    if chosen is None or not chosen.load_in_4bit:
+        return
+    dtype = loaded_in(job)
+    wanted = dtype if dtype in ("bfloat16", "float16", "float32") else None
+    storage = chosen.bnb_4bit_quant_storage or "uint8"
+    if storage != "uint8" and wanted in (None, storage):
+        return
+    proposed = wanted or computes_in(job)
+    yield Finding(
+        f"{why}: the 4-bit weights are stored as {storage}, the others are {wanted or proposed}",
+        severity,
+        at=job.at(STORAGE),
+        fix=f"set bnb_4bit_quant_storage: {proposed}",
+        change=Change(f"jobs.{job.name}.{STORAGE}", chosen.bnb_4bit_quant_storage, proposed),
+    )
+
+
+# --- DeepSpeed ----------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class _File:
+    """DeepSpeed's configuration, and where its keys stand: in a JSON file, or in the policy."""
+
+    job: Job
+    config: Mapping[str, Any]
+    path: str | None = None
+    text: str = ""
+
+    def at(self, key: str) -> Location:
+        """The place of `optimizer.params.lr` (say)."""
+        if self.path is None:
+            return self.job.at(f"training.deepspeed.{key}")
+        position = 0
+        for part in key.split("."):
+            found = re.compile(rf'"{re.escape(part)}"\s*:').search(self.text, position)
+            position = found.start() if found else position
+        line = self.text.count("\n", 0, position) + 1
+        return Location(path=self.path, line=line, column=position - self.text.rfind("\n", 0, position))
+
+    def get(self, key: str) -> Any:
+        """A value by its dotted key; None where it is not set."""
+        found: Any = self.config
+        for part in key.split("."):
+            found = found.get(part) if isinstance(found, Mapping) else None
+        return found
+
+
+def _deepspeed(job: Job, stated: Any, processes: int, surroundings: Surroundings) -> Iterator[Finding]:
+    read = _read(job, stated)
+    if isinstance(read, Finding):
+        yield read
+        return
+    for key, ours, value in _shared(job, processes, surroundings):
+        theirs = read.get(key)
+        if theirs is None or theirs in (AUTO, value):
+            continue
+        yield Finding(
+            f"DeepSpeed's {key} is {json.dumps(theirs)}, the policy's {ours} is {json.dumps(value)}:"
+            " transformers refuses to start",
+            at=read.at(key),
+            fix=f'set {key} to "auto"',
+            change=None
+            if read.path
+            else Change(f"jobs.{job.name}.training.deepspeed.{key}", theirs, AUTO, safe=False),
+        )
+    if read.get("zero_optimization.stage") == 3:
+        yield from _sharded(job, read)
+
+
+def _read(job: Job, stated: Any) -> "_File | Finding":
+    at = job.at("training.deepspeed")
+    if isinstance(stated, Mapping):
+        return _File(job, stated)
+    path = near(str(stated))
+    try:
+        text = Path(str(stated)).read_text(encoding="utf-8")
+        config = json.loads(text)
+    except FileNotFoundError:
+        return Finding(
+            f"no such file: {path}", at=at, fix="name DeepSpeed's JSON file, relative to the policy"
+        )
+    except json.JSONDecodeError as error:
+        place = Location(path=path, line=error.lineno, column=error.colno)
+        return Finding(f"{path} is not JSON: {error.msg.lower()}", at=place)
+    except (OSError, UnicodeDecodeError) as error:
+        return Finding(f"{path} cannot be read: {type(error).__name__}", at=at)
+    if not isinstance(config, dict):
+        return Finding(f"{path} must hold a JSON object", at=Location(path=path, line=1, column=1))
+    return _File(job, config, path, text)
+
+
+def _shared(job: Job, processes: int, surroundings: Surroundings) -> Iterator[tuple[str, str, Any]]:
+    """DeepSpeed's keys, our names for them, and the values that transformers will compare."""
+    training, extra = job.training, job.training.extra
+    batch, steps = training.per_device_train_batch_size, training.gradient_accumulation_steps
+    yield "train_micro_batch_size_per_gpu", "per_device_train_batch_size", batch
+    yield "gradient_accumulation_steps", "gradient_accumulation_steps", steps
+    if surroundings.world_size is not None or job.hardware.count > 1 or "hardware.count" in job.places:
+        yield "train_batch_size", f"batch x accumulation x {processes} processes", batch * steps * processes
+    yield "gradient_clipping", "max_grad_norm", training.max_grad_norm
+    yield "optimizer.params.lr", "learning_rate", training.learning_rate
+    betas = [extra.get("adam_beta1", 0.9), extra.get("adam_beta2", 0.999)]
+    yield "optimizer.params.betas", "adam_beta1, adam_beta2", betas
+    yield "optimizer.params.eps", "adam_epsilon", extra.get("adam_epsilon", 1e-8)
+    yield "optimizer.params.weight_decay", "weight_decay", training.weight_decay
+    yield "scheduler.params.warmup_max_lr", "learning_rate", training.learning_rate
+    if training.max_steps > 0:
+        yield "scheduler.params.total_num_steps", "max_steps", training.max_steps
+    if training.warmup_steps == 0 or training.warmup_steps >= 1:
+        warmup = max(1, math.ceil(training.warmup_steps))
+        yield "scheduler.params.warmup_num_steps", "warmup_steps", warmup
+    computes = computes_in(job)
+    half = computes == "float16" or bool(extra.get("fp16_full_eval"))
+    yield "fp16.enabled", "fp16", half
+    yield "bf16.enabled", "bf16", computes == "bfloat16" or bool(extra.get("bf16_full_eval"))
+
+
+def _sharded(job: Job, read: _File) -> Iterator[Finding]:
+    """What ZeRO-3 asks for: weights of one dtype, no device map, weights gathered where they are saved."""
+    yield from _stored(job, "ZeRO-3 shards weights of one dtype", Severity.WARNING)
+    if model_arguments(job).get("device_map") is not None:
+        yield Finding(
+            "ZeRO-3 takes no device_map: transformers refuses to load the model",
+            at=job.at("training.model_init_kwargs"),
+            fix="take device_map out",
+            change=Change(
+                f"jobs.{job.name}.training.model_init_kwargs.device_map",
+                model_arguments(job)["device_map"],
+                None,
+            ),
+        )
+    key = "zero_optimization.stage3_gather_16bit_weights_on_model_save"
+    if not read.get(key):
+        yield Finding(
+            "ZeRO-3 saves shards and no model unless stage3_gather_16bit_weights_on_model_save is true:"
+            " the weights have to be put together with zero_to_fp32.py",
+            Severity.WARNING,
+            at=read.at("zero_optimization"),
+            fix=f"set {key}: true",
+        )
+
+
+# --- feeding ------------------------------------------------------------------------------------------
+
+
+@rule("data-loading")
+def data_loading(job: Job, machine: Machine, surroundings: Surroundings, inputs: Inputs) -> Iterator[Yield]:
+    """Processes that tokenise and load fit this machine, and nobody waits for them beyond the timeout.
+
+    More processes than processors or memory bears end in a kill or a hang without a word; workers with
+    Docker's 64 MiB of shared memory die of a bus error; where one process tokenises for longer than
+    ddp_timeout, all the others give up.
+
+    Memory: 1,000 rows a process at 44 bytes a token (datasets' batches of Python numbers). Time: rows at
+    2,800 a second and process. Shared memory: 1 GiB. All three are in ftcheck/tables/loading.json, dated.
+    """
+    extra, table = job.training.extra, tables.load("loading")
+    mapping, workers = extra.get("dataset_num_proc"), extra.get("dataloader_num_workers", 0)
+    processes = processes_of(job, surroundings)
+    looked = []
+    yield Measurement("processes", processes)
+    if isinstance(mapping, int) and mapping > 1:
+        looked.append(f"{mapping} processes tokenise")
+        yield Measurement("dataset_num_proc", mapping, limit=f"<= {machine.cpus}")
+        yield from _mapping(job, mapping, machine, inputs, table)
+    if isinstance(workers, int) and workers > 0 and surroundings.shm is not None:
+        looked.append(f"{workers} workers load")
+        size, limit = round(surroundings.shm / GIB, 2), f">= {table['shm_gib']:g}"
+        yield Measurement("shm_gib", size, unit="GiB", limit=limit, volatile=True)
+        yield from _sharing(job, workers, surroundings.shm, table)
+    prepared = _prepared(inputs) if processes > 1 else None
+    if prepared is not None:
+        seconds = len(prepared.rows) / table["rows_per_second"] / max(1, mapping or 1)
+        timeout = extra.get("ddp_timeout", 1800)
+        looked.append(f"{seconds:.0f} s to tokenise")
+        yield Measurement("tokenising_seconds", round(seconds, 1), unit="s", limit=f"<= {timeout:g}")
+        yield from _waiting(job, prepared, seconds, timeout)
+    many = processes > 1 or _more_than(mapping, 1) or _more_than(workers, 0)
+    if many and not looked:
+        yield Skip("the rows do not open, or there is no /dev/shm: nothing to hold the processes against")
+        return
+    yield Summary(", ".join(looked) or "one process tokenises and loads")
+
+
+def _more_than(value: Any, least: int) -> bool:
+    return isinstance(value, int) and value > least
+
+
+def _prepared(inputs: Inputs) -> Prepared | None:
+    try:
+        found: Prepared = inputs.get("prepared")
+    except FtcheckError:
+        return None
+    return found
+
+
+def _mapping(
+    job: Job, mapping: int, machine: Machine, inputs: Inputs, table: Mapping[str, Any]
+) -> Iterator[Finding]:
+    key = "training.dataset_num_proc"
+    prepared = _prepared(inputs)
+    tokens = float(prepared.length.mean()) if prepared is not None and len(prepared.length) else 0.0
+    each = table["batch_rows"] * tokens * table["bytes_per_token"]
+    fits = int(machine.memory // each) if each else mapping
+    most = max(1, min(machine.cpus, fits))
+    if mapping <= most:
+        return
+    too_many = mapping > machine.cpus
+    reason = f"there are {machine.cpus} processors"
+    if not too_many:
+        reason = f"each holds {each / GIB:.1f} GiB of rows, the machine has {machine.memory / GIB:.0f}"
+    yield Finding(
+        f"{mapping} processes tokenise, and {reason}",
+        Severity.WARNING,
+        at=job.at(key),
+        fix=f"lower it to {most}",
+        change=Change(f"jobs.{job.name}.{key}", mapping, most),
+    )
+
+
+def _sharing(job: Job, workers: int, shm: int, table: Mapping[str, Any]) -> Iterator[Finding]:
+    if shm < table["shm_gib"] * GIB:
+        key = "training.dataloader_num_workers"
+        yield Finding(
+            f"{workers} workers hand over batches in /dev/shm, which has {shm / (1 << 20):.0f} MiB: full, it"
+            f" kills them (bus error); {table['shm_gib']:g} GiB is usual (as of {table['as_of']})",
+            Severity.WARNING,
+            at=job.at(key),
+            fix="run the container with --ipc=host or --shm-size=8g, or load without workers",
+            change=Change(f"jobs.{job.name}.{key}", workers, 0),
+        )
+
+
+def _waiting(job: Job, prepared: Prepared, seconds: float, timeout: float) -> Iterator[Finding]:
+    if seconds > timeout:
+        key, longer = "training.ddp_timeout", math.ceil(4 * seconds / 60) * 60
+        yield Finding(
+            f"{len(prepared.rows):,} rows take about {seconds:,.0f} s to tokenise, and the other processes"
+            f" give up after {timeout:,.0f}",
+            Severity.WARNING,
+            at=job.at(key),
+            fix=f"tokenise before the launch, raise dataset_num_proc, or set ddp_timeout: {longer}",
+            change=Change(f"jobs.{job.name}.{key}", job.training.extra.get("ddp_timeout"), longer),
+        )

@@ -1,0 +1,355 @@
+"""Label rules: what does the loss see of each row, and what does truncation take from it?"""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from ftcheck import (
+    Change,
+    Finding,
+    InputError,
+    Job,
+    Measurement,
+    Prepared,
+    Sample,
+    Severity,
+    Skip,
+    Summary,
+    Tokenizer,
+    rule,
+    templates,
+)
+from ftcheck.extension.rules import Yield
+from ftcheck.inputs.prepared import SampleRow
+from ftcheck_rules.lengths.lengths import STEP, rounded_up
+from ftcheck_rules.template.templates import row_switches, training_text
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+FEW = 3
+"""With so few tokens in the loss, a row may have no answer but its stop token."""
+
+
+@dataclass(frozen=True)
+class TrainedTokens:
+    """Parameters of `trained-tokens`."""
+
+    min_stop_share: float = 0.99
+    """Share of the uncut rows that must end with a stop token in the loss, 0 to 1."""
+
+
+@rule("trained-tokens")
+def trained_tokens(
+    job: Job, tokenizer: Tokenizer, prepared: Prepared, sample: Sample, params: TrainedTokens
+) -> Iterator[Yield]:
+    """Every row has tokens in the loss, and the token that ends the answer is among them.
+
+    A row with nothing in the loss costs compute and teaches nothing. A model that never sees its stop
+    token in the loss never stops: it goes on to invent the next question. With the questions in the loss
+    it learns to ask them.
+
+    Counts tokens in the loss as the trainer will set the labels. Stop tokens are looked for in rows that
+    are not cut. Questions in the loss are reported where the policy does not say what it wants. Where
+    assistant_only_loss takes in tokens of the prompt, as TRL's mask does with some tokenizers, the sample
+    rows show it. Parameter: min_stop_share (default 0.99).
+    """
+    import numpy as np
+
+    good = np.ones(len(prepared), dtype=bool)
+    good[list(prepared.troubles)] = False
+    if not good.any():
+        yield Skip("no row could be prepared")
+        return
+    never = good & (prepared.trained + prepared.trained_lost == 0)
+    by_cut = good & (prepared.trained == 0) & (prepared.trained_lost > 0) & ~_outliers_dropped(job, prepared)
+    kept, trained = int(prepared.kept.sum()), int(prepared.trained.sum())
+    share = trained / kept if kept else 0.0
+    yield Measurement("trained_share", round(share, 6))
+    yield Measurement("rows_untrained", int((never | by_cut).sum()), unit="rows", limit="0")
+    yield Summary(f"{trained:,} of {kept:,} tokens in the loss ({100 * share:.1f} %)")
+    fix = "the row needs an answer that the loss can see"
+    for row in prepared.rows_where(never):
+        yield Finding(f"none of the row's {row.length:,} tokens is in the loss", at=row.at, fix=fix)
+    yield from _stop_alone(tokenizer, prepared, good & ~never)
+    yield from _cut_away(job, by_cut)
+    yield from _stops(tokenizer, prepared, good, params)
+    yield from _all_in_loss(job, tokenizer, prepared, good)
+    yield from _prompt_in_loss(job, tokenizer, prepared, sample)
+
+
+def _outliers_dropped(job: Job, prepared: Prepared) -> "NDArray[np.bool_]":
+    """Rows that the policy itself takes out."""
+    outliers = job.data.outliers
+    drops = outliers is not None and outliers.action == "drop"
+    dropped: NDArray[np.bool_] = prepared.outlier & ~prepared.used & drops
+    return dropped
+
+
+def _stop_alone(tokenizer: Tokenizer, prepared: Prepared, good: "NDArray[np.bool_]") -> Iterator[Finding]:
+    """Rows that teach nothing but to stop at once; empty answers of conversations are for `data-schema`."""
+    remarks = prepared.rows.remarks
+    told = {row for code in ("empty-answer", "null-content") for row in remarks.get(code, ())}
+    few = good & (prepared.trained + prepared.trained_lost <= FEW)
+    fix = "the prompt takes in the answer, or the answer is empty: look at how the row is cut in two"
+    for row in prepared.rows_where(few):
+        ids = prepared.tokens.ids(row.index)[prepared.tokens.mask(row.index)].tolist()
+        words = [one for one in ids if one not in tokenizer.stop_ids and tokenizer.show([one]).strip()]
+        if row.index not in told and not words and tokenizer.stop_ids & set(ids):
+            message = f"of the row's {row.length:,} tokens nothing but the stop token is in the loss"
+            yield Finding(message, at=row.at, fix=fix)
+
+
+def _cut_away(job: Job, by_cut: "NDArray[np.bool_]") -> Iterator[Finding]:
+    """A warning here: how much may be cut is for `truncation` to say."""
+    if by_cut.any():
+        count = int(by_cut.sum())
+        yield Finding(
+            f"max_length leaves {count:,} of {len(by_cut):,} rows with nothing in the loss",
+            Severity.WARNING,
+            at=job.at("training.max_length"),
+            fix="see the check `truncation`",
+        )
+
+
+def _stops(
+    tokenizer: Tokenizer, prepared: Prepared, good: "NDArray[np.bool_]", params: TrainedTokens
+) -> Iterator[Finding | Measurement]:
+    uncut = good & prepared.used & (prepared.trained > 0) & (prepared.kept >= prepared.length)
+    count = int(uncut.sum())
+    yield Measurement("ends_in_stop", _share(prepared.ends_in_stop & uncut, uncut))
+    share = _share(prepared.stop_trained & uncut, uncut)
+    limit = f">= {params.min_stop_share:g}"
+    yield Measurement("stop_trained", share, limit=limit)
+    missing = uncut & ~prepared.stop_trained
+    if not missing.any():
+        return
+    severity = Severity.ERROR if share is not None and share < params.min_stop_share else Severity.WARNING
+    for absent, why, fix in (
+        (True, "do not end in a stop token", _ending(tokenizer)),
+        (
+            False,
+            "end in a stop token that is not in the loss",
+            "take it into the template's generation block",
+        ),
+    ):
+        rows = missing & (prepared.ends_in_stop != absent)
+        if rows.any():
+            message = f"{int(rows.sum()):,} of {count:,} uncut rows {why}: the model does not learn to stop"
+            yield Finding(message, severity, at=prepared.at(int(rows.argmax())), fix=fix)
+
+
+def _share(some: "NDArray[np.bool_]", all_of_them: "NDArray[np.bool_]") -> float | None:
+    count = int(all_of_them.sum())
+    return round(int(some.sum()) / count, 6) if count else None
+
+
+def _ending(tokenizer: Tokenizer) -> str:
+    names = ", ".join(tokenizer.show([one]) for one in sorted(tokenizer.stop_ids)) or "none is known"
+    return f"end each answer with a stop token ({names}): in the template, or by training.eos_token"
+
+
+def _all_in_loss(
+    job: Job, tokenizer: Tokenizer, prepared: Prepared, good: "NDArray[np.bool_]"
+) -> Iterator[Finding]:
+    """Conversations of which the questions are trained, too, and nobody said that they should be."""
+    asked = good & (prepared.rows.turns > 1) & prepared.used
+    whole = asked & (prepared.trained == prepared.kept)
+    said = any(f"training.{key}" in job.places for key in ("assistant_only_loss", "completion_only_loss"))
+    if said or job.training.assistant_only_loss or not asked.any() or not whole[asked].all():
+        return
+    template = templates.applied(tokenizer.chat_template, assistant_only_loss=True) or ""
+    change = Change(f"jobs.{job.name}.training.assistant_only_loss", False, True, safe=False)
+    can = templates.has_markers(template)
+    yield Finding(
+        f"the questions of {int(whole.sum()):,} conversations are in the loss, TRL's default:"
+        " the policy does not say whether it is meant",
+        Severity.WARNING,
+        at=job.at("training.assistant_only_loss"),
+        fix="assistant_only_loss: true, or false if it is meant"
+        if can
+        else "put {% generation %} markers into the template and set assistant_only_loss: true, or false if"
+        " it is meant",
+        change=change if can else None,
+    )
+
+
+def _prompt_in_loss(
+    job: Job, tokenizer: Tokenizer, prepared: Prepared, sample: Sample
+) -> Iterator[Finding | Measurement]:
+    """The labels follow TRL; where its assistant mask begins before the answer does, this says so."""
+    if not job.training.assistant_only_loss or not sample.rows:
+        return
+    early = [(row, count) for row in sample.rows if (count := _too_early(tokenizer, prepared, row))]
+    yield Measurement("prompt_tokens_trained", sum(count for _, count in early), unit="tokens", limit="0")
+    if early:
+        blank = not any(_early_words(tokenizer, row, count, prepared) for row, count in early)
+        yield Finding(
+            f"the loss takes in the end of the prompt in {len(early)} of {len(sample.rows)} sample rows"
+            f" (here {early[0][1]} tokens): the assistant mask of TRL begins too early"
+            + (", by white space alone" if blank else ""),
+            Severity.INFO if blank else Severity.WARNING,
+            at=early[0][0].at,
+            fix=None
+            if blank
+            else "take leading white space off the answers, or train on prompt and completion",
+        )
+
+
+def _too_early(tokenizer: Tokenizer, prepared: Prepared, row: SampleRow) -> int:
+    """Tokens of the prompt that lie in the row's last stretch in the loss."""
+    start = _last_stretch(prepared, row)
+    if start is None:
+        return 0
+    asked = row.messages[: row.prompt_turns]
+    try:
+        prompt = tokenizer.encode(training_text(tokenizer, asked, prompt=True, **row_switches(row)))
+    except InputError:
+        return 0
+    return max(0, _shared(prompt, row.ids) - start)
+
+
+def _last_stretch(prepared: Prepared, row: SampleRow) -> int | None:
+    """Where the row's last stretch in the loss begins."""
+    inside = prepared.tokens.mask(row.index).nonzero()[0]
+    if not len(inside):
+        return None
+    breaks = (inside[1:] != inside[:-1] + 1).nonzero()[0]
+    return int(inside[breaks[-1] + 1]) if len(breaks) else int(inside[0])
+
+
+def _early_words(tokenizer: Tokenizer, row: SampleRow, count: int, prepared: Prepared) -> bool:
+    """Whether the prompt's tokens in the loss are more than white space."""
+    start = _last_stretch(prepared, row) or 0
+    return bool(tokenizer.show(row.ids[start : start + count]).strip())
+
+
+def _shared(ids: Sequence[int], others: Sequence[int]) -> int:
+    pairs = enumerate(zip(ids, others, strict=False))
+    return next((n for n, (one, other) in pairs if one != other), min(len(ids), len(others)))
+
+
+@dataclass(frozen=True)
+class Truncation:
+    """Parameters of `truncation`."""
+
+    max_lost_share: float = 0.01
+    """Share of all trained tokens that may be cut away, 0 to 1."""
+    max_untrained: int = 0
+    """Number of rows that may be left with nothing in the loss."""
+    keep: float = 0.99
+    """Share of the trained tokens that the proposed max_length keeps, 0 to 1."""
+
+
+@rule("truncation")
+def truncation(job: Job, prepared: Prepared, params: Truncation) -> Iterator[Yield]:
+    """Cutting rows to max_length takes hardly anything out of the loss.
+
+    A row without trained tokens costs compute and teaches nothing; TRL drops it without a word. A row
+    that is cut in its answer teaches an answer without an end.
+
+    Counts as the trainer cuts; packing by bfd_split or wrapped cuts nothing. The proposed max_length
+    takes a row's trained tokens to lie at its end. Parameters: max_lost_share (default 0.01),
+    max_untrained (0), keep (0.99).
+    """
+    import numpy as np
+
+    good = ~_outliers_dropped(job, prepared)
+    good[list(prepared.troubles)] = False
+    if not good.any():
+        yield Skip("no row could be prepared")
+        return
+    lost = np.where(good, prepared.trained_lost, 0)
+    cut = good & np.where(prepared.used, prepared.kept < prepared.length, lost > 0)
+    none_left = good & (prepared.trained == 0) & (lost > 0)
+    gone, everything = int(lost.sum()), int((prepared.trained[good] + lost[good]).sum())
+    share = gone / everything if everything else 0.0
+    bad = share > params.max_lost_share or int(none_left.sum()) > params.max_untrained
+    yield from _cut_counts(cut, none_left, gone, params, everything)
+    if not cut.any():
+        yield Summary("no row is cut")
+        return
+    said = f"{int(cut.sum()):,} of {int(good.sum()):,} rows cut · "
+    said += f"{gone:,} trained tokens lost ({100 * share:.1f} %)"
+    alone = int(none_left.sum())
+    said += f" · {alone:,} row{'s' * (alone != 1)} left with none" if alone else ""
+    yield Summary(said)
+    if bad:
+        yield _too_much(job, prepared, good, params, said)
+    for row in _worst(cut, lost):
+        yield _cut_row(job, prepared, row, bad)
+
+
+def _cut_counts(
+    cut: "NDArray[np.bool_]", none_left: "NDArray[np.bool_]", gone: int, params: Truncation, everything: int
+) -> Iterator[Measurement]:
+    allowed = int(params.max_lost_share * everything)
+    yield Measurement("rows_cut", int(cut.sum()), unit="rows")
+    yield Measurement("trained_tokens_lost", gone, unit="tokens", limit=f"<= {allowed}")
+    yield Measurement("rows_untrained", int(none_left.sum()), unit="rows", limit=f"<= {params.max_untrained}")
+
+
+def _worst(cut: "NDArray[np.bool_]", lost: "NDArray[Any]") -> list[int]:
+    """Rows that are cut, those that lose most first."""
+    rows = cut.nonzero()[0]
+    return [int(row) for row in rows[(-lost[rows]).argsort(kind="stable")]]
+
+
+def _cut_row(job: Job, prepared: Prepared, row: int, bad: bool) -> Finding:
+    length, left = int(prepared.length[row]), int(prepared.trained[row])
+    lost = int(prepared.trained_lost[row])
+    what = "the answer" if lost else "the prompt"
+    keeps = "none" if not left else f"{left:,}"
+    cutter = "data.outliers" if prepared.outlier[row] else f"max_length {job.training.max_length}"
+    message = f"{what} is cut: {length:,} tokens, {cutter} keeps {keeps} of its {left + lost:,} trained ones"
+    severity = Severity.ERROR if bad and not left else Severity.INFO
+    return Finding(message, severity, at=prepared.at(row))
+
+
+def _too_much(
+    job: Job, prepared: Prepared, good: "NDArray[np.bool_]", params: Truncation, said: str
+) -> Finding:
+    old, place, outliers = job.training.max_length, job.at("training.max_length"), job.data.outliers
+    if outliers is not None and outliers.action == "truncate" and prepared.outlier[good].any():
+        fix = "data.outliers cuts the longest rows: drop them, or keep them and raise max_length"
+        return Finding(said, at=job.at("data.outliers"), fix=fix)
+    found = _enough(job, prepared, good, params)
+    if found is None:
+        fix = (
+            f"no max_length in the targets' range keeps {100 * params.keep:g} % of the trained tokens:"
+            " shorten the prompts, or say in data.outliers what becomes of the longest rows"
+        )
+        return Finding(said, at=place, fix=fix)
+    new, kept = found
+    fix = f"max_length: {old} -> {new} (keeps {100 * kept:.1f} % of trained tokens)"
+    change = Change(f"jobs.{job.name}.training.max_length", old, new, safe=False)
+    return Finding(said, at=place, fix=fix, change=change)
+
+
+def _enough(
+    job: Job, prepared: Prepared, good: "NDArray[np.bool_]", params: Truncation
+) -> tuple[int, float] | None:
+    """The smallest max_length that mends it, in steps of 64, and the share it keeps; None past the target."""
+    lengths = prepared.length[good].astype(int)
+    trained = (prepared.trained + prepared.trained_lost)[good].astype(int)
+    everything = int(trained.sum())
+    allowed = min(1 - params.keep, params.max_lost_share) * everything
+    low, high = (job.training.max_length or 0) // STEP, rounded_up(int(lengths.max())) // STEP
+    while high - low > 1:
+        middle = (low + high) // 2
+        left = _left(job, lengths, trained, middle * STEP)
+        untrained = int(((left == 0) & (trained > 0)).sum())
+        mends = everything - int(left.sum()) <= allowed and untrained <= params.max_untrained
+        low, high = (low, middle) if mends else (middle, high)
+    new = high * STEP
+    if job.targets.max_length is not None and new > job.targets.max_length[1]:
+        return None
+    return new, int(_left(job, lengths, trained, new).sum()) / everything
+
+
+def _left(job: Job, lengths: "NDArray[Any]", trained: "NDArray[Any]", limit: int) -> "NDArray[Any]":
+    """Trained tokens that a cut to `limit` leaves, where they are the row's last ones."""
+    ends = job.training.truncation_mode == "keep_end" and not job.training.packing
+    over = 0 if ends else (lengths - limit).clip(min=0)
+    return (trained - over).clip(min=0).clip(max=limit)

@@ -1,0 +1,322 @@
+"""Mask rules: does what the trainer masks in the end agree with what was meant?"""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from ftcheck import (
+    Change,
+    Finding,
+    InputError,
+    Job,
+    Measurement,
+    Prepared,
+    Sample,
+    Severity,
+    Skip,
+    Summary,
+    Tokenizer,
+    rule,
+)
+from ftcheck.extension.rules import Yield
+from ftcheck.inputs.collated import Collated
+from ftcheck.inputs.prepared import SampleRow
+from ftcheck_rules.template.templates import other_prompt, row_switches, training_text
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+LOOKED_AT = 200
+"""So many rows, evenly spread, are searched for markers."""
+ASKED, ANSWERED = "ftcheckasked", "ftcheckanswered"
+"""The words of the built-in conversation between which the template's own markers stand."""
+
+
+@rule("collator")
+def collator(job: Job, collated: Collated | None) -> Iterator[Yield]:
+    """What makes batches keeps the stop token in the loss and the padding out of it.
+
+    transformers' collator for language modelling masks every id that equals padding: where padding is EOS,
+    no answer's end is in the loss, the loss looks fine, and the model never stops.
+
+    Two rows of different length go through the collator named by trainer.collator, and the labels are
+    compared with those before. That padding and EOS are one token is no fault in itself: TRL masks by
+    position. Skipped where TRL's collator is meant and TRL is not installed. No parameters.
+    """
+    if collated is None:
+        yield Skip("trl is not installed here, so its collator cannot be looked at")
+        return
+    if collated.problem is None and not collated.rows:
+        yield Skip("no row is fed")
+        return
+    place, name = job.at("trainer.collator"), NAMES[collated.collator]
+    if collated.problem is not None:
+        fix = "give the tokenizer a padding token of its own, or name trl in trainer.collator"
+        yield Finding(f"{name} makes no batch: {collated.problem}", at=place, fix=fix)
+        return
+    yield Measurement("stops", collated.stops, unit="tokens")
+    yield Measurement("stops_lost", collated.stops_lost, unit="tokens", limit="0")
+    yield Measurement("pads_trained", collated.pads_trained, unit="tokens", limit="0")
+    yield Measurement("masked_trained", collated.masked_trained, unit="tokens", limit="0")
+    yield Summary(f"{collated.stops - collated.stops_lost} of {collated.stops} stop tokens keep their label")
+    yield from _label_faults(job, collated, name)
+
+
+NAMES = {
+    "trl": "TRL's collator",
+    "transformers": "transformers' DataCollatorForLanguageModeling",
+}
+
+
+def _label_faults(job: Job, collated: Collated, name: str) -> Iterator[Finding]:
+    place = job.at("trainer.collator")
+    if collated.stops_lost:
+        yield Finding(
+            f"{collated.stops_lost} of {collated.stops} stop tokens of two rows lose their label in {name}:"
+            " it masks every id that equals padding, and padding is a stop token",
+            at=place,
+            fix="give padding a token of its own (a reserved one), or take a collator that masks by position,"
+            " as TRL's does",
+        )
+    if collated.pads_trained:
+        yield Finding(
+            f"{collated.pads_trained} of {collated.pads} padding tokens are in the loss after {name}",
+            at=place,
+            fix="take a collator that gives padding the label -100",
+        )
+    if collated.masked_trained:
+        yield Finding(
+            f"{collated.masked_trained} tokens of two rows that should be masked are in the loss after"
+            f" {name}: it makes labels of the ids anew",
+            Severity.WARNING,
+            at=place,
+            fix="take a collator that keeps labels (TRL's, or DataCollatorForSeq2Seq), or train on all tokens"
+            " and say so",
+        )
+
+
+@dataclass(frozen=True)
+class ResponseMarkers:
+    """Parameters of `response-markers`."""
+
+    min_share: float = 0.99
+    """Share of the rows in which each marker must be found, 0 to 1."""
+
+
+@rule("response-markers", only=("trainer.response_part", "trainer.instruction_part"))
+def response_markers(
+    job: Job, tokenizer: Tokenizer, prepared: Prepared, params: ResponseMarkers
+) -> Iterator[Yield]:
+    """The markers by which a command masks stand in the rows, as tokens.
+
+    Where the marker of answers is not found, nothing of the row is in the loss; where that of questions is
+    not, all that follows the first answer is. Both happen without a word, or with one warning a row.
+
+    Looks for the ids of trainer.response_part and trainer.instruction_part in up to 200 rows, evenly
+    spread, as unsloth's train_on_responses_only does: the marker's ids as they stand, and with white space
+    around them varied (its force_match=False). Skipped where no marker is stated. Parameter: min_share
+    (default 0.99).
+    """
+    stated = {
+        "response_part": job.trainer.response_part,
+        "instruction_part": job.trainer.instruction_part,
+    }
+    if not any(stated.values()):
+        yield Skip("no markers are stated (trainer.response_part): the command does not mask by them")
+        return
+    chosen = _spread(prepared)
+    if not chosen:
+        yield Skip("no row is fed")
+        return
+    rows = [_numbers(prepared.tokens.ids(row).tolist()) for row in chosen]
+    said = []
+    for key, marker in stated.items():
+        if marker:
+            exact, loose = _found(tokenizer, marker, rows)
+            yield Measurement(f"{key}_found", round(exact / len(rows), 6), limit=f">= {params.min_share:g}")
+            said.append(f"{key} in {exact:,} of {len(rows):,} rows")
+            if exact / len(rows) < params.min_share:
+                yield _unfound(job, tokenizer, key, marker, rows, exact, loose, params)
+    yield Summary(", ".join(said))
+
+
+def _spread(prepared: Prepared) -> list[int]:
+    used = prepared.used.nonzero()[0]
+    step = max(1, -(-len(used) // LOOKED_AT))
+    return [int(row) for row in used[::step]]
+
+
+def _numbers(ids: Sequence[int]) -> str:
+    """Ids as text in which a run of ids is a run of characters."""
+    return "," + "".join(f"{one}," for one in ids)
+
+
+def _found(tokenizer: Tokenizer, marker: str, rows: Sequence[str]) -> tuple[int, int]:
+    """In how many rows the marker's ids stand as they are, and in how many their firm core does."""
+    exact, core = _numbers(tokenizer.encode(marker)), _numbers(_core(tokenizer, marker))
+    loose = len(core) > 1
+    return sum(exact in row for row in rows), sum(loose and core in row for row in rows)
+
+
+def _core(tokenizer: Tokenizer, marker: str) -> list[int]:
+    """The longest run of ids that the marker keeps whatever white space stands around it."""
+    words = marker.strip()
+    if not words:
+        return []
+    variants = [
+        tokenizer.encode("\n" * left + words + "\n" * right) for left in range(3) for right in range(3)
+    ]
+    first = min(variants, key=len)
+    texts = [_numbers(ids) for ids in variants]
+    for size in range(len(first), 0, -1):
+        for start in range(len(first) - size + 1):
+            run = first[start : start + size]
+            if all(_numbers(run) in text for text in texts):
+                return run
+    return []
+
+
+WHAT_FOLLOWS = {
+    "response_part": "nothing of the others is in the loss",
+    "instruction_part": "what follows the first answer is in the loss, questions too",
+}
+
+
+def _unfound(
+    job: Job,
+    tokenizer: Tokenizer,
+    key: str,
+    marker: str,
+    rows: Sequence[str],
+    exact: int,
+    loose: int,
+    params: ResponseMarkers,
+) -> Finding:
+    place, count = job.at(f"trainer.{key}"), len(rows)
+    message = f"trainer.{key} stands in {exact:,} of {count:,} rows: {WHAT_FOLLOWS[key]}"
+    severity = Severity.ERROR
+    if loose / count >= params.min_share:
+        severity = Severity.WARNING
+        message += f"; with other white space around it, it stands in {loose:,}"
+    written = _written(tokenizer, key)
+    if written is None or _found(tokenizer, written, rows)[0] / count < params.min_share:
+        fix = "state the text that stands before each answer (question) in the rows, to the last line break"
+        return Finding(message, severity, at=place, fix=fix)
+    change = Change(f"jobs.{job.name}.trainer.{key}", marker, written, safe=False)
+    return Finding(message, severity, at=place, fix=f"the template writes {written!r}", change=change)
+
+
+def _written(tokenizer: Tokenizer, key: str) -> str | None:
+    """What the template writes before the answers (or questions) of a built-in conversation."""
+    asked, answered = {"role": "user", "content": ASKED}, {"role": "assistant", "content": ANSWERED}
+    try:
+        text = training_text(tokenizer, [asked, answered, asked, answered])
+    except InputError:
+        return None
+    before, after = (ASKED, ANSWERED) if key == "response_part" else (ANSWERED, ASKED)
+    between = text.partition(before)[2].partition(after)[0]
+    for stop in sorted(tokenizer.stop_ids):
+        between = between.rpartition(tokenizer.show([stop]))[2]
+    return between if between.strip() else None
+
+
+@dataclass(frozen=True)
+class PromptBoundary:
+    """Parameters of `prompt-boundary`."""
+
+    max_share: float = 0.01
+    """Share of the rows whose prompt alone may be tokenised otherwise than with the answer, 0 to 1."""
+
+
+@rule("prompt-boundary")
+def prompt_boundary(
+    job: Job, tokenizer: Tokenizer, prepared: Prepared, sample: Sample, params: PromptBoundary
+) -> Iterator[Yield]:
+    """The tokens of a prompt alone are how its row begins.
+
+    Where the tokenizer merges over the boundary, the loss begins too early, in the middle of the prompt;
+    and a server that sends the prompt alone sends tokens that no row has.
+
+    Compares the ids of prompt and of prompt with completion, row by row, as TRL does to find where the
+    completion begins; of whole conversations those of the sample rows. Conversations whose prompt differs
+    as text are left to `chat-template`. Skipped for plain text, and where all of a row is in the loss.
+    Parameter: max_share (default 0.01).
+    """
+    if prepared.rows.format not in ("prompt-completion", "alpaca"):
+        yield from _of_conversations(tokenizer, sample, params)
+        return
+    if job.training.completion_only_loss is False:
+        yield Skip("the whole row is in the loss (completion_only_loss: false)")
+        return
+    good = _good(prepared)
+    count = int(good.sum())
+    if not count:
+        yield Skip("no row could be prepared")
+        return
+    off = good & (prepared.boundary > 0)
+    rows, most = int(off.sum()), int(prepared.boundary.max())
+    yield Measurement("rows_off", rows, unit="rows", limit=f"<= {int(params.max_share * count)}")
+    yield Measurement("tokens_off", most, unit="tokens")
+    yield Summary(f"{count - rows:,} of {count:,} prompts begin their row")
+    if rows:
+        yield _shifted(prepared, off, count, params, any(other_prompt(tokenizer, row) for row in sample.rows))
+
+
+def _good(prepared: Prepared) -> "NDArray[np.bool_]":
+    import numpy as np
+
+    good = np.ones(len(prepared), dtype=bool)
+    good[list(prepared.troubles)] = False
+    return good
+
+
+def _of_conversations(tokenizer: Tokenizer, sample: Sample, params: PromptBoundary) -> Iterator[Yield]:
+    """Rows that are one conversation: the prompt before the last answer, rendered and tokenised alone."""
+    rows = [row for row in sample.rows if 0 < row.prompt_turns < len(row.messages)]
+    if not rows:
+        yield Skip("rows have no prompt apart from the answer")
+        return
+    off = [row for row in rows if _is_off(tokenizer, row)]
+    allowed = int(params.max_share * len(rows))
+    yield Measurement("rows_off", len(off), unit="sample rows", limit=f"<= {allowed}")
+    yield Summary(f"{len(rows) - len(off):,} of {len(rows):,} prompts begin their row")
+    if off:
+        yield Finding(
+            f"in {len(off):,} of {len(rows):,} sample rows the prompt alone has other tokens than the row",
+            Severity.INFO if len(off) <= allowed else Severity.WARNING,
+            at=off[0].at,
+            fix="end the prompt with a line break or a special token: the template's generation prompt",
+        )
+
+
+def _is_off(tokenizer: Tokenizer, row: SampleRow) -> bool:
+    if other_prompt(tokenizer, row):
+        return False
+    try:
+        text = training_text(tokenizer, row.messages[: row.prompt_turns], prompt=True, **row_switches(row))
+    except InputError:
+        return False
+    ids = tokenizer.encode(text)
+    return row.ids[: len(ids)] != tuple(ids)
+
+
+def _shifted(
+    prepared: Prepared, off: "NDArray[np.bool_]", count: int, params: PromptBoundary, said: bool
+) -> Finding:
+    """`said`: `chat-template` says of the same rows that their prompt differs as text."""
+    rows = int(off.sum())
+    few, most = int(prepared.boundary[off].min()), int(prepared.boundary[off].max())
+    tokens = f"{few}" if few == most else f"{few} to {most}"
+    message = (
+        f"in {rows:,} of {count:,} rows the prompt alone is not how the row begins:"
+        f" its last {tokens} token{'s' * (most > 1)} become others, and are in the loss"
+    )
+    quiet = said or rows <= params.max_share * count
+    fix = (
+        "see the check `chat-template`"
+        if said
+        else "end the prompt with a line break or a special token, and begin the completion with a word"
+    )
+    severity = Severity.INFO if quiet else Severity.WARNING
+    return Finding(message, severity, at=prepared.at(int(off.argmax())), fix=fix)

@@ -1,0 +1,411 @@
+"""Outcome rules: did the run come to an end, does what it left load, and did it need what was predicted?"""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from statistics import median
+from typing import Any
+
+from ftcheck import (
+    Finding,
+    Inputs,
+    Job,
+    Location,
+    Measurement,
+    Prepared,
+    Severity,
+    Skip,
+    Stage,
+    Summary,
+    rule,
+)
+from ftcheck.errors import FtcheckError
+from ftcheck.gate.input_digests import gather, model_digest
+from ftcheck.extension.rules import Yield
+from ftcheck.inputs.finished_run import Adapter, Trained, untrained
+from ftcheck.inputs.run_folder import (
+    Metric,
+    State,
+    TrainingRun,
+    mapping,
+    number,
+    text,
+)
+from ftcheck.estimate.memory.formulas import CONTEXT, GIB
+from ftcheck.paths import model_folder, near
+from ftcheck_rules.budget.memory_fit import predicted
+
+UNVERIFIED = "unverified"
+FEW = 10
+"""Lines of metrics below which nothing is said about the end of a curve."""
+EDGE = 0.1
+"""Share of the lines that are one part of a curve: its start, its end."""
+LEARNED = 0.02
+"""A loss below this share of the first one is noise: it is not said to rise."""
+
+
+@dataclass(frozen=True)
+class LossConvergence:
+    """Parameters of `loss-convergence`."""
+
+    min_drop: float = 0.05
+    """Share by which the final loss must lie below the first."""
+    max_rise: float = 0.2
+    """Share by which the final loss may lie above the lowest part of the curve."""
+    max_eval_rise: float = 0.05
+    """Share by which the last evaluation's loss may lie above the best one's."""
+
+
+@rule("loss-convergence", stage=Stage.AFTER)
+def loss_convergence(
+    job: Job, trained: Trained | None, prepared: Prepared, params: LossConvergence
+) -> Iterator[Yield]:
+    """The run is this job's, it finished, and its loss fell and did not rise at the end.
+
+    A run that was killed, diverged or never learned leaves a folder that looks like any other; and an adapter
+    of other rows or another base is not what was checked the night before.
+
+    Read from run.json and metrics.jsonl. An error: a run of another job, model, template or other rows (the
+    digest over ids and labels); one that did not finish, with its last word; a loss or gradient that was not
+    finite; a final loss (median of the last tenth of the lines) that is not min_drop below the first, or more
+    than max_rise above the lowest part of the curve; an error of a check of stage during that did not stop
+    it; an evaluation loss that ends more than max_eval_rise above its best, which names the best step. Lines
+    that cannot be read are warnings. Parameters: min_drop (default 0.05), max_rise (default 0.2),
+    max_eval_rise (default 0.05).
+    """
+    if trained is None:
+        yield Skip(untrained(job))
+        return
+    run = trained.run
+    if run is None:
+        where = near(str(trained.folder))
+        yield Skip(f"{where} holds no run.json: another program trained, and nothing tells how it went")
+        return
+    yield from _belongs(job, run, prepared)
+    yield from _ended(job, run)
+    yield from _unread(run)
+    yield from _unhandled(run)
+    lines = run.training
+    yield Measurement("steps", run.steps, unit="steps", limit=f">= {run.total}" if run.total else None)
+    if not lines:
+        yield from _without_lines(job, run)
+        return
+    yield from _not_finite(run)
+    yield from _curve(job, run, params)
+    yield from _evaluations(job, run, params)
+
+
+def _belongs(job: Job, run: TrainingRun, prepared: Prepared) -> Iterator[Finding]:
+    """What the run was started for, held against the job as it is now."""
+    at = Location(path=near(str(run.folder / "run.json")), line=1, column=1)
+    if run.job != job.name:
+        fix = "name the run's own folder: `run`, or training.output_dir"
+        yield Finding(f"this is a run of the job '{run.job}', not of '{job.name}'", at=at, fix=fix)
+        return
+    now, then = gather(job, ()).job, run.ticket
+    fix = "train again, or check the run with the policy that it was started with"
+    for key, what, value in (("model", "base model", now.model), ("template", "chat template", now.template)):
+        if then.get(key) is not None and then.get(key) != value:
+            yield Finding(f"the run's {what} is not the one that the policy names now", at=at, fix=fix)
+    if run.ids == UNVERIFIED:
+        said = "another program prepared the rows: nothing tells that they are the ones that were checked"
+        yield Finding(said, Severity.INFO, at=at)
+    elif run.ids != prepared.digest:
+        yield Finding("the run was fed other rows than the policy names now (ids and labels)", at=at, fix=fix)
+    elif then.get("job_digest") != now.digest:
+        said = f"the section jobs.{job.name} is not what it was at training; rows, model and template are"
+        yield Finding(said, Severity.INFO, at=at)
+
+
+def _ended(job: Job, run: TrainingRun) -> Iterator[Finding]:
+    if run.state is State.FINISHED:
+        return
+    last = f"step {run.steps:,}" + (f" of {run.total:,}" if run.total else "")
+    word = run.reason or ("no last word: it was killed" if run.state is State.CRASHED else "no reason given")
+    resume = f"ftcheck train POLICY --job {job.name} --resume" if run.checkpoint else "train again"
+    message = f"the run did not finish: {run.state.value} at {last}: {word}"
+    fix = "wait for it" if run.state is State.RUNNING else resume
+    yield Finding(message, at=_at(run, "run.json"), fix=fix)
+
+
+def _at(run: TrainingRun, name: str, line: int = 1) -> Location:
+    return Location(path=near(str(run.folder / name)), line=line, column=1)
+
+
+def _unread(run: TrainingRun) -> Iterator[Finding]:
+    for note in run.notes:
+        at = Location(path=near(note.path), line=note.line, column=1)
+        fix = "the run was killed or the disk was full while it was written"
+        yield Finding(f"a line of metrics cannot be read: {note.message}", Severity.WARNING, at=at, fix=fix)
+
+
+def _unhandled(run: TrainingRun) -> Iterator[Finding]:
+    """What the checks of stage during found and nobody acted on: the run went on."""
+    told = run.values.get("during")
+    for result in map(mapping, told if isinstance(told, list) else ()):
+        name, at = result.get("id"), _at(run, "run.json")
+        if result.get("outcome") == "errored":
+            message = f"{name} broke while the run went on: {result.get('reason')}"
+            yield Finding(message, Severity.WARNING, at=at)
+        if result.get("outcome") == "failed":
+            yield from _gone_on(name, result, at)
+
+
+def _gone_on(name: Any, result: Mapping[str, Any], at: Location) -> Iterator[Finding]:
+    found = result.get("findings")
+    for one in map(mapping, found if isinstance(found, list) else ()):
+        bad = one.get("severity") == Severity.ERROR and result.get("acted") != "stop"
+        message = f"{name} at step {one.get('step')}: {one.get('message')}"
+        yield Finding(message, Severity.ERROR if bad else Severity.INFO, at=at, fix=text(one.get("fix")))
+
+
+def _without_lines(job: Job, run: TrainingRun) -> Iterator[Finding]:
+    """A run without metrics: the command trainer writes none, ftcheck's own always does."""
+    own = run.trainer != "command"
+    said = "the run has no line of metrics" + ("" if own else ": a command writes none")
+    severity = Severity.ERROR if own else Severity.INFO
+    yield Finding(f"{said}; nothing is known of its loss", severity, at=_at(run, "run.json"))
+
+
+def _not_finite(run: TrainingRun) -> Iterator[Finding]:
+    for name, what in (("loss", "loss"), ("grad_norm", "gradient"), ("eval_loss", "evaluation loss")):
+        bad = [line for line in run.metrics if line.is_not_finite(name)]
+        if bad:
+            message = f"the {what} was not finite at step {bad[0].step:,} ({len(bad):,} lines)"
+            fix = "lower training.learning_rate, lengthen warmup_steps, or compute in bfloat16"
+            yield Finding(message, at=_at(run, "metrics.jsonl", bad[0].line), fix=fix)
+
+
+def _curve(job: Job, run: TrainingRun, params: LossConvergence) -> Iterator[Yield]:
+    losses = [line.loss for line in run.training if line.loss is not None]
+    if not losses:
+        return
+    edge = max(1, round(len(losses) * EDGE))
+    first, final = median(losses[:edge]), median(losses[-edge:])
+    drop = 1 - final / first if first > 0 else 0.0
+    yield Measurement("loss_first", round(first, 4))
+    yield Measurement("loss_final", round(final, 4))
+    yield Measurement("loss_drop", round(drop, 4), limit=f">= {params.min_drop:g}")
+    yield Summary(f"{run.state.value} after {run.steps:,} steps · loss {first:.3g} to {final:.3g}")
+    last = _at(run, "metrics.jsonl", run.training[-1].line)
+    if len(losses) == 1:
+        message = "the run has one line of metrics: nothing tells whether the loss fell"
+        yield Finding(message, Severity.WARNING, at=last, fix="lower training.logging_steps")
+    elif drop < params.min_drop:
+        message = f"the loss went from {first:.4g} to {final:.4g}: it did not fall by {params.min_drop:.0%}"
+        fix = (
+            "train longer, or with a higher training.learning_rate; is there much to learn (trained-tokens)?"
+        )
+        yield Finding(message, at=last, fix=fix)
+    if len(losses) >= FEW:
+        lowest = min(median(losses[at : at + edge]) for at in range(0, len(losses) - edge + 1, edge))
+        rise = final / lowest - 1 if lowest > 0 else 0.0
+        yield Measurement("loss_rise", round(rise, 4), limit=f"<= {params.max_rise:g}")
+        if rise > params.max_rise and final > LEARNED * first:
+            message = f"the loss was {lowest:.4g} and rose to {final:.4g} at the end, by {rise:.0%}"
+            yield Finding(
+                message, at=last, fix="take an earlier checkpoint, and lower training.learning_rate"
+            )
+
+
+def _evaluations(job: Job, run: TrainingRun, params: LossConvergence) -> Iterator[Yield]:
+    known: list[tuple[float, Metric]] = [
+        (line.eval_loss, line) for line in run.evaluations if line.eval_loss is not None
+    ]
+    if not known:
+        return
+    best, where = min(known, key=lambda pair: pair[0])
+    last, line = known[-1]
+    yield Measurement("eval_loss_best", round(best, 4))
+    yield Measurement("eval_loss_last", round(last, 4), limit=f"<= {best * (1 + params.max_eval_rise):.4g}")
+    yield Measurement("best_step", where.step, unit="steps")
+    if last > best * (1 + params.max_eval_rise):
+        kept = bool(job.training.extra.get("load_best_model_at_end"))
+        message = f"the evaluation loss was best at step {where.step:,} ({best:.4g}) and ended at {last:.4g}"
+        fix = f"take the checkpoint of step {where.step:,}, or set load_best_model_at_end"
+        severity = Severity.INFO if kept else Severity.ERROR
+        yield Finding(message, severity, at=_at(run, "metrics.jsonl", line.line), fix=None if kept else fix)
+
+
+# --- the adapter -----------------------------------------------------------------------------------------
+
+
+@rule("adapter-loads", stage=Stage.AFTER)
+def adapter_loads(job: Job, trained: Trained | None, adapter: Adapter | None) -> Iterator[Yield]:
+    """Base and adapter load in a fresh process, belong together, and the adapter was trained.
+
+    An adapter for another base of the same shape loads without a word and answers nonsense; so does one whose
+    tensors have other names, which peft only warns about, and one whose lora_B is all zero is the base
+    itself.
+
+    The model is loaded as a server loads it, the base quantised as it was trained (evaluation.precision:
+    full for the base as it is). An error: it does not load; it names another base, or the base is not the
+    one it was trained on; tensors are missing, unknown, or hold what is not finite; every lora_B is zero;
+    the tokenizer saved beside it has more tokens than the embedding table has rows, or makes other ids,
+    another end or another template than what was checked. No pickle is loaded. No parameters.
+    """
+    if trained is None or adapter is None:
+        yield Skip(untrained(job) if trained is None else trained.missing)
+        return
+    where = near(str(trained.folder))
+    at = Location(path=where)
+    if adapter.problem is not None:
+        fix = "is it the adapter of this base, and was it saved whole? train again, or set model.name right"
+        yield Finding(f"it does not load: {adapter.problem}", at=at, fix=fix)
+        return
+    loaded = f"{adapter.tensors:,} tensors on {adapter.bits or 'the base'}, {adapter.device}"
+    yield Measurement("tensors", adapter.tensors)
+    yield Measurement(
+        "untrained_tensors", adapter.zero, limit=f"< {adapter.updates}" if adapter.updates else None
+    )
+    yield Measurement("vocabulary", adapter.tokens, unit="tokens", limit=f"<= {adapter.rows}")
+    yield Summary(loaded)
+    yield from _other_base(job, trained, adapter, at)
+    yield from _tensors(adapter, at)
+    yield from _settings(job, trained, adapter, at)
+    for said in adapter.beside:
+        yield Finding(said, at=at, fix="save the tokenizer that was checked beside the adapter")
+    if adapter.tokens is None:
+        said = "no tokenizer is saved beside it: a server takes the base's"
+        yield Finding(said, Severity.INFO, at=at)
+    elif adapter.rows is not None and adapter.tokens > adapter.rows:
+        message = f"the tokenizer has {adapter.tokens:,} tokens, the embedding table {adapter.rows:,} rows"
+        yield Finding(message, at=at, fix="set model.resize_embeddings_to as at training")
+
+
+def _other_base(job: Job, trained: Trained, adapter: Adapter, at: Location) -> Iterator[Finding]:
+    """Whether the adapter belongs to the base: by the digest of its run, else by the name in its config."""
+    now = model_digest(job)
+    then = trained.run.ticket.get("model") if trained.run is not None else None
+    fix = "set model.name and model.revision as at training"
+    if then is not None and then != now:
+        yield Finding("the base model is not the one that the adapter was trained on", at=at, fix=fix)
+        return
+    named = adapter.config.get("base_model_name_or_path")
+    if then is not None or not isinstance(named, str) or trained.whole:
+        return
+    if _same_base(job, named):
+        stated, revision = job.model.revision, adapter.config.get("revision")
+        if revision not in (None, stated):
+            message = f"the adapter belongs to revision {revision} of its base, model.revision is {stated}"
+            yield Finding(message, Severity.WARNING, at=at, fix=fix)
+        return
+    yield Finding(f"the adapter belongs to {named}, model.name is {job.model.name}", at=at, fix=fix)
+
+
+def _same_base(job: Job, named: str) -> bool:
+    here, there = model_folder(job.model.name, job.model.revision), model_folder(named)
+    if named == job.model.name or (here is not None and there is not None and here.samefile(there)):
+        return True
+    return there is not None and model_digest(job) == model_digest(job, named)
+
+
+def _tensors(adapter: Adapter, at: Location) -> Iterator[Finding]:
+    for names, what in (
+        (adapter.not_finite, "hold what is not finite"),
+        (adapter.not_loaded, "are missing in the file: they keep their start values"),
+        (adapter.unexpected, "are unknown to the model and were left out"),
+    ):
+        if names:
+            message = f"tensors {what}: {', '.join(names[:3])}" + (" …" if len(names) > 3 else "")
+            yield Finding(message, at=at, fix="train again, and look at loss-convergence")
+    if adapter.updates and adapter.zero == adapter.updates:
+        message = f"all {adapter.updates:,} lora_B tensors are zero: it was never trained"
+        yield Finding(message, at=at, fix="this is the start value; look for the adapter that was trained")
+    elif adapter.zero:
+        message = f"{adapter.zero:,} of {adapter.updates:,} lora_B tensors are zero: no gradient reached them"
+        yield Finding(message, Severity.WARNING, at=at)
+
+
+def _settings(job: Job, trained: Trained, adapter: Adapter, at: Location) -> Iterator[Finding]:
+    lora, rank = job.training.lora, adapter.config.get("r")
+    if lora is not None and isinstance(rank, int) and rank != lora.r:
+        message = f"the adapter has rank {rank}, training.lora.r is {lora.r}"
+        yield Finding(message, Severity.WARNING, at=at, fix="is it the adapter of this run?")
+
+
+# --- memory -----------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class MemoryPeak:
+    """Parameters of `memory-peak`."""
+
+    tolerance: float = 0.1
+    """Share by which the peak may lie outside the predicted interval before it is worth a word."""
+    min_spare: float = 0.05
+    """Share of the GPU's memory that should have stayed free at the peak."""
+
+
+@rule("memory-peak", stage=Stage.AFTER)
+def memory_peak(job: Job, trained: Trained | None, inputs: Inputs, params: MemoryPeak) -> Iterator[Yield]:
+    """The run's peak of memory is what was predicted, and left the GPU some to spare.
+
+    A peak far above the prediction says that something else was trained than was planned, and the next run
+    with one longer row ends in the middle of the night; one far below, that a smaller GPU would have done.
+
+    The peak is what CUDA reserved, from run.json; the prediction is the one that the run was started with,
+    else that of memory-fit for the same rows. A peak outside the interval by more than tolerance is a
+    warning, above the GPU's memory less min_spare or above targets.memory_gib an error. Skipped for runs on
+    a CPU, where the peak is the process's own, and where the model is not modelled. Parameters: tolerance
+    (default 0.1), min_spare (default 0.05).
+    """
+    if trained is None or trained.run is None:
+        yield Skip(untrained(job) if trained is None else "no run.json tells how much memory the run took")
+        return
+    run = trained.run
+    peak = run.number("memory_peak_gib")
+    if peak is None or _on_cpu(run):
+        yield Skip("the run was on a CPU" if peak is not None else "the run says nothing of its memory")
+        return
+    yield Measurement("peak_gib", round(peak, 2), unit="GiB")
+    have = number(mapping(run.values.get("device")).get("memory_gib")) or job.hardware.memory_gib
+    yield from _held(job, peak, have, params)
+    try:
+        low, high = _expected(run) or _predicted(job, inputs)
+    except FtcheckError as error:
+        message = f"nothing was predicted: {error}"
+        yield Finding(message, Severity.INFO, at=job.at("model.name"))
+        return
+    yield from _against(job, peak, low, high, params)
+
+
+def _expected(run: TrainingRun) -> tuple[float, float] | None:
+    """The interval in GiB that the run was started with; None where it knew none."""
+    span = mapping(mapping(run.values.get("expected")).get("memory_gib"))
+    low, high = number(span.get("low")), number(span.get("high"))
+    return (low, high) if low is not None and high is not None else None
+
+
+def _predicted(job: Job, inputs: Inputs) -> tuple[float, float]:
+    """The interval of memory-fit in GiB, without what CUDA takes for itself, which torch does not count."""
+    memory = predicted(job, inputs)
+    return (memory.low - CONTEXT[0]) / GIB, (memory.high - CONTEXT[2]) / GIB
+
+
+def _on_cpu(run: TrainingRun) -> bool:
+    """Whether a run had no GPU: run.json says so, or torch was built without."""
+    kind = mapping(run.values.get("device")).get("kind")
+    if kind is not None:
+        return bool(kind == "cpu")
+    return str(run.packages.get("torch") or "").endswith("+cpu")
+
+
+def _held(job: Job, peak: float, have: float | None, params: MemoryPeak) -> Iterator[Finding]:
+    at, target = job.at("targets.memory_gib"), job.targets.memory_gib
+    if target is not None and peak > target:
+        message = f"the peak was {peak:.1f} GiB, targets.memory_gib is {target:g}"
+        yield Finding(message, at=at, fix="ftcheck plan names a batch that fits")
+    elif have is not None and peak > have * (1 - params.min_spare):
+        message = f"the peak was {peak:.1f} GiB of {have:g}: less than {params.min_spare:.0%} was left"
+        yield Finding(message, at=job.at("training.per_device_train_batch_size"), fix="take a smaller batch")
+
+
+def _against(job: Job, peak: float, low: float, high: float, params: MemoryPeak) -> Iterator[Yield]:
+    yield Measurement("predicted_low_gib", round(low, 2), unit="GiB")
+    yield Measurement("predicted_high_gib", round(high, 2), unit="GiB")
+    yield Summary(f"peak {peak:.1f} GiB, predicted {low:.1f} to {high:.1f}")
+    if not low * (1 - params.tolerance) <= peak <= high * (1 + params.tolerance):
+        more = "above" if peak > high else "below"
+        message = f"the peak of {peak:.1f} GiB lies {more} the predicted {low:.1f} to {high:.1f}"
+        fix = "was something else on the GPU, or another batch trained than the policy says?"
+        yield Finding(message, Severity.WARNING, at=job.at("training"), fix=fix)

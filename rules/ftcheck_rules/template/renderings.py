@@ -1,0 +1,126 @@
+"""Conversations that parity rules render on several sides: the built-in ones, and the sample rows'."""
+
+from bisect import bisect_right
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import accumulate
+from typing import Any
+
+from ftcheck import GoldSet, InputError, Inputs, Job, Location, Sample, ServingSide, Tokenizer
+from ftcheck.inputs.prepared import SampleRow
+from ftcheck.inputs.tokenizer import Message
+from ftcheck.probe_texts import CONVERSATIONS, Pair
+from ftcheck_rules.template.templates import row_switches, training_text
+
+TOKEN_BUDGET = 200_000
+"""Sample rows are compared up to so many tokens, the shortest first: a few seconds at most."""
+
+
+@dataclass(frozen=True, slots=True)
+class Talk:
+    """A conversation to compare: a built-in one, or a sample row's."""
+
+    messages: Sequence[Message]
+    prompt: Sequence[Message]
+    switches: Mapping[str, Any]
+    probe: str | None = None
+    at: Location | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Rendered:
+    """A conversation as text, or why it could not be rendered."""
+
+    text: str | None
+    problem: str = ""
+
+
+def talks(sample: Sample) -> list[Talk]:
+    """Built-in conversations and the rows' own; none for plain text, which no template renders."""
+    if sample.total and not sample.rows:
+        return []
+    built_in = [Talk(one.messages, one.prompt, {}, probe=one.name) for one in CONVERSATIONS]
+    rows = [
+        Talk(row.messages, row.messages[: row.prompt_turns], row_switches(row), at=row.at)
+        for row in _within_budget(sample)
+    ]
+    return [*built_in, *rows]
+
+
+def _within_budget(sample: Sample) -> list[SampleRow]:
+    """The shortest sample rows, as many as the budget allows, in data order; at least one."""
+    shortest = sorted(sample.rows, key=lambda row: len(row.ids))
+    spent = list(accumulate(len(row.ids) for row in shortest))
+    chosen = shortest[: max(1, bisect_right(spent, TOKEN_BUDGET))]
+    return sorted(chosen, key=lambda row: row.index)
+
+
+def prompt_as_trained(tokenizer: Tokenizer, talk: Talk) -> Rendered:
+    """A talk's prompt as training renders it.
+
+    Where TRL swaps in a template of its own, rows are rendered with that, as training does, and the
+    built-in conversations with the template that the job names.
+    """
+    try:
+        if talk.probe is not None:
+            return Rendered(tokenizer.render(talk.prompt, prompt=True, **talk.switches))
+        return Rendered(training_text(tokenizer, talk.prompt, prompt=True, **talk.switches))
+    except InputError as error:
+        return Rendered(None, str(error))
+
+
+def whole_as_trained(tokenizer: Tokenizer, talk: Talk) -> str | None:
+    """A talk with its answer as training renders it; None where the template refuses it."""
+    try:
+        if talk.probe is not None:
+            return tokenizer.render(talk.messages, **talk.switches)
+        return training_text(tokenizer, talk.messages, **talk.switches)
+    except InputError:
+        return None
+
+
+def prompt_as_sent(side: ServingSide, talk: Talk) -> Rendered:
+    """A talk's prompt as a server (or evaluation) renders it: its own switches, the row's tools."""
+    tools = {key: value for key, value in talk.switches.items() if key == "tools"}
+    try:
+        return Rendered(side.tokenizer.render(talk.prompt, prompt=True, **{**tools, **side.switches}))
+    except InputError as error:
+        return Rendered(None, str(error))
+
+
+def other_words(
+    tokenizer: Tokenizer, side: ServingSide, found: Sequence[Talk], who: str = "serving"
+) -> Iterator[Pair]:
+    """Each prompt as training and as another side renders it; equal where the words are the same.
+
+    A prompt that goes on as the row itself does (an empty thinking block that the template puts into
+    rows too) is the same. Ids are made of other words only. Nothing where neither side can render.
+    """
+    for talk in found:
+        ours, theirs = prompt_as_trained(tokenizer, talk), prompt_as_sent(side, talk)
+        if ours.text is not None and theirs.text is not None:
+            if ours.text == theirs.text or _goes_on(tokenizer, talk, ours.text, theirs.text):
+                yield Pair(probe=talk.probe, at=talk.at)
+            else:
+                ids, others = tokenizer.encode(ours.text), side.tokenizer.encode(theirs.text)
+                yield Pair(ids, others, talk.probe, talk.at)
+        elif ours.text is not None:
+            yield Pair(probe=talk.probe, at=talk.at, problem=f"{who} cannot render it: {theirs.problem}")
+        elif theirs.text is not None:
+            yield Pair(probe=talk.probe, at=talk.at, problem=f"training cannot render it: {ours.problem}")
+
+
+def _goes_on(tokenizer: Tokenizer, talk: Talk, ours: str, theirs: str) -> bool:
+    return theirs.startswith(ours) and (whole_as_trained(tokenizer, talk) or "").startswith(theirs)
+
+
+def gold_set(job: Job, inputs: Inputs) -> GoldSet:
+    """The gold set; an empty one where the job names none, or it does not open (other rules say why)."""
+    empty = GoldSet(path="", items=())
+    if job.data.gold is None:
+        return empty
+    try:
+        found: GoldSet | None = inputs.get("gold")
+    except InputError:
+        return empty
+    return found or empty

@@ -3,7 +3,7 @@
 This module is what plugin authors and training scripts import; everything is loaded on first use.
 """
 
-from importlib import import_module
+from importlib import import_module, metadata
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from ftcheck.extension.reporters import Reporter
     from ftcheck.extension.rules import Rule, rule
     from ftcheck.extension.trainers import Trainer
+    from ftcheck.gate.ticket import Refused, Ticket
     from ftcheck.inputs.container import Inputs, Jobs, Run
     from ftcheck.inputs.evaluation import GoldSet, OutputSchema
     from ftcheck.inputs.loader import Loader, loader
@@ -33,10 +34,9 @@ if TYPE_CHECKING:
         Summary,
     )
     from ftcheck.settings import Job
-    from ftcheck.gate.ticket import Refused, Ticket
     from ftcheck.training.require import require
 
-__version__ = "0.1.0"
+__version__: str
 
 _HOME = {
     "ftcheck.errors": ("FtcheckError", "InputError", "MissingDependency", "TrainingError"),
@@ -44,6 +44,7 @@ _HOME = {
     "ftcheck.extension.reporters": ("Reporter",),
     "ftcheck.extension.rules": ("Rule", "rule"),
     "ftcheck.extension.trainers": ("Trainer",),
+    "ftcheck.gate.ticket": ("Refused", "Ticket"),
     "ftcheck.inputs.container": ("Inputs", "Jobs", "Run"),
     "ftcheck.inputs.evaluation": ("GoldSet", "OutputSchema"),
     "ftcheck.inputs.loader": ("Loader", "loader"),
@@ -65,7 +66,6 @@ _HOME = {
         "Summary",
     ),
     "ftcheck.settings": ("Job",),
-    "ftcheck.gate.ticket": ("Refused", "Ticket"),
     "ftcheck.training.require": ("require",),
 }
 _MODULE_OF = {name: module for module, names in _HOME.items() for name in names}
@@ -116,6 +116,8 @@ __all__ = [
 
 def __getattr__(name: str) -> Any:
     """Import a public name from its module on first use."""
+    if name == "__version__":
+        return metadata.version("ftcheck")
     if name in _MODULE_OF:
         return getattr(import_module(_MODULE_OF[name]), name)
     raise AttributeError(f"module 'ftcheck' has no attribute {name!r}")

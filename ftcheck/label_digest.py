@@ -1,17 +1,8 @@
 """The digest over ids and labels of what is fed."""
 
 import hashlib
-import os
-import tempfile
-from dataclasses import asdict, dataclass, fields
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
-from ftcheck.packing.truncation import cut_bounds, drops
-from ftcheck.digest import of_json
-from ftcheck.errors import InputError
-from ftcheck.inputs.tokenizer import Tokenizer
-from ftcheck.settings import Outliers, Training
-from ftcheck_plugins.preparation.arrow_store import RowFile
+
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray

@@ -4,10 +4,10 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from ftcheck.packing.truncation import cutter
 from ftcheck.inputs.prepared import Prepared
 from ftcheck.inputs.tokenizer import Tokenizer
 from ftcheck.packing.plans import assign, optimal
+from ftcheck.packing.truncation import cutter
 from ftcheck.records import Location
 from ftcheck.settings import Job
 

@@ -551,7 +551,7 @@ def output_schema(schema: Mapping[str, Any]) -> OutputSchema:
 
 
 def saved(*, tokenizer_class: str = "TokenizersBackend", **changes: Any) -> Saved:
-    """What saving the tokenizer left behind, all well; any field of `ftcheck.inputs.dry_save.Saved` can be given."""
+    """What saving the tokenizer left behind, all well; takes any field of `inputs.dry_save.Saved`."""
     made: dict[str, Any] = {
         "files": ("chat_template.jinja", "tokenizer.json", "tokenizer_config.json"),
         "tokenizer_config": {"tokenizer_class": tokenizer_class},
@@ -589,7 +589,7 @@ def trained(
 
 
 def adapter(**changes: Any) -> Adapter:
-    """An adapter that loads, and was trained; any field of `ftcheck.inputs.finished_run.Adapter` can be given."""
+    """An adapter that loads, and was trained; takes any field of `inputs.finished_run.Adapter`."""
     made: dict[str, Any] = {"tensors": 56, "updates": 28, "rows": 2048, "tokens": 2048}
     return Adapter(**{**made, "config": {"base_model_name_or_path": "model", "r": 16}, **changes})
 

@@ -4,6 +4,7 @@ from typing import Any
 import pytest
 
 from ftcheck import tables
+from ftcheck.estimate.flops import shape
 from ftcheck.estimate.run_time import (
     Duration,
     Evaluation,
@@ -14,7 +15,6 @@ from ftcheck.estimate.run_time import (
     moment,
     seconds_left,
 )
-from ftcheck.estimate.flops import shape
 from ftcheck.testing import gpu, job
 
 NOW = datetime(2026, 11, 22, 22, 0, tzinfo=UTC)

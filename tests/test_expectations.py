@@ -3,10 +3,10 @@
 from typing import Any
 
 from ftcheck import testing
-from ftcheck.training.expectations import expectations, planned
 from ftcheck.inputs.metric_history import Expected, Span
 from ftcheck.records import Check, Measurement, Outcome, Result, Stage
 from ftcheck.report.record import Report
+from ftcheck.training.expectations import expectations, planned
 
 LLAMA_3_8B: dict[str, Any] = {
     "model_type": "llama",

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from ftcheck.fix import yaml_edits, search
+from ftcheck.fix import search, yaml_edits
 from ftcheck.records import Change, Check, Finding, Outcome, Result, Severity, Stage
 
 POLICY = """\

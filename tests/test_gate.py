@@ -11,8 +11,8 @@ import pytest
 
 import ftcheck
 from ftcheck.gate.stored import check_stored
-from ftcheck.runner.load import load
 from ftcheck.gate.ticket import Refusal, Ticket
+from ftcheck.runner.load import load
 from tests.cli.project import Project, Ran
 
 POLICY = """\

@@ -9,6 +9,7 @@ import pytest
 
 from ftcheck.errors import ExitCode, UsageError
 from ftcheck.extension.reporters import Reporter
+from ftcheck.report.record import Report
 from ftcheck.runner.outputs import (
     Output,
     OutputError,
@@ -16,7 +17,6 @@ from ftcheck.runner.outputs import (
     write_final,
     write_started,
 )
-from ftcheck.report.record import Report
 from tests.reporters.fakes import report, result
 
 KNOWN = ("github", "json", "junit", "markdown")

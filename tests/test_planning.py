@@ -6,9 +6,9 @@ from typing import Any
 
 import numpy as np
 import pytest
-from ftcheck.cli.pages import plan_page
 
 from ftcheck import testing
+from ftcheck.cli.pages import plan_page
 from ftcheck.errors import InputError
 from ftcheck.inputs.prepared import Prepared
 from ftcheck.inputs.probe import Probe

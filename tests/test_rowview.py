@@ -4,8 +4,8 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
-from ftcheck.cli.pages import row_page as shown
 
+from ftcheck.cli.pages import row_page as shown
 from ftcheck.inputs.prepared import Trouble
 from ftcheck.row_view import RowView, view
 from ftcheck.testing import FakeTokenizer, job, prepared, token_store

@@ -2,8 +2,8 @@ from typing import Any
 
 import pytest
 
-from ftcheck.settings import Job
 from ftcheck.estimate.steps import effective_batch, every, steps
+from ftcheck.settings import Job
 from ftcheck.testing import job
 
 

@@ -6,7 +6,6 @@ from importlib import import_module
 
 import click
 
-import ftcheck
 from ftcheck.errors import ExitCode, FtcheckError
 
 COMMANDS = {
@@ -71,7 +70,7 @@ class _Lazy(click.Group):
     "5 gate refused, 6 training failed, 130 interrupted.  "
     'Completion: eval "$(_FTCHECK_COMPLETE=bash_source ftcheck)" (zsh_source, fish_source).',
 )
-@click.version_option(ftcheck.__version__, prog_name="ftcheck", message="%(prog)s %(version)s")
+@click.version_option(package_name="ftcheck", message="%(prog)s %(version)s")
 def app() -> None:
     """ftcheck checks a fine-tuning job the night before it costs money.
 

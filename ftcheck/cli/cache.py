@@ -44,8 +44,8 @@ def info(*, as_json: bool) -> None:
 def clear(older_than: str | None) -> None:
     """Remove them. What failed last time (--lf) stays."""
     from ftcheck.cache import sized, store
+    from ftcheck.durations import seconds
     from ftcheck.errors import UsageError
-    from ftcheck.policy import seconds
 
     age = seconds(older_than) if older_than is not None else None
     if older_than is not None and age is None:

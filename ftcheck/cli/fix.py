@@ -13,10 +13,10 @@ import click
 from ftcheck.cli.options import POLICY, all_rules_dirs, overrides, rules_dirs
 
 if TYPE_CHECKING:
-    from ftcheck.fix.search import Choice, Found
-    from ftcheck.runner.load import Loaded
-    from ftcheck.records import Change, Result
     from ftcheck.fix.row_lists import Asked, RowList
+    from ftcheck.fix.search import Choice, Found
+    from ftcheck.records import Change, Result
+    from ftcheck.runner.load import Loaded
     from ftcheck.runner.session import Options
     from ftcheck.settings import Job
 
@@ -230,7 +230,7 @@ class _Rows:
         self, found: "Found", jobs: Sequence[str], *, unsafe: bool
     ) -> "tuple[Found, tuple[RowList, ...]]":
         """The lists, and with `unsafe` what the checks say without their rows, until they name no more."""
-        from ftcheck.fix import search, row_lists
+        from ftcheck.fix import row_lists, search
 
         named = row_lists.asked(found.results, jobs)
         lists = self._lists(named)
@@ -296,8 +296,8 @@ def _run(options: "Options") -> "tuple[tuple[Result, ...], dict[str, int]]":
     import shutil
     import tempfile
 
-    from ftcheck.runner import session
     from ftcheck.ledger import Ledger
+    from ftcheck.runner import session
     from ftcheck.runner.checks import run_checks
     from ftcheck.runner.worker_setup import Setup
 
@@ -329,11 +329,11 @@ def _run(options: "Options") -> "tuple[tuple[Result, ...], dict[str, int]]":
 
 def _watcher(planned: int) -> Any:
     """What moves bars on stderr while the checks run."""
-    from ftcheck.cli.pages.progress_bars import Bars
-    from ftcheck.cli.pages.screen import Screen
     from rich.console import Console
 
     from ftcheck import hookimpl
+    from ftcheck.cli.pages.progress_bars import Bars
+    from ftcheck.cli.pages.screen import Screen
     from ftcheck.records import Progress
 
     bars = Bars(Screen(Console(stderr=True, highlight=False, emoji=False, markup=False)))
@@ -365,8 +365,8 @@ def _stored(path: str, loaded: "Loaded", jobs: Sequence[str]) -> "tuple[Result, 
     """The results of a stored report that is whole and still fits the files. Raises `Stale`."""
     from datetime import UTC, datetime
 
-    from ftcheck.gate.input_digests import gather
     from ftcheck.gate.decide import World, decide
+    from ftcheck.gate.input_digests import gather
     from ftcheck.gate.stored import read_report
     from ftcheck.gate.ticket import Reason, Refusal
 
@@ -456,8 +456,8 @@ class _Told:
                 self._say(f"    {other.check} asked for {shown(other.change.new)}")
 
     def _place(self, path: str) -> str:
-        from ftcheck.fix.yaml_edits import place
         from ftcheck.fix.search import keys_of
+        from ftcheck.fix.yaml_edits import place
         from ftcheck.report.redact import visible
 
         keys = keys_of(path, self.known)

@@ -29,8 +29,8 @@ def gate(
     """
     from ftcheck.errors import ExitCode, UsageError
     from ftcheck.gate.stored import check_stored
-    from ftcheck.runner.load import load
     from ftcheck.gate.ticket import Refusal
+    from ftcheck.runner.load import load
 
     loaded = load(policy, overrides, all_rules_dirs(rules_dirs))
     unknown = [job for job in jobs if job not in loaded.policy.jobs]

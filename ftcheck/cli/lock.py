@@ -11,8 +11,8 @@ from ftcheck.cli.options import POLICY, all_rules_dirs, overrides, rules_dirs
 if TYPE_CHECKING:
     from ftcheck.inputs.container import Run
     from ftcheck.inputs.machine import Packages
-    from ftcheck.runner.load import Loaded
     from ftcheck.lock import LockedJob
+    from ftcheck.runner.load import Loaded
 
 SHOWN = 20
 """So many differences are listed."""
@@ -43,8 +43,8 @@ def lock(
     Nothing is written when a job's tokenizer cannot be opened.
     """
     from ftcheck.errors import ExitCode, UsageError
-    from ftcheck.runner.load import load
     from ftcheck.lock import differences, document, path_of, read, text_of, write
+    from ftcheck.runner.load import load
 
     loaded = load(policy, overrides, all_rules_dirs(rules_dirs))
     known = loaded.policy.jobs
@@ -93,12 +93,11 @@ def _open(
 
 
 def _locked(loaded: "Loaded", run: "Run", name: str) -> "LockedJob":
-    from ftcheck.probe_texts import CONVERSATIONS, PROBES
-
     from ftcheck.digest import of_named
     from ftcheck.inputs.container import Inputs
     from ftcheck.lock import of_job
     from ftcheck.paths import TOKENIZER_FILES, model_folder
+    from ftcheck.probe_texts import CONVERSATIONS, PROBES
 
     job = loaded.policy.jobs[name]
     tokenizer = Inputs(loaded.host.loaders, {"run": run, "jobs": (job,)}, job).get("tokenizer")

@@ -13,11 +13,11 @@ from typing import TYPE_CHECKING, Any
 import click
 
 if TYPE_CHECKING:
-    from ftcheck.cli.pages.monitor_page import Line
-    from ftcheck.cli.pages.screen import Screen
     from rich.console import Group
     from rich.text import Text
 
+    from ftcheck.cli.pages.monitor_page import Line
+    from ftcheck.cli.pages.screen import Screen
     from ftcheck.errors import FtcheckError
     from ftcheck.inputs.run_folder import Reader
     from ftcheck.training.monitor import View
@@ -145,8 +145,8 @@ def _show_once(board: Board, *, as_json: bool) -> None:
 
 
 def _json(board: Board) -> str:
-    from ftcheck.training.monitor import to_dict
     from ftcheck.report.redact import redact_json
+    from ftcheck.training.monitor import to_dict
 
     runs = [to_dict(view) for view in board.views]
     errors = {name: str(error) for name, error in board.broken.items()}
@@ -173,8 +173,9 @@ def _follow(board: Board, interval: float) -> None:
 
 
 def _screen() -> "Screen":
-    from ftcheck.cli.pages.screen import Screen
     from rich.console import Console
+
+    from ftcheck.cli.pages.screen import Screen
 
     return Screen(Console(highlight=False, emoji=False, markup=False))
 
@@ -279,10 +280,10 @@ def _put(screen: "Screen", line: "Line | str") -> None:
 
 def _text(screen: "Screen", line: "Line | str") -> "Text":
     """A line for rich: never broken, in characters that the terminal has."""
-    from ftcheck.cli.pages.monitor_page import LABEL
-    from ftcheck.cli.pages.screen import TIE
     from rich.text import Text
 
+    from ftcheck.cli.pages.monitor_page import LABEL
+    from ftcheck.cli.pages.screen import TIE
     from ftcheck.report.redact import visible
 
     made, text = Text(no_wrap=True, overflow="crop"), line if isinstance(line, str) else line.text

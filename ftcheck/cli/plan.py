@@ -13,12 +13,11 @@ from ftcheck.cli.options import POLICY, all_rules_dirs, overrides, rules_dirs
 
 if TYPE_CHECKING:
     from ftcheck.cli.pages.screen import Screen
-
     from ftcheck.extension.reporters import Reporter
     from ftcheck.inputs.container import Inputs
     from ftcheck.inputs.probe import Probe
-    from ftcheck.runner.load import Loaded
     from ftcheck.planning import Asked, JobPlan, Unplanned
+    from ftcheck.runner.load import Loaded
     from ftcheck.settings import Job
 
     Prober = Callable[[Job, Inputs], Probe]
@@ -74,9 +73,9 @@ def plan(
     not known is said.
     """
     from ftcheck.errors import ExitCode, UsageError
+    from ftcheck.planning import Asked, Unplanned
     from ftcheck.runner.load import load
     from ftcheck.runner.outputs import parse_outputs
-    from ftcheck.planning import Asked, Unplanned
 
     written = parse_outputs(outputs, FORMATS)
     if plots is not None:
@@ -110,8 +109,9 @@ def plan(
 
 
 def _screen(*, stderr: bool) -> "Screen":
-    from ftcheck.cli.pages.screen import Screen
     from rich.console import Console
+
+    from ftcheck.cli.pages.screen import Screen
 
     return Screen(Console(stderr=stderr, highlight=False, emoji=False, markup=False))
 
@@ -183,7 +183,6 @@ def _show(
     verbose: bool,
 ) -> None:
     from ftcheck.cli.pages import plan_page
-
     from ftcheck.planning import Unplanned
 
     if isinstance(page, Unplanned):
@@ -220,7 +219,6 @@ def _begin(written: Sequence[Any], policy: str, config: str | None) -> None:
 
 def _finish(written: Sequence[Any], pages: "Sequence[JobPlan | Unplanned]", policy: str) -> Sequence[str]:
     from ftcheck.cli.pages import plan_page
-
     from ftcheck.runner.outputs import write_final
 
     if not written:
@@ -234,8 +232,8 @@ def _finish(written: Sequence[Any], pages: "Sequence[JobPlan | Unplanned]", poli
 
 
 def _report(policy: str) -> Any:
-    from ftcheck.runner.assemble import now
     from ftcheck.report.record import Report
+    from ftcheck.runner.assemble import now
 
     return Report(status="started", policy_path=policy, policy_name=Path(policy).stem, started_at=now())
 
@@ -264,7 +262,6 @@ def _config(made: "Sequence[JobPlan]", path: str | None, policy: str) -> Sequenc
     if path is None or not made:
         return ()
     from ftcheck.cli.pages import plan_page
-
     from ftcheck.runner.outputs import Output, write_final
 
     text = plan_page.configuration(made, policy)

@@ -16,8 +16,8 @@ def convert(stored: str, outputs: tuple[str, ...]) -> None:
     from ftcheck.errors import UsageError
     from ftcheck.extension.plugin_host import make_host
     from ftcheck.gate.stored import read_report
-    from ftcheck.runner.outputs import parse_outputs, write_final
     from ftcheck.gate.ticket import Reason
+    from ftcheck.runner.outputs import parse_outputs, write_final
 
     host = make_host()
     found = read_report(stored)

@@ -42,8 +42,8 @@ def rules(as_json: bool, plugins: tuple[str, ...], rules_dirs: tuple[Path, ...])
 def _described(host: "Host", rule: "Rule") -> dict[str, object]:
     from dataclasses import asdict
 
-    from ftcheck.tables.failures import caught_by
     from ftcheck.policy import describe_params
+    from ftcheck.tables.failures import caught_by
 
     owner = host.owner[f"rule:{rule.id}"]
     return {
@@ -89,8 +89,8 @@ def explain(rule_id: str, plugins: tuple[str, ...], as_json: bool, rules_dirs: t
 
 
 def _page(host: "Host", rule: "Rule") -> str:
-    from ftcheck.tables.failures import caught_by
     from ftcheck.policy import describe_params
+    from ftcheck.tables.failures import caught_by
 
     owner = host.owner[f"rule:{rule.id}"]
     parts = [rule.id, _paragraph("holds", rule.summary), _paragraph("why", rule.why)]

@@ -76,8 +76,8 @@ def run(
 
     Exits 0 only if every planned check has an outcome, none broke, none blocks, and something passed.
     """
-    from ftcheck.runner import session
     from ftcheck.cli.pages.shown import Shown
+    from ftcheck.runner import session
     from ftcheck.runner.select import Selection
 
     options = session.Options(

@@ -46,8 +46,8 @@ def show(
     """
     from ftcheck.errors import UsageError
     from ftcheck.inputs.container import Inputs, Run
-    from ftcheck.runner.load import load
     from ftcheck.row_view import view
+    from ftcheck.runner.load import load
 
     if sum((row is not None, record is not None, longest, first_finding)) > 1:
         raise UsageError("--row, --record, --longest and --first-finding: name one of them")
@@ -88,8 +88,8 @@ def _index(prepared: "Prepared", row: int | None, record: str | None, *, longest
 def _first_finding(
     policy: str, job: str, overrides: tuple[str, ...], folders: tuple[Path, ...], *, offline: bool
 ) -> int:
-    from ftcheck.runner import session
     from ftcheck.errors import UsageError
+    from ftcheck.runner import session
     from ftcheck.runner.select import Selection
 
     options = session.Options(
@@ -110,7 +110,6 @@ def _first_finding(
 
 def _print(view: "RowView", output: str | None, *, ids: bool) -> None:
     from ftcheck.cli.pages import row_page
-
     from ftcheck.errors import UsageError
 
     if output is not None:

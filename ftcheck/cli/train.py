@@ -15,11 +15,11 @@ from ftcheck.errors import ExitCode
 
 if TYPE_CHECKING:
     from ftcheck.cli.pages.shown import TrainingShown
-    from ftcheck.runner.load import Loaded
+    from ftcheck.gate.ticket import Refusal, Ticket
     from ftcheck.records import Progress
     from ftcheck.report.record import Report
+    from ftcheck.runner.load import Loaded
     from ftcheck.runner.session import Options
-    from ftcheck.gate.ticket import Refusal, Ticket
     from ftcheck.training.during_checks import Alarm, Watch
 
 
@@ -79,8 +79,8 @@ def _heard_once() -> Iterator[None]:
 def _loaded(policy: str, overrides: tuple[str, ...], folders: tuple[Path, ...], job: str) -> "Loaded":
     """The policy; the first of several processes reads it first, and tells what is wrong with it."""
     from ftcheck.errors import UsageError
-    from ftcheck.runner.load import load
     from ftcheck.records import Stage
+    from ftcheck.runner.load import load
 
     if ranks.count() > 1:
         ranks.decided(lambda: bool(load(policy, overrides, folders)))
@@ -157,11 +157,11 @@ def _train(
     *,
     resume: bool,
 ) -> ExitCode:
-    from ftcheck.training.expectations import expectations
     from ftcheck.inputs.container import Inputs, Run
     from ftcheck.policy.plan import of_job
     from ftcheck.runner.session import waiving
     from ftcheck.training.during_checks import Watch
+    from ftcheck.training.expectations import expectations
 
     job = loaded.policy.jobs[name]
     trainer = loaded.host.trainers[job.trainer.use]

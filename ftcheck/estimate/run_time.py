@@ -12,6 +12,7 @@ from datetime import date, datetime, time, timedelta
 from typing import Any
 
 from ftcheck import tables
+from ftcheck.durations import seconds
 from ftcheck.estimate.flops import (
     Flops,
     Shape,
@@ -19,9 +20,8 @@ from ftcheck.estimate.flops import (
     flops,
     shape,
 )
-from ftcheck.policy import seconds
-from ftcheck.settings import Job
 from ftcheck.estimate.steps import devices
+from ftcheck.settings import Job
 
 HOUR = 3600.0
 NF4_READ = 0.5625

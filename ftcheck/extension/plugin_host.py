@@ -13,7 +13,6 @@ from typing import Any, Protocol, TypeVar
 
 import pluggy
 
-import ftcheck
 from ftcheck.errors import PluginError
 from ftcheck.extension import hookspecs
 from ftcheck.extension.hookspecs import hookimpl
@@ -134,7 +133,7 @@ def _found(
     plugins: Sequence[str], rules_dirs: Sequence[Path], extra: Mapping[str, object]
 ) -> Iterable[Found]:
     for name, module in BUILT_IN.items():
-        yield PluginInfo(name, "ftcheck", ftcheck.__version__), _imported(module, f"plugin '{name}'")
+        yield PluginInfo(name, "ftcheck", metadata.version("ftcheck")), _imported(module, f"plugin '{name}'")
     yield from _installed([name for name in plugins if name not in BUILT_IN])
     for folder in rules_dirs:
         yield from _folder(Path(folder))

@@ -63,8 +63,8 @@ def rule(
     frozen dataclass whose fields all have defaults. The docstring's first line says what holds when
     the rule passes, its second paragraph what goes wrong in training if it does not. `only` names
     settings: the rule is planned only for jobs that state one of them. A rule of stage `during` asks for
-    `metrics` (a `ftcheck.inputs.metric_history.Window`) and is asked on each log; a parameter `action` (warn, checkpoint,
-    stop) says what the trainer does about its findings.
+    `metrics` (a `ftcheck.inputs.metric_history.Window`) and is asked on each log; a parameter `action`
+    (warn, checkpoint, stop) says what the trainer does about its findings.
 
     Raises `PluginError` for a function without docstring, second paragraph or annotation.
     """

@@ -5,10 +5,10 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
 if TYPE_CHECKING:
+    from ftcheck.gate.ticket import Ticket
     from ftcheck.inputs.container import Inputs
     from ftcheck.inputs.probe import Probe
     from ftcheck.settings import Job
-    from ftcheck.gate.ticket import Ticket
 
 
 class TrainFunction(Protocol):

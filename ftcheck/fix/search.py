@@ -294,12 +294,14 @@ def written(policy: str, text: str, changes: Iterable[Change], jobs: Iterable[st
 def _without(policy: str, text: str, keys: yaml_edits.Keys) -> str:
     out = yaml_edits.without(text, keys)
     job = _job(policy, out, keys[1])
-    return out if job is not None and _value(job, keys[2:]) is None else yaml_edits.with_value(text, keys, None)
+    return (
+        out if job is not None and _value(job, keys[2:]) is None else yaml_edits.with_value(text, keys, None)
+    )
 
 
 def _job(policy: str, text: str, name: str) -> Any:
     """A job's settings with this text in the place of the policy's own; None if it has no valid one."""
-    from ftcheck.policy import layers, reading, extra_keys
+    from ftcheck.policy import extra_keys, layers, reading
     from ftcheck.policy.document import parse
     from ftcheck.policy.validation import validated
     from ftcheck.settings import PolicySettings

@@ -1,30 +1,27 @@
 """The gate: a pure function from a report and the state of the world to a ticket or a refusal."""
 
-import json
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, fields, replace
-from datetime import UTC, datetime
-from pathlib import Path
+from dataclasses import dataclass, replace
+from datetime import datetime
 
 from ftcheck import digest
-from ftcheck.gate.input_digests import ADAPTER, Evidence, gather
-from ftcheck.ledger import BROKEN, judge, narrowed, status_of, verdict_of
-from ftcheck.policy import seconds
-from ftcheck.policy.plan import matching, of_job
-from ftcheck.records import Check, Outcome, Result
-from ftcheck.report.record import (
-    InputDigest,
-    Report,
-    from_dict,
-    to_dict,
-)
-from ftcheck.settings import Policy
+from ftcheck.durations import seconds
+from ftcheck.gate.input_digests import ADAPTER, Evidence
 from ftcheck.gate.ticket import (
     SEAL,
     Reason,
     Refusal,
     Ticket,
 )
+from ftcheck.ledger import BROKEN, judge, narrowed, status_of, verdict_of
+from ftcheck.policy.plan import matching, of_job
+from ftcheck.records import Check, Outcome, Result
+from ftcheck.report.record import (
+    InputDigest,
+    Report,
+    to_dict,
+)
+from ftcheck.settings import Policy
 
 _NO_IDS = "no digest over ids and labels: rows are in trouble, or no check looks at the prepared rows"
 
@@ -92,18 +89,21 @@ def _changed(report: Report, world: World, job: str) -> Iterator[Reason]:
         if name == f"{job}.{ADAPTER}" and is_now is not None and is_now.digest is None:
             yield Reason("no-adapter", f"{is_now.path} holds no adapter: {job} was not trained")
         elif was is None or is_now is None or was.digest is None or was.digest != is_now.digest:
-            yield Reason(_code_of(name, job), _difference(name, was, is_now))
+            yield Reason(code_of(name, job), changed_input(name, was, is_now))
     if then.template != now.template:
-        yield Reason("template-changed", _values("the chat template as applied", then.template, now.template))
+        yield Reason(
+            "template-changed", changed_value("the chat template as applied", then.template, now.template)
+        )
     if then.model is None or then.model != now.model:
-        yield Reason("model-changed", _values("the model's configuration", then.model, now.model))
+        yield Reason("model-changed", changed_value("the model's configuration", then.model, now.model))
 
 
 def _inputs_of(report: Report, job: str) -> list[str]:
     return [name for name in report.inputs if name.startswith(f"{job}.")]
 
 
-def _code_of(name: str, job: str) -> str:
+def code_of(name: str, job: str) -> str:
+    """The refusal code for an input of a job that is not what was checked."""
     rest = name.removeprefix(f"{job}.")
     if rest == ADAPTER:
         return "adapter-changed"
@@ -112,12 +112,14 @@ def _code_of(name: str, job: str) -> str:
     return "template-changed" if rest.endswith("chat_template") else "data-changed"
 
 
-def _difference(name: str, was: InputDigest | None, is_now: InputDigest | None) -> str:
+def changed_input(name: str, was: InputDigest | None, is_now: InputDigest | None) -> str:
+    """What an input was and is, by its digests."""
     path = (is_now or was or InputDigest(name, None)).path
-    return _values(path, was.digest if was else None, is_now.digest if is_now else None)
+    return changed_value(path, was.digest if was else None, is_now.digest if is_now else None)
 
 
-def _values(what: str, was: str | None, is_now: str | None) -> str:
+def changed_value(what: str, was: str | None, is_now: str | None) -> str:
+    """What a digest was when it was checked, and is now."""
     return f"{what} was {_short(was)} in the report, is {_short(is_now)} now"
 
 
@@ -217,9 +219,3 @@ def _consistent(report: Report, world: World, mine: Mapping[str, Result]) -> Ite
         yield Reason("inconsistent", f"the report says {report.status}, its results say {status}")
     if verdict_of(report.results, report.status) != report.verdict:
         yield Reason("inconsistent", f"the verdict {report.verdict} does not follow from the results")
-
-
-
-
-
-

@@ -1,29 +1,26 @@
 """The gate on a report in a file, and on a run that is resumed."""
 
 import json
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, fields, replace
+from collections.abc import Sequence
+from dataclasses import fields
 from datetime import UTC, datetime
 from pathlib import Path
-from ftcheck import digest
-from ftcheck.gate.input_digests import ADAPTER, Evidence, gather
-from ftcheck.ledger import BROKEN, judge, narrowed, status_of, verdict_of
-from ftcheck.policy import seconds
-from ftcheck.policy.plan import matching, of_job
-from ftcheck.records import Check, Outcome, Result
-from ftcheck.report.record import (
-    InputDigest,
-    Report,
-    from_dict,
-    to_dict,
-)
-from ftcheck.settings import Policy
+
+from ftcheck.gate.decide import World, changed_input, changed_value, code_of, decide
+from ftcheck.gate.input_digests import gather
 from ftcheck.gate.ticket import (
     SEAL,
     Reason,
     Refusal,
     Ticket,
 )
+from ftcheck.records import Check
+from ftcheck.report.record import (
+    InputDigest,
+    Report,
+    from_dict,
+)
+from ftcheck.settings import Policy
 
 
 def read_report(path: str | Path) -> Report | Reason:
@@ -83,12 +80,12 @@ def check_resumed(folder: Path, policy: Policy, checks: Sequence[Check], job: st
         reasons.append(Reason("policy-changed", f"{file}: a run of the job {whole['job']}"))
     for key, code in codes.items():
         if kept[key] is None or kept[key] != now[key]:
-            reasons.append(Reason(code, _values(f"{key} of the run", kept[key], now[key])))
+            reasons.append(Reason(code, changed_value(f"{key} of the run", kept[key], now[key])))
     for name in sorted({*held, *evidence.inputs}):
         found = evidence.inputs.get(name)
         if found is None or found.digest is None or held.get(name) != found.digest:
             was = InputDigest(name, held.get(name)) if name in held else None
-            reasons.append(Reason(_code_of(name, job), _difference(name, was, found)))
+            reasons.append(Reason(code_of(name, job), changed_input(name, was, found)))
     if reasons:
         return Refusal(job, tuple(reasons))
     return Ticket(**{**whole, "inputs": held, "policy": policy.path, "seal": SEAL})

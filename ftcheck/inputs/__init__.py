@@ -1,0 +1,1 @@
+"""What rules and trainers ask for by argument name: records, protocols, and what opens them."""

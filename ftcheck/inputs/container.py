@@ -3,10 +3,9 @@
 Inputs (argument names): `job`, `jobs`, `machine`, `packages`, `surroundings`, `rows`, `prepared`,
 `prepared_eval`, `sample`, `spoken`, `tokenizer`, `serving`, `evaluation`, `lock`, `collated`, `saved`,
 `model`, `weights`, `modules`, `repository`, `gold`, `benchmarks`, `output_schema`, `endpoint`, `run`; rules
-of stage `during` also `metrics` (`ftcheck.inputs.metric_history.Window`); rules of stage `after` also `trained`, `adapter`,
-`answers`, `base_answers` (`ftcheck.inputs.finished_run`), `load_report` (`ftcheck.inputs.load_test`) and `baseline`
-(`ftcheck.inputs.baseline`). Rules see these records and protocols only; tokenizer, data set and model libraries
-are opened by loaders.
+of stage `during` also `metrics`; rules of stage `after` also `trained`, `adapter`, `answers`,
+`base_answers`, `load_report` and `baseline`. Their types are the records and protocols of this folder; rules
+see nothing else. Tokenizer, data set and model libraries are opened by loaders.
 """
 
 from __future__ import annotations

@@ -34,8 +34,8 @@ class Rows:
     was found. `system` holds, for each row, an index into `system_prompts` (-1: none). `remarks` are
     rows that a trainer would take but hardly anybody means, by code: `role`, `null-content`,
     `empty-answer`, `no-answer`, `text-arguments`. `asked` and `said` (int64) are the fingerprints of what
-    is asked in a row and of all that is said in it (`ftcheck.dedup.fingerprints`; 0: nothing). `marks` are the
-    special tokens that stand in rows as text, each with its rows.
+    is asked in a row and of all that is said in it (`ftcheck.dedup.fingerprints`; 0: nothing). `marks` are
+    the special tokens that stand in rows as text, each with its rows.
     """
 
     files: tuple[str, ...]

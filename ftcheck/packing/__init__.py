@@ -1,0 +1,1 @@
+"""Lengths of rows, and how they are cut, padded and packed into sequences."""

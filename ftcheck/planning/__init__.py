@@ -5,6 +5,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from ftcheck.errors import FtcheckError, InputError
+from ftcheck.estimate.steps import devices, steps
 from ftcheck.inputs.container import Inputs
 from ftcheck.inputs.evaluation import GoldSet
 from ftcheck.inputs.machine import Machine
@@ -20,7 +21,6 @@ from ftcheck.planning.records import Figure, JobPlan, Lengths, Option, Packing, 
 from ftcheck.planning.search import Bounds, Search, effective_tokens, settings
 from ftcheck.records import Change
 from ftcheck.settings import Job
-from ftcheck.estimate.steps import devices, steps
 
 GIB = 1 << 30
 LARGEST = 256

@@ -8,7 +8,7 @@ from ftcheck.planning.records import Option
 from ftcheck.planning.search import settings
 from ftcheck.settings import Job, Lora, Quantization
 
-SCHEMA = "ftcheck.training.require-config/1"
+SCHEMA = "ftcheck.training-config/1"
 OWN = ("packing_planner",)
 """ftcheck's own keys among the training arguments: other programs do not know them."""
 

@@ -5,19 +5,19 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 
 from ftcheck.estimate import run_time, serving_load
+from ftcheck.estimate.memory.formulas import estimate
+from ftcheck.estimate.memory.shapes import CannotTell
 from ftcheck.estimate.run_time import Interval
+from ftcheck.estimate.steps import devices, every
 from ftcheck.inputs.evaluation import GoldSet
 from ftcheck.inputs.machine import Machine
 from ftcheck.inputs.model import ModelConfig
 from ftcheck.inputs.prepared import Prepared
 from ftcheck.inputs.probe import Probe
-from ftcheck.estimate.memory.formulas import estimate
-from ftcheck.estimate.memory.shapes import CannotTell
 from ftcheck.planning import probe
 from ftcheck.planning.records import Figure
 from ftcheck.planning.search import Work
 from ftcheck.settings import Job
-from ftcheck.estimate.steps import devices, every
 
 GIB = 1 << 30
 SHOWN_PARTS = {

@@ -3,6 +3,8 @@
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
+from ftcheck.inputs.probe import Probe
+
 if TYPE_CHECKING:
     from ftcheck.estimate.run_time import Interval
     from ftcheck.planning.records import Figure

@@ -4,11 +4,11 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
+from ftcheck.estimate.steps import devices, steps
 from ftcheck.inputs.prepared import Prepared
 from ftcheck.planning.packing import blocks_at, computed, planned_blocks
 from ftcheck.planning.records import Figure, Lengths, Option
 from ftcheck.settings import Job
-from ftcheck.estimate.steps import devices, steps
 
 BATCHES = (1, 2, 3, 4, 6, 8, 12, 16, 24, 32, 48, 64)
 """Batch sizes that are tried, beside the stated one."""

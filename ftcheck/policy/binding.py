@@ -7,15 +7,15 @@ from ftcheck.errors import PolicyError, Problem
 from ftcheck.extension.plugin_host import Host
 from ftcheck.extension.rules import Rule
 from ftcheck.policy import params
-from ftcheck.policy.plan import looks_at_job, matching, plan
-from ftcheck.policy.reading import Draft, without_removed
+from ftcheck.policy.messages import close, did_you_mean
 from ftcheck.policy.nodes import (
     Node,
     ordered,
     planted,
     problem,
 )
-from ftcheck.policy.messages import close, did_you_mean
+from ftcheck.policy.plan import looks_at_job, matching, plan
+from ftcheck.policy.reading import Draft, without_removed
 from ftcheck.records import Check, Stage
 from ftcheck.settings import Policy
 

@@ -19,13 +19,13 @@ from ruamel.yaml.nodes import MappingNode, SequenceNode  # noqa: TID253
 from ruamel.yaml.reader import ReaderError  # noqa: TID253
 
 from ftcheck.errors import Problem
-from ftcheck.policy.text import EMPTY, Unreadable, Wrong, read_text
 from ftcheck.policy.nodes import (
     Node,
     Scalar,
     ordered,
     problem,
 )
+from ftcheck.policy.text import EMPTY, Unreadable, Wrong, read_text
 from ftcheck.records import Location
 
 MAX_NODES = 10_000

@@ -7,12 +7,11 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from tempfile import mkdtemp
 
-from ftcheck.policy import presets
 from ftcheck.errors import PolicyError, UsageError
-from ftcheck.policy import paths
+from ftcheck.policy import paths, presets
 from ftcheck.policy.layers import Layer, shown_path
-from ftcheck.policy.reading import Draft, draft
 from ftcheck.policy.messages import did_you_mean
+from ftcheck.policy.reading import Draft, draft
 
 DEFAULT = "night_before"
 FOLDER = "policies"

@@ -7,9 +7,9 @@ from ftcheck import settings
 from ftcheck.extension.plugin_host import Host
 from ftcheck.extension.rules import Rule
 from ftcheck.policy import table
+from ftcheck.policy.extra_keys import EXTRA
 from ftcheck.policy.limits import LIMITS, NAME
 from ftcheck.policy.params import field_docs
-from ftcheck.policy.extra_keys import EXTRA
 from ftcheck.policy.validation import adapter
 from ftcheck.settings import PolicySettings
 

@@ -6,10 +6,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from ftcheck.policy import presets
 from ftcheck.errors import Problem
 from ftcheck.paths import near
-from ftcheck.policy import document, extra_keys
+from ftcheck.policy import document, extra_keys, presets
+from ftcheck.policy.messages import did_you_mean, mismatch, shown
 from ftcheck.policy.nodes import (
     Node,
     merge,
@@ -18,7 +18,6 @@ from ftcheck.policy.nodes import (
     problem,
     with_items,
 )
-from ftcheck.policy.messages import did_you_mean, mismatch, shown
 from ftcheck.settings import PolicySettings
 
 MAX_FILES = 100

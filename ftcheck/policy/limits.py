@@ -6,11 +6,11 @@ from dataclasses import dataclass
 from datetime import UTC, date, datetime
 from typing import Any
 
-from ftcheck.errors import Problem
 from ftcheck.durations import is_time, seconds
+from ftcheck.errors import Problem
 from ftcheck.policy.extra_keys import Stated, visit
-from ftcheck.policy.nodes import Node, plain, problem
 from ftcheck.policy.messages import mismatch, shown
+from ftcheck.policy.nodes import Node, plain, problem
 from ftcheck.settings import (
     CheckSettings,
     GateSettings,

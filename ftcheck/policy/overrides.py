@@ -4,13 +4,13 @@ from collections.abc import Sequence
 
 from ftcheck.errors import Problem
 from ftcheck.policy import document
+from ftcheck.policy.messages import did_you_mean
 from ftcheck.policy.nodes import (
     Node,
     merge,
     nested,
     problem,
 )
-from ftcheck.policy.messages import did_you_mean
 from ftcheck.records import ON_COMMAND_LINE, Location
 
 PLACE = ON_COMMAND_LINE

@@ -11,9 +11,9 @@ from typing import Any
 from ftcheck.errors import PluginError, PolicyError
 from ftcheck.extension.rules import Rule
 from ftcheck.policy.extra_keys import fields
+from ftcheck.policy.messages import expected
 from ftcheck.policy.nodes import Node, planted, problem
 from ftcheck.policy.validation import Validated, adapter, validated
-from ftcheck.policy.messages import expected
 from ftcheck.records import Location
 
 

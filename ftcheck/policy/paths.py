@@ -7,8 +7,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from ftcheck.policy.overrides import PLACE
 from ftcheck.policy.nodes import Node, with_items
+from ftcheck.policy.overrides import PLACE
 
 DATA_FILE = re.compile(r"\.(jsonl?|parquet|csv|tsv|txt|arrow|gz|zst|bz2|xz|zip)$", re.IGNORECASE)
 HUB_ID = re.compile(r"^[\w.-]+(/[\w.-]+)?$")

@@ -7,7 +7,7 @@ SUFFIX = ".yaml"
 
 def folder() -> Path:
     """The folder of shipped policies; a checkout's own folder wins over the one in the wheel."""
-    package = Path(__file__).resolve().parent
+    package = Path(__file__).resolve().parents[1]
     checkout = package.parent
     if (checkout / "policies").is_dir() and (checkout / "pyproject.toml").is_file():
         return checkout / "policies"

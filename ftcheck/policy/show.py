@@ -4,9 +4,9 @@ import json
 import re
 from collections.abc import Iterator, Mapping
 
-from ftcheck.policy.reading import Draft
 from ftcheck.policy.extra_keys import fields
 from ftcheck.policy.nodes import Node, with_items
+from ftcheck.policy.reading import Draft
 from ftcheck.settings import PolicySettings
 
 WIDTH = 100

@@ -18,8 +18,8 @@ from ftcheck.policy.extra_keys import (
     members,
     nullable,
 )
-from ftcheck.policy.nodes import Node, plain, problem
 from ftcheck.policy.messages import is_mapping, mismatch
+from ftcheck.policy.nodes import Node, plain, problem
 from ftcheck.settings import Lora, Quantization, Training
 
 SECTIONS: Mapping[type[Any], str] = {

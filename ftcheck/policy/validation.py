@@ -17,6 +17,7 @@ from ftcheck.policy.extra_keys import (
     section_of,
     visit,
 )
+from ftcheck.policy.messages import did_you_mean, mismatch
 from ftcheck.policy.nodes import (
     Node,
     Path,
@@ -24,7 +25,6 @@ from ftcheck.policy.nodes import (
     plain,
     problem,
 )
-from ftcheck.policy.messages import did_you_mean, mismatch
 from ftcheck.settings import CheckSettings, JobSettings, PolicySettings
 
 if TYPE_CHECKING:

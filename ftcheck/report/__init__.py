@@ -1,0 +1,1 @@
+"""The report: its record, its words, and what is kept out of it."""

@@ -4,8 +4,8 @@ from collections.abc import Mapping
 from datetime import UTC, date, datetime
 
 from ftcheck.records import Outcome, Result
-from ftcheck.report.record import Report
 from ftcheck.report import wording
+from ftcheck.report.record import Report
 from ftcheck.report.wording import WORDS, counted, is_warning
 
 _TALLY = (

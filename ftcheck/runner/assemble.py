@@ -7,15 +7,15 @@ from datetime import UTC, datetime
 from importlib import metadata
 
 from ftcheck.errors import Problem
-from ftcheck.gate.input_digests import Evidence, gather
 from ftcheck.gate.decide import World, decide
+from ftcheck.gate.input_digests import Evidence, gather
+from ftcheck.gate.ticket import Refusal, Ticket
 from ftcheck.ledger import narrowed, status_of, verdict_of
-from ftcheck.runner.load import Planned
 from ftcheck.records import Outcome, Result
 from ftcheck.report.record import InputDigest, Report, WaiverUse
 from ftcheck.runner.checks import Facts
+from ftcheck.runner.load import Planned
 from ftcheck.settings import Policy
-from ftcheck.gate.ticket import Refusal, Ticket
 
 PACKAGES = (
     "accelerate",

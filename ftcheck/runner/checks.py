@@ -14,9 +14,9 @@ from typing import Any
 from ftcheck.extension.plugin_host import Host
 from ftcheck.inputs.container import closure, needs_job
 from ftcheck.ledger import Ledger, judge
-from ftcheck.runner.worker_process import Worker, machine_memory, memory_left
 from ftcheck.records import Check, Location, Outcome, Progress, Result, Severity
 from ftcheck.report.record import result_from_dict
+from ftcheck.runner.worker_process import Worker, machine_memory, memory_left
 from ftcheck.runner.worker_setup import Setup
 
 TICK = 0.05

@@ -17,8 +17,8 @@ from pathlib import Path
 
 from ftcheck.errors import ExitCode, FtcheckError, Problem, UsageError
 from ftcheck.extension.reporters import Reporter
-from ftcheck.report.redact import redact, visible
 from ftcheck.report.record import Report
+from ftcheck.report.redact import redact, visible
 
 STDOUT = "-"
 

@@ -6,11 +6,14 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from ftcheck.runner.assemble import assemble, now
 from ftcheck.errors import ExitCode, FtcheckError
-from ftcheck.gate.input_digests import Evidence, gather, is_whole
 from ftcheck.extension.plugin_host import Host, make_host
+from ftcheck.gate.input_digests import Evidence, gather, is_whole
 from ftcheck.ledger import Ledger, exit_code, worst_of
+from ftcheck.records import Outcome, Result, Stage
+from ftcheck.report.record import Report
+from ftcheck.runner.assemble import assemble, now
+from ftcheck.runner.checks import Facts, Limits, run_checks
 from ftcheck.runner.load import Planned, load
 from ftcheck.runner.outputs import (
     Output,
@@ -18,18 +21,15 @@ from ftcheck.runner.outputs import (
     write_final,
     write_started,
 )
-from ftcheck.runner.worker_process import Worker
-from ftcheck.records import Outcome, Result, Stage
-from ftcheck.report.record import Report
-from ftcheck.runner.checks import Facts, Limits, run_checks
 from ftcheck.runner.select import (
     Selection,
     last_failed,
     narrow,
     remember,
 )
-from ftcheck.settings import Policy
+from ftcheck.runner.worker_process import Worker
 from ftcheck.runner.worker_setup import Setup
+from ftcheck.settings import Policy
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -1,8 +1,8 @@
 """The worker process: opens inputs lazily and runs checks one by one, streaming JSON lines.
 
-Run by `ftcheck.runner.checks` as `python -m ftcheck.runner.worker`. The first line on stdin is the set-up, each
-further line the index of a check. Lines on stdout are events; whatever rules and libraries print
-goes to stderr. When stdin closes, the process ends: it never outlives its parent.
+Run by `ftcheck.runner.checks` as `python -m ftcheck.runner.worker`. The first line on stdin is the
+set-up, each further line the index of a check. Lines on stdout are events; whatever rules and libraries
+print goes to stderr. When stdin closes, the process ends: it never outlives its parent.
 """
 
 import importlib

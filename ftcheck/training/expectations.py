@@ -1,9 +1,9 @@
 """What a run is held against while it goes on: pace and memory, by the report that opened the gate."""
 
 from ftcheck.errors import FtcheckError
+from ftcheck.estimate.memory.formulas import CONTEXT, GIB
 from ftcheck.inputs.container import Inputs
 from ftcheck.inputs.metric_history import Expected, Span
-from ftcheck.estimate.memory.formulas import CONTEXT, GIB
 from ftcheck.records import Result
 from ftcheck.report.record import Report
 from ftcheck.settings import Job

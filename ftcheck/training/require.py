@@ -7,13 +7,13 @@ from pathlib import Path
 
 from ftcheck.errors import UsageError
 from ftcheck.gate.stored import check_stored
+from ftcheck.gate.ticket import Refusal, Refused, Ticket
 from ftcheck.ledger import Ledger
-from ftcheck.runner.load import Loaded, load
 from ftcheck.records import Result, Stage
 from ftcheck.runner.checks import run_checks
+from ftcheck.runner.load import Loaded, load
 from ftcheck.runner.session import Options, waiving
 from ftcheck.runner.worker_setup import Setup
-from ftcheck.gate.ticket import Refusal, Refused, Ticket
 
 
 def run_folder(loaded: Loaded, job: str) -> Path:

@@ -9,22 +9,22 @@ def ftcheck_loaders() -> list[Loader]:
     from ftcheck_plugins.finished import (
         answers,
         baseline,
-        endpoint,
-        load_test,
-        generation_processes,
         dry_save,
+        endpoint,
+        generation_processes,
+        load_test,
         run_folder,
     )
-    from ftcheck_plugins.reading import benchmarks, gold, output_schema
-    from ftcheck_plugins.preparation import collator, preparation, role_tokens
+    from ftcheck_plugins.host import environment, machine
     from ftcheck_plugins.model import (
-        lock,
         config,
         hub,
-        tokenizer,
+        lock,
         safetensors_headers,
+        tokenizer,
     )
-    from ftcheck_plugins.host import machine, environment
+    from ftcheck_plugins.preparation import collator, preparation, role_tokens
+    from ftcheck_plugins.reading import benchmarks, gold, output_schema
 
     return [
         answers.answers,

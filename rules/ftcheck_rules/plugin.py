@@ -6,7 +6,7 @@ from ftcheck import Rule, hookimpl
 @hookimpl
 def ftcheck_rules() -> list[Rule]:
     """Offer every built-in rule."""
-    from ftcheck_rules.outcome import accuracy, outcome, valid_output
+    from ftcheck_rules.budget import budget, logits_memory, memory_fit
     from ftcheck_rules.config import (
         adapters,
         arguments,
@@ -14,31 +14,31 @@ def ftcheck_rules() -> list[Rule]:
         precision,
         schedule,
     )
-    from ftcheck_rules.budget import budget, logits_memory, memory_fit
     from ftcheck_rules.data import (
         data,
+        duplicates,
         gold,
         hosted,
         special_tokens_in_text,
-        duplicates,
-    )
-    from ftcheck_rules.host import (
-        disk,
-        hub,
-        machine,
-        resume,
-        dry_save,
     )
     from ftcheck_rules.during import during
     from ftcheck_rules.evaluation import evaluation
+    from ftcheck_rules.host import (
+        disk,
+        dry_save,
+        hub,
+        machine,
+        resume,
+    )
+    from ftcheck_rules.labels import labels, loss_masks
+    from ftcheck_rules.lengths import lengths, packing
+    from ftcheck_rules.outcome import accuracy, outcome, valid_output
     from ftcheck_rules.serving import (
         guardrails,
         load_test,
         server_limits,
         serving,
     )
-    from ftcheck_rules.labels import labels, loss_masks
-    from ftcheck_rules.lengths import lengths, packing
     from ftcheck_rules.template import parity, templates
     from ftcheck_rules.tokens import special_tokens, tokens, vocabulary
 

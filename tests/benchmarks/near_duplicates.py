@@ -12,8 +12,8 @@ import tempfile
 import time
 from pathlib import Path
 
-from ftcheck_plugins.preparation import preparation
 from ftcheck_plugins.model import tokenizer
+from ftcheck_plugins.preparation import preparation
 from ftcheck_rules.data.duplicates import duplicates, leakage
 
 from ftcheck.inputs.container import Run

@@ -15,8 +15,8 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from ftcheck_plugins.preparation import preparation
 from ftcheck_plugins.model import tokenizer
+from ftcheck_plugins.preparation import preparation
 
 from ftcheck.inputs.container import Run
 from ftcheck.packing.lengths import histogram

@@ -21,8 +21,8 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
-from ftcheck_plugins.preparation import preparation
 from ftcheck_plugins.model import tokenizer
+from ftcheck_plugins.preparation import preparation
 
 from ftcheck.inputs.container import Inputs, Run
 from ftcheck.inputs.prepared import Prepared

@@ -12,12 +12,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from ftcheck.cli.pages.screen import Screen
 from rich.cells import cell_len
 from rich.console import Console
 
 from ftcheck.cli import monitor, run_command
 from ftcheck.cli.monitor import Board, frame
+from ftcheck.cli.pages.screen import Screen
 from tests.reporters.display import Display
 from tests.test_runs import folder_of, this_process
 

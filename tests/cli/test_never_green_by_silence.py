@@ -68,9 +68,9 @@ def test_rule_kills_the_interpreter(project: Project) -> None:
 
 def test_rule_allocates_without_end(project: Project) -> None:
     from ftcheck.ledger import Ledger
-    from ftcheck.runner.load import load
     from ftcheck.records import Severity
     from ftcheck.runner.checks import Limits, run_checks
+    from ftcheck.runner.load import load
     from ftcheck.runner.worker_setup import Setup
 
     project.rules(rule_text("eat", "x = []\nwhile True: x.append(b'\\x01' * (8 << 20))"))

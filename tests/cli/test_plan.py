@@ -291,9 +291,10 @@ def test_no_row_text_is_in_any_output(project: Project, samples: Path) -> None:
 def test_a_terminal_gets_no_line_wider_than_it_is_and_no_broken_place(
     small: Project, columns: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    from rich.console import Console
+
     from ftcheck.cli.pages.plan_page import show
     from ftcheck.cli.pages.screen import Screen
-    from rich.console import Console
 
     monkeypatch.delenv("CI", raising=False)  # a log in CI is not a terminal: nothing is wrapped there
     plan = _plan_of(small)
@@ -310,8 +311,8 @@ def test_a_terminal_gets_no_line_wider_than_it_is_and_no_broken_place(
 
 def _plan_of(small: Project) -> JobPlan:
     from ftcheck.inputs.container import Inputs, Run
-    from ftcheck.runner.load import load
     from ftcheck.planning import plan
+    from ftcheck.runner.load import load
 
     loaded = load(str(small.folder / "policy.yaml"))
     job = loaded.policy.jobs["mapper"]

@@ -18,8 +18,8 @@ from ftcheck.inputs.container import Inputs, Run
 from ftcheck.inputs.loader import Loader
 from ftcheck.inputs.machine import Machine, Packages
 from ftcheck.ledger import judge
-from ftcheck.runner.load import load
 from ftcheck.records import Finding, Result, Severity
+from ftcheck.runner.load import load
 from ftcheck.runner.worker import run_check
 
 CHECKOUT = Path(__file__).resolve().parents[2]

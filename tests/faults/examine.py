@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ftcheck.errors import PolicyError
-from ftcheck.runner.load import load
 from ftcheck.records import Change, Finding, Result, Severity
+from ftcheck.runner.load import load
 from tests.faults.bench import BASES, Bench, Looked, place
 from tests.faults.catalogue import Fault
 

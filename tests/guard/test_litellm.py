@@ -19,8 +19,8 @@ from ruamel.yaml import YAML
 
 from ftcheck.inputs.container import Run
 from ftcheck.inputs.tokenizer import ServingSide
-from ftcheck.runner.load import load
 from ftcheck.records import Severity
+from ftcheck.runner.load import load
 from ftcheck.settings import Job
 from ftcheck.testing import Ran, inputs, model_config, prepared, run
 from tests.guard.backend import GOOD, Model, ask, proxy, serving

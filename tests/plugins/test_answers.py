@@ -11,8 +11,8 @@ from typing import Any
 import pytest
 from ftcheck_plugins.finished import answers as module
 from ftcheck_plugins.finished.endpoint import HttpEndpoint
-from ftcheck_plugins.guard.flow import ONLY
 from ftcheck_plugins.finished.generation_processes import Died, Spec
+from ftcheck_plugins.guard.flow import ONLY
 
 from ftcheck import GoldSet, Job
 from ftcheck.inputs.container import Run

@@ -3,8 +3,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from ftcheck_plugins.reading import gold as plugin
 from ftcheck_plugins.model import tokenizer as tokenizers
+from ftcheck_plugins.reading import gold as plugin
 
 from ftcheck.errors import InputError
 from ftcheck.inputs.container import Inputs, Run

@@ -6,8 +6,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from ftcheck_plugins.reading import files
 from ftcheck_plugins.preparation import preparation
+from ftcheck_plugins.reading import files
 from ftcheck_plugins.reading.files import Source
 from ftcheck_plugins.reading.row_formats import MAX_TURNS
 

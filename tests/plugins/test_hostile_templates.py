@@ -9,8 +9,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from ftcheck_plugins.preparation import template_limits
 from ftcheck_plugins.model.tokenizer import ChatTokenizer, open_tokenizer
+from ftcheck_plugins.preparation import template_limits
 
 from ftcheck import InputError
 from ftcheck.records import Location

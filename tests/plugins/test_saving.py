@@ -6,8 +6,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from ftcheck_plugins.model.config import model as open_model
 from ftcheck_plugins.finished.dry_save import saved as open_saved
+from ftcheck_plugins.model.config import model as open_model
 from ftcheck_plugins.model.tokenizer import tokenizer as open_tokenizer
 
 from ftcheck.errors import InputError

@@ -2,9 +2,9 @@
 
 from pathlib import Path
 
+from ftcheck_plugins.preparation.arrow_store import RowFile, RowWriter
 from ftcheck_plugins.preparation.batches import Batch
 from ftcheck_plugins.preparation.token_engines import Ids
-from ftcheck_plugins.preparation.arrow_store import RowFile, RowWriter
 from ftcheck_plugins.preparation.trl_tokenize import Tokens
 
 ROWS: tuple[list[int], ...] = ([3, 1, 3], [], [2**25, 5], [7], [], [1, 9])

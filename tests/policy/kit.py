@@ -11,13 +11,13 @@ import pluggy
 from ftcheck.extension.plugin_host import Host
 from ftcheck.extension.rules import Rule, rule
 from ftcheck.extension.trainers import Trainer
+from ftcheck.gate.ticket import Ticket
 from ftcheck.inputs.container import Inputs
 from ftcheck.inputs.loader import Loader
 from ftcheck.policy import Draft, draft
 from ftcheck.records import Finding, Severity, Stage
 from ftcheck.report.record import PluginInfo
 from ftcheck.settings import Job
-from ftcheck.gate.ticket import Ticket
 
 TODAY = date(2026, 11, 22)
 HEAD = "ftcheck: 1\njobs:\n  mapper:\n    model: {name: tiny}\n"

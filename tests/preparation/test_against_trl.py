@@ -6,13 +6,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from ftcheck_plugins.preparation import truncation_pass, preparation
 from ftcheck_plugins.model import tokenizer
+from ftcheck_plugins.preparation import preparation
 
 from ftcheck import templates
-from ftcheck.packing.truncation import cutter
 from ftcheck.inputs.container import Inputs, Run
 from ftcheck.inputs.prepared import Prepared
+from ftcheck.label_digest import LabelDigest
+from ftcheck.packing.truncation import cutter
 from ftcheck.settings import Data, Job, Model, Training
 from tests.preparation.trl_side import Fed, prepare, quiet, trainer_of
 
@@ -71,7 +72,7 @@ def agree(model: Path, rows: Sequence[dict[str, Any]], folder: Path, **training:
     assert len(mine) == len(theirs)
     for number, (one, other) in enumerate(zip(mine, theirs, strict=True)):
         assert one == other, f"row {number}"
-    digest = truncation_pass.LabelDigest()
+    digest = LabelDigest()
     for ids, labels in fed(prepared, training):
         digest.add(ids, labels)
     assert prepared.digest == digest.text()

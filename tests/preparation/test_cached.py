@@ -9,9 +9,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from ftcheck_plugins.preparation import prepared_cache as shelf
-from ftcheck_plugins.preparation import preparation
 from ftcheck_plugins.model import tokenizer
+from ftcheck_plugins.preparation import preparation
+from ftcheck_plugins.preparation import prepared_cache as shelf
 
 from ftcheck.digest import of_files
 from ftcheck.inputs.container import Inputs, Run

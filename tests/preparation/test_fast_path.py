@@ -11,30 +11,30 @@ from typing import Any
 
 import numpy as np
 import pytest
-from ftcheck_plugins.preparation import template_limits, token_engines, preparation
-from ftcheck_plugins.reading import row_formats
 from ftcheck_plugins.model import tokenizer
-from ftcheck_plugins.preparation.token_engines import (
-    Engine,
-    Ids,
-    Reference,
-    joined,
-)
-from ftcheck_plugins.reading.row_formats import Example, talk
+from ftcheck_plugins.model.tokenizer import ChatTokenizer
+from ftcheck_plugins.preparation import preparation, template_limits, token_engines
+from ftcheck_plugins.preparation.arrow_store import _of_mask
 from ftcheck_plugins.preparation.rendering import (
     Differs,
     Rendered,
     Renderer,
     Request,
 )
-from ftcheck_plugins.preparation.arrow_store import _of_mask
-from ftcheck_plugins.model.tokenizer import ChatTokenizer
+from ftcheck_plugins.preparation.token_engines import (
+    Engine,
+    Ids,
+    Reference,
+    joined,
+)
+from ftcheck_plugins.reading import row_formats
+from ftcheck_plugins.reading.row_formats import Example, talk
 
 from ftcheck.dedup import fingerprints as likeness
-from ftcheck.packing.truncation import cut_bounds, cutter
+from ftcheck.dedup.fingerprints import fingerprint, fingerprints, normalised
 from ftcheck.inputs.container import Inputs, Run
 from ftcheck.inputs.prepared import Prepared
-from ftcheck.dedup.fingerprints import fingerprint, fingerprints, normalised
+from ftcheck.packing.truncation import cut_bounds, cutter
 from ftcheck.records import Location
 from ftcheck.settings import Data, Job, Model, Training
 

@@ -5,9 +5,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from ftcheck_plugins.reading.row_formats import talk
-from ftcheck_plugins.preparation.template_outlines import MAX_FORMS, Outline, Outlines
 from ftcheck_plugins.preparation.rendering import Request, _Compiled, _filled
+from ftcheck_plugins.preparation.template_outlines import MAX_FORMS, Outline, Outlines
+from ftcheck_plugins.reading.row_formats import talk
 
 SPECIALS = {"bos_token": "<s>", "eos_token": "</s>", "pad_token": "<pad>", "unk_token": "<unk>"}
 ODD = (

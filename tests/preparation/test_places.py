@@ -6,10 +6,10 @@ from typing import Any
 
 import pytest
 from ftcheck_plugins.model import tokenizer
-from ftcheck_plugins.preparation.token_offsets import Places, Unclear
-from ftcheck_plugins.preparation.rendering import Rendered, Renderer, Request
-from ftcheck_plugins.preparation.trl_tokenize import RowTokenizer
 from ftcheck_plugins.model.tokenizer import ChatTokenizer
+from ftcheck_plugins.preparation.rendering import Rendered, Renderer, Request
+from ftcheck_plugins.preparation.token_offsets import Places, Unclear
+from ftcheck_plugins.preparation.trl_tokenize import RowTokenizer
 
 from ftcheck import templates
 from ftcheck.records import Location

@@ -6,8 +6,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from ftcheck_plugins.preparation import preparation
 from ftcheck_plugins.model import tokenizer
+from ftcheck_plugins.preparation import preparation
 
 from ftcheck.inputs.container import Inputs, Run
 from ftcheck.inputs.prepared import Prepared, Rows, Sample

@@ -13,17 +13,17 @@ from typing import Any
 
 import numpy as np
 import pytest
+from ftcheck_plugins.model import tokenizer
 from ftcheck_plugins.preparation import (
     batches,
-    token_engines,
     preparation,
     processes,
+    token_engines,
 )
-from ftcheck_plugins.reading import files
-from ftcheck_plugins.model import tokenizer
 from ftcheck_plugins.preparation.batches import BatchMaker
-from ftcheck_plugins.reading.files import Lines, Source
 from ftcheck_plugins.preparation.rendering import Differs
+from ftcheck_plugins.reading import files
+from ftcheck_plugins.reading.files import Lines, Source
 
 from ftcheck.errors import InputError
 from ftcheck.inputs.container import Inputs, Run

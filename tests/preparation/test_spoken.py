@@ -9,8 +9,8 @@ from typing import Any
 
 import numpy as np
 import pytest
-from ftcheck_plugins.preparation import preparation, role_tokens
 from ftcheck_plugins.model import tokenizer
+from ftcheck_plugins.preparation import preparation, role_tokens
 from transformers import AutoTokenizer
 
 from ftcheck.errors import InputError

@@ -6,7 +6,6 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from ftcheck.cli.pages.run_page import TerminalReporter
-
 from ftcheck.records import Location, Outcome, Progress
 from ftcheck.report.record import Report
 from tests.reporters import fakes

@@ -3,8 +3,8 @@ from dataclasses import replace
 from datetime import datetime, timedelta
 
 import pytest
-from ftcheck.cli.pages.screen import wrapped
 
+from ftcheck.cli.pages.screen import wrapped
 from ftcheck.errors import Problem
 from ftcheck.extension.plugin_host import make_host
 from ftcheck.records import Change, Finding, Location, Measurement, Outcome, Progress, Severity

@@ -1,10 +1,10 @@
 from typing import Any
 
 import pytest
-from ftcheck_rules.outcome.accuracy import accuracy, needed, regression
 from ftcheck_rules.cases import Case, cases_of
-from ftcheck_rules.outcome.cases.accuracy import JSON, asked
 from ftcheck_rules.data.gold import wilson
+from ftcheck_rules.outcome.accuracy import accuracy, needed, regression
+from ftcheck_rules.outcome.cases.accuracy import JSON, asked
 
 from ftcheck import Severity
 from ftcheck.inputs.baseline import Baseline

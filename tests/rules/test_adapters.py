@@ -9,8 +9,8 @@ from typing import Any
 
 import pytest
 from ftcheck_plugins.model.safetensors_headers import modules as modules_loader
-from ftcheck_rules.config.adapters import lora_targets, merge
 from ftcheck_rules.cases import Case, cases_of
+from ftcheck_rules.config.adapters import lora_targets, merge
 
 from ftcheck import Run, Severity, tables
 from ftcheck.inputs.model import ModelConfig

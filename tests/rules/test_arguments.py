@@ -3,8 +3,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from ftcheck_rules.config.arguments import known_bugs, training_arguments
 from ftcheck_rules.cases import Case, cases_of
+from ftcheck_rules.config.arguments import known_bugs, training_arguments
 
 from ftcheck import Change, Finding, Severity, tables
 from ftcheck.lock import today

@@ -7,8 +7,8 @@ from ftcheck_rules.budget.budget import (
     plan,
     run_time,
 )
-from ftcheck_rules.cases import Case
 from ftcheck_rules.budget.cases.budget import CASES, LLAMA_3_8B
+from ftcheck_rules.cases import Case
 
 from ftcheck.records import Severity
 from ftcheck.testing import Ran, gpu, inputs, job, machine, model_config, prepared, run

@@ -6,8 +6,8 @@ from typing import Any
 import pytest
 from ftcheck_rules.host.disk import disk_space, output_dir
 
-from ftcheck.estimate.disk import estimate, kept_checkpoints, trained_weights
 from ftcheck.digest import of_json
+from ftcheck.estimate.disk import estimate, kept_checkpoints, trained_weights
 from ftcheck.records import Change, Severity
 from ftcheck.settings import Job, Lora, Training
 from ftcheck.testing import job, run

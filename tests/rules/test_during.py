@@ -1,8 +1,8 @@
 from typing import Any
 
 import pytest
-from ftcheck_rules.during import during
 from ftcheck_rules.cases import Case
+from ftcheck_rules.during import during
 from ftcheck_rules.during.cases.during import CASES
 
 from ftcheck.errors import PolicyError

@@ -1,9 +1,9 @@
 from typing import Any
 
 import pytest
-from ftcheck_rules.cases import Case
 from ftcheck_rules.budget.cases.logits_memory import CASES
 from ftcheck_rules.budget.logits_memory import logits_memory
+from ftcheck_rules.cases import Case
 
 from ftcheck.estimate.gpus import gpu_memory
 from ftcheck.records import Severity

@@ -3,9 +3,9 @@
 from typing import Any
 
 import pytest
-from ftcheck_rules.cases import Case, cases_of
 from ftcheck_rules.budget.cases.memory_fit import LLAMA_8B
 from ftcheck_rules.budget.memory_fit import memory_fit
+from ftcheck_rules.cases import Case, cases_of
 
 from ftcheck import Severity
 from ftcheck.inputs.machine import Machine

@@ -7,9 +7,9 @@ from ftcheck_rules.cases import Case, cases_of
 from ftcheck_rules.data.duplicates import duplicates, leakage
 
 from ftcheck import Severity
+from ftcheck.dedup.fingerprints import fingerprint
 from ftcheck.inputs.benchmarks import Benchmarks, Question
 from ftcheck.inputs.prepared import Trouble
-from ftcheck.dedup.fingerprints import fingerprint
 from ftcheck.records import Location
 from ftcheck.testing import Ran, gold, job, prepared, rows, run, tokenizer
 

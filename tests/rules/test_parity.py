@@ -3,8 +3,8 @@ from typing import Any
 
 import pytest
 from ftcheck_rules.cases import Case, cases_of
-from ftcheck_rules.tokens.cases.tokens import locked_with
 from ftcheck_rules.template.parity import template_parity
+from ftcheck_rules.tokens.cases.tokens import locked_with
 
 from ftcheck import InputError, Severity
 from ftcheck.inputs.prepared import Sample

@@ -4,13 +4,13 @@ from typing import Any
 
 import pytest
 from ftcheck_rules.cases import Case, cases_of
-from ftcheck.probe_texts import CONVERSATIONS, PROBES
 from ftcheck_rules.tokens.tokens import tokenizer_parity
 
 from ftcheck import InputError, Severity
 from ftcheck.inputs.container import Inputs, Run
 from ftcheck.inputs.prepared import Sample
 from ftcheck.inputs.tokenizer import Message, ServingSide
+from ftcheck.probe_texts import CONVERSATIONS, PROBES
 from ftcheck.settings import Data, Job, Model, Serving
 from ftcheck.testing import (
     FakeTokenizer,
@@ -259,8 +259,8 @@ REAL = ("phi-3-mini-without-config", "phi-3-mini-instruct")
 
 
 def real(realdata: Path, folder: Path, training: str, serving: str | None) -> Ran:
-    from ftcheck_plugins.preparation import preparation
     from ftcheck_plugins.model import tokenizer as loaders
+    from ftcheck_plugins.preparation import preparation
 
     data = folder / "train.jsonl"
     with (realdata / "jobs" / "mapper" / "train.jsonl").open(encoding="utf-8") as lines:

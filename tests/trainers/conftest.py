@@ -9,12 +9,12 @@ from typing import Any
 
 import pytest
 
+from ftcheck.gate.ticket import SEAL, Ticket
 from ftcheck.inputs.container import Inputs, Run
 from ftcheck.inputs.loader import Loader
 from ftcheck.inputs.prepared import Prepared
 from ftcheck.records import Progress
 from ftcheck.settings import Data, Job, Lora, Model, Quantization, TrainerChoice, Training
-from ftcheck.gate.ticket import SEAL, Ticket
 from tests.trainers.small import make_model, make_rows
 
 NF4 = Quantization(
@@ -90,8 +90,8 @@ class Kit:
 
     def inputs(self, job: Job, report: Callable[[Progress], None] | None = None, **given: Any) -> Inputs:
         """The job's inputs, opened by the real loaders; `given` are at hand (a watch)."""
-        from ftcheck_plugins.preparation import preparation
         from ftcheck_plugins.model import tokenizer
+        from ftcheck_plugins.preparation import preparation
 
         used = (tokenizer.tokenizer, preparation.prepared, preparation.prepared_eval)
         loaders: Mapping[str, Loader] = {one.name: one for one in used}

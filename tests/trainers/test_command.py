@@ -14,9 +14,9 @@ import pytest
 from ftcheck_trainers.command import TRAINER, describe
 
 from ftcheck.errors import TrainingError
+from ftcheck.gate.ticket import Refused
 from ftcheck.inputs.container import Inputs
 from ftcheck.settings import Job, Model, TrainerChoice, Training
-from ftcheck.gate.ticket import Refused
 from tests.trainers.conftest import make_ticket
 
 

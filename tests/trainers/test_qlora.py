@@ -18,13 +18,14 @@ from ftcheck_trainers import (
 from ftcheck_trainers.failure_messages import plain_words
 from ftcheck_trainers.qlora import TRAINER, describe
 from ftcheck_trainers.quiet_libraries import quiet_libraries
+from ftcheck_trainers.sft_build import build_trainer
 
 from ftcheck.errors import TrainingError
+from ftcheck.gate.ticket import Refused, Ticket
 from ftcheck.inputs.container import Inputs
 from ftcheck.inputs.prepared import Prepared
 from ftcheck.records import Progress
 from ftcheck.settings import Job, Lora, Model
-from ftcheck.gate.ticket import Refused, Ticket
 from tests.trainers.conftest import Kit, make_ticket
 
 pytest.importorskip("trl")
@@ -213,7 +214,7 @@ def built(kit: Kit, job: Job, *, fed: bool = False) -> Any:
     blocks = dataset.arranged(rows, job.training, kit.folder / "fed", pack=job.training.packing)
     tokenizer, written = inputs.get("tokenizer").backend, metrics.Metrics(kit.folder)
     with quiet_libraries():
-        trainer = qlora.build_trainer(job, inputs.get("run"), tokenizer, blocks, None, 4, written)
+        trainer = build_trainer(job, inputs.get("run"), tokenizer, blocks, None, 4, written)
     return (trainer, blocks) if fed else trainer
 
 

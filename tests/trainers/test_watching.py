@@ -37,13 +37,13 @@ def watch(expected: Expected | None = None, **rules: dict[str, Any]) -> Watch:
 
 
 def trained(kit: Kit, job: Job, watched: Watch, *, resume: bool = False) -> Path:
-    inputs = kit.inputs(job, watch=sft_trainer)
+    inputs = kit.inputs(job, watch=watched)
     return Path(TRAINER.train(kit.ticket(job, inputs), job, inputs, resume=resume))
 
 
 def stopped(kit: Kit, job: Job, watched: Watch) -> str:
     with pytest.raises(TrainingError) as caught:
-        trained(kit, job, sft_trainer)
+        trained(kit, job, watched)
     assert caught.value.exit_code == 6
     return str(caught.value)
 

@@ -13,6 +13,7 @@ from typing import Any
 
 from ftcheck.errors import Problem, TrainingError
 from ftcheck.settings import Job, Lora, Quantization, Training
+from ftcheck.training.reserved_arguments import RESERVED, RESERVED_FOR_MODEL
 from ftcheck_trainers.arguments_table import REMOVED
 
 PREPARED = frozenset(
@@ -22,22 +23,6 @@ PREPARED = frozenset(
 
 NOT_ARGUMENTS = frozenset({"packing_planner", "lora", "quantization", "extra", "gradient_checkpointing"})
 """What is no argument of SFTConfig, or goes in under another name."""
-
-TAKEN: Mapping[str, str] = {
-    "dataset_kwargs": "the rows are prepared before the gate, TRL must not prepare them again",
-    "logging_nan_inf_filter": "it makes a dead run log a loss of 0",
-    "chat_template_path": "write 'model.chat_template'",
-    "trust_remote_code": "write 'model.trust_remote_code'",
-    "resume_from_checkpoint": "run 'ftcheck train --resume'",
-    "hub_token": "set HF_TOKEN in the environment",
-}
-"""Keys of SFTConfig that the trainer sets itself, and why or where else."""
-
-TAKEN_FROM_MODEL: Mapping[str, str] = {
-    "trust_remote_code": "write 'model.trust_remote_code'",
-    "revision": "write 'model.revision'",
-    "quantization_config": "write 'training.quantization'",
-}
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,7 +48,7 @@ def sft_arguments(job: Job, machine: Machine, *, steps: int, offline: bool = Fal
 
     known = known_arguments(SFTConfig)
     extra = dict(job.training.extra)
-    _refuse_taken(job, "training", extra, TAKEN)
+    _refuse_taken(job, "training", extra, RESERVED)
     given = {
         **_stated(job, "training", job.training, known, leave_out=PREPARED | NOT_ARGUMENTS),
         **_checkpointing(job.training, known),
@@ -195,7 +180,7 @@ def _logging_steps(job: Job, steps: int) -> float:
 
 def _model_arguments(job: Job, machine: Machine, *, offline: bool) -> dict[str, Any]:
     stated = _plain(job.training.extra.get("model_init_kwargs") or {})
-    _refuse_taken(job, "training.model_init_kwargs", stated, TAKEN_FROM_MODEL)
+    _refuse_taken(job, "training.model_init_kwargs", stated, RESERVED_FOR_MODEL)
     given: dict[str, Any] = {"dtype": dtype(job.training)}
     if job.model.revision is not None:
         given["revision"] = job.model.revision

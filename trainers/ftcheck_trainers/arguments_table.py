@@ -17,7 +17,7 @@ from pathlib import Path
 from types import NoneType
 from typing import Any
 
-import ftcheck
+from ftcheck import tables
 
 PACKAGES = ("trl", "transformers", "peft", "bitsandbytes")
 CONFIGS = "trl.SFTConfig, peft.LoraConfig, transformers.BitsAndBytesConfig"
@@ -208,7 +208,7 @@ def _choices(parts: list[Any]) -> list[str]:
 
 def main(target: Path | None = None) -> Path:
     """Write the table and return where."""
-    path = target or Path(ftcheck.__file__).parent / "tables" / "trainer_arguments.json"
+    path = target or Path(tables.__file__).parent / "trainer_arguments.json"
     path.write_text(json.dumps(make_table(), indent=1, sort_keys=True) + "\n", encoding="utf-8")
     return path
 

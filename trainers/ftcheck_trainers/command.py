@@ -19,9 +19,9 @@ from typing import Any
 from ftcheck import ranks
 from ftcheck.errors import Problem, TrainingError
 from ftcheck.extension.trainers import Trainer
+from ftcheck.gate.ticket import Ticket
 from ftcheck.inputs.container import Inputs
 from ftcheck.settings import Job
-from ftcheck.gate.ticket import Ticket
 from ftcheck_trainers import run_folder
 
 FORWARDED = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)

@@ -4,10 +4,10 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ftcheck.packing.truncation import cutter
 from ftcheck.errors import InputError, TrainingError
 from ftcheck.inputs.container import Inputs
 from ftcheck.inputs.prepared import Prepared
+from ftcheck.packing.truncation import cutter
 from ftcheck.settings import Job, Training
 from ftcheck_trainers.quiet_libraries import quiet_libraries
 

@@ -7,10 +7,10 @@ from typing import Any
 
 from ftcheck import ranks
 from ftcheck.errors import TrainingError
-from ftcheck.training.expectations import planned
 from ftcheck.inputs.container import Inputs
 from ftcheck.inputs.metric_history import Span, expected_from_dict, expected_to_dict
 from ftcheck.training.during_checks import Action, Alarm, Watch
+from ftcheck.training.expectations import planned
 from ftcheck_trainers import metrics as metrics_file
 from ftcheck_trainers.failure_messages import NotFinite
 from ftcheck_trainers.metrics import Metrics

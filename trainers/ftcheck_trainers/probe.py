@@ -12,11 +12,12 @@ from ftcheck.inputs.prepared import Prepared
 from ftcheck.inputs.probe import Probe
 from ftcheck.planning.probe import STEPS
 from ftcheck.settings import Job
-from ftcheck_trainers import dataset, qlora
+from ftcheck_trainers import dataset
 from ftcheck_trainers.failure_messages import plain_words
 from ftcheck_trainers.metrics import Metrics
 from ftcheck_trainers.quiet_libraries import quiet_libraries
 from ftcheck_trainers.run_folder import GIB
+from ftcheck_trainers.sft_build import build_trainer, need_libraries
 
 
 def probe(job: Job, inputs: Inputs) -> Probe:
@@ -25,7 +26,7 @@ def probe(job: Job, inputs: Inputs) -> Probe:
     Raises `UsageError` if the job is meant for a GPU that is not here, `TrainingError` if a step fails (out
     of memory, for one).
     """
-    qlora.need_libraries(job)
+    need_libraries(job)
     device = _device(job)
     run: Run = inputs.get("run")
     prepared: Prepared = inputs.get("prepared")
@@ -98,7 +99,7 @@ def _train(job: Job, run: Run, tokenizer: Any, blocks: Any, folder: Path) -> tup
 
     if torch.cuda.is_available():
         torch.cuda.reset_peak_memory_stats()
-    trainer = qlora.build_trainer(job, run, tokenizer, blocks, None, STEPS, Metrics(folder))
+    trainer = build_trainer(job, run, tokenizer, blocks, None, STEPS, Metrics(folder))
     trainer.add_callback(Clock())
     trainer.train()
     peak = peak_memory(torch.cuda) / GIB if torch.cuda.is_available() else None

@@ -22,6 +22,12 @@ from typing import Any
 from ftcheck import ranks
 from ftcheck.digest import of_json
 from ftcheck.errors import ExitCode, Problem, TrainingError
+from ftcheck.gate.ticket import (
+    Reason,
+    Refusal,
+    Refused,
+    Ticket,
+)
 from ftcheck.inputs.run_folder import METRICS as METRICS
 from ftcheck.inputs.run_folder import (
     QUIET,
@@ -33,12 +39,6 @@ from ftcheck.inputs.run_folder import (
 from ftcheck.ranks import is_main as is_main
 from ftcheck.report.redact import redact, redact_json
 from ftcheck.settings import Job
-from ftcheck.gate.ticket import (
-    Reason,
-    Refusal,
-    Refused,
-    Ticket,
-)
 from ftcheck_trainers import checkpoint
 from ftcheck_trainers.failure_messages import GIB as GIB
 from ftcheck_trainers.failure_messages import Stopped, one_line

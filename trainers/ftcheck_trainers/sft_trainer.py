@@ -230,5 +230,9 @@ def refuse_unsavable(model: Any, job: Job) -> None:
         with tempfile.TemporaryDirectory() as folder:
             config.save_pretrained(folder)
     except ValueError as error:
-        reason = f"the generation config of {job.model.name} cannot be saved ({failure_messages.one_line(error)})"
-        raise failure_messages.Stopped(reason, "repair its generation_config.json, or take the file out") from error
+        reason = (
+            f"the generation config of {job.model.name} cannot be saved ({failure_messages.one_line(error)})"
+        )
+        raise failure_messages.Stopped(
+            reason, "repair its generation_config.json, or take the file out"
+        ) from error

@@ -4,19 +4,19 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
+from ftcheck.cli.pages.plan_page import ASCII_BARS, BARS
+from ftcheck.cli.pages.screen import TIE, tied, wrapped
 from ftcheck.inputs.metric_history import Span
 from ftcheck.inputs.run_folder import State
+from ftcheck.paths import near
+from ftcheck.records import Outcome
+from ftcheck.report.wording import SYMBOLS, counted, number
 from ftcheck.training.monitor import (
     MEDIAN_OF,
     Found,
     View,
     thinned,
 )
-from ftcheck.paths import near
-from ftcheck.records import Outcome
-from ftcheck.cli.pages.plan_page import ASCII_BARS, BARS
-from ftcheck.cli.pages.screen import TIE, tied, wrapped
-from ftcheck.report.wording import SYMBOLS, counted, number
 
 LABEL, BRIEF_LABEL = 8, 16
 BETWEEN = " · "

@@ -22,6 +22,7 @@ from ftcheck.planning.records import (
 )
 from ftcheck.records import Location
 from ftcheck.report.clean import clean
+from ftcheck.report.escape import markdown_text
 from ftcheck.report.wording import change_text, counted, place
 
 if TYPE_CHECKING:
@@ -420,15 +421,13 @@ Page = Sequence[JobPlan | Unplanned]
 
 def markdown(pages: Page) -> str:
     """All jobs as Markdown, everything shown."""
-    from ftcheck_plugins.reporters.markdown import _text
-
     parts = ["# ftcheck plan", ""]
     for page in map(clean, pages):
         if isinstance(page, Unplanned):
-            parts += [f"## {_text(page.job)}", "", f"No plan: {_text(page.reason)}", ""]
+            parts += [f"## {markdown_text(page.job)}", "", f"No plan: {markdown_text(page.reason)}", ""]
             continue
-        parts += [f"## {_text(headline(page))}", "", "| | |", "|---|---|"]
-        parts += [f"| {_text(one.label)} | {_text(_whole(one))} |" for one in lines(page)]
+        parts += [f"## {markdown_text(headline(page))}", "", "| | |", "|---|---|"]
+        parts += [f"| {markdown_text(one.label)} | {markdown_text(_whole(one))} |" for one in lines(page)]
         parts.append("")
     return "\n".join(parts)
 
@@ -580,9 +579,9 @@ def _told(parts: Sequence[Words], found: Spoken) -> list[dict[str, Any]]:
 
 
 def configuration(plans: Sequence[JobPlan], policy: str) -> str:
-    """The optimised training configuration as JSON, `ftcheck.training.require-config/1`: arguments, and why."""
+    """The optimised training configuration as JSON, `ftcheck.training-config/1`: arguments, and why."""
     jobs = {plan.job: {**plan.config, "numbers": _numbers(plan)} for plan in map(clean, plans)}
-    about = {"schema": "ftcheck.training.require-config/1", "policy": policy, "jobs": jobs}
+    about = {"schema": "ftcheck.training-config/1", "policy": policy, "jobs": jobs}
     return json.dumps(_plain(about), indent=1, ensure_ascii=False) + "\n"
 
 

@@ -9,9 +9,9 @@ import threading
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
+from ftcheck.cli.pages.screen import Screen
 from ftcheck.records import Progress
 from ftcheck.report.redact import redact, visible
-from ftcheck.cli.pages.screen import Screen
 
 if TYPE_CHECKING:
     from rich.progress import Progress as RichProgress

@@ -7,8 +7,8 @@ from itertools import groupby
 from typing import TYPE_CHECKING
 
 from ftcheck.report.redact import visible
-from ftcheck.row_view import Piece, RowView
 from ftcheck.report.wording import counted, place
+from ftcheck.row_view import Piece, RowView
 
 if TYPE_CHECKING:
     from rich.text import Text

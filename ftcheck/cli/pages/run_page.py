@@ -8,14 +8,14 @@ from datetime import timedelta
 from typing import TYPE_CHECKING
 
 from ftcheck import hookimpl
-from ftcheck.records import Check, Location, Outcome, Progress, Result
-from ftcheck.report.redact import redact, visible
-from ftcheck.report.record import Report
 from ftcheck.cli.pages import run_summary
-from ftcheck.report import verdict_lines, wording
 from ftcheck.cli.pages.progress_bars import BAR_WIDTH, Bars, progress_text
-from ftcheck.report.clean import clean
 from ftcheck.cli.pages.screen import Screen, tied_parts
+from ftcheck.records import Check, Location, Outcome, Progress, Result
+from ftcheck.report import verdict_lines, wording
+from ftcheck.report.clean import clean
+from ftcheck.report.record import Report
+from ftcheck.report.redact import redact, visible
 
 if TYPE_CHECKING:
     from rich.console import Console

@@ -4,12 +4,12 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, time, timedelta
 
+from ftcheck.cli.pages.screen import Screen, tied
 from ftcheck.fix.search import mends
 from ftcheck.paths import near
 from ftcheck.records import ON_COMMAND_LINE, Change, Finding, Location, Outcome, Result
-from ftcheck.report.record import Report
 from ftcheck.report import verdict_lines, wording
-from ftcheck.cli.pages.screen import Screen, tied
+from ftcheck.report.record import Report
 
 WIDEST_PLACE = 60
 NARROW = 40
@@ -226,7 +226,11 @@ def _hidden(results: Iterable[Result]) -> Iterator[str]:
 
 def _tally(screen: Screen, report: Report, telling: Telling) -> None:
     seconds = verdict_lines.seconds_of(report)
-    bad = report.verdict != "passed" or report.status != "complete" or bool(verdict_lines.decided_nothing(report))
+    bad = (
+        report.verdict != "passed"
+        or report.status != "complete"
+        or bool(verdict_lines.decided_nothing(report))
+    )
     took = f" in {verdict_lines.duration(seconds)}" if seconds is not None else ""
     parts = [
         ", ".join(tied(part) for part in (verdict_lines.tally(report) + took).split(", ")),

@@ -3,18 +3,18 @@
 from collections import Counter
 from collections.abc import Sequence
 from datetime import timedelta
+from importlib import metadata
 from typing import TYPE_CHECKING, Any
 
-import ftcheck
 from ftcheck.errors import ExitCode
 from ftcheck.records import Outcome
 
 if TYPE_CHECKING:
-    from ftcheck.runner.load import Loaded, Planned
+    from ftcheck.gate.ticket import Refusal, Ticket
     from ftcheck.records import Progress
     from ftcheck.report.record import Report
+    from ftcheck.runner.load import Loaded, Planned
     from ftcheck.runner.session import Ended, Options
-    from ftcheck.gate.ticket import Refusal, Ticket
     from ftcheck.training.during_checks import Alarm, Watch
 
 
@@ -50,8 +50,7 @@ class Shown:
     def watch(self, planned: "Planned") -> Sequence[object]:
         """The object that prints the run while it goes on."""
         from ftcheck.cli.pages.run_page import TerminalReporter
-
-        from ftcheck.policy import seconds
+        from ftcheck.durations import seconds
 
         policy, rules = planned.loaded.policy, planned.loaded.host.rules
         self.planned = planned
@@ -85,9 +84,10 @@ class TrainingShown:
 
     def __init__(self) -> None:
         """Prints to stdout."""
+        from rich.console import Console
+
         from ftcheck.cli.pages.progress_bars import Bars
         from ftcheck.cli.pages.screen import Screen
-        from rich.console import Console
 
         self._screen = Screen(Console(highlight=False, emoji=False, markup=False))
         self._bars = Bars(self._screen)
@@ -139,7 +139,7 @@ def header(planned: "Planned") -> str:
     """`ftcheck 0.1.0 · policy night-before · 2 jobs, 34 checks`, and what narrows the run."""
     jobs, checks = len(planned.jobs), len(planned.taken)
     parts = [
-        f"ftcheck {ftcheck.__version__}",
+        f"ftcheck {metadata.version('ftcheck')}",
         f"policy {planned.loaded.policy.name}",
         f"{jobs} job{'s' * (jobs != 1)}, {checks} check{'s' * (checks != 1)}",
     ]
@@ -171,8 +171,8 @@ def run_now(options: "Options", job: str) -> "tuple[Ticket | Refusal | None, Exi
 
 def host_again(loaded: "Loaded", options: "Options", job: str) -> "Refusal | None":
     """Run the host's checks on this machine, whatever the stored report says of another one."""
-    from ftcheck.records import Outcome
     from ftcheck.gate.ticket import Reason, Refusal
+    from ftcheck.records import Outcome
     from ftcheck.training.require import host_checks
 
     results = host_checks(loaded, options, job)

@@ -5,8 +5,7 @@ quantize_blockwise); what a decoder layer keeps for its backward pass from trans
 (models/llama/modeling_llama.py) and PEFT 0.21.2 (tuners/lora/bnb.py), counted as in Korthikanti et al.
 (arXiv 2205.05198, section 4) but for this code; the loss from TRL 1.16 (kernels/chunked_logprob.py);
 attention from torch 2.13's flash and memory-efficient kernels (Dao, arXiv 2307.08691: output and one
-float32 a row are kept, no length x length matrix). `ftcheck.estimate.memory.simulation` counts the same step another
-way.
+float32 a row are kept, no length x length matrix). `simulation` counts the same step another way.
 """
 
 from collections.abc import Mapping

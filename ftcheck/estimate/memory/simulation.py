@@ -1,6 +1,6 @@
 """One training step of the real model class under fake tensors: which storages are alive at once.
 
-The second way to a job's peak memory, beside the closed formulas of `ftcheck.estimate.memory.formulas`. Nothing is
+The second way to a job's peak memory, beside the closed formulas of `formulas`. Nothing is
 computed: torch's FakeTensorMode knows shapes only, and a dispatch mode counts each storage from its first
 sight to its death. bitsandbytes' and flash attention's kernels allocate inside CUDA code that fake tensors
 do not see, so functions with the same allocations stand in for them.

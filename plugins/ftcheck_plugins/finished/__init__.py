@@ -1,0 +1,1 @@
+"""Opens what a training left behind: run folder, adapter, generations, load tests."""

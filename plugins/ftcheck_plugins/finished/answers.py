@@ -33,8 +33,6 @@ from ftcheck.paths import model_folder
 from ftcheck.records import Progress
 from ftcheck.settings import Job
 from ftcheck_plugins.finished import generate
-from ftcheck_plugins.guard import flow
-from ftcheck_plugins.guard.records import Decision, Guard, Messages, Question
 from ftcheck_plugins.finished.generation_processes import (
     Died,
     Processes,
@@ -42,6 +40,8 @@ from ftcheck_plugins.finished.generation_processes import (
     base_of,
     spec_of,
 )
+from ftcheck_plugins.guard import flow
+from ftcheck_plugins.guard.records import Decision, Guard, Messages, Question
 
 CAP = 512
 """Tokens of an answer where neither `serving` nor `evaluation` sets max_new_tokens."""

@@ -38,7 +38,7 @@ class _NoRedirect(urllib.request.HTTPRedirectHandler):
 
 @dataclass(frozen=True)
 class HttpEndpoint:
-    """An OpenAI-compatible server. See `ftcheck.inputs.endpoint.Endpoint`. `start` is where its log ended before."""
+    """An OpenAI-compatible server. See `inputs.endpoint.Endpoint`. `start` is where its log ended before."""
 
     url: str
     log: str | None = None

@@ -15,8 +15,8 @@ from ftcheck.errors import MissingDependency
 from ftcheck.inputs.container import Run
 from ftcheck.inputs.finished_run import Trained
 from ftcheck.inputs.loader import loader
-from ftcheck.settings import Job, Quantization
 from ftcheck.runner.worker_setup import OFFLINE
+from ftcheck.settings import Job, Quantization
 
 PROGRAM = "ftcheck_plugins.finished.generate"
 

@@ -32,8 +32,8 @@ def wanting(job: Job) -> list[Problem]:
 
 def opened(job: Job) -> Guard:
     """The guard of a job. Raises `UsageError` for what the job does not say, `InputError` for its files."""
-    from ftcheck_plugins.reading.output_schema import output_schema
     from ftcheck_plugins.model.tokenizer import serving, tokenizer
+    from ftcheck_plugins.reading.output_schema import output_schema
 
     if problems := wanting(job):
         raise UsageError(problems[0].message, problems)

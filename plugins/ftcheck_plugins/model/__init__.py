@@ -1,0 +1,1 @@
+"""Opens models: configuration, tokenizer, safetensors headers, the hub."""

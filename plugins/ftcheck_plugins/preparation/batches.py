@@ -12,10 +12,10 @@ from ftcheck.dedup import fingerprints
 from ftcheck.inputs.prepared import Trouble
 from ftcheck.inputs.tokenizer import Tokenizer
 from ftcheck.settings import Job
+from ftcheck_plugins.preparation.trl_tokenize import RowTokenizer, Tokens, nothing
 from ftcheck_plugins.reading import row_formats
 from ftcheck_plugins.reading.files import RawRow
 from ftcheck_plugins.reading.row_formats import Example, Gist
-from ftcheck_plugins.preparation.trl_tokenize import RowTokenizer, Tokens, nothing
 
 if TYPE_CHECKING:
     import numpy as np

@@ -13,12 +13,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ftcheck import tables
-from ftcheck.packing.truncation import cutter
 from ftcheck.errors import InputError
 from ftcheck.inputs.collated import Collated
 from ftcheck.inputs.loader import loader
 from ftcheck.inputs.prepared import Prepared
 from ftcheck.inputs.tokenizer import Tokenizer
+from ftcheck.packing.truncation import cutter
 from ftcheck.settings import Job
 from ftcheck_plugins.model.tokenizer import ChatTokenizer
 

@@ -27,16 +27,16 @@ from ftcheck.inputs.prepared import (
 from ftcheck.inputs.tokenizer import Tokenizer
 from ftcheck.records import Progress
 from ftcheck.settings import Job, Outliers, Training
-from ftcheck_plugins.preparation import truncation_pass, processes
-from ftcheck_plugins.reading import files, row_formats
+from ftcheck_plugins.model.tokenizer import ChatTokenizer
+from ftcheck_plugins.preparation import processes, truncation_pass
+from ftcheck_plugins.preparation.arrow_store import ROWS, RowFile, RowWriter
 from ftcheck_plugins.preparation.batches import Batch, BatchMaker
 from ftcheck_plugins.preparation.prepared_cache import Shelf
+from ftcheck_plugins.preparation.rendering import Differs
+from ftcheck_plugins.preparation.trl_tokenize import RowTokenizer
+from ftcheck_plugins.reading import files, row_formats
 from ftcheck_plugins.reading.files import RawRow, Source
 from ftcheck_plugins.reading.row_formats import Example
-from ftcheck_plugins.preparation.rendering import Differs
-from ftcheck_plugins.preparation.arrow_store import ROWS, RowFile, RowWriter
-from ftcheck_plugins.preparation.trl_tokenize import RowTokenizer
-from ftcheck_plugins.model.tokenizer import ChatTokenizer
 
 if TYPE_CHECKING:
     import numpy as np

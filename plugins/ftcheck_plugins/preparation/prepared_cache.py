@@ -30,8 +30,8 @@ from ftcheck.inputs.tokenizer import Tokenizer
 from ftcheck.paths import model_folder
 from ftcheck.records import Progress
 from ftcheck.settings import Job
-from ftcheck_plugins.reading.files import Source
 from ftcheck_plugins.preparation.arrow_store import ROWS
+from ftcheck_plugins.reading.files import Source
 
 ANSWERS = "answers.json"
 RESULT = "result.json"

@@ -25,8 +25,8 @@ from multiprocessing.connection import Connection
 
 from ftcheck.errors import InputError
 from ftcheck.inputs.container import Run
-from ftcheck_plugins.reading import files
 from ftcheck_plugins.preparation.batches import Batch, BatchMaker, batches
+from ftcheck_plugins.reading import files
 from ftcheck_plugins.reading.files import Lines, Source
 
 PIECE = 1 << 19

@@ -13,10 +13,10 @@ from types import MappingProxyType
 from typing import Any, NamedTuple
 
 from ftcheck.inputs.tokenizer import Message
-from ftcheck_plugins.preparation import template_limits
-from ftcheck_plugins.reading.row_formats import Talk
-from ftcheck_plugins.preparation.template_outlines import Outline, Outlines
 from ftcheck_plugins.model.tokenizer import ChatTokenizer
+from ftcheck_plugins.preparation import template_limits
+from ftcheck_plugins.preparation.template_outlines import Outline, Outlines
+from ftcheck_plugins.reading.row_formats import Talk
 
 Spans = list[tuple[int, int]]
 

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
+from ftcheck.dedup.fingerprints import text_of
 from ftcheck.digest import of_bytes
 from ftcheck.errors import InputError
 from ftcheck.inputs.container import Run
@@ -11,19 +12,18 @@ from ftcheck.inputs.loader import loader
 from ftcheck.inputs.prepared import Prepared
 from ftcheck.inputs.role_tokens import Spoken, Words, nothing
 from ftcheck.packing.lengths import Histogram
-from ftcheck.dedup.fingerprints import text_of
 from ftcheck.records import Progress
 from ftcheck.settings import Job
-from ftcheck_plugins.reading import files, row_formats
+from ftcheck_plugins.model.tokenizer import ChatTokenizer
 from ftcheck_plugins.preparation.batches import batches
+from ftcheck_plugins.preparation.preparation import source_of
 from ftcheck_plugins.preparation.prepared_cache import Result, Shelf
+from ftcheck_plugins.preparation.processes import uncollected
+from ftcheck_plugins.preparation.rendering import Differs
 from ftcheck_plugins.preparation.token_engines import Engine, Reference
+from ftcheck_plugins.reading import files, row_formats
 from ftcheck_plugins.reading.files import RawRow
 from ftcheck_plugins.reading.row_formats import Example
-from ftcheck_plugins.preparation.preparation import source_of
-from ftcheck_plugins.preparation.rendering import Differs
-from ftcheck_plugins.preparation.processes import uncollected
-from ftcheck_plugins.model.tokenizer import ChatTokenizer
 
 if TYPE_CHECKING:
     import numpy as np

@@ -15,15 +15,7 @@ from typing import TYPE_CHECKING, Any
 from ftcheck import templates
 from ftcheck.inputs.prepared import Trouble
 from ftcheck.settings import Training
-from ftcheck_plugins.preparation.token_engines import (
-    CHECKED_EVERY,
-    Engine,
-    Ids,
-    Reference,
-    joined,
-)
-from ftcheck_plugins.reading.row_formats import Example, talk
-from ftcheck_plugins.preparation.token_offsets import Places, Unclear
+from ftcheck_plugins.model.tokenizer import ChatTokenizer, template_error
 from ftcheck_plugins.preparation.rendering import (
     Differs,
     Rendered,
@@ -31,7 +23,15 @@ from ftcheck_plugins.preparation.rendering import (
     Request,
     Spans,
 )
-from ftcheck_plugins.model.tokenizer import ChatTokenizer, template_error
+from ftcheck_plugins.preparation.token_engines import (
+    CHECKED_EVERY,
+    Engine,
+    Ids,
+    Reference,
+    joined,
+)
+from ftcheck_plugins.preparation.token_offsets import Places, Unclear
+from ftcheck_plugins.reading.row_formats import Example, talk
 
 if TYPE_CHECKING:
     import numpy as np

@@ -1,16 +1,16 @@
 """The second pass over prepared rows: what is fed of each, and the digest over ids and labels."""
 
-import hashlib
 import os
 import tempfile
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ftcheck.packing.truncation import cut_bounds, drops
 from ftcheck.digest import of_json
 from ftcheck.errors import InputError
 from ftcheck.inputs.tokenizer import Tokenizer
+from ftcheck.label_digest import LabelDigest
+from ftcheck.packing.truncation import cut_bounds, drops
 from ftcheck.settings import Outliers, Training
 from ftcheck_plugins.preparation.arrow_store import RowFile
 
@@ -162,8 +162,6 @@ def feed(
         digest.add_many(ids, mask, starts, stops)
     fed = sequences if taken.all() else sequences[taken]
     return Fed(kept, trained, ends, stopped, used, outlier, fed, digest.text())
-
-
 
 
 class _LastWord:

@@ -1,0 +1,1 @@
+"""Opens data: rows of files, gold sets, benchmarks, output schemas."""

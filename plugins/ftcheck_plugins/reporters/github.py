@@ -14,9 +14,9 @@ from ftcheck.errors import Problem
 from ftcheck.extension.reporters import Reporter
 from ftcheck.paths import near
 from ftcheck.records import ON_COMMAND_LINE, Finding, Location, Outcome, Result, Severity
-from ftcheck.report.record import Report
 from ftcheck.report import verdict_lines, wording
 from ftcheck.report.clean import clean
+from ftcheck.report.record import Report
 
 Level = Literal["error", "warning", "notice"]
 SHOWN: dict[Level, int] = {"error": 9, "warning": 9, "notice": 8}
@@ -51,7 +51,9 @@ def render(report: Report) -> str:
     lines = [str(one) for level in SHOWN for one in _limited(level, annotations)]
     title = f"ftcheck {report.policy_name}: {verdict_lines.verdict(report)}"
     gate = verdict_lines.gate_state(report.gate)
-    tally = Annotation("notice", title, " · ".join(part for part in (verdict_lines.tally(report), gate) if part))
+    tally = Annotation(
+        "notice", title, " · ".join(part for part in (verdict_lines.tally(report), gate) if part)
+    )
     return "\n".join([*lines, str(tally)]) + "\n"
 
 
@@ -63,7 +65,9 @@ def _annotations(report: Report) -> Iterator[Annotation]:
     nothing = verdict_lines.decided_nothing(report)
     if nothing:
         yield Annotation("error", "ftcheck", nothing)
-    for reason, together in wording.by_reason(one for one in report.results if one.outcome in wording.UNFINISHED):
+    for reason, together in wording.by_reason(
+        one for one in report.results if one.outcome in wording.UNFINISHED
+    ):
         yield _broken(reason, together)
     yield from _findings(report)
     for result in report.results:

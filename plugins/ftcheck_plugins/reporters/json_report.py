@@ -7,8 +7,8 @@ from numbers import Integral, Real
 from typing import Any
 
 from ftcheck.extension.reporters import Reporter
-from ftcheck.report.redact import redact_json
 from ftcheck.report.record import Report, to_dict
+from ftcheck.report.redact import redact_json
 
 
 def render(report: Report) -> str:

@@ -12,9 +12,9 @@ from typing import TYPE_CHECKING, Any
 
 from ftcheck.extension.reporters import Reporter
 from ftcheck.records import Outcome, Result
-from ftcheck.report.record import Report
 from ftcheck.report import verdict_lines, wording
 from ftcheck.report.clean import clean
+from ftcheck.report.record import Report
 
 if TYPE_CHECKING:
     from xml.etree.ElementTree import Element
@@ -110,7 +110,9 @@ def _headline(result: Result) -> str:
     """The first finding's first line; never empty, for junit-xml would write a pass."""
     message = wording.first_line(result.findings[0].message) if result.findings else ""
     more = wording.unshown(result, 1)
-    message = message or wording.telling(result) or (result.reason or "").strip() or "failed without a message"
+    message = (
+        message or wording.telling(result) or (result.reason or "").strip() or "failed without a message"
+    )
     return f"{message} (and {more:,} more)" if more > 0 else message
 
 

@@ -7,18 +7,17 @@ What was waived or skipped is always there.
 import re
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from html import escape
 
 from ftcheck.extension.reporters import Reporter
 from ftcheck.records import Finding, Outcome, Result
-from ftcheck.report.record import Report
 from ftcheck.report import verdict_lines, wording
 from ftcheck.report.clean import clean
+from ftcheck.report.escape import MAX_CELL
+from ftcheck.report.escape import markdown_text as escaped
+from ftcheck.report.record import Report
 
 BUDGET = 900_000
-MAX_CELL = 600
 MAX_TEXT = 4_000
-_SPECIAL = re.compile(r"([\\`*_\[\]#|~$])")
 _LINE_START = re.compile(r"\A([0-9]*)([-+.)])")
 
 
@@ -47,23 +46,28 @@ def render(report: Report) -> str:
 
 
 def _head(report: Report) -> str:
-    lines = [
-        f"## {_title_symbol(report)} ftcheck {_text(report.policy_name)}: {_text(verdict_lines.verdict(report))}"
-    ]
+    verdict = escaped(verdict_lines.verdict(report))
+    lines = [f"## {_title_symbol(report)} ftcheck {escaped(report.policy_name)}: {verdict}"]
     if report.status != "started":
-        lines += ["", " · ".join(_text(part) for part in _facts(report) if part)]
+        lines += ["", " · ".join(escaped(part) for part in _facts(report) if part)]
     return "\n".join(lines)
 
 
 def _facts(report: Report) -> Iterator[str]:
     seconds = verdict_lines.seconds_of(report)
-    yield verdict_lines.tally(report) + (f" in {verdict_lines.duration(seconds)}" if seconds is not None else "")
+    yield verdict_lines.tally(report) + (
+        f" in {verdict_lines.duration(seconds)}" if seconds is not None else ""
+    )
     yield verdict_lines.decided_nothing(report)
     yield verdict_lines.gate_state(report.gate)
 
 
 def _title_symbol(report: Report) -> str:
-    if report.status == "complete" and report.verdict == "passed" and not verdict_lines.decided_nothing(report):
+    if (
+        report.status == "complete"
+        and report.verdict == "passed"
+        and not verdict_lines.decided_nothing(report)
+    ):
         return wording.SYMBOLS[Outcome.PASSED]
     return wording.SYMBOLS[Outcome.FAILED if report.verdict == "failed" else Outcome.ERRORED]
 
@@ -107,16 +111,16 @@ def _broken(results: Iterable[Result]) -> Iterator[str]:
 
 
 def _bullets(title: str, items: Iterable[str], limit: int = MAX_CELL) -> str:
-    return "\n".join((f"### {_text(title)}", "", *(f"- {_item_text(item, limit)}" for item in items)))
+    return "\n".join((f"### {escaped(title)}", "", *(f"- {_item_text(item, limit)}" for item in items)))
 
 
 def _item_text(text: str, limit: int) -> str:
     """Text that begins a list item: it must not begin another list in it."""
-    return _LINE_START.sub(r"\1\\\2", _text(text, limit))
+    return _LINE_START.sub(r"\1\\\2", escaped(text, limit))
 
 
 def _table(title: str, results: Iterable[Result]) -> str:
-    head = [f"### {_text(title)}", "", "| outcome | check | measured | reason |", "|---|---|---|---|"]
+    head = [f"### {escaped(title)}", "", "| outcome | check | measured | reason |", "|---|---|---|---|"]
     return "\n".join((*head, *(_row(result) for result in results)))
 
 
@@ -128,13 +132,13 @@ def _row(result: Result) -> str:
         wording.telling(result),
         wording.reason_of(result) if explained else "",
     )
-    return f"| {' | '.join(_text(cell, MAX_CELL) for cell in cells)} |"
+    return f"| {' | '.join(escaped(cell, MAX_CELL) for cell in cells)} |"
 
 
 def _details(result: Result) -> str:
     shown = wording.shown_findings(result)
     count = wording.counted(wording.unshown(result, 0), "finding")
-    heading = f"<b>{_text(result.check.id)}</b> {_text(wording.outcome_word(result))}, {count}"
+    heading = f"<b>{escaped(result.check.id)}</b> {escaped(wording.outcome_word(result))}, {count}"
     state = " open" if result.blocking else ""
     lines = [f"<details{state}><summary>{heading}</summary>", "", *(_item(finding) for finding in shown)]
     more = wording.unshown(result, len(shown))
@@ -145,20 +149,13 @@ def _details(result: Result) -> str:
 
 def _item(finding: Finding) -> str:
     where = wording.place(finding.at)
-    place = f" <code>{_text(where, MAX_CELL)}</code>" if where else ""
-    parts = [f"- <b>{finding.severity.value}</b>{place} {_text(finding.message, MAX_TEXT)}"]
+    place = f" <code>{escaped(where, MAX_CELL)}</code>" if where else ""
+    parts = [f"- <b>{finding.severity.value}</b>{place} {escaped(finding.message, MAX_TEXT)}"]
     if finding.fix:
-        parts.append(f"<b>fix</b> {_text(finding.fix, MAX_TEXT)}")
+        parts.append(f"<b>fix</b> {escaped(finding.fix, MAX_TEXT)}")
     if finding.change:
-        parts.append(f"<b>change</b> <code>{_text(wording.change_text(finding.change), MAX_CELL)}</code>")
+        parts.append(f"<b>change</b> <code>{escaped(wording.change_text(finding.change), MAX_CELL)}</code>")
     return "<br>".join(parts)
-
-
-def _text(text: str, limit: int = MAX_CELL) -> str:
-    """Untrusted text as text: no HTML, no markdown, no way out of its table cell."""
-    text = text if len(text) <= limit else f"{text[: limit - 1]}…"
-    escaped = _SPECIAL.sub(r"\\\1", escape(text.strip(), quote=False)).replace("\t", " ")
-    return re.sub(r"\s*\n( *)", lambda match: "<br>" + "&nbsp;" * len(match[1]), escaped)
 
 
 def _fitted(sections: Iterable[Section], budget: int) -> tuple[list[Section], list[Section]]:
@@ -172,7 +169,7 @@ def _fitted(sections: Iterable[Section], budget: int) -> tuple[list[Section], li
 
 
 def _left_out(dropped: list[Section]) -> str:
-    named = ", ".join(_text(section.title, 60) for section in dropped[:10])
+    named = ", ".join(escaped(section.title, 60) for section in dropped[:10])
     more = f" and {len(dropped) - 10:,} more" if len(dropped) > 10 else ""
     size = wording.counted(len(dropped), "section")
     return f"{size} left out to stay under {BUDGET // 1000} kB: {named}{more}. The JSON report has all of it."

@@ -19,6 +19,8 @@ from ftcheck import (
     Summary,
     rule,
 )
+from ftcheck.durations import seconds
+from ftcheck.errors import FtcheckError
 from ftcheck.estimate.blocks import packed
 from ftcheck.estimate.disk import STATES, trained_weights
 from ftcheck.estimate.run_time import (
@@ -30,18 +32,16 @@ from ftcheck.estimate.run_time import (
     moment,
     seconds_left,
 )
-from ftcheck.errors import FtcheckError
-from ftcheck.extension.rules import Yield
-from ftcheck.inputs.container import Inputs
-from ftcheck.packing.padding import expected_padding, padding
-from ftcheck.policy import seconds
-from ftcheck.settings import Training
 from ftcheck.estimate.steps import (
     Steps,
     devices,
     every,
     steps,
 )
+from ftcheck.extension.rules import Yield
+from ftcheck.inputs.container import Inputs
+from ftcheck.packing.padding import expected_padding, padding
+from ftcheck.settings import Training
 from ftcheck_rules.config.schedule import fed
 
 HOUR = 3600.0

@@ -5,11 +5,11 @@ from typing import Any
 
 from ftcheck import Change, Finding, Job, Machine, Measurement, Severity, Skip, Summary, rule
 from ftcheck.errors import FtcheckError
+from ftcheck.estimate.gpus import gpu_memory
 from ftcheck.extension.rules import Yield
 from ftcheck.inputs.container import Inputs
 from ftcheck.inputs.model import ModelConfig
 from ftcheck.inputs.prepared import Prepared
-from ftcheck.estimate.gpus import gpu_memory
 
 GIB = 1 << 30
 TRAINER = "qlora"

@@ -5,9 +5,7 @@ from typing import Any
 
 from ftcheck import Change, Finding, Job, Machine, Measurement, Severity, Skip, Summary, rule
 from ftcheck.errors import FtcheckError
-from ftcheck.extension.rules import Yield
-from ftcheck.inputs.container import Inputs
-from ftcheck.inputs.prepared import Prepared
+from ftcheck.estimate.gpus import gpu_memory
 from ftcheck.estimate.memory.fit import (
     Remedy,
     cheapest,
@@ -15,8 +13,10 @@ from ftcheck.estimate.memory.fit import (
     verdict,
 )
 from ftcheck.estimate.memory.formulas import GIB, Memory, estimate
-from ftcheck.estimate.gpus import gpu_memory
 from ftcheck.estimate.memory.shapes import CannotTell, well_known
+from ftcheck.extension.rules import Yield
+from ftcheck.inputs.container import Inputs
+from ftcheck.inputs.prepared import Prepared
 
 STATED = ("hardware.gpu", "hardware.memory_gib", "targets.memory_gib")
 KEPT = 0.06

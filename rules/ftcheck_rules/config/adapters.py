@@ -102,7 +102,9 @@ def _unmatched(job: Job, lora: Lora, modules: Modules, found: Targets) -> Iterat
             f"PEFT has no default for {modules.model_type}" if lora.target_modules is None else "it is empty"
         )
         message = f"no target_modules: {what}. Linear modules: {_listed(peft_targets.linear_names(modules))}"
-        yield Finding(message, at=place, fix="all-linear, or names", change=_change(job, peft_targets.ALL_LINEAR))
+        yield Finding(
+            message, at=place, fix="all-linear, or names", change=_change(job, peft_targets.ALL_LINEAR)
+        )
     elif found.missing:
         yield _missing(job, lora, modules, found)
     elif found.wrong:

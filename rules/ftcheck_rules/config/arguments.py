@@ -22,9 +22,10 @@ from ftcheck.extension.rules import Yield
 from ftcheck.lock import Lock
 from ftcheck.paths import near
 from ftcheck.records import Location
+from ftcheck.training.reserved_arguments import RESERVED, RESERVED_FOR_MODEL
 from ftcheck_rules.config.changed_defaults import changed_defaults
-from ftcheck_rules.host.machine import release
 from ftcheck_rules.config.yaml11 import misread
+from ftcheck_rules.host.machine import release
 
 OWN = "qlora"
 COMMAND = "command"
@@ -262,13 +263,11 @@ def _taken(job: Job) -> Iterator[Finding]:
     """What ftcheck's own trainer sets itself, and stops at if the policy states it."""
     if job.trainer.use != OWN:
         return
-    from ftcheck_trainers.arguments import TAKEN, TAKEN_FROM_MODEL
-
     stated = _get(job, "model_init_kwargs")
     inner = stated if isinstance(stated, Mapping) else {}
     for prefix, given, taken in (
-        ("", job.training.extra, TAKEN),
-        ("model_init_kwargs.", inner, TAKEN_FROM_MODEL),
+        ("", job.training.extra, RESERVED),
+        ("model_init_kwargs.", inner, RESERVED_FOR_MODEL),
     ):
         for key in sorted(set(given) & set(taken)):
             message = f"the trainer {OWN} sets {prefix}{key} itself, and stops where a policy states it"

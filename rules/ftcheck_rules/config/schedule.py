@@ -19,8 +19,6 @@ from ftcheck import (
     tables,
 )
 from ftcheck.estimate.blocks import packed
-from ftcheck.extension.rules import Yield
-from ftcheck.records import ON_COMMAND_LINE
 from ftcheck.estimate.steps import (
     Steps,
     devices,
@@ -28,6 +26,8 @@ from ftcheck.estimate.steps import (
     every,
     steps,
 )
+from ftcheck.extension.rules import Yield
+from ftcheck.records import ON_COMMAND_LINE
 
 USUAL_EPOCHS = 3
 USUAL_WARMUP = 0.03

@@ -21,9 +21,9 @@ from ftcheck import (
     rule,
 )
 from ftcheck.dedup import fingerprints, minhash
+from ftcheck.dedup.fingerprints import NOTHING
 from ftcheck.extension.rules import Yield
 from ftcheck.inputs.benchmarks import Benchmarks
-from ftcheck.dedup.fingerprints import NOTHING
 
 if TYPE_CHECKING:
     import numpy as np
@@ -50,7 +50,7 @@ class Duplicates:
     """Share of rows that may say nearly what an earlier row says."""
     max_conflict_share: float = 0.05
     """Share of rows whose question another row answers in another way."""
-    fingerprints: float = 0.9
+    likeness: float = 0.9
     """Jaccard index of token 5-grams from which two rows are nearly the same, above 0 and up to 1."""
     min_ngrams: int = 32
     """Rows with fewer 5-grams of their own are not called nearly the same."""
@@ -345,7 +345,9 @@ class _Known:
 
     def texts(self, name: str, item: str, items: Sequence[tuple[str, Location]]) -> Side:
         """The leaks among questions."""
-        long = [one for one in items if len(fingerprints.normalised(one[0]).split()) >= self._params.min_words]
+        long = [
+            one for one in items if len(fingerprints.normalised(one[0]).split()) >= self._params.min_words
+        ]
         leaks = {}
         for number, (text, at) in enumerate(long):
             row = self._row_of(fingerprints.fingerprint(text))

@@ -1,0 +1,1 @@
+"""Rules about a run while it trains."""

@@ -10,8 +10,8 @@ from itertools import groupby
 from pathlib import Path
 
 from ftcheck import Change, Finding, Jobs, Measurement, Severity, Skip, Summary, rule
-from ftcheck.estimate.disk import Estimate, estimate
 from ftcheck.digest import of_json
+from ftcheck.estimate.disk import Estimate, estimate
 from ftcheck.extension.rules import Yield
 from ftcheck.settings import Job
 

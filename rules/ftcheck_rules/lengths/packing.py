@@ -18,9 +18,9 @@ from ftcheck import (
     tables,
 )
 from ftcheck.estimate.blocks import Packed, packed
+from ftcheck.estimate.steps import steps
 from ftcheck.extension.rules import Yield
 from ftcheck.packing.padding import expected_padding
-from ftcheck.estimate.steps import steps
 from ftcheck_rules.lengths.lengths import STEP, unknown_attention
 
 FEW = 20

@@ -29,6 +29,7 @@ from ftcheck.inputs.finished_run import (
     Trained,
     untrained,
 )
+from ftcheck_rules.data.duplicates import Leakage, leaked_questions
 from ftcheck_rules.data.gold import rows_named, unusable, wilson
 from ftcheck_rules.outcome.matching import (
     WHOLE,
@@ -39,7 +40,6 @@ from ftcheck_rules.outcome.matching import (
     compared,
     kind_of,
 )
-from ftcheck_rules.data.duplicates import Leakage, leaked_questions
 
 SHOWN_FIELDS = 5
 """Fields that are named, the worst first; all of them are measured up to `MAX_FIELDS`."""

@@ -19,8 +19,9 @@ from ftcheck import (
     rule,
 )
 from ftcheck.errors import FtcheckError
-from ftcheck.gate.input_digests import gather, model_digest
+from ftcheck.estimate.memory.formulas import CONTEXT, GIB
 from ftcheck.extension.rules import Yield
+from ftcheck.gate.input_digests import gather, model_digest
 from ftcheck.inputs.finished_run import Adapter, Trained, untrained
 from ftcheck.inputs.run_folder import (
     Metric,
@@ -30,7 +31,6 @@ from ftcheck.inputs.run_folder import (
     number,
     text,
 )
-from ftcheck.estimate.memory.formulas import CONTEXT, GIB
 from ftcheck.paths import model_folder, near
 from ftcheck_rules.budget.memory_fit import predicted
 

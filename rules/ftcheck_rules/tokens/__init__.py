@@ -1,0 +1,1 @@
+"""Rules about tokens and the vocabulary."""

@@ -2,10 +2,10 @@
 
 from typing import Any
 
+from ftcheck.dedup.fingerprints import fingerprint
 from ftcheck.inputs.benchmarks import Benchmarks, Question
 from ftcheck.inputs.evaluation import GoldSet
 from ftcheck.inputs.prepared import Rows
-from ftcheck.dedup.fingerprints import fingerprint
 from ftcheck.records import Location
 from ftcheck.testing import gold, job, prepared, rows, tokenizer
 from ftcheck_rules.cases import Case

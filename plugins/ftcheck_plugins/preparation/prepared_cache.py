@@ -19,7 +19,6 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any, cast
 
-import ftcheck
 from ftcheck import templates
 from ftcheck.cache import Store, store
 from ftcheck.digest import of_file, of_files, of_json, of_text
@@ -31,6 +30,7 @@ from ftcheck.paths import model_folder
 from ftcheck.records import Progress
 from ftcheck.settings import Job
 from ftcheck_plugins.preparation.arrow_store import ROWS
+from ftcheck_plugins.preparation.version import PREPARATION_VERSION
 from ftcheck_plugins.reading.files import Source
 
 ANSWERS = "answers.json"
@@ -188,7 +188,7 @@ class Shelf:
         """The key; None where something that goes into it cannot be told."""
         paths = [Path(path) for path in self._source.files]
         parts = {
-            "code": _code(),
+            "preparation": PREPARATION_VERSION,
             "versions": _versions(),
             "split": self._split,
             "data": data or of_files(paths),
@@ -324,19 +324,10 @@ def _days(texts: Iterable[bytes]) -> str | None:
 
 @cache
 def _versions() -> dict[str, str]:
-    found = {"ftcheck": ftcheck.__version__, "python": platform.python_version()}
+    found = {"ftcheck": metadata.version("ftcheck"), "python": platform.python_version()}
     for name in LIBRARIES:
         try:
             found[name] = metadata.version(name)
         except metadata.PackageNotFoundError:
             continue
     return found
-
-
-@cache
-def _code() -> str:
-    """Digest of ftcheck's own code that preparation stands on: an edit there is a cold start."""
-    host = Path(ftcheck.__file__).parent
-    names = ("cutting", "digest", "lengths", "likeness", "spoken", "templates")
-    modules = [host / f"{name}.py" for name in names]
-    return of_json([of_file(one) for one in (*modules, *sorted(Path(__file__).parent.glob("*.py")))])

@@ -7,9 +7,7 @@ from pathlib import Path
 import pytest
 
 from tests.cli.project import Project
-
-CHECKOUT = Path(__file__).resolve().parent.parent
-REALDATA = CHECKOUT.parent / "shared" / "data"
+from tests.places import CHECKOUT, DATA
 
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "true")
@@ -19,7 +17,7 @@ os.environ.pop("PYTHONDONTWRITEBYTECODE", None)  # commands find their bytecode,
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    if REALDATA.is_dir():
+    if DATA.is_dir():
         return
     for item in items:
         if item.get_closest_marker("realdata"):
@@ -28,7 +26,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 @pytest.fixture(scope="session")
 def realdata() -> Path:
-    return REALDATA
+    return DATA
 
 
 @pytest.fixture(scope="session")

@@ -1,7 +1,6 @@
 """The documents say what the code does: README, help texts, rules, hooks."""
 
 import re
-from pathlib import Path
 
 import pytest
 from click.testing import CliRunner
@@ -10,9 +9,9 @@ from ftcheck.cli import COMMANDS, app
 from ftcheck.extension import hookspecs
 from ftcheck.extension.plugin_host import make_host
 from ftcheck.policy import describe_params
+from tests.places import CHECKOUT
 
-ROOT = Path(__file__).resolve().parents[1]
-README = (ROOT / "README.md").read_text(encoding="utf-8")
+README = (CHECKOUT / "README.md").read_text(encoding="utf-8")
 RULES = sorted(make_host().rules)
 
 
@@ -32,7 +31,9 @@ def test_the_readme_lists_every_rule_with_what_it_says_itself() -> None:
 
 
 def test_the_readme_shows_the_sample_plugin_as_it_is() -> None:
-    source = (ROOT / "tests" / "sample_plugin" / "ftcheck_sample" / "__init__.py").read_text(encoding="utf-8")
+    source = (CHECKOUT / "tests" / "sample_plugin" / "ftcheck_sample" / "__init__.py").read_text(
+        encoding="utf-8"
+    )
 
     assert source.strip() in README
 
@@ -41,7 +42,7 @@ def test_ci_runs_the_readmes_second_command() -> None:
     [command] = re.findall(r"^python3 -m venv .*\[train,fast,guard,dev\].*$", README, re.MULTILINE)
 
     assert "pytest" in command
-    assert "README.md" in (ROOT / ".ci" / "run").read_text(encoding="utf-8")
+    assert "README.md" in (CHECKOUT / ".ci" / "run").read_text(encoding="utf-8")
 
 
 @pytest.mark.parametrize("hook", [name for name in dir(hookspecs) if name.startswith("ftcheck_")])
@@ -70,7 +71,7 @@ def test_every_command_that_the_readme_shows_exists() -> None:
 
 def test_places_that_speak_of_commands_speak_of_those_there_are() -> None:
     for path in [
-        p for folder in ("ftcheck", "rules", "plugins", "trainers") for p in (ROOT / folder).rglob("*.py")
+        p for folder in ("ftcheck", "rules", "plugins", "trainers") for p in (CHECKOUT / folder).rglob("*.py")
     ]:
         for command in re.findall(r"`ftcheck ([a-z]+)\b", path.read_text(encoding="utf-8")):
             assert command in COMMANDS or command in ("plan",), f"{path}: ftcheck {command}"

@@ -3,11 +3,10 @@
 import subprocess
 import sys
 import zipfile
-from pathlib import Path
 
 import pytest
 
-ROOT = Path(__file__).resolve().parents[1]
+from tests.places import CHECKOUT
 
 
 @pytest.fixture(scope="module")
@@ -24,7 +23,7 @@ def wheel(tmp_path_factory: pytest.TempPathFactory) -> zipfile.ZipFile:
         "-w",
         str(folder),
     ]
-    subprocess.run([*command, str(ROOT)], check=True, capture_output=True)
+    subprocess.run([*command, str(CHECKOUT)], check=True, capture_output=True)
     [built] = folder.glob("*.whl")
     return zipfile.ZipFile(built)
 
@@ -41,7 +40,7 @@ def test_every_top_level_name_starts_with_ftcheck_and_is_typed(wheel: zipfile.Zi
 def test_the_policies_and_their_samples_are_inside(wheel: zipfile.ZipFile) -> None:
     names = set(wheel.namelist())
 
-    for policy in (ROOT / "policies").glob("*.yaml"):
+    for policy in (CHECKOUT / "policies").glob("*.yaml"):
         assert f"ftcheck/_policies/{policy.name}" in names
     assert "ftcheck/_policies/samples/models/mapper-tiny/model.safetensors" in names
     assert not any("/checkpoints/" in name or "__pycache__" in name for name in names)

@@ -4,7 +4,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-ROOT = Path(__file__).resolve().parents[1]
+from tests.places import CHECKOUT
 
 SCRIPT = """
 from ftcheck.ticket import Refusal, Ticket
@@ -21,8 +21,8 @@ def start(trainer: Trainer, decision: Ticket | Refusal, job: Job, inputs: Inputs
 def complaints(tmp_path: Path, line: str) -> str:
     script = tmp_path / "script.py"
     script.write_text(SCRIPT.format(line=line), encoding="utf-8")
-    command = [sys.executable, "-m", "mypy", "--config-file", str(ROOT / "pyproject.toml"), str(script)]
-    return subprocess.run(command, capture_output=True, text=True, cwd=ROOT, check=False).stdout
+    command = [sys.executable, "-m", "mypy", "--config-file", str(CHECKOUT / "pyproject.toml"), str(script)]
+    return subprocess.run(command, capture_output=True, text=True, cwd=CHECKOUT, check=False).stdout
 
 
 def test_a_decision_that_may_be_a_refusal_does_not_type_check(tmp_path: Path) -> None:

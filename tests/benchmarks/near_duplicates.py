@@ -19,8 +19,7 @@ from ftcheck_rules.data.duplicates import duplicates, leakage
 from ftcheck.inputs.container import Run
 from ftcheck.testing import gold, job
 from ftcheck.testing import run as run_rule
-
-DATA = Path(__file__).resolve().parents[3] / "shared" / "data"
+from tests.places import DATA
 
 
 def main(count: int | None) -> None:

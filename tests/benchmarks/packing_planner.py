@@ -31,8 +31,8 @@ from ftcheck.packing.plans import (
     optimal,
 )
 from ftcheck.testing import job
+from tests.places import DATA
 
-DATA = Path(__file__).resolve().parents[3] / "shared" / "data"
 JOBS = (("mapper", "llama-3-instruct", 768), ("analyst", "phi-3-mini-instruct", 1024))
 CAPACITY, MANY, MILLIONS = 2048, 400_000, 20_000_000
 LINE = "{:34}  {:>10}  {:>7}  {:>10}  {:>10}"

@@ -27,8 +27,8 @@ from ftcheck_plugins.preparation import preparation
 from ftcheck.inputs.container import Inputs, Run
 from ftcheck.inputs.prepared import Prepared
 from ftcheck.settings import Data, Job, Model, Training
+from tests.places import DATA
 
-SHARED = Path(__file__).resolve().parents[2].parent / "shared" / "data"
 LOADERS = {one.name: one for one in (tokenizer.tokenizer, preparation.prepared, preparation.rows)}
 SETTINGS: tuple[dict[str, Any], ...] = (
     {"max_length": 1024},
@@ -41,7 +41,7 @@ TIMES = 4
 def alpaca(count: int) -> Iterator[dict[str, Any]]:
     """Alpaca's rows as conversations of two messages."""
     taken = 0
-    for path in sorted((SHARED / "datasets" / "alpaca_en_52k_shards").glob("*.json")):
+    for path in sorted((DATA / "datasets" / "alpaca_en_52k_shards").glob("*.json")):
         for row in json.loads(path.read_text(encoding="utf-8")):
             if taken == count:
                 return
@@ -87,7 +87,7 @@ def theirs(backend: Any, rows: list[dict[str, Any]], training: dict[str, Any], p
     """Rows a second of TRL's own preparation."""
     from datasets import Dataset
 
-    from tests.preparation.trl_side import preparation_of
+    from tests.plugins.preparation.trl_side import preparation_of
 
     several = {"dataset_num_proc": processes} if processes > 1 else {}
     with tempfile.TemporaryDirectory() as folder:
@@ -100,8 +100,8 @@ def theirs(backend: Any, rows: list[dict[str, Any]], training: dict[str, Any], p
 
 def identical(model: Path, rows: list[dict[str, Any]], training: dict[str, Any]) -> bool:
     """Whether both sides make the same ids and labels of these rows."""
-    from tests.preparation.test_against_trl import fed
-    from tests.preparation.trl_side import trainer_of
+    from tests.plugins.preparation.test_against_trl import fed
+    from tests.plugins.preparation.trl_side import trainer_of
 
     with tempfile.TemporaryDirectory() as folder:
         data = write(Path(folder) / "rows.jsonl", rows, 1)
@@ -159,7 +159,7 @@ def main() -> None:
         model, data, training = json.loads(given.alone)
         print(json.dumps(ours(Path(model), Path(data), training)))
         return
-    names = [SHARED / "tokenizers" / name for name in ("llama-3-instruct", "phi-3-mini-instruct")]
+    names = [DATA / "tokenizers" / name for name in ("llama-3-instruct", "phi-3-mini-instruct")]
     print(f"{'':52}{'rows a second':^33}{'times TRL':^25}")
     print(
         f"{'tokenizer':22}{'loss':11}{'engine':19}{'cold':>8}{'steady':>9}{'TRL':>8}{'TRL x2':>8}"

@@ -19,7 +19,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-CHECKOUT = Path(__file__).resolve().parents[2]
+from tests.places import CHECKOUT
+
 MODEL = CHECKOUT / "policies" / "samples" / "models" / "mapper-tiny"
 RULES = '''
 """Which libraries the worker imported."""

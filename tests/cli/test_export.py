@@ -15,8 +15,8 @@ from ftcheck.errors import UsageError
 from ftcheck.runner.load import load
 from ftcheck.settings import Job, Serving
 from ftcheck.testing import job
+from tests.places import CHECKOUT
 
-CHECKOUT = Path(__file__).resolve().parents[2]
 POLICY = str(CHECKOUT / "policies" / "night_before.yaml")
 SERVER = "http://127.0.0.1:8000/v1"
 

@@ -3,13 +3,11 @@
 import difflib
 import json
 import shutil
-from pathlib import Path
 
 import pytest
 
 from tests.cli.project import Project, rule_text
-
-POLICIES = Path(__file__).resolve().parents[2] / "policies"
+from tests.places import POLICIES
 
 CHANGES = "\nfrom ftcheck.records import Change\n"
 LONG = rule_text(

@@ -2,14 +2,13 @@
 
 import hashlib
 import json
-from pathlib import Path
 from typing import Any
 
 import pytest
 
 from tests.cli.project import Project
+from tests.places import POLICIES
 
-POLICIES = Path(__file__).resolve().parents[2] / "policies"
 LIST = "policy.job.exclude.jsonl"
 CHECKS = "  data-readable: {}\n  data-schema: {}\n  duplicates: {}\n  leakage: {}\n"
 

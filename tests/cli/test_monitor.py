@@ -18,8 +18,8 @@ from rich.console import Console
 from ftcheck.cli import monitor, run_command
 from ftcheck.cli.monitor import Board, frame
 from ftcheck.cli.pages.screen import Screen
-from tests.reporters.display import Display
-from tests.test_runs import folder_of, this_process
+from tests.inputs.test_run_folder import folder_of, this_process
+from tests.plugins.reporters.display import Display
 
 NOW = datetime(2026, 11, 22, 22, 26, 10, tzinfo=UTC)
 BEGAN = NOW - timedelta(minutes=9, seconds=12)

@@ -12,8 +12,8 @@ from ftcheck.extension.plugin_host import make_host
 from ftcheck.records import Stage
 from tests.cli.planted import NIGHT, plant
 from tests.cli.project import Project, Ran
+from tests.places import POLICIES
 
-POLICIES = Path(__file__).resolve().parents[2] / "policies"
 RUN = ("run", "morning.yaml", "--offline", "-o", "json=r.json")
 
 

@@ -11,8 +11,7 @@ import pytest
 from junitparser import JUnitXml
 
 from tests.cli.project import Project, Ran
-
-POLICIES = Path(__file__).resolve().parents[2] / "policies"
+from tests.places import POLICIES
 
 
 @pytest.fixture(scope="module")

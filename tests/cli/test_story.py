@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 
 from tests.cli.project import Project, Ran
+from tests.places import POLICIES
 
-POLICIES = Path(__file__).resolve().parents[2] / "policies"
 NIGHT, MORNING = "policies/night_before.yaml", "policies/morning_after.yaml"
 JOB = ("--job", "mapper")
 

@@ -7,11 +7,11 @@ from pathlib import Path
 import pytest
 
 from tests.cli.project import Project, Ran
+from tests.places import POLICIES
 
 pytest.importorskip("trl")
 pytestmark = pytest.mark.train
 
-POLICIES = Path(__file__).resolve().parents[2] / "policies"
 SHORT = ("--set", "jobs.mapper.training.max_steps=2", "--set", "jobs.mapper.training.save_strategy=no")
 POLICY = "policies/night_before.yaml"
 
@@ -44,7 +44,7 @@ def test_what_was_checked_is_trained_and_the_adapter_loads(project: Project) -> 
     from peft import PeftModel
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
-    from tests.preparation.trl_side import quiet
+    from tests.plugins.preparation.trl_side import quiet
 
     ran = train(project, "--report", "r.json")
 

@@ -21,8 +21,8 @@ from ftcheck.ledger import judge
 from ftcheck.records import Finding, Result, Severity
 from ftcheck.runner.load import load
 from ftcheck.runner.worker import run_check
+from tests.places import CHECKOUT
 
-CHECKOUT = Path(__file__).resolve().parents[2]
 SAMPLES = CHECKOUT / "policies" / "samples"
 JOB = "job"
 ROWS = 80

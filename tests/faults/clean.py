@@ -12,9 +12,9 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from tests.faults.bench import BASES, CHECKOUT, Bench, Row, chat, completion
+from tests.faults.bench import BASES, Bench, Row, chat, completion
+from tests.places import DATA
 
-DATA = CHECKOUT.parent / "shared" / "data"
 ROWS = 240
 
 Change = Callable[[Bench], None]

@@ -11,8 +11,8 @@ from ftcheck.settings import Job
 from tests.faults.bench import BASES, Row
 from tests.faults.clean import DATASETS, NOT_CLEAN, SMALL, Combination, Side, combinations
 from tests.faults.examine import quiet
-from tests.preparation.test_against_trl import fed
-from tests.preparation.trl_side import Fed, prepare
+from tests.plugins.preparation.test_against_trl import fed
+from tests.plugins.preparation.trl_side import Fed, prepare
 
 OPENED: dict[tuple[str, bool], dict[str, Any]] = {}
 """Tokenizers, and what saving them gave: opening one of 150,000 tokens takes seconds."""

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.faults.bench import CHECKOUT
+from tests.places import CHECKOUT
 from tests.faults.catalogue import FAULTS, Fault
 from tests.faults.examine import examine
 

@@ -14,10 +14,11 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from tests.places import SAMPLES
+
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
-SAMPLES = Path(__file__).resolve().parents[2] / "policies" / "samples"
 JOBS = ("mapper", "analyst")
 ROLES = ["system", "user", "assistant"]
 VERDICTS = {"Verdict: approve", "Verdict: reject", "Verdict: escalate"}

@@ -8,9 +8,10 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from ftcheck.errors import FtcheckError, InputError, MissingDependency, TrainingError
+    from ftcheck.extension.exporters import Exporter
     from ftcheck.extension.hookspecs import hookimpl
     from ftcheck.extension.reporters import Reporter
-    from ftcheck.extension.rules import Rule, rule
+    from ftcheck.extension.rules import Case, Rule, rule
     from ftcheck.extension.trainers import Trainer
     from ftcheck.gate.ticket import Refused, Ticket
     from ftcheck.inputs.container import Inputs, Jobs, Run
@@ -40,9 +41,10 @@ __version__: str
 
 _HOME = {
     "ftcheck.errors": ("FtcheckError", "InputError", "MissingDependency", "TrainingError"),
+    "ftcheck.extension.exporters": ("Exporter",),
     "ftcheck.extension.hookspecs": ("hookimpl",),
     "ftcheck.extension.reporters": ("Reporter",),
-    "ftcheck.extension.rules": ("Rule", "rule"),
+    "ftcheck.extension.rules": ("Case", "Rule", "rule"),
     "ftcheck.extension.trainers": ("Trainer",),
     "ftcheck.gate.ticket": ("Refused", "Ticket"),
     "ftcheck.inputs.container": ("Inputs", "Jobs", "Run"),
@@ -71,6 +73,8 @@ _HOME = {
 _MODULE_OF = {name: module for module, names in _HOME.items() for name in names}
 
 __all__ = [
+    "Case",
+    "Exporter",
     "Change",
     "Exclude",
     "Finding",

@@ -6,8 +6,8 @@ They are made up, so their words may be shown; of a row of data only the place i
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from ftcheck import Location, Tokenizer
-from ftcheck.inputs.tokenizer import Message
+from ftcheck.inputs.tokenizer import Message, Tokenizer
+from ftcheck.records import Location
 
 SHOWN = 5
 """So many tokens are shown from the first difference on."""

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from ftcheck.extension.rules import Rule
+from ftcheck.extension.rules import Case, Rule
 from ftcheck.inputs.collated import Collated
 from ftcheck.inputs.container import Inputs
 from ftcheck.inputs.dry_save import Saved
@@ -639,6 +639,7 @@ def run(rule: Rule, params: Mapping[str, Any] | None = None, **inputs: Any) -> R
 
 
 __all__ = [
+    "Case",
     "FakeTokenizer",
     "Ran",
     "adapter",

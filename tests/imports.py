@@ -33,11 +33,11 @@ Modules = Mapping[str, str]
 
 def modules() -> dict[str, str]:
     """All modules of the four packages."""
-    return dict(
-        (_dotted(package, path.relative_to(folder)), path.read_text(encoding="utf-8"))
+    return {
+        _dotted(package, path.relative_to(folder)): path.read_text(encoding="utf-8")
         for package, folder in PACKAGES.items()
         for path in sorted(folder.rglob("*.py"))
-    )
+    }
 
 
 def file_of(module: str) -> Path:

@@ -6,9 +6,6 @@ import click
 
 from ftcheck.cli.options import POLICY, all_rules_dirs, overrides, rules_dirs
 
-FILE = "litellm.yaml"
-"""The name in a folder that `-o` names."""
-
 
 @click.group(short_help="Configurations for other programs: a LiteLLM proxy with the job's guardrails.")
 def export() -> None:
@@ -22,7 +19,7 @@ def export() -> None:
 @POLICY
 @click.option("--job", "jobs", multiple=True, metavar="J", help="Only this job; default: every job.")
 @click.option(
-    "-o", "--output", metavar="FILE|DIR", help=f"Write here ({FILE} in a folder) instead of stdout."
+    "-o", "--output", metavar="FILE|DIR", help="Write here (litellm.yaml in a folder) instead of stdout."
 )
 @click.option("--endpoint", metavar="URL", help="The server behind the proxy; default: serving.upstream.")
 @overrides
@@ -43,31 +40,30 @@ def litellm(
 
     `litellm --config FILE` starts it, where ftcheck[guard] is installed. To write the file needs no LiteLLM.
     """
-    from ftcheck_plugins.guard.export import configuration
-
     from ftcheck.errors import UsageError
     from ftcheck.runner.load import load
 
-    known = load(policy, overrides, all_rules_dirs(rules_dirs)).policy.jobs
+    loaded = load(policy, overrides, all_rules_dirs(rules_dirs))
+    exporter, known = loaded.host.exporters["litellm"], loaded.policy.jobs
     if unknown := [name for name in jobs if name not in known]:
         raise UsageError(f"{policy}: no job '{unknown[0]}'; its jobs are: {', '.join(known) or 'none'}")
     if not known:
         raise UsageError(f"{policy}: the policy has no jobs: there is nothing to guard")
-    text = configuration([known[name] for name in dict.fromkeys(jobs or known)], endpoint)
+    text = exporter.export([known[name] for name in dict.fromkeys(jobs or known)], endpoint)
     if output in (None, "-"):
         click.echo(text, nl=False)
         return
-    file = _written(output or "", text)
-    click.echo(f"{file}: start it with: litellm --config {file}", err=True)
+    file = _written(output or "", exporter.file, text)
+    click.echo(f"{file}: start it with: {exporter.start.format(file=file)}", err=True)
 
 
-def _written(output: str, text: str) -> Path:
+def _written(output: str, name: str, text: str) -> Path:
     """Put the text in its file, in one step. Raises `UsageError` where that cannot be."""
     from ftcheck.errors import UsageError
     from ftcheck.runner.outputs import replace_file
 
     file = Path(output).expanduser()
-    file = file / FILE if file.is_dir() else file
+    file = file / name if file.is_dir() else file
     try:
         replace_file(file.resolve(), text.encode())
     except OSError as error:

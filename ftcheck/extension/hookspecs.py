@@ -1,8 +1,8 @@
-"""The hooks of ftcheck: four offers and four events. Deciding, skipping and changing findings are none.
+"""The hooks of ftcheck: five offers and four events. Deciding, skipping and changing findings are none.
 
 Life of a run:
 
-    load plugins -> offers (rules, loaders, reporters, trainers)
+    load plugins -> offers (rules, loaders, reporters, trainers, exporters)
     plan checks  -> ftcheck_run_started(checks)
     run checks   -> ftcheck_progress(progress) ... ftcheck_check_finished(result) ...
     write report -> ftcheck_run_finished(report)
@@ -12,6 +12,7 @@ from collections.abc import Iterable
 
 import pluggy
 
+from ftcheck.extension.exporters import Exporter
 from ftcheck.extension.reporters import Reporter
 from ftcheck.extension.rules import Rule
 from ftcheck.extension.trainers import Trainer
@@ -41,6 +42,11 @@ def ftcheck_reporters() -> Iterable[Reporter]:  # type: ignore[empty-body]
 @hookspec
 def ftcheck_trainers() -> Iterable[Trainer]:  # type: ignore[empty-body]
     """Offer trainers for `trainer: {use: NAME}`."""
+
+
+@hookspec
+def ftcheck_exporters() -> Iterable[Exporter]:  # type: ignore[empty-body]
+    """Offer configurations for other programs: `ftcheck export NAME`."""
 
 
 @hookspec

@@ -15,6 +15,7 @@ import pluggy
 
 from ftcheck.errors import PluginError
 from ftcheck.extension import hookspecs
+from ftcheck.extension.exporters import Exporter
 from ftcheck.extension.hookspecs import hookimpl
 from ftcheck.extension.reporters import Reporter
 from ftcheck.extension.rules import Rule
@@ -56,6 +57,7 @@ class Host:
     loaders: Mapping[str, Loader]
     reporters: Mapping[str, Reporter]
     trainers: Mapping[str, Trainer]
+    exporters: Mapping[str, Exporter] = field(default_factory=dict)
     owner: Mapping[str, PluginInfo] = field(default_factory=dict)
 
     def watch(self, observer: object) -> None:
@@ -105,6 +107,7 @@ def make_host(
         loaders=collect("ftcheck_loaders", "loader", Loader, lambda loader: loader.name),
         reporters=collect("ftcheck_reporters", "reporter", Reporter, lambda reporter: reporter.name),
         trainers=collect("ftcheck_trainers", "trainer", Trainer, lambda trainer: trainer.name),
+        exporters=collect("ftcheck_exporters", "exporter", Exporter, lambda exporter: exporter.name),
         owner=owner,
     )
     _check_inputs(host)

@@ -1,8 +1,9 @@
 """What plugins offer: named rules, loaders, reporters and trainers."""
 
 import inspect
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 from ftcheck.errors import PluginError
@@ -30,12 +31,31 @@ class Only:
 
 
 @dataclass(frozen=True)
+class Case:
+    """Inputs on which a rule fails, or passes. `inputs` makes them, by argument name, when called.
+
+    `rule` is the rule's id; `fails` means that the check comes out `failed`, else `passed`.
+    `ftcheck selftest` plants them; `ftcheck.testing` makes inputs.
+    """
+
+    rule: str
+    name: str
+    fails: bool
+    inputs: Callable[[], Mapping[str, Any]]
+    params: Mapping[str, Any] = field(default_factory=dict)
+
+
+Cases = str | Callable[[], Iterable[Case]]
+"""A module that holds `CASES`, by its dotted name, or a function that returns them; opened when planted."""
+
+
+@dataclass(frozen=True)
 class Rule:
     """A named property. Calling it calls the function, so tests use it directly.
 
     `inputs` are the function's argument names except `params`; `params_type` is the dataclass of
     its parameters (or None). `summary` and `why` are the docstring's first line and second
-    paragraph. `examples` is a function that returns the must-fail and must-pass cases.
+    paragraph. `family` is the heading it is listed under. `cases` holds its must-fail and must-pass cases.
     """
 
     id: str
@@ -48,6 +68,17 @@ class Rule:
     detail: str = ""
     family: str = ""
     only: Only | None = None
+    cases: Cases | None = None
+
+    def planted(self) -> tuple[Case, ...]:
+        """The rule's own cases, opened now; none where it brings none. Raises `PluginError`."""
+        if self.cases is None:
+            return ()
+        try:
+            found = import_module(self.cases).CASES if isinstance(self.cases, str) else self.cases()
+        except (ImportError, AttributeError) as error:
+            raise PluginError(f"rule '{self.id}': its cases do not load: {error}") from error
+        return tuple(case for case in found if case.rule == self.id)
 
     def __call__(self, *args: Any, **kwargs: Any) -> Iterator[Yield]:
         """Run the rule on inputs of your own making."""
@@ -55,16 +86,23 @@ class Rule:
 
 
 def rule(
-    rule_id: str, *, stage: Stage = Stage.BEFORE, only: Sequence[str] = ()
+    rule_id: str,
+    *,
+    family: str = "",
+    cases: Cases | None = None,
+    stage: Stage = Stage.BEFORE,
+    only: Sequence[str] = (),
 ) -> Callable[[Callable[..., Iterator[Yield]]], Rule]:
     """Turn a generator function into a rule.
 
     Its argument names are the inputs it needs; an argument named `params` must be annotated with a
     frozen dataclass whose fields all have defaults. The docstring's first line says what holds when
-    the rule passes, its second paragraph what goes wrong in training if it does not. `only` names
-    settings: the rule is planned only for jobs that state one of them. A rule of stage `during` asks for
-    `metrics` (a `ftcheck.inputs.metric_history.Window`) and is asked on each log; a parameter `action`
-    (warn, checkpoint, stop) says what the trainer does about its findings.
+    the rule passes, its second paragraph what goes wrong in training if it does not. `family` is the heading
+    that it is listed under; by default the last part of its module's name. `cases` are its must-fail and
+    must-pass cases, for `ftcheck selftest`. `only` names settings: the rule is planned only for jobs that
+    state one of them. A rule of stage `during` asks for `metrics` (a `ftcheck.inputs.metric_history.Window`)
+    and is asked on each log; a parameter `action` (warn, checkpoint, stop) says what the trainer does about
+    its findings.
 
     Raises `PluginError` for a function without docstring, second paragraph or annotation.
     """
@@ -82,7 +120,8 @@ def rule(
             why=why,
             detail=detail,
             stage=stage,
-            family=func.__module__.rpartition(".")[2],
+            family=family or func.__module__.rpartition(".")[2],
+            cases=cases,
             only=Only(tuple(only)) if only else None,
         )
 

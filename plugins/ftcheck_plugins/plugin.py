@@ -1,6 +1,6 @@
-"""Lists the built-in loaders and reporters."""
+"""Lists the built-in loaders, reporters and exporters."""
 
-from ftcheck import Loader, Reporter, hookimpl
+from ftcheck import Exporter, Loader, Reporter, hookimpl
 
 
 @hookimpl
@@ -65,3 +65,11 @@ def ftcheck_reporters() -> list[Reporter]:
     from ftcheck_plugins.reporters import github, json_report, junit, markdown
 
     return [github.REPORTER, json_report.REPORTER, junit.REPORTER, markdown.REPORTER]
+
+
+@hookimpl
+def ftcheck_exporters() -> list[Exporter]:
+    """Offer configurations for other programs."""
+    from ftcheck_plugins.guard import export
+
+    return [export.EXPORTER]

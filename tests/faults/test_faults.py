@@ -5,9 +5,9 @@ from pathlib import Path
 
 import pytest
 
-from tests.places import CHECKOUT
 from tests.faults.catalogue import FAULTS, Fault
 from tests.faults.examine import examine
+from tests.places import CHECKOUT
 
 CATALOGUE = CHECKOUT.parent / "shared" / "research" / "failures.md"
 

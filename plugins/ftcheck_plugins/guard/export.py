@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from ftcheck.errors import Problem, UsageError
+from ftcheck.extension.exporters import Exporter
 from ftcheck.inputs import urls
 from ftcheck.settings import Job
 from ftcheck_plugins.guard.opening import opened, settings_of, wanting
@@ -25,21 +26,21 @@ HEAD = """\
 """
 
 
-def configuration(jobs: Sequence[Job], upstream: str | None = None) -> str:
+def configuration(jobs: Sequence[Job], endpoint: str | None = None) -> str:
     """The configuration as YAML: a model and a guardrail for each job, named like it.
 
-    `upstream` is the URL of the server behind the proxy, in the place of each job's `serving.upstream`.
+    `endpoint` is the URL of the server behind the proxy, in the place of each job's `serving.upstream`.
     Raises `UsageError` with everything that keeps a job from having a guard, or `InputError` for its files.
     """
-    if upstream is not None and (wrong := urls.problem(upstream)):
+    if endpoint is not None and (wrong := urls.problem(endpoint)):
         raise UsageError(f"--endpoint: {wrong}")
-    problems = [one for job in jobs for one in (*wanting(job), *_unusable(job, upstream))]
+    problems = [one for job in jobs for one in (*wanting(job), *_unusable(job, endpoint))]
     if problems:
         raise UsageError(problems[0].message, problems)
     for job in jobs:
         opened(job)
     made = {
-        "model_list": [_model(job, upstream) for job in jobs],
+        "model_list": [_model(job, endpoint) for job in jobs],
         "guardrails": [_guardrail(job) for job in jobs],
         "litellm_settings": {
             "turn_off_message_logging": True,
@@ -107,3 +108,6 @@ def _yaml(value: Any) -> str:
     stream = io.StringIO()
     writer.dump(value, stream)
     return stream.getvalue().partition("---\n")[2]
+
+
+EXPORTER = Exporter("litellm", configuration, "litellm.yaml", "litellm --config {file}")

@@ -139,7 +139,12 @@ def _eval_rows(job: Job, inputs: Inputs) -> Prepared | None:
     return rows
 
 
-@rule("run-time", only=("targets.deadline", "targets.tokens_per_second"))
+@rule(
+    "run-time",
+    family="budget",
+    cases="ftcheck_rules.budget.cases.budget",
+    only=("targets.deadline", "targets.tokens_per_second"),
+)
 def run_time(
     job: Job, model: ModelConfig, prepared: Prepared, machine: Machine, inputs: Inputs, params: RunTime
 ) -> Iterator[Yield]:
@@ -326,7 +331,7 @@ def _shown(value: Any) -> str:
     return str(value).lower() if isinstance(value, bool) else f"{value:g}"
 
 
-@rule("cost", only=("targets.budget",))
+@rule("cost", family="budget", cases="ftcheck_rules.budget.cases.budget", only=("targets.budget",))
 def cost(
     job: Job, model: ModelConfig, prepared: Prepared, machine: Machine, inputs: Inputs
 ) -> Iterator[Yield]:

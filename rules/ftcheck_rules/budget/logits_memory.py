@@ -21,7 +21,7 @@ PLENTY = 0.5
 SIDES = (("train", "per_device_train_batch_size"), ("eval", "per_device_eval_batch_size"))
 
 
-@rule("logits-memory")
+@rule("logits-memory", family="budget", cases="ftcheck_rules.budget.cases.logits_memory")
 def logits_memory(job: Job, machine: Machine, inputs: Inputs) -> Iterator[Yield]:
     """The logits of a full batch fit the GPU, in training and in evaluation.
 

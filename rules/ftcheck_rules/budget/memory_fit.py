@@ -24,7 +24,7 @@ KEPT = 0.06
 BATCH = "training.per_device_train_batch_size"
 
 
-@rule("memory-fit", only=STATED)
+@rule("memory-fit", family="budget", cases="ftcheck_rules.budget.cases.memory_fit", only=STATED)
 def memory_fit(job: Job, machine: Machine, inputs: Inputs) -> Iterator[Yield]:
     """The worst batch fits the memory of the GPU, or the target.
 

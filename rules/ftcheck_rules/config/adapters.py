@@ -43,7 +43,7 @@ class LoraTargets:
             raise ValueError("max_trainable_share must lie above 0 and not above 1")
 
 
-@rule("lora-targets")
+@rule("lora-targets", family="config", cases="ftcheck_rules.config.cases.adapters")
 def lora_targets(
     job: Job, model: ModelConfig, modules: Modules | None, params: LoraTargets
 ) -> Iterator[Yield]:
@@ -217,7 +217,7 @@ class Merge:
     """Memory for merging, as a multiple of the weights in bfloat16."""
 
 
-@rule("merge")
+@rule("merge", family="config", cases="ftcheck_rules.config.cases.adapters")
 def merge(
     job: Job, model: ModelConfig, modules: Modules | None, machine: Machine, params: Merge
 ) -> Iterator[Yield]:

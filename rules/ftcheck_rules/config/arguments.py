@@ -36,7 +36,7 @@ LOSSES = ("nll", "dft", "chunked_nll")
 CHECKPOINTING = ("activation_checkpointing", "gradient_checkpointing")
 
 
-@rule("training-arguments")
+@rule("training-arguments", family="config", cases="ftcheck_rules.config.cases.arguments")
 def training_arguments(job: Job, lock: Lock | None) -> Iterator[Yield]:
     """The training arguments go together: the trainer starts with them, and takes them as they are meant.
 
@@ -316,7 +316,7 @@ def _misread(path: Path, job: Job) -> Iterator[Finding]:
 # --- known bugs -----------------------------------------------------------------------------------------
 
 
-@rule("known-bugs")
+@rule("known-bugs", family="config", cases="ftcheck_rules.config.cases.arguments")
 def known_bugs(packages: Packages, jobs: Jobs) -> Iterator[Yield]:
     """No setting of a job runs into a known bug of the installed versions that leaves no trace in the loss.
 

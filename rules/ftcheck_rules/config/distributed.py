@@ -41,7 +41,7 @@ def processes_of(job: Job, surroundings: Surroundings) -> int:
     return max(job.hardware.count, surroundings.world_size or 1)
 
 
-@rule("distributed")
+@rule("distributed", family="config", cases="ftcheck_rules.config.cases.distributed")
 def distributed(job: Job, surroundings: Surroundings) -> Iterator[Yield]:
     """Device map, FSDP and DeepSpeed fit several processes and agree with the training arguments.
 
@@ -230,7 +230,7 @@ def _sharded(job: Job, read: _File) -> Iterator[Finding]:
 # --- feeding ------------------------------------------------------------------------------------------
 
 
-@rule("data-loading")
+@rule("data-loading", family="config", cases="ftcheck_rules.config.cases.distributed")
 def data_loading(job: Job, machine: Machine, surroundings: Surroundings, inputs: Inputs) -> Iterator[Yield]:
     """Processes that tokenise and load fit this machine, and nobody waits for them beyond the timeout.
 

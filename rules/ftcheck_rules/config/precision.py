@@ -38,7 +38,7 @@ def loaded_in(job: Job) -> str | None:
     return computes_in(job) if job.trainer.use == TRAINER else None
 
 
-@rule("precision")
+@rule("precision", family="config", cases="ftcheck_rules.config.cases.precision")
 def precision(job: Job, inputs: Inputs) -> Iterator[Yield]:
     """Weights, computation, 4-bit layers and attention have number formats that go together.
 

@@ -46,7 +46,7 @@ class Schedule:
     """Share of all steps that the warm-up may take, 0 to 1."""
 
 
-@rule("schedule")
+@rule("schedule", family="config", cases="ftcheck_rules.config.cases.schedule")
 def schedule(job: Job, prepared: Prepared, params: Schedule) -> Iterator[Yield]:
     """The run has enough optimizer steps, the epochs that were meant, and a warm-up that ends.
 
@@ -259,7 +259,7 @@ def _unlogged(job: Job, plan: Steps) -> Iterator[Finding]:
     yield Finding(message, severity, job.at(key), f"logging_steps: {new}", change)
 
 
-@rule("learning-rate")
+@rule("learning-rate", family="config", cases="ftcheck_rules.config.cases.schedule")
 def learning_rate(job: Job, model: ModelConfig) -> Iterator[Yield]:
     """The learning rate is one with which this method has been trained.
 

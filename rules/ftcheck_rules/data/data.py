@@ -42,7 +42,7 @@ REMARKS = {
 }
 
 
-@rule("data-readable")
+@rule("data-readable", family="data", cases="ftcheck_rules.data.cases.data")
 def data_readable(job: Job, inputs: Inputs) -> Iterator[Yield]:
     """Every row of the training data can be read.
 
@@ -125,7 +125,7 @@ def _read(rows: int, files: int, broken: int, excluded: int) -> str:
     return f"{said} · {broken:,} broken" if broken else said
 
 
-@rule("data-schema")
+@rule("data-schema", family="data", cases="ftcheck_rules.data.cases.data")
 def data_schema(job: Job, rows: Rows) -> Iterator[Yield]:
     """Every row has the keys, roles and contents that its layout asks for.
 

@@ -61,7 +61,7 @@ class Duplicates:
             raise ValueError("likeness must lie above 0 and not above 1")
 
 
-@rule("duplicates")
+@rule("duplicates", family="data", cases="ftcheck_rules.data.cases.duplicates")
 def duplicates(job: Job, prepared: Prepared, params: Duplicates) -> Iterator[Yield]:
     """Few rows say what another row says, and one question has one answer.
 
@@ -263,7 +263,7 @@ class Side:
     overlap_is_error: bool
 
 
-@rule("leakage")
+@rule("leakage", family="data", cases="ftcheck_rules.data.cases.duplicates")
 def leakage(
     job: Job,
     prepared: Prepared,

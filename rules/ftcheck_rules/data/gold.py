@@ -40,7 +40,7 @@ class Gold:
     """Share of gold questions that may ask what an earlier one asks."""
 
 
-@rule("gold-set")
+@rule("gold-set", family="data", cases="ftcheck_rules.data.cases.gold")
 def gold_set(job: Job, gold: GoldSet | None, prepared_eval: Prepared | None, params: Gold) -> Iterator[Yield]:
     """The gold set and the evaluation rows are enough to measure what they are asked to measure.
 

@@ -45,7 +45,7 @@ class Hosted:
     """The hosted model, for its token limit; default: model.name."""
 
 
-@rule("hosted-file")
+@rule("hosted-file", family="data", cases="ftcheck_rules.data.cases.hosted")
 def hosted_file(job: Job, inputs: Inputs, params: Hosted) -> Iterator[Yield]:
     """A hosted fine-tuning service would take the training file.
 

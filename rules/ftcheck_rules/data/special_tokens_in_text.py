@@ -21,7 +21,7 @@ class Marks:
     """A token in more than this share of the rows is meant, if the template does not write it itself."""
 
 
-@rule("special-tokens-in-text")
+@rule("special-tokens-in-text", family="data", cases="ftcheck_rules.data.cases.special_tokens_in_text")
 def special_tokens_in_text(prepared: Prepared, tokenizer: Tokenizer, params: Marks) -> Iterator[Yield]:
     """No row holds the text of a control token, such as a quoted end of turn.
 

@@ -119,7 +119,7 @@ class FedBatches:
     """What the trainer does: warn, checkpoint (save one now), stop."""
 
 
-@rule("finite-loss", stage=Stage.DURING)
+@rule("finite-loss", family="during", cases="ftcheck_rules.during.cases.during", stage=Stage.DURING)
 def finite_loss(job: Job, metrics: Window, params: FiniteLoss) -> Iterator[Yield]:
     """The loss and the gradient are finite, and the loss is not 0.
 
@@ -155,7 +155,7 @@ def finite_loss(job: Job, metrics: Window, params: FiniteLoss) -> Iterator[Yield
     yield Measurement("logs", metrics.logged, unit="logs")
 
 
-@rule("loss-spike", stage=Stage.DURING)
+@rule("loss-spike", family="during", cases="ftcheck_rules.during.cases.during", stage=Stage.DURING)
 def loss_spike(metrics: Window, params: LossSpike) -> Iterator[Yield]:
     """The loss does not jump, and stay, far above its running median.
 
@@ -190,7 +190,7 @@ def loss_spike(metrics: Window, params: LossSpike) -> Iterator[Yield]:
         yield Finding(message, _severity(params.action), fix=fix)
 
 
-@rule("loss-progress", stage=Stage.DURING)
+@rule("loss-progress", family="during", cases="ftcheck_rules.during.cases.during", stage=Stage.DURING)
 def loss_progress(metrics: Window, params: LossProgress) -> Iterator[Yield]:
     """The loss has fallen since the run began.
 
@@ -221,7 +221,7 @@ def loss_progress(metrics: Window, params: LossProgress) -> Iterator[Yield]:
         yield Finding(message, _severity(params.action), fix=fix)
 
 
-@rule("eval-loss", stage=Stage.DURING)
+@rule("eval-loss", family="during", cases="ftcheck_rules.during.cases.during", stage=Stage.DURING)
 def eval_loss(metrics: Window, params: EvalLoss) -> Iterator[Yield]:
     """The loss on evaluation rows does not rise, nor leave the training loss behind.
 
@@ -258,7 +258,7 @@ def eval_loss(metrics: Window, params: EvalLoss) -> Iterator[Yield]:
         yield Finding(message, _severity(params.action), fix=fix)
 
 
-@rule("training-speed", stage=Stage.DURING)
+@rule("training-speed", family="during", cases="ftcheck_rules.during.cases.during", stage=Stage.DURING)
 def training_speed(metrics: Window, params: TrainingSpeed) -> Iterator[Yield]:
     """The run is as fast as was planned, and does not slow down.
 
@@ -305,7 +305,7 @@ def training_speed(metrics: Window, params: TrainingSpeed) -> Iterator[Yield]:
         yield Finding(message, _severity(params.action), fix=fix)
 
 
-@rule("training-memory", stage=Stage.DURING)
+@rule("training-memory", family="during", cases="ftcheck_rules.during.cases.during", stage=Stage.DURING)
 def training_memory(metrics: Window, params: TrainingMemory) -> Iterator[Yield]:
     """The GPU's memory stays within what was predicted, and below what it has.
 
@@ -350,7 +350,7 @@ def training_memory(metrics: Window, params: TrainingMemory) -> Iterator[Yield]:
         yield Finding(message, Severity.INFO)
 
 
-@rule("fed-batches", stage=Stage.DURING)
+@rule("fed-batches", family="during", cases="ftcheck_rules.during.cases.during", stage=Stage.DURING)
 def fed_batches(metrics: Window, params: FedBatches) -> Iterator[Yield]:
     """What goes through the model is what was checked: trained tokens, and little padding.
 

@@ -51,7 +51,7 @@ class EvaluationParity:
     """A system prompt is the usual one if at least this share of the rows has it, in percent."""
 
 
-@rule("evaluation-parity")
+@rule("evaluation-parity", family="evaluation", cases="ftcheck_rules.evaluation.cases.evaluation")
 def evaluation_parity(
     job: Job,
     tokenizer: Tokenizer,

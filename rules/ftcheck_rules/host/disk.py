@@ -27,7 +27,7 @@ class DiskSpace:
     """What must be free in any case, in GiB."""
 
 
-@rule("disk-space")
+@rule("disk-space", family="host", cases="ftcheck_rules.host.cases.disk")
 def disk_space(jobs: Jobs, params: DiskSpace) -> Iterator[Yield]:
     """The disks of the output folders have room for all the checkpoints that the jobs will write.
 
@@ -114,7 +114,7 @@ def _unknown(job: Job, found: "Estimate") -> Iterator[Finding]:
         )
 
 
-@rule("output-dir")
+@rule("output-dir", family="host", cases="ftcheck_rules.host.cases.disk")
 def output_dir(jobs: Jobs) -> Iterator[Yield]:
     """Every job has an output folder of its own, that can be written and holds no other run.
 

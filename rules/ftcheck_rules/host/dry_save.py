@@ -12,7 +12,7 @@ SAMPLING = frozenset(
 """Generation settings that mean something with do_sample only."""
 
 
-@rule("dry-save")
+@rule("dry-save", family="host", cases="ftcheck_rules.host.cases.dry_save")
 def dry_save(job: Job, saved: Saved) -> Iterator[Yield]:
     """Tokenizer and generation config can be saved, and the tokenizer loads again with the same ids.
 

@@ -15,7 +15,7 @@ MARGIN = 1.05
 """A download needs a little more than its size: files are whole before they are moved."""
 
 
-@rule("hub-access")
+@rule("hub-access", family="host", cases="ftcheck_rules.host.cases.hub")
 def hub_access(job: Job, surroundings: Surroundings, repository: Repository) -> Iterator[Yield]:
     """The base model is a folder, is in the hub's cache, or can be downloaded into it.
 
@@ -97,7 +97,7 @@ def _no_room(job: Job, here: Surroundings, found: Repository) -> Iterator[Findin
     )
 
 
-@rule("trackers")
+@rule("trackers", family="host", cases="ftcheck_rules.host.cases.hub")
 def trackers(job: Job, packages: Packages, surroundings: Surroundings) -> Iterator[Yield]:
     """Every tracker of training.report_to is installed and starts without a login.
 

@@ -31,7 +31,7 @@ BF16 = (8, 0)
 Window = Mapping[str, str]
 
 
-@rule("environment")
+@rule("environment", family="host", cases="ftcheck_rules.host.cases.machine")
 def environment(packages: Packages, jobs: Jobs) -> Iterator[Yield]:
     """Python and the installed libraries are versions that fit together and that ftcheck's trainer knows.
 
@@ -125,7 +125,7 @@ class GpuNeeds:
             raise ValueError(f'min_capability must look like "8.0", not "{self.min_capability}"')
 
 
-@rule("gpu")
+@rule("gpu", family="host", cases="ftcheck_rules.host.cases.machine")
 def gpu(machine: Machine, jobs: Jobs, params: GpuNeeds) -> Iterator[Yield]:
     """The GPUs here have the memory free, and can compute in the number format, that the jobs ask for.
 

@@ -15,7 +15,7 @@ SCALARS = ("r", "lora_alpha", "use_rslora", "use_dora", "bias")
 LISTS = ("target_modules", "modules_to_save")
 
 
-@rule("resume")
+@rule("resume", family="host", cases="ftcheck_rules.host.cases.resume")
 def resume(jobs: Jobs) -> Iterator[Yield]:
     """The last checkpoint in a job's run folder, which a resumed run would take, was made by this very job.
 

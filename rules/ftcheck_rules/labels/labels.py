@@ -40,7 +40,7 @@ class TrainedTokens:
     """Share of the uncut rows that must end with a stop token in the loss, 0 to 1."""
 
 
-@rule("trained-tokens")
+@rule("trained-tokens", family="labels", cases="ftcheck_rules.labels.cases.labels")
 def trained_tokens(
     job: Job, tokenizer: Tokenizer, prepared: Prepared, sample: Sample, params: TrainedTokens
 ) -> Iterator[Yield]:
@@ -242,7 +242,7 @@ class Truncation:
     """Share of the trained tokens that the proposed max_length keeps, 0 to 1."""
 
 
-@rule("truncation")
+@rule("truncation", family="labels", cases="ftcheck_rules.labels.cases.labels")
 def truncation(job: Job, prepared: Prepared, params: Truncation) -> Iterator[Yield]:
     """Cutting rows to max_length takes hardly anything out of the loss.
 

@@ -33,7 +33,7 @@ ASKED, ANSWERED = "ftcheckasked", "ftcheckanswered"
 """The words of the built-in conversation between which the template's own markers stand."""
 
 
-@rule("collator")
+@rule("collator", family="labels", cases="ftcheck_rules.labels.cases.loss_masks")
 def collator(job: Job, collated: Collated | None) -> Iterator[Yield]:
     """What makes batches keeps the stop token in the loss and the padding out of it.
 
@@ -104,7 +104,12 @@ class ResponseMarkers:
     """Share of the rows in which each marker must be found, 0 to 1."""
 
 
-@rule("response-markers", only=("trainer.response_part", "trainer.instruction_part"))
+@rule(
+    "response-markers",
+    family="labels",
+    cases="ftcheck_rules.labels.cases.loss_masks",
+    only=("trainer.response_part", "trainer.instruction_part"),
+)
 def response_markers(
     job: Job, tokenizer: Tokenizer, prepared: Prepared, params: ResponseMarkers
 ) -> Iterator[Yield]:
@@ -229,7 +234,7 @@ class PromptBoundary:
     """Share of the rows whose prompt alone may be tokenised otherwise than with the answer, 0 to 1."""
 
 
-@rule("prompt-boundary")
+@rule("prompt-boundary", family="labels", cases="ftcheck_rules.labels.cases.loss_masks")
 def prompt_boundary(
     job: Job, tokenizer: Tokenizer, prepared: Prepared, sample: Sample, params: PromptBoundary
 ) -> Iterator[Yield]:

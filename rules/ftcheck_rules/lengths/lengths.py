@@ -66,7 +66,7 @@ def rounded_up(length: int) -> int:
     return -(-length // STEP) * STEP
 
 
-@rule("percentile-seq-len")
+@rule("percentile-seq-len", family="lengths", cases="ftcheck_rules.lengths.cases.lengths")
 def percentile_seq_len(job: Job, prepared: Prepared, params: PercentileSeqLen) -> Iterator[Yield]:
     """Nearly all rows fit into max_length, and max_length lies where the targets want it.
 
@@ -178,7 +178,7 @@ def _room(job: Job, lengths: "NDArray[Any]", percentile: float, value: int, limi
     return Finding(said, Severity.INFO, at=job.at("training.max_length"), fix=fix)
 
 
-@rule("context-window")
+@rule("context-window", family="lengths", cases="ftcheck_rules.lengths.cases.lengths")
 def context_window(job: Job, model: ModelConfig, prepared: Prepared) -> Iterator[Yield]:
     """Every row that is fed fits the model's context window, and the server's.
 

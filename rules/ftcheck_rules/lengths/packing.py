@@ -39,7 +39,7 @@ class PackingEfficiency:
     """Without packing: share of what is computed that may be padding, 0 to 1."""
 
 
-@rule("packing-efficiency")
+@rule("packing-efficiency", family="lengths", cases="ftcheck_rules.lengths.cases.packing")
 def packing_efficiency(job: Job, prepared: Prepared, params: PackingEfficiency) -> Iterator[Yield]:
     """The packed blocks are nearly full, and there are enough of them for at least one step.
 
@@ -176,7 +176,7 @@ def _too_few(job: Job, plan: Packed) -> Iterator[Finding]:
     yield Finding(message, at=job.at(key), fix=f"gradient_accumulation_steps: {old} -> {fits}", change=change)
 
 
-@rule("packing-isolation")
+@rule("packing-isolation", family="lengths", cases="ftcheck_rules.lengths.cases.packing")
 def packing_isolation(job: Job, packages: Packages) -> Iterator[Yield]:
     """Rows that are packed into one block do not see each other.
 
@@ -237,7 +237,7 @@ def _below(version: str, bound: str) -> bool:
     return one < other
 
 
-@rule("tokens-per-step")
+@rule("tokens-per-step", family="lengths", cases="ftcheck_rules.lengths.cases.packing")
 def tokens_per_step(job: Job, prepared: Prepared) -> Iterator[Yield]:
     """One optimizer step sees as many tokens as the targets ask for.
 

@@ -71,7 +71,7 @@ class Judged:
     told: Compared
 
 
-@rule("accuracy", stage=Stage.AFTER)
+@rule("accuracy", family="outcome", cases="ftcheck_rules.outcome.cases.accuracy", stage=Stage.AFTER)
 def accuracy(
     job: Job,
     trained: Trained | None,
@@ -323,7 +323,7 @@ class Regression(Matching):
     """How much less accurate it may be than the earlier run of `baseline`, as a share of the gold rows."""
 
 
-@rule("regression", stage=Stage.AFTER)
+@rule("regression", family="outcome", cases="ftcheck_rules.outcome.cases.accuracy", stage=Stage.AFTER)
 def regression(
     job: Job,
     trained: Trained | None,

@@ -55,7 +55,7 @@ class LossConvergence:
     """Share by which the last evaluation's loss may lie above the best one's."""
 
 
-@rule("loss-convergence", stage=Stage.AFTER)
+@rule("loss-convergence", family="outcome", cases="ftcheck_rules.outcome.cases.outcome", stage=Stage.AFTER)
 def loss_convergence(
     job: Job, trained: Trained | None, prepared: Prepared, params: LossConvergence
 ) -> Iterator[Yield]:
@@ -229,7 +229,7 @@ def _evaluations(job: Job, run: TrainingRun, params: LossConvergence) -> Iterato
 # --- the adapter -----------------------------------------------------------------------------------------
 
 
-@rule("adapter-loads", stage=Stage.AFTER)
+@rule("adapter-loads", family="outcome", cases="ftcheck_rules.outcome.cases.outcome", stage=Stage.AFTER)
 def adapter_loads(job: Job, trained: Trained | None, adapter: Adapter | None) -> Iterator[Yield]:
     """Base and adapter load in a fresh process, belong together, and the adapter was trained.
 
@@ -336,7 +336,7 @@ class MemoryPeak:
     """Share of the GPU's memory that should have stayed free at the peak."""
 
 
-@rule("memory-peak", stage=Stage.AFTER)
+@rule("memory-peak", family="outcome", cases="ftcheck_rules.outcome.cases.outcome", stage=Stage.AFTER)
 def memory_peak(job: Job, trained: Trained | None, inputs: Inputs, params: MemoryPeak) -> Iterator[Yield]:
     """The run's peak of memory is what was predicted, and left the GPU some to spare.
 

@@ -36,7 +36,7 @@ class ValidOutput:
     """Share of answers that may be cut at serving.max_new_tokens."""
 
 
-@rule("valid-output", stage=Stage.AFTER)
+@rule("valid-output", family="outcome", cases="ftcheck_rules.outcome.cases.valid_output", stage=Stage.AFTER)
 def valid_output(
     job: Job,
     trained: Trained | None,

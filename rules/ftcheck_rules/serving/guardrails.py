@@ -43,7 +43,7 @@ class Guardrail:
     """How long one answer of serving.endpoint is waited for."""
 
 
-@rule("guardrail")
+@rule("guardrail", family="serving", cases="ftcheck_rules.serving.cases.guardrails")
 def guardrail(
     job: Job,
     model: ModelConfig,

@@ -19,7 +19,13 @@ class ServingTarget:
     """Answered requests below which a 95th percentile says little."""
 
 
-@rule("serving-target", stage=Stage.AFTER, only=("serving.load_report",))
+@rule(
+    "serving-target",
+    family="serving",
+    cases="ftcheck_rules.serving.cases.load_test",
+    stage=Stage.AFTER,
+    only=("serving.load_report",),
+)
 def serving_target(
     job: Job, load_report: LoadReport | None, answers: Answers | None, params: ServingTarget
 ) -> Iterator[Yield]:

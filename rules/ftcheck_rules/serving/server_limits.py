@@ -21,7 +21,12 @@ LOADS_WITH_TRANSFORMERS = ("vllm", "transformers")
 """Engines whose tokenizer and template are read by the transformers beside them."""
 
 
-@rule("server-limits", only=("serving.engine", "serving.adapter", "serving.transformers"))
+@rule(
+    "server-limits",
+    family="serving",
+    cases="ftcheck_rules.serving.cases.server_limits",
+    only=("serving.engine", "serving.adapter", "serving.transformers"),
+)
 def server_limits(job: Job, saved: Saved) -> Iterator[Yield]:
     """The declared server can load what training saves: adapter, tokenizer, template and base.
 

@@ -55,7 +55,7 @@ class OutputCap:
             raise ValueError("percentile must lie above 0 and not above 100")
 
 
-@rule("output-cap")
+@rule("output-cap", family="serving", cases="ftcheck_rules.serving.cases.serving")
 def output_cap(job: Job, gold: GoldSet | None, prepared: Prepared, params: OutputCap) -> Iterator[Yield]:
     """The output cap holds the answers, stop token included, and lies where the targets want it.
 
@@ -224,7 +224,7 @@ def _range(target: tuple[int, int] | None) -> str | None:
     return None if target is None else f"{target[0]} to {target[1]}"
 
 
-@rule("output-schema")
+@rule("output-schema", family="serving", cases="ftcheck_rules.serving.cases.serving")
 def output_schema(
     job: Job, output_schema: OutputSchema | None, gold: GoldSet | None, rows: Rows
 ) -> Iterator[Yield]:

@@ -40,7 +40,7 @@ THINK = "<think>"
 """What opens a thinking block in the templates that have one."""
 
 
-@rule("template-parity")
+@rule("template-parity", family="template", cases="ftcheck_rules.template.cases.parity")
 def template_parity(
     job: Job, tokenizer: Tokenizer, serving: ServingSide, sample: Sample, lock: Lock | None, inputs: Inputs
 ) -> Iterator[Yield]:

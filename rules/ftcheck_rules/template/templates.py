@@ -71,7 +71,7 @@ def row_switches(row: SampleRow) -> dict[str, Any]:
     return {**tools, **row.template_kwargs}
 
 
-@rule("chat-template")
+@rule("chat-template", family="template", cases="ftcheck_rules.template.cases.templates")
 def chat_template(job: Job, tokenizer: Tokenizer, prepared: Prepared, sample: Sample) -> Iterator[Yield]:
     """The chat template renders every row, leaves nothing out, and marks what the loss needs.
 

@@ -26,7 +26,7 @@ UNKNOWN = ("<unk>", "[UNK]", "<|unk|>")
 """How tokenizers write the token for what they do not know."""
 
 
-@rule("special-tokens")
+@rule("special-tokens", family="tokens", cases="ftcheck_rules.tokens.cases.special_tokens")
 def special_tokens(job: Job, tokenizer: Tokenizer, prepared: Prepared, model: ModelConfig) -> Iterator[Yield]:
     """Rows begin with one BOS where the model expects one, and the padding token is one that the model has.
 

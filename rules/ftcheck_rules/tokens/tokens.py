@@ -42,7 +42,7 @@ HARDLY_ROWS = frozenset(p.name for p in PROBES if p.text[0].isspace() or "contro
 Encode = Callable[[str], Sequence[int] | None]
 
 
-@rule("tokenizer-parity")
+@rule("tokenizer-parity", family="tokens", cases="ftcheck_rules.tokens.cases.tokens")
 def tokenizer_parity(
     job: Job,
     tokenizer: Tokenizer,

@@ -33,7 +33,7 @@ MOST = 4_096
 """Rows of a table that are read at most."""
 
 
-@rule("vocabulary")
+@rule("vocabulary", family="tokens", cases="ftcheck_rules.tokens.cases.vocabulary")
 def vocabulary(
     job: Job, model: ModelConfig, weights: Weights | None, tokenizer: Tokenizer, prepared: Prepared
 ) -> Iterator[Yield]:
@@ -137,7 +137,7 @@ class Tables:
     rows: int | None
 
 
-@rule("added-tokens")
+@rule("added-tokens", family="tokens", cases="ftcheck_rules.tokens.cases.vocabulary")
 def added_tokens(
     job: Job,
     model: ModelConfig,

@@ -193,11 +193,13 @@ def test_whatever_ids_or_masks_come_from_is_in_the_key(change: Callable[[Bench],
     assert cached == []
 
 
-def test_versions_and_ftchecks_own_code_are_in_the_key(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_versions_and_the_preparations_own_are_in_the_key(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
     bench.run()
-    for name in ("_versions", "_code"):
+    for name, other in (("_versions", lambda: "another"), ("PREPARATION_VERSION", 0)):
         with monkeypatch.context() as patch:
-            patch.setattr(shelf, name, lambda: "another")
+            patch.setattr(shelf, name, other)
             assert bench.run()[1] == []
     assert "transformers" in shelf._versions()
 

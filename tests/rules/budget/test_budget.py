@@ -8,10 +8,9 @@ from ftcheck_rules.budget.budget import (
     run_time,
 )
 from ftcheck_rules.budget.cases.budget import CASES, LLAMA_3_8B
-from ftcheck_rules.cases import Case
 
 from ftcheck.records import Severity
-from ftcheck.testing import Ran, gpu, inputs, job, machine, model_config, prepared, run
+from ftcheck.testing import Case, Ran, gpu, inputs, job, machine, model_config, prepared, run
 
 RULES = {"run-time": run_time, "cost": cost}
 QLORA: dict[str, Any] = {

@@ -3,11 +3,10 @@ from typing import Any
 import pytest
 from ftcheck_rules.budget.cases.logits_memory import CASES
 from ftcheck_rules.budget.logits_memory import logits_memory
-from ftcheck_rules.cases import Case
 
 from ftcheck.estimate.gpus import gpu_memory
 from ftcheck.records import Severity
-from ftcheck.testing import Ran, gpu, inputs, job, machine, model_config, prepared, run
+from ftcheck.testing import Case, Ran, gpu, inputs, job, machine, model_config, prepared, run
 
 SMOOTHED = {"label_smoothing_factor": 0.1}
 

@@ -3,15 +3,14 @@
 from typing import Any
 
 import pytest
-from ftcheck_rules.budget.cases.memory_fit import LLAMA_8B
+from ftcheck_rules.budget.cases.memory_fit import CASES, LLAMA_8B
 from ftcheck_rules.budget.memory_fit import memory_fit
-from ftcheck_rules.cases import Case, cases_of
 
 from ftcheck import Severity
 from ftcheck.inputs.machine import Machine
 from ftcheck.records import Finding, Measurement, Skip
 from ftcheck.settings import Job
-from ftcheck.testing import gpu, inputs, job, machine, model_config, prepared
+from ftcheck.testing import Case, gpu, inputs, job, machine, model_config, prepared
 
 TRAINING = {
     "max_length": 2048,
@@ -45,7 +44,7 @@ def limit(said: list[Any]) -> str | None:
     return next(one.limit for one in said if isinstance(one, Measurement) and one.name == "peak_gib")
 
 
-@pytest.mark.parametrize("case", cases_of("memory_fit"), ids=lambda case: case.name)
+@pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
 def test_cases(case: Case) -> None:
     said = findings(list(memory_fit(**case.inputs())))
     assert any(one.severity is not Severity.INFO for one in said) == case.fails

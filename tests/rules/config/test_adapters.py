@@ -9,18 +9,18 @@ from typing import Any
 
 import pytest
 from ftcheck_plugins.model.safetensors_headers import modules as modules_loader
-from ftcheck_rules.cases import Case, cases_of
 from ftcheck_rules.config.adapters import lora_targets, merge
+from ftcheck_rules.config.cases.adapters import CASES
 
 from ftcheck import Run, Severity, tables
 from ftcheck.inputs.model import ModelConfig
 from ftcheck.inputs.modules import Modules
-from ftcheck.testing import Ran, gpu, job, machine, model_config, modules, run
+from ftcheck.testing import Case, Ran, gpu, job, machine, model_config, modules, run
 
 RULES = {rule.id: rule for rule in (lora_targets, merge)}
 
 
-@pytest.mark.parametrize("case", cases_of("adapters"), ids=lambda case: case.name)
+@pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
 def test_the_planted_cases_come_out_as_they_say(case: Case) -> None:
     ran = run(RULES[case.rule], case.params, **case.inputs())
     assert ran.result.outcome == ("failed" if case.fails else "passed")

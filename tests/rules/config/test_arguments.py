@@ -3,19 +3,19 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from ftcheck_rules.cases import Case, cases_of
 from ftcheck_rules.config.arguments import known_bugs, training_arguments
+from ftcheck_rules.config.cases.arguments import CASES
 
 from ftcheck import Change, Finding, Severity, tables
 from ftcheck.lock import today
 from ftcheck.records import Location
 from ftcheck.settings import Job, TrainerChoice
-from ftcheck.testing import Ran, job, lock, packages, run
+from ftcheck.testing import Case, Ran, job, lock, packages, run
 
 RULES = {one.id: one for one in (training_arguments, known_bugs)}
 
 
-@pytest.mark.parametrize("case", cases_of("arguments"), ids=lambda case: case.name)
+@pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
 def test_the_planted_cases_come_out_as_they_say(case: Case) -> None:
     ran = run(RULES[case.rule], case.params, **case.inputs())
     assert ran.result.outcome == ("failed" if case.fails else "passed")

@@ -3,12 +3,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from ftcheck_rules.cases import Case
 from ftcheck_rules.config.cases.distributed import CASES
 from ftcheck_rules.config.distributed import data_loading, distributed
 
 from ftcheck.records import Change, Severity
-from ftcheck.testing import Ran, inputs, job, machine, prepared, run, surroundings
+from ftcheck.testing import Case, Ran, inputs, job, machine, prepared, run, surroundings
 
 RULES = {rule.id: rule for rule in (distributed, data_loading)}
 FOUR_BIT = {"load_in_4bit": True, "bnb_4bit_compute_dtype": "bfloat16"}

@@ -1,12 +1,11 @@
 from typing import Any
 
 import pytest
-from ftcheck_rules.cases import Case
 from ftcheck_rules.config.cases.precision import CASES
 from ftcheck_rules.config.precision import precision
 
 from ftcheck.records import Change, Severity
-from ftcheck.testing import Ran, inputs, job, model_config, run
+from ftcheck.testing import Case, Ran, inputs, job, model_config, run
 
 
 def ran(model_type: str = "llama", trainer: str = "qlora", **training: Any) -> Ran:

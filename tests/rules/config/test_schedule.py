@@ -2,18 +2,18 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
-from ftcheck_rules.cases import Case, cases_of
+from ftcheck_rules.config.cases.schedule import CASES
 from ftcheck_rules.config.schedule import learning_rate, schedule
 
 from ftcheck import Finding, Severity
 from ftcheck.records import ON_COMMAND_LINE, Location
 from ftcheck.settings import Job
-from ftcheck.testing import Ran, job, model_config, prepared, run
+from ftcheck.testing import Case, Ran, job, model_config, prepared, run
 
 RULES = {one.id: one for one in (schedule, learning_rate)}
 
 
-@pytest.mark.parametrize("case", cases_of("schedule"), ids=lambda case: case.name)
+@pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
 def test_the_planted_cases_come_out_as_they_say(case: Case) -> None:
     ran = run(RULES[case.rule], case.params, **case.inputs())
     assert ran.result.outcome == ("failed" if case.fails else "passed")

@@ -1,18 +1,18 @@
 from typing import Any
 
 import pytest
-from ftcheck_rules.cases import Case, cases_of
+from ftcheck_rules.data.cases.data import CASES
 from ftcheck_rules.data.data import data_readable, data_schema
 
 from ftcheck import Severity
 from ftcheck.inputs.prepared import Trouble
-from ftcheck.testing import Ran, inputs, job, prepared, rows, run, tokenizer
+from ftcheck.testing import Case, Ran, inputs, job, prepared, rows, run, tokenizer
 
 RULES = {one.id: one for one in (data_readable, data_schema)}
 JOB = job(data={"train": "train.jsonl"})
 
 
-@pytest.mark.parametrize("case", cases_of("data"), ids=lambda case: case.name)
+@pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
 def test_the_planted_cases_come_out_as_they_say(case: Case) -> None:
     ran = run(RULES[case.rule], case.params, **case.inputs())
     assert ran.result.outcome == ("failed" if case.fails else "passed")

@@ -3,7 +3,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from ftcheck_rules.cases import Case, cases_of
+from ftcheck_rules.data.cases.duplicates import CASES
 from ftcheck_rules.data.duplicates import duplicates, leakage
 
 from ftcheck import Severity
@@ -11,13 +11,13 @@ from ftcheck.dedup.fingerprints import fingerprint
 from ftcheck.inputs.benchmarks import Benchmarks, Question
 from ftcheck.inputs.prepared import Trouble
 from ftcheck.records import Location
-from ftcheck.testing import Ran, gold, job, prepared, rows, run, tokenizer
+from ftcheck.testing import Case, Ran, gold, job, prepared, rows, run, tokenizer
 
 RULES = {one.id: one for one in (duplicates, leakage)}
 RANDOM = np.random.default_rng(0)
 
 
-@pytest.mark.parametrize("case", cases_of("overlap"), ids=lambda case: case.name)
+@pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
 def test_the_planted_cases_come_out_as_they_say(case: Case) -> None:
     ran = run(RULES[case.rule], case.params, **case.inputs())
     assert ran.result.outcome == ("failed" if case.fails else "passed")

@@ -2,15 +2,15 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
-from ftcheck_rules.cases import Case, cases_of
+from ftcheck_rules.data.cases.gold import CASES
 from ftcheck_rules.data.gold import gold_set, wilson
 
 from ftcheck import Location, Severity
 from ftcheck.inputs.prepared import Trouble
-from ftcheck.testing import Ran, gold, job, prepared, run
+from ftcheck.testing import Case, Ran, gold, job, prepared, run
 
 
-@pytest.mark.parametrize("case", cases_of("gold"), ids=lambda case: case.name)
+@pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
 def test_the_planted_cases_come_out_as_they_say(case: Case) -> None:
     ran = run(gold_set, case.params, **case.inputs())
     assert ran.result.outcome == ("failed" if case.fails else "passed")

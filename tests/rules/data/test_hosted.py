@@ -1,14 +1,14 @@
 from typing import Any
 
 import pytest
-from ftcheck_rules.cases import Case, cases_of
+from ftcheck_rules.data.cases.hosted import CASES
 from ftcheck_rules.data.hosted import hosted_file
 
 from ftcheck import Severity
-from ftcheck.testing import Ran, inputs, job, prepared, rows, run
+from ftcheck.testing import Case, Ran, inputs, job, prepared, rows, run
 
 
-@pytest.mark.parametrize("case", cases_of("hosted"), ids=lambda case: case.name)
+@pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
 def test_the_planted_cases_come_out_as_they_say(case: Case) -> None:
     ran = run(hosted_file, case.params, **case.inputs())
     assert ran.result.outcome == ("failed" if case.fails else "passed")

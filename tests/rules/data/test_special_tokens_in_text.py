@@ -1,14 +1,14 @@
 from typing import Any
 
 import pytest
-from ftcheck_rules.cases import Case, cases_of
+from ftcheck_rules.data.cases.special_tokens_in_text import CASES
 from ftcheck_rules.data.special_tokens_in_text import special_tokens_in_text
 
 from ftcheck import Severity
-from ftcheck.testing import Ran, prepared, rows, run, tokenizer
+from ftcheck.testing import Case, Ran, prepared, rows, run, tokenizer
 
 
-@pytest.mark.parametrize("case", cases_of("marks"), ids=lambda case: case.name)
+@pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
 def test_the_planted_cases_come_out_as_they_say(case: Case) -> None:
     ran = run(special_tokens_in_text, case.params, **case.inputs())
     assert ran.result.outcome == ("failed" if case.fails else "passed")

@@ -1,7 +1,6 @@
 from typing import Any
 
 import pytest
-from ftcheck_rules.cases import Case
 from ftcheck_rules.during import during
 from ftcheck_rules.during.cases.during import CASES
 
@@ -10,7 +9,7 @@ from ftcheck.extension.plugin_host import make_host
 from ftcheck.inputs.metric_history import Span, Window
 from ftcheck.policy import make_params
 from ftcheck.records import Outcome, Severity, Stage
-from ftcheck.testing import Ran, job, run, window
+from ftcheck.testing import Case, Ran, job, run, window
 
 NAN = float("nan")
 RULES = make_host().rules

@@ -2,7 +2,7 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
-from ftcheck_rules.cases import Case, cases_of
+from ftcheck_rules.host.cases.dry_save import CASES
 from ftcheck_rules.host.dry_save import dry_save
 from ftcheck_rules.serving.server_limits import server_limits
 
@@ -10,7 +10,7 @@ from ftcheck.extension.rules import Rule
 from ftcheck.inputs.dry_save import SavedGeneration
 from ftcheck.records import Location, Severity
 from ftcheck.tables import load
-from ftcheck.testing import Ran, job, run, saved
+from ftcheck.testing import Case, Ran, job, run, saved
 
 RULES: dict[str, Rule] = {"dry-save": dry_save, "server-limits": server_limits}
 FILE = "model/generation_config.json"
@@ -29,7 +29,7 @@ def place(ran: Ran) -> str | None:
     return at.yaml_path if at is not None else None
 
 
-@pytest.mark.parametrize("case", cases_of("saving"), ids=lambda one: f"{one.rule}: {one.name}")
+@pytest.mark.parametrize("case", CASES, ids=lambda one: f"{one.rule}: {one.name}")
 def test_the_cases(case: Case) -> None:
     ran = run(RULES[case.rule], case.params, **case.inputs())
 

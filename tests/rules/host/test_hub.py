@@ -1,12 +1,11 @@
 from typing import Any
 
 import pytest
-from ftcheck_rules.cases import Case
 from ftcheck_rules.host.cases.hub import CASES
 from ftcheck_rules.host.hub import hub_access, trackers
 
 from ftcheck.records import Change, Severity
-from ftcheck.testing import Ran, job, packages, repository, run, surroundings
+from ftcheck.testing import Case, Ran, job, packages, repository, run, surroundings
 
 RULES = {rule.id: rule for rule in (hub_access, trackers)}
 GIB = 1 << 30

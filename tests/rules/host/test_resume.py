@@ -3,13 +3,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from ftcheck_rules.cases import Case
 from ftcheck_rules.host.cases.resume import CASES
 from ftcheck_rules.host.resume import resume
 
 from ftcheck.records import Change, Severity
 from ftcheck.settings import Job
-from ftcheck.testing import job, run
+from ftcheck.testing import Case, job, run
 
 LORA = {"r": 16, "lora_alpha": 32, "target_modules": ("q_proj", "v_proj")}
 SAVED = {

@@ -3,19 +3,19 @@ from typing import Any
 
 import numpy as np
 import pytest
-from ftcheck_rules.cases import Case, cases_of
+from ftcheck_rules.labels.cases.labels import CASES
 from ftcheck_rules.labels.labels import trained_tokens, truncation
 
 from ftcheck import Location, Severity
 from ftcheck.inputs.prepared import Trouble
 from ftcheck.inputs.tokenizer import Message
-from ftcheck.testing import FakeTokenizer, Ran, job, prepared, rows, run, sample, tokenizer
+from ftcheck.testing import Case, FakeTokenizer, Ran, job, prepared, rows, run, sample, tokenizer
 
 RULES = {one.id: one for one in (trained_tokens, truncation)}
 TALK: tuple[Message, ...] = ({"role": "user", "content": "Why?"}, {"role": "assistant", "content": "So."})
 
 
-@pytest.mark.parametrize("case", cases_of("labels"), ids=lambda case: case.name)
+@pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
 def test_the_planted_cases_come_out_as_they_say(case: Case) -> None:
     ran = run(RULES[case.rule], case.params, **case.inputs())
     assert ran.result.outcome == ("failed" if case.fails else "passed")

@@ -2,19 +2,18 @@ from typing import Any
 
 import numpy as np
 import pytest
-from ftcheck_rules.cases import Case, cases_of
-from ftcheck_rules.labels.cases.loss_masks import TALK, Texts
+from ftcheck_rules.labels.cases.loss_masks import CASES, TALK, Texts
 from ftcheck_rules.labels.loss_masks import collator, prompt_boundary, response_markers
 
 from ftcheck import Severity
 from ftcheck.inputs.collated import Collated
 from ftcheck.inputs.tokenizer import Message
-from ftcheck.testing import FakeTokenizer, Ran, job, prepared, rows, run, sample, tokenizer
+from ftcheck.testing import Case, FakeTokenizer, Ran, job, prepared, rows, run, sample, tokenizer
 
 RULES = {one.id: one for one in (collator, response_markers, prompt_boundary)}
 
 
-@pytest.mark.parametrize("case", cases_of("masks"), ids=lambda case: f"{case.rule}: {case.name}")
+@pytest.mark.parametrize("case", CASES, ids=lambda case: f"{case.rule}: {case.name}")
 def test_the_planted_cases_come_out_as_they_say(case: Case) -> None:
     ran = run(RULES[case.rule], case.params, **case.inputs())
     assert ran.result.outcome == ("failed" if case.fails else "passed")

@@ -3,17 +3,17 @@ from typing import Any
 
 import numpy as np
 import pytest
-from ftcheck_rules.cases import Case, cases_of
+from ftcheck_rules.lengths.cases.lengths import CASES
 from ftcheck_rules.lengths.lengths import PercentileSeqLen, context_window, percentile_seq_len
 
 from ftcheck import Location, Severity
 from ftcheck.packing.padding import padding, padding_by_length
-from ftcheck.testing import Ran, job, model_config, prepared, run
+from ftcheck.testing import Case, Ran, job, model_config, prepared, run
 
 RULES = {one.id: one for one in (percentile_seq_len, context_window)}
 
 
-@pytest.mark.parametrize("case", cases_of("lengths"), ids=lambda case: case.name)
+@pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
 def test_the_planted_cases_come_out_as_they_say(case: Case) -> None:
     ran = run(RULES[case.rule], case.params, **case.inputs())
     assert ran.result.outcome == ("failed" if case.fails else "passed")

@@ -1,17 +1,17 @@
 from typing import Any
 
 import pytest
-from ftcheck_rules.cases import Case, cases_of
+from ftcheck_rules.lengths.cases.packing import CASES
 from ftcheck_rules.lengths.packing import packing_efficiency, packing_isolation, tokens_per_step
 
 from ftcheck import Severity
 from ftcheck.packing import cutting_stock
-from ftcheck.testing import Ran, job, packages, prepared, run
+from ftcheck.testing import Case, Ran, job, packages, prepared, run
 
 RULES = {one.id: one for one in (packing_efficiency, packing_isolation, tokens_per_step)}
 
 
-@pytest.mark.parametrize("case", cases_of("packing"), ids=lambda case: case.name)
+@pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
 def test_the_planted_cases_come_out_as_they_say(case: Case) -> None:
     ran = run(RULES[case.rule], case.params, **case.inputs())
     assert ran.result.outcome == ("failed" if case.fails else "passed")

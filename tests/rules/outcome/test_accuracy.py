@@ -1,10 +1,9 @@
 from typing import Any
 
 import pytest
-from ftcheck_rules.cases import Case, cases_of
 from ftcheck_rules.data.gold import wilson
 from ftcheck_rules.outcome.accuracy import accuracy, needed, regression
-from ftcheck_rules.outcome.cases.accuracy import JSON, asked
+from ftcheck_rules.outcome.cases.accuracy import CASES, JSON, asked
 
 from ftcheck import Severity
 from ftcheck.inputs.baseline import Baseline
@@ -13,12 +12,12 @@ from ftcheck.inputs.finished_run import Answer
 from ftcheck.inputs.prepared import Trouble
 from ftcheck.policy import make_params
 from ftcheck.records import Location
-from ftcheck.testing import Ran, answers, output_schema, prepared, rows, run
+from ftcheck.testing import Case, Ran, answers, output_schema, prepared, rows, run
 
 RULES = {"accuracy": accuracy, "regression": regression}
 
 
-@pytest.mark.parametrize("case", cases_of("accuracy"), ids=lambda case: case.name)
+@pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
 def test_the_planted_cases_come_out_as_they_say(case: Case) -> None:
     ran = run(RULES[case.rule], case.params, **case.inputs())
     assert ran.result.outcome == ("failed" if case.fails else "passed")

@@ -1,14 +1,13 @@
 from typing import Any
 
 import pytest
-from ftcheck_rules.cases import Case, cases_of
-from ftcheck_rules.outcome.cases.outcome import went
+from ftcheck_rules.outcome.cases.outcome import CASES, went
 from ftcheck_rules.outcome.outcome import adapter_loads, loss_convergence, memory_peak
 
 from ftcheck import Severity
 from ftcheck.inputs.finished_run import Trained
 from ftcheck.inputs.run_folder import State
-from ftcheck.testing import Ran, adapter, inputs, job, prepared, run, trained
+from ftcheck.testing import Case, Ran, adapter, inputs, job, prepared, run, trained
 
 RULES = {
     "loss-convergence": loss_convergence,
@@ -17,7 +16,7 @@ RULES = {
 }
 
 
-@pytest.mark.parametrize("case", cases_of("outcome"), ids=lambda case: f"{case.rule}: {case.name}")
+@pytest.mark.parametrize("case", CASES, ids=lambda case: f"{case.rule}: {case.name}")
 def test_the_planted_cases_come_out_as_they_say(case: Case) -> None:
     ran = run(RULES[case.rule], case.params, **case.inputs())
     assert ran.result.outcome == ("failed" if case.fails else "passed")

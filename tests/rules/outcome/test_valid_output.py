@@ -1,14 +1,13 @@
 import pytest
-from ftcheck_rules.cases import Case, cases_of
-from ftcheck_rules.outcome.cases.valid_output import BROKEN, GOOD, answered
+from ftcheck_rules.outcome.cases.valid_output import BROKEN, CASES, GOOD, answered
 from ftcheck_rules.outcome.valid_output import valid_output
 
 from ftcheck import Severity
 from ftcheck.inputs.finished_run import Answer
-from ftcheck.testing import answers, run
+from ftcheck.testing import Case, answers, run
 
 
-@pytest.mark.parametrize("case", cases_of("outputs"), ids=lambda case: case.name)
+@pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
 def test_the_planted_cases_come_out_as_they_say(case: Case) -> None:
     ran = run(valid_output, case.params, **case.inputs())
     assert ran.result.outcome == ("failed" if case.fails else "passed")

@@ -1,15 +1,14 @@
 import pytest
-from ftcheck_rules.cases import Case, cases_of
-from ftcheck_rules.serving.cases.load_test import levels_of
+from ftcheck_rules.serving.cases.load_test import CASES, levels_of
 from ftcheck_rules.serving.load_test import serving_target
 
 from ftcheck import Severity
 from ftcheck.inputs.finished_run import Answer
 from ftcheck.inputs.load_test import Load
-from ftcheck.testing import answers, job, run
+from ftcheck.testing import Case, answers, job, run
 
 
-@pytest.mark.parametrize("case", cases_of("loads"), ids=lambda case: case.name)
+@pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
 def test_the_planted_cases_come_out_as_they_say(case: Case) -> None:
     ran = run(serving_target, case.params, **case.inputs())
     assert ran.result.outcome == ("failed" if case.fails else "passed")

@@ -2,14 +2,14 @@ import dataclasses
 from typing import Any
 
 import pytest
-from ftcheck_rules.cases import Case, cases_of
+from ftcheck_rules.template.cases.parity import CASES
 from ftcheck_rules.template.parity import template_parity
 from ftcheck_rules.tokens.cases.tokens import locked_with
 
 from ftcheck import InputError, Severity
 from ftcheck.inputs.prepared import Sample
 from ftcheck.inputs.tokenizer import Message, ServingSide
-from ftcheck.testing import FakeTokenizer, Ran, gold, inputs, job, run, sample, serving_side, tokenizer
+from ftcheck.testing import Case, FakeTokenizer, Ran, gold, inputs, job, run, sample, serving_side, tokenizer
 
 TALK: tuple[Message, ...] = (
     {"role": "user", "content": "a secret question"},
@@ -66,7 +66,7 @@ def check(training: FakeTokenizer | None = None, serving: ServingSide | None = N
     return run(template_parity, **{**given, **changes})
 
 
-@pytest.mark.parametrize("case", cases_of("parity"), ids=lambda case: f"{case.rule}: {case.name}")
+@pytest.mark.parametrize("case", CASES, ids=lambda case: f"{case.rule}: {case.name}")
 def test_the_planted_cases_come_out_as_they_say(case: Case) -> None:
     ran = run(RULES[case.rule], case.params, **case.inputs())
     assert ran.result.outcome == ("failed" if case.fails else "passed")

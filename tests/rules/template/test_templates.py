@@ -2,13 +2,13 @@ import json
 from typing import Any
 
 import pytest
-from ftcheck_rules.cases import Case, cases_of
+from ftcheck_rules.template.cases.templates import CASES
 from ftcheck_rules.template.templates import chat_template
 
 from ftcheck import Severity
 from ftcheck.inputs.prepared import Trouble
 from ftcheck.inputs.tokenizer import Message
-from ftcheck.testing import FakeTokenizer, Ran, job, prepared, rows, run, sample, tokenizer
+from ftcheck.testing import Case, FakeTokenizer, Ran, job, prepared, rows, run, sample, tokenizer
 
 TALK: tuple[Message, ...] = (
     {"role": "system", "content": " Be brief. "},
@@ -51,7 +51,7 @@ def check(using: FakeTokenizer | None = None, talk: tuple[Message, ...] = TALK, 
     return run(chat_template, **{**made, **changes})
 
 
-@pytest.mark.parametrize("case", cases_of("templates"), ids=lambda case: case.name)
+@pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
 def test_the_planted_cases_come_out_as_they_say(case: Case) -> None:
     ran = run(chat_template, case.params, **case.inputs())
     assert ran.result.outcome == ("failed" if case.fails else "passed")

@@ -2,18 +2,17 @@ from typing import Any
 
 import numpy as np
 import pytest
-from ftcheck_rules.cases import Case, cases_of
-from ftcheck_rules.tokens.cases.special_tokens import BeginsTexts
+from ftcheck_rules.tokens.cases.special_tokens import CASES, BeginsTexts
 from ftcheck_rules.tokens.special_tokens import special_tokens
 
 from ftcheck import Severity
 from ftcheck.inputs.prepared import Trouble
-from ftcheck.testing import FakeTokenizer, Ran, job, model_config, prepared, rows, run
+from ftcheck.testing import Case, FakeTokenizer, Ran, job, model_config, prepared, rows, run
 
 PAD, EOS, BOS = 1_000_001, 1_000_000, 1_000_005
 
 
-@pytest.mark.parametrize("case", cases_of("special"), ids=lambda case: case.name)
+@pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
 def test_the_planted_cases_come_out_as_they_say(case: Case) -> None:
     ran = run(special_tokens, case.params, **case.inputs())
     assert ran.result.outcome == ("failed" if case.fails else "passed")

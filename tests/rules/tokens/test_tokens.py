@@ -3,7 +3,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from ftcheck_rules.cases import Case, cases_of
+from ftcheck_rules.tokens.cases.tokens import CASES
 from ftcheck_rules.tokens.tokens import tokenizer_parity
 
 from ftcheck import InputError, Severity
@@ -13,6 +13,7 @@ from ftcheck.inputs.tokenizer import Message, ServingSide
 from ftcheck.probe_texts import CONVERSATIONS, PROBES
 from ftcheck.settings import Data, Job, Model, Serving
 from ftcheck.testing import (
+    Case,
     FakeTokenizer,
     Ran,
     gold,
@@ -54,7 +55,7 @@ def check(training: FakeTokenizer | None = None, serving: ServingSide | None = N
     return run(tokenizer_parity, **{**given, **changes})
 
 
-@pytest.mark.parametrize("case", cases_of("tokens"), ids=lambda case: case.name)
+@pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
 def test_the_planted_cases_come_out_as_they_say(case: Case) -> None:
     ran = run(tokenizer_parity, case.params, **case.inputs())
     assert ran.result.outcome == ("failed" if case.fails else "passed")

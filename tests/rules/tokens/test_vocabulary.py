@@ -5,11 +5,22 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from ftcheck_rules.cases import Case, cases_of
+from ftcheck_rules.tokens.cases.vocabulary import CASES
 from ftcheck_rules.tokens.vocabulary import added_tokens, vocabulary
 
 from ftcheck import Severity
-from ftcheck.testing import Ran, job, model_config, modules, prepared, run, token_store, tokenizer, weights
+from ftcheck.testing import (
+    Case,
+    Ran,
+    job,
+    model_config,
+    modules,
+    prepared,
+    run,
+    token_store,
+    tokenizer,
+    weights,
+)
 
 RULES = {rule.id: rule for rule in (vocabulary, added_tokens)}
 TABLE = 1_000_064
@@ -18,7 +29,7 @@ MARK = 1_000_000
 NEW = MARK + 64
 
 
-@pytest.mark.parametrize("case", cases_of("vocabulary"), ids=lambda case: case.name)
+@pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
 def test_the_planted_cases_come_out_as_they_say(case: Case) -> None:
     ran = run(RULES[case.rule], case.params, **case.inputs())
     assert ran.result.outcome == ("failed" if case.fails else "passed")

@@ -3,8 +3,7 @@
 from collections.abc import Mapping
 from typing import Any
 
-from ftcheck.testing import inputs, job, machine, model_config, prepared
-from ftcheck_rules.cases import Case
+from ftcheck.testing import Case, inputs, job, machine, model_config, prepared
 
 LLAMA_3_8B: dict[str, Any] = {
     "model_type": "llama",

@@ -3,8 +3,7 @@
 from typing import Any
 
 from ftcheck.inputs.modules import Modules
-from ftcheck.testing import job, machine, model_config, modules
-from ftcheck_rules.cases import Case
+from ftcheck.testing import Case, job, machine, model_config, modules
 
 
 def _lora(of: Modules | None = None, **lora: Any) -> dict[str, Any]:

@@ -3,8 +3,7 @@
 from typing import Any
 
 from ftcheck.lock import today
-from ftcheck.testing import job, lock, packages
-from ftcheck_rules.cases import Case
+from ftcheck.testing import Case, job, lock, packages
 
 
 def _with(**training: Any) -> dict[str, Any]:

@@ -3,8 +3,7 @@
 from collections.abc import Mapping
 from typing import Any
 
-from ftcheck.testing import inputs, job, machine, prepared, surroundings
-from ftcheck_rules.cases import Case
+from ftcheck.testing import Case, inputs, job, machine, prepared, surroundings
 
 FOUR_BIT = {"load_in_4bit": True, "bnb_4bit_compute_dtype": "bfloat16"}
 

@@ -3,8 +3,7 @@
 from collections.abc import Mapping
 from typing import Any
 
-from ftcheck.testing import inputs, job, model_config
-from ftcheck_rules.cases import Case
+from ftcheck.testing import Case, inputs, job, model_config
 
 FOUR_BIT = {"load_in_4bit": True, "bnb_4bit_quant_type": "nf4"}
 

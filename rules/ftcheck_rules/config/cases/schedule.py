@@ -2,8 +2,7 @@
 
 from typing import Any
 
-from ftcheck.testing import job, model_config, prepared
-from ftcheck_rules.cases import Case
+from ftcheck.testing import Case, job, model_config, prepared
 
 
 def _rows(count: int, **training: Any) -> dict[str, Any]:

@@ -3,8 +3,7 @@
 from typing import Any
 
 from ftcheck.inputs.prepared import Trouble
-from ftcheck.testing import inputs, job, rows
-from ftcheck_rules.cases import Case
+from ftcheck.testing import Case, inputs, job, rows
 
 TRAIN = {"train": "train.jsonl"}
 

@@ -7,8 +7,7 @@ from ftcheck.inputs.benchmarks import Benchmarks, Question
 from ftcheck.inputs.evaluation import GoldSet
 from ftcheck.inputs.prepared import Rows
 from ftcheck.records import Location
-from ftcheck.testing import gold, job, prepared, rows, tokenizer
-from ftcheck_rules.cases import Case
+from ftcheck.testing import Case, gold, job, prepared, rows, tokenizer
 
 QUESTIONS = ("where is my parcel now", "how do I reset the password", "who do I call about the bill")
 

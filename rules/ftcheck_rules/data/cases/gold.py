@@ -2,8 +2,7 @@
 
 from typing import Any
 
-from ftcheck.testing import gold, job
-from ftcheck_rules.cases import Case
+from ftcheck.testing import Case, gold, job
 
 
 def _gold(count: int) -> dict[str, Any]:

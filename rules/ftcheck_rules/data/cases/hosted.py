@@ -2,8 +2,7 @@
 
 from typing import Any
 
-from ftcheck.testing import inputs, job, rows
-from ftcheck_rules.cases import Case
+from ftcheck.testing import Case, inputs, job, rows
 
 
 def _file(count: int, **made: Any) -> dict[str, Any]:

@@ -2,8 +2,7 @@
 
 from typing import Any
 
-from ftcheck.testing import prepared, rows, tokenizer
-from ftcheck_rules.cases import Case
+from ftcheck.testing import Case, prepared, rows, tokenizer
 
 
 def _marked(marks: dict[str, list[int]], layout: str = "messages") -> dict[str, Any]:

@@ -4,8 +4,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from ftcheck.inputs.metric_history import Span
-from ftcheck.testing import job, window
-from ftcheck_rules.cases import Case
+from ftcheck.testing import Case, job, window
 
 FALLING = [2.0, 1.9, 1.8, 1.7, 1.6, 1.5, 1.4, 1.35, 1.3, 1.25]
 SHARE = {"trained_share": Span(0.25, None, "the checked rows")}

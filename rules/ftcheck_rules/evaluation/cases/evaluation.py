@@ -5,8 +5,17 @@ from typing import Any
 
 from ftcheck.inputs.tokenizer import Message, ServingSide
 from ftcheck.settings import Evaluation
-from ftcheck.testing import FakeTokenizer, gold, job, model_config, rows, sample, serving_side, tokenizer
-from ftcheck_rules.cases import Case
+from ftcheck.testing import (
+    Case,
+    FakeTokenizer,
+    gold,
+    job,
+    model_config,
+    rows,
+    sample,
+    serving_side,
+    tokenizer,
+)
 
 PROMPT = "Answer briefly."
 TURNS: tuple[Message, ...] = (

@@ -1,11 +1,10 @@
-"""Must-fail and must-pass inputs of the saving rules: dry-save, server-limits."""
+"""Must-fail and must-pass inputs of dry-save."""
 
 from collections.abc import Mapping
 from typing import Any
 
 from ftcheck.inputs.dry_save import SavedGeneration
-from ftcheck.testing import job, saved
-from ftcheck_rules.cases import Case
+from ftcheck.testing import Case, job, saved
 
 VOID = SavedGeneration("model/generation_config.json", ("temperature",), ("pad_token_id",), "ValueError: no")
 
@@ -14,34 +13,9 @@ def _dry(training: Mapping[str, Any] | None = None, **found: Any) -> Mapping[str
     return {"job": job(training=training or {}), "saved": saved(**found)}
 
 
-def _server(
-    serving: Mapping[str, Any], lora: Mapping[str, Any] | None = None, name: str = "org/base", **found: Any
-) -> Mapping[str, Any]:
-    one = job(model={"name": name}, training={"lora": lora or {"r": 16}}, serving=serving)
-    return {"job": one, "saved": saved(**found)}
-
-
-BESIDE = {"engine": "vllm", "adapter": "separate"}
-
 CASES: tuple[Case, ...] = (
     Case("dry-save", "a save that is refused", True, lambda: _dry(generation=VOID)),
     Case("dry-save", "other ids when loaded again", True, lambda: _dry(differing=("spaces",))),
     Case("dry-save", "a tokenizer that does not load again", True, lambda: _dry(problem="no")),
     Case("dry-save", "comes back as it was", False, _dry),
-    Case("server-limits", "a rank above the default", True, lambda: _server(BESIDE, {"r": 17})),
-    Case("server-limits", "DoRA", True, lambda: _server(BESIDE, {"r": 16, "use_dora": True})),
-    Case(
-        "server-limits",
-        "a tokenizer class of transformers 5",
-        True,
-        lambda: _server({"engine": "vllm", "transformers": "4.57.6"}),
-    ),
-    Case("server-limits", "the rank it was started for", False, lambda: _server(BESIDE)),
-    Case("server-limits", "merged, any rank", False, lambda: _server({"engine": "vllm"}, {"r": 256})),
-    Case(
-        "server-limits",
-        "a class that transformers 4 knows",
-        False,
-        lambda: _server({"engine": "vllm", "transformers": "4.57.6"}, tokenizer_class="LlamaTokenizer"),
-    ),
 )

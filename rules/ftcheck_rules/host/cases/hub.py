@@ -5,8 +5,7 @@ from typing import Any
 
 from ftcheck.inputs.environment import Surroundings
 from ftcheck.inputs.repository import Repository
-from ftcheck.testing import job, packages, repository, surroundings
-from ftcheck_rules.cases import Case
+from ftcheck.testing import Case, job, packages, repository, surroundings
 
 GIB = 1 << 30
 

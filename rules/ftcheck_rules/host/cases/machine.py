@@ -1,13 +1,9 @@
-"""Must-fail and must-pass inputs of the host rules: environment, gpu, disk-space, output-dir."""
+"""Must-fail and must-pass inputs of environment and gpu."""
 
-import tempfile
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
-from ftcheck.settings import Job
-from ftcheck.testing import gpu, job, machine, packages
-from ftcheck_rules.cases import Case
+from ftcheck.testing import Case, gpu, job, machine, packages
 
 INSTALLED = {
     "accelerate": "1.15.0",
@@ -22,12 +18,6 @@ INSTALLED = {
 
 def _environment(**versions: str | None) -> Mapping[str, Any]:
     return {"packages": packages("3.11.7", **{**INSTALLED, **versions}), "jobs": (job(),)}
-
-
-def _writing(name: str = "job") -> Job:
-    """A job that would write into a folder that is not there; the check leaves nothing behind."""
-    folder = Path(tempfile.gettempdir()) / "ftcheck-selftest" / name
-    return job(name, training={"output_dir": str(folder)})
 
 
 CASES: tuple[Case, ...] = (
@@ -48,19 +38,4 @@ CASES: tuple[Case, ...] = (
         lambda: {"machine": machine(gpu("Tesla T4", 15, (7, 5))), "jobs": (job(),)},
     ),
     Case("gpu", "an H100", False, lambda: {"machine": machine(gpu()), "jobs": (job(),)}),
-    Case(
-        "disk-space",
-        "more than any disk has free",
-        True,
-        lambda: {"jobs": (_writing(),)},
-        {"min_free_gib": 1e12},
-    ),
-    Case("disk-space", "nothing asked for", False, lambda: {"jobs": (_writing(),)}, {"min_free_gib": 0.0}),
-    Case("output-dir", "not named", True, lambda: {"jobs": (job(),)}),
-    Case("output-dir", "one folder for two jobs", True, lambda: {"jobs": (_writing(), _shared())}),
-    Case("output-dir", "a folder of its own", False, lambda: {"jobs": (_writing(), _writing("other"))}),
 )
-
-
-def _shared() -> Job:
-    return job("other", training={"output_dir": _writing().training.output_dir})

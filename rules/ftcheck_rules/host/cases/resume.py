@@ -7,8 +7,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from ftcheck.testing import job
-from ftcheck_rules.cases import Case
+from ftcheck.testing import Case, job
 
 
 @cache

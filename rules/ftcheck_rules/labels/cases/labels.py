@@ -3,8 +3,7 @@
 from collections.abc import Sequence
 from typing import Any
 
-from ftcheck.testing import job, prepared, sample, tokenizer
-from ftcheck_rules.cases import Case
+from ftcheck.testing import Case, job, prepared, sample, tokenizer
 
 MARKED = "{% for m in messages %}{% generation %}…{% endgeneration %}{% endfor %}"
 

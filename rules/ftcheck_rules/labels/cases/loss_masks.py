@@ -5,8 +5,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from ftcheck.inputs.tokenizer import Message
-from ftcheck.testing import collated, job, prepared, rows, sample, tokenizer
-from ftcheck_rules.cases import Case
+from ftcheck.testing import Case, collated, job, prepared, rows, sample, tokenizer
 
 if TYPE_CHECKING:
     import numpy as np

@@ -3,8 +3,7 @@
 from collections.abc import Sequence
 from typing import Any
 
-from ftcheck.testing import job, model_config, prepared
-from ftcheck_rules.cases import Case
+from ftcheck.testing import Case, job, model_config, prepared
 
 
 def _lengths(

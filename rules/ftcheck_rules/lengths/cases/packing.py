@@ -3,8 +3,7 @@
 from collections.abc import Sequence
 from typing import Any
 
-from ftcheck.testing import job, packages, prepared
-from ftcheck_rules.cases import Case
+from ftcheck.testing import Case, job, packages, prepared
 
 
 def _packed(lengths: Sequence[int], capacity: int, *, batch: int = 1, steps: int = 1) -> dict[str, Any]:

@@ -4,8 +4,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from ftcheck.inputs.baseline import Baseline
-from ftcheck.testing import answers, gold, job, output_schema, prepared, tokenizer, trained
-from ftcheck_rules.cases import Case
+from ftcheck.testing import Case, answers, gold, job, output_schema, prepared, tokenizer, trained
 
 JSON = ('{"team": "print", "urgent": false}', '{"team": "network", "urgent": false}')
 VERDICT = {"pattern": r"Verdict: (\w+)"}

@@ -5,8 +5,7 @@ from typing import Any
 
 from ftcheck.inputs.finished_run import Adapter
 from ftcheck.inputs.run_folder import State
-from ftcheck.testing import adapter, inputs, job, prepared, trained
-from ftcheck_rules.cases import Case
+from ftcheck.testing import Case, adapter, inputs, job, prepared, trained
 
 FALLING = [2.0 / (1 + n / 5) for n in range(30)]
 

@@ -4,8 +4,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from ftcheck.inputs.finished_run import Answer
-from ftcheck.testing import answers, gold, job, output_schema, trained
-from ftcheck_rules.cases import Case
+from ftcheck.testing import Case, answers, gold, job, output_schema, trained
 
 TEAM = {"type": "object", "required": ["team"], "properties": {"team": {"enum": ["print", "network"]}}}
 GOOD, BROKEN = '{"team": "print"}', '{"team": "pri'

@@ -4,8 +4,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from ftcheck.inputs.load_test import Load, LoadReport
-from ftcheck.testing import job
-from ftcheck_rules.cases import Case
+from ftcheck.testing import Case, job
 
 
 def levels_of(*loads: Load) -> dict[str, Any]:

@@ -1,10 +1,9 @@
-"""Must-fail and must-pass inputs of the serving rules: output-cap, output-schema, guardrail."""
+"""Must-fail and must-pass inputs of output-cap and output-schema."""
 
 from collections.abc import Mapping
 from typing import Any
 
-from ftcheck.testing import gold, inputs, job, model_config, output_schema, prepared, rows
-from ftcheck_rules.cases import Case
+from ftcheck.testing import Case, gold, job, output_schema, prepared, rows
 
 SCHEMA = {"type": "object", "required": ["team"], "properties": {"team": {"enum": ["hr", "it"]}}}
 PROMPT = "Answer with one line of JSON: team."
@@ -28,24 +27,6 @@ def _schema(answer: Any, system_prompt: str | None = PROMPT) -> Mapping[str, Any
     }
 
 
-def _guardrail(limit: int = 64, **serving: Any) -> Mapping[str, Any]:
-    """Prompts of forty tokens."""
-    declared = {
-        "max_input_tokens": limit,
-        "max_new_tokens": 16,
-        "over_limit": "reject",
-        "log": "token-counts",
-    }
-    return {
-        "job": job(serving={**declared, **serving}),
-        "model": model_config(context=128),
-        "gold": None,
-        "endpoint": None,
-        "inputs": inputs(),
-        "prepared": prepared([50, 50], trained=[10, 10]),
-    }
-
-
 CASES: tuple[Case, ...] = (
     Case("output-cap", "none", True, lambda: _cap(None)),
     Case("output-cap", "below the answers", True, lambda: _cap(9)),
@@ -54,9 +35,4 @@ CASES: tuple[Case, ...] = (
     Case("output-schema", "an answer that is no JSON", True, lambda: _schema("it, I think")),
     Case("output-schema", "no system prompt", True, lambda: _schema({"team": "it"}, None)),
     Case("output-schema", "an answer that fits", False, lambda: _schema({"team": "it"})),
-    Case("guardrail", "nothing declared", True, lambda: {**_guardrail(), "job": job()}),
-    Case("guardrail", "a log of content", True, lambda: _guardrail(log="content")),
-    Case("guardrail", "real inputs refused", True, lambda: _guardrail(limit=39)),
-    Case("guardrail", "input and output above the context", True, lambda: _guardrail(limit=113)),
-    Case("guardrail", "declared, and the inputs fit", False, _guardrail),
 )

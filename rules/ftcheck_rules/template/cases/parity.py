@@ -6,8 +6,7 @@ from ftcheck.inputs.evaluation import GoldSet
 from ftcheck.inputs.prepared import Sample
 from ftcheck.inputs.tokenizer import Message
 from ftcheck.lock import Lock
-from ftcheck.testing import FakeTokenizer, gold, inputs, job, sample, serving_side, tokenizer
-from ftcheck_rules.cases import Case
+from ftcheck.testing import Case, FakeTokenizer, gold, inputs, job, sample, serving_side, tokenizer
 from ftcheck_rules.tokens.cases.tokens import locked_with
 
 TALK: tuple[Message, ...] = (

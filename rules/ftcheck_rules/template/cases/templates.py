@@ -4,8 +4,7 @@ from typing import Any
 
 from ftcheck.inputs.prepared import Trouble
 from ftcheck.inputs.tokenizer import Message
-from ftcheck.testing import FakeTokenizer, job, prepared, rows, sample, tokenizer
-from ftcheck_rules.cases import Case
+from ftcheck.testing import Case, FakeTokenizer, job, prepared, rows, sample, tokenizer
 
 TALK: tuple[Message, ...] = (
     {"role": "system", "content": "Answer in one word."},

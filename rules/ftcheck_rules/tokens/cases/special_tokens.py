@@ -3,8 +3,7 @@
 from dataclasses import dataclass
 from typing import Any
 
-from ftcheck.testing import FakeTokenizer, job, model_config, prepared
-from ftcheck_rules.cases import Case
+from ftcheck.testing import Case, FakeTokenizer, job, model_config, prepared
 
 BOS = "<|begin|>"
 

@@ -6,8 +6,18 @@ from ftcheck.inputs.evaluation import GoldSet
 from ftcheck.inputs.tokenizer import Message
 from ftcheck.lock import Lock
 from ftcheck.probe_texts import CONVERSATIONS, PROBES
-from ftcheck.testing import FakeTokenizer, gold, inputs, job, lock, packages, sample, serving_side, tokenizer
-from ftcheck_rules.cases import Case
+from ftcheck.testing import (
+    Case,
+    FakeTokenizer,
+    gold,
+    inputs,
+    job,
+    lock,
+    packages,
+    sample,
+    serving_side,
+    tokenizer,
+)
 
 TALK: tuple[Message, ...] = (
     {"role": "user", "content": "The capital of France?"},

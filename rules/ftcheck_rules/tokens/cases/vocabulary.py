@@ -2,8 +2,7 @@
 
 from typing import Any
 
-from ftcheck.testing import job, model_config, modules, prepared, token_store, tokenizer, weights
-from ftcheck_rules.cases import Case
+from ftcheck.testing import Case, job, model_config, modules, prepared, token_store, tokenizer, weights
 
 EOS = 7
 

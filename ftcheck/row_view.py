@@ -55,7 +55,7 @@ def view(prepared: Prepared, tokenizer: Tokenizer, job: Job, index: int) -> RowV
     trained = prepared.tokens.mask(index)
     fed = _fed(prepared, job, index, len(ids))
     pieces = tuple(_pieces(ids, (trained & fed).tolist(), fed.tolist(), tokenizer))
-    trouble = prepared.troubles.get(index)
+    trouble = prepared.row_errors.get(index)
     return RowView(
         index=index,
         at=prepared.at(index),

@@ -10,32 +10,32 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from ftcheck.extension.rules import Case, Rule
 from ftcheck.inputs.collated import Collated
 from ftcheck.inputs.container import Inputs
-from ftcheck.inputs.dry_save import Saved
-from ftcheck.inputs.environment import Surroundings
+from ftcheck.inputs.dry_save import DrySave
+from ftcheck.inputs.environment import Environment
 from ftcheck.inputs.evaluation import GoldItem, GoldSet, OutputSchema
 from ftcheck.inputs.finished_run import (
     Adapter,
-    Answer,
-    Answers,
-    Trained,
+    Generation,
+    Generations,
+    RunArtifacts,
 )
 from ftcheck.inputs.loader import Loader
 from ftcheck.inputs.machine import Gpu, Machine, Packages
 from ftcheck.inputs.metric_history import (
     Expected,
     Lines,
+    MetricHistory,
     Span,
-    Window,
 )
 from ftcheck.inputs.model import ModelConfig
 from ftcheck.inputs.modules import Modules
 from ftcheck.inputs.prepared import (
     Prepared,
+    RowError,
     Rows,
     Sample,
     SampleRow,
     TokenStore,
-    Trouble,
 )
 from ftcheck.inputs.repository import Repository
 from ftcheck.inputs.run_folder import (
@@ -113,7 +113,7 @@ def window(
     device: str | None = None,
     memory_gib: float | None = None,
     **values: Sequence[float | None],
-) -> Window:
+) -> MetricHistory:
     """Metric lines of a run, one a step: `window(loss=[2.0, 1.9], grad_norm=[1.0, 0.9])`.
 
     Lines without a `loss` of their own have 1.0. The evaluations are spread over the steps.
@@ -149,7 +149,7 @@ def machine(*gpus: Gpu, memory_gib: float = 24, problem: str | None = None) -> M
     return Machine(system="Linux", cpus=2, memory=int(memory_gib * GIB), gpus=gpus, problem=problem)
 
 
-def surroundings(**fields: Any) -> Surroundings:
+def environment(**fields: Any) -> Environment:
     """A healthy machine: a token, 500 GiB free for the hub's cache, 8 GiB of /dev/shm, wandb not set up."""
     healthy: dict[str, Any] = {
         "hub_token": True,
@@ -160,7 +160,7 @@ def surroundings(**fields: Any) -> Surroundings:
         "world_size": None,
         "shm": 8 * GIB,
     }
-    return Surroundings(**{**healthy, **fields})
+    return Environment(**{**healthy, **fields})
 
 
 def repository(**fields: Any) -> Repository:
@@ -267,7 +267,7 @@ def modules(
 def rows(
     count: int = 3,
     *,
-    troubles: Mapping[int, Trouble] | None = None,
+    row_errors: Mapping[int, RowError] | None = None,
     remarks: Mapping[str, Sequence[int]] | None = None,
     layout: str = "messages",
     system_prompts: Sequence[str] = (),
@@ -277,7 +277,7 @@ def rows(
     said: Sequence[int] | None = None,
     marks: Mapping[str, Sequence[int]] | None = None,
 ) -> Rows:
-    """Rows of `train.jsonl`, one a line. Row numbers in `troubles`, `remarks` and `marks` count from 0.
+    """Rows of `train.jsonl`, one a line. Row numbers in `row_errors`, `remarks` and `marks` count from 0.
 
     `asked` and `said` are fingerprints; by default every row has others.
     """
@@ -290,7 +290,7 @@ def rows(
         offset=np.arange(count, dtype=np.int64) * 100,
         turns=np.array(turns if turns is not None else [3] * count, dtype=np.int32),
         records=[hashlib.sha256(str(n).encode()).hexdigest() for n in range(count)],
-        troubles=dict(troubles or {}),
+        row_errors=dict(row_errors or {}),
         format=layout,
         system=np.array(system if system is not None else [-1] * count, dtype=np.int32),
         system_prompts=tuple(system_prompts),
@@ -358,7 +358,7 @@ def prepared(
     trained: Sequence[int] | None = None,
     max_length: int | None = None,
     packing: bool = False,
-    troubles: Mapping[int, Trouble] | None = None,
+    row_errors: Mapping[int, RowError] | None = None,
     of: Rows | None = None,
     **columns: Any,
 ) -> Prepared:
@@ -375,12 +375,12 @@ def prepared(
     kept = length if max_length is None else np.minimum(length, max_length).astype(np.int32)
     lost = np.minimum(length - kept, in_loss).astype(np.int32)
     good = np.ones(count, dtype=bool)
-    good[list(troubles or {})] = False
+    good[list(row_errors or {})] = False
     used = good & (packing | (max_length is None) | (in_loss - lost > 0))
     index = used.nonzero()[0].astype(np.int64)
     spans = np.stack([index, np.zeros_like(index), length[index].astype(np.int64)], axis=1)
     made: dict[str, Any] = {
-        "rows": of or rows(count, troubles=troubles),
+        "rows": of or rows(count, row_errors=row_errors),
         "length": length,
         "kept": np.where(used, kept, 0).astype(np.int32),
         "trained": np.where(used, in_loss - lost, 0).astype(np.int32),
@@ -393,8 +393,8 @@ def prepared(
         "outlier": np.zeros(count, dtype=bool),
         "used": used,
         "sequences": spans,
-        "troubles": dict(troubles or {}),
-        "digest": None if troubles else "sha256:" + "0" * 64,
+        "row_errors": dict(row_errors or {}),
+        "digest": None if row_errors else "sha256:" + "0" * 64,
         "tokens": _Tokens(lengths, in_loss.tolist()),
         "masked": bool((in_loss < length).any()),
     }
@@ -550,8 +550,8 @@ def output_schema(schema: Mapping[str, Any]) -> OutputSchema:
     )
 
 
-def saved(*, tokenizer_class: str = "TokenizersBackend", **changes: Any) -> Saved:
-    """What saving the tokenizer left behind, all well; takes any field of `inputs.dry_save.Saved`."""
+def saved(*, tokenizer_class: str = "TokenizersBackend", **changes: Any) -> DrySave:
+    """What saving the tokenizer left behind, all well; takes any field of `inputs.dry_save.DrySave`."""
     made: dict[str, Any] = {
         "files": ("chat_template.jinja", "tokenizer.json", "tokenizer_config.json"),
         "tokenizer_config": {"tokenizer_class": tokenizer_class},
@@ -559,10 +559,10 @@ def saved(*, tokenizer_class: str = "TokenizersBackend", **changes: Any) -> Save
         "probes": 8,
         "transformers": "5.23.0",
     }
-    return Saved(**{**made, **changes})
+    return DrySave(**{**made, **changes})
 
 
-def trained(
+def run_artifacts(
     losses: Sequence[float | None] = (2.0, 1.5, 1.0, 0.8, 0.7, 0.6),
     *,
     eval_losses: Sequence[float | None] = (),
@@ -571,7 +571,7 @@ def trained(
     missing: str = "",
     digest: str | None = "sha256:" + "1" * 64,
     **values: Any,
-) -> Trained:
+) -> RunArtifacts:
     """A finished run of the job `job` in `run/`, a metric line a step; `values` go into its run.json.
 
     Its ids are those of `prepared(...)`; the evaluations are spread over the steps. `missing`: no adapter.
@@ -585,7 +585,7 @@ def trained(
     stated = {"job": "job", "trainer": "qlora", "ids": "sha256:" + "0" * 64, "steps": steps, **values}
     unread = tuple(Note("run/metrics.jsonl", steps, text) for text in notes)
     made = TrainingRun(folder, state, stated, tuple(lines), unread)
-    return Trained(folder, made, None if missing else folder, digest=digest, missing=missing)
+    return RunArtifacts(folder, made, None if missing else folder, digest=digest, missing=missing)
 
 
 def adapter(**changes: Any) -> Adapter:
@@ -594,11 +594,11 @@ def adapter(**changes: Any) -> Adapter:
     return Adapter(**{**made, "config": {"base_model_name_or_path": "model", "r": 16}, **changes})
 
 
-def answers(*texts: str | Answer, cap: int = 64, problem: str | None = None) -> Answers:
+def generations(*texts: str | Generation, cap: int = 64, problem: str | None = None) -> Generations:
     """Answers to gold questions, in order; a text stopped by itself, and has as many tokens as characters."""
-    made = [one if isinstance(one, Answer) else Answer(one, len(one) + 1, "stop") for one in texts]
+    made = [one if isinstance(one, Generation) else Generation(one, len(one) + 1, "stop") for one in texts]
     source = "transformers" if problem is None else "nobody"
-    return Answers(source, cap, tuple(made), problem)
+    return Generations(source, cap, tuple(made), problem)
 
 
 @dataclass(frozen=True)
@@ -643,7 +643,7 @@ __all__ = [
     "FakeTokenizer",
     "Ran",
     "adapter",
-    "answers",
+    "generations",
     "collated",
     "gold",
     "gpu",
@@ -662,9 +662,9 @@ __all__ = [
     "sample",
     "saved",
     "serving_side",
-    "surroundings",
+    "environment",
     "token_store",
     "tokenizer",
-    "trained",
+    "run_artifacts",
     "weights",
 ]

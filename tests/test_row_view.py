@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from ftcheck.cli.pages import row_page as shown
-from ftcheck.inputs.prepared import Trouble
+from ftcheck.inputs.prepared import RowError
 from ftcheck.row_view import RowView, view
 from ftcheck.testing import FakeTokenizer, job, prepared, token_store
 
@@ -72,7 +72,7 @@ def test_control_characters_and_line_breaks_are_visible() -> None:
 
 def test_a_row_in_trouble_says_why() -> None:
     rows = replace(
-        prepared([0], troubles={0: Trouble("json", "not JSON")}), tokens=token_store([], trained=[0])
+        prepared([0], row_errors={0: RowError("json", "not JSON")}), tokens=token_store([], trained=[0])
     )
 
     row = view(rows, FakeTokenizer(), job(), 0)

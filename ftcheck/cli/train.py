@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from ftcheck.report.record import Report
     from ftcheck.runner.load import Loaded
     from ftcheck.runner.session import Options
-    from ftcheck.training.during_checks import Alarm, Watch
+    from ftcheck.training.during_checks import Alarm, DuringChecks
 
 
 @click.command(short_help="Train a job, if the report opens the gate for it.")
@@ -160,7 +160,7 @@ def _train(
     from ftcheck.inputs.container import Inputs, Run
     from ftcheck.policy.plan import of_job
     from ftcheck.runner.session import waiving
-    from ftcheck.training.during_checks import Watch
+    from ftcheck.training.during_checks import DuringChecks
     from ftcheck.training.expectations import expectations
 
     job = loaded.policy.jobs[name]
@@ -169,7 +169,7 @@ def _train(
     with tempfile.TemporaryDirectory(prefix="ftcheck-train-") as folder, _shown() as shown:
         run = Run(folder=Path(folder), offline=options.offline, report=shown.show, cache=options.cache)
         checks, expected = of_job(loaded.during, name), expectations(job, report)
-        watch = Watch(checks, loaded.host, expected, waiving(loaded.policy), shown.tell)
+        watch = DuringChecks(checks, loaded.host, expected, waiving(loaded.policy), shown.tell)
         inputs = Inputs(loaded.host.loaders, {"run": run, "jobs": (job,), "watch": watch}, job)
         where = trainer.train(ticket, job, inputs, resume=resume)
         shown.end(watch, trainer.name)
@@ -203,5 +203,5 @@ class _Silent:
     def tell(self, alarm: "Alarm") -> None:
         """The first process tells it."""
 
-    def end(self, watch: "Watch", trainer: str) -> None:
+    def end(self, watch: "DuringChecks", trainer: str) -> None:
         """The first process says how it ended."""

@@ -32,6 +32,15 @@ BUILT_IN = {
     "trainers": "ftcheck_trainers.plugin",
 }
 
+RENAMED = {
+    "trained": "run_artifacts",
+    "answers": "generations",
+    "base_answers": "base_generations",
+    "spoken": "role_tokens",
+    "surroundings": "environment",
+}
+"""Inputs by the names they had before 0.2."""
+
 
 class Named(Protocol):
     """What an offer has in common: a name (a rule calls it id)."""
@@ -122,6 +131,8 @@ def _check_inputs(host: Host) -> None:
     for who, names in asked:
         for name in names:
             if name not in known:
+                if name in RENAMED:
+                    raise PluginError(f"{who} asks for the input '{name}', which is now '{RENAMED[name]}'")
                 close = difflib.get_close_matches(name, known, n=1)
                 hint = (
                     f"; did you mean '{close[0]}'?" if close else f"; there are: {', '.join(sorted(known))}"

@@ -28,7 +28,7 @@ class Refused(Exception):
 
 
 @dataclass
-class Spot:
+class NodeSpan:
     """A node of the text: `start` and `end` count characters; `end` of a block may lie lines below it.
 
     `kind` is `map`, `list`, `scalar` or `alias`; `raw` is a scalar's value before it is resolved, or the
@@ -43,10 +43,10 @@ class Spot:
     flow: bool = False
     anchor: str | None = None
     shared: bool = False
-    items: "list[tuple[Spot, Spot]]" = field(default_factory=list)
-    parts: "list[Spot]" = field(default_factory=list)
+    items: "list[tuple[NodeSpan, NodeSpan]]" = field(default_factory=list)
+    parts: "list[NodeSpan]" = field(default_factory=list)
 
-    def get(self, key: str) -> "tuple[Spot, Spot] | None":
+    def get(self, key: str) -> "tuple[NodeSpan, NodeSpan] | None":
         """The key and the value under a name."""
         return next(((name, value) for name, value in self.items if name.raw == key), None)
 
@@ -77,7 +77,7 @@ def without(text: str, keys: Keys) -> str:
 
 def place(text: str, keys: Keys) -> tuple[int, int] | None:
     """Line and column (from 1) of the value under `keys`, None where the text does not state it."""
-    spot: Spot | None = _read(text)
+    spot: NodeSpan | None = _read(text)
     for key in keys:
         found = spot.get(key) if spot is not None else None
         if found is None:
@@ -90,34 +90,34 @@ def place(text: str, keys: Keys) -> tuple[int, int] | None:
 # --- reading --------------------------------------------------------------------------------------------
 
 
-def _read(text: str) -> Spot:
+def _read(text: str) -> NodeSpan:
     """The tree of spots. The text is one document that was read as a policy before."""
     from ruamel.yaml import YAML
     from ruamel.yaml.events import CollectionStartEvent, NodeEvent, ScalarEvent
 
     events = [one for one in YAML(typ="safe", pure=True).parse(StringIO(text)) if _is_node(one)]
     stream = iter(events)
-    anchors: dict[str, Spot] = {}
+    anchors: dict[str, NodeSpan] = {}
 
-    def node() -> Spot | None:
+    def node() -> NodeSpan | None:
         event = next(stream)
         start, end = event.start_mark.index, event.end_mark.index
         if isinstance(event, ScalarEvent):
-            made = Spot("scalar", start, end, event.value, event.style, anchor=event.anchor)
+            made = NodeSpan("scalar", start, end, event.value, event.style, anchor=event.anchor)
         elif isinstance(event, CollectionStartEvent):
             made = collection(event)
         elif isinstance(event, NodeEvent):
             anchors[event.anchor].shared = True
-            return Spot("alias", start, end, event.anchor, anchor=event.anchor)
+            return NodeSpan("alias", start, end, event.anchor, anchor=event.anchor)
         else:
             return None
         if made.anchor is not None:
             anchors[made.anchor] = made
         return made
 
-    def collection(event: Any) -> Spot:
+    def collection(event: Any) -> NodeSpan:
         kind = "map" if "Mapping" in type(event).__name__ else "list"
-        made = Spot(kind, event.start_mark.index, 0, flow=bool(event.flow_style), anchor=event.anchor)
+        made = NodeSpan(kind, event.start_mark.index, 0, flow=bool(event.flow_style), anchor=event.anchor)
         if event.anchor is not None:
             anchors[event.anchor] = made
         while (child := node()) is not None:
@@ -130,7 +130,7 @@ def _read(text: str) -> Spot:
         ends.append(made)
         return made
 
-    ends: list[Spot] = []
+    ends: list[NodeSpan] = []
     closing = [
         one.end_mark.index for one in events if type(one).__name__ in ("MappingEndEvent", "SequenceEndEvent")
     ]
@@ -145,23 +145,23 @@ def _is_node(event: Any) -> bool:
     return not type(event).__name__.startswith(("Stream", "Document", "Comment"))
 
 
-def _last(text: str, block: Spot) -> int:
+def _last(text: str, block: NodeSpan) -> int:
     """Where the last value of a block ends."""
     values = [value for _, value in block.items] or block.parts
     return _content_end(text, values[-1]) if values else block.start
 
 
-def _content_end(text: str, spot: Spot) -> int:
+def _content_end(text: str, spot: NodeSpan) -> int:
     """Where a value's own text ends; the blank lines after `|` and `>` are not its own, except with `+`."""
     if spot.style not in ("|", ">") or "+" in text[spot.start : spot.end].partition("\n")[0]:
         return spot.end
     return spot.start + len(text[spot.start : spot.end].rstrip())
 
 
-def _found(text: str, keys: Keys) -> tuple[Spot | None, Spot | None, Spot | None]:
+def _found(text: str, keys: Keys) -> tuple[NodeSpan | None, NodeSpan | None, NodeSpan | None]:
     """Key and value under `keys` and the map that holds them; None from where the text says nothing."""
     spot, above = _read(text), None
-    key: Spot | None = None
+    key: NodeSpan | None = None
     for depth, name in enumerate(keys):
         _reachable(text, spot, keys[:depth])
         found = spot.get(name) if spot.kind == "map" else None
@@ -172,7 +172,7 @@ def _found(text: str, keys: Keys) -> tuple[Spot | None, Spot | None, Spot | None
     return key, spot, above
 
 
-def _reachable(text: str, spot: Spot, keys: Keys) -> None:
+def _reachable(text: str, spot: NodeSpan, keys: Keys) -> None:
     """What an alias shares is not written through: it would change elsewhere too."""
     if spot.kind == "alias" or spot.shared:
         line = text.count("\n", 0, spot.start) + 1
@@ -240,7 +240,7 @@ def _set(text: str, keys: Keys, value: Any) -> str:
     return _replaced(text, key, spot, value)
 
 
-def _replaced(text: str, key: Spot, old: Spot, value: Any) -> str:
+def _replaced(text: str, key: NodeSpan, old: NodeSpan, value: Any) -> str:
     """Another value in the place of the old one."""
     if old.block and old.kind == "list" and isinstance(value, list) and value:
         return _relisted(text, old, value)
@@ -252,14 +252,14 @@ def _replaced(text: str, key: Spot, old: Spot, value: Any) -> str:
     return f"{text[:colon]} {written}{text[colon:first]}{text[last:]}"
 
 
-def _inline(text: str, key: Spot, old: Spot, written: str) -> str:
+def _inline(text: str, key: NodeSpan, old: NodeSpan, written: str) -> str:
     _colon(text, key)
     end = _content_end(text, old)
     gap = " " if text[old.start - 1] == ":" else ""
     return text[: old.start] + gap + written + text[end:]
 
 
-def _colon(text: str, key: Spot) -> int:
+def _colon(text: str, key: NodeSpan) -> int:
     """Where a value may begin: after the colon that follows the key."""
     match = re.compile(r"[ \t]*:").match(text, key.end)
     if match is None:
@@ -267,7 +267,7 @@ def _colon(text: str, key: Spot) -> int:
     return match.end()
 
 
-def _relisted(text: str, old: Spot, values: Sequence[Any]) -> str:
+def _relisted(text: str, old: NodeSpan, values: Sequence[Any]) -> str:
     """A list over lines: what stays keeps its line, with its comment."""
     newline, indent = _newline(text), " " * _column(text, old.start)
     lines: dict[str, str] = {}
@@ -283,12 +283,12 @@ def _relisted(text: str, old: Spot, values: Sequence[Any]) -> str:
     return text[:first] + newline.join(made) + text[last:]
 
 
-def _value_of(text: str, spot: Spot) -> str:
+def _value_of(text: str, spot: NodeSpan) -> str:
     """A scalar's value as JSON, so that 1, true and "1" differ."""
     return json.dumps(_data(f"[{text[spot.start : spot.end]}]")[0])
 
 
-def _added(text: str, spot: Spot, keys: Keys, depth: int, value: Any) -> str:
+def _added(text: str, spot: NodeSpan, keys: Keys, depth: int, value: Any) -> str:
     """A key that the map does not have, after its last one, with the sections on the way to the value."""
     quoted = bool(spot.items) and spot.items[-1][0].style == '"'
     if spot.flow:
@@ -302,7 +302,7 @@ def _added(text: str, spot: Spot, keys: Keys, depth: int, value: Any) -> str:
     return _below(text, spot.end, lines)
 
 
-def _filled(text: str, key: Spot, old: Spot, keys: Keys, depth: int, value: Any) -> str:
+def _filled(text: str, key: NodeSpan, old: NodeSpan, keys: Keys, depth: int, value: Any) -> str:
     """A section that is left empty gets its first key."""
     text = text[: old.start] + text[old.end :]
     indent = _column(text, key.start) + _step(text)
@@ -330,7 +330,7 @@ def _below(text: str, end: int, lines: Sequence[str]) -> str:
     return text[:at] + before + newline.join(lines) + after + text[at:]
 
 
-def _out(text: str, keys: Keys, key: Spot, value: Spot, above: Spot | None) -> str:
+def _out(text: str, keys: Keys, key: NodeSpan, value: NodeSpan, above: NodeSpan | None) -> str:
     assert above is not None
     if len(above.items) == 1:
         return _set(text, keys[:-1], {})
@@ -342,7 +342,7 @@ def _out(text: str, keys: Keys, key: Spot, value: Spot, above: Spot | None) -> s
     return text[:first] + text[last:]
 
 
-def _out_of_braces(text: str, key: Spot, value: Spot, above: Spot) -> str:
+def _out_of_braces(text: str, key: NodeSpan, value: NodeSpan, above: NodeSpan) -> str:
     index = next(n for n, (name, _) in enumerate(above.items) if name is key)
     if index + 1 < len(above.items):
         return text[: key.start] + text[above.items[index + 1][0].start :]
@@ -400,12 +400,12 @@ def _braces(text: str, keys: Keys) -> bool:
     return bool(found) and found[0].flow
 
 
-def _alike(root: Spot, keys: Keys) -> Iterator[Spot]:
+def _alike(root: NodeSpan, keys: Keys) -> Iterator[NodeSpan]:
     jobs = root.get("jobs")
     tops = [found[1] for found in (root.get("defaults"),) if found]
     tops += [job for _, job in jobs[1].items] if jobs else []
     for top in tops:
-        spot: Spot | None = top
+        spot: NodeSpan | None = top
         for key in keys:
             found = spot.get(key) if spot is not None else None
             spot = found[1] if found else None
@@ -425,7 +425,7 @@ def _nested(keys: Keys, value: Any, *, quoted: bool) -> str:
     return f"{{{_pair(keys, value, quoted=quoted)}}}"
 
 
-def _flow(value: Any, old: Spot | None, *, quoted: bool = False) -> str:
+def _flow(value: Any, old: NodeSpan | None, *, quoted: bool = False) -> str:
     """A value on one line, in the manner of the old one: its quotes, its way to write numbers."""
     quote = old.style if old is not None and old.kind == "scalar" else '"' if quoted else None
     if isinstance(value, list):

@@ -6,7 +6,7 @@ from datetime import datetime
 
 from ftcheck import digest
 from ftcheck.durations import seconds
-from ftcheck.gate.input_digests import ADAPTER, Evidence
+from ftcheck.gate.input_digests import ADAPTER, InputDigests
 from ftcheck.gate.ticket import (
     SEAL,
     Reason,
@@ -32,7 +32,7 @@ class World:
 
     policy: Policy
     checks: tuple[Check, ...]
-    evidence: Evidence
+    evidence: InputDigests
     now: datetime
 
 

@@ -22,14 +22,14 @@ MAX_HEADER = 100 << 20
 
 
 @dataclass(frozen=True, slots=True)
-class Evidence:
+class InputDigests:
     """A job's digests as they are now. `inputs` by their names in the report: `mapper.train`."""
 
     job: JobDigests
     inputs: Mapping[str, InputDigest]
 
 
-def gather(job: Job, checks: Sequence[Check], during: Sequence[Check] = ()) -> Evidence:
+def gather(job: Job, checks: Sequence[Check], during: Sequence[Check] = ()) -> InputDigests:
     """Digest everything a job stands on. What cannot be read has the digest None, and never matches.
 
     `during` are the checks that will run while it trains.
@@ -38,7 +38,7 @@ def gather(job: Job, checks: Sequence[Check], during: Sequence[Check] = ()) -> E
     inputs = {f"{job.name}.{name}": found for name, found in _inputs(job)}
     if any(check.stage is Stage.AFTER for check in of_job(checks, job.name)):
         inputs[f"{job.name}.{ADAPTER}"] = _adapter(job)
-    return Evidence(
+    return InputDigests(
         job=JobDigests(
             digest=digest.of_json(job.canonical),
             plan=plan_digest(of_job(checks, job.name)),
@@ -50,7 +50,7 @@ def gather(job: Job, checks: Sequence[Check], during: Sequence[Check] = ()) -> E
     )
 
 
-def is_whole(found: Evidence) -> bool:
+def is_whole(found: InputDigests) -> bool:
     """Whether everything could be digested. A model from the hub cannot before it is in the cache."""
     digests = [one.digest for one in found.inputs.values()]
     return None not in (*digests, found.job.model, found.job.template)

@@ -20,7 +20,7 @@ class SavedGeneration:
 
 
 @dataclass(frozen=True, slots=True)
-class Saved:
+class DrySave:
     """The tokenizer and the generation config, saved as the trainer saves them, and loaded again.
 
     `files` are the names that were written; `tokenizer_config` is the saved tokenizer_config.json;

@@ -5,7 +5,7 @@ from typing import Literal
 
 
 @dataclass(frozen=True, slots=True)
-class Surroundings:
+class Environment:
     """What a training started here would find. Sizes in bytes; None: cannot be told, or not there.
 
     `hub_token` says whether there is a token, `offline` whether the hub's libraries were told to stay

@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from ftcheck.inputs.prepared import Trouble
+from ftcheck.inputs.prepared import RowError
 from ftcheck.inputs.tokenizer import Message
 from ftcheck.records import Location
 
@@ -35,7 +35,7 @@ class GoldSet:
     path: str
     items: tuple[GoldItem, ...]
     system_prompt: str | None = None
-    troubles: tuple[tuple[Location, Trouble], ...] = ()
+    row_errors: tuple[tuple[Location, RowError], ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

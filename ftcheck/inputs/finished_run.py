@@ -53,7 +53,7 @@ def digest_of(folder: Path) -> str | None:
 
 
 @dataclass(frozen=True, slots=True)
-class Trained:
+class RunArtifacts:
     """A job's run folder. `run` is None where no ftcheck trainer wrote a run.json there.
 
     `adapter` is the folder of what was trained, None where nothing is there (yet) to look at, and then
@@ -68,14 +68,14 @@ class Trained:
     missing: str = ""
 
 
-def opened(job: Job, folder: Path, run: TrainingRun | None) -> Trained:
+def opened(job: Job, folder: Path, run: TrainingRun | None) -> RunArtifacts:
     """The record of a folder that is there. A run that goes on is not looked at: its files still change."""
     if run is not None and run.state is State.RUNNING:
-        return Trained(folder, run, missing=f"the run in {near(str(folder))} is still going on")
+        return RunArtifacts(folder, run, missing=f"the run in {near(str(folder))} is still going on")
     if not holds_model(folder):
-        return Trained(folder, run, missing=_missing(folder, run))
+        return RunArtifacts(folder, run, missing=_missing(folder, run))
     whole = not (folder / ADAPTER_CONFIG).is_file() and (folder / WHOLE_CONFIG).is_file()
-    return Trained(folder, run, folder, whole, digest_of(folder))
+    return RunArtifacts(folder, run, folder, whole, digest_of(folder))
 
 
 def _missing(folder: Path, run: TrainingRun | None) -> str:
@@ -123,7 +123,7 @@ class Adapter:
 
 
 @dataclass(frozen=True, slots=True)
-class Answer:
+class Generation:
     """What was answered to one gold question. `tokens` with the stop token; None where nobody counted.
 
     `finish`: `stop` (by itself, at a token that the server stops at), `template` (at a token that only the
@@ -136,11 +136,11 @@ class Answer:
     tokens: int | None = None
     finish: str | None = None
     trouble: str | None = None
-    again: "Answer | None" = None
+    again: "Generation | None" = None
 
 
 @dataclass(frozen=True, slots=True)
-class Answers:
+class Generations:
     """The answers to the gold questions, in the gold set's order. `cap` is the most tokens of one.
 
     `source` says who answered. `problem` says why nobody did; `items` is empty then.
@@ -148,5 +148,5 @@ class Answers:
 
     source: str
     cap: int
-    items: tuple[Answer, ...] = ()
+    items: tuple[Generation, ...] = ()
     problem: str | None = None

@@ -44,7 +44,7 @@ class Expected:
 
 
 @dataclass(frozen=True, slots=True)
-class Window:
+class MetricHistory:
     """A run while it goes on. `first` and `last` are training lines, oldest first; at most `LAST` are kept.
 
     `logged` counts the training lines since the run began. `evaluations` are lines with an `eval_loss`.
@@ -89,10 +89,10 @@ class Lines:
             self._evaluations.append(line)
         return line.is_training or line.is_evaluation
 
-    def window(self, **about: Any) -> Window:
+    def window(self, **about: Any) -> MetricHistory:
         """What was collected; `about` are the window's other fields."""
         kept = tuple(self._first), tuple(self._last), tuple(self._evaluations)
-        return Window(*kept, self._logged, **about)
+        return MetricHistory(*kept, self._logged, **about)
 
 
 def numbers(lines: Iterable[Metric], name: str) -> list[float]:

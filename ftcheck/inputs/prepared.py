@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True, slots=True)
-class Trouble:
+class RowError:
     """What is wrong with one row of data: a code (`encoding`, `json`, `schema`, `template`) and words."""
 
     code: str
@@ -29,7 +29,7 @@ class Rows:
     """The rows of a data set before any tokenizer: columns over all rows, in data order.
 
     `file` (int32, index into `files`), `line` (int64, from 1; the row's position in files that have
-    no lines), `offset` (int64, bytes), `turns` (int32, messages in the row), `troubles` by row
+    no lines), `offset` (int64, bytes), `turns` (int32, messages in the row), `row_errors` by row
     index (from 0). `records` are sha256 hex digests of each row's bytes. `format` is the layout that
     was found. `system` holds, for each row, an index into `system_prompts` (-1: none). `remarks` are
     rows that a trainer would take but hardly anybody means, by code: `role`, `null-content`,
@@ -44,7 +44,7 @@ class Rows:
     offset: NDArray[np.int64]
     turns: NDArray[np.int32]
     records: Sequence[str]
-    troubles: Mapping[int, Trouble]
+    row_errors: Mapping[int, RowError]
     format: str
     system: NDArray[np.int32]
     system_prompts: tuple[str, ...] = ()
@@ -119,7 +119,7 @@ class Prepared:
     outlier: NDArray[np.bool_]
     used: NDArray[np.bool_]
     sequences: NDArray[np.int64]
-    troubles: Mapping[int, Trouble]
+    row_errors: Mapping[int, RowError]
     digest: str | None
     tokens: TokenStore
     engine: str = "tokenizers"

@@ -1,4 +1,4 @@
-"""How many tokens messages have by themselves, by who says them and by their turn: the input `spoken`."""
+"""The input `role_tokens`: tokens of messages by themselves, by role and by turn."""
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -27,7 +27,7 @@ class Words:
 
 
 @dataclass(frozen=True, slots=True)
-class Spoken:
+class RoleTokens:
     """Tokens of messages' own words: their content, encoded on its own, without special tokens.
 
     `roles` and `turns` (from 1, the system message among them) each count every message of `rows` rows of
@@ -54,7 +54,7 @@ class Spoken:
         lengths: "NDArray[Any]",
         *,
         beside: int = 0,
-    ) -> "Spoken":
+    ) -> "RoleTokens":
         """Some rows. `roles` and `words` (tokens) have one entry a message, row by row; `messages` (how many
         they are) and `lengths` (tokens of the whole) one a row, and no row is without messages.
         """
@@ -78,9 +78,9 @@ class Spoken:
             total=len(lengths),
         )
 
-    def merge(self, other: "Spoken") -> "Spoken":
+    def merge(self, other: "RoleTokens") -> "RoleTokens":
         """What is said in both sets of rows: commutative, associative, nothing is lost."""
-        return Spoken(
+        return RoleTokens(
             rows=self.rows + other.rows,
             tokens=self.tokens + other.tokens,
             roles=_merged(self.roles, other.roles),
@@ -106,12 +106,12 @@ class Spoken:
         return tokens / self.tokens if self.tokens else 0.0
 
 
-def nothing() -> Spoken:
+def nothing() -> RoleTokens:
     """No row at all, to merge with."""
     import numpy as np
 
     none = np.zeros(0, dtype=np.int64)
-    return Spoken.of((), none, none, none)
+    return RoleTokens.of((), none, none, none)
 
 
 def _merged(ours: Sequence[Words], theirs: Sequence[Words]) -> tuple[Words, ...]:

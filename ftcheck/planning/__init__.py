@@ -12,7 +12,7 @@ from ftcheck.inputs.machine import Machine
 from ftcheck.inputs.model import ModelConfig
 from ftcheck.inputs.prepared import Prepared
 from ftcheck.inputs.probe import Probe
-from ftcheck.inputs.role_tokens import Spoken
+from ftcheck.inputs.role_tokens import RoleTokens
 from ftcheck.planning import estimates, targets
 from ftcheck.planning.config import training_config
 from ftcheck.planning.lengths import lengths
@@ -62,15 +62,15 @@ def _planner(
     gold, _ = _opened(inputs, "gold") if job.data.gold is not None else (None, "")
     evaluates = job.training.eval_strategy != "no" and job.data.eval is not None
     evaluated, _ = _opened(inputs, "prepared_eval") if evaluates else (None, "")
-    spoken = _opened(inputs, "spoken") if speaks else (None, "not asked for")
-    return _Planner(job, prepared, model, problem, machine, gold, evaluated, spoken, asked, probed)
+    role_tokens = _opened(inputs, "role_tokens") if speaks else (None, "not asked for")
+    return _Planner(job, prepared, model, problem, machine, gold, evaluated, role_tokens, asked, probed)
 
 
 def _first_trouble(prepared: Prepared) -> str:
-    if not prepared.troubles:
+    if not prepared.row_errors:
         return ""
-    row = min(prepared.troubles)
-    return f"; {prepared.at(row)}: {prepared.troubles[row].message}"
+    row = min(prepared.row_errors)
+    return f"; {prepared.at(row)}: {prepared.row_errors[row].message}"
 
 
 def _opened(inputs: Inputs, name: str) -> tuple[Any, str]:
@@ -92,7 +92,7 @@ class _Planner:
     machine: Machine | None
     gold: GoldSet | None
     evaluated: Prepared | None
-    spoken: tuple[Spoken | None, str]
+    role_tokens: tuple[RoleTokens | None, str]
     asked: Asked
     probed: Probe | None = None
 
@@ -127,8 +127,8 @@ class _Planner:
             model=job.model.name,
             how=how(job),
             lengths=found,
-            spoken=self.spoken[0],
-            spoken_problem=self.spoken[1],
+            role_tokens=self.role_tokens[0],
+            role_tokens_problem=self.role_tokens[1],
             packing=packed,
             step=step,
             memory=stated.memory,
@@ -222,7 +222,7 @@ class _Planner:
 
     def _notes(self, found: Lengths) -> Sequence[str]:
         notes = [f"prompt and completion are told by the loss: {_split(found)}"]
-        broken = len(self.prepared.troubles)
+        broken = len(self.prepared.row_errors)
         if broken:
             which = f"{broken:,} row{'s' * (broken > 1)}"
             notes.append(f"{which} cannot be prepared, not counted{_first_trouble(self.prepared)}")

@@ -55,7 +55,7 @@ def measured(prepared: Prepared) -> "NDArray[np.int64]":
     import numpy as np
 
     cut: NDArray[np.bool_] = ~prepared.used & (prepared.trained_lost > 0) & ~prepared.outlier
-    cut[list(prepared.troubles)] = False
+    cut[list(prepared.row_errors)] = False
     return (prepared.used | cut).nonzero()[0]
 
 

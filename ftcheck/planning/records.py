@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from ftcheck.inputs.role_tokens import Spoken
+from ftcheck.inputs.role_tokens import RoleTokens
 from ftcheck.packing.lengths import Histogram, TrainedPositions
 from ftcheck.records import Change, Location
 
@@ -191,16 +191,16 @@ class JobPlan:
     """One page of a plan. `options` are the trade-off, the stated settings first, then the best.
 
     `changes` turn the stated settings into the best ones. `notes` say what the numbers rest on, `probe`
-    what real steps took where there were any. `spoken` is None where no row is a conversation, or where the
-    words could not be counted: `spoken_problem` then says why.
+    what real steps took where there were any. `role_tokens` is None where no row is a conversation, or
+    where the words could not be counted: `role_tokens_problem` then says why.
     """
 
     job: str
     model: str
     how: str
     lengths: Lengths
-    spoken: Spoken | None
-    spoken_problem: str
+    role_tokens: RoleTokens | None
+    role_tokens_problem: str
     packing: Packing | None
     step: Step
     memory: Figure

@@ -8,7 +8,7 @@ from importlib import metadata
 
 from ftcheck.errors import Problem
 from ftcheck.gate.decide import World, decide
-from ftcheck.gate.input_digests import Evidence, gather
+from ftcheck.gate.input_digests import InputDigests, gather
 from ftcheck.gate.ticket import Refusal, Ticket
 from ftcheck.ledger import narrowed, status_of, verdict_of
 from ftcheck.records import Outcome, Result
@@ -41,7 +41,7 @@ def assemble(
     opening: Report,
     results: tuple[Result, ...],
     facts: Facts,
-    evidence: Mapping[str, Evidence],
+    evidence: Mapping[str, InputDigests],
     *,
     interrupted: bool,
 ) -> Report:
@@ -84,16 +84,16 @@ def _unread(planned: Planned, results: Sequence[Result], facts: Facts) -> list[P
     spoken = {r.check.job for r in results if r.outcome not in (Outcome.PASSED, Outcome.SKIPPED)}
     problems = []
     for job, found in sorted(facts.prepared.items()):
-        if found.troubles and found.first and job not in spoken:
+        if found.row_errors and found.first and job not in spoken:
             place, why = found.first
             message = (
-                f"{found.troubles} of {found.rows} rows could not be prepared, the first: {place}: {why}"
+                f"{found.row_errors} of {found.rows} rows could not be prepared, the first: {place}: {why}"
             )
             problems.append(Problem(message, yaml_path=f"jobs.{job}.data.train"))
     return problems
 
 
-def _with_rows(evidence: Mapping[str, Evidence], facts: Facts) -> dict[str, InputDigest]:
+def _with_rows(evidence: Mapping[str, InputDigests], facts: Facts) -> dict[str, InputDigest]:
     inputs = {name: one for found in evidence.values() for name, one in found.inputs.items()}
     for job, found in facts.prepared.items():
         if f"{job}.train" in inputs:
@@ -132,14 +132,14 @@ def _notes(planned: Planned, results: Sequence[Result]) -> list[str]:
     return notes
 
 
-def ask(planned: Planned, report: Report, job: str, evidence: Evidence | None = None) -> Ticket | Refusal:
+def ask(planned: Planned, report: Report, job: str, evidence: InputDigests | None = None) -> Ticket | Refusal:
     """The gate's word on a report that was just made."""
     policy, checks = planned.loaded.policy, planned.loaded.checks
     found = evidence or gather(policy.jobs[job], checks, planned.loaded.during)
     return decide(report, World(policy, checks, found, datetime.now(UTC)), job)
 
 
-def _gate(planned: Planned, report: Report, evidence: Mapping[str, Evidence]) -> dict[str, str]:
+def _gate(planned: Planned, report: Report, evidence: Mapping[str, InputDigests]) -> dict[str, str]:
     """What the gate would say now, for each job."""
     said = {}
     for name, found in evidence.items():

@@ -34,7 +34,7 @@ class PreparedFacts:
 
     ids: str | None
     rows: int
-    troubles: int = 0
+    row_errors: int = 0
     first: tuple[str, str] | None = None
 
 
@@ -170,7 +170,7 @@ class _Run:
         elif event["event"] == "prepared" and event["job"] is not None:
             first = tuple(event["first"]) if event["first"] else None
             self.facts.prepared[event["job"]] = PreparedFacts(
-                event["ids"], event["rows"], event["troubles"], first
+                event["ids"], event["rows"], event["row_errors"], first
             )
 
     def _over(self, worker: Worker, clock: "_Clock") -> tuple[Outcome, str] | None:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from ftcheck.errors import ExitCode, FtcheckError
 from ftcheck.extension.plugin_host import Host, make_host
-from ftcheck.gate.input_digests import Evidence, gather, is_whole
+from ftcheck.gate.input_digests import InputDigests, gather, is_whole
 from ftcheck.ledger import Ledger, exit_code, worst_of
 from ftcheck.records import Outcome, Result, Stage
 from ftcheck.report.record import Report
@@ -145,7 +145,7 @@ def _run(options: Options, planned: Planned, opening: Report) -> tuple[Report, E
     """Run the ledger in a folder of its own, and make the report of it."""
     loaded, ledger, interrupted, facts = planned.loaded, Ledger(planned.taken), False, Facts()
 
-    def seen(name: str) -> Evidence:
+    def seen(name: str) -> InputDigests:
         return gather(loaded.policy.jobs[name], loaded.checks, loaded.during)
 
     with (
@@ -177,7 +177,7 @@ def _run(options: Options, planned: Planned, opening: Report) -> tuple[Report, E
     return report, worst_of(codes)
 
 
-def _setup(options: Options, planned: Planned, folder: Path, evidence: Mapping[str, Evidence]) -> Setup:
+def _setup(options: Options, planned: Planned, folder: Path, evidence: Mapping[str, InputDigests]) -> Setup:
     policy = planned.loaded.policy
     return Setup(
         checks=planned.taken,
@@ -194,7 +194,7 @@ def _setup(options: Options, planned: Planned, folder: Path, evidence: Mapping[s
     )
 
 
-def _digests(evidence: Mapping[str, Evidence]) -> Iterator[tuple[str, str]]:
+def _digests(evidence: Mapping[str, InputDigests]) -> Iterator[tuple[str, str]]:
     """What was digested of the jobs' data, so that the worker does not do it again."""
     for found in evidence.values():
         for name, one in found.inputs.items():

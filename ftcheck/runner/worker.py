@@ -188,15 +188,15 @@ class _Worker:
         prepared = inputs.opened("prepared") if inputs is not None else None
         if job is None or prepared is None:
             return
-        troubles = sorted(prepared.troubles.items())[:1]
-        first = [[str(prepared.at(row)), trouble.message] for row, trouble in troubles]
+        row_errors = sorted(prepared.row_errors.items())[:1]
+        first = [[str(prepared.at(row)), trouble.message] for row, trouble in row_errors]
         self._events.send(
             {
                 "event": "prepared",
                 "job": job,
                 "ids": prepared.digest,
                 "rows": len(prepared),
-                "troubles": len(prepared.troubles),
+                "row_errors": len(prepared.row_errors),
                 "first": first[0] if first else None,
             }
         )

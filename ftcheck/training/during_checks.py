@@ -1,7 +1,7 @@
 """Runs a job's checks of stage `during` while it trains: cheap, on each log, and never in its way.
 
-A check looks at a `Window` of metric lines. What it finds is kept with the steps at which it was seen; the
-parameter `action` of its rule says what the trainer is to do about it. A check that breaks is `errored` and
+A check looks at a `MetricHistory`. What it finds is kept with the steps at which it was seen; the parameter
+`action` of its rule says what the trainer is to do about it. A check that breaks is `errored` and
 not asked again; one that never had anything to look at is `skipped`, never passed.
 """
 
@@ -17,8 +17,8 @@ from ftcheck.inputs.container import Inputs
 from ftcheck.inputs.metric_history import (
     Expected,
     Lines,
+    MetricHistory,
     Span,
-    Window,
 )
 from ftcheck.inputs.run_folder import Metric
 from ftcheck.ledger import judge
@@ -91,7 +91,7 @@ class _Watched:
         """Whether it errored, and is not asked again."""
         return self.result is not None and self.result.outcome is Outcome.ERRORED
 
-    def look(self, window: Window, step: int, finish: Callable[[Result], Result]) -> list[Alarm]:
+    def look(self, window: MetricHistory, step: int, finish: Callable[[Result], Result]) -> list[Alarm]:
         """Ask the rule; an alarm for each finding that was not there at the last look."""
         if self.broken:
             return []
@@ -106,7 +106,7 @@ class _Watched:
             self.acted = self.action
         return [Alarm(self.check.id, step, self.action, one) for one in fresh]
 
-    def _asked(self, window: Window) -> Result:
+    def _asked(self, window: MetricHistory) -> Result:
         from ftcheck.runner.worker import collect
 
         try:
@@ -157,7 +157,7 @@ class _Watched:
         return finish(judge(whole, Severity.ERROR))
 
 
-class Watch:
+class DuringChecks:
     """A job's checks of stage `during`. `begin` it, let it `see` each metric line, then ask for `results`."""
 
     def __init__(

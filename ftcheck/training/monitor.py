@@ -38,7 +38,7 @@ POINTS = 240
 
 
 @dataclass(frozen=True, slots=True)
-class Saved:
+class DrySave:
     """The newest checkpoint; `complete` is the newest that was written whole."""
 
     newest: str
@@ -118,7 +118,7 @@ class View:
     device: str | None = None
     device_gib: float | None = None
     expected: Mapping[str, Span] | None = None
-    saved: Saved | None = None
+    saved: DrySave | None = None
     watched: tuple[Watched, ...] = ()
     found: tuple[Found, ...] = ()
     notes: tuple[str, ...] = ()
@@ -257,13 +257,13 @@ def _last_start(run: TrainingRun) -> tuple[datetime | None, int]:
 # --- checkpoints and checks ---------------------------------------------------------------------------
 
 
-def _saved(folder: Path) -> Saved | None:
+def _saved(folder: Path) -> DrySave | None:
     steps = {path: _step_of(path) for path in folder.glob("checkpoint-*") if path.is_dir()}
     known = sorted((step, path) for path, step in steps.items() if step is not None)
     if not known:
         return None
     whole = next((path.name for _, path in reversed(known) if checkpoint_step(path) is not None), None)
-    return Saved(known[-1][1].name, whole)
+    return DrySave(known[-1][1].name, whole)
 
 
 def _step_of(path: Path) -> int | None:

@@ -27,8 +27,8 @@ def ftcheck_loaders() -> list[Loader]:
     from ftcheck_plugins.reading import benchmarks, gold, output_schema
 
     return [
-        answers.answers,
-        answers.base_answers,
+        answers.generations,
+        answers.base_generations,
         baseline.baseline,
         benchmarks.benchmarks,
         collator.collated,
@@ -47,13 +47,13 @@ def ftcheck_loaders() -> list[Loader]:
         hub.repository,
         dry_save.saved,
         output_schema.output_schema,
-        role_tokens.spoken,
-        environment.surroundings,
+        role_tokens.role_tokens,
+        environment.environment,
         tokenizer.evaluation,
         tokenizer.serving,
         tokenizer.tokenizer,
         run_folder.adapter,
-        run_folder.trained,
+        run_folder.run_artifacts,
         safetensors_headers.modules,
         safetensors_headers.weights,
     ]

@@ -78,7 +78,7 @@ def test_the_histogram_in_the_json_adds_up(small: Project) -> None:
 def test_whose_words_the_tokens_are_is_told_by_role_and_the_rest_with_verbose(small: Project) -> None:
     quiet, verbose = planned(small), planned(small, "-v", "-o", "markdown=p.md")
 
-    found = verbose.report["jobs"]["mapper"]["spoken"]
+    found = verbose.report["jobs"]["mapper"]["role_tokens"]
     said = "".join(rf"{one['name']} {one['p50']} \(.*?\) · " for one in found["roles"])
     each = round(found["template"]["tokens"] / found["rows"])
     assert [one["name"] for one in found["roles"]] == ["system", "user", "assistant"]
@@ -93,7 +93,7 @@ def test_words_add_up_to_the_rows_and_other_trainers_packing_is_told(
     small: Project,
 ) -> None:
     job = planned(small).report["jobs"]["mapper"]
-    found, lengths = job["spoken"], job["lengths"]
+    found, lengths = job["role_tokens"], job["lengths"]
 
     assert (found["rows"], found["total"], found["tokens"]) == (1500, 1500, lengths["tokens"])
     for kind in ("roles", "turns"):
@@ -128,8 +128,8 @@ def test_rows_of_many_messages_show_their_turns_and_plain_text_has_neither(
 
     assert len(re.findall("^by role", ran.out, re.MULTILINE)) == 1
     assert re.search(r"^by turn   1st \d+ \(.* · 8th \d+ \(\d+ %\) · later \d+", ran.out, re.MULTILINE)
-    assert ran.report["jobs"]["texts"]["spoken"] is None
-    assert ran.report["jobs"]["texts"]["spoken_problem"] == ""
+    assert ran.report["jobs"]["texts"]["role_tokens"] is None
+    assert ran.report["jobs"]["texts"]["role_tokens_problem"] == ""
 
 
 def test_a_missed_target_is_told_with_what_to_change(small: Project, samples: Path) -> None:

@@ -70,7 +70,7 @@ class Bench:
     generation: dict[str, Any] | None = field(default_factory=dict)
     packages: dict[str, str | None] = field(default_factory=lambda: dict(INSTALLED))
     machine: Machine = field(default_factory=lambda: Machine("Linux", 16, 128 * GIB))
-    surroundings: dict[str, Any] = field(default_factory=dict)
+    environment: dict[str, Any] = field(default_factory=dict)
     repository: dict[str, Any] | None = None
     opened: dict[str, Any] = field(default_factory=dict)
     patches: list[Any] = field(default_factory=list)
@@ -175,7 +175,7 @@ class Bench:
         }
         for name, value in self.opened.items():
             made[name] = partial(_same, value)
-        for name, stated in (("surroundings", self.surroundings), ("repository", self.repository)):
+        for name, stated in (("environment", self.environment), ("repository", self.repository)):
             if name in loaders and stated is not None:
                 made[name] = partial(getattr(testing, name), **stated)
         return {name: Loader(name, open_) for name, open_ in made.items()}

@@ -668,7 +668,7 @@ def _(bench: Bench) -> None:
 @fault("I", "cache-location", "hub-access", "model.name", severity="error")
 def _(bench: Bench) -> None:
     """The model will be downloaded into a cache on a disk that is too small for it."""
-    bench.surroundings = {"cache_free": 2 * GIB}
+    bench.environment = {"cache_free": 2 * GIB}
     bench.repository = {"name": "big/model", "size": 16 * GIB}
     bench.set("model.name", "big/model")
     keep_only(bench, "hub-access")
@@ -677,7 +677,7 @@ def _(bench: Bench) -> None:
 @fault("I", "shm", "data-loading", "training.dataloader_num_workers")
 def _(bench: Bench) -> None:
     """Docker's 64 MiB of shared memory, and four workers."""
-    bench.surroundings = {"shm": 64 << 20}
+    bench.environment = {"shm": 64 << 20}
     bench.set("training.dataloader_num_workers", 4)
 
 
@@ -720,7 +720,7 @@ def _(bench: Bench) -> None:
 @fault("J", "gated-or-offline", "hub-access", "model.name", severity="error")
 def _(bench: Bench) -> None:
     """Offline, and the model is not in the cache."""
-    bench.surroundings = {"offline": True}
+    bench.environment = {"offline": True}
     bench.set("model.name", "meta-llama/Meta-Llama-3-8B-Instruct")
     keep_only(bench, "hub-access")
 

@@ -159,7 +159,7 @@ def _(bench: Bench) -> None:
 @small("wandb with a key")
 def _(bench: Bench) -> None:
     bench.packages["wandb"] = "0.22.0"
-    bench.surroundings = {"wandb": "key"}
+    bench.environment = {"wandb": "key"}
     bench.set("training.report_to", "wandb")
 
 

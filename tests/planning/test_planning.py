@@ -12,7 +12,7 @@ from ftcheck.cli.pages import plan_page
 from ftcheck.errors import InputError
 from ftcheck.inputs.prepared import Prepared
 from ftcheck.inputs.probe import Probe
-from ftcheck.inputs.role_tokens import Spoken
+from ftcheck.inputs.role_tokens import RoleTokens
 from ftcheck.planning import Asked, JobPlan, plan
 from ftcheck.planning import estimates as planning_estimates
 from ftcheck.planning.lengths import cost, lengths, measured
@@ -223,20 +223,20 @@ def page(found: JobPlan, *, verbose: bool = True) -> str:
 def test_words_that_cannot_be_counted_take_their_line_and_not_the_plan() -> None:
     job = testing.job(training={"max_length": 256})
     given = testing.inputs(
-        job, broken={"spoken": "the file changed"}, prepared=rows_of(50, 60), machine=testing.machine()
+        job, broken={"role_tokens": "the file changed"}, prepared=rows_of(50, 60), machine=testing.machine()
     )
     found = plan(job, given)
 
-    assert found.spoken is None
+    assert found.role_tokens is None
     assert "by role   not counted: the file changed" in page(found, verbose=False)
 
 
 def test_a_drawn_part_and_rows_that_lose_words_are_said() -> None:
-    words = Spoken.of(
+    words = RoleTokens.of(
         ["user", "assistant"] * 2, np.array([20, 30, 8, 9]), np.array([2, 2]), np.array([40, 20])
     )
     job = testing.job(training={"max_length": 256})
-    shown = page(made(job, rows_of(40, 20), spoken=replace(words, total=500_000)), verbose=False)
+    shown = page(made(job, rows_of(40, 20), role_tokens=replace(words, total=500_000)), verbose=False)
 
     assert "user 8 (p95 20, 47 %) · assistant 9 (p95 30, 65 %) · template -4 a row (-12 %)" in shown
     assert "· of 2 drawn rows" in shown

@@ -15,7 +15,7 @@ from ftcheck.inputs.run_folder import State, read
 from ftcheck.policy.params import full_params
 from ftcheck.records import Check, Stage
 from ftcheck.settings import Job
-from ftcheck.training.during_checks import Watch
+from ftcheck.training.during_checks import DuringChecks
 from tests.trainers.conftest import Kit
 
 pytest.importorskip("trl")
@@ -26,22 +26,22 @@ HOST = make_host()
 Loss = Callable[[Any, int], Any]
 
 
-def watch(expected: Expected | None = None, **rules: dict[str, Any]) -> Watch:
+def watch(expected: Expected | None = None, **rules: dict[str, Any]) -> DuringChecks:
     """A watch with these rules (`_` for `-`) and their parameters."""
     checks = []
     for name, params in rules.items():
         rule = HOST.rules[name.replace("_", "-")]
         known = full_params(rule, params)
         checks.append(Check(f"mapper::{rule.id}", rule.id, rule.id, "mapper", Stage.DURING, params=known))
-    return Watch(checks, HOST, expected)
+    return DuringChecks(checks, HOST, expected)
 
 
-def trained(kit: Kit, job: Job, watched: Watch, *, resume: bool = False) -> Path:
+def trained(kit: Kit, job: Job, watched: DuringChecks, *, resume: bool = False) -> Path:
     inputs = kit.inputs(job, watch=watched)
     return Path(TRAINER.train(kit.ticket(job, inputs), job, inputs, resume=resume))
 
 
-def stopped(kit: Kit, job: Job, watched: Watch) -> str:
+def stopped(kit: Kit, job: Job, watched: DuringChecks) -> str:
     with pytest.raises(TrainingError) as caught:
         trained(kit, job, watched)
     assert caught.value.exit_code == 6

@@ -10,11 +10,11 @@ from ftcheck.extension.hookspecs import hookimpl
 from ftcheck.extension.plugin_host import Host, make_host
 from ftcheck.extension.rules import Rule
 from ftcheck.inputs.container import Inputs
-from ftcheck.inputs.metric_history import Expected, Span, Window
+from ftcheck.inputs.metric_history import Expected, MetricHistory, Span
 from ftcheck.policy.params import full_params
 from ftcheck.records import Check, Outcome, Result
 from ftcheck.testing import job
-from ftcheck.training.during_checks import Action, Alarm, Watch
+from ftcheck.training.during_checks import Action, Alarm, DuringChecks
 
 
 @dataclass(frozen=True)
@@ -28,7 +28,7 @@ class Limit:
 
 
 @rule("below", stage=Stage.DURING)
-def below(metrics: Window, params: Limit) -> Iterator[Any]:
+def below(metrics: MetricHistory, params: Limit) -> Iterator[Any]:
     """The loss is below a limit.
 
     Otherwise it is above it.
@@ -42,7 +42,7 @@ def below(metrics: Window, params: Limit) -> Iterator[Any]:
 
 
 @rule("broken", stage=Stage.DURING)
-def broken(metrics: Window) -> Iterator[Any]:
+def broken(metrics: MetricHistory) -> Iterator[Any]:
     """It raises.
 
     Otherwise it would not.
@@ -52,7 +52,7 @@ def broken(metrics: Window) -> Iterator[Any]:
 
 
 @rule("needy", stage=Stage.DURING)
-def needy(metrics: Window, gold: Any) -> Iterator[Any]:
+def needy(metrics: MetricHistory, gold: Any) -> Iterator[Any]:
     """It asks for what cannot be opened.
 
     Otherwise it would not.
@@ -79,14 +79,14 @@ def check(one: Rule, **params: Any) -> Check:
     return Check(f"mapper::{one.id}", one.id, one.id, "mapper", Stage.DURING, params=params, needs=one.inputs)
 
 
-def begun(*checks: tuple[Rule, dict[str, Any]], **given: Any) -> Watch:
+def begun(*checks: tuple[Rule, dict[str, Any]], **given: Any) -> DuringChecks:
     rules = host(*(one for one, _ in checks))
-    watch = Watch([check(one, **params) for one, params in checks], rules, **given)
+    watch = DuringChecks([check(one, **params) for one, params in checks], rules, **given)
     watch.begin(Inputs({}, {}, job("mapper")))
     return watch
 
 
-def fed(watch: Watch, *losses: float) -> list[Alarm]:
+def fed(watch: DuringChecks, *losses: float) -> list[Alarm]:
     return [alarm for n, loss in enumerate(losses, 1) for alarm in watch.see({"step": n, "loss": loss})]
 
 
@@ -139,7 +139,7 @@ def test_what_is_waived_or_capped_raises_no_alarm() -> None:
         return replace(result, outcome=Outcome.WAIVED, reason="known") if failed else result
 
     waived = begun((below, {"action": "stop"}), finish=waive)
-    capped = Watch([replace(check(below, action="stop"), severity=Severity.INFO)], host(below))
+    capped = DuringChecks([replace(check(below, action="stop"), severity=Severity.INFO)], host(below))
     capped.begin(Inputs({}, {}, job("mapper")))
 
     assert fed(waived, 1.0, 3.0) == fed(capped, 1.0, 3.0) == []
@@ -148,7 +148,7 @@ def test_what_is_waived_or_capped_raises_no_alarm() -> None:
 
 
 def test_a_resumed_run_goes_on_with_the_lines_of_before() -> None:
-    watch = Watch([check(below)], host(below), Expected({"memory_gib": Span(1.0, 2.0, "x")}))
+    watch = DuringChecks([check(below)], host(below), Expected({"memory_gib": Span(1.0, 2.0, "x")}))
     watch.begin(Inputs({}, {}, job("mapper")), [{"step": 1, "loss": 1.0}, {"step": 1, "eval_loss": 1.0}])
 
     [alarm] = watch.see({"step": 2, "loss": 3.0})
@@ -170,7 +170,7 @@ def test_a_look_costs_next_to_nothing() -> None:
         Check(f"mapper::{one.id}", one.id, one.id, "mapper", Stage.DURING, params=full_params(one, {}))
         for one in names
     ]
-    watch = Watch(checks, rules)
+    watch = DuringChecks(checks, rules)
     watch.begin(Inputs({}, {}, job("mapper")), device="cuda", memory_gib=24.0)
     line = {"loss": 1.0, "grad_norm": 1.0, "tokens_per_second": 5e3, "memory_peak_gib": 9.0}
 

@@ -132,7 +132,7 @@ def eval_blocks(job: Job, inputs: Inputs, folder: Path) -> Any:
         raise TrainingError(
             f"training.eval_strategy is {training.eval_strategy}, and data.eval names nothing"
         )
-    for row, trouble in sorted(prepared.troubles.items())[:1]:
+    for row, trouble in sorted(prepared.row_errors.items())[:1]:
         raise InputError(f"{prepared.at(row)}: this row of data.eval cannot be fed: {trouble.message}")
     rows = fed_rows(prepared, training, folder)
     packs = training.extra.get("eval_packing")

@@ -9,7 +9,7 @@ from ftcheck import ranks
 from ftcheck.errors import TrainingError
 from ftcheck.inputs.container import Inputs
 from ftcheck.inputs.metric_history import Span, expected_from_dict, expected_to_dict
-from ftcheck.training.during_checks import Action, Alarm, Watch
+from ftcheck.training.during_checks import Action, Alarm, DuringChecks
 from ftcheck.training.expectations import planned
 from ftcheck_trainers import metrics as metrics_file
 from ftcheck_trainers.failure_messages import NotFinite
@@ -28,7 +28,7 @@ def watched(
 
     Raises `TrainingError` where a check with `action: stop` has a finding. Without a watch nothing happens.
     """
-    watch: Watch | None = inputs.get("watch") if inputs.has("watch") else None
+    watch: DuringChecks | None = inputs.get("watch") if inputs.has("watch") else None
     if watch is None:
         yield
         return
@@ -45,7 +45,7 @@ def watched(
 
 
 def _begin(
-    watch: Watch, inputs: Inputs, claimed: Claim, record: RunRecord, metrics: Metrics, args: Any
+    watch: DuringChecks, inputs: Inputs, claimed: Claim, record: RunRecord, metrics: Metrics, args: Any
 ) -> None:
     """What is expected is the first start's; the share of trained tokens is that of the rows to be fed."""
     if claimed.earlier.get("expected"):
@@ -63,7 +63,7 @@ def _begin(
     record.update(expected=expected_to_dict(watch.expected), during=watch.results())
 
 
-def _callback(watch: Watch, record: RunRecord, metrics: Metrics) -> Any:
+def _callback(watch: DuringChecks, record: RunRecord, metrics: Metrics) -> Any:
     from transformers import TrainerCallback
 
     class Watching(TrainerCallback):  # type: ignore[misc]
@@ -87,7 +87,7 @@ def _callback(watch: Watch, record: RunRecord, metrics: Metrics) -> Any:
     return Watching()
 
 
-def _seen(watch: Watch, metrics: Metrics) -> tuple[Alarm, ...]:
+def _seen(watch: DuringChecks, metrics: Metrics) -> tuple[Alarm, ...]:
     return watch.see(metrics.last)
 
 

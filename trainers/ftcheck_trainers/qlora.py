@@ -130,8 +130,8 @@ def _refuse_other_batch(job: Job) -> None:
 
 
 def _refuse_trouble(prepared: Prepared, job: Job) -> None:
-    for row, trouble in sorted(prepared.troubles.items())[:1]:
-        count = len(prepared.troubles)
+    for row, trouble in sorted(prepared.row_errors.items())[:1]:
+        count = len(prepared.row_errors)
         message = f"{count} rows cannot be fed; the first: {prepared.at(row)}: {trouble.message}"
         raise Refused(Refusal(job.name, (Reason("ids-changed", message),)))
     if not len(prepared.sequences):

@@ -32,7 +32,7 @@ def watched_trainer(job: Job, metrics: Metrics) -> Any:
 
     stop = Stop()
 
-    class Watch(TrainerCallback):  # type: ignore[misc]
+    class DuringChecks(TrainerCallback):  # type: ignore[misc]
         """Looks at gradients before they are used, at each logged loss, and for signals after each step."""
 
         above = 0
@@ -84,7 +84,7 @@ def watched_trainer(job: Job, metrics: Metrics) -> Any:
         staging: Path | None = None
 
         def __init__(self, **kwargs: Any) -> None:
-            self.watch = Watch()
+            self.watch = DuringChecks()
             self.watch.trainer = self
             super().__init__(**kwargs, callbacks=[self.watch])
 

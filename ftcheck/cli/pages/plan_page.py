@@ -7,7 +7,7 @@ from dataclasses import dataclass, fields, is_dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ftcheck.inputs.role_tokens import Spoken, Words
+from ftcheck.inputs.role_tokens import RoleTokens, Words
 from ftcheck.packing.lengths import Histogram, TrainedPositions
 from ftcheck.planning.records import (
     Cost,
@@ -165,10 +165,10 @@ def _outlier(one: Outlier, *, first: bool) -> Line:
 
 def _spoken(plan: JobPlan) -> Iterator[Line]:
     """Tokens of the messages' own words: medians by role, by turn where rows have many; the rest with -v."""
-    found = plan.spoken
+    found = plan.role_tokens
     if found is None:
-        if plan.spoken_problem:
-            yield Line("by role", f"not counted: {plan.spoken_problem}")
+        if plan.role_tokens_problem:
+            yield Line("by role", f"not counted: {plan.role_tokens_problem}")
         return
     drawn = [f"of {found.rows:,} drawn rows"] if found.rows < found.total else []
     yield Line("by role", " · ".join([*(_said(one, found) for one in found.roles), _template(found), *drawn]))
@@ -183,14 +183,14 @@ def _spoken(plan: JobPlan) -> Iterator[Line]:
         yield Line("", f"{counted(found.short, 'row')} with fewer tokens than words by themselves: {left}")
 
 
-def _said(one: Words, found: Spoken) -> str:
+def _said(one: Words, found: RoleTokens) -> str:
     """`user 41 (p95 88, 35 %)`: the median, a p95 that is another one, the share of all tokens."""
     median, most = one.counts.percentile(50), one.counts.percentile(95)
     p95 = f"p95 {most:,}, " if most != median else ""
     return f"{_turn(one.name)} {median:,} ({p95}{100 * found.share(one.counts.tokens):.0f} %)"
 
 
-def _said_in_full(one: Words, found: Spoken) -> str:
+def _said_in_full(one: Words, found: RoleTokens) -> str:
     counts = one.counts
     spread = " · ".join(f"p{each} {counts.percentile(each):,}" for each in (50, 95))
     share = f"{100 * found.share(counts.tokens):.1f} % of all tokens"
@@ -204,7 +204,7 @@ def _turn(name: str) -> str:
     return ends.get(name, f"{name}th" if name.isdigit() else name)
 
 
-def _template(found: Spoken) -> str:
+def _template(found: RoleTokens) -> str:
     """What a row has beside words."""
     what = "template, tools and calls" if found.beside else "template"
     each = found.template / found.rows
@@ -553,7 +553,7 @@ def _summed_up(value: Any, named: dict[str, Any]) -> dict[str, Any]:
         named["percentiles"] = {f"p{one}": value.total.percentile(one) for one in (50, 90, 95, 99)}
         named |= {"max": value.total.longest, "rows": value.total.sequences, "tokens": value.total.tokens}
         named["trained_tokens"] = value.trained.total
-    if isinstance(value, Spoken):
+    if isinstance(value, RoleTokens):
         template = {"tokens": value.template, "share": round(value.share(value.template), 6)}
         named |= {"roles": _told(value.roles, value), "turns": _told(value.turns, value)}
         named |= {"messages": value.messages, "template": template}
@@ -562,7 +562,7 @@ def _summed_up(value: Any, named: dict[str, Any]) -> dict[str, Any]:
     return named
 
 
-def _told(parts: Sequence[Words], found: Spoken) -> list[dict[str, Any]]:
+def _told(parts: Sequence[Words], found: RoleTokens) -> list[dict[str, Any]]:
     """Roles or turns as JSON."""
     return [
         {

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from ftcheck.report.record import Report
     from ftcheck.runner.load import Loaded, Planned
     from ftcheck.runner.session import Ended, Options
-    from ftcheck.training.during_checks import Alarm, Watch
+    from ftcheck.training.during_checks import Alarm, DuringChecks
 
 
 class Shown:
@@ -118,7 +118,7 @@ class TrainingShown:
         with self._bars.lock:
             self._screen.put([(f"{alarm.action.value}  ", "bold red")], str(alarm))
 
-    def end(self, watch: "Watch", trainer: str) -> None:
+    def end(self, watch: "DuringChecks", trainer: str) -> None:
         """What became of the checks that watched the training; nothing where there were none."""
         results = watch.outcomes
         if not results:

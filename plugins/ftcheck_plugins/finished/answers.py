@@ -23,7 +23,7 @@ from ftcheck.errors import UsageError
 from ftcheck.inputs.container import Run
 from ftcheck.inputs.endpoint import Endpoint, Reply
 from ftcheck.inputs.evaluation import GoldItem, GoldSet, OutputSchema
-from ftcheck.inputs.finished_run import Answer, Answers, Trained
+from ftcheck.inputs.finished_run import Generation, Generations, RunArtifacts
 from ftcheck.inputs.loader import loader
 from ftcheck.inputs.machine import Machine
 from ftcheck.inputs.model import ModelConfig
@@ -63,11 +63,11 @@ def cap_of(job: Job) -> int:
     return evaluated or job.serving.max_new_tokens or CAP
 
 
-@loader("answers")
-def answers(
+@loader("generations")
+def generations(
     job: Job,
     run: Run,
-    trained: Trained | None,
+    run_artifacts: RunArtifacts | None,
     gold: GoldSet | None,
     serving: ServingSide,
     model: ModelConfig,
@@ -75,41 +75,43 @@ def answers(
     output_schema: OutputSchema | None,
     endpoint: Endpoint | None,
     processes: Processes,
-) -> Answers | None:
+) -> Generations | None:
     """The trained model's answers to the gold questions, and those to a stricter retry where one is due.
 
     None where there is nothing to ask, or nobody. `serving.endpoint` is asked where the policy names one.
     """
-    if trained is None or gold is None or not gold.items:
+    if run_artifacts is None or gold is None or not gold.items:
         return None
     if endpoint is not None:
         return _asked(job, run, gold, serving, output_schema, endpoint)
-    if trained.adapter is None:
-        return Answers("nobody", cap_of(job), problem=trained.missing)
-    side = _Side(job, run, serving, model, machine, processes, spec_of(job, trained), trained.digest, True)
+    if run_artifacts.adapter is None:
+        return Generations("nobody", cap_of(job), problem=run_artifacts.missing)
+    side = _Side(
+        job, run, serving, model, machine, processes, spec_of(job, run_artifacts), run_artifacts.digest, True
+    )
     return side.answers(f"answering {job.name}", gold.items, output_schema)
 
 
-@loader("base_answers")
-def base_answers(
+@loader("base_generations")
+def base_generations(
     job: Job,
     run: Run,
-    trained: Trained | None,
+    run_artifacts: RunArtifacts | None,
     gold: GoldSet | None,
     serving: ServingSide,
     model: ModelConfig,
     machine: Machine,
     endpoint: Endpoint | None,
     processes: Processes,
-) -> Answers | None:
+) -> Generations | None:
     """The base model's own answers to the same questions; None where there is nothing to compare."""
-    if trained is None or gold is None or not gold.items:
+    if run_artifacts is None or gold is None or not gold.items:
         return None
     if endpoint is not None:
-        return Answers("nobody", cap_of(job), problem="serving.endpoint serves the trained model only")
-    if trained.adapter is None:
-        return Answers("nobody", cap_of(job), problem=trained.missing)
-    spec = base_of(job) if trained.whole else spec_of(job, trained)
+        return Generations("nobody", cap_of(job), problem="serving.endpoint serves the trained model only")
+    if run_artifacts.adapter is None:
+        return Generations("nobody", cap_of(job), problem=run_artifacts.missing)
+    spec = base_of(job) if run_artifacts.whole else spec_of(job, run_artifacts)
     side = _Side(job, run, serving, model, machine, processes, spec, None, False)
     return side.answers(f"answering {job.name} (base)", gold.items, None)
 
@@ -128,7 +130,7 @@ class _Side:
     adapter: str | None
     adapted: bool
 
-    def answers(self, task: str, items: Sequence[GoldItem], schema: OutputSchema | None) -> Answers:
+    def answers(self, task: str, items: Sequence[GoldItem], schema: OutputSchema | None) -> Generations:
         """Answers in order, from the cache or made now."""
         cap = cap_of(self.job)
         source = "transformers" + (f", {self.spec.bits}" if self.spec.bits else "")
@@ -138,16 +140,16 @@ class _Side:
             prompts = [self._prompt(messages) for messages in retried.values()]
             again = self._made(f"{task} again", prompts) if prompts else []
         except Died as error:
-            return Answers(source, cap, problem=f"the model does not answer: {error}")
+            return Generations(source, cap, problem=f"the model does not answer: {error}")
         second = dict(zip(retried, again, strict=True))
         made = tuple(replace(one, again=second.get(index)) for index, one in enumerate(first))
-        return Answers(source, cap, made)
+        return Generations(source, cap, made)
 
     def _prompt(self, messages: Sequence[Message]) -> tuple[int, ...]:
         text = self.serving.tokenizer.render(messages, prompt=True, **self.serving.switches)
         return tuple(self.serving.tokenizer.encode(text))
 
-    def _made(self, task: str, prompts: Sequence[Sequence[int]]) -> list[Answer]:
+    def _made(self, task: str, prompts: Sequence[Sequence[int]]) -> list[Generation]:
         """Answers to rendered prompts. Raises `Died`."""
         key = self._key(prompts)
         kept = _kept(self.run, key)
@@ -198,7 +200,7 @@ class _Side:
         stated = self.job.evaluation.batch_size if self.job.evaluation is not None else None
         return stated or BATCH
 
-    def _answer(self, raw: Mapping[str, Any]) -> Answer:
+    def _answer(self, raw: Mapping[str, Any]) -> Generation:
         """Ids as an answer: without the stop token, cut at a text of serving.stop."""
         ids, finish = list(raw["ids"]), "length"
         if raw["ended"]:
@@ -206,8 +208,8 @@ class _Side:
         text = self.serving.tokenizer.plain(ids[:-1] if raw["ended"] else ids)
         at = min((text.find(stop) for stop in self.job.serving.stop if stop in text), default=None)
         if at is None:
-            return Answer(text, len(ids), finish)
-        return Answer(text[:at], len(self.serving.tokenizer.encode(text[:at])) + 1, "stop")
+            return Generation(text, len(ids), finish)
+        return Generation(text[:at], len(self.serving.tokenizer.encode(text[:at])) + 1, "stop")
 
     def _key(self, prompts: Sequence[Sequence[int]]) -> str | None:
         """What the answers follow from; None where a part of it cannot be told."""
@@ -292,7 +294,7 @@ def _retried(
     job: Job,
     serving: ServingSide,
     items: Sequence[GoldItem],
-    first: Sequence[Answer],
+    first: Sequence[Generation],
     schema: OutputSchema | None,
 ) -> dict[int, Messages]:
     """The questions whose answers break the schema, with what the guard would ask them again."""
@@ -336,21 +338,23 @@ def _asked(
     serving: ServingSide,
     schema: OutputSchema | None,
     endpoint: Endpoint,
-) -> Answers:
+) -> Generations:
     """The answers of an endpoint, which is asked as its users ask it. Whatever fails is an answer's
     trouble."""
     cap, source = cap_of(job), "serving.endpoint"
     if endpoint.closed is not None:
-        return Answers(source, cap, problem=f"serving.endpoint is not asked: {endpoint.closed}")
+        return Generations(source, cap, problem=f"serving.endpoint is not asked: {endpoint.closed}")
     asking = _Asking(job, run, serving, endpoint)
     first = asking.answers(f"asking {job.name}", [item.messages for item in gold.items])
     if not any(one.trouble is None for one in first):
         why = dict.fromkeys(one.trouble for one in first if one.trouble not in (None, UNASKED))
-        return Answers(source, cap, problem=f"serving.endpoint gives no answer: {'; '.join(map(str, why))}")
+        return Generations(
+            source, cap, problem=f"serving.endpoint gives no answer: {'; '.join(map(str, why))}"
+        )
     retried = _retried(job, serving, gold.items, first, schema)
     again = asking.answers(f"asking {job.name} again", list(retried.values())) if retried else []
     second = dict(zip(retried, again, strict=True))
-    return Answers(source, cap, tuple(replace(one, again=second.get(n)) for n, one in enumerate(first)))
+    return Generations(source, cap, tuple(replace(one, again=second.get(n)) for n, one in enumerate(first)))
 
 
 class _Asking:
@@ -361,15 +365,15 @@ class _Asking:
         self._failures, self._done = 0, 0
         self._lock = threading.Lock()
 
-    def answers(self, task: str, asked: Sequence[Sequence[Message]]) -> list[Answer]:
+    def answers(self, task: str, asked: Sequence[Sequence[Message]]) -> list[Generation]:
         """The answers in order; `trouble` says why there is none."""
         self._done = self._failures = 0
         with ThreadPoolExecutor(AT_ONCE) as pool:
             return list(pool.map(lambda messages: self._one(task, messages, len(asked)), asked))
 
-    def _one(self, task: str, messages: Sequence[Message], total: int) -> Answer:
+    def _one(self, task: str, messages: Sequence[Message], total: int) -> Generation:
         if self._failures >= GIVE_UP:
-            return Answer(trouble=UNASKED)
+            return Generation(trouble=UNASKED)
         name = self._job.serving.endpoint_model or self._job.name
         reply = self._endpoint.ask(name, messages, cap_of(self._job), PATIENCE, self._serving.switches)
         made = _of_reply(reply)
@@ -380,8 +384,8 @@ class _Asking:
         return made
 
 
-def _of_reply(reply: Reply) -> Answer:
+def _of_reply(reply: Reply) -> Generation:
     if reply.status != 200:
         refused = f", refused: {reply.refusal}" if reply.refusal else ""
-        return Answer(trouble=reply.trouble or f"HTTP {reply.status}{refused}")
-    return Answer(reply.text, reply.completion_tokens, reply.finish)
+        return Generation(trouble=reply.trouble or f"HTTP {reply.status}{refused}")
+    return Generation(reply.text, reply.completion_tokens, reply.finish)

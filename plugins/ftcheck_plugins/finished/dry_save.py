@@ -13,7 +13,7 @@ from typing import Any
 from ftcheck import tables
 from ftcheck.errors import FtcheckError, InputError
 from ftcheck.inputs.container import Run
-from ftcheck.inputs.dry_save import Saved, SavedGeneration
+from ftcheck.inputs.dry_save import DrySave, SavedGeneration
 from ftcheck.inputs.loader import loader
 from ftcheck.inputs.model import ModelConfig
 from ftcheck.inputs.tokenizer import Tokenizer
@@ -36,7 +36,7 @@ CONVERSATION = ({"role": "user", "content": "What is 3 + 4?"}, {"role": "assista
 
 
 @loader("saved")
-def saved(job: Job, run: Run, tokenizer: Tokenizer, model: ModelConfig) -> Saved:
+def saved(job: Job, run: Run, tokenizer: Tokenizer, model: ModelConfig) -> DrySave:
     """What saving leaves behind: files, tokenizer class, template, ids after loading again."""
     if not isinstance(tokenizer, ChatTokenizer):
         raise InputError(f"{tokenizer.path}: only a transformers tokenizer can be saved on trial")
@@ -45,7 +45,7 @@ def saved(job: Job, run: Run, tokenizer: Tokenizer, model: ModelConfig) -> Saved
         return _tried(Path(name), job, tokenizer, model)
 
 
-def _tried(folder: Path, job: Job, tokenizer: ChatTokenizer, model: ModelConfig) -> Saved:
+def _tried(folder: Path, job: Job, tokenizer: ChatTokenizer, model: ModelConfig) -> DrySave:
     from transformers import __version__
 
     generation = _generation(folder / "model", job, tokenizer, model)
@@ -54,7 +54,7 @@ def _tried(folder: Path, job: Job, tokenizer: ChatTokenizer, model: ModelConfig)
         tokenizer.backend.save_pretrained(target)
     except Exception as error:
         problem = f"saving the tokenizer raised {_words(error)}"
-        return Saved(problem=problem, generation=generation, transformers=__version__)
+        return DrySave(problem=problem, generation=generation, transformers=__version__)
     files = tuple(sorted(str(path.relative_to(target)) for path in target.rglob("*") if path.is_file()))
     config = _json(target / CONFIG_FILE)
     kept = {
@@ -67,9 +67,9 @@ def _tried(folder: Path, job: Job, tokenizer: ChatTokenizer, model: ModelConfig)
     try:
         again = _again(target, job)
     except Exception as error:
-        return Saved(problem=f"the saved tokenizer does not load again: {_words(error)}", **kept)
+        return DrySave(problem=f"the saved tokenizer does not load again: {_words(error)}", **kept)
     names, differing = _compared(tokenizer, again)
-    return Saved(
+    return DrySave(
         probes=len(names), differing=differing, pretokenizer=_pretokenizer(target, model, again), **kept
     )
 

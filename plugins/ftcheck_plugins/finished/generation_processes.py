@@ -13,7 +13,7 @@ from typing import IO, Any
 
 from ftcheck.errors import MissingDependency
 from ftcheck.inputs.container import Run
-from ftcheck.inputs.finished_run import Trained
+from ftcheck.inputs.finished_run import RunArtifacts
 from ftcheck.inputs.loader import loader
 from ftcheck.runner.worker_setup import OFFLINE
 from ftcheck.settings import Job, Quantization
@@ -49,11 +49,11 @@ class Spec:
         return f"4-bit {stated.get('bnb_4bit_quant_type', 'fp4')}" if stated.get("load_in_4bit") else "8-bit"
 
 
-def spec_of(job: Job, trained: Trained) -> Spec:
+def spec_of(job: Job, run_artifacts: RunArtifacts) -> Spec:
     """The trained model of a job: base and adapter, or the whole model that was trained."""
-    if trained.whole:
-        return Spec(str(trained.adapter), trust_remote_code=job.model.trust_remote_code)
-    return base_of(job, adapter=str(trained.adapter))
+    if run_artifacts.whole:
+        return Spec(str(run_artifacts.adapter), trust_remote_code=job.model.trust_remote_code)
+    return base_of(job, adapter=str(run_artifacts.adapter))
 
 
 def base_of(job: Job, adapter: str | None = None) -> Spec:

@@ -9,7 +9,7 @@ from ftcheck.errors import InputError, Problem
 from ftcheck.inputs import finished_run as records
 from ftcheck.inputs.container import Run
 from ftcheck.inputs.evaluation import GoldSet
-from ftcheck.inputs.finished_run import ADAPTER_CONFIG, Adapter, Trained
+from ftcheck.inputs.finished_run import ADAPTER_CONFIG, Adapter, RunArtifacts
 from ftcheck.inputs.loader import loader
 from ftcheck.inputs.run_folder import RUN, read
 from ftcheck.inputs.tokenizer import Tokenizer
@@ -29,8 +29,8 @@ GOLD_PROBES = 50
 TOKENIZERS = ("tokenizer.json", "tokenizer.model", "tokenizer_config.json", "vocab.json", "spiece.model")
 
 
-@loader("trained")
-def trained(job: Job, run: Run) -> Trained | None:
+@loader("run_artifacts")
+def run_artifacts(job: Job, run: Run) -> RunArtifacts | None:
     """The job's run folder; None where nothing was trained yet, which the report then says.
 
     Raises `InputError` for a run.json that cannot be read, and where the policy's `run` names no run.
@@ -51,25 +51,25 @@ def trained(job: Job, run: Run) -> Trained | None:
 def adapter(
     job: Job,
     run: Run,
-    trained: Trained | None,
+    run_artifacts: RunArtifacts | None,
     tokenizer: Tokenizer,
     gold: GoldSet | None,
     processes: Processes,
 ) -> Adapter | None:
     """What came of loading the adapter; None where there is none. What does not load is no error here."""
-    if trained is None or trained.adapter is None:
+    if run_artifacts is None or run_artifacts.adapter is None:
         return None
-    config = {} if trained.whole else _config(trained.adapter / ADAPTER_CONFIG)
+    config = {} if run_artifacts.whole else _config(run_artifacts.adapter / ADAPTER_CONFIG)
     if isinstance(config, str):
         return Adapter(problem=config)
     run.report(Progress(f"loading {job.name}", 0, 1, "models"))
     try:
-        process = processes.of(spec_of(job, trained))
+        process = processes.of(spec_of(job, run_artifacts))
     except Died as error:
         return Adapter(problem=str(error), config=config)
     run.report(Progress(f"loading {job.name}", 1, 1, "models", finished=True, detail=process.spec.bits))
     facts = process.facts
-    saved = _saved(trained.adapter, job, run)
+    saved = _saved(run_artifacts.adapter, job, run)
     return Adapter(
         config=config,
         device=facts["device"],

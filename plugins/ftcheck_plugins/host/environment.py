@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Literal
 from urllib.parse import urlsplit
 
-from ftcheck.inputs.environment import Surroundings
+from ftcheck.inputs.environment import Environment
 from ftcheck.inputs.loader import loader
 from ftcheck.paths import hub_cache
 
@@ -21,13 +21,13 @@ WANDB_SERVER = "https://api.wandb.ai"
 Wandb = Literal["key", "offline", "disabled"]
 
 
-@loader("surroundings")
-def surroundings() -> Surroundings:
+@loader("environment")
+def environment() -> Environment:
     """What a training started in this environment would find."""
     from huggingface_hub import get_token
 
     cache = hub_cache()
-    return Surroundings(
+    return Environment(
         hub_token=bool(get_token()),
         offline=any(_is_true(os.environ.get(name)) for name in OFFLINE),
         hub_cache=str(cache),

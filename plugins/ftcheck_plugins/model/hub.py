@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from ftcheck.inputs.container import Run
-from ftcheck.inputs.environment import Surroundings
+from ftcheck.inputs.environment import Environment
 from ftcheck.inputs.loader import loader
 from ftcheck.inputs.repository import Repository
 from ftcheck.paths import hub_cache, model_folder
@@ -21,7 +21,7 @@ PREFIX = "models--"
 
 
 @loader("repository")
-def repository(job: Job, run: Run, surroundings: Surroundings) -> Repository:
+def repository(job: Job, run: Run, environment: Environment) -> Repository:
     """The job's base model: a folder, in the hub's cache, or what the hub says of it."""
     name, revision = job.model.name, job.model.revision
     folder = Path(name).expanduser()
@@ -31,7 +31,7 @@ def repository(job: Job, run: Run, surroundings: Surroundings) -> Repository:
     kept = model_folder(name, revision)
     if kept is not None and is_complete(kept):
         return replace(blank, cached=True)
-    if run.offline or surroundings.offline:
+    if run.offline or environment.offline:
         return replace(blank, problem="the hub was not asked: this run is offline")
     return _of_hub(blank, revision)
 

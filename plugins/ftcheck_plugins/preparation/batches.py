@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from ftcheck.dedup import fingerprints
-from ftcheck.inputs.prepared import Trouble
+from ftcheck.inputs.prepared import RowError
 from ftcheck.inputs.tokenizer import Tokenizer
 from ftcheck.settings import Job
 from ftcheck_plugins.preparation.trl_tokenize import RowTokenizer, Tokens, nothing
@@ -42,7 +42,7 @@ class Batch:
     records: bytes
     tokens: Tokens
     layout: str | None
-    troubles: dict[int, Trouble]
+    row_errors: dict[int, RowError]
     remarks: dict[str, list[int]]
     marks: dict[str, list[int]]
     prompts: tuple[str, ...]
@@ -84,7 +84,7 @@ class BatchMaker:
             records=b"".join([raw.record for raw in raws]),
             tokens=tokens,
             layout=self._layout,
-            troubles=found.troubles,
+            row_errors=found.row_errors,
             remarks=found.remarks,
             marks=found.marks,
             prompts=tuple(found.prompts),
@@ -97,13 +97,13 @@ class BatchMaker:
             return nothing(len(examples))
         good = [n for n, one in enumerate(examples) if one is not None]
         made = self._rows.batch([one for one in examples if one is not None])
-        found.troubles.update((good[n], trouble) for n, trouble in made.troubles.items())
+        found.row_errors.update((good[n], trouble) for n, trouble in made.row_errors.items())
         return made.spread(good, len(examples))
 
     def _example(self, index: int, raw: RawRow, found: "_Found") -> Example | None:
         made = self._read(raw)
-        if isinstance(made, Trouble):
-            found.troubles[index] = made
+        if isinstance(made, RowError):
+            found.row_errors[index] = made
             found.no_words()
             return None
         gist = row_formats.gist(made)
@@ -114,14 +114,14 @@ class BatchMaker:
         found.words(len(made.turns), gist)
         return made
 
-    def _read(self, raw: RawRow) -> Example | Trouble:
+    def _read(self, raw: RawRow) -> Example | RowError:
         if raw.data is None:
-            return raw.trouble or Trouble("json", "not readable")
+            return raw.trouble or RowError("json", "not readable")
         if self._layout is None:
             self._layout = row_formats.detect(raw.data, self._text_field)
         if self._layout is None:
             keys = ", ".join(sorted(map(str, raw.data))[:8]) or "none"
-            return Trouble("schema", f"no layout that ftcheck knows; the row's keys are: {keys}", NO_LAYOUT)
+            return RowError("schema", f"no layout that ftcheck knows; the row's keys are: {keys}", NO_LAYOUT)
         return row_formats.example(raw.data, self._layout, self._text_field)
 
 
@@ -129,7 +129,7 @@ class _Found:
     """What has been found out of the rows so far."""
 
     def __init__(self) -> None:
-        self.troubles: dict[int, Trouble] = {}
+        self.row_errors: dict[int, RowError] = {}
         self.remarks: dict[str, list[int]] = {}
         self.marks: dict[str, list[int]] = {}
         self.prompts: dict[str, int] = {}

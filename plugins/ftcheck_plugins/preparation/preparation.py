@@ -19,10 +19,10 @@ from ftcheck.inputs.container import Run
 from ftcheck.inputs.loader import loader
 from ftcheck.inputs.prepared import (
     Prepared,
+    RowError,
     Rows,
     Sample,
     SampleRow,
-    Trouble,
 )
 from ftcheck.inputs.tokenizer import Tokenizer
 from ftcheck.records import Progress
@@ -31,7 +31,7 @@ from ftcheck_plugins.model.tokenizer import ChatTokenizer
 from ftcheck_plugins.preparation import processes, truncation_pass
 from ftcheck_plugins.preparation.arrow_store import ROWS, RowFile, RowWriter
 from ftcheck_plugins.preparation.batches import Batch, BatchMaker
-from ftcheck_plugins.preparation.prepared_cache import Shelf
+from ftcheck_plugins.preparation.prepared_cache import CacheSlot
 from ftcheck_plugins.preparation.rendering import Differs
 from ftcheck_plugins.preparation.trl_tokenize import RowTokenizer
 from ftcheck_plugins.reading import files, row_formats
@@ -130,7 +130,7 @@ def _prepare(job: Job, run: Run, side: Any, split: str) -> Prepared:
     folder = work / of_json([job.name, kind])[7:23]
     source = source_of(job, split)
     outliers = job.data.outliers if split == "train" else None
-    shelf = Shelf(job, run, source, side, split)
+    shelf = CacheSlot(job, run, source, side, split)
     done = (folder / "done.json").is_file()
     kept = None if done else shelf.find()
 
@@ -172,7 +172,7 @@ class _Pass:
     tokenizer: Tokenizer | None
     split: str
     layout: str | None = None
-    troubles: dict[int, Trouble] = field(default_factory=dict)
+    row_errors: dict[int, RowError] = field(default_factory=dict)
     remarks: dict[str, list[int]] = field(default_factory=dict)
     marks: dict[str, list[int]] = field(default_factory=dict)
     prompts: dict[str, int] = field(default_factory=dict)
@@ -222,7 +222,7 @@ class _Pass:
     def _add(self, batch: Batch) -> None:
         """Take over what a batch says of its rows, under the rows' own numbers."""
         self.layout = self.layout or batch.layout
-        self.troubles.update((self.seen + n, trouble) for n, trouble in batch.troubles.items())
+        self.row_errors.update((self.seen + n, trouble) for n, trouble in batch.row_errors.items())
         for mine, theirs in ((self.remarks, batch.remarks), (self.marks, batch.marks)):
             for code, found in theirs.items():
                 _note(mine, code, (self.seen + n for n in found))
@@ -243,7 +243,7 @@ class _Pass:
             "version": VERSION,
             "files": self.source.files,
             "format": self.layout or "unknown",
-            "troubles": [[row, t.code, t.message, t.fix, t.column] for row, t in self.troubles.items()],
+            "row_errors": [[row, t.code, t.message, t.fix, t.column] for row, t in self.row_errors.items()],
             "remarks": self.remarks,
             "marks": self.marks,
             "system_prompts": list(self.prompts),
@@ -281,22 +281,22 @@ def _finish(
     import numpy as np
 
     about = json.loads((folder / "done.json").read_text(encoding="utf-8"))
-    troubles = {
-        int(row): Trouble(code, text, fix, column) for row, code, text, fix, column in about["troubles"]
+    row_errors = {
+        int(row): RowError(code, text, fix, column) for row, code, text, fix, column in about["row_errors"]
     }
     length = file.column("length")
     known = folder / f"fed-{truncation_pass.settings_of(training, outliers)}.npz"
     fed = truncation_pass.read(known)
     if fed is None:
         good = np.ones(len(length), dtype=bool)
-        good[list(troubles)] = False
-        desk = truncation_pass.Desk(work)
+        good[list(row_errors)] = False
+        desk = truncation_pass.ScratchArrays(work)
         stretches, outlier = truncation_pass.sequences(length, good, outliers, about["format"], desk)
         fed = truncation_pass.feed(file, stretches, outlier, training, tokenizer, desk)
         if making:
             fed.write(known)
     return Prepared(
-        rows=_rows(about, file, troubles),
+        rows=_rows(about, file, row_errors),
         length=length,
         kept=fed.kept,
         trained=fed.trained,
@@ -309,15 +309,15 @@ def _finish(
         outlier=fed.outlier,
         used=fed.used,
         sequences=fed.sequences,
-        troubles=troubles,
-        digest=None if troubles or tokenizer is None else fed.digest,
+        row_errors=row_errors,
+        digest=None if row_errors or tokenizer is None else fed.digest,
         tokens=file,
         engine=about["engine"],
         masked=bool((file.column("trained") < length).any()),
     )
 
 
-def _rows(about: dict[str, Any], file: RowFile, troubles: dict[int, Trouble]) -> Rows:
+def _rows(about: dict[str, Any], file: RowFile, row_errors: dict[int, RowError]) -> Rows:
     return Rows(
         files=tuple(about["files"]),
         file=file.column("file"),
@@ -325,7 +325,7 @@ def _rows(about: dict[str, Any], file: RowFile, troubles: dict[int, Trouble]) ->
         offset=file.column("offset"),
         turns=file.column("turns"),
         records=file.records(),
-        troubles=troubles,
+        row_errors=row_errors,
         format=about["format"],
         system=file.column("system"),
         system_prompts=tuple(about["system_prompts"]),

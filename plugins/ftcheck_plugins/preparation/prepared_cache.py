@@ -70,7 +70,7 @@ DAY = re.compile(rb"strftime_now\s*\(\s*\\?[\"']((?:%[-#]?[aAbBdDeFgGjmuUVwWxyY]
 """A template that writes the date, and nothing finer than a day."""
 
 
-class Shelf:
+class CacheSlot:
     """One preparation's place in the cache: looked for before the first pass, kept after it."""
 
     def __init__(self, job: Job, run: Run, source: Source, side: Any, split: str) -> None:
@@ -91,7 +91,7 @@ class Shelf:
         """The tokenizer as the second pass asks it; None for rows without tokens."""
         if self._side is None or not self._run.cache:
             return self.tokenizer
-        return cast(Tokenizer, Answers(self, self._known))
+        return cast(Tokenizer, Generations(self, self._known))
 
     @property
     def name(self) -> str:
@@ -145,7 +145,7 @@ class Shelf:
         if (
             entries is None
             or self._key is None
-            or any(t.code == "template" for t in prepared.troubles.values())
+            or any(t.code == "template" for t in prepared.row_errors.values())
         ):
             return
         if self._made_key(None) != self._key:
@@ -209,7 +209,7 @@ class Shelf:
 class Result:
     """What was worked out of a preparation's rows, as JSON: an entry of its own, found by the same key."""
 
-    def __init__(self, shelf: Shelf, name: str, of: Any) -> None:
+    def __init__(self, shelf: CacheSlot, name: str, of: Any) -> None:
         """`name` is what it is, `of` all that it depends on beside the shelf's rows and tokenizer."""
         self._shelf, self._name, self._of = shelf, name, of
         self._entries = shelf._store()
@@ -238,10 +238,10 @@ class Result:
             self._entries.keep(self._key, Path(empty), named, {RESULT: json.dumps(value).encode()})
 
 
-class Answers:
+class Generations:
     """A tokenizer that remembers what it was asked, and is only opened for what is not known yet."""
 
-    def __init__(self, shelf: Shelf, known: dict[str, Any]) -> None:
+    def __init__(self, shelf: CacheSlot, known: dict[str, Any]) -> None:
         """`known` is read and added to: `bos`, `stops`, and `shown`, texts by ids."""
         self._shelf = shelf
         self._known = known

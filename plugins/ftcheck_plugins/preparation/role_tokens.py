@@ -10,14 +10,14 @@ from ftcheck.errors import InputError
 from ftcheck.inputs.container import Run
 from ftcheck.inputs.loader import loader
 from ftcheck.inputs.prepared import Prepared
-from ftcheck.inputs.role_tokens import Spoken, Words, nothing
+from ftcheck.inputs.role_tokens import RoleTokens, Words, nothing
 from ftcheck.packing.lengths import Histogram
 from ftcheck.records import Progress
 from ftcheck.settings import Job
 from ftcheck_plugins.model.tokenizer import ChatTokenizer
 from ftcheck_plugins.preparation.batches import batches
 from ftcheck_plugins.preparation.preparation import source_of
-from ftcheck_plugins.preparation.prepared_cache import Result, Shelf
+from ftcheck_plugins.preparation.prepared_cache import CacheSlot, Result
 from ftcheck_plugins.preparation.processes import uncollected
 from ftcheck_plugins.preparation.rendering import Differs
 from ftcheck_plugins.preparation.token_engines import Engine, Reference
@@ -37,8 +37,8 @@ BESIDE = ("tool_calls", "function_call", "reasoning_content", "thinking", "reaso
 """Keys of a message whose text a template may write beside its content."""
 
 
-@loader("spoken")
-def spoken(job: Job, run: Run, prepared: Prepared, inputs: Any) -> Spoken | None:
+@loader("role_tokens")
+def role_tokens(job: Job, run: Run, prepared: Prepared, inputs: Any) -> RoleTokens | None:
     """Words of the conversations that are fed, by role and turn; None where no row is a conversation.
 
     What an earlier run counted in the same rows is taken from the cache; else `inputs` open the tokenizer.
@@ -53,7 +53,7 @@ def spoken(job: Job, run: Run, prepared: Prepared, inputs: Any) -> Spoken | None
     if len(good) > MOST:
         drawn = np.sort(np.random.default_rng(0).choice(good, MOST, replace=False))
     source = source_of(job, "train")
-    kept = Result(Shelf(job, run, source, inputs, "train"), "words", of_bytes(drawn.tobytes()))
+    kept = Result(CacheSlot(job, run, source, inputs, "train"), "words", of_bytes(drawn.tobytes()))
     found = _read(kept.read())
     if found is None:
         found = _counted(job, run, prepared, inputs, drawn)
@@ -61,7 +61,7 @@ def spoken(job: Job, run: Run, prepared: Prepared, inputs: Any) -> Spoken | None
     return replace(found, total=len(good))
 
 
-def _written(found: Spoken) -> dict[str, Any]:
+def _written(found: RoleTokens) -> dict[str, Any]:
     """As JSON."""
     numbers = {name: getattr(found, name) for name in ("rows", "tokens", "beside", "short")}
     parts = {
@@ -71,7 +71,7 @@ def _written(found: Spoken) -> dict[str, Any]:
     return {**numbers, **parts, "rest": found.rest.counts.tolist()}
 
 
-def _read(kept: Any) -> Spoken | None:
+def _read(kept: Any) -> RoleTokens | None:
     """What `_written` made, if it is that."""
     import numpy as np
 
@@ -82,7 +82,7 @@ def _read(kept: Any) -> Spoken | None:
         return tuple(Words(name, histogram(counts)) for name, counts in stated)
 
     try:
-        return Spoken(
+        return RoleTokens(
             rows=kept["rows"],
             tokens=kept["tokens"],
             roles=parts(kept["roles"]),
@@ -96,7 +96,7 @@ def _read(kept: Any) -> Spoken | None:
         return None
 
 
-def _counted(job: Job, run: Run, prepared: Prepared, inputs: Any, drawn: "NDArray[np.int64]") -> Spoken:
+def _counted(job: Job, run: Run, prepared: Prepared, inputs: Any, drawn: "NDArray[np.int64]") -> RoleTokens:
     tokenizer = inputs.get("tokenizer")
     if not isinstance(tokenizer, ChatTokenizer):
         raise InputError(f"counting words needs a transformers tokenizer, not {tokenizer!r}")
@@ -118,7 +118,7 @@ class _Count:
     prepared: Prepared
     engine: Engine
 
-    def of(self, drawn: "NDArray[np.int64]") -> Spoken:
+    def of(self, drawn: "NDArray[np.int64]") -> RoleTokens:
         """What is said in these rows, by index and in data order. Raises `Differs`."""
         table = self.prepared.rows
         columns = (drawn, table.file[drawn], table.offset[drawn])
@@ -134,12 +134,12 @@ class _Count:
         self._tell(seen, len(drawn), finished=True)
         return found
 
-    def _batch(self, raws: Sequence[RawRow], rows: "NDArray[np.int64]") -> Spoken:
+    def _batch(self, raws: Sequence[RawRow], rows: "NDArray[np.int64]") -> RoleTokens:
         import numpy as np
 
         examples = [self._example(raw) for raw in raws]
         turns = [turn for one in examples for turn in one.turns]
-        return Spoken.of(
+        return RoleTokens.of(
             [turn["role"] for turn in turns],
             self._words([text_of(turn.get("content")) for turn in turns]),
             np.array([len(one.turns) for one in examples], dtype=np.int64),

@@ -13,7 +13,7 @@ from itertools import islice
 from typing import TYPE_CHECKING, Any
 
 from ftcheck import templates
-from ftcheck.inputs.prepared import Trouble
+from ftcheck.inputs.prepared import RowError
 from ftcheck.settings import Training
 from ftcheck_plugins.model.tokenizer import ChatTokenizer, template_error
 from ftcheck_plugins.preparation.rendering import (
@@ -54,7 +54,7 @@ class Tokens:
     ids: Ids
     mask: "NDArray[np.bool_] | None"
     boundary: "NDArray[np.int32]"
-    troubles: Mapping[int, Trouble]
+    row_errors: Mapping[int, RowError]
 
     def spread(self, places: Sequence[int], count: int) -> "Tokens":
         """The same among `count` rows, at these places; the others have no tokens."""
@@ -66,8 +66,8 @@ class Tokens:
         where = np.asarray(places, dtype=np.int64)
         lengths[where], boundary[where] = np.diff(self.ids.starts), self.boundary
         starts = np.concatenate([[0], np.cumsum(lengths)])
-        troubles = {places[index]: trouble for index, trouble in self.troubles.items()}
-        return Tokens(Ids(self.ids.flat, starts), self.mask, boundary, troubles)
+        row_errors = {places[index]: trouble for index, trouble in self.row_errors.items()}
+        return Tokens(Ids(self.ids.flat, starts), self.mask, boundary, row_errors)
 
 
 def nothing(count: int) -> Tokens:
@@ -101,32 +101,32 @@ class RowTokenizer:
         self.engine = Engine(self._reference, fast=fast)
         self._places = _places_of(self._reference) if fast and self._masking else None
         self._checked = 0
-        self._general: dict[bool, Trouble | None] = {}
+        self._general: dict[bool, RowError | None] = {}
 
     @property
     def settled(self) -> bool:
         """Whether the engine that gives the ids will go on doing so."""
         return self.engine.settled or (self._masking and self._places is None)
 
-    def trouble(self, conversational: bool) -> Trouble | None:
+    def trouble(self, conversational: bool) -> RowError | None:
         """What stands against any row of this job, so that it is said once and of every row."""
         if conversational and self._tokenizer.chat_template is None:
-            return Trouble(
+            return RowError(
                 "template",
                 "the tokenizer has no chat template, and the rows are conversations",
                 "name one: model.chat_template: path/to/template.jinja (a base model ships none)",
             )
         if self._masking and not conversational:
-            return Trouble(
+            return RowError(
                 "template",
                 "assistant_only_loss needs conversations, these rows are plain text",
                 "take assistant_only_loss out; for prompt and completion use completion_only_loss",
             )
         template = self._tokenizer.training_template or ""
         if self._masking and not templates.has_markers(template):
-            return Trouble("template", *self._no_markers())
+            return RowError("template", *self._no_markers())
         if not conversational and self._tokenizer.backend.eos_token is None:
-            return Trouble("template", "the tokenizer has no EOS token", "set training.eos_token")
+            return RowError("template", "the tokenizer has no EOS token", "set training.eos_token")
         return None
 
     def _no_markers(self) -> tuple[str, str]:
@@ -147,65 +147,65 @@ class RowTokenizer:
 
         Raises `Differs` where a fast way turns out to give other results than the trainer's.
         """
-        texts, troubles = self._texts(examples)
+        texts, row_errors = self._texts(examples)
         if all(len(some) < 2 for some in texts):
-            made = self._whole_marked(texts, troubles) if self._masking else self._whole(texts, troubles)
+            made = self._whole_marked(texts, row_errors) if self._masking else self._whole(texts, row_errors)
             if made is not None:
                 return made
-        return self._labelled(texts, troubles)
+        return self._labelled(texts, row_errors)
 
-    def _whole(self, texts: Sequence[Sequence[Rendered]], troubles: dict[int, Trouble]) -> Tokens:
+    def _whole(self, texts: Sequence[Sequence[Rendered]], row_errors: dict[int, RowError]) -> Tokens:
         """Rows that are in the loss with every token: their ids, without a look at each row."""
         import numpy as np
 
         made = self._encode([text for some in texts for text in some])
-        if troubles:
+        if row_errors:
             lengths = np.zeros(len(texts), dtype=np.int64)
             lengths[[n for n, some in enumerate(texts) if some]] = np.diff(made.starts)
             made = Ids(made.flat, np.concatenate([[0], np.cumsum(lengths)]))
-        return Tokens(made, None, np.zeros(len(texts), dtype=np.int32), troubles)
+        return Tokens(made, None, np.zeros(len(texts), dtype=np.int32), row_errors)
 
     def _whole_marked(
-        self, texts: Sequence[Sequence[Rendered]], troubles: dict[int, Trouble]
+        self, texts: Sequence[Sequence[Rendered]], row_errors: dict[int, RowError]
     ) -> Tokens | None:
         """Rows with a generation block each, without a look at each row; None if one has none."""
         import numpy as np
 
-        if troubles or not texts:
+        if row_errors or not texts:
             return None
         ids, mask = self._masked([text for some in texts for text in some])
         before = np.concatenate([[0], np.cumsum(mask, dtype=np.int64)])
         if (before[ids.starts[1:]] == before[ids.starts[:-1]]).any():
             return None
-        return Tokens(ids, mask, np.zeros(len(texts), dtype=np.int32), troubles)
+        return Tokens(ids, mask, np.zeros(len(texts), dtype=np.int32), row_errors)
 
-    def _texts(self, examples: Sequence[Example]) -> tuple[list[list[Rendered]], dict[int, Trouble]]:
+    def _texts(self, examples: Sequence[Example]) -> tuple[list[list[Rendered]], dict[int, RowError]]:
         """Of each row the whole as text, and before it the prompt alone where there is one."""
-        troubles: dict[int, Trouble] = {}
+        row_errors: dict[int, RowError] = {}
         if all(example.messages is not None for example in examples) and self._against(True) is None:
             # As in most data sets: one request a row, and nothing to be put back in order.
             done = self._renderer.batch([self._whole_of(example) for example in examples])
-            return [_rendered(index, [one], troubles) for index, one in enumerate(done)], troubles
+            return [_rendered(index, [one], row_errors) for index, one in enumerate(done)], row_errors
         requests: list[Request] = []
         for index, example in enumerate(examples):
             general = self._against(example.conversational)
             if general is not None:
-                troubles[index] = general
+                row_errors[index] = general
             elif example.conversational:
                 requests.extend(self._requests(example))
         made = iter(self._renderer.batch(requests) if requests else ())
         texts: list[list[Rendered]] = []
         for index, example in enumerate(examples):
-            if index in troubles:
+            if index in row_errors:
                 texts.append([])
             elif not example.conversational:
                 texts.append(self._plain(example))
             else:
                 several = 1 if example.messages is not None else 2
-                texts.append(_rendered(index, list(islice(made, several)), troubles))
-        return texts, troubles
+                texts.append(_rendered(index, list(islice(made, several)), row_errors))
+        return texts, row_errors
 
-    def _against(self, conversational: bool) -> Trouble | None:
+    def _against(self, conversational: bool) -> RowError | None:
         if conversational not in self._general:
             self._general[conversational] = self.trouble(conversational)
         return self._general[conversational]
@@ -242,7 +242,7 @@ class RowTokenizer:
         places = {kind: iter(range(len(ids))) for kind, ids in both.items()}
         return joined([both[t.spans is None].of(next(places[t.spans is None])) for t in texts])
 
-    def _labelled(self, texts: Sequence[Sequence[Rendered]], troubles: dict[int, Trouble]) -> Tokens:
+    def _labelled(self, texts: Sequence[Sequence[Rendered]], row_errors: dict[int, RowError]) -> Tokens:
         """Rows of which some tokens are not in the loss."""
         import numpy as np
 
@@ -252,9 +252,9 @@ class RowTokenizer:
         for index, some in enumerate(texts):
             parts = [next(encoded) for _ in some]
             made = self._mask(parts) if parts else None
-            if isinstance(made, Trouble):
-                troubles[index] = made
-            if made is None or isinstance(made, Trouble):
+            if isinstance(made, RowError):
+                row_errors[index] = made
+            if made is None or isinstance(made, RowError):
                 rows.append(np.zeros(0, dtype=np.int32))
                 masks.append(np.zeros(0, dtype=bool))
                 continue
@@ -262,7 +262,7 @@ class RowTokenizer:
             masks.append(made[0])
             boundary[index] = made[1]
         mask = np.concatenate(masks) if masks else np.zeros(0, dtype=bool)
-        return Tokens(joined(rows), mask, boundary, troubles)
+        return Tokens(joined(rows), mask, boundary, row_errors)
 
     def _encoded(self, texts: Sequence[Rendered]) -> list[_Encoded]:
         """Each text with the mask of its spans; whole rows only have any."""
@@ -329,7 +329,7 @@ class RowTokenizer:
         batch = self._tokenizer.backend(words, add_special_tokens=False)
         return [(ids, partial(batch.char_to_token, n)) for n, ids in enumerate(batch["input_ids"])]
 
-    def _mask(self, parts: Sequence[_Encoded]) -> "tuple[NDArray[np.bool_], int] | Trouble":
+    def _mask(self, parts: Sequence[_Encoded]) -> "tuple[NDArray[np.bool_], int] | RowError":
         """The loss mask of one row, and how many ids of its prompt it does not begin with."""
         import numpy as np
 
@@ -337,7 +337,7 @@ class RowTokenizer:
         mask = np.ones(len(whole.ids), dtype=bool)
         if self._masking:
             if whole.mask is None or not whole.mask.any():
-                return Trouble(
+                return RowError(
                     "template",
                     "assistant_only_loss finds no assistant token in this row",
                     "the row needs an assistant turn inside the template's {% generation %} markers",
@@ -361,12 +361,12 @@ def _places_of(reference: Reference) -> Places | None:
         return None
 
 
-def _rendered(index: int, made: list[Any], troubles: dict[int, Trouble]) -> list[Rendered]:
+def _rendered(index: int, made: list[Any], row_errors: dict[int, RowError]) -> list[Rendered]:
     """The texts of one row; none if the template raised, which is noted: the whole row's error first."""
     for one in reversed(made):
         if type(one) is not Rendered:
             fix = "mend the row, or the template: model.chat_template"
-            troubles[index] = Trouble("template", template_error(one), fix)
+            row_errors[index] = RowError("template", template_error(one), fix)
             return []
     return made
 

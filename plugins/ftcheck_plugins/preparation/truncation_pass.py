@@ -22,7 +22,7 @@ TAIL = 8
 """Tokens at the end of a row among which its last word is looked for."""
 
 
-class Desk:
+class ScratchArrays:
     """Room for arrays in files of a folder, unlinked at once: the system can have their memory back."""
 
     def __init__(self, folder: Path) -> None:
@@ -46,7 +46,7 @@ def sequences(
     good: "NDArray[np.bool_]",
     outliers: Outliers | None,
     layout: str,
-    desk: Desk,
+    desk: ScratchArrays,
 ) -> "tuple[NDArray[np.int64], NDArray[np.bool_]]":
     """What may be fed: (row, start, stop) of each sequence, after the policy's outliers."""
     import numpy as np
@@ -130,7 +130,7 @@ def feed(
     outlier: "NDArray[np.bool_]",
     training: Training,
     tokenizer: Tokenizer | None,
-    desk: Desk,
+    desk: ScratchArrays,
 ) -> Fed:
     """Cut, drop and digest as the trainer will."""
     import numpy as np

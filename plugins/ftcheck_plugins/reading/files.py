@@ -15,15 +15,15 @@ from typing import Any, BinaryIO, NamedTuple
 from ftcheck.digest import canonical
 from ftcheck.errors import InputError, MissingDependency, Problem
 from ftcheck.inputs import exclude_list
-from ftcheck.inputs.prepared import Trouble
+from ftcheck.inputs.prepared import RowError
 from ftcheck.paths import DATA_SUFFIXES, expand, is_hub_data
 from ftcheck.records import Location
 
 MAX_LINE = 16 << 20
 """Bytes of the longest line that is read: more tokens than any model takes, and minutes of tokenising."""
-TOO_DEEP = Trouble("json", "not readable: nested too deeply")
-TOO_MANY_DIGITS = Trouble("json", "holds a number with more digits than Python reads (4,300)")
-TOO_LONG = Trouble("json", f"not readable: longer than {MAX_LINE >> 20} MiB", "one JSON object a line")
+TOO_DEEP = RowError("json", "not readable: nested too deeply")
+TOO_MANY_DIGITS = RowError("json", "holds a number with more digits than Python reads (4,300)")
+TOO_LONG = RowError("json", f"not readable: longer than {MAX_LINE >> 20} MiB", "one JSON object a line")
 
 
 class RawRow(NamedTuple):
@@ -34,7 +34,7 @@ class RawRow(NamedTuple):
     offset: int
     record: bytes
     data: dict[str, Any] | None
-    trouble: Trouble | None = None
+    trouble: RowError | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -292,7 +292,7 @@ def _of_texts(value: Any) -> bool:
     return True
 
 
-def _decode(content: bytes) -> tuple[dict[str, Any] | None, Trouble | None]:
+def _decode(content: bytes) -> tuple[dict[str, Any] | None, RowError | None]:
     if _loads is not None:
         try:  # contextlib.suppress costs half as much as reading the row
             read = _loads(content)
@@ -301,7 +301,7 @@ def _decode(content: bytes) -> tuple[dict[str, Any] | None, Trouble | None]:
         if _of_texts(read):
             return read, None
     if content.startswith(b"\xef\xbb\xbf"):
-        return None, Trouble(
+        return None, RowError(
             "encoding", "starts with a byte order mark", "save the file as UTF-8 without BOM"
         )
     try:
@@ -309,19 +309,19 @@ def _decode(content: bytes) -> tuple[dict[str, Any] | None, Trouble | None]:
         if b"\\u" in content and b"\\ud" in content.lower():
             canonical(value).encode("utf-8")
     except UnicodeEncodeError:
-        return None, Trouble("encoding", "holds half a character (a lone surrogate)", "mend the row's text")
+        return None, RowError("encoding", "holds half a character (a lone surrogate)", "mend the row's text")
     except UnicodeDecodeError as error:
         wrong = f"not UTF-8: byte 0x{content[error.start]:02x}"
-        return None, Trouble("encoding", wrong, "convert the file to UTF-8", error.start + 1)
+        return None, RowError("encoding", wrong, "convert the file to UTF-8", error.start + 1)
     except json.JSONDecodeError as error:
         message = f"not JSON: {error.msg[0].lower()}{error.msg[1:]}"
-        return None, Trouble("json", message, "one JSON object a line, each line whole", error.colno)
+        return None, RowError("json", message, "one JSON object a line, each line whole", error.colno)
     except RecursionError:
         return None, TOO_DEEP
     except ValueError:
         return None, TOO_MANY_DIGITS
     if not isinstance(value, dict):
-        return None, Trouble("schema", f"a row must be a JSON object, this is {_kind(value)}")
+        return None, RowError("schema", f"a row must be a JSON object, this is {_kind(value)}")
     return value, None
 
 
@@ -340,7 +340,7 @@ def _json(file: int, path: Path) -> Iterator[RawRow]:
         text = content.decode("utf-8")
     except UnicodeDecodeError as error:
         line = content.count(b"\n", 0, error.start) + 1
-        wrong = Trouble(
+        wrong = RowError(
             "encoding", f"not UTF-8: byte 0x{content[error.start]:02x}", "convert the file to UTF-8"
         )
         yield RawRow(file, line, error.start, hashlib.sha256(content).digest(), None, wrong)
@@ -368,7 +368,7 @@ def _items(file: int, text: str) -> Iterator[RawRow]:
             return
         record = hashlib.sha256(text[position:end].encode("utf-8", "surrogatepass")).digest()
         fits = isinstance(value, dict)
-        wrong = None if fits else Trouble("schema", f"a row must be a JSON object, this is {_kind(value)}")
+        wrong = None if fits else RowError("schema", f"a row must be a JSON object, this is {_kind(value)}")
         yield RawRow(file, line, position, record, value if fits else None, wrong)
         position = _space(text, end)
         if position < len(text) and text[position] == ",":
@@ -385,7 +385,7 @@ def _space(text: str, position: int) -> int:
 
 def _broken(file: int, line: int, offset: int, text: str, message: str) -> RawRow:
     record = hashlib.sha256(text[offset : offset + 4096].encode("utf-8", "surrogatepass")).digest()
-    return RawRow(file, line, offset, record, None, Trouble("json", message))
+    return RawRow(file, line, offset, record, None, RowError("json", message))
 
 
 def _csv(file: int, path: Path) -> Iterator[RawRow]:
@@ -401,7 +401,7 @@ def _csv(file: int, path: Path) -> Iterator[RawRow]:
             except (csv.Error, UnicodeDecodeError) as error:
                 code = "encoding" if isinstance(error, UnicodeDecodeError) else "json"
                 digest = hashlib.sha256(f"{path}:{line}".encode()).digest()
-                yield RawRow(file, line, 0, digest, None, Trouble(code, f"not CSV: {error}"))
+                yield RawRow(file, line, 0, digest, None, RowError(code, f"not CSV: {error}"))
                 return
             yield _plain(file, line, values)
             line = reader.line_num + 1
@@ -413,7 +413,7 @@ def _plain(file: int, line: int, values: dict[Any, Any]) -> RawRow:
     record = hashlib.sha256(canonical(known).encode("utf-8", "surrogatepass")).digest()
     if fits:
         return RawRow(file, line, 0, record, values)
-    wrong = Trouble("schema", "this row has another number of columns than the header")
+    wrong = RowError("schema", "this row has another number of columns than the header")
     return RawRow(file, line, 0, record, None, wrong)
 
 

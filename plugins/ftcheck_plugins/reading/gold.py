@@ -8,7 +8,7 @@ from typing import Any
 from ftcheck.errors import InputError, Problem
 from ftcheck.inputs.evaluation import GoldItem, GoldSet
 from ftcheck.inputs.loader import loader
-from ftcheck.inputs.prepared import Trouble
+from ftcheck.inputs.prepared import RowError
 from ftcheck.inputs.tokenizer import Message, ServingSide
 from ftcheck.records import Location
 from ftcheck.settings import Gold, Job
@@ -21,7 +21,7 @@ STOP = 1
 
 @loader("gold")
 def gold(job: Job, serving: ServingSide) -> GoldSet | None:
-    """The job's gold set; None if it names none. Items that cannot be used are troubles of the set.
+    """The job's gold set; None if it names none. Items that cannot be used are among its `row_errors`.
 
     Raises `InputError` for a file that is not there, or of which the rest cannot be read.
     """
@@ -30,18 +30,18 @@ def gold(job: Job, serving: ServingSide) -> GoldSet | None:
         return None
     source = _source(job, stated.path)
     items: list[GoldItem] = []
-    troubles: list[tuple[Location, Trouble]] = []
+    row_errors: list[tuple[Location, RowError]] = []
     for number, raw in enumerate(files.stream(source), start=1):
         made = _made(raw, stated, serving, job.serving.system_prompt, number)
-        column = made.column if isinstance(made, Trouble) else None
+        column = made.column if isinstance(made, RowError) else None
         at = Location(stated.path, raw.line, column or 1, row=number, record=raw.record.hex())
         if isinstance(made, GoldItem):
             items.append(made)
         elif made.code in ("json", "encoding") and stated.path.endswith(".json"):
             raise _failure(job, f"{at}: {made.message}; a gold set is a JSON array, or a .jsonl file")
         else:
-            troubles.append((at, made))
-    return GoldSet(stated.path, tuple(items), job.serving.system_prompt, tuple(troubles))
+            row_errors.append((at, made))
+    return GoldSet(stated.path, tuple(items), job.serving.system_prompt, tuple(row_errors))
 
 
 def _source(job: Job, path: str) -> files.Source:
@@ -60,19 +60,19 @@ def _failure(job: Job, why: str) -> InputError:
 
 def _made(
     raw: RawRow, keys: Gold, serving: ServingSide, system_prompt: str | None, number: int
-) -> GoldItem | Trouble:
+) -> GoldItem | RowError:
     if raw.data is None:
-        return raw.trouble or Trouble("json", "not readable")
+        return raw.trouble or RowError("json", "not readable")
     messages = _messages(raw.data, keys.input, system_prompt)
-    if isinstance(messages, Trouble):
+    if isinstance(messages, RowError):
         return messages
     answer = _answer(raw.data, keys.expected)
-    if isinstance(answer, Trouble):
+    if isinstance(answer, RowError):
         return answer
     try:
         prompt = serving.tokenizer.render(messages, prompt=True, **serving.switches)
     except InputError as error:
-        return Trouble("template", str(error))
+        return RowError("template", str(error))
     stated = raw.data.get("id")
     return GoldItem(
         id=str(number if stated is None else stated),
@@ -86,7 +86,7 @@ def _made(
     )
 
 
-def _messages(row: Mapping[str, Any], key: str, system_prompt: str | None) -> tuple[Message, ...] | Trouble:
+def _messages(row: Mapping[str, Any], key: str, system_prompt: str | None) -> tuple[Message, ...] | RowError:
     """What the server is sent: the server's system prompt comes first, unless the item brings its own."""
     if key not in row:
         return _absent(row, key)
@@ -94,28 +94,28 @@ def _messages(row: Mapping[str, Any], key: str, system_prompt: str | None) -> tu
     if isinstance(value, str):
         asked: tuple[Message, ...] = ({"role": "user", "content": value},)
         if not value.strip():
-            return Trouble("schema", f"'{key}' is empty: nothing is asked")
+            return RowError("schema", f"'{key}' is empty: nothing is asked")
     else:
         made = row_formats.example({"messages": value}, "messages", "text")
-        if isinstance(made, Trouble):
-            return Trouble("schema", f"'{key}' must be a text or a list of messages: {made.message}")
+        if isinstance(made, RowError):
+            return RowError("schema", f"'{key}' must be a text or a list of messages: {made.message}")
         asked = made.turns
     if asked[-1]["role"] == "assistant":
-        return Trouble("schema", f"'{key}' ends with an answer: its last message must be a question")
+        return RowError("schema", f"'{key}' ends with an answer: its last message must be a question")
     if system_prompt is None or row_formats.system_prompt(asked) is not None:
         return asked
     return ({"role": "system", "content": system_prompt}, *asked)
 
 
-def _answer(row: Mapping[str, Any], key: str) -> str | Trouble:
+def _answer(row: Mapping[str, Any], key: str) -> str | RowError:
     if key not in row:
         return _absent(row, key)
     value = row[key]
     if value is None or (isinstance(value, str) and not value.strip()):
-        return Trouble("schema", f"'{key}' is empty: no answer to compare with")
+        return RowError("schema", f"'{key}' is empty: no answer to compare with")
     return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
 
 
-def _absent(row: Mapping[str, Any], key: str) -> Trouble:
+def _absent(row: Mapping[str, Any], key: str) -> RowError:
     found = ", ".join(sorted(map(str, row))[:8]) or "none"
-    return Trouble("schema", f"has no key '{key}'; its keys are: {found}", "name the key under data.gold")
+    return RowError("schema", f"has no key '{key}'; its keys are: {found}", "name the key under data.gold")

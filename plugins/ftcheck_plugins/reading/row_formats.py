@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 
 from ftcheck.dedup import fingerprints
 from ftcheck.digest import canonical
-from ftcheck.inputs.prepared import Trouble
+from ftcheck.inputs.prepared import RowError
 from ftcheck.inputs.tokenizer import Message
 
 ROLES = frozenset({"system", "developer", "user", "assistant", "tool", "ipython", "function"})
@@ -121,12 +121,12 @@ def detect(row: Mapping[str, Any], text_field: str) -> str | None:
     return None
 
 
-def example(row: Mapping[str, Any], layout: str, text_field: str) -> Example | Trouble:
+def example(row: Mapping[str, Any], layout: str, text_field: str) -> Example | RowError:
     """A row as an `Example`, or what keeps it from being one."""
     try:
         return _BUILDERS[layout](row, text_field)
     except _Misfit as misfit:
-        return Trouble("schema", str(misfit), misfit.fix)
+        return RowError("schema", str(misfit), misfit.fix)
 
 
 class _Misfit(Exception):

@@ -24,7 +24,7 @@ from ftcheck import (
 from ftcheck.errors import FtcheckError
 from ftcheck.extension.rules import Yield
 from ftcheck.inputs.container import Inputs
-from ftcheck.inputs.environment import Surroundings
+from ftcheck.inputs.environment import Environment
 from ftcheck.paths import near
 from ftcheck.records import Location
 from ftcheck_rules.config.precision import computes_in, loaded_in, model_arguments
@@ -36,13 +36,13 @@ AUTO = "auto"
 STORAGE = "training.quantization.bnb_4bit_quant_storage"
 
 
-def processes_of(job: Job, surroundings: Surroundings) -> int:
+def processes_of(job: Job, environment: Environment) -> int:
     """Processes that train: one for each GPU of the policy, or those that a launcher started."""
-    return max(job.hardware.count, surroundings.world_size or 1)
+    return max(job.hardware.count, environment.world_size or 1)
 
 
 @rule("distributed", family="config", cases="ftcheck_rules.config.cases.distributed")
-def distributed(job: Job, surroundings: Surroundings) -> Iterator[Yield]:
+def distributed(job: Job, environment: Environment) -> Iterator[Yield]:
     """Device map, FSDP and DeepSpeed fit several processes and agree with the training arguments.
 
     A model spread over the GPUs by its device map cannot be trained by several processes; FSDP flattens
@@ -52,7 +52,7 @@ def distributed(job: Job, surroundings: Surroundings) -> Iterator[Yield]:
     Processes are hardware.count, or WORLD_SIZE if that is more. DeepSpeed's keys are those that
     transformers compares with its arguments (integrations/deepspeed.py): each must be "auto" or agree.
     """
-    processes = processes_of(job, surroundings)
+    processes = processes_of(job, environment)
     fsdp, deepspeed = bool(job.training.extra.get("fsdp")), job.training.extra.get("deepspeed")
     yield Measurement("processes", processes)
     if processes == 1 and not fsdp and not deepspeed:
@@ -65,7 +65,7 @@ def distributed(job: Job, surroundings: Surroundings) -> Iterator[Yield]:
     if fsdp:
         yield from _stored(job, "FSDP flattens weights of one dtype", Severity.ERROR)
     if deepspeed:
-        yield from _deepspeed(job, deepspeed, processes, surroundings)
+        yield from _deepspeed(job, deepspeed, processes, environment)
 
 
 def _spread(job: Job, processes: int) -> Iterator[Finding]:
@@ -132,12 +132,12 @@ class _File:
         return found
 
 
-def _deepspeed(job: Job, stated: Any, processes: int, surroundings: Surroundings) -> Iterator[Finding]:
+def _deepspeed(job: Job, stated: Any, processes: int, environment: Environment) -> Iterator[Finding]:
     read = _read(job, stated)
     if isinstance(read, Finding):
         yield read
         return
-    for key, ours, value in _shared(job, processes, surroundings):
+    for key, ours, value in _shared(job, processes, environment):
         theirs = read.get(key)
         if theirs is None or theirs in (AUTO, value):
             continue
@@ -176,13 +176,13 @@ def _read(job: Job, stated: Any) -> "_File | Finding":
     return _File(job, config, path, text)
 
 
-def _shared(job: Job, processes: int, surroundings: Surroundings) -> Iterator[tuple[str, str, Any]]:
+def _shared(job: Job, processes: int, environment: Environment) -> Iterator[tuple[str, str, Any]]:
     """DeepSpeed's keys, our names for them, and the values that transformers will compare."""
     training, extra = job.training, job.training.extra
     batch, steps = training.per_device_train_batch_size, training.gradient_accumulation_steps
     yield "train_micro_batch_size_per_gpu", "per_device_train_batch_size", batch
     yield "gradient_accumulation_steps", "gradient_accumulation_steps", steps
-    if surroundings.world_size is not None or job.hardware.count > 1 or "hardware.count" in job.places:
+    if environment.world_size is not None or job.hardware.count > 1 or "hardware.count" in job.places:
         yield "train_batch_size", f"batch x accumulation x {processes} processes", batch * steps * processes
     yield "gradient_clipping", "max_grad_norm", training.max_grad_norm
     yield "optimizer.params.lr", "learning_rate", training.learning_rate
@@ -231,7 +231,7 @@ def _sharded(job: Job, read: _File) -> Iterator[Finding]:
 
 
 @rule("data-loading", family="config", cases="ftcheck_rules.config.cases.distributed")
-def data_loading(job: Job, machine: Machine, surroundings: Surroundings, inputs: Inputs) -> Iterator[Yield]:
+def data_loading(job: Job, machine: Machine, environment: Environment, inputs: Inputs) -> Iterator[Yield]:
     """Processes that tokenise and load fit this machine, and nobody waits for them beyond the timeout.
 
     More processes than processors or memory bears end in a kill or a hang without a word; workers with
@@ -243,18 +243,18 @@ def data_loading(job: Job, machine: Machine, surroundings: Surroundings, inputs:
     """
     extra, table = job.training.extra, tables.load("loading")
     mapping, workers = extra.get("dataset_num_proc"), extra.get("dataloader_num_workers", 0)
-    processes = processes_of(job, surroundings)
+    processes = processes_of(job, environment)
     looked = []
     yield Measurement("processes", processes)
     if isinstance(mapping, int) and mapping > 1:
         looked.append(f"{mapping} processes tokenise")
         yield Measurement("dataset_num_proc", mapping, limit=f"<= {machine.cpus}")
         yield from _mapping(job, mapping, machine, inputs, table)
-    if isinstance(workers, int) and workers > 0 and surroundings.shm is not None:
+    if isinstance(workers, int) and workers > 0 and environment.shm is not None:
         looked.append(f"{workers} workers load")
-        size, limit = round(surroundings.shm / GIB, 2), f">= {table['shm_gib']:g}"
+        size, limit = round(environment.shm / GIB, 2), f">= {table['shm_gib']:g}"
         yield Measurement("shm_gib", size, unit="GiB", limit=limit, volatile=True)
-        yield from _sharing(job, workers, surroundings.shm, table)
+        yield from _sharing(job, workers, environment.shm, table)
     prepared = _prepared(inputs) if processes > 1 else None
     if prepared is not None:
         seconds = len(prepared.rows) / table["rows_per_second"] / max(1, mapping or 1)

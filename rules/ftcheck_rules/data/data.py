@@ -62,7 +62,7 @@ def data_readable(job: Job, inputs: Inputs) -> Iterator[Yield]:
         yield Measurement("rows", 0, unit="rows", limit=">= 1")
         yield from _cannot_open(error, job)
         return
-    broken = {row: trouble for row, trouble in rows.troubles.items() if trouble.code in UNREADABLE}
+    broken = {row: trouble for row, trouble in rows.row_errors.items() if trouble.code in UNREADABLE}
     yield Measurement("rows", len(rows), unit="rows", limit=">= 1")
     yield Measurement("rows_broken", len(broken), unit="rows", limit="0")
     excluded = len(exclude_list.read(Path(job.data.exclude))) if job.data.exclude is not None else 0
@@ -101,8 +101,8 @@ def _evaluation(job: Job, inputs: Inputs, rows: Rows) -> Iterator[Finding | Meas
     if not len(prepared):
         fix = "write at least one row, or take data.eval out"
         yield Finding("data.eval holds no rows", at=job.at("data.eval"), fix=fix)
-    told = {trouble.message for trouble in rows.troubles.values() if trouble.code == "template"}
-    for row, trouble in prepared.troubles.items():
+    told = {trouble.message for trouble in rows.row_errors.values() if trouble.code == "template"}
+    for row, trouble in prepared.row_errors.items():
         if trouble.message in told:
             continue
         yield Finding(trouble.message, at=prepared.rows.at(row, trouble.column), fix=trouble.fix)
@@ -135,8 +135,8 @@ def data_schema(job: Job, rows: Rows) -> Iterator[Yield]:
     Looks at every readable row, in the layout that data.format states or the first row shows. No
     parameters.
     """
-    wrong = {row: trouble for row, trouble in rows.troubles.items() if trouble.code == "schema"}
-    unreadable = sum(trouble.code in UNREADABLE for trouble in rows.troubles.values())
+    wrong = {row: trouble for row, trouble in rows.row_errors.items() if trouble.code == "schema"}
+    unreadable = sum(trouble.code in UNREADABLE for trouble in rows.row_errors.values())
     if len(rows) == unreadable:
         yield Skip("there is no row that can be read")
         return

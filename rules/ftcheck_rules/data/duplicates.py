@@ -311,7 +311,7 @@ def leakage(
     for side in sides:
         yield from _leaked(side, rows, params)
     if not sum(side.total for side in sides):
-        broken = len(gold.troubles) if gold is not None else 0
+        broken = len(gold.row_errors) if gold is not None else 0
         why = f": {broken:,} of {broken:,} gold rows cannot be used (see gold-set)" if broken else ""
         yield Skip("the evaluation data, the gold set and the benchmarks hold nothing to look for" + why)
 

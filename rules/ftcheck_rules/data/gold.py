@@ -129,9 +129,9 @@ def _evaluation(job: Job, tests: Prepared, params: Gold) -> Iterator[Yield]:
 
 def unusable(gold: GoldSet) -> Iterator[Finding]:
     """Gold rows that cannot be asked: left out silently they would make the rest look complete."""
-    if gold.troubles:
-        at, first = gold.troubles[0]
-        count, total = len(gold.troubles), len(gold.troubles) + len(gold.items)
+    if gold.row_errors:
+        at, first = gold.row_errors[0]
+        count, total = len(gold.row_errors), len(gold.row_errors) + len(gold.items)
         message = f"{count:,} of {total:,} gold rows cannot be used; the first: {first.message}"
         yield Finding(message, at=at, fix=first.fix or "mend these rows, or name the keys under data.gold")
 

@@ -64,7 +64,7 @@ def hosted_file(job: Job, inputs: Inputs, params: Hosted) -> Iterator[Yield]:
         return
     rows: Rows = inputs.get("rows")
     rules = tables.load("hosted_services")[params.provider]
-    wrong = {row: trouble for row, trouble in rows.troubles.items() if trouble.code != "template"}
+    wrong = {row: trouble for row, trouble in rows.row_errors.items() if trouble.code != "template"}
     yield Measurement("rows", len(rows), unit="rows", limit=f">= {rules['min_rows']}")
     yield Summary(f"{len(rows):,} rows for {params.provider}")
     yield from _file(job, rows, rules, params)

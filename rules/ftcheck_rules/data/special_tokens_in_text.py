@@ -36,7 +36,7 @@ def special_tokens_in_text(prepared: Prepared, tokenizer: Tokenizer, params: Mar
     meant_share (default 0.1).
     """
     rows = prepared.rows
-    total = len(rows) - len(rows.troubles)
+    total = len(rows) - len(rows.row_errors)
     if total == 0:
         yield Skip("there is no row that can be read")
         return

@@ -7,8 +7,8 @@ from typing import Literal
 from ftcheck import Finding, Job, Measurement, Severity, Skip, Stage, Summary, rule
 from ftcheck.extension.rules import Yield
 from ftcheck.inputs.metric_history import (
+    MetricHistory,
     Span,
-    Window,
     middle,
     numbers,
 )
@@ -120,7 +120,7 @@ class FedBatches:
 
 
 @rule("finite-loss", family="during", cases="ftcheck_rules.during.cases.during", stage=Stage.DURING)
-def finite_loss(job: Job, metrics: Window, params: FiniteLoss) -> Iterator[Yield]:
+def finite_loss(job: Job, metrics: MetricHistory, params: FiniteLoss) -> Iterator[Yield]:
     """The loss and the gradient are finite, and the loss is not 0.
 
     One step with a NaN writes NaN into every weight: all that comes after it is lost, and with
@@ -156,7 +156,7 @@ def finite_loss(job: Job, metrics: Window, params: FiniteLoss) -> Iterator[Yield
 
 
 @rule("loss-spike", family="during", cases="ftcheck_rules.during.cases.during", stage=Stage.DURING)
-def loss_spike(metrics: Window, params: LossSpike) -> Iterator[Yield]:
+def loss_spike(metrics: MetricHistory, params: LossSpike) -> Iterator[Yield]:
     """The loss does not jump, and stay, far above its running median.
 
     A loss that jumps and does not come back has left what was learnt: too high a learning rate, or rows
@@ -191,7 +191,7 @@ def loss_spike(metrics: Window, params: LossSpike) -> Iterator[Yield]:
 
 
 @rule("loss-progress", family="during", cases="ftcheck_rules.during.cases.during", stage=Stage.DURING)
-def loss_progress(metrics: Window, params: LossProgress) -> Iterator[Yield]:
+def loss_progress(metrics: MetricHistory, params: LossProgress) -> Iterator[Yield]:
     """The loss has fallen since the run began.
 
     A run that learns nothing looks like any other: the adapter is not trained (a frozen layer, a learning
@@ -222,7 +222,7 @@ def loss_progress(metrics: Window, params: LossProgress) -> Iterator[Yield]:
 
 
 @rule("eval-loss", family="during", cases="ftcheck_rules.during.cases.during", stage=Stage.DURING)
-def eval_loss(metrics: Window, params: EvalLoss) -> Iterator[Yield]:
+def eval_loss(metrics: MetricHistory, params: EvalLoss) -> Iterator[Yield]:
     """The loss on evaluation rows does not rise, nor leave the training loss behind.
 
     From the step where the evaluation loss rises the run memorises its rows: each further hour makes
@@ -259,7 +259,7 @@ def eval_loss(metrics: Window, params: EvalLoss) -> Iterator[Yield]:
 
 
 @rule("training-speed", family="during", cases="ftcheck_rules.during.cases.during", stage=Stage.DURING)
-def training_speed(metrics: Window, params: TrainingSpeed) -> Iterator[Yield]:
+def training_speed(metrics: MetricHistory, params: TrainingSpeed) -> Iterator[Yield]:
     """The run is as fast as was planned, and does not slow down.
 
     A run at half its pace is not done in the morning: a GPU that throttles or is shared, a data loader
@@ -306,7 +306,7 @@ def training_speed(metrics: Window, params: TrainingSpeed) -> Iterator[Yield]:
 
 
 @rule("training-memory", family="during", cases="ftcheck_rules.during.cases.during", stage=Stage.DURING)
-def training_memory(metrics: Window, params: TrainingMemory) -> Iterator[Yield]:
+def training_memory(metrics: MetricHistory, params: TrainingMemory) -> Iterator[Yield]:
     """The GPU's memory stays within what was predicted, and below what it has.
 
     Memory that grows past the prediction ends in an out-of-memory error at a longer batch, or at the first
@@ -351,7 +351,7 @@ def training_memory(metrics: Window, params: TrainingMemory) -> Iterator[Yield]:
 
 
 @rule("fed-batches", family="during", cases="ftcheck_rules.during.cases.during", stage=Stage.DURING)
-def fed_batches(metrics: Window, params: FedBatches) -> Iterator[Yield]:
+def fed_batches(metrics: MetricHistory, params: FedBatches) -> Iterator[Yield]:
     """What goes through the model is what was checked: trained tokens, and little padding.
 
     Batches with fewer trained tokens than the checked rows have teach less than was paid for; with none

@@ -206,7 +206,7 @@ def _system_prompt(
     job: Job, side: ServingSide, rows: Rows, params: EvaluationParity, who: str, sent: str | None
 ) -> Iterator[Finding]:
     """The rows' system prompt, held against what `who` (serving, evaluation) sends."""
-    good = [one for row, one in enumerate(rows.system.tolist()) if row not in rows.troubles]
+    good = [one for row, one in enumerate(rows.system.tolist()) if row not in rows.row_errors]
     if not good:
         return
     usual, count = Counter(good).most_common(1)[0]
@@ -309,12 +309,12 @@ def _shown(tokenizer: Tokenizer, token: int) -> str:
 
 def _gold(job: Job, gold: GoldSet, *, has_template: bool) -> Iterator[Finding]:
     """Items that cannot be used; that there is no template at all is `chat-template`'s to say."""
-    for place, trouble in gold.troubles:
+    for place, trouble in gold.row_errors:
         if trouble.code == "template" and not has_template:
             continue
         fix = trouble.fix or "mend the item, or take it out"
         yield Finding(f"this gold item cannot be used: {trouble.message}", at=place, fix=fix)
-    if not gold.items and not gold.troubles:
+    if not gold.items and not gold.row_errors:
         yield Finding(f"the gold set {gold.path} is empty", at=job.at("data.gold.path"))
     first: dict[str, Location] = {}
     for item in gold.items:

@@ -4,7 +4,7 @@ from collections.abc import Iterator
 
 from ftcheck import Finding, Job, Location, Measurement, Severity, Summary, rule
 from ftcheck.extension.rules import Yield
-from ftcheck.inputs.dry_save import Saved, SavedGeneration
+from ftcheck.inputs.dry_save import DrySave, SavedGeneration
 
 SAMPLING = frozenset(
     {"temperature", "top_p", "top_k", "top_h", "min_p", "typical_p", "epsilon_cutoff", "eta_cutoff"}
@@ -13,7 +13,7 @@ SAMPLING = frozenset(
 
 
 @rule("dry-save", family="host", cases="ftcheck_rules.host.cases.dry_save")
-def dry_save(job: Job, saved: Saved) -> Iterator[Yield]:
+def dry_save(job: Job, saved: DrySave) -> Iterator[Yield]:
     """Tokenizer and generation config can be saved, and the tokenizer loads again with the same ids.
 
     A save that is refused ends a run of hours at its first checkpoint. A tokenizer that comes back with
@@ -35,14 +35,14 @@ def dry_save(job: Job, saved: Saved) -> Iterator[Yield]:
     yield Summary(_in_words(saved))
 
 
-def _in_words(saved: Saved) -> str:
+def _in_words(saved: DrySave) -> str:
     if saved.problem is not None:
         return "the tokenizer cannot be saved and loaded again"
     same = saved.probes - len(saved.differing)
     return f"{len(saved.files)} files; {same} of {saved.probes} texts have the same ids when loaded again"
 
 
-def _tokenizer(job: Job, saved: Saved) -> Iterator[Finding]:
+def _tokenizer(job: Job, saved: DrySave) -> Iterator[Finding]:
     at = job.at("model.tokenizer" if job.model.tokenizer else "model.name")
     if saved.problem is not None:
         fix = "repair the tokenizer's files, or name another under model.tokenizer"

@@ -6,7 +6,7 @@ from typing import Any
 
 from ftcheck import Change, Finding, Job, Measurement, Packages, Severity, Summary, rule, tables
 from ftcheck.extension.rules import Yield
-from ftcheck.inputs.environment import Surroundings
+from ftcheck.inputs.environment import Environment
 from ftcheck.inputs.repository import Repository
 from ftcheck.paths import near
 
@@ -16,7 +16,7 @@ MARGIN = 1.05
 
 
 @rule("hub-access", family="host", cases="ftcheck_rules.host.cases.hub")
-def hub_access(job: Job, surroundings: Surroundings, repository: Repository) -> Iterator[Yield]:
+def hub_access(job: Job, environment: Environment, repository: Repository) -> Iterator[Yield]:
     """The base model is a folder, is in the hub's cache, or can be downloaded into it.
 
     A gated model without a token, a machine that is offline, a name with a slip or a full disk end the
@@ -35,10 +35,10 @@ def hub_access(job: Job, surroundings: Surroundings, repository: Repository) -> 
         return
     if repository.size is not None:
         yield Measurement("download_gib", round(repository.size / GIB, 2), unit="GiB")
-    if surroundings.cache_free is not None:
-        free = round(surroundings.cache_free / GIB, 1)
+    if environment.cache_free is not None:
+        free = round(environment.cache_free / GIB, 1)
         yield Measurement("cache_free_gib", free, unit="GiB", volatile=True)
-    findings = list(_out_of_reach(job, surroundings, repository))
+    findings = list(_out_of_reach(job, environment, repository))
     yield from findings
     yield Summary("cannot be had" if findings else _download(repository))
 
@@ -47,7 +47,7 @@ def _download(found: Repository) -> str:
     return "to be downloaded" + (f", {found.size / GIB:.1f} GiB" if found.size is not None else "")
 
 
-def _out_of_reach(job: Job, here: Surroundings, found: Repository) -> Iterator[Finding]:
+def _out_of_reach(job: Job, here: Environment, found: Repository) -> Iterator[Finding]:
     at, name = job.at("model.name"), job.model.name
     meant = f"; did you mean '{found.close}'?" if found.close else ""
     if found.local:
@@ -86,7 +86,7 @@ def _out_of_reach(job: Job, here: Surroundings, found: Repository) -> Iterator[F
         yield from _no_room(job, here, found)
 
 
-def _no_room(job: Job, here: Surroundings, found: Repository) -> Iterator[Finding]:
+def _no_room(job: Job, here: Environment, found: Repository) -> Iterator[Finding]:
     if found.size is None or here.cache_free is None or found.size * MARGIN <= here.cache_free:
         return
     yield Finding(
@@ -98,7 +98,7 @@ def _no_room(job: Job, here: Surroundings, found: Repository) -> Iterator[Findin
 
 
 @rule("trackers", family="host", cases="ftcheck_rules.host.cases.hub")
-def trackers(job: Job, packages: Packages, surroundings: Surroundings) -> Iterator[Yield]:
+def trackers(job: Job, packages: Packages, environment: Environment) -> Iterator[Yield]:
     """Every tracker of training.report_to is installed and starts without a login.
 
     wandb without a key asks for one and waits: the job hangs all night at a prompt that nobody sees. A
@@ -117,7 +117,7 @@ def trackers(job: Job, packages: Packages, surroundings: Surroundings) -> Iterat
         yield Summary("none")
         return
     yield Measurement("trackers", ", ".join(wanted))
-    findings = [one for name in wanted for one in _mute(job, name, packages, surroundings, table)]
+    findings = [one for name in wanted for one in _mute(job, name, packages, environment, table)]
     yield from findings
     yield Summary(", ".join(wanted))
 
@@ -127,7 +127,7 @@ def _is_installed(packages: Packages, names: list[str]) -> bool:
 
 
 def _mute(
-    job: Job, name: str, packages: Packages, surroundings: Surroundings, table: Mapping[str, Any]
+    job: Job, name: str, packages: Packages, environment: Environment, table: Mapping[str, Any]
 ) -> Iterator[Finding]:
     at, stated = job.at("training.report_to"), job.training.report_to
     listed = [stated] if isinstance(stated, str) else list(stated)
@@ -142,7 +142,7 @@ def _mute(
     elif table[name] and not _is_installed(packages, table[name]):
         fix = f"pip install {table[name][0]}, or take it out"
         yield Finding(f"{name} is not installed here", at=at, fix=fix, change=without)
-    elif name == "wandb" and surroundings.wandb is None:
+    elif name == "wandb" and environment.wandb is None:
         yield Finding(
             "wandb has no key here and would wait for a login",
             at=at,

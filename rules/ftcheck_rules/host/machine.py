@@ -28,7 +28,7 @@ MARKS = ("trl", "peft", "bitsandbytes")
 SHOWN = ("transformers", *MARKS)
 BF16 = (8, 0)
 
-Window = Mapping[str, str]
+MetricHistory = Mapping[str, str]
 
 
 @rule("environment", family="host", cases="ftcheck_rules.host.cases.machine")
@@ -57,7 +57,7 @@ def environment(packages: Packages, jobs: Jobs) -> Iterator[Yield]:
     yield Summary(_versions(packages))
 
 
-def _needed(windows: Mapping[str, Window], training: list[Job]) -> dict[str, Window]:
+def _needed(windows: Mapping[str, MetricHistory], training: list[Job]) -> dict[str, MetricHistory]:
     """What the jobs that train here need: nothing without one, bitsandbytes where something is quantised."""
     quantised = any(job.training.quantization or "8bit" in (job.training.optim or "") for job in training)
     unneeded = set() if quantised else {"bitsandbytes"}
@@ -73,11 +73,11 @@ def release(version: str) -> tuple[int, ...]:
     return tuple(numbers)
 
 
-def _range(window: Window) -> str:
+def _range(window: MetricHistory) -> str:
     return f">= {window['from']}" + (f", < {window['below']}" if "below" in window else "")
 
 
-def _outside(name: str, version: str, window: Window, as_of: str) -> Iterator[Finding]:
+def _outside(name: str, version: str, window: MetricHistory, as_of: str) -> Iterator[Finding]:
     if release(version) < release(window["from"]):
         needs = f"ftcheck needs {_range(window)} (as of {as_of})"
         command = "use another interpreter" if name == "Python" else f"pip install '{name}{_spec(window)}'"
@@ -90,7 +90,7 @@ def _outside(name: str, version: str, window: Window, as_of: str) -> Iterator[Fi
         )
 
 
-def _spec(window: Window) -> str:
+def _spec(window: MetricHistory) -> str:
     return _range(window).replace(" ", "")
 
 

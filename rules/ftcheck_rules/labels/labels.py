@@ -58,7 +58,7 @@ def trained_tokens(
     import numpy as np
 
     good = np.ones(len(prepared), dtype=bool)
-    good[list(prepared.troubles)] = False
+    good[list(prepared.row_errors)] = False
     if not good.any():
         yield Skip("no row could be prepared")
         return
@@ -256,7 +256,7 @@ def truncation(job: Job, prepared: Prepared, params: Truncation) -> Iterator[Yie
     import numpy as np
 
     good = ~_outliers_dropped(job, prepared)
-    good[list(prepared.troubles)] = False
+    good[list(prepared.row_errors)] = False
     if not good.any():
         yield Skip("no row could be prepared")
         return

@@ -272,7 +272,7 @@ def _good(prepared: Prepared) -> "NDArray[np.bool_]":
     import numpy as np
 
     good = np.ones(len(prepared), dtype=bool)
-    good[list(prepared.troubles)] = False
+    good[list(prepared.row_errors)] = False
     return good
 
 

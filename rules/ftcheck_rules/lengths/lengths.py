@@ -57,7 +57,7 @@ def before_truncation(prepared: Prepared) -> "NDArray[np.int64]":
 def cut_to_nothing(prepared: Prepared) -> "NDArray[np.bool_]":
     """Rows that are not fed because truncation left nothing in the loss (outliers are not among them)."""
     cut: NDArray[np.bool_] = ~prepared.used & (prepared.trained_lost > 0) & ~prepared.outlier
-    cut[list(prepared.troubles)] = False
+    cut[list(prepared.row_errors)] = False
     return cut
 
 

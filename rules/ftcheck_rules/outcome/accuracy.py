@@ -24,9 +24,9 @@ from ftcheck.extension.rules import Yield
 from ftcheck.inputs.baseline import Baseline
 from ftcheck.inputs.evaluation import GoldItem
 from ftcheck.inputs.finished_run import (
-    Answer,
-    Answers,
-    Trained,
+    Generation,
+    Generations,
+    RunArtifacts,
     untrained,
 )
 from ftcheck_rules.data.duplicates import Leakage, leaked_questions
@@ -67,16 +67,16 @@ class Judged:
     """One gold question with its answer, and whether it is right."""
 
     item: GoldItem
-    answer: Answer
+    answer: Generation
     told: Compared
 
 
 @rule("accuracy", family="outcome", cases="ftcheck_rules.outcome.cases.accuracy", stage=Stage.AFTER)
 def accuracy(
     job: Job,
-    trained: Trained | None,
+    run_artifacts: RunArtifacts | None,
     gold: GoldSet | None,
-    answers: Answers | None,
+    generations: Generations | None,
     output_schema: OutputSchema | None,
     prepared: Prepared,
     tokenizer: Tokenizer,
@@ -95,17 +95,19 @@ def accuracy(
     where they are more than max_leaked_share. Parameters: match (default auto), pattern, fields, tolerance,
     ignore_case, min_rows (default 50), margin (default 0.05), max_leaked_share (default 0.05).
     """
-    if trained is None or gold is None or not (gold.items or gold.troubles):
-        yield Skip(untrained(job) if trained is None else "no gold questions: data.gold is not set, or empty")
+    if run_artifacts is None or gold is None or not (gold.items or gold.row_errors):
+        yield Skip(
+            untrained(job) if run_artifacts is None else "no gold questions: data.gold is not set, or empty"
+        )
         return
     yield from unusable(gold)
-    if answers is None:
+    if generations is None:
         return
-    if answers.problem is not None:
-        yield _unanswered(job, answers)
+    if generations.problem is not None:
+        yield _unanswered(job, generations)
         return
     leaked = {leak.at.row for leak in leaked_questions(prepared, tokenizer, gold, Leakage())}
-    judged, wrong_kind = _judged(gold, answers, output_schema, params)
+    judged, wrong_kind = _judged(gold, generations, output_schema, params)
     yield from wrong_kind
     counted = [one for one in judged if one.item.at.row not in leaked]
     yield from _leaked(job, len(leaked), len(gold.items), params)
@@ -113,21 +115,21 @@ def accuracy(
     yield Measurement("leaked_rows", len(leaked), unit="rows", limit="0")
 
 
-def _unanswered(job: Job, answers: Answers) -> Yield:
-    if answers.source == "nobody":
-        return Skip(answers.problem or "nobody answered")
-    key = "serving.endpoint" if answers.source == "serving.endpoint" else "model.name"
+def _unanswered(job: Job, generations: Generations) -> Yield:
+    if generations.source == "nobody":
+        return Skip(generations.problem or "nobody answered")
+    key = "serving.endpoint" if generations.source == "serving.endpoint" else "model.name"
     fix = "start the server, and give its URL with /v1" if key == "serving.endpoint" else None
-    return Finding(answers.problem or "nobody answered", at=job.at(key), fix=fix)
+    return Finding(generations.problem or "nobody answered", at=job.at(key), fix=fix)
 
 
 def _judged(
-    gold: GoldSet, answers: Answers, schema: OutputSchema | None, params: Matching
+    gold: GoldSet, generations: Generations, schema: OutputSchema | None, params: Matching
 ) -> tuple[list[Judged], list[Finding]]:
     """Every question with its answer; and a finding for expected answers that cannot be compared."""
     kind = kind_of(params, gold, schema)
     judged, unusable = [], []
-    for item, answer in zip(gold.items, answers.items, strict=True):
+    for item, answer in zip(gold.items, generations.items, strict=True):
         try:
             judged.append(Judged(item, answer, _told(kind, params, item, answer)))
         except Unusable as error:
@@ -140,7 +142,7 @@ def _judged(
     return judged, [Finding(message, at=item.at, fix=fix)]
 
 
-def _told(kind: Kind, params: Matching, item: GoldItem, answer: Answer) -> Compared:
+def _told(kind: Kind, params: Matching, item: GoldItem, answer: Generation) -> Compared:
     told = compared(kind, params, item, answer.text)
     return told if answer.trouble is None else Compared(False, answer.trouble)
 
@@ -326,10 +328,10 @@ class Regression(Matching):
 @rule("regression", family="outcome", cases="ftcheck_rules.outcome.cases.accuracy", stage=Stage.AFTER)
 def regression(
     job: Job,
-    trained: Trained | None,
+    run_artifacts: RunArtifacts | None,
     gold: GoldSet | None,
-    answers: Answers | None,
-    base_answers: Answers | None,
+    generations: Generations | None,
+    base_generations: Generations | None,
     baseline: Baseline | None,
     output_schema: OutputSchema | None,
     params: Regression,
@@ -345,28 +347,28 @@ def regression(
     questions are not compared, which is a warning. Parameters: min_gain (default 0), max_drop (default 0.02),
     and how answers are compared, as for accuracy: match, pattern, fields, tolerance, ignore_case.
     """
-    if trained is None or gold is None or answers is None:
-        yield Skip(untrained(job) if trained is None else "no gold questions")
+    if run_artifacts is None or gold is None or generations is None:
+        yield Skip(untrained(job) if run_artifacts is None else "no gold questions")
         return
-    if answers.problem is not None:
-        yield Skip(answers.problem)
+    if generations.problem is not None:
+        yield Skip(generations.problem)
         return
-    tuned, _ = _judged(gold, answers, output_schema, params)
+    tuned, _ = _judged(gold, generations, output_schema, params)
     if not tuned:
         yield Skip("no expected answer can be compared")
         return
     share = _share(tuned)
     yield Measurement("accuracy", round(share, 4))
     said = []
-    if base_answers is not None and base_answers.problem is None:
-        base, _ = _judged(gold, base_answers, output_schema, params)
+    if base_generations is not None and base_generations.problem is None:
+        base, _ = _judged(gold, base_generations, output_schema, params)
         yield from _against_base(job, tuned, base, params)
         said.append(f"base {_share(base):.1%}")
     if baseline is not None:
         yield from _against_earlier(job, share, baseline, params)
         said.append(f"before {baseline.accuracy:.1%}" if baseline.accuracy is not None else "before unknown")
     if not said:
-        why = (base_answers.problem if base_answers is not None else None) or "the base was not asked"
+        why = (base_generations.problem if base_generations is not None else None) or "the base was not asked"
         yield Skip(f"{why}, and no baseline is named")
         return
     yield Summary(f"{' · '.join(said)} · now {share:.1%}")

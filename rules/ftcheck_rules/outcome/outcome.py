@@ -22,7 +22,7 @@ from ftcheck.errors import FtcheckError
 from ftcheck.estimate.memory.formulas import CONTEXT, GIB
 from ftcheck.extension.rules import Yield
 from ftcheck.gate.input_digests import gather, model_digest
-from ftcheck.inputs.finished_run import Adapter, Trained, untrained
+from ftcheck.inputs.finished_run import Adapter, RunArtifacts, untrained
 from ftcheck.inputs.run_folder import (
     Metric,
     State,
@@ -57,7 +57,7 @@ class LossConvergence:
 
 @rule("loss-convergence", family="outcome", cases="ftcheck_rules.outcome.cases.outcome", stage=Stage.AFTER)
 def loss_convergence(
-    job: Job, trained: Trained | None, prepared: Prepared, params: LossConvergence
+    job: Job, run_artifacts: RunArtifacts | None, prepared: Prepared, params: LossConvergence
 ) -> Iterator[Yield]:
     """The run is this job's, it finished, and its loss fell and did not rise at the end.
 
@@ -72,12 +72,12 @@ def loss_convergence(
     that cannot be read are warnings. Parameters: min_drop (default 0.05), max_rise (default 0.2),
     max_eval_rise (default 0.05).
     """
-    if trained is None:
+    if run_artifacts is None:
         yield Skip(untrained(job))
         return
-    run = trained.run
+    run = run_artifacts.run
     if run is None:
-        where = near(str(trained.folder))
+        where = near(str(run_artifacts.folder))
         yield Skip(f"{where} holds no run.json: another program trained, and nothing tells how it went")
         return
     yield from _belongs(job, run, prepared)
@@ -230,7 +230,7 @@ def _evaluations(job: Job, run: TrainingRun, params: LossConvergence) -> Iterato
 
 
 @rule("adapter-loads", family="outcome", cases="ftcheck_rules.outcome.cases.outcome", stage=Stage.AFTER)
-def adapter_loads(job: Job, trained: Trained | None, adapter: Adapter | None) -> Iterator[Yield]:
+def adapter_loads(job: Job, run_artifacts: RunArtifacts | None, adapter: Adapter | None) -> Iterator[Yield]:
     """Base and adapter load in a fresh process, belong together, and the adapter was trained.
 
     An adapter for another base of the same shape loads without a word and answers nonsense; so does one whose
@@ -243,10 +243,10 @@ def adapter_loads(job: Job, trained: Trained | None, adapter: Adapter | None) ->
     the tokenizer saved beside it has more tokens than the embedding table has rows, or makes other ids,
     another end or another template than what was checked. No pickle is loaded. No parameters.
     """
-    if trained is None or adapter is None:
-        yield Skip(untrained(job) if trained is None else trained.missing)
+    if run_artifacts is None or adapter is None:
+        yield Skip(untrained(job) if run_artifacts is None else run_artifacts.missing)
         return
-    where = near(str(trained.folder))
+    where = near(str(run_artifacts.folder))
     at = Location(path=where)
     if adapter.problem is not None:
         fix = "is it the adapter of this base, and was it saved whole? train again, or set model.name right"
@@ -259,9 +259,9 @@ def adapter_loads(job: Job, trained: Trained | None, adapter: Adapter | None) ->
     )
     yield Measurement("vocabulary", adapter.tokens, unit="tokens", limit=f"<= {adapter.rows}")
     yield Summary(loaded)
-    yield from _other_base(job, trained, adapter, at)
+    yield from _other_base(job, run_artifacts, adapter, at)
     yield from _tensors(adapter, at)
-    yield from _settings(job, trained, adapter, at)
+    yield from _settings(job, run_artifacts, adapter, at)
     for said in adapter.beside:
         yield Finding(said, at=at, fix="save the tokenizer that was checked beside the adapter")
     if adapter.tokens is None:
@@ -272,16 +272,16 @@ def adapter_loads(job: Job, trained: Trained | None, adapter: Adapter | None) ->
         yield Finding(message, at=at, fix="set model.resize_embeddings_to as at training")
 
 
-def _other_base(job: Job, trained: Trained, adapter: Adapter, at: Location) -> Iterator[Finding]:
+def _other_base(job: Job, run_artifacts: RunArtifacts, adapter: Adapter, at: Location) -> Iterator[Finding]:
     """Whether the adapter belongs to the base: by the digest of its run, else by the name in its config."""
     now = model_digest(job)
-    then = trained.run.ticket.get("model") if trained.run is not None else None
+    then = run_artifacts.run.ticket.get("model") if run_artifacts.run is not None else None
     fix = "set model.name and model.revision as at training"
     if then is not None and then != now:
         yield Finding("the base model is not the one that the adapter was trained on", at=at, fix=fix)
         return
     named = adapter.config.get("base_model_name_or_path")
-    if then is not None or not isinstance(named, str) or trained.whole:
+    if then is not None or not isinstance(named, str) or run_artifacts.whole:
         return
     if _same_base(job, named):
         stated, revision = job.model.revision, adapter.config.get("revision")
@@ -316,7 +316,7 @@ def _tensors(adapter: Adapter, at: Location) -> Iterator[Finding]:
         yield Finding(message, Severity.WARNING, at=at)
 
 
-def _settings(job: Job, trained: Trained, adapter: Adapter, at: Location) -> Iterator[Finding]:
+def _settings(job: Job, run_artifacts: RunArtifacts, adapter: Adapter, at: Location) -> Iterator[Finding]:
     lora, rank = job.training.lora, adapter.config.get("r")
     if lora is not None and isinstance(rank, int) and rank != lora.r:
         message = f"the adapter has rank {rank}, training.lora.r is {lora.r}"
@@ -337,7 +337,9 @@ class MemoryPeak:
 
 
 @rule("memory-peak", family="outcome", cases="ftcheck_rules.outcome.cases.outcome", stage=Stage.AFTER)
-def memory_peak(job: Job, trained: Trained | None, inputs: Inputs, params: MemoryPeak) -> Iterator[Yield]:
+def memory_peak(
+    job: Job, run_artifacts: RunArtifacts | None, inputs: Inputs, params: MemoryPeak
+) -> Iterator[Yield]:
     """The run's peak of memory is what was predicted, and left the GPU some to spare.
 
     A peak far above the prediction says that something else was trained than was planned, and the next run
@@ -349,10 +351,12 @@ def memory_peak(job: Job, trained: Trained | None, inputs: Inputs, params: Memor
     a CPU, where the peak is the process's own, and where the model is not modelled. Parameters: tolerance
     (default 0.1), min_spare (default 0.05).
     """
-    if trained is None or trained.run is None:
-        yield Skip(untrained(job) if trained is None else "no run.json tells how much memory the run took")
+    if run_artifacts is None or run_artifacts.run is None:
+        yield Skip(
+            untrained(job) if run_artifacts is None else "no run.json tells how much memory the run took"
+        )
         return
-    run = trained.run
+    run = run_artifacts.run
     peak = run.number("memory_peak_gib")
     if peak is None or _on_cpu(run):
         yield Skip("the run was on a CPU" if peak is not None else "the run says nothing of its memory")

@@ -8,9 +8,9 @@ from ftcheck import Finding, GoldSet, Job, Measurement, OutputSchema, Severity, 
 from ftcheck.extension.rules import Yield
 from ftcheck.inputs.evaluation import GoldItem
 from ftcheck.inputs.finished_run import (
-    Answer,
-    Answers,
-    Trained,
+    Generation,
+    Generations,
+    RunArtifacts,
     untrained,
 )
 from ftcheck.inputs.output_schema import problems
@@ -20,7 +20,7 @@ from ftcheck_rules.data.gold import rows_named
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-Pair = tuple[GoldItem, Answer]
+Pair = tuple[GoldItem, Generation]
 
 
 @dataclass(frozen=True)
@@ -39,9 +39,9 @@ class ValidOutput:
 @rule("valid-output", family="outcome", cases="ftcheck_rules.outcome.cases.valid_output", stage=Stage.AFTER)
 def valid_output(
     job: Job,
-    trained: Trained | None,
+    run_artifacts: RunArtifacts | None,
     gold: GoldSet | None,
-    answers: Answers | None,
+    generations: Generations | None,
     output_schema: OutputSchema | None,
     params: ValidOutput,
 ) -> Iterator[Yield]:
@@ -58,13 +58,13 @@ def valid_output(
     first attempt than min_valid_first. Parameters: min_valid (default 0.99), min_valid_first (default 0.9),
     max_cut_share (default 0.01).
     """
-    if trained is None or gold is None or answers is None:
-        yield Skip(untrained(job) if trained is None else "no gold questions to answer")
+    if run_artifacts is None or gold is None or generations is None:
+        yield Skip(untrained(job) if run_artifacts is None else "no gold questions to answer")
         return
-    if answers.problem is not None:
-        yield Skip(answers.problem)
+    if generations.problem is not None:
+        yield Skip(generations.problem)
         return
-    pairs = [pair for pair in zip(gold.items, answers.items, strict=True) if pair[1].trouble is None]
+    pairs = [pair for pair in zip(gold.items, generations.items, strict=True) if pair[1].trouble is None]
     if not pairs:
         yield Skip("no question was answered")
         return
@@ -76,10 +76,10 @@ def valid_output(
         yield from _of_schema(job, pairs, output_schema, (first, after), params)
     yield from _lengths(job, pairs)
     cut = [pair for pair in pairs if pair[1].finish == "length"]
-    said.append(f"{len(cut):,} of {len(pairs):,} cut at {answers.cap:,} tokens")
+    said.append(f"{len(cut):,} of {len(pairs):,} cut at {generations.cap:,} tokens")
     yield Summary(" · ".join(said))
-    yield from _cut(job, pairs, cut, answers.cap, params)
-    yield from _ends(job, pairs, answers.cap)
+    yield from _cut(job, pairs, cut, generations.cap, params)
+    yield from _ends(job, pairs, generations.cap)
 
 
 def _valid(pairs: Sequence[Pair], schema: OutputSchema) -> tuple[float, float]:
@@ -92,7 +92,7 @@ def _valid(pairs: Sequence[Pair], schema: OutputSchema) -> tuple[float, float]:
     return sum(first) / len(pairs), sum(after) / len(pairs)
 
 
-def _good(answer: Answer, schema: OutputSchema) -> bool:
+def _good(answer: Generation, schema: OutputSchema) -> bool:
     return answer.trouble is None and not problems(answer.text, schema)
 
 
@@ -159,19 +159,19 @@ def _ends(job: Job, pairs: Sequence[Pair], cap: int) -> Iterator[Finding]:
             yield Finding(said, at=job.at("serving"), fix=fix)
 
 
-def _empty(answer: Answer, cap: int) -> bool:
+def _empty(answer: Generation, cap: int) -> bool:
     return not answer.text.strip()
 
 
-def _over(answer: Answer, cap: int) -> bool:
+def _over(answer: Generation, cap: int) -> bool:
     return answer.tokens is not None and answer.tokens > cap
 
 
-def _foreign(answer: Answer, cap: int) -> bool:
+def _foreign(answer: Generation, cap: int) -> bool:
     return answer.finish == "template"
 
 
-_WRONG: "tuple[tuple[Callable[[Answer, int], bool], str, str], ...]" = (
+_WRONG: "tuple[tuple[Callable[[Generation, int], bool], str, str], ...]" = (
     (_empty, "are empty", "are the answers in the loss (trained-tokens)?"),
     (_over, "are longer than the cap", "the server does not keep to max_tokens"),
     (

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 from ftcheck import Finding, Job, Measurement, Severity, Skip, Stage, Summary, rule
 from ftcheck.extension.rules import Yield
-from ftcheck.inputs.finished_run import Answers
+from ftcheck.inputs.finished_run import Generations
 from ftcheck.inputs.load_test import Load, LoadReport
 
 
@@ -27,7 +27,7 @@ class ServingTarget:
     only=("serving.load_report",),
 )
 def serving_target(
-    job: Job, load_report: LoadReport | None, answers: Answers | None, params: ServingTarget
+    job: Job, load_report: LoadReport | None, generations: Generations | None, params: ServingTarget
 ) -> Iterator[Yield]:
     """The load test answered the requests a second that are asked for, within the latency.
 
@@ -57,7 +57,7 @@ def serving_target(
     load = _best(load_report.loads, rate)
     yield from _measured(load_report, load, rate, latency)
     yield from _missed(job, load_report, load)
-    yield from _trusted(job, load, answers, params)
+    yield from _trusted(job, load, generations, params)
 
 
 def _missing(report: LoadReport, rate: float | None, latency: float | None) -> str | None:
@@ -111,7 +111,9 @@ def _missed(job: Job, report: LoadReport, load: Load) -> Iterator[Finding]:
         yield Finding(message, at=job.at("targets.p95_latency_ms"), fix=fix)
 
 
-def _trusted(job: Job, load: Load, answers: Answers | None, params: ServingTarget) -> Iterator[Finding]:
+def _trusted(
+    job: Job, load: Load, generations: Generations | None, params: ServingTarget
+) -> Iterator[Finding]:
     at, total = job.at("serving.load_report"), load.completed + load.failed
     if load.failed > params.max_failed_share * total:
         message = f"{load.failed:,} of {total:,} requests failed: the latency is that of the rest"
@@ -119,7 +121,9 @@ def _trusted(job: Job, load: Load, answers: Answers | None, params: ServingTarge
     if load.completed < params.min_requests:
         message = f"{load.completed:,} requests were answered: too few for a 95th percentile"
         yield Finding(message, Severity.WARNING, at=at, fix=f"send {params.min_requests:,} or more")
-    counted = [one.tokens for one in answers.items if one.tokens is not None] if answers is not None else []
+    counted = (
+        [one.tokens for one in generations.items if one.tokens is not None] if generations is not None else []
+    )
     mean = sum(counted) / len(counted) if counted else None
     if mean is not None and load.output_tokens is not None and load.output_tokens < mean / 2:
         message = f"its answers have {load.output_tokens:.0f} tokens on average, those to the gold {mean:.0f}"

@@ -8,7 +8,7 @@ from typing import Any
 
 from ftcheck import Finding, Job, Measurement, Severity, Skip, Summary, rule, tables
 from ftcheck.extension.rules import Yield
-from ftcheck.inputs.dry_save import Saved
+from ftcheck.inputs.dry_save import DrySave
 
 NAMES = {
     "vllm": "vLLM",
@@ -27,7 +27,7 @@ LOADS_WITH_TRANSFORMERS = ("vllm", "transformers")
     cases="ftcheck_rules.serving.cases.server_limits",
     only=("serving.engine", "serving.adapter", "serving.transformers"),
 )
-def server_limits(job: Job, saved: Saved) -> Iterator[Yield]:
+def server_limits(job: Job, saved: DrySave) -> Iterator[Yield]:
     """The declared server can load what training saves: adapter, tokenizer, template and base.
 
     What the server refuses comes out after training: an adapter above its rank, modules that are no LoRA
@@ -148,7 +148,7 @@ def _before(stated: str, first: str) -> bool:
     return _version(stated) < _version(first)
 
 
-def _reader(job: Job, saved: Saved) -> str | None:
+def _reader(job: Job, saved: DrySave) -> str | None:
     """The version of transformers that will read what was saved; None where the engine uses none."""
     if job.serving.transformers is not None:
         return job.serving.transformers
@@ -160,7 +160,7 @@ def _loads_saved(job: Job) -> bool:
     return job.serving.tokenizer is None and job.serving.adapter != "separate"
 
 
-def _tokenizer_class(job: Job, saved: Saved) -> Iterator[Yield]:
+def _tokenizer_class(job: Job, saved: DrySave) -> Iterator[Yield]:
     version, name = _reader(job, saved), saved.tokenizer_class
     if version is None or name is None or not _loads_saved(job):
         return
@@ -187,7 +187,7 @@ def _tokenizer_class(job: Job, saved: Saved) -> Iterator[Yield]:
         )
 
 
-def _template(job: Job, saved: Saved) -> Iterator[Yield]:
+def _template(job: Job, saved: DrySave) -> Iterator[Yield]:
     """Whether the server reads the file that the chat template is saved in."""
     if saved.template_file is None or job.serving.chat_template is not None or not _loads_saved(job):
         return
@@ -216,7 +216,7 @@ class Blind:
     thread: str = ""
 
 
-def _blind(job: Job, saved: Saved) -> Blind | None:
+def _blind(job: Job, saved: DrySave) -> Blind | None:
     """None where nothing is known of how the server reads templates."""
     table = tables.load("servers")["template_file"]
     engine = table["engines"].get(job.serving.engine or "")
@@ -232,7 +232,7 @@ def _blind(job: Job, saved: Saved) -> Blind | None:
     return Blind("serving.transformers", f"transformers {version}" if blind else "", known["thread"])
 
 
-def _pretokenizer(job: Job, saved: Saved) -> Iterator[Yield]:
+def _pretokenizer(job: Job, saved: DrySave) -> Iterator[Yield]:
     """Whether llama.cpp's converter knows the tokenizer, which it goes by a hash for."""
     if job.serving.engine != "llama.cpp" or saved.pretokenizer is None or job.serving.tokenizer is not None:
         return

@@ -103,7 +103,7 @@ def _answers(gold: GoldSet | None, prepared: Prepared) -> dict[str, "NDArray[np.
 def answered(prepared: Prepared) -> "NDArray[np.bool_]":
     """Rows with a prompt and an answer that the loss tells apart."""
     mask: NDArray[np.bool_] = (prepared.answer > 0) & (prepared.answer < prepared.length)
-    mask[list(prepared.troubles)] = False
+    mask[list(prepared.row_errors)] = False
     return mask if prepared.masked else mask & False
 
 

@@ -20,7 +20,7 @@ from ftcheck import (
     rule,
 )
 from ftcheck.extension.rules import Yield
-from ftcheck.inputs.prepared import SampleRow, Trouble
+from ftcheck.inputs.prepared import RowError, SampleRow
 from ftcheck.inputs.tokenizer import Message
 from ftcheck.templates import has_markers
 
@@ -83,7 +83,7 @@ def chat_template(job: Job, tokenizer: Tokenizer, prepared: Prepared, sample: Sa
     that a server would send. Arguments of tool calls that are JSON texts must not be encoded again. What
     the template does with built-in conversations is measured only. Skipped for plain text. No parameters.
     """
-    failed = {row: one for row, one in prepared.troubles.items() if one.code == "template"}
+    failed = {row: one for row, one in prepared.row_errors.items() if one.code == "template"}
     conversational = bool((prepared.rows.turns > 0).any())
     if not conversational and not failed:
         yield Skip("no row is a conversation: no chat template is applied")
@@ -105,12 +105,12 @@ def chat_template(job: Job, tokenizer: Tokenizer, prepared: Prepared, sample: Sa
             yield Finding(message, severity, at=rows[0].at, fix=fix)
     yield from _twice(tokenizer, prepared, sample)
     yield from _probes(tokenizer)
-    rendered = len(prepared) - len(prepared.troubles)
+    rendered = len(prepared) - len(prepared.row_errors)
     yield Summary(f"{rendered:,} of {len(prepared):,} rows rendered" + (", markers there" if markers else ""))
 
 
 def _general(
-    job: Job, tokenizer: Tokenizer, conversational: bool, markers: bool, failed: Mapping[int, Trouble]
+    job: Job, tokenizer: Tokenizer, conversational: bool, markers: bool, failed: Mapping[int, RowError]
 ) -> Finding | None:
     """What stands against every row at once; one finding, with the remedy that preparation names."""
     remedy = next((trouble.fix for trouble in failed.values() if trouble.fix), None)
@@ -133,7 +133,7 @@ def _general(
     )
 
 
-def _raised(failed: Mapping[int, Trouble], prepared: Prepared) -> Iterator[Finding]:
+def _raised(failed: Mapping[int, RowError], prepared: Prepared) -> Iterator[Finding]:
     """One finding a message, at the first row that has it."""
     groups: dict[str, list[int]] = defaultdict(list)
     for row, trouble in failed.items():

@@ -40,7 +40,7 @@ def special_tokens(job: Job, tokenizer: Tokenizer, prepared: Prepared, model: Mo
     import numpy as np
 
     good = np.ones(len(prepared), dtype=bool)
-    good[list(prepared.troubles)] = False
+    good[list(prepared.row_errors)] = False
     if not good.any():
         yield Skip("no row could be prepared")
         return

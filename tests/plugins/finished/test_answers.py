@@ -17,9 +17,18 @@ from ftcheck_plugins.guard.flow import ONLY
 from ftcheck import GoldSet, Job
 from ftcheck.inputs.container import Run
 from ftcheck.inputs.endpoint import Endpoint, Reply
-from ftcheck.inputs.finished_run import Answer, Answers, Trained
+from ftcheck.inputs.finished_run import Generation, Generations, RunArtifacts
 from ftcheck.inputs.model import ModelConfig
-from ftcheck.testing import gold, job, machine, model_config, output_schema, serving_side, tokenizer, trained
+from ftcheck.testing import (
+    gold,
+    job,
+    machine,
+    model_config,
+    output_schema,
+    run_artifacts,
+    serving_side,
+    tokenizer,
+)
 from tests.plugins.guard.backend import Model, serving
 
 SCHEMA = output_schema({"type": "object", "required": ["team"]})
@@ -61,15 +70,15 @@ def asking(
     of: Job | None = None,
     model: ModelConfig | None = None,
     cache: bool = False,
-    name: str = "answers",
-    left: Trained | None = None,
-) -> Answers:
+    name: str = "generations",
+    artifacts: RunArtifacts | None = None,
+) -> Generations:
     folder.mkdir(exist_ok=True)
     side = serving_side(tokenizer(stop_ids=frozenset({STOP, TURN})))
     given = {
         "job": of or job(serving={"max_new_tokens": 8}),
         "run": Run(folder, cache=cache),
-        "trained": left or trained(),
+        "run_artifacts": artifacts or run_artifacts(),
         "gold": questions or gold(("question one", "a"), ("question two is longer", "b")),
         "serving": side,
         "model": model or model_config(),
@@ -79,7 +88,7 @@ def asking(
         "processes": processes,
     }
     loader = getattr(module, name)
-    made: Answers = loader.open(*(given[need] for need in loader.needs))
+    made: Generations = loader.open(*(given[need] for need in loader.needs))
     return made
 
 
@@ -133,7 +142,7 @@ def test_a_broken_answer_is_asked_again_in_the_guards_words(tmp_path: Path) -> N
 
 def test_the_base_alone_answers_without_its_adapter_and_is_not_asked_again(tmp_path: Path) -> None:
     asked = Asked([said(BROKEN), said(BROKEN)])
-    made = asking(tmp_path, asked, schema=SCHEMA, name="base_answers")
+    made = asking(tmp_path, asked, schema=SCHEMA, name="base_generations")
     assert asked.asked[0]["adapter"] is False
     assert [one.again for one in made.items] == [None, None]
 
@@ -177,10 +186,12 @@ def test_an_adapter_that_cannot_be_digested_is_asked_and_not_kept(
     of = job(model={"name": str(samples / "models" / "mapper-tiny")}, serving={"max_new_tokens": 8})
     asked = Asked([said("yes"), said("no")])
 
-    asking(tmp_path, asked, of=of, cache=True, left=replace(trained(), digest=None))
+    asking(tmp_path, asked, of=of, cache=True, artifacts=replace(run_artifacts(), digest=None))
 
     assert asked.asked[0]["adapter"] is True
-    assert asking(tmp_path, Asked(), of=of, cache=True, left=replace(trained(), digest=None)).problem
+    assert asking(
+        tmp_path, Asked(), of=of, cache=True, artifacts=replace(run_artifacts(), digest=None)
+    ).problem
 
 
 def test_a_process_that_dies_is_a_problem_with_its_last_words(tmp_path: Path) -> None:
@@ -215,7 +226,7 @@ def test_a_served_endpoint_is_asked_as_users_ask_it(tmp_path: Path) -> None:
             endpoint=HttpEndpoint(url),
         )
 
-    assert made.items == (Answer(GOOD, 9, "stop"),)
+    assert made.items == (Generation(GOOD, 9, "stop"),)
     [request] = server.requests
     assert (request["model"], request["max_tokens"], request["temperature"]) == ("prod", 8, 0)
     assert [turn["role"] for turn in request["messages"]] == ["system", "user"]

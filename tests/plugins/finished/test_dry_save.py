@@ -12,7 +12,7 @@ from ftcheck_plugins.model.tokenizer import tokenizer as open_tokenizer
 
 from ftcheck.errors import InputError
 from ftcheck.inputs.container import Run
-from ftcheck.inputs.dry_save import Saved
+from ftcheck.inputs.dry_save import DrySave
 from ftcheck.tables import load
 from ftcheck.testing import job, tokenizer
 from tests.places import SAMPLES
@@ -21,7 +21,7 @@ TINY = SAMPLES / "models" / "mapper-tiny"
 VOID = {"do_sample": False, "temperature": 0.6}
 
 
-def looked(folder: Path, generation: Mapping[str, Any] | None = None, **sections: Any) -> Saved:
+def looked(folder: Path, generation: Mapping[str, Any] | None = None, **sections: Any) -> DrySave:
     """The sample model with another generation config, saved on trial."""
     base = folder / "model"
     shutil.copytree(TINY, base, ignore=shutil.ignore_patterns("*.safetensors"))
@@ -30,9 +30,9 @@ def looked(folder: Path, generation: Mapping[str, Any] | None = None, **sections
     return opened(base, folder / "run", **sections)
 
 
-def opened(base: Path, folder: Path, **sections: Any) -> Saved:
+def opened(base: Path, folder: Path, **sections: Any) -> DrySave:
     one, run = job(model={"name": str(base)}, **sections), Run(folder, offline=True)
-    found: Saved = open_saved.open(one, run, open_tokenizer.open(one, run), open_model.open(one, run))
+    found: DrySave = open_saved.open(one, run, open_tokenizer.open(one, run), open_model.open(one, run))
     return found
 
 

@@ -3,18 +3,18 @@ from pathlib import Path
 
 import pytest
 from ftcheck_plugins.finished.baseline import baseline
-from ftcheck_plugins.finished.run_folder import trained
+from ftcheck_plugins.finished.run_folder import run_artifacts
 
 from ftcheck import InputError
 from ftcheck.inputs.container import Run
-from ftcheck.inputs.finished_run import Trained
+from ftcheck.inputs.finished_run import RunArtifacts
 from ftcheck.testing import job
 
 
-def opened(folder: Path, run: Path | None = None, notes: list[str] | None = None) -> Trained | None:
+def opened(folder: Path, run: Path | None = None, notes: list[str] | None = None) -> RunArtifacts | None:
     made = job(training={"output_dir": str(folder)}, run=None if run is None else str(run))
     told = notes if notes is not None else []
-    found: Trained | None = trained.open(made, Run(folder, note=told.append))
+    found: RunArtifacts | None = run_artifacts.open(made, Run(folder, note=told.append))
     return found
 
 

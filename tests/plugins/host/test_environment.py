@@ -3,7 +3,7 @@ from typing import Any
 
 import pytest
 from ftcheck_plugins.host import environment as module
-from ftcheck_plugins.host.environment import surroundings, wandb_mode
+from ftcheck_plugins.host.environment import environment, wandb_mode
 
 SECRET = "hf_" + "x" * 34
 
@@ -30,7 +30,7 @@ def bare(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
 def test_a_token_is_told_and_not_kept(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HF_TOKEN", SECRET)
 
-    found = surroundings.open()
+    found = environment.open()
 
     assert found.hub_token is True
     assert SECRET not in repr(found)
@@ -42,11 +42,11 @@ def test_offline_is_what_the_libraries_read(
 ) -> None:
     monkeypatch.setenv("HF_HUB_OFFLINE", value)
 
-    assert surroundings.open().offline is offline
+    assert environment.open().offline is offline
 
 
 def test_the_cache_and_its_disk_are_those_of_hf_home(tmp_path: Path) -> None:
-    found = surroundings.open()
+    found = environment.open()
 
     assert found.hub_cache == str(tmp_path / "hf" / "hub")
     assert found.cache_free is not None
@@ -54,17 +54,17 @@ def test_the_cache_and_its_disk_are_those_of_hf_home(tmp_path: Path) -> None:
 
 
 def test_a_launcher_states_the_processes(monkeypatch: pytest.MonkeyPatch) -> None:
-    assert surroundings.open().world_size is None
+    assert environment.open().world_size is None
 
     monkeypatch.setenv("WORLD_SIZE", "4")
 
-    assert surroundings.open().world_size == 4
+    assert environment.open().world_size == 4
 
 
 def test_without_shared_memory_nothing_is_said_of_it(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setattr(module, "SHARED_MEMORY", tmp_path / "none")
 
-    assert surroundings.open().shm is None
+    assert environment.open().shm is None
 
 
 @pytest.mark.parametrize(

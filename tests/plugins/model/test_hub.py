@@ -9,7 +9,7 @@ from ftcheck_plugins.model.hub import download_size, repository
 
 from ftcheck.inputs.container import Run
 from ftcheck.inputs.repository import Repository
-from ftcheck.testing import job, surroundings
+from ftcheck.testing import environment, job
 
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
 
@@ -35,7 +35,7 @@ def cache(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
 
 def ask(name: str, *, offline: bool = False, here: bool = False) -> Repository:
     found: Repository = repository.open(
-        job(model={"name": name}), Run(Path("unused"), offline=offline), surroundings(offline=here)
+        job(model={"name": name}), Run(Path("unused"), offline=offline), environment(offline=here)
     )
     return found
 

@@ -69,7 +69,7 @@ def write(path: Path, rows: Sequence[dict[str, Any]]) -> Path:
 
 def agree(model: Path, rows: Sequence[dict[str, Any]], folder: Path, **training: Any) -> None:
     prepared, backend = ours(model, write(folder / "rows.jsonl", rows), folder, **training)
-    assert not prepared.troubles
+    assert not prepared.row_errors
     theirs = prepare(backend, rows, folder, **training)
     mine = fed(prepared, training)
     if training.get("packing"):
@@ -159,7 +159,7 @@ def all_real_jobs_agree(model: Path, jobs: Sequence[str], folder: Path, **traini
     for job in jobs:
         rows = real_rows(job)
         prepared, backend = ours(model, write(folder / f"{job}.jsonl", rows), folder / job, **training)
-        assert not prepared.troubles
+        assert not prepared.row_errors
         trl = trl or trainer_of(backend, rows, folder, **training)
         theirs, mine = trl(rows), fed(prepared, training)
         assert len(mine) == len(theirs)

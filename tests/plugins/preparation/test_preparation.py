@@ -1,4 +1,4 @@
-"""What preparation makes of rows beside TRL's own work: outliers, troubles, columns, cutting, reopening."""
+"""What preparation makes of rows beside TRL's own work: outliers, row errors, columns, cutting, reopening."""
 
 import json
 from collections.abc import Sequence
@@ -104,7 +104,7 @@ def test_rows_in_trouble_keep_their_place_and_take_the_digest_away(samples: Path
 
     prepared = prepare(samples, tmp_path, rows, max_length=64)
 
-    assert {row: trouble.code for row, trouble in prepared.troubles.items()} == {
+    assert {row: trouble.code for row, trouble in prepared.row_errors.items()} == {
         1: "json",
         2: "schema",
         3: "schema",
@@ -119,8 +119,8 @@ def test_a_template_that_raises_puts_its_row_in_trouble(samples: Path, tmp_path:
 
     prepared = prepare(samples, tmp_path, [chat(), odd], max_length=64)
 
-    assert prepared.troubles[1].code == "template"
-    assert "wizard" in prepared.troubles[1].message
+    assert prepared.row_errors[1].code == "template"
+    assert "wizard" in prepared.row_errors[1].message
     assert prepared.rows.remarks["role"] == (1,)
 
 

@@ -337,7 +337,7 @@ def test_a_template_that_raised_is_tried_again(bench: Bench) -> None:
     raising = "{% if '130' in messages[0].content %}{{ raise_exception('no') }}{% endif %}x"
     Path(job.model.chat_template or "").write_text(raising, encoding="utf-8")
     prepared, _ = bench.run(job)
-    assert len(prepared.troubles) == 1
+    assert len(prepared.row_errors) == 1
 
     assert bench.run(job)[1] == []
 

@@ -102,8 +102,8 @@ def test_many_processes_make_what_one_makes(
     for name in ("file", "line", "offset", "turns", "system", "asked", "said"):
         assert np.array_equal(getattr(one.rows, name), getattr(three.rows, name)), name
     assert list(one.rows.records) == list(three.rows.records)
-    assert one.troubles == three.troubles
-    assert one.troubles
+    assert one.row_errors == three.row_errors
+    assert one.row_errors
     assert (one.rows.remarks, one.rows.system_prompts) == (three.rows.remarks, three.rows.system_prompts)
     assert [str(one.at(n)) for n in range(len(one))] == [str(three.at(n)) for n in range(len(three))]
     assert all(np.array_equal(one.tokens.ids(n), three.tokens.ids(n)) for n in range(len(one)))

@@ -18,11 +18,11 @@ from ftcheck.extension.plugin_host import make_host
 from ftcheck.inputs.container import Inputs, Run
 from ftcheck.inputs.loader import Loader, loader
 from ftcheck.inputs.prepared import Prepared
-from ftcheck.inputs.role_tokens import Spoken, Words
+from ftcheck.inputs.role_tokens import RoleTokens, Words
 from ftcheck.inputs.tokenizer import Tokenizer
 from ftcheck.settings import Data, Job, Model, Outliers, Training
 
-LOADERS = {one.name: one for one in (tokenizer.tokenizer, preparation.prepared, role_tokens.spoken)}
+LOADERS = {one.name: one for one in (tokenizer.tokenizer, preparation.prepared, role_tokens.role_tokens)}
 SYSTEM = {"role": "system", "content": "Be brief."}
 
 
@@ -75,9 +75,9 @@ class Bench:
         run = Run(folder=self.folder / f"work{self._runs}", cache=cache)
         return Inputs({**LOADERS, **loaders}, {"run": run}, job)
 
-    def spoken(self, rows: Sequence[Any], **more: Any) -> Spoken:
-        found = self.inputs(rows, **more).get("spoken")
-        assert isinstance(found, Spoken)
+    def counted(self, rows: Sequence[Any], **more: Any) -> RoleTokens:
+        found = self.inputs(rows, **more).get("role_tokens")
+        assert isinstance(found, RoleTokens)
         return found
 
 
@@ -106,7 +106,7 @@ def by_hand(bench: Bench, rows: Sequence[Any], *, turns: bool = False) -> dict[s
 
 
 def test_words_are_those_that_the_tokenizer_counts_message_by_message(bench: Bench) -> None:
-    found = bench.spoken(ROWS)
+    found = bench.counted(ROWS)
 
     assert counted(found.roles) == by_hand(bench, ROWS)
     assert counted(found.turns) == by_hand(bench, ROWS, turns=True)
@@ -117,15 +117,15 @@ def test_words_are_those_that_the_tokenizer_counts_message_by_message(bench: Ben
 
 def test_the_fast_engine_counts_the_same(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
     many = [talk(f"question {n}", f"naïve answer {n * n}") for n in range(700)]
-    plain = bench.spoken(many)
+    plain = bench.counted(many)
     monkeypatch.setattr(role_tokens, "WORTH", 0)
 
-    assert role_tokens._written(bench.spoken(many)) == role_tokens._written(plain)
+    assert role_tokens._written(bench.counted(many)) == role_tokens._written(plain)
 
 
 def test_words_and_what_the_template_adds_are_all_tokens_of_the_rows(bench: Bench) -> None:
     opened = bench.inputs(ROWS)
-    found: Spoken = opened.get("spoken")
+    found: RoleTokens = opened.get("role_tokens")
     prepared: Prepared = opened.get("prepared")
 
     assert found.tokens == int(prepared.length.sum())
@@ -136,11 +136,11 @@ def test_words_and_what_the_template_adds_are_all_tokens_of_the_rows(bench: Benc
 
 
 def test_histograms_of_parts_merge_into_that_of_the_whole(bench: Bench) -> None:
-    whole = bench.spoken(ROWS)
-    parts = [bench.spoken(ROWS[start:stop]) for start, stop in ((0, 3), (3, 31), (31, None))]
+    whole = bench.counted(ROWS)
+    parts = [bench.counted(ROWS[start:stop]) for start, stop in ((0, 3), (3, 31), (31, None))]
 
     for order in ((0, 1, 2), (2, 0, 1)):
-        merged = reduce(Spoken.merge, (parts[n] for n in order))
+        merged = reduce(RoleTokens.merge, (parts[n] for n in order))
         assert role_tokens._written(merged) == role_tokens._written(whole)
         assert merged.total == whole.total
 
@@ -149,7 +149,7 @@ def test_more_rows_than_are_counted_are_drawn_the_same_ones_each_time(
     bench: Bench, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(role_tokens, "MOST", 20)
-    once, again = bench.spoken(ROWS), bench.spoken(ROWS)
+    once, again = bench.counted(ROWS), bench.counted(ROWS)
 
     assert (once.rows, once.total, once.rest.sequences) == (20, 36, 20)
     assert role_tokens._written(once) == role_tokens._written(again)
@@ -163,7 +163,7 @@ def test_rows_that_are_not_fed_are_not_counted(bench: Bench) -> None:
     kept = [row for row, used in zip(rows, prepared.used.tolist(), strict=True) if used]
 
     assert 0 < len(kept) < len(ROWS)
-    assert counted(opened.get("spoken").roles) == by_hand(bench, kept)
+    assert counted(opened.get("role_tokens").roles) == by_hand(bench, kept)
 
 
 def test_prompts_with_completions_are_conversations_and_plain_text_is_none(bench: Bench) -> None:
@@ -172,16 +172,16 @@ def test_prompts_with_completions_are_conversations_and_plain_text_is_none(bench
         for n, row in enumerate(ROWS)
     ]
 
-    assert counted(bench.spoken(pairs).roles) == by_hand(bench, ROWS)
-    assert bench.inputs([{"text": "once upon a time"}] * 3).get("spoken") is None
-    assert bench.inputs([{"prompt": "one", "completion": " two"}] * 3).get("spoken") is None
+    assert counted(bench.counted(pairs).roles) == by_hand(bench, ROWS)
+    assert bench.inputs([{"text": "once upon a time"}] * 3).get("role_tokens") is None
+    assert bench.inputs([{"prompt": "one", "completion": " two"}] * 3).get("role_tokens") is None
 
 
 def test_files_without_lines_are_read_too(bench: Bench) -> None:
     array = bench.folder / "rows.json"
     array.write_text(json.dumps(ROWS), encoding="utf-8")
 
-    found = bench.spoken(ROWS, data=Data(train=str(array)))
+    found = bench.counted(ROWS, data=Data(train=str(array)))
 
     assert counted(found.turns) == by_hand(bench, ROWS, turns=True)
 
@@ -196,7 +196,7 @@ def test_tools_calls_and_unknown_roles_are_told_apart_from_words(bench: Bench) -
     plain = bench.folder / "plain.jinja"
     plain.write_text("{% for m in messages %}{{ m.role }}: {{ m.content }}\n{% endfor %}", encoding="utf-8")
     opened = bench.inputs(rows, template=str(plain))
-    found: Spoken = opened.get("spoken")
+    found: RoleTokens = opened.get("role_tokens")
     reference: Tokenizer = opened.get("tokenizer")
 
     assert [one.name for one in found.roles] == ["user", "assistant", "tool", "other"]
@@ -207,7 +207,9 @@ def test_tools_calls_and_unknown_roles_are_told_apart_from_words(bench: Bench) -
 
 
 def test_rows_whose_template_leaves_words_out_are_short() -> None:
-    found = Spoken.of(["user", "assistant", "user"], np.array([5, 5, 9]), np.array([2, 1]), np.array([14, 3]))
+    found = RoleTokens.of(
+        ["user", "assistant", "user"], np.array([5, 5, 9]), np.array([2, 1]), np.array([14, 3])
+    )
 
     assert (found.short, found.template, found.rest.tokens) == (1, -2, 4)
     assert found.share(17) == 1.0
@@ -218,14 +220,14 @@ def test_a_second_run_takes_them_from_the_cache_and_opens_no_tokenizer(bench: Be
     def closed(job: Job) -> Tokenizer:
         raise InputError("opened again")
 
-    first = bench.spoken(ROWS, cache=True)
-    again = bench.spoken(ROWS, cache=True, tokenizer=closed)
+    first = bench.counted(ROWS, cache=True)
+    again = bench.counted(ROWS, cache=True, tokenizer=closed)
     assert role_tokens._written(first) == role_tokens._written(again)
     assert again.total == first.total
 
     changed = [*ROWS[:-1], talk("", "another answer")]
     with pytest.raises(InputError, match="opened again"):
-        bench.inputs(changed, cache=True, tokenizer=closed).get("spoken")
+        bench.inputs(changed, cache=True, tokenizer=closed).get("role_tokens")
 
 
 def test_files_that_changed_after_the_preparation_are_refused(bench: Bench) -> None:
@@ -235,7 +237,7 @@ def test_files_that_changed_after_the_preparation_are_refused(bench: Bench) -> N
     bench.write([{"text": "something else"}] * 40)
 
     with pytest.raises(InputError, match="changed after it was prepared"):
-        opened.get("spoken")
+        opened.get("role_tokens")
 
 
 def test_no_rule_asks_for_them_so_that_no_run_counts_them() -> None:
@@ -243,6 +245,6 @@ def test_no_rule_asks_for_them_so_that_no_run_counts_them() -> None:
 
     host = make_host()
 
-    assert "spoken" in host.loaders
+    assert "role_tokens" in host.loaders
     for rule in host.rules.values():
-        assert "spoken" not in closure(host.loaders, rule.inputs), rule.id
+        assert "role_tokens" not in closure(host.loaders, rule.inputs), rule.id

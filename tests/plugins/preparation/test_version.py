@@ -56,8 +56,8 @@ def test_the_version_follows_the_sources() -> None:
     )
 
     assert not changed or held["version"] != PREPARATION_VERSION, (
-        f"changed since version {PREPARATION_VERSION}: {', '.join(changed)}. If kept preparations may come out "
-        f"different, raise PREPARATION_VERSION; then write the record: {WRITE}"
+        f"changed since version {PREPARATION_VERSION}: {', '.join(changed)}. If kept preparations may come "
+        f"out different, raise PREPARATION_VERSION; then write the record: {WRITE}"
     )
     assert held == {"version": PREPARATION_VERSION, "modules": now}, f"write the record: {WRITE}"
 

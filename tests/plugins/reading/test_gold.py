@@ -87,7 +87,7 @@ def test_the_keys_are_those_that_the_policy_names(tmp_path: Path) -> None:
 def test_an_item_that_cannot_be_used_is_told_with_its_line(tmp_path: Path, row: Any, message: str) -> None:
     found = opened(tmp_path / "g.json", [{"input": "who?", "expected": "me"}, row])
 
-    [(place, trouble)] = found.troubles
+    [(place, trouble)] = found.row_errors
     assert len(found.items) == 1
     assert message in trouble.message
     assert (place.path, place.row) == (str(tmp_path / "g.json"), 2)
@@ -103,13 +103,13 @@ def test_a_template_that_raises_is_told_with_its_line(tmp_path: Path) -> None:
     side = ServingSide(tokenizer=Strict(), same=False)  # type: ignore[arg-type]
     found = opened(tmp_path / "g.jsonl", '{"input": "who?", "expected": "me"}\n', serving=side)
 
-    assert found.troubles[0][1].code == "template"
+    assert found.row_errors[0][1].code == "template"
 
 
 def test_a_broken_line_is_told_and_the_others_are_read(tmp_path: Path) -> None:
     found = opened(tmp_path / "g.jsonl", '{"input": "a", "expected": "b"}\n{"input"\n')
 
-    [(place, trouble)] = found.troubles
+    [(place, trouble)] = found.row_errors
     assert (len(found.items), place.line, trouble.code) == (1, 2, "json")
 
 
@@ -147,7 +147,7 @@ def test_real_gold_sets_are_read_whole_with_a_real_tokenizer(realdata: Path, tmp
     found = Inputs(loaders, {"run": Run(tmp_path)}, stated).get("gold")
 
     assert len(found.items) == len(json.loads(golden.read_text(encoding="utf-8")))
-    assert found.troubles == ()
+    assert found.row_errors == ()
     assert found.items[0].prompt.startswith("<|begin_of_text|><|start_header_id|>system")
     assert max(item.answer_tokens for item in found.items) < 200
 
@@ -163,4 +163,4 @@ def test_the_shipped_gold_sets_are_read_whole(samples: Path, tmp_path: Path) -> 
         found = Inputs(loaders, {"run": Run(tmp_path)}, stated).get("gold")
 
         assert found.items
-        assert found.troubles == ()
+        assert found.row_errors == ()

@@ -12,7 +12,7 @@ from ftcheck_plugins.reading.files import Source
 from ftcheck_plugins.reading.row_formats import MAX_TURNS
 
 from ftcheck.inputs.container import Inputs, Run
-from ftcheck.inputs.prepared import Rows, Trouble
+from ftcheck.inputs.prepared import RowError, Rows
 from ftcheck.testing import job
 
 GOOD = b'{"messages": [{"role": "user", "content": "hi"}, {"role": "assistant", "content": "ho"}]}\n'
@@ -68,7 +68,7 @@ def test_a_hostile_row_is_a_trouble_of_its_own(
     found = read(tmp_path, write())
 
     assert len(found) == 3
-    [(row, trouble)] = found.troubles.items()
+    [(row, trouble)] = found.row_errors.items()
     assert (row, trouble.code) == (1, code)
     assert words in trouble.message
     assert found.line.tolist() == [1, 2, 3]
@@ -92,7 +92,7 @@ def test_an_odd_row_is_read_as_one_row(tmp_path: Path, write: Callable[[], bytes
     found = read(tmp_path, write())
 
     assert len(found) == 3
-    assert not found.troubles
+    assert not found.row_errors
 
 
 def test_answers_that_are_no_json_for_python_are_remarked_as_broken(tmp_path: Path) -> None:
@@ -111,5 +111,5 @@ def test_a_hostile_json_array_is_a_trouble_too(tmp_path: Path, text: str) -> Non
 
     [row] = files.stream(Source((str(path),)))
 
-    assert isinstance(row.trouble, Trouble)
+    assert isinstance(row.trouble, RowError)
     assert row.trouble.code == "json"

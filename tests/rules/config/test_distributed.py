@@ -7,7 +7,7 @@ from ftcheck_rules.config.cases.distributed import CASES
 from ftcheck_rules.config.distributed import data_loading, distributed
 
 from ftcheck.records import Change, Severity
-from ftcheck.testing import Case, Ran, inputs, job, machine, prepared, run, surroundings
+from ftcheck.testing import Case, Ran, environment, inputs, job, machine, prepared, run
 
 RULES = {rule.id: rule for rule in (distributed, data_loading)}
 FOUR_BIT = {"load_in_4bit": True, "bnb_4bit_compute_dtype": "bfloat16"}
@@ -15,7 +15,7 @@ FOUR_BIT = {"load_in_4bit": True, "bnb_4bit_compute_dtype": "bfloat16"}
 
 def ran(count: int = 2, *, world_size: int | None = None, **training: Any) -> Ran:
     one = job("mapper", training=training, hardware={"count": count})
-    return run(distributed, job=one, surroundings=surroundings(world_size=world_size))
+    return run(distributed, job=one, environment=environment(world_size=world_size))
 
 
 def deepspeed(config: Any, count: int = 1, **training: Any) -> Ran:
@@ -167,7 +167,7 @@ def loading(
         data_loading,
         job=one,
         machine=machine(memory_gib=memory_gib),
-        surroundings=surroundings(shm=shm),
+        environment=environment(shm=shm),
         inputs=inputs(one, prepared=prepared([length] * rows)),
     )
 

@@ -5,7 +5,7 @@ from ftcheck_rules.data.cases.data import CASES
 from ftcheck_rules.data.data import data_readable, data_schema
 
 from ftcheck import Severity
-from ftcheck.inputs.prepared import Trouble
+from ftcheck.inputs.prepared import RowError
 from ftcheck.testing import Case, Ran, inputs, job, prepared, rows, run, tokenizer
 
 RULES = {one.id: one for one in (data_readable, data_schema)}
@@ -23,7 +23,7 @@ def readable(**opened: Any) -> Ran:
 
 
 def test_a_broken_row_is_reported_at_its_line_and_column() -> None:
-    broken = rows(3, troubles={1: Trouble("json", "not JSON: expecting value", "mend it", column=7)})
+    broken = rows(3, row_errors={1: RowError("json", "not JSON: expecting value", "mend it", column=7)})
 
     ran = readable(rows=broken)
 
@@ -35,7 +35,7 @@ def test_a_broken_row_is_reported_at_its_line_and_column() -> None:
 
 
 def test_rows_that_only_the_template_or_the_schema_refuses_can_be_read() -> None:
-    others = rows(3, troubles={0: Trouble("schema", "no"), 1: Trouble("template", "no")})
+    others = rows(3, row_errors={0: RowError("schema", "no"), 1: RowError("template", "no")})
     assert readable(rows=others).measured["rows_broken"] == 0
 
 
@@ -75,7 +75,7 @@ def schema(*, layout: str = "messages", training: dict[str, object] | None = Non
 
 
 def test_a_row_that_does_not_fit_is_reported_on_its_line() -> None:
-    ran = schema(troubles={2: Trouble("schema", "'messages' is empty")})
+    ran = schema(row_errors={2: RowError("schema", "'messages' is empty")})
 
     [finding] = ran.findings
     assert str(finding.at) == "train.jsonl:3:1"
@@ -128,15 +128,15 @@ def test_mapped_sharegpt_roles_are_noted_and_pass() -> None:
 
 
 def test_data_of_which_no_row_can_be_read_is_skipped() -> None:
-    broken = Trouble("json", "not JSON")
-    assert schema(troubles=dict.fromkeys(range(4), broken)).skipped == "there is no row that can be read"
+    broken = RowError("json", "not JSON")
+    assert schema(row_errors=dict.fromkeys(range(4), broken)).skipped == "there is no row that can be read"
 
 
 WITH_EVAL = job(data={"train": "train.jsonl", "eval": "eval.jsonl"})
 
 
 def test_a_broken_row_of_the_evaluation_data_is_a_finding_too() -> None:
-    bad = prepared([5, 0], troubles={1: Trouble("json", "not JSON: expecting value")})
+    bad = prepared([5, 0], row_errors={1: RowError("json", "not JSON: expecting value")})
     opened = inputs(WITH_EVAL, rows=rows(3), tokenizer=tokenizer(), prepared_eval=bad)
 
     ran = run(data_readable, job=WITH_EVAL, inputs=opened)

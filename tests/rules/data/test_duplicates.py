@@ -9,7 +9,7 @@ from ftcheck_rules.data.duplicates import duplicates, leakage
 from ftcheck import Severity
 from ftcheck.dedup.fingerprints import fingerprint
 from ftcheck.inputs.benchmarks import Benchmarks, Question
-from ftcheck.inputs.prepared import Trouble
+from ftcheck.inputs.prepared import RowError
 from ftcheck.records import Location
 from ftcheck.testing import Case, Ran, gold, job, prepared, rows, run, tokenizer
 
@@ -172,13 +172,13 @@ def test_without_a_test_set_nothing_is_looked_for_and_the_check_says_so() -> Non
 
 
 def test_a_gold_set_of_unusable_rows_is_skipped_with_their_number() -> None:
-    broken = (Location("gold.json", 1), Trouble("schema", "has no key 'input'"))
+    broken = (Location("gold.json", 1), RowError("schema", "has no key 'input'"))
     ran = run(
         leakage,
         job=job(),
         prepared=prepared([5], of=rows(1, asked=[fingerprint("one two three")])),
         prepared_eval=None,
-        gold=replace(gold(), troubles=(broken, broken)),
+        gold=replace(gold(), row_errors=(broken, broken)),
         benchmarks=None,
         tokenizer=tokenizer(),
     )

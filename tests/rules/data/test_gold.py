@@ -6,7 +6,7 @@ from ftcheck_rules.data.cases.gold import CASES
 from ftcheck_rules.data.gold import gold_set, wilson
 
 from ftcheck import Location, Severity
-from ftcheck.inputs.prepared import Trouble
+from ftcheck.inputs.prepared import RowError
 from ftcheck.testing import Case, Ran, gold, job, prepared, run
 
 
@@ -50,10 +50,10 @@ def test_questions_that_come_twice_count_once() -> None:
 
 def test_rows_that_cannot_be_asked_are_told_with_the_first_reason() -> None:
     at = Location("gold.json", 3)
-    trouble = Trouble("schema", "has no key 'input'", "name the key under data.gold")
+    trouble = RowError("schema", "has no key 'input'", "name the key under data.gold")
     items = gold(*((f"q {n}", "x") for n in range(60)))
 
-    ran = run(gold_set, job=job(), gold=replace(items, troubles=((at, trouble),)), prepared_eval=None)
+    ran = run(gold_set, job=job(), gold=replace(items, row_errors=((at, trouble),)), prepared_eval=None)
 
     [finding] = ran.findings
     assert finding.message == "1 of 61 gold rows cannot be used; the first: has no key 'input'"

@@ -6,7 +6,7 @@ from ftcheck_rules.during.cases.during import CASES
 
 from ftcheck.errors import PolicyError
 from ftcheck.extension.plugin_host import make_host
-from ftcheck.inputs.metric_history import Span, Window
+from ftcheck.inputs.metric_history import MetricHistory, Span
 from ftcheck.policy import make_params
 from ftcheck.records import Outcome, Severity, Stage
 from ftcheck.testing import Case, Ran, job, run, window
@@ -27,7 +27,7 @@ def test_case(case: Case) -> None:
     "rule", [one for one in RULES.values() if one.family == "during"], ids=lambda one: one.id
 )
 def test_a_run_that_logged_nothing_yet_is_skipped_and_never_passed(rule: Any) -> None:
-    given = {"metrics": Window(), **({"job": job()} if "job" in rule.inputs else {})}
+    given = {"metrics": MetricHistory(), **({"job": job()} if "job" in rule.inputs else {})}
 
     result = run(rule, None, **given).result
 

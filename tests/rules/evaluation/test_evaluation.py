@@ -5,7 +5,7 @@ import pytest
 from ftcheck_rules.evaluation.evaluation import evaluation_parity
 
 from ftcheck.inputs.evaluation import GoldSet
-from ftcheck.inputs.prepared import Sample, Trouble
+from ftcheck.inputs.prepared import RowError, Sample
 from ftcheck.inputs.tokenizer import Message, ServingSide
 from ftcheck.records import Change, Location, Severity
 from ftcheck.settings import Evaluation
@@ -146,8 +146,8 @@ def test_batches_must_be_padded_on_the_left(batch: int, side: Any, found: int) -
 
 
 def test_gold_items_that_no_template_renders_are_not_repeated() -> None:
-    trouble = ((Location("gold.json", 1), Trouble("template", "no chat template")),)
-    held = GoldSet("gold.json", (), troubles=trouble)
+    trouble = ((Location("gold.json", 1), RowError("template", "no chat template")),)
+    held = GoldSet("gold.json", (), row_errors=trouble)
     without = run(evaluation_parity, **parity(serving=serving_side(chat_template=None), gold=held))
     raising = run(evaluation_parity, **parity(gold=held))
 
@@ -217,7 +217,7 @@ def test_one_of_several_system_prompts_at_the_server_passes() -> None:
 
 
 def test_rows_in_trouble_have_no_say_about_the_system_prompt() -> None:
-    mixed = rows(2, system_prompts=[PROMPT], system=[0, -1], troubles={1: Trouble("json", "not JSON")})
+    mixed = rows(2, system_prompts=[PROMPT], system=[0, -1], row_errors={1: RowError("json", "not JSON")})
 
     assert run(evaluation_parity, **parity(rows=mixed)).findings == ()
 
@@ -267,7 +267,7 @@ def test_a_turn_end_before_a_token_that_stops_is_a_warning() -> None:
 
 def test_gold_items_that_cannot_be_used_are_errors_at_their_lines() -> None:
     place = Location("gold.json", 7, 1)
-    broken = replace(gold(("?", "A")), troubles=((place, Trouble("schema", "has no key 'expected'")),))
+    broken = replace(gold(("?", "A")), row_errors=((place, RowError("schema", "has no key 'expected'")),))
 
     [finding] = run(evaluation_parity, **parity(gold=broken)).findings
 

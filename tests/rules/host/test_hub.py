@@ -5,7 +5,7 @@ from ftcheck_rules.host.cases.hub import CASES
 from ftcheck_rules.host.hub import hub_access, trackers
 
 from ftcheck.records import Change, Severity
-from ftcheck.testing import Case, Ran, job, packages, repository, run, surroundings
+from ftcheck.testing import Case, Ran, environment, job, packages, repository, run
 
 RULES = {rule.id: rule for rule in (hub_access, trackers)}
 GIB = 1 << 30
@@ -16,7 +16,7 @@ def ran(here: dict[str, Any] | None = None, **found: Any) -> Ran:
     return run(
         hub_access,
         job=job("mapper", model={"name": about.name}),
-        surroundings=surroundings(**(here or {})),
+        environment=environment(**(here or {})),
         repository=about,
     )
 
@@ -24,7 +24,7 @@ def ran(here: dict[str, Any] | None = None, **found: Any) -> Ran:
 def reporting(to: Any, mode: Any = None, **versions: str | None) -> Ran:
     one = job("mapper", training={"report_to": to})
     return run(
-        trackers, job=one, packages=packages("3.11.7", **versions), surroundings=surroundings(wandb=mode)
+        trackers, job=one, packages=packages("3.11.7", **versions), environment=environment(wandb=mode)
     )
 
 

@@ -7,7 +7,7 @@ from ftcheck_rules.labels.cases.labels import CASES
 from ftcheck_rules.labels.labels import trained_tokens, truncation
 
 from ftcheck import Location, Severity
-from ftcheck.inputs.prepared import Trouble
+from ftcheck.inputs.prepared import RowError
 from ftcheck.inputs.tokenizer import Message
 from ftcheck.testing import Case, FakeTokenizer, Ran, job, prepared, rows, run, sample, tokenizer
 
@@ -218,7 +218,7 @@ def test_a_row_with_only_its_stop_token_in_the_loss(last: int, remarks: Any, out
 
 
 def test_no_prepared_row_is_skipped() -> None:
-    broken = prepared([9], troubles={0: Trouble("json", "not JSON")})
+    broken = prepared([9], row_errors={0: RowError("json", "not JSON")})
     assert trained(broken).skipped == "no row could be prepared"
     assert run(truncation, job=job(), prepared=broken).skipped == "no row could be prepared"
 

@@ -8,11 +8,11 @@ from ftcheck_rules.outcome.cases.accuracy import CASES, JSON, asked
 from ftcheck import Severity
 from ftcheck.inputs.baseline import Baseline
 from ftcheck.inputs.evaluation import GoldSet
-from ftcheck.inputs.finished_run import Answer
-from ftcheck.inputs.prepared import Trouble
+from ftcheck.inputs.finished_run import Generation
+from ftcheck.inputs.prepared import RowError
 from ftcheck.policy import make_params
 from ftcheck.records import Location
-from ftcheck.testing import Case, Ran, answers, output_schema, prepared, rows, run
+from ftcheck.testing import Case, Ran, generations, output_schema, prepared, rows, run
 
 RULES = {"accuracy": accuracy, "regression": regression}
 
@@ -137,7 +137,7 @@ def test_gold_rows_that_are_training_rows_are_not_counted_and_many_are_an_error(
 
 
 def test_questions_without_an_answer_count_as_wrong_and_are_counted_by_cause() -> None:
-    silent = [Answer(trouble="no answer within 60 s")] * 2 + [Answer(trouble="HTTP 500")]
+    silent = [Generation(trouble="no answer within 60 s")] * 2 + [Generation(trouble="HTTP 500")]
     ran = told(["yes"] * 4, ["yes", *silent])
     assert ran.measured["accuracy"] == 0.25
     assert "3 of 4 questions got no answer" in ran.findings[0].message
@@ -146,8 +146,8 @@ def test_questions_without_an_answer_count_as_wrong_and_are_counted_by_cause() -
 
 def test_gold_rows_with_other_keys_are_an_error_that_names_them() -> None:
     made = asked([], [], answers=None)
-    trouble = Trouble("schema", "has no key 'expected'; its keys are: answer, input", "name the key")
-    made["gold"] = GoldSet("gold.json", (), troubles=((Location("gold.json", 2, 1, row=1), trouble),))
+    trouble = RowError("schema", "has no key 'expected'; its keys are: answer, input", "name the key")
+    made["gold"] = GoldSet("gold.json", (), row_errors=((Location("gold.json", 2, 1, row=1), trouble),))
     [finding] = run(accuracy, **made).findings
     assert "1 of 1 gold rows cannot be used; the first: has no key 'expected'" in finding.message
     assert str(finding.at) == "gold.json:2:1"
@@ -155,13 +155,13 @@ def test_gold_rows_with_other_keys_are_an_error_that_names_them() -> None:
 
 def test_what_was_not_trained_or_not_asked_is_skipped_and_a_dead_endpoint_is_an_error() -> None:
     made = asked(["yes"], ["yes"])
-    assert "was not trained" in (run(accuracy, **{**made, "trained": None}).skipped or "")
-    assert run(accuracy, **{**made, "answers": answers(problem="run holds no adapter")}).skipped
-    assert "no gold" in (run(accuracy, **{**made, "gold": None, "answers": None}).skipped or "")
-    from ftcheck.inputs.finished_run import Answers
+    assert "was not trained" in (run(accuracy, **{**made, "run_artifacts": None}).skipped or "")
+    assert run(accuracy, **{**made, "generations": generations(problem="run holds no adapter")}).skipped
+    assert "no gold" in (run(accuracy, **{**made, "gold": None, "generations": None}).skipped or "")
+    from ftcheck.inputs.finished_run import Generations
 
-    dead = Answers("serving.endpoint", 64, problem="serving.endpoint gives no answer: connection refused")
-    ran = run(accuracy, **{**made, "answers": dead})
+    dead = Generations("serving.endpoint", 64, problem="serving.endpoint gives no answer: connection refused")
+    ran = run(accuracy, **{**made, "generations": dead})
     assert ran.worst is Severity.ERROR
     assert ran.findings[0].at is not None
     assert ran.findings[0].at.yaml_path == "jobs.job.serving.endpoint"
@@ -174,16 +174,16 @@ def compared(tuned: list[str], base: Any, baseline: Baseline | None, **params: A
 
 
 def test_questions_that_only_the_base_knows_are_named() -> None:
-    ran = compared(["no", "yes", "yes"], answers("yes", "no", "no"), None)
+    ran = compared(["no", "yes", "yes"], generations("yes", "no", "no"), None)
     assert (ran.measured["gain"], ran.measured["lost"]) == (0.3333, 1)
     assert "(rows 1)" in ran.findings[0].message
 
 
 def test_other_gold_questions_than_before_are_not_compared() -> None:
-    ran = compared(["yes"], answers("no"), Baseline("old.json", 1.0, 50, same_gold=False))
+    ran = compared(["yes"], generations("no"), Baseline("old.json", 1.0, 50, same_gold=False))
     assert ran.worst is Severity.WARNING
     assert "asked other gold questions" in ran.findings[0].message
 
 
 def test_without_base_and_baseline_there_is_nothing_to_compare() -> None:
-    assert compared(["yes"], answers(problem="the endpoint serves one model"), None).skipped
+    assert compared(["yes"], generations(problem="the endpoint serves one model"), None).skipped

@@ -3,8 +3,8 @@ from ftcheck_rules.outcome.cases.valid_output import BROKEN, CASES, GOOD, answer
 from ftcheck_rules.outcome.valid_output import valid_output
 
 from ftcheck import Severity
-from ftcheck.inputs.finished_run import Answer
-from ftcheck.testing import Case, answers, run
+from ftcheck.inputs.finished_run import Generation
+from ftcheck.testing import Case, generations, run
 
 
 @pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
@@ -14,13 +14,13 @@ def test_the_planted_cases_come_out_as_they_say(case: Case) -> None:
 
 
 def test_shares_at_both_attempts_are_measured() -> None:
-    mended = Answer(BROKEN, 14, "stop", again=Answer(GOOD, 18, "stop"))
+    mended = Generation(BROKEN, 14, "stop", again=Generation(GOOD, 18, "stop"))
     ran = run(valid_output, **answered([GOOD] * 2 + [mended, BROKEN]))
     assert (ran.measured["valid_at_retry_0"], ran.measured["valid_at_retry_1"]) == (0.5, 0.75)
 
 
 def test_many_retries_are_worth_a_warning_though_all_come_out_valid() -> None:
-    mended = Answer(BROKEN, 14, "stop", again=Answer(GOOD, 18, "stop"))
+    mended = Generation(BROKEN, 14, "stop", again=Generation(GOOD, 18, "stop"))
     ran = run(valid_output, **answered([GOOD] * 2 + [mended] * 2))
     assert ran.worst is Severity.WARNING
 
@@ -34,12 +34,17 @@ def test_what_is_wrong_is_said_in_the_schemas_words_with_the_answer_only_as_cont
 
 
 def test_empty_answers_and_answers_over_the_cap_are_errors() -> None:
-    ran = run(valid_output, **answered([Answer("", 1, "stop"), Answer("x" * 99, 99, "stop")], schema=False))
+    ran = run(
+        valid_output, **answered([Generation("", 1, "stop"), Generation("x" * 99, 99, "stop")], schema=False)
+    )
     said = [one.message for one in ran.findings]
     assert said == ["1 of 2 answers are empty (rows 1)", "1 of 2 answers are longer than the cap (rows 2)"]
 
 
 def test_questions_that_nobody_answered_are_skipped() -> None:
-    made = answered([Answer(trouble="HTTP 500")])
+    made = answered([Generation(trouble="HTTP 500")])
     assert run(valid_output, **made).skipped == "no question was answered"
-    assert run(valid_output, **{**made, "answers": answers(problem="no adapter")}).skipped == "no adapter"
+    assert (
+        run(valid_output, **{**made, "generations": generations(problem="no adapter")}).skipped
+        == "no adapter"
+    )

@@ -3,9 +3,9 @@ from ftcheck_rules.serving.cases.load_test import CASES, levels_of
 from ftcheck_rules.serving.load_test import serving_target
 
 from ftcheck import Severity
-from ftcheck.inputs.finished_run import Answer
+from ftcheck.inputs.finished_run import Generation
 from ftcheck.inputs.load_test import Load
-from ftcheck.testing import Case, answers, job, run
+from ftcheck.testing import Case, generations, job, run
 
 
 @pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
@@ -20,7 +20,9 @@ def test_of_the_levels_that_answer_enough_the_quickest_is_judged() -> None:
 
 
 def test_few_requests_and_answers_shorter_than_the_real_ones_are_warnings() -> None:
-    made = levels_of(Load("a", 40, 0, 120, 100, 8.0)) | {"answers": answers(Answer("x", 50, "stop"))}
+    made = levels_of(Load("a", 40, 0, 120, 100, 8.0)) | {
+        "generations": generations(Generation("x", 50, "stop"))
+    }
     ran = run(serving_target, **made)
     assert ran.worst is Severity.WARNING
     assert len(ran.findings) == 2

@@ -6,7 +6,7 @@ from ftcheck_rules.template.cases.templates import CASES
 from ftcheck_rules.template.templates import chat_template
 
 from ftcheck import Severity
-from ftcheck.inputs.prepared import Trouble
+from ftcheck.inputs.prepared import RowError
 from ftcheck.inputs.tokenizer import Message
 from ftcheck.testing import Case, FakeTokenizer, Ran, job, prepared, rows, run, sample, tokenizer
 
@@ -15,7 +15,7 @@ TALK: tuple[Message, ...] = (
     {"role": "user", "content": "Why?"},
     {"role": "assistant", "content": "So."},
 )
-RAISED = Trouble("template", "the chat template raised TemplateError: roles must alternate", "look at it")
+RAISED = RowError("template", "the chat template raised TemplateError: roles must alternate", "look at it")
 
 
 class Trimming(FakeTokenizer):
@@ -58,9 +58,9 @@ def test_the_planted_cases_come_out_as_they_say(case: Case) -> None:
 
 
 def test_rows_on_which_the_template_raises_are_named_once_a_message() -> None:
-    another = Trouble("template", "the chat template raised UndefinedError: no role")
+    another = RowError("template", "the chat template raised UndefinedError: no role")
 
-    ran = check(prepared=prepared([9] * 5, troubles={1: RAISED, 3: RAISED, 4: another}))
+    ran = check(prepared=prepared([9] * 5, row_errors={1: RAISED, 3: RAISED, 4: another}))
 
     first, second = ran.findings
     assert str(first.at) == "train.jsonl:2:1"
@@ -71,17 +71,17 @@ def test_rows_on_which_the_template_raises_are_named_once_a_message() -> None:
 
 
 def test_many_rows_with_one_message_are_named_up_to_twenty() -> None:
-    ran = check(prepared=prepared([9] * 30, troubles=dict.fromkeys(range(30), RAISED)))
+    ran = check(prepared=prepared([9] * 30, row_errors=dict.fromkeys(range(30), RAISED)))
 
     [finding] = ran.findings
     assert finding.message.endswith("(30 rows; also line " + ", ".join(map(str, range(2, 21))) + ", …)")
 
 
 def test_conversations_without_a_template_are_one_finding_at_the_policy_key() -> None:
-    missing = Trouble("template", "the tokenizer has no chat template", "name one")
+    missing = RowError("template", "the tokenizer has no chat template", "name one")
     bare = tokenizer(chat_template=None, training_template=None)
 
-    ran = check(bare, prepared=prepared([9, 9], troubles={0: missing, 1: missing}))
+    ran = check(bare, prepared=prepared([9, 9], row_errors={0: missing, 1: missing}))
 
     [finding] = ran.findings
     assert finding.at == job().at("model.chat_template")
@@ -91,9 +91,9 @@ def test_conversations_without_a_template_are_one_finding_at_the_policy_key() ->
 
 def test_missing_markers_are_one_finding_at_the_loss_that_needs_them() -> None:
     masked = job(training={"assistant_only_loss": True})
-    trouble = Trouble("template", "no markers", "put them in")
+    trouble = RowError("template", "no markers", "put them in")
 
-    ran = check(job=masked, prepared=prepared([9, 9], troubles={0: trouble, 1: trouble}))
+    ran = check(job=masked, prepared=prepared([9, 9], row_errors={0: trouble, 1: trouble}))
 
     [finding] = ran.findings
     assert finding.at == masked.at("training.assistant_only_loss")
@@ -107,8 +107,8 @@ def test_markers_of_the_template_that_training_applies_are_enough() -> None:
 
 
 def test_plain_text_under_assistant_only_loss_is_one_finding_with_a_change() -> None:
-    trouble = Trouble("template", "plain text", "take it out")
-    texts = prepared([9, 9], of=rows(2, turns=[0, 0]), troubles={0: trouble, 1: trouble})
+    trouble = RowError("template", "plain text", "take it out")
+    texts = prepared([9, 9], of=rows(2, turns=[0, 0]), row_errors={0: trouble, 1: trouble})
 
     ran = check(job=job(training={"assistant_only_loss": True}), prepared=texts)
 

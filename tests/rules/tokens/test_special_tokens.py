@@ -6,7 +6,7 @@ from ftcheck_rules.tokens.cases.special_tokens import CASES, BeginsTexts
 from ftcheck_rules.tokens.special_tokens import special_tokens
 
 from ftcheck import Severity
-from ftcheck.inputs.prepared import Trouble
+from ftcheck.inputs.prepared import RowError
 from ftcheck.testing import Case, FakeTokenizer, Ran, job, model_config, prepared, rows, run
 
 PAD, EOS, BOS = 1_000_001, 1_000_000, 1_000_005
@@ -107,7 +107,7 @@ def test_no_prepared_row_is_skipped() -> None:
         special_tokens,
         job=job(),
         tokenizer=BeginsTexts(),
-        prepared=prepared([9], troubles={0: Trouble("json", "not JSON")}),
+        prepared=prepared([9], row_errors={0: RowError("json", "not JSON")}),
         model=model_config(),
     )
     assert ran.skipped == "no row could be prepared"

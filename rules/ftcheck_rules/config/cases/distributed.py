@@ -3,13 +3,13 @@
 from collections.abc import Mapping
 from typing import Any
 
-from ftcheck.testing import Case, inputs, job, machine, prepared, surroundings
+from ftcheck.testing import Case, environment, inputs, job, machine, prepared
 
 FOUR_BIT = {"load_in_4bit": True, "bnb_4bit_compute_dtype": "bfloat16"}
 
 
 def _spread(**training: Any) -> Mapping[str, Any]:
-    return {"job": job(training=training, hardware={"count": 2}), "surroundings": surroundings()}
+    return {"job": job(training=training, hardware={"count": 2}), "environment": environment()}
 
 
 def _loading(count: int = 1, *, shm: int = 8 << 30, rows: int = 3, **extra: Any) -> Mapping[str, Any]:
@@ -17,7 +17,7 @@ def _loading(count: int = 1, *, shm: int = 8 << 30, rows: int = 3, **extra: Any)
     return {
         "job": one,
         "machine": machine(),
-        "surroundings": surroundings(shm=shm),
+        "environment": environment(shm=shm),
         "inputs": inputs(one, prepared=prepared([100] * rows)),
     }
 

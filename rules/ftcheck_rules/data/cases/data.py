@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from ftcheck.inputs.prepared import Trouble
+from ftcheck.inputs.prepared import RowError
 from ftcheck.testing import Case, inputs, job, rows
 
 TRAIN = {"train": "train.jsonl"}
@@ -19,11 +19,14 @@ def _missing() -> dict[str, Any]:
 
 
 def _broken_row() -> dict[str, Any]:
-    return _readable(rows=rows(3, troubles={1: Trouble("json", "not JSON: expecting value", column=7)}))
+    return _readable(rows=rows(3, row_errors={1: RowError("json", "not JSON: expecting value", column=7)}))
 
 
 def _misfit() -> dict[str, Any]:
-    return {"job": job(data=TRAIN), "rows": rows(3, troubles={2: Trouble("schema", "'messages' is empty")})}
+    return {
+        "job": job(data=TRAIN),
+        "rows": rows(3, row_errors={2: RowError("schema", "'messages' is empty")}),
+    }
 
 
 def _remarked(code: str, **training: Any) -> dict[str, Any]:

@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from ftcheck.inputs.baseline import Baseline
-from ftcheck.testing import Case, answers, gold, job, output_schema, prepared, tokenizer, trained
+from ftcheck.testing import Case, generations, gold, job, output_schema, prepared, run_artifacts, tokenizer
 
 JSON = ('{"team": "print", "urgent": false}', '{"team": "network", "urgent": false}')
 VERDICT = {"pattern": r"Verdict: (\w+)"}
@@ -18,9 +18,9 @@ def asked(
     made = job(targets={"accuracy": target})
     return {
         "job": made,
-        "trained": trained(),
+        "run_artifacts": run_artifacts(),
         "gold": gold(*((f"question number {n}", one) for n, one in enumerate(expected))),
-        "answers": answers(*given),
+        "generations": generations(*given),
         "output_schema": None,
         "prepared": prepared([5] * 3),
         "tokenizer": tokenizer(),
@@ -46,7 +46,7 @@ def _compared(base: Sequence[str], tuned: Sequence[str], earlier: float | None =
     made = asked(["yes"] * len(tuned), tuned)
     del made["prepared"], made["tokenizer"]
     before = Baseline("morning.json", earlier, len(tuned)) if earlier is not None else None
-    return {**made, "base_answers": answers(*base), "baseline": before}
+    return {**made, "base_generations": generations(*base), "baseline": before}
 
 
 CASES: tuple[Case, ...] = (

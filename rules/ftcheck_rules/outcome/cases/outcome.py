@@ -5,18 +5,26 @@ from typing import Any
 
 from ftcheck.inputs.finished_run import Adapter
 from ftcheck.inputs.run_folder import State
-from ftcheck.testing import Case, adapter, inputs, job, prepared, trained
+from ftcheck.testing import Case, adapter, inputs, job, prepared, run_artifacts
 
 FALLING = [2.0 / (1 + n / 5) for n in range(30)]
 
 
 def went(*losses: float | None, **about: Any) -> dict[str, Any]:
     """The inputs of `loss-convergence`."""
-    return {"job": job(), "trained": trained(losses or FALLING, **about), "prepared": prepared([5] * 3)}
+    return {
+        "job": job(),
+        "run_artifacts": run_artifacts(losses or FALLING, **about),
+        "prepared": prepared([5] * 3),
+    }
 
 
 def _loaded(**changes: Any) -> Mapping[str, Any]:
-    return {"job": job(training={"lora": {"r": 16}}), "trained": trained(), "adapter": adapter(**changes)}
+    return {
+        "job": job(training={"lora": {"r": 16}}),
+        "run_artifacts": run_artifacts(),
+        "adapter": adapter(**changes),
+    }
 
 
 def _broken() -> Mapping[str, Any]:
@@ -30,7 +38,7 @@ def _peak(gib: float, kind: str = "cuda") -> Mapping[str, Any]:
         "expected": {"memory_gib": {"low": 11.1, "high": 11.9, "source": "memory-fit"}},
     }
     made = job()
-    return {"job": made, "trained": trained(**about), "inputs": inputs(made)}
+    return {"job": made, "run_artifacts": run_artifacts(**about), "inputs": inputs(made)}
 
 
 CASES: tuple[Case, ...] = (

@@ -3,31 +3,31 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from ftcheck.inputs.finished_run import Answer
-from ftcheck.testing import Case, answers, gold, job, output_schema, trained
+from ftcheck.inputs.finished_run import Generation
+from ftcheck.testing import Case, generations, gold, job, output_schema, run_artifacts
 
 TEAM = {"type": "object", "required": ["team"], "properties": {"team": {"enum": ["print", "network"]}}}
 GOOD, BROKEN = '{"team": "print"}', '{"team": "pri'
 
 
-def answered(given: Sequence[Answer | str], *, retries: int = 1, schema: bool = True) -> dict[str, Any]:
+def answered(given: Sequence[Generation | str], *, retries: int = 1, schema: bool = True) -> dict[str, Any]:
     """The inputs of `valid-output`: one question an answer."""
     return {
         "job": job(serving={"max_new_tokens": 64, "schema_retries": retries}),
-        "trained": trained(),
+        "run_artifacts": run_artifacts(),
         "gold": gold(*((f"question {n}", {"team": "print"}) for n in range(len(given)))),
-        "answers": answers(*given),
+        "generations": generations(*given),
         "output_schema": output_schema(TEAM) if schema else None,
     }
 
 
 def _retried(second: str, retries: int = 1) -> Mapping[str, Any]:
-    first = Answer(BROKEN, 14, "stop", again=Answer(second, 18, "stop"))
+    first = Generation(BROKEN, 14, "stop", again=Generation(second, 18, "stop"))
     return answered([GOOD] * 19 + [first], retries=retries)
 
 
 def _ending(finish: str) -> Mapping[str, Any]:
-    return answered([Answer("Verdict: reject", 64, finish)] * 10, schema=False)
+    return answered([Generation("Verdict: reject", 64, finish)] * 10, schema=False)
 
 
 CASES: tuple[Case, ...] = (

@@ -12,7 +12,7 @@ def levels_of(*loads: Load) -> dict[str, Any]:
     return {
         "job": job(targets={"requests_per_second": 100.0, "p95_latency_ms": 200.0}),
         "load_report": LoadReport("load.json", "GuideLLM", loads, "guidellm benchmark"),
-        "answers": None,
+        "generations": None,
     }
 
 

@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from ftcheck.inputs.prepared import Trouble
+from ftcheck.inputs.prepared import RowError
 from ftcheck.inputs.tokenizer import Message
 from ftcheck.testing import Case, FakeTokenizer, job, prepared, rows, sample, tokenizer
 
@@ -25,8 +25,8 @@ def _rendered(using: FakeTokenizer, **changes: Any) -> dict[str, Any]:
 
 
 def _raises() -> dict[str, Any]:
-    trouble = Trouble("template", "the chat template raised TemplateError: roles must alternate")
-    return _rendered(tokenizer(), prepared=prepared([9, 9], troubles={1: trouble}))
+    trouble = RowError("template", "the chat template raised TemplateError: roles must alternate")
+    return _rendered(tokenizer(), prepared=prepared([9, 9], row_errors={1: trouble}))
 
 
 def _loss(template: str) -> dict[str, Any]:

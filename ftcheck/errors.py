@@ -51,6 +51,8 @@ class FtcheckError(Exception):
 
     exit_code = ExitCode.USAGE
     code = "usage"
+    trace = ""
+    """A traceback as text, where a bug is behind it; for the report's details, never for the terminal."""
 
     def __init__(self, message: str, problems: Sequence[Problem] = ()) -> None:
         """`problems` are the places; without them the message stands alone."""
@@ -102,3 +104,10 @@ class TrainingError(FtcheckError):
 
     exit_code = ExitCode.TRAINING
     code = "training"
+
+
+class InternalError(FtcheckError):
+    """A bug of ftcheck's own, or of a plugin: said in one line, with the log that holds its traceback."""
+
+    exit_code = ExitCode.INCOMPLETE
+    code = "internal"

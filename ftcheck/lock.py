@@ -4,16 +4,14 @@
 the same installation and the same files give the same bytes.
 """
 
-import contextlib
 import json
-import os
-import secrets
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ftcheck import digest, tables
+from ftcheck.atomic import replace_file
 from ftcheck.errors import InputError
 from ftcheck.settings import Training
 
@@ -213,14 +211,7 @@ def differences(old: Any, new: Any, path: str = "") -> Iterator[str]:
 
 def write(path: Path, text: str) -> None:
     """Replace the lock file in one step: it is the old one or the new one, never a part."""
-    temporary = path.with_name(f".{path.name}-{secrets.token_hex(8)}.tmp")
     try:
-        with temporary.open("x", encoding="utf-8", newline="\n") as file:
-            file.write(text)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(temporary, path)
+        replace_file(path, text.encode("utf-8"))
     except OSError as error:
-        with contextlib.suppress(OSError):
-            temporary.unlink(missing_ok=True)
         raise InputError(f"{path}: cannot be written: {error.strerror or error}") from error

@@ -7,9 +7,9 @@ from pathlib import Path
 from tests.places import CHECKOUT
 
 SCRIPT = """
-from ftcheck.ticket import Refusal, Ticket
-from ftcheck.inputs import Inputs
-from ftcheck.offers import Trainer
+from ftcheck.gate.ticket import Refusal, Ticket
+from ftcheck.inputs.container import Inputs
+from ftcheck.extension.trainers import Trainer
 from ftcheck.settings import Job
 
 

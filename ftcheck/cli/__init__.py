@@ -106,4 +106,11 @@ def run_command(argv: Sequence[str] | None = None) -> int:
     except BrokenPipeError:
         sys.stderr.close()
         return ExitCode.INCOMPLETE
+    except Exception as error:  # a bug of ours is never a traceback, and never "blocking findings"
+        from ftcheck.runner.crash_log import internal_error
+        from ftcheck.runner.session import say
+
+        failure = internal_error(error, "at the command line")
+        say(failure)
+        return failure.exit_code
     return int(code or 0)

@@ -1,12 +1,14 @@
 """`ftcheck run`."""
 
-from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
 from ftcheck.cli.options import POLICY, all_rules_dirs, no_cache, overrides, rules_dirs
-from ftcheck.records import Check
+
+if TYPE_CHECKING:
+    from ftcheck.runner.options import Options
 
 
 @click.command(short_help="Check the jobs of a policy and write reports.")
@@ -78,9 +80,10 @@ def run(
     """
     from ftcheck.cli.pages.shown import Shown
     from ftcheck.runner import session
+    from ftcheck.runner.options import Options
     from ftcheck.runner.select import Selection
 
-    options = session.Options(
+    options = Options(
         policy=policy,
         overrides=overrides,
         selection=Selection(
@@ -102,7 +105,7 @@ def run(
         cache=not no_cache,
     )
     if collect_only:
-        return _collect(session.plan(options).taken)
+        return _collect(options)
     show = Shown(outputs, quiet=quiet, verbose=verbose, durations=durations)
     with show:
         ended = session.run(options, show.watch)
@@ -110,9 +113,14 @@ def run(
     return ended.code
 
 
-def _collect(checks: Sequence[Check]) -> int:
+def _collect(options: "Options") -> int:
+    """List the checks that would run."""
     from ftcheck.errors import ExitCode
+    from ftcheck.runner.load import open_policy
+    from ftcheck.runner.planned import plan
 
+    opened = open_policy(options.policy, options.overrides, options.rules_dirs)
+    checks = plan(opened, options).taken
     for check in checks:
         click.echo(check.id)
     click.echo(f"{len(checks)} checks planned", err=True)

@@ -90,9 +90,10 @@ def _first_finding(
 ) -> int:
     from ftcheck.errors import UsageError
     from ftcheck.runner import session
+    from ftcheck.runner.options import Options
     from ftcheck.runner.select import Selection
 
-    options = session.Options(
+    options = Options(
         policy=policy,
         overrides=overrides,
         rules_dirs=folders,

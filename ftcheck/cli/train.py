@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from ftcheck.records import Progress
     from ftcheck.report.record import Report
     from ftcheck.runner.load import Loaded
-    from ftcheck.runner.session import Options
+    from ftcheck.runner.options import Options
     from ftcheck.training.during_checks import Alarm, DuringChecks
 
 
@@ -97,11 +97,9 @@ def _loaded(policy: str, overrides: tuple[str, ...], folders: tuple[Path, ...], 
 def _options(
     policy: str, overrides: tuple[str, ...], folders: tuple[Path, ...], *, cache: bool, offline: bool
 ) -> "Options":
-    from ftcheck.runner import session
+    from ftcheck.runner.options import Options
 
-    return session.Options(
-        policy=policy, overrides=overrides, offline=offline, rules_dirs=folders, cache=cache
-    )
+    return Options(policy=policy, overrides=overrides, offline=offline, rules_dirs=folders, cache=cache)
 
 
 def _gated(
@@ -159,7 +157,7 @@ def _train(
 ) -> ExitCode:
     from ftcheck.inputs.container import Inputs, Run
     from ftcheck.policy.plan import of_job
-    from ftcheck.runner.session import waiving
+    from ftcheck.runner.execute import waiving
     from ftcheck.training.during_checks import DuringChecks
     from ftcheck.training.expectations import expectations
 

@@ -53,11 +53,26 @@ class Named(Protocol):
 Offer = TypeVar("Offer", bound=Any)
 
 
+@dataclass(frozen=True, slots=True)
+class HookFailure:
+    """A plugin's event hook that raised."""
+
+    plugin: str
+    hook: str
+    error: Exception
+
+    def __str__(self) -> str:
+        """One line for the report."""
+        said = " ".join(str(self.error).split())
+        return f"plugin '{self.plugin}': {self.hook} raised {type(self.error).__name__}: {said}"
+
+
 @dataclass(frozen=True)
 class Host:
     """Loaded plugins and what they offer, by name. Made by `make_host`; tests make their own.
 
-    `owner` says, for each offer (`rule:percentile-seq-len`), which plugin it comes from.
+    `owner` says, for each offer (`rule:percentile-seq-len`), which plugin it comes from. `failures` are the
+    plugins whose event hooks raised, by name: a run that has any is not complete.
     """
 
     manager: pluggy.PluginManager
@@ -68,27 +83,39 @@ class Host:
     trainers: Mapping[str, Trainer]
     exporters: Mapping[str, Exporter] = field(default_factory=dict)
     owner: Mapping[str, PluginInfo] = field(default_factory=dict)
+    failures: dict[str, HookFailure] = field(default_factory=dict)
 
     def watch(self, observer: object) -> None:
         """Let an object with event hooks see this run."""
-        self.manager.register(observer, name=f"watch {len(self.manager.get_plugins())}")
+        self.manager.register(observer, name=f"{type(observer).__name__} {len(self.manager.get_plugins())}")
         _check_hooks(self.manager)
 
     def run_started(self, checks: tuple[Check, ...]) -> None:
         """Tell the watchers that the ledger is fixed."""
-        self.manager.hook.ftcheck_run_started(checks=checks)
+        self._tell("ftcheck_run_started", checks=checks)
 
     def progress(self, progress: Progress) -> None:
         """Tell the watchers how far long work has come."""
-        self.manager.hook.ftcheck_progress(progress=progress)
+        self._tell("ftcheck_progress", progress=progress)
 
     def check_finished(self, result: Result) -> None:
         """Tell the watchers what became of a check."""
-        self.manager.hook.ftcheck_check_finished(result=result)
+        self._tell("ftcheck_check_finished", result=result)
 
     def run_finished(self, report: Report) -> None:
         """Tell the watchers that the report is complete."""
-        self.manager.hook.ftcheck_run_finished(report=report)
+        self._tell("ftcheck_run_finished", report=report)
+
+    def _tell(self, hook: str, **news: Any) -> None:
+        """Call an event hook of each plugin. One that raises is told nothing more, and is a failure."""
+        for name, plugin in self.manager.list_name_plugin():
+            if plugin is None or not hasattr(plugin, hook) or name in self.failures:
+                continue
+            others = [other for other in self.manager.get_plugins() if other is not plugin]
+            try:
+                self.manager.subset_hook_caller(hook, others)(**news)
+            except Exception as error:
+                self.failures[name] = HookFailure(name, hook, error)
 
 
 def make_host(

@@ -10,7 +10,7 @@ from ftcheck.inputs.exclude_list import Excluded
 from ftcheck.records import Change, Outcome, Result
 from ftcheck.settings import Job
 
-Asked = Mapping[str, tuple[Excluded, ...]]
+Rows = Mapping[str, tuple[Excluded, ...]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,7 +46,7 @@ class RowList:
         return Change(f"jobs.{self.job}.data.exclude", stated, named, safe=False)
 
 
-def asked(results: Iterable[Result], jobs: Iterable[str]) -> Asked:
+def asked(results: Iterable[Result], jobs: Iterable[str]) -> Rows:
     """The rows that failed checks of these jobs would leave out."""
     found: dict[str, list[Excluded]] = {}
     wanted = set(jobs)
@@ -61,7 +61,7 @@ def asked(results: Iterable[Result], jobs: Iterable[str]) -> Asked:
 
 
 def lists(
-    found: Asked, jobs: Mapping[str, Job], counts: Mapping[str, int], policy: Path
+    found: Rows, jobs: Mapping[str, Job], counts: Mapping[str, int], policy: Path
 ) -> tuple[RowList, ...]:
     """A list for each job that lacks some: the one it has with more rows, or a new one beside the policy.
 

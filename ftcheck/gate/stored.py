@@ -59,6 +59,38 @@ def check_stored(
     return decide(report, World(policy, tuple(checks), evidence, now or datetime.now(UTC)), job)
 
 
+CHANGED = "-changed"
+"""How the refusal codes end that say that something is not as it was checked."""
+
+
+def changed_since(
+    path: str | Path,
+    policy: Policy,
+    checks: Sequence[Check],
+    jobs: Sequence[str],
+    *,
+    during: Sequence[Check] = (),
+) -> tuple[Report | None, list[Reason]]:
+    """A stored report, and why its findings do not hold any more for these jobs; None if it is no report.
+
+    Whether it opens the gate does not matter: only that it is whole, and that nothing changed since.
+    """
+    report = read_report(path)
+    if isinstance(report, Reason):
+        return None, [report]
+    reasons = []
+    if report.status != "complete":
+        reasons.append(Reason(report.status, f"{path}: the report is {report.status}"))
+    for job in jobs:
+        world = World(policy, tuple(checks), gather(policy.jobs[job], checks, during), datetime.now(UTC))
+        decision = decide(report, world, job)
+        if isinstance(decision, Refusal):
+            changed = [one for one in decision.reasons if one.code.endswith(CHANGED)]
+            broken = [one for one in decision.reasons if one.code in ("partial", "inconsistent")]
+            reasons += changed or broken
+    return report, reasons
+
+
 def check_resumed(folder: Path, policy: Policy, checks: Sequence[Check], job: str) -> Ticket | Refusal:
     """The gate for a run that goes on: the ticket in its run.json, held against the files as they are now.
 

@@ -10,12 +10,13 @@ of this folder; rules see nothing else. Tokenizer, data set and model libraries 
 
 from __future__ import annotations
 
+import traceback
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ftcheck.errors import FtcheckError, InputError
+from ftcheck.errors import FtcheckError, InputError, Problem
 from ftcheck.inputs.loader import Loader
 from ftcheck.records import Progress
 from ftcheck.settings import Job
@@ -58,11 +59,11 @@ class Inputs:
         loaders: Mapping[str, Loader],
         base: Mapping[str, Any],
         job: Job | None,
-        shared: dict[str, Any] | None = None,
+        shared: Store | None = None,
         opening: Callable[[str, bool], None] = lambda name, done: None,
         poisoned: Sequence[str] = (),
     ) -> None:
-        """`base` are values that need no loader (`run`, `jobs`); `shared` holds host inputs of all jobs.
+        """`base` are values that need no loader (`run`, `jobs`); `shared` holds what is opened once a run.
 
         `opening(name, done)` is told before and after a loader runs. `poisoned` inputs killed workers
         before, and are not opened.
@@ -70,9 +71,9 @@ class Inputs:
         self._loaders = loaders
         self._base = {**base, "job": job}
         self._job = job
-        self._shared = shared if shared is not None else {}
-        self._opened: dict[str, Any] = {}
-        self._failed: dict[str, FtcheckError] = {name: _poison(name) for name in poisoned}
+        self._shared = shared if shared is not None else Store()
+        self._own = Store()
+        self._poisoned = frozenset(poisoned)
         self._opening = opening
 
     def get(self, name: str) -> Any:
@@ -81,16 +82,18 @@ class Inputs:
             return self
         if name in self._base:
             return self._base[name]
-        if name in self._failed:
-            raise self._failed[name]
-        store = self._opened if self.of_job(name) else self._shared
-        if name not in store:
-            store[name] = self._open(name)
-        return store[name]
+        if name in self._poisoned:
+            raise InputError(f"input '{name}' killed two workers and is not opened again")
+        store = self._store(name)
+        if name in store.failed:
+            raise store.failed[name].again()
+        if name not in store.opened:
+            store.opened[name] = self._open(name, store)
+        return store.opened[name]
 
     def opened(self, name: str) -> Any | None:
         """The input `name` if it is open already, else None."""
-        return self._opened.get(name, self._shared.get(name))
+        return self._store(name).opened.get(name)
 
     def has(self, name: str) -> bool:
         """Whether anything could open `name`."""
@@ -100,7 +103,10 @@ class Inputs:
         """Whether `name` is about one job (it needs `job`, itself or through what it needs)."""
         return needs_job(self._loaders, name)
 
-    def _open(self, name: str) -> Any:
+    def _store(self, name: str) -> Store:
+        return self._own if self.of_job(name) else self._shared
+
+    def _open(self, name: str, store: Store) -> Any:
         opener = self._loaders.get(name)
         if opener is None:
             raise InputError(f"no loader offers the input '{name}'")
@@ -108,19 +114,48 @@ class Inputs:
         self._opening(name, False)
         try:
             return opener.open(*arguments)
-        except FtcheckError as error:
-            self._failed[name] = error
-            raise
         except Exception as error:
-            failure = InputError(f"input '{name}' could not be opened: {type(error).__name__}: {error}")
-            self._failed[name] = failure
-            raise failure from error
+            store.failed[name] = Failure.of(name, error)
         finally:
             self._opening(name, True)
+        raise store.failed[name].again()
 
 
-def _poison(name: str) -> InputError:
-    return InputError(f"input '{name}' killed two workers and is not opened again")
+@dataclass(frozen=True, slots=True)
+class Failure:
+    """Why an input could not be opened: the error without its traceback, which would keep the loader's data.
+
+    `trace` is that traceback as text where the loader broke (a bug), else empty.
+    """
+
+    kind: type[FtcheckError]
+    message: str
+    problems: tuple[Problem, ...]
+    trace: str = ""
+
+    @classmethod
+    def of(cls, name: str, error: Exception) -> Failure:
+        """The failure that a loader's error is."""
+        if isinstance(error, FtcheckError):
+            return cls(type(error), error.args[0] if error.args else "", error.problems)
+        message = f"input '{name}' could not be opened: {type(error).__name__}: {error}"
+        trace = "".join(traceback.format_exception(error))
+        return cls(InputError, message, (Problem(message),), trace)
+
+    def again(self) -> FtcheckError:
+        """A new error that says the same."""
+        error = self.kind.__new__(self.kind)
+        FtcheckError.__init__(error, self.message, self.problems)
+        error.trace = self.trace
+        return error
+
+
+@dataclass
+class Store:
+    """Inputs that were opened, and those that could not be, by name."""
+
+    opened: dict[str, Any] = field(default_factory=dict)
+    failed: dict[str, Failure] = field(default_factory=dict)
 
 
 def needs_job(loaders: Mapping[str, Loader], name: str, seen: frozenset[str] = frozenset()) -> bool:

@@ -7,14 +7,13 @@ from datetime import UTC, datetime
 from importlib import metadata
 
 from ftcheck.errors import Problem
-from ftcheck.gate.decide import World, decide
-from ftcheck.gate.input_digests import InputDigests, gather
-from ftcheck.gate.ticket import Refusal, Ticket
+from ftcheck.gate.input_digests import InputDigests
 from ftcheck.ledger import narrowed, status_of, verdict_of
 from ftcheck.records import Outcome, Result
 from ftcheck.report.record import InputDigest, Report, WaiverUse
 from ftcheck.runner.checks import Facts
-from ftcheck.runner.load import Planned
+from ftcheck.runner.execute import Executed
+from ftcheck.runner.planned import Planned
 from ftcheck.settings import Policy
 
 PACKAGES = (
@@ -39,17 +38,19 @@ def now() -> str:
 def assemble(
     planned: Planned,
     opening: Report,
-    results: tuple[Result, ...],
-    facts: Facts,
-    evidence: Mapping[str, InputDigests],
-    *,
-    interrupted: bool,
+    executed: Executed,
+    digests: Mapping[str, InputDigests],
 ) -> Report:
-    """The report of a run whose ledger is closed; `opening` is the one that said `started`."""
+    """The report of a run whose ledger is closed; `opening` is the one that said `started`.
+
+    Nothing is said of the gate yet.
+    """
     policy, selection = planned.loaded.policy, planned.selection.as_dict()
-    problems = (*_unread(planned, results, facts), *([Problem("interrupted")] if interrupted else []))
+    results, facts = executed.results, executed.facts
+    interrupted = [Problem("interrupted")] if executed.interrupted else []
+    problems = (*_unread(planned, results, facts), *interrupted)
     status = status_of(results, problems, selected=narrowed(selection))
-    report = replace(
+    return replace(
         opening,
         status=status,
         verdict=verdict_of(results, status),
@@ -60,8 +61,8 @@ def assemble(
         selection=selection,
         removed=policy.removed,
         fail_on=policy.gate.fail_on,
-        jobs={name: replace(one.job, ids=_ids(facts, name)) for name, one in evidence.items()},
-        inputs=_with_rows(evidence, facts),
+        jobs={name: replace(one.job, ids=_ids(facts, name)) for name, one in digests.items()},
+        inputs=_with_rows(digests, facts),
         plugins=planned.loaded.host.plugins,
         packages=_packages(),
         waivers=tuple(_uses(policy, results)),
@@ -72,7 +73,14 @@ def assemble(
         machine={"system": platform.platform(), "python": platform.python_version()},
         cached=tuple(facts.cached),
     )
-    return replace(report, gate=_gate(planned, report, evidence))
+
+
+def with_problems(report: Report, problems: Sequence[Problem]) -> Report:
+    """The report of a run that turns out not to be complete: it has no verdict, and its gate is shut."""
+    gate = dict.fromkeys(report.gate, "incomplete")
+    return replace(
+        report, status="incomplete", verdict=None, problems=(*report.problems, *problems), gate=gate
+    )
 
 
 def _ids(facts: Facts, job: str) -> str | None:
@@ -93,8 +101,8 @@ def _unread(planned: Planned, results: Sequence[Result], facts: Facts) -> list[P
     return problems
 
 
-def _with_rows(evidence: Mapping[str, InputDigests], facts: Facts) -> dict[str, InputDigest]:
-    inputs = {name: one for found in evidence.values() for name, one in found.inputs.items()}
+def _with_rows(digests: Mapping[str, InputDigests], facts: Facts) -> dict[str, InputDigest]:
+    inputs = {name: one for found in digests.values() for name, one in found.inputs.items()}
     for job, found in facts.prepared.items():
         if f"{job}.train" in inputs:
             inputs[f"{job}.train"] = replace(inputs[f"{job}.train"], rows=found.rows)
@@ -130,20 +138,3 @@ def _notes(planned: Planned, results: Sequence[Result]) -> list[str]:
         elif not use.used and use.check in ran:
             notes.append(f"unused waiver: {use.check} did not fail")
     return notes
-
-
-def ask(planned: Planned, report: Report, job: str, evidence: InputDigests | None = None) -> Ticket | Refusal:
-    """The gate's word on a report that was just made."""
-    policy, checks = planned.loaded.policy, planned.loaded.checks
-    found = evidence or gather(policy.jobs[job], checks, planned.loaded.during)
-    return decide(report, World(policy, checks, found, datetime.now(UTC)), job)
-
-
-def _gate(planned: Planned, report: Report, evidence: Mapping[str, InputDigests]) -> dict[str, str]:
-    """What the gate would say now, for each job."""
-    said = {}
-    for name, found in evidence.items():
-        decision = ask(planned, report, name, found)
-        codes = dict.fromkeys(r.code for r in decision.reasons) if isinstance(decision, Refusal) else ()
-        said[name] = ", ".join(codes) or "open"
-    return said

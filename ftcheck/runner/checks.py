@@ -16,11 +16,12 @@ from ftcheck.inputs.container import closure, needs_job
 from ftcheck.ledger import Ledger, judge
 from ftcheck.records import Check, Location, Outcome, Progress, Result, Severity
 from ftcheck.report.record import result_from_dict
+from ftcheck.runner.options import Limits
 from ftcheck.runner.worker_process import Worker, machine_memory, memory_left
 from ftcheck.runner.worker_setup import Setup
 
-TICK = 0.05
-STALL = 600.0
+LOOK_EVERY = 0.25
+"""Seconds between looks at the worker's memory and at the clock: a look costs about 3 ms."""
 KILLS_TO_POISON = 2
 STARTS_TO_GIVE_UP = 2
 MEMORY_SHARE = 0.85
@@ -36,14 +37,6 @@ class PreparedFacts:
     rows: int
     row_errors: int = 0
     first: tuple[str, str] | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class Limits:
-    """When a worker is stopped: memory in bytes (None: 85 % of the machine's), seconds without progress."""
-
-    memory: int | None = None
-    stall: float = STALL
 
 
 @dataclass
@@ -62,20 +55,21 @@ def run_checks(
     setup: Setup,
     host: Host,
     ledger: Ledger,
+    facts: Facts,
     *,
     fail_on: Severity,
     limits: Limits | None = None,
     finish: Callable[[Result], Result] = lambda result: result,
     stop: Stop = lambda result: False,
     worker: Worker | None = None,
-) -> Facts:
-    """Run the ledger's checks in order and enter each outcome.
+) -> None:
+    """Run the ledger's checks in order and enter each outcome; what is found out beside them goes to `facts`.
 
     `finish` is applied to every judged result (waivers); `stop` ends the run early, and what is left
     stays without outcome. `worker` is one that was started already and waits for its set-up. Ctrl-C
     kills the worker and goes through.
     """
-    run = _Run(setup, host, limits or Limits(), worker)
+    run = _Run(setup, host, limits or Limits(), worker, facts)
     try:
         for index, check in enumerate(ledger.checks):
             result = finish(judge(run.one(index, check), fail_on))
@@ -85,13 +79,14 @@ def run_checks(
                 break
     finally:
         run.end()
-    return run.facts
 
 
 class _Run:
     """The state of one run: the worker there is, the inputs that killed workers, the facts."""
 
-    def __init__(self, setup: Setup, host: Host, limits: Limits, waiting: Worker | None) -> None:
+    def __init__(
+        self, setup: Setup, host: Host, limits: Limits, waiting: Worker | None, facts: Facts
+    ) -> None:
         self._setup = setup
         self._host = host
         self._limits = limits
@@ -101,7 +96,9 @@ class _Run:
         self._kills: Counter[tuple[str | None, str]] = Counter()
         self._bad_starts = 0
         self._last_words = ""
-        self.facts = Facts()
+        self._ready = False
+        self._looked = time.monotonic()
+        self._facts = facts
 
     def one(self, index: int, check: Check) -> Result:
         poisoned = self._poisoned(check)
@@ -116,7 +113,7 @@ class _Run:
     def _begun(self) -> Worker:
         setup = self._setup
         worker = self._waiting or Worker(setup.folder, offline=setup.offline, workers=setup.workers)
-        self._waiting = None
+        self._waiting, self._ready = None, False
         worker.begin(replace(setup, poisoned=self._all_poisoned()))
         return worker
 
@@ -139,24 +136,23 @@ class _Run:
         clock = _Clock(check.timeout, self._limits.stall)
         worker.send(index)
         while True:
-            event = worker.event(TICK)
-            if event is None:
-                charged = self._over(worker, clock)
-                if charged is not None:
-                    return self._stopped(worker, check, clock, *charged)
-            elif event["event"] == "died":
+            event = worker.event(min(LOOK_EVERY, clock.left()))
+            if event is not None and event["event"] == "died":
                 return self._died(worker, check, clock)
-            elif event["event"] == "result":
+            if event is not None and event["event"] == "result":
                 result = result_from_dict(event["result"], event["seconds"])
                 rows = (Location(path, line, record=record) for path, line, record in event["rows"])
                 return replace(result, check=check, rows=tuple(rows))
-            else:
+            if event is not None:
                 self._note(event, check, clock)
+            charged = self._over(worker, clock)
+            if charged is not None:
+                return self._stopped(worker, check, clock, *charged)
 
     def _note(self, event: Mapping[str, Any], check: Check, clock: "_Clock") -> None:
         clock.alive()
-        if event["event"] == "ready":
-            self._bad_starts = 0
+        self._ready, self._bad_starts = True, 0
+        if event["event"] == "running":
             clock.start()
         elif event["event"] == "input":
             clock.input(event["name"], event["done"])
@@ -164,20 +160,23 @@ class _Run:
             told = {key: value for key, value in event.items() if key != "event"}
             self._host.progress(Progress(**told))
         elif event["event"] == "cached":
-            self.facts.cached[event["name"]] = None
+            self._facts.cached[event["name"]] = None
         elif event["event"] == "note":
-            self.facts.notes[event["text"]] = None
+            self._facts.notes[event["text"]] = None
         elif event["event"] == "prepared" and event["job"] is not None:
             first = tuple(event["first"]) if event["first"] else None
-            self.facts.prepared[event["job"]] = PreparedFacts(
+            self._facts.prepared[event["job"]] = PreparedFacts(
                 event["ids"], event["rows"], event["row_errors"], first
             )
 
     def _over(self, worker: Worker, clock: "_Clock") -> tuple[Outcome, str] | None:
-        """Whether the worker is over its time or its memory."""
+        """Whether the worker is over its time or its memory; memory is looked at now and then."""
         late = clock.late()
         if late is not None:
             return Outcome.TIMEOUT, late
+        if time.monotonic() - self._looked < LOOK_EVERY:
+            return None
+        self._looked = time.monotonic()
         used = worker.memory()
         if used > self._memory:
             limit = f"{self._memory / GIB:.1f} GiB"
@@ -198,7 +197,7 @@ class _Run:
         self._charge(clock, check)
         self._worker = None
         ended, words = worker.how_it_ended(), worker.last_words()
-        if not clock.started:
+        if not self._ready:
             self._bad_starts += 1
             self._last_words = (words.strip().splitlines() or [ended])[-1]
         reason = _during(clock, f"the worker died: {ended}")
@@ -216,48 +215,55 @@ def _during(clock: "_Clock", reason: str) -> str:
 
 
 class _Clock:
-    """Time of the check in flight: opening inputs does not count, but must make progress."""
+    """The time of the check in flight: that of its rule.
+
+    The start of a worker and the opening of inputs do not count, but must make progress.
+    """
 
     def __init__(self, timeout: float, stall: float) -> None:
         self._timeout = timeout
         self._stall = stall
-        self._began = self._alive = time.monotonic()
-        self._paused = 0.0
-        self._paused_at: float | None = None
+        self._alive = time.monotonic()
+        self._spent = 0.0
+        self._since: float | None = None
         self.opening: list[str] = []
-        self.started = False
 
     def start(self) -> None:
-        """The worker is up: only now does the check's time run."""
-        self._began = time.monotonic()
-        self.started = True
+        """The rule runs: only from now on does the check's time run."""
+        self._since = time.monotonic()
 
     def alive(self) -> None:
+        """The worker has said something."""
         self._alive = time.monotonic()
-        self.started = True
 
     def input(self, name: str, done: bool) -> None:
-        now = time.monotonic()
+        """An input is being opened, or it is open: the rule waits for it."""
+        running = self._since is not None
         if not done:
-            if not self.opening:
-                self._paused_at = now
+            if running and not self.opening:
+                self._spent = self.seconds()
             self.opening.append(name)
         elif self.opening:
             self.opening.pop()
-            if not self.opening and self._paused_at is not None:
-                self._paused += now - self._paused_at
-                self._paused_at = None
+            if running and not self.opening:
+                self._since = time.monotonic()
 
     def seconds(self) -> float:
         """The rule's own time so far."""
-        now = self._paused_at if self._paused_at is not None else time.monotonic()
-        return max(0.0, now - self._began - self._paused)
+        if self._since is None or self.opening:
+            return self._spent
+        return self._spent + time.monotonic() - self._since
+
+    def left(self) -> float:
+        """Seconds until the worker is late, if nothing happens."""
+        if self._since is None or self.opening:
+            return max(0.0, self._stall - (time.monotonic() - self._alive))
+        return max(0.0, self._timeout - self.seconds())
 
     def late(self) -> str | None:
         """Why the worker must be stopped now, or None."""
-        if self.opening:
-            quiet = time.monotonic() - self._alive
-            return f"no progress for {quiet:.0f} s" if quiet > self._stall else None
-        if self.seconds() > self._timeout:
-            return f"not done after {self._timeout:g} s"
-        return None
+        if self.left() > 0:
+            return None
+        if self._since is None or self.opening:
+            return f"no progress for {time.monotonic() - self._alive:.0f} s"
+        return f"not done after {self._timeout:g} s"

@@ -5,14 +5,27 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ftcheck.errors import PluginError, PolicyError, UsageError
+from ftcheck.errors import FtcheckError, PluginError, PolicyError, UsageError
 from ftcheck.extension.plugin_host import Host, make_host
 from ftcheck.records import Check, Stage
-from ftcheck.runner.select import Selection
+from ftcheck.runner.crash_log import internal_error
 from ftcheck.settings import Policy
 
 if TYPE_CHECKING:
     from ftcheck.policy import Draft
+
+
+@dataclass(frozen=True, slots=True)
+class Opened:
+    """A policy that was read, with the plugins it names; what is wrong with either is not said yet.
+
+    `host` has the built-in plugins alone where one that the policy names does not load: `broken` says why, or
+    which bug of ours kept the policy from being read (`draft` is None then).
+    """
+
+    draft: "Draft | None"
+    host: Host
+    broken: FtcheckError | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,18 +41,40 @@ class Loaded:
     during: tuple[Check, ...] = ()
 
 
-@dataclass(frozen=True, slots=True)
-class Planned:
-    """A policy with what this run takes of its plan."""
+def open_policy(policy: str | Path, overrides: Sequence[str] = (), rules_dirs: Sequence[Path] = ()) -> Opened:
+    """Read a policy and load its plugins. Raises nothing for what is in them: `bound` does."""
+    from ftcheck.policy import draft
 
-    loaded: Loaded
-    taken: tuple[Check, ...]
-    selection: Selection
+    try:
+        read = draft(policy, overrides)
+    except Exception as error:
+        return Opened(None, make_host(), internal_error(error, "reading the policy"))
+    try:
+        return Opened(read, make_host(read.plugins, rules_dirs))
+    except PluginError as error:
+        return Opened(read, make_host(), error)
 
-    @property
-    def jobs(self) -> tuple[str, ...]:
-        """The jobs this run looks at."""
-        return self.selection.jobs or tuple(self.loaded.policy.jobs)
+
+def bound(opened: Opened, stage: Stage | None = None) -> Loaded:
+    """The policy with its plan. Raises `PolicyError` (all problems) or `PluginError`.
+
+    A policy that cannot be read takes precedence over a plugin that does not load. Raises `UsageError` for
+    the stage `during`: its checks run inside a training.
+    """
+    from ftcheck.policy import bind
+    from ftcheck.policy.plan import plan
+
+    read = opened.draft
+    if opened.broken is not None or read is None:
+        if read is not None and read.problems:
+            raise PolicyError("the policy cannot be used", read.problems)
+        raise opened.broken or PolicyError("the policy could not be read")
+    policy, checks = bind(read, opened.host, stage)
+    if (stage or policy.stage) is Stage.DURING:
+        remedy = "ftcheck train runs them while it trains, and run.json says what they found"
+        raise UsageError(f"{policy.path}: checks of stage during look at a run that goes on; {remedy}")
+    during = plan(policy, opened.host, Stage.DURING) if policy.stage is Stage.BEFORE else ()
+    return Loaded(policy, checks, opened.host, during)
 
 
 def load(
@@ -48,28 +83,5 @@ def load(
     rules_dirs: Sequence[Path] = (),
     stage: Stage | None = None,
 ) -> Loaded:
-    """Read and bind a policy. Raises `PolicyError` (all problems) or `PluginError`.
-
-    Raises `UsageError` for the stage `during`: its checks run inside a training.
-    """
-    from ftcheck.policy import bind, draft
-    from ftcheck.policy.plan import plan
-
-    read = draft(policy, overrides)
-    host = _host(read, rules_dirs)
-    bound, checks = bind(read, host, stage)
-    if (stage or bound.stage) is Stage.DURING:
-        remedy = "ftcheck train runs them while it trains, and run.json says what they found"
-        raise UsageError(f"{policy}: checks of stage during look at a run that goes on; {remedy}")
-    during = plan(bound, host, Stage.DURING) if bound.stage is Stage.BEFORE else ()
-    return Loaded(bound, checks, host, during)
-
-
-def _host(read: "Draft", rules_dirs: Sequence[Path]) -> Host:
-    """The host; a policy that cannot be read takes precedence over a plugin that does not load."""
-    try:
-        return make_host(read.plugins, rules_dirs)
-    except PluginError:
-        if read.problems:
-            raise PolicyError("the policy cannot be used", read.problems) from None
-        raise
+    """Read and bind a policy: `open_policy`, then `bound`. Raises what `bound` raises."""
+    return bound(open_policy(policy, overrides, rules_dirs), stage)

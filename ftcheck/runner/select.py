@@ -2,7 +2,6 @@
 
 import difflib
 import json
-import os
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -11,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from ftcheck import cache
+from ftcheck.atomic import replace_file
 from ftcheck.digest import of_text
 from ftcheck.errors import UsageError
 from ftcheck.records import Check, Outcome, Result
@@ -168,9 +168,7 @@ def remember(policy: str, results: Sequence[Result]) -> None:
     memory = _memory(policy)
     try:
         memory.parent.mkdir(parents=True, exist_ok=True)
-        making = memory.with_suffix(f".{os.getpid()}")
-        making.write_text(json.dumps(sorted({*failed, *kept})), encoding="utf-8")
-        making.replace(memory)
+        replace_file(memory, json.dumps(sorted({*failed, *kept})).encode())
     except OSError:
         return
 

@@ -13,7 +13,7 @@ import sys
 import threading
 import time
 import traceback
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
 from itertools import islice
 from typing import Any, TextIO
@@ -21,7 +21,7 @@ from typing import Any, TextIO
 from ftcheck.errors import FtcheckError, InputError
 from ftcheck.extension.plugin_host import Host, make_host
 from ftcheck.extension.rules import Rule
-from ftcheck.inputs.container import Inputs, Run
+from ftcheck.inputs.container import Inputs, Run, Store
 from ftcheck.records import (
     MAX_FINDINGS,
     Check,
@@ -115,7 +115,8 @@ class _Worker:
         self._show_content = setup.show_content
         self._rows = setup.rows
         self._told = 0.0
-        self._opened_at: list[float] = []
+        self._clock = _RuleClock()
+        self._sent: set[str] = set()
         run = Run(
             folder=setup.folder,
             offline=setup.offline,
@@ -128,15 +129,15 @@ class _Worker:
             note=lambda text: events.send({"event": "note", "text": text}),
         )
         self._base = {"run": run, "jobs": tuple(self._jobs.values())}
-        self._shared: dict[str, Any] = {}
+        self._shared = Store()
         self._inputs: dict[str | None, Inputs] = {}
 
     def run(self, index: int) -> None:
         check = self._checks[index]
-        started = time.monotonic()
-        opened_in = [0.0]
-        result = run_check(self._host, check, self._inputs_of(check.job, opened_in), rows=self._rows)
-        seconds = max(0.0, time.monotonic() - started - opened_in[0])
+        self._clock = _RuleClock()
+        inputs = self._inputs_of(check.job)
+        result = run_check(self._host, check, inputs, rows=self._rows, running=self._running)
+        seconds = self._clock.seconds()
         if self._show_content:
             result = replace(result, findings=tuple(with_content(one) for one in result.findings))
         self._send_digests(check.job)
@@ -144,7 +145,12 @@ class _Worker:
         told = {"event": "result", "result": result_to_dict(result), "seconds": seconds, "rows": rows}
         self._events.send(told)
 
-    def _inputs_of(self, job: str | None, opened_in: list[float]) -> Inputs:
+    def _running(self) -> None:
+        """The check's inputs are open: now its rule runs."""
+        self._clock.start()
+        self._events.send({"event": "running"})
+
+    def _inputs_of(self, job: str | None) -> Inputs:
         if job not in self._inputs:
             self._inputs[job] = Inputs(
                 self._host.loaders,
@@ -154,16 +160,11 @@ class _Worker:
                 self._opening,
                 [name for owner, name in self._poisoned if owner in (job, None)],
             )
-        self._clock = opened_in
         return self._inputs[job]
 
     def _opening(self, name: str, done: bool) -> None:
-        """Count the time of the outermost input: opening one may open others."""
-        if not done:
-            self._opened_at.append(time.monotonic())
-        else:
-            began = self._opened_at.pop()
-            self._clock[0] += 0.0 if self._opened_at else time.monotonic() - began
+        """An input is being opened, or it is open: that is not the rule's time."""
+        self._clock.input(done)
         self._events.send({"event": "input", "name": name, "done": done})
 
     def _progress(self, progress: Progress) -> None:
@@ -186,10 +187,11 @@ class _Worker:
         """What the report needs of a job's preparation, once it is there."""
         inputs = self._inputs.get(job)
         prepared = inputs.opened("prepared") if inputs is not None else None
-        if job is None or prepared is None:
+        if job is None or prepared is None or job in self._sent:
             return
-        row_errors = sorted(prepared.row_errors.items())[:1]
-        first = [[str(prepared.at(row)), trouble.message] for row, trouble in row_errors]
+        self._sent.add(job)
+        row = min(prepared.row_errors, default=None)
+        first = None if row is None else [str(prepared.at(row)), prepared.row_errors[row].message]
         self._events.send(
             {
                 "event": "prepared",
@@ -197,9 +199,32 @@ class _Worker:
                 "ids": prepared.digest,
                 "rows": len(prepared),
                 "row_errors": len(prepared.row_errors),
-                "first": first[0] if first else None,
+                "first": first,
             }
         )
+
+
+class _RuleClock:
+    """Seconds that a rule runs, without the inputs that it opens on its way."""
+
+    def __init__(self) -> None:
+        self._began: float | None = None
+        self._opened_in = 0.0
+        self._opening: list[float] = []
+
+    def start(self) -> None:
+        self._began, self._opened_in = time.monotonic(), 0.0
+
+    def input(self, done: bool) -> None:
+        """Count the time of the outermost input: opening one may open others."""
+        if not done:
+            self._opening.append(time.monotonic())
+            return
+        began = self._opening.pop()
+        self._opened_in += 0.0 if self._opening else time.monotonic() - began
+
+    def seconds(self) -> float:
+        return 0.0 if self._began is None else max(0.0, time.monotonic() - self._began - self._opened_in)
 
 
 def with_content(finding: Finding) -> Finding:
@@ -226,8 +251,19 @@ def _shortened(text: str) -> str:
     return text if len(text) <= MAX_CONTENT else text[:MAX_CONTENT] + " …"
 
 
-def run_check(host: Host, check: Check, inputs: Inputs, *, rows: bool = False) -> Result:
-    """One check on its inputs: never raises, except what ends the process."""
+def run_check(
+    host: Host,
+    check: Check,
+    inputs: Inputs,
+    *,
+    rows: bool = False,
+    running: Callable[[], None] = lambda: None,
+) -> Result:
+    """One check on its inputs: never raises, except what ends the process.
+
+    `running` is called when its inputs are open and its rule begins. With `rows` the rows that the rule would
+    leave out are named.
+    """
     from ftcheck.policy import make_params
 
     rule = host.rules[check.rule]
@@ -235,9 +271,10 @@ def run_check(host: Host, check: Check, inputs: Inputs, *, rows: bool = False) -
         arguments = {name: inputs.get(name) for name in rule.inputs}
         if rule.params_type is not None:
             arguments["params"] = make_params(rule, check.params)
+        running()
         return collect(check, rule, arguments, rows=rows)
     except InputError as error:
-        return Result(check, Outcome.ERRORED, reason=_input_reason(error))
+        return Result(check, Outcome.ERRORED, reason=_input_reason(error), detail=error.trace or None)
     except FtcheckError as error:
         return Result(check, Outcome.ERRORED, reason=str(error))
     except MemoryError:

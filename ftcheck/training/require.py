@@ -1,19 +1,15 @@
 """Before a trainer starts: the gate for scripts, the host's checks on this machine, the run folder."""
 
-import shutil
-import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
 from ftcheck.errors import UsageError
 from ftcheck.gate.stored import check_stored
 from ftcheck.gate.ticket import Refusal, Refused, Ticket
-from ftcheck.ledger import Ledger
 from ftcheck.records import Result, Stage
-from ftcheck.runner.checks import run_checks
+from ftcheck.runner.execute import Workplace, execute
 from ftcheck.runner.load import Loaded, load
-from ftcheck.runner.session import Options, waiving
-from ftcheck.runner.worker_setup import Setup
+from ftcheck.runner.options import Options
 
 
 def run_folder(loaded: Loaded, job: str) -> Path:
@@ -27,21 +23,11 @@ def run_folder(loaded: Loaded, job: str) -> Path:
 def host_checks(loaded: Loaded, options: Options, job: str) -> tuple[Result, ...]:
     """The host's checks, run on this machine for one job; without report."""
     checks = tuple(check for check in loaded.checks if check.job is None)
-    ledger, folder = Ledger(checks), Path(tempfile.mkdtemp(prefix="ftcheck-"))
-    setup = Setup(
-        checks=checks,
-        jobs=(loaded.policy.jobs[job],),
-        folder=folder,
-        plugins=loaded.policy.plugins,
-        rules_dirs=options.rules_dirs,
-        offline=options.offline,
-    )
-    try:
-        fail_on, finish = loaded.policy.gate.fail_on, waiving(loaded.policy)
-        run_checks(setup, loaded.host, ledger, fail_on=fail_on, limits=options.limits, finish=finish)
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)
-    return ledger.close("not run")
+    with Workplace(options) as place:
+        executed = execute(place, loaded, checks, (job,))
+    if executed.interrupted:
+        raise KeyboardInterrupt
+    return executed.results
 
 
 def require(

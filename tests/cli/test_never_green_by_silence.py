@@ -67,24 +67,23 @@ def test_rule_kills_the_interpreter(project: Project) -> None:
 
 
 def test_rule_allocates_without_end(project: Project) -> None:
-    from ftcheck.ledger import Ledger
-    from ftcheck.records import Severity
-    from ftcheck.runner.checks import Limits, run_checks
+    from ftcheck.runner.execute import Workplace, execute
     from ftcheck.runner.load import load
-    from ftcheck.runner.worker_setup import Setup
+    from ftcheck.runner.options import Limits, Options
 
     project.rules(rule_text("eat", "x = []\nwhile True: x.append(b'\\x01' * (8 << 20))"))
     policy = project.policy("eat: {}\nfine: {}")
     loaded = load(policy, rules_dirs=[project.folder / "rules"])
-    setup = Setup(loaded.checks, (), project.folder / "work", rules_dirs=(project.folder / "rules",))
+    options = Options(
+        policy=str(policy), rules_dirs=(project.folder / "rules",), limits=Limits(memory=300 << 20)
+    )
 
-    ledger = Ledger(loaded.checks)
-    limits = Limits(memory=300 << 20)
-    run_checks(setup, loaded.host, ledger, fail_on=Severity.ERROR, limits=limits)
+    with Workplace(options) as place:
+        eat, fine = execute(place, loaded, loaded.checks, ()).results
 
-    assert ledger.results["eat"].outcome == "errored"
-    assert ledger.results["eat"].reason == "stopped: it used more than 0.3 GiB of memory"
-    assert ledger.results["fine"].outcome == "passed"
+    assert eat.outcome == "errored"
+    assert eat.reason == "stopped: it used more than 0.3 GiB of memory"
+    assert fine.outcome == "passed"
 
 
 def test_rule_that_yields_nothing_is_skipped_and_not_passed(project: Project) -> None:

@@ -14,7 +14,7 @@ from unittest import mock
 from ruamel.yaml import YAML
 
 from ftcheck import testing
-from ftcheck.inputs.container import Inputs, Run
+from ftcheck.inputs.container import Inputs, Run, Store
 from ftcheck.inputs.loader import Loader
 from ftcheck.inputs.machine import Machine, Packages
 from ftcheck.ledger import judge
@@ -153,7 +153,7 @@ class Bench:
         loaders = {**loaded.host.loaders, **self._given(loaded.host.loaders)}
         folder = self.folder / f"work-{time.monotonic_ns()}"
         base = {"run": Run(folder, offline=True), "jobs": tuple(loaded.policy.jobs.values())}
-        shared: dict[str, Any] = {}
+        shared = Store()
         jobs = {name: Inputs(loaders, base, job, shared) for name, job in loaded.policy.jobs.items()}
         host = Inputs(loaders, base, None, shared)
         with self._patched():

@@ -170,9 +170,9 @@ FILLS_UP = """
 import resource, signal, sys
 from dataclasses import replace
 from ftcheck.errors import FtcheckError
-from ftcheck.offers import Reporter
-from ftcheck.output import Output, write_final, write_started
-from ftcheck.report import Report
+from ftcheck.extension.reporters import Reporter
+from ftcheck.runner.outputs import Output, write_final, write_started
+from ftcheck.report.record import Report
 
 outputs = [Output("json", sys.argv[1])]
 reporters = {"json": Reporter("json", lambda report: report.status * 1000)}
@@ -252,9 +252,9 @@ def test_permissions_are_those_of_any_other_file_or_stay_as_they_were(tmp_path: 
 
 
 PRINTS = """
-from ftcheck.offers import Reporter
-from ftcheck.output import Output, write_final
-from ftcheck.report import Report
+from ftcheck.extension.reporters import Reporter
+from ftcheck.runner.outputs import Output, write_final
+from ftcheck.report.record import Report
 reporter = Reporter("json", lambda report: '"é ✓"')
 write_final([Output("json")], Report("complete", "p", "p"), {"json": reporter})
 """

@@ -13,8 +13,10 @@ if TYPE_CHECKING:
     from ftcheck.gate.ticket import Refusal, Ticket
     from ftcheck.records import Progress
     from ftcheck.report.record import Report
-    from ftcheck.runner.load import Loaded, Planned
-    from ftcheck.runner.session import Ended, Options
+    from ftcheck.runner.load import Loaded
+    from ftcheck.runner.options import Options
+    from ftcheck.runner.planned import Planned
+    from ftcheck.runner.session import Ended
     from ftcheck.training.during_checks import Alarm, DuringChecks
 
 
@@ -153,20 +155,19 @@ def header(planned: "Planned") -> str:
 
 
 def run_now(options: "Options", job: str) -> "tuple[Ticket | Refusal | None, ExitCode, Report | None]":
-    """Run all checks of one job and ask the gate; None if the run itself could not be made."""
+    """Run all checks of one job, and the gate's word; None if the run itself could not be made."""
     from dataclasses import replace
 
     from ftcheck.runner import session
-    from ftcheck.runner.assemble import ask
     from ftcheck.runner.select import Selection
 
     show = Shown(quiet=True)
     with show:
         ended = session.run(replace(options, selection=Selection(jobs=(job,))), show.watch)
     show.end(ended)
-    if ended.error is not None or show.planned is None or ended.code is ExitCode.INTERRUPTED:
+    if ended.code is ExitCode.INTERRUPTED or job not in ended.decisions:
         return None, ended.code, None
-    return ask(show.planned, ended.report, job), ended.code, ended.report
+    return ended.decisions[job], ended.code, ended.report
 
 
 def host_again(loaded: "Loaded", options: "Options", job: str) -> "Refusal | None":

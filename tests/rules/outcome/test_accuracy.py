@@ -145,7 +145,7 @@ def test_questions_without_an_answer_count_as_wrong_and_are_counted_by_cause() -
 
 
 def test_gold_rows_with_other_keys_are_an_error_that_names_them() -> None:
-    made = asked([], [], answers=None)
+    made = asked([], [], generations=None)
     trouble = RowError("schema", "has no key 'expected'; its keys are: answer, input", "name the key")
     made["gold"] = GoldSet("gold.json", (), row_errors=((Location("gold.json", 2, 1, row=1), trouble),))
     [finding] = run(accuracy, **made).findings
@@ -170,7 +170,7 @@ def test_what_was_not_trained_or_not_asked_is_skipped_and_a_dead_endpoint_is_an_
 def compared(tuned: list[str], base: Any, baseline: Baseline | None, **params: Any) -> Ran:
     made = asked(["yes"] * len(tuned), tuned)
     del made["prepared"], made["tokenizer"]
-    return run(regression, params, **made, base_answers=base, baseline=baseline)
+    return run(regression, params, **made, base_generations=base, baseline=baseline)
 
 
 def test_questions_that_only_the_base_knows_are_named() -> None:

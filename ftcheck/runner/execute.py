@@ -1,0 +1,117 @@
+"""Runs planned checks in a work folder of their own, and closes the ledger."""
+
+import tempfile
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+from ftcheck.ledger import BROKEN, Ledger
+from ftcheck.records import Check, Outcome, Result
+from ftcheck.runner.checks import Facts, run_checks
+from ftcheck.runner.load import Loaded
+from ftcheck.runner.options import Options
+from ftcheck.runner.worker_process import Worker
+from ftcheck.runner.worker_setup import Setup
+from ftcheck.settings import Policy
+
+
+@dataclass(frozen=True, slots=True)
+class Executed:
+    """A closed ledger: a result for each check in planned order, and what the run found out beside them."""
+
+    results: tuple[Result, ...]
+    facts: Facts = field(default_factory=Facts)
+    interrupted: bool = False
+
+
+class Workplace:
+    """A folder that is gone at the end, and a worker that loads its libraries while nobody needs it yet."""
+
+    def __init__(self, options: Options) -> None:
+        """Nothing is there before the `with` block."""
+        self.options = options
+
+    def __enter__(self) -> "Workplace":
+        """Make the folder and start the worker."""
+        self._made = tempfile.TemporaryDirectory(prefix="ftcheck-", ignore_cleanup_errors=True)
+        self.folder = Path(self._made.name)
+        self.worker = Worker(self.folder, offline=self.options.offline, workers=self.options.workers)
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        """Let the worker go, and remove the folder."""
+        self.worker.end()
+        self._made.cleanup()
+
+
+def execute(
+    place: Workplace,
+    loaded: Loaded,
+    checks: tuple[Check, ...],
+    jobs: tuple[str, ...],
+    *,
+    digests: Mapping[str, str] | None = None,
+    rows: bool = False,
+) -> Executed:
+    """Run these checks on these jobs of a policy, and close the ledger; findings are waived as it says.
+
+    `digests` are those of the jobs' data files that are known already, by their names in the report. With
+    `rows`, results name the rows that training could do without. Ctrl-C closes the ledger too.
+    """
+    options, policy, ledger = place.options, loaded.policy, Ledger(checks)
+    facts, interrupted = Facts(), False
+    setup = Setup(
+        checks=checks,
+        jobs=tuple(policy.jobs[name] for name in jobs),
+        folder=place.folder,
+        plugins=policy.plugins,
+        rules_dirs=options.rules_dirs,
+        offline=options.offline,
+        workers=options.workers,
+        show_content=options.show_content,
+        policy=policy.path,
+        cache=options.cache,
+        digests=tuple((digests or {}).items()),
+        rows=rows,
+    )
+    try:
+        run_checks(
+            setup,
+            loaded.host,
+            ledger,
+            facts,
+            fail_on=policy.gate.fail_on,
+            limits=options.limits,
+            finish=waiving(policy),
+            stop=_stopping(options.max_blocking),
+            worker=place.worker,
+        )
+    except KeyboardInterrupt:
+        interrupted = True
+    why = "interrupted" if interrupted else "the run was stopped after a failure (-x)"
+    return Executed(ledger.close(why), facts, interrupted)
+
+
+def waiving(policy: Policy) -> Callable[[Result], Result]:
+    """What turns a failed check into a waived one, where the policy waives it."""
+    waivers = {waiver.check: waiver for waiver in policy.waivers}
+
+    def finish(result: Result) -> Result:
+        waiver = waivers.get(result.check.id)
+        if waiver is None or result.outcome is not Outcome.FAILED:
+            return result
+        reason = f"waived until {waiver.expires}: {waiver.reason} ({waiver.owner})"
+        return replace(result, outcome=Outcome.WAIVED, blocking=False, reason=reason)
+
+    return finish
+
+
+def _stopping(limit: int | None) -> Callable[[Result], bool]:
+    broken = 0
+
+    def stop(result: Result) -> bool:
+        nonlocal broken
+        broken += result.blocking or result.outcome in BROKEN
+        return limit is not None and broken >= limit
+
+    return stop

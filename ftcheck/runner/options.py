@@ -1,0 +1,36 @@
+"""What the command line asks of a run."""
+
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from ftcheck.runner.select import Selection
+
+STALL = 600.0
+"""Seconds without any progress after which a worker is stopped that opens inputs, or that starts."""
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """When a worker is stopped: memory in bytes (None: 85 % of the machine's), seconds without progress."""
+
+    memory: int | None = None
+    stall: float = STALL
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Options:
+    """What the command line asked for. `policy` is a file; `max_blocking` ends the run after so many."""
+
+    policy: str
+    overrides: tuple[str, ...] = ()
+    selection: Selection = field(default_factory=Selection)
+    only_last_failed: bool = False
+    max_blocking: int | None = None
+    outputs: tuple[str, ...] = ()
+    offline: bool = False
+    workers: int | None = None
+    rules_dirs: tuple[Path, ...] = ()
+    show_content: bool = False
+    exit_zero: bool = False
+    cache: bool = True
+    limits: Limits = field(default_factory=Limits)

@@ -1,33 +1,9 @@
-"""Errors that are printed as one line each, and the exit codes of the command line."""
+"""Errors that are printed as one line each."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from enum import IntEnum
 
-
-class ExitCode(IntEnum):
-    """What `ftcheck` exits with (design, section 8). `--exit-zero` hides `BLOCKED` only."""
-
-    OK = 0
-    BLOCKED = 1
-    USAGE = 2
-    INCOMPLETE = 3
-    NOTHING = 4
-    REFUSED = 5
-    TRAINING = 6
-    INTERRUPTED = 130
-
-
-PRECEDENCE = (
-    ExitCode.INTERRUPTED,
-    ExitCode.USAGE,
-    ExitCode.INCOMPLETE,
-    ExitCode.TRAINING,
-    ExitCode.REFUSED,
-    ExitCode.NOTHING,
-    ExitCode.BLOCKED,
-    ExitCode.OK,
-)
+from ftcheck.exit_codes import ExitCode
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,7 +4,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from ftcheck.errors import PRECEDENCE, ExitCode, Problem
+from ftcheck.errors import Problem
+from ftcheck.exit_codes import ExitCode, worst_of
 from ftcheck.records import Check, Finding, Outcome, Result, Severity
 from ftcheck.report.record import Status, Verdict
 
@@ -88,9 +89,3 @@ def exit_code(results: Sequence[Result], problems: Sequence[Problem]) -> ExitCod
     if not any(result.outcome in (Outcome.PASSED, Outcome.FAILED) for result in results):
         reasons.add(ExitCode.NOTHING)
     return worst_of(reasons)
-
-
-def worst_of(codes: Iterable[ExitCode]) -> ExitCode:
-    """The code that takes precedence: 130 > 2 > 3 > 6 > 5 > 4 > 1 > 0."""
-    found = set(codes)
-    return next(code for code in PRECEDENCE if code in found)

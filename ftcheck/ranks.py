@@ -14,7 +14,8 @@ from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any, TypeVar
 
-from ftcheck.errors import ExitCode, FtcheckError
+from ftcheck.errors import FtcheckError
+from ftcheck.exit_codes import ExitCode
 
 LAUNCHER = ("RANK", "LOCAL_RANK", "GROUP_RANK", "ROLE_RANK", "WORLD_SIZE", "LOCAL_WORLD_SIZE", "MASTER_ADDR")
 """What a launcher sets, and what a process must not inherit that is none of the training's."""

@@ -9,6 +9,7 @@ from tests.imports import Arrow, arrows, circles, modules
 FLOORS = (
     # ground: words, files, numbers; nothing of ftcheck's own flow
     (
+        "ftcheck.exit_codes",
         "ftcheck.errors",
         "ftcheck.atomic",
         "ftcheck.records",
@@ -26,7 +27,7 @@ FLOORS = (
     ),
     ("ftcheck.packing", "ftcheck.report"),
     ("ftcheck.inputs", "ftcheck.dedup", "ftcheck.lock", "ftcheck.ledger", "ftcheck.probe_texts"),
-    ("ftcheck.extension", "ftcheck.row_view"),
+    ("ftcheck.extension",),
     ("ftcheck.policy",),
     ("ftcheck.runner", "ftcheck.gate", "ftcheck.estimate"),
     ("ftcheck.fix", "ftcheck.planning", "ftcheck.training"),

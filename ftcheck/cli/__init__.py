@@ -6,7 +6,8 @@ from importlib import import_module
 
 import click
 
-from ftcheck.errors import ExitCode, FtcheckError
+from ftcheck.errors import FtcheckError
+from ftcheck.exit_codes import ExitCode
 
 COMMANDS = {
     "run": ("ftcheck.cli.run:run", "Check the jobs of a policy and write reports."),

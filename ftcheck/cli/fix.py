@@ -141,7 +141,7 @@ class _Told:
 
     def code(self) -> int:
         """0, 1 for a diff, 3 if a check broke."""
-        from ftcheck.errors import ExitCode
+        from ftcheck.exit_codes import ExitCode
 
         if self._broken():
             return ExitCode.INCOMPLETE

@@ -27,7 +27,8 @@ def gate(
     Exits 0 if the gate opens for every job asked for, else 5. Rows are digested, not prepared again: the
     digest over ids and labels is compared by the trainer that feeds them.
     """
-    from ftcheck.errors import ExitCode, UsageError
+    from ftcheck.errors import UsageError
+    from ftcheck.exit_codes import ExitCode
     from ftcheck.gate.stored import check_stored
     from ftcheck.gate.ticket import Refusal
     from ftcheck.runner.load import load

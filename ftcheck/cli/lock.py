@@ -42,7 +42,8 @@ def lock(
 
     Nothing is written when a job's tokenizer cannot be opened.
     """
-    from ftcheck.errors import ExitCode, UsageError
+    from ftcheck.errors import UsageError
+    from ftcheck.exit_codes import ExitCode
     from ftcheck.lock import differences, document, path_of, read, text_of, write
     from ftcheck.runner.load import load
 

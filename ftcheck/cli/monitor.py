@@ -48,7 +48,7 @@ def monitor(folders: tuple[str, ...], as_json: bool, once: bool, interval: float
     line. A folder that is not there yet is waited for (not with --once). Exits 2 for a folder that holds no
     run; how a run ended does not change the exit code.
     """
-    from ftcheck.errors import ExitCode
+    from ftcheck.exit_codes import ExitCode
 
     board = Board(folders)
     board.look()

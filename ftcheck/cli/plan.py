@@ -72,7 +72,8 @@ def plan(
     disk, the policy's targets, and better settings with what they trade. Estimates are intervals; what is
     not known is said.
     """
-    from ftcheck.errors import ExitCode, UsageError
+    from ftcheck.errors import UsageError
+    from ftcheck.exit_codes import ExitCode
     from ftcheck.planning import Asked, Unplanned
     from ftcheck.runner.load import load
     from ftcheck.runner.outputs import parse_outputs

@@ -17,8 +17,8 @@ def policy() -> None:
 @rules_dirs
 def check(policies: tuple[str, ...], rules_dirs: tuple[Path, ...]) -> int:
     """Validate policies without opening data or models. All problems at once, exit 2 if there are any."""
-    from ftcheck.errors import ExitCode, FtcheckError
-    from ftcheck.ledger import worst_of
+    from ftcheck.errors import FtcheckError
+    from ftcheck.exit_codes import ExitCode, worst_of
     from ftcheck.runner.load import load
     from ftcheck.runner.session import say
 

@@ -132,7 +132,7 @@ def selftest(verbose: bool, plugins: tuple[str, ...], rules_dirs: tuple[Path, ..
 
     Exits 3 if a case does not do what it says: then this installation's green is worth nothing.
     """
-    from ftcheck.errors import ExitCode
+    from ftcheck.exit_codes import ExitCode
     from ftcheck.extension.plugin_host import make_host
     from ftcheck.records import Outcome
     from ftcheck.testing import run

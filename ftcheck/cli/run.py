@@ -115,7 +115,7 @@ def run(
 
 def _collect(options: "Options") -> int:
     """List the checks that would run."""
-    from ftcheck.errors import ExitCode
+    from ftcheck.exit_codes import ExitCode
     from ftcheck.runner.load import open_policy
     from ftcheck.runner.planned import plan
 

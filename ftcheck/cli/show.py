@@ -11,7 +11,7 @@ from ftcheck.cli.options import POLICY, all_rules_dirs, overrides, rules_dirs
 
 if TYPE_CHECKING:
     from ftcheck.inputs.prepared import Prepared
-    from ftcheck.row_view import RowView
+    from ftcheck.inputs.row_view import RowView
 
 
 @click.command(short_help="One row as the model sees it: what is trained, masked, cut off.")
@@ -46,7 +46,7 @@ def show(
     """
     from ftcheck.errors import UsageError
     from ftcheck.inputs.container import Inputs, Run
-    from ftcheck.row_view import view
+    from ftcheck.inputs.row_view import view
     from ftcheck.runner.load import load
 
     if sum((row is not None, record is not None, longest, first_finding)) > 1:

@@ -11,7 +11,7 @@ import click
 
 from ftcheck import ranks
 from ftcheck.cli.options import POLICY, all_rules_dirs, no_cache, overrides, rules_dirs
-from ftcheck.errors import ExitCode
+from ftcheck.exit_codes import ExitCode
 
 if TYPE_CHECKING:
     from ftcheck.cli.pages.shown import TrainingShown

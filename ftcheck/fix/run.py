@@ -9,7 +9,14 @@ from tempfile import TemporaryDirectory
 from typing import Protocol
 
 from ftcheck.atomic import replace_file
-from ftcheck.errors import ExitCode, FtcheckError, InputError, PolicyError, Problem, UsageError
+from ftcheck.errors import (
+    FtcheckError,
+    InputError,
+    PolicyError,
+    Problem,
+    UsageError,
+)
+from ftcheck.exit_codes import ExitCode
 from ftcheck.fix import row_lists, search
 from ftcheck.fix.row_lists import RowList, Rows
 from ftcheck.fix.search import Found

@@ -4,7 +4,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from ftcheck.errors import ExitCode, FtcheckError
+from ftcheck.errors import FtcheckError
+from ftcheck.exit_codes import ExitCode
 
 SEAL = object()
 """The gate's own mark on a ticket: nobody else makes one."""

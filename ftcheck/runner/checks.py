@@ -16,7 +16,7 @@ from ftcheck.inputs.container import closure, needs_job
 from ftcheck.ledger import Ledger, judge
 from ftcheck.records import Check, Location, Outcome, Progress, Result, Severity
 from ftcheck.report.record import result_from_dict
-from ftcheck.runner.options import Limits
+from ftcheck.runner.timeouts import CheckClock, Limits
 from ftcheck.runner.worker_process import Worker, machine_memory, memory_left
 from ftcheck.runner.worker_setup import Setup
 
@@ -133,7 +133,7 @@ class _Run:
         return (check.job if needs_job(self._host.loaders, name) else None, name)
 
     def _watch(self, worker: Worker, index: int, check: Check) -> Result:
-        clock = _Clock(check.timeout, self._limits.stall)
+        clock = CheckClock(check.timeout, self._limits.stall)
         worker.send(index)
         while True:
             event = worker.event(min(LOOK_EVERY, clock.left()))
@@ -149,7 +149,7 @@ class _Run:
             if charged is not None:
                 return self._stopped(worker, check, clock, *charged)
 
-    def _note(self, event: Mapping[str, Any], check: Check, clock: "_Clock") -> None:
+    def _note(self, event: Mapping[str, Any], check: Check, clock: "CheckClock") -> None:
         clock.alive()
         self._ready, self._bad_starts = True, 0
         if event["event"] == "running":
@@ -169,7 +169,7 @@ class _Run:
                 event["ids"], event["rows"], event["row_errors"], first
             )
 
-    def _over(self, worker: Worker, clock: "_Clock") -> tuple[Outcome, str] | None:
+    def _over(self, worker: Worker, clock: "CheckClock") -> tuple[Outcome, str] | None:
         """Whether the worker is over its time or its memory; memory is looked at now and then."""
         late = clock.late()
         if late is not None:
@@ -186,14 +186,14 @@ class _Run:
         return None
 
     def _stopped(
-        self, worker: Worker, check: Check, clock: "_Clock", outcome: Outcome, reason: str
+        self, worker: Worker, check: Check, clock: "CheckClock", outcome: Outcome, reason: str
     ) -> Result:
         self._charge(clock, check)
         worker.kill()
         self._worker = None
         return Result(check, outcome, reason=_during(clock, reason), seconds=clock.seconds())
 
-    def _died(self, worker: Worker, check: Check, clock: "_Clock") -> Result:
+    def _died(self, worker: Worker, check: Check, clock: "CheckClock") -> Result:
         self._charge(clock, check)
         self._worker = None
         ended, words = worker.how_it_ended(), worker.last_words()
@@ -205,65 +205,10 @@ class _Run:
             check, Outcome.ERRORED, reason=reason, detail=words[-4000:] or None, seconds=clock.seconds()
         )
 
-    def _charge(self, clock: "_Clock", check: Check) -> None:
+    def _charge(self, clock: "CheckClock", check: Check) -> None:
         if clock.opening:
             self._kills[self._key(clock.opening[-1], check)] += 1
 
 
-def _during(clock: "_Clock", reason: str) -> str:
+def _during(clock: "CheckClock", reason: str) -> str:
     return f"{reason}, while opening the input '{clock.opening[-1]}'" if clock.opening else reason
-
-
-class _Clock:
-    """The time of the check in flight: that of its rule.
-
-    The start of a worker and the opening of inputs do not count, but must make progress.
-    """
-
-    def __init__(self, timeout: float, stall: float) -> None:
-        self._timeout = timeout
-        self._stall = stall
-        self._alive = time.monotonic()
-        self._spent = 0.0
-        self._since: float | None = None
-        self.opening: list[str] = []
-
-    def start(self) -> None:
-        """The rule runs: only from now on does the check's time run."""
-        self._since = time.monotonic()
-
-    def alive(self) -> None:
-        """The worker has said something."""
-        self._alive = time.monotonic()
-
-    def input(self, name: str, done: bool) -> None:
-        """An input is being opened, or it is open: the rule waits for it."""
-        running = self._since is not None
-        if not done:
-            if running and not self.opening:
-                self._spent = self.seconds()
-            self.opening.append(name)
-        elif self.opening:
-            self.opening.pop()
-            if running and not self.opening:
-                self._since = time.monotonic()
-
-    def seconds(self) -> float:
-        """The rule's own time so far."""
-        if self._since is None or self.opening:
-            return self._spent
-        return self._spent + time.monotonic() - self._since
-
-    def left(self) -> float:
-        """Seconds until the worker is late, if nothing happens."""
-        if self._since is None or self.opening:
-            return max(0.0, self._stall - (time.monotonic() - self._alive))
-        return max(0.0, self._timeout - self.seconds())
-
-    def late(self) -> str | None:
-        """Why the worker must be stopped now, or None."""
-        if self.left() > 0:
-            return None
-        if self._since is None or self.opening:
-            return f"no progress for {time.monotonic() - self._alive:.0f} s"
-        return f"not done after {self._timeout:g} s"

@@ -4,17 +4,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from ftcheck.runner.select import Selection
-
-STALL = 600.0
-"""Seconds without any progress after which a worker is stopped that opens inputs, or that starts."""
-
-
-@dataclass(frozen=True, slots=True)
-class Limits:
-    """When a worker is stopped: memory in bytes (None: 85 % of the machine's), seconds without progress."""
-
-    memory: int | None = None
-    stall: float = STALL
+from ftcheck.runner.timeouts import Limits
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

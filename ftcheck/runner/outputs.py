@@ -14,7 +14,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from ftcheck.atomic import replace_file
-from ftcheck.errors import ExitCode, FtcheckError, Problem, UsageError
+from ftcheck.errors import FtcheckError, Problem, UsageError
+from ftcheck.exit_codes import ExitCode
 from ftcheck.extension.reporters import Reporter
 from ftcheck.report.record import Report
 from ftcheck.report.redact import redact, visible

@@ -11,12 +11,13 @@ from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
 
-from ftcheck.errors import ExitCode, FtcheckError, InternalError, Problem
+from ftcheck.errors import FtcheckError, InternalError, Problem
+from ftcheck.exit_codes import ExitCode, worst_of
 from ftcheck.extension.plugin_host import Host
 from ftcheck.gate.decide import World, decide
 from ftcheck.gate.input_digests import InputDigests, gather, is_whole
 from ftcheck.gate.ticket import Refusal, Ticket
-from ftcheck.ledger import exit_code, worst_of
+from ftcheck.ledger import exit_code
 from ftcheck.report.record import Report
 from ftcheck.report.redact import redact, visible
 from ftcheck.runner.assemble import assemble, now, with_problems

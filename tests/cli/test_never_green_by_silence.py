@@ -69,7 +69,8 @@ def test_rule_kills_the_interpreter(project: Project) -> None:
 def test_rule_allocates_without_end(project: Project) -> None:
     from ftcheck.runner.execute import Workplace, execute
     from ftcheck.runner.load import load
-    from ftcheck.runner.options import Limits, Options
+    from ftcheck.runner.options import Options
+    from ftcheck.runner.timeouts import Limits
 
     project.rules(rule_text("eat", "x = []\nwhile True: x.append(b'\\x01' * (8 << 20))"))
     policy = project.policy("eat: {}\nfine: {}")

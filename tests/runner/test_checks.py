@@ -5,10 +5,10 @@ from pathlib import Path
 import pytest
 
 from ftcheck.records import Outcome
-from ftcheck.runner.checks import _Clock
 from ftcheck.runner.execute import Workplace, execute
 from ftcheck.runner.load import load
 from ftcheck.runner.options import Options
+from ftcheck.runner.timeouts import CheckClock
 from ftcheck.runner.worker_process import Worker
 from tests.cli.project import Project, rule_text
 
@@ -46,8 +46,8 @@ def test_a_checks_time_is_that_of_its_rule(project: Project) -> None:
 
 def test_the_clock_stands_while_inputs_are_opened(monkeypatch: pytest.MonkeyPatch) -> None:
     now = [0.0]
-    monkeypatch.setattr("ftcheck.runner.checks.time.monotonic", lambda: now[0])
-    clock = _Clock(timeout=1.0, stall=10.0)
+    monkeypatch.setattr("ftcheck.runner.timeouts.time.monotonic", lambda: now[0])
+    clock = CheckClock(timeout=1.0, stall=10.0)
 
     now[0] = 5.0
     assert (clock.seconds(), clock.left(), clock.late()) == (0.0, 5.0, None)
@@ -69,8 +69,8 @@ def test_the_clock_stands_while_inputs_are_opened(monkeypatch: pytest.MonkeyPatc
 
 def test_a_start_without_end_is_stopped(monkeypatch: pytest.MonkeyPatch) -> None:
     now = [0.0]
-    monkeypatch.setattr("ftcheck.runner.checks.time.monotonic", lambda: now[0])
-    clock = _Clock(timeout=1.0, stall=10.0)
+    monkeypatch.setattr("ftcheck.runner.timeouts.time.monotonic", lambda: now[0])
+    clock = CheckClock(timeout=1.0, stall=10.0)
     now[0] = 10.5
 
     assert clock.late() == "no progress for 10 s"

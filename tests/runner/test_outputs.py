@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from ftcheck.errors import ExitCode, UsageError
+from ftcheck.errors import UsageError
+from ftcheck.exit_codes import ExitCode
 from ftcheck.extension.reporters import Reporter
 from ftcheck.report.record import Report
 from ftcheck.runner.outputs import (

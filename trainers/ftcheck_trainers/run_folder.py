@@ -21,7 +21,8 @@ from typing import Any
 
 from ftcheck import ranks
 from ftcheck.digest import of_json
-from ftcheck.errors import ExitCode, Problem, TrainingError
+from ftcheck.errors import Problem, TrainingError
+from ftcheck.exit_codes import ExitCode
 from ftcheck.gate.ticket import (
     Reason,
     Refusal,

@@ -6,9 +6,9 @@ from dataclasses import replace
 from itertools import groupby
 from typing import TYPE_CHECKING
 
+from ftcheck.inputs.row_view import Piece, RowView
 from ftcheck.report.redact import visible
 from ftcheck.report.wording import counted, place
-from ftcheck.row_view import Piece, RowView
 
 if TYPE_CHECKING:
     from rich.text import Text

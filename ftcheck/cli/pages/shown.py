@@ -6,7 +6,7 @@ from datetime import timedelta
 from importlib import metadata
 from typing import TYPE_CHECKING, Any
 
-from ftcheck.errors import ExitCode
+from ftcheck.exit_codes import ExitCode
 from ftcheck.records import Outcome
 
 if TYPE_CHECKING:

@@ -62,7 +62,7 @@ def _adapter(job: Job) -> Iterator[Yield]:
     """Rank and kind of the adapter, where the server loads it beside the base model."""
     if job.training.lora is None or job.serving.adapter != "separate":
         return
-    table = tables.load("servers")["adapters"].get(job.serving.engine or "", {})
+    table = tables.load("serving_engines")["adapters"].get(job.serving.engine or "", {})
     limit = job.serving.max_lora_rank or table.get("max_rank")
     if limit is not None:
         rank = _rank(job)
@@ -168,7 +168,7 @@ def _tokenizer_class(job: Job, saved: DrySave) -> Iterator[Yield]:
     if not _before(version, "5"):
         return
     at = job.at("serving.transformers")
-    known = tables.load("servers")["tokenizer_classes"].get(name)
+    known = tables.load("serving_engines")["tokenizer_classes"].get(name)
     if known is not None and _before(version, known["from"]):
         yield Finding(
             f"transformers {saved.transformers} saves tokenizer_class {name}, which transformers {version} on"
@@ -218,7 +218,7 @@ class Blind:
 
 def _blind(job: Job, saved: DrySave) -> Blind | None:
     """None where nothing is known of how the server reads templates."""
-    table = tables.load("servers")["template_file"]
+    table = tables.load("serving_engines")["template_file"]
     engine = table["engines"].get(job.serving.engine or "")
     if engine is not None:
         stated, first = job.serving.engine_version, engine["from"]

@@ -152,7 +152,7 @@ def _remedy(job: Job, need: int | None) -> str:
 def _no_cap(job: Job, need: int | None) -> Finding:
     change = _change(job, _proposed(job, need))
     at = job.at("serving.max_new_tokens")
-    default = tables.load("servers")["output_defaults"].get(job.serving.engine or "")
+    default = tables.load("serving_engines")["output_defaults"].get(job.serving.engine or "")
     message = "serving.max_new_tokens is not set" + (f": {default}" if default else "")
     return Finding(message, at=at, fix=_remedy(job, need), change=change)
 

@@ -7,7 +7,8 @@ import pytest
 from ftcheck_plugins.reporters.junit import MAX_NAME, REPORTER, render
 from lxml import etree
 
-from ftcheck.errors import ExitCode, Problem
+from ftcheck.errors import Problem
+from ftcheck.exit_codes import ExitCode
 from ftcheck.ledger import exit_code
 from ftcheck.records import Outcome
 from ftcheck.report.record import Report

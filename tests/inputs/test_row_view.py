@@ -7,7 +7,7 @@ import pytest
 
 from ftcheck.cli.pages import row_page as shown
 from ftcheck.inputs.prepared import RowError
-from ftcheck.row_view import RowView, view
+from ftcheck.inputs.row_view import RowView, view
 from ftcheck.testing import FakeTokenizer, job, prepared, token_store
 
 

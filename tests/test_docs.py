@@ -75,3 +75,38 @@ def test_places_that_speak_of_commands_speak_of_those_there_are() -> None:
     ]:
         for command in re.findall(r"`ftcheck ([a-z]+)\b", path.read_text(encoding="utf-8")):
             assert command in COMMANDS or command in ("plan",), f"{path}: ftcheck {command}"
+
+
+CONTRIBUTING = (CHECKOUT / "CONTRIBUTING.md").read_text(encoding="utf-8")
+CHANGES = (
+    "output format",
+    "a GPU",
+    "data format",
+    "rule with a parameter",
+    "TRL's truncation",
+    "max_age",
+    "exit codes",
+    "training argument that TRL renamed",
+    "template probe",
+    "worker's timeouts",
+    "serving engine",
+    "MoE",
+    "flag of `plan`",
+    "what is cached",
+    "how `fix` edits YAML",
+)
+"""Ordinary changes whose place a newcomer must find in one line."""
+
+
+@pytest.mark.parametrize("change", CHANGES)
+def test_contributing_names_the_place_of_an_ordinary_change(change: str) -> None:
+    [row] = [line for line in CONTRIBUTING.splitlines() if line.startswith("|") and change in line]
+
+    assert re.search(r"`[a-z_]+/[a-z_./]+`", row)
+
+
+def test_every_path_that_contributing_names_exists() -> None:
+    named = re.findall(r"`((?:ftcheck|rules|plugins|trainers|tests)/[\w./-]*)`", CONTRIBUTING)
+
+    assert len(named) > 30
+    assert [path for path in named if not (CHECKOUT / path).exists()] == []

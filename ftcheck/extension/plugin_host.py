@@ -108,8 +108,9 @@ class Host:
 
     def _tell(self, hook: str, **news: Any) -> None:
         """Call an event hook of each plugin. One that raises is told nothing more, and is a failure."""
-        for name, plugin in self.manager.list_name_plugin():
-            if plugin is None or not hasattr(plugin, hook) or name in self.failures:
+        for one in getattr(self.manager.hook, hook).get_hookimpls():
+            name, plugin = one.plugin_name, one.plugin
+            if name in self.failures:
                 continue
             others = [other for other in self.manager.get_plugins() if other is not plugin]
             try:

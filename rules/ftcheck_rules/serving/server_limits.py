@@ -35,7 +35,7 @@ def server_limits(job: Job, saved: DrySave) -> Iterator[Yield]:
     in a folder which only this machine has.
 
     Looked at where serving.engine, serving.adapter or serving.transformers says enough, against dated
-    tables of what engines and versions take (ftcheck/tables/serving_engines.json, llama_cpp_pretokenizers.json) and
+    tables of what engines and versions take (serving_engines.json, llama_cpp_pretokenizers.json) and
     against what saving the tokenizer really writes. No parameters.
     """
     side = job.serving

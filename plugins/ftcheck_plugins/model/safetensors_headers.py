@@ -13,6 +13,7 @@ from ftcheck.errors import InputError
 from ftcheck.inputs.container import Run
 from ftcheck.inputs.loader import loader
 from ftcheck.inputs.model import ModelConfig
+from ftcheck.inputs.model_shape import keys as shape_keys
 from ftcheck.inputs.modules import Modules
 from ftcheck.inputs.weights import (
     EMBEDDINGS,
@@ -32,8 +33,8 @@ MAX_TENSORS = 100_000
 MAX_FILES = 2_000
 MAX_LAYERS = 1_000
 MAX_CONFIG = 1_000_000
-LAYERS = ("num_hidden_layers", "n_layer", "n_layers", "num_layers", "depth", "num_nextn_predict_layers")
-EXPERTS = ("num_experts", "num_local_experts", "n_routed_experts", "moe_num_experts")
+TOWERS = ("depth", "num_nextn_predict_layers")
+"""Keys for layers beside those of the text model."""
 MAX_DIMENSIONS = 16
 LARGEST = 1 << 62
 BITS = {
@@ -230,7 +231,7 @@ def _modest(config: Mapping[str, Any]) -> bool:
     parts = [config, *(value for value in config.values() if isinstance(value, dict))]
     layers, experts = (
         max((part[key] for part in parts for key in keys if isinstance(part.get(key), int)), default=1)
-        for keys in (LAYERS, EXPERTS)
+        for keys in ((*shape_keys("layers"), *TOWERS), shape_keys("experts"))
     )
     return layers <= MAX_LAYERS and layers * max(experts, 1) <= MAX_TENSORS
 

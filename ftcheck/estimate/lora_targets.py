@@ -1,4 +1,8 @@
-"""Which modules and weights an adapter is put on: PEFT's own rules, on names and shapes alone."""
+"""Which modules and weights an adapter is put on: PEFT's own rules, on names and shapes alone.
+
+This is the one place that reads `target_modules` and what goes with it; the rules and every estimate ask
+here. tests/estimate/test_lora_targets.py holds it against `peft.get_peft_model` (0.21.2).
+"""
 
 import math
 import re
@@ -7,7 +11,8 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from ftcheck import tables
-from ftcheck.inputs.modules import Modules
+from ftcheck.inputs.model_shape import Decoder, UnknownShape
+from ftcheck.inputs.modules import Modules, decoder_modules
 from ftcheck.settings import Lora
 
 ALL_LINEAR = "all-linear"
@@ -183,6 +188,73 @@ def expert_weights(found: Targets) -> int:
         for shape, rank in found.parameters.values()
         if len(shape) in (2, 3)
     )
+
+
+def trained_weights(lora: Lora, modules: Modules, found: Targets) -> int:
+    """All that is trained: low-rank matrices on modules and on experts, and what is trained whole."""
+    return adapter_weights(lora, found) + expert_weights(found) + saved_weights(lora, modules)
+
+
+@dataclass(frozen=True, slots=True)
+class Adapter:
+    """An adapter on a plain decoder.
+
+    `trained` counts all trained weights. `ranks` are the ranks on the linear modules of a layer by their
+    last names, the largest where layers differ; `layers` is how many layers have any. `products` are the
+    weights that every token is multiplied with; `head`: the output layer is trained whole. `down_ranks` are
+    the ranks on down_proj, one for each layer that has it.
+    """
+
+    trained: int
+    ranks: Mapping[str, int]
+    layers: int
+    products: int
+    head: bool
+    down_ranks: tuple[int, ...]
+
+
+def decoder_adapter(lora: Lora, shape: Decoder) -> Adapter:
+    """What `lora` trains on a decoder of which only the dimensions are known.
+
+    Raises `UnknownShape` where PEFT would refuse it: nothing matches, or the pattern is not a regular
+    expression.
+    """
+    modules = decoder_modules(shape)
+    try:
+        found = targets_of(lora, modules)
+    except re.error as error:
+        raise UnknownShape(f"{lora.target_modules!r} is not a regular expression: {error}") from error
+    if not found.modules and not found.parameters:
+        raise UnknownShape(f"target_modules {_stated(lora)} match no module of this model")
+    each = {name: _rank(lora, name, lora.r) for name in found.modules}
+    in_layers = {name: rank for name, rank in each.items() if name in modules.linear and name != modules.head}
+    ranks: dict[str, int] = {}
+    for name, rank in in_layers.items():
+        leaf = name.rpartition(".")[2]
+        ranks[leaf] = max(rank, ranks.get(leaf, 0))
+    return Adapter(
+        trained=trained_weights(lora, modules, found),
+        ranks=ranks,
+        layers=len({name.split(".")[2] for name in in_layers}),
+        products=expert_weights(found)
+        + sum(rank * _multiplied(name, modules) for name, rank in each.items()),
+        head=trained_whole(lora, "lm_head"),
+        down_ranks=tuple(rank for name, rank in in_layers.items() if name.endswith(".down_proj")),
+    )
+
+
+def _multiplied(name: str, modules: Modules) -> int:
+    """Inputs and outputs of a linear module; a table's inputs are looked up, and multiply nothing."""
+    if name in modules.linear:
+        return sum(modules.linear[name])
+    return modules.embeddings[name][1]
+
+
+def _stated(lora: Lora) -> str:
+    stated = lora.target_modules
+    if stated is None:
+        return "are null, and PEFT has no default for this model type: they"
+    return stated if isinstance(stated, str) else ", ".join(stated)
 
 
 def saved_weights(lora: Lora, modules: Modules) -> int:

@@ -75,8 +75,8 @@ def flops(
 ) -> Flops:
     """What a token multiplies. `positions` are those it attends to on average: half its row, if causal.
 
-    Without an `adapter` every weight is trained. `scores_again`: attention's backward pass computes the scores
-    once more, as flash and memory-efficient kernels do (5 products for the forward pass's 2, else 4).
+    Without an `adapter` every weight is trained. `scores_again`: attention's backward pass computes the
+    scores once more, as flash and memory-efficient kernels do (5 products for the forward pass's 2, else 4).
     Checkpointing (not reentrant, transformers' default) does not make a layer's last product again.
     `head_again`: the loss computes its logits again in the backward pass; `head_share` of the tokens have
     logits at all (TRL's loss makes them for trained tokens only). The embedding looks up, and multiplies

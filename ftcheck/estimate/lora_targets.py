@@ -116,7 +116,12 @@ def _matched(pattern: str, lora: Lora, modules: Modules, *, exact: bool) -> tupl
     if exact:
         fits = re.compile(pattern).fullmatch
         return tuple(name for name in modules.names if fits(name))
-    return tuple(name for name in modules.names if f".{name}".endswith(f".{pattern}"))
+    return tuple(name for name in modules.names if _ends_with(name, pattern))
+
+
+def _ends_with(name: str, pattern: str) -> bool:
+    """Whether a pattern of a list is a name, or the end of one from a dot on."""
+    return f".{name}".endswith(f".{pattern}")
 
 
 def excluded(lora: Lora, name: str) -> bool:
@@ -125,13 +130,21 @@ def excluded(lora: Lora, name: str) -> bool:
     if isinstance(stated, str):
         left_out = re.fullmatch(stated, name) is not None
     else:
-        left_out = any(f".{name}".endswith(f".{one}") for one in stated)
-    return left_out or trained_whole(lora, name)
+        left_out = any(_ends_with(name, one) for one in stated)
+    return left_out or any(re.match(rf"(^|.*\.){one}($|\..*)", name) for one in lora.modules_to_save or ())
 
 
-def trained_whole(lora: Lora, name: str) -> bool:
-    """Whether a module is in modules_to_save."""
-    return any(re.match(rf"(^|.*\.){one}($|\..*)", name) for one in lora.modules_to_save or ())
+def trained_whole(lora: Lora, module: str) -> bool:
+    """Whether modules_to_save trains a module whole, or one that it is in.
+
+    PEFT takes in every module whose name ends like that, with or without a dot before it: `norm` is
+    every layer's `input_layernorm` too.
+    """
+    if not lora.modules_to_save:
+        return False
+    parts = module.split(".")
+    owners = [".".join(parts[:depth]) for depth in range(1, len(parts) + 1)]
+    return any(owner.endswith(lora.modules_to_save) for owner in owners)
 
 
 def adapted(lora: Lora, name: str) -> bool:
@@ -139,7 +152,7 @@ def adapted(lora: Lora, name: str) -> bool:
     stated = lora.target_modules
     if isinstance(stated, str):
         return stated.lower() != ALL_LINEAR and re.fullmatch(stated, name) is not None
-    return any(f".{name}".endswith(f".{one}") for one in stated or ())
+    return any(_ends_with(name, one) for one in stated or ())
 
 
 def _in_layers(lora: Lora, name: str) -> bool:
@@ -162,7 +175,7 @@ def _adaptable(name: str, modules: Modules) -> bool:
 
 
 def _weights(pattern: str, modules: Modules) -> list[str]:
-    return [name for name in modules.parameters if f".{name}".endswith(f".{pattern}")]
+    return [name for name in modules.parameters if _ends_with(name, pattern)]
 
 
 def _rank(lora: Lora, name: str, default: int) -> int:
@@ -224,6 +237,8 @@ def decoder_adapter(lora: Lora, shape: Decoder) -> Adapter:
         found = targets_of(lora, modules)
     except re.error as error:
         raise UnknownShape(f"{lora.target_modules!r} is not a regular expression: {error}") from error
+    if found.wrong:
+        raise UnknownShape(f"PEFT puts no LoRA on {found.wrong[0]}, which target_modules name")
     if not found.modules and not found.parameters:
         raise UnknownShape(f"target_modules {_stated(lora)} match no module of this model")
     each = {name: _rank(lora, name, lora.r) for name in found.modules}
@@ -262,7 +277,8 @@ def saved_weights(lora: Lora, modules: Modules) -> int:
     whole = {**modules.parameters}
     if modules.tied and modules.head is not None and modules.embedding is not None:
         whole[f"{modules.head}.weight"] = modules.embeddings[modules.embedding]
-    saved = sum(math.prod(shape) for name, shape in whole.items() if trained_whole(lora, name))
+    owners = ((name.rpartition(".")[0], shape) for name, shape in whole.items())
+    saved = sum(math.prod(shape) for owner, shape in owners if trained_whole(lora, owner))
     width = modules.embeddings[modules.embedding][1] if modules.embedding is not None else 0
     return saved + width * len({one for ids in token_indices(lora, "").values() for one in ids})
 

@@ -151,7 +151,7 @@ def _overhead(name: str) -> Any:
 
 @dataclass(frozen=True, slots=True)
 class _Known:
-    """What the tables say: the model's shape, the adapter on it (None: the whole model is trained), the GPU."""
+    """What the tables say of the model, the adapter on it (None: the whole model is trained), and the GPU."""
 
     model: Decoder
     adapter: Adapter | None
@@ -176,11 +176,10 @@ def _known(job: Job, config: Mapping[str, Any], name: str | None) -> _Known | st
     lora = job.training.lora
     try:
         model = counted_decoder(model_shape(config))
-        return _Known(
-            model, decoder_adapter(lora, model) if lora is not None else None, found.name, found.speed
-        )
+        adapter = None if lora is None else decoder_adapter(lora, model)
     except UnknownShape as error:
         return str(error)
+    return _Known(model, adapter, found.name, found.speed)
 
 
 def _not_estimated(job: Job, found: Card) -> str | None:

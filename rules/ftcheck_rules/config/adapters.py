@@ -247,13 +247,15 @@ def merge(
         return
     known = tables_of(model, modules, None)
     whole = [one for one in (known.embedding, known.head) if trained_whole(lora, one)]
-    adapted = [one for one in (known.embedding, known.head) if adapted(lora, one) and one not in whole]
+    with_lora = [one for one in (known.embedding, known.head) if adapted(lora, one) and one not in whole]
     yield Measurement("tied", known.tied)
-    yield Measurement("embeddings_trained", len(whole) + len(adapted))
-    what = "" if merged else "not merged when served" + ("" if whole or adapted else ", no embedding trained")
+    yield Measurement("embeddings_trained", len(whole) + len(with_lora))
+    what = (
+        "" if merged else "not merged when served" + ("" if whole or with_lora else ", no embedding trained")
+    )
     yield Summary(" · ".join(filter(None, ("tied tables" if known.tied else "nothing is tied", what))))
-    if known.tied and (whole or adapted) and not _kept_tied(lora, [*whole, *adapted]):
-        yield _torn(job, whole, adapted, merged=merged)
+    if known.tied and (whole or with_lora) and not _kept_tied(lora, [*whole, *with_lora]):
+        yield _torn(job, whole, with_lora, merged=merged)
     if job.serving.adapter == "merged-4bit":
         yield _rounded(job)
     if job.serving.adapter == "merged":

@@ -5,6 +5,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from ftcheck.estimate.flops import KNOWN
+
 SIZES = {
     "hidden_size": 32,
     "intermediate_size": 48,
@@ -23,8 +25,7 @@ CONFIGS: dict[str, dict[str, Any]] = {
     "qwen3_moe": {"model_type": "qwen3_moe", "num_experts": 4, "moe_intermediate_size": 16, **SIZES},
 }
 DECODERS: dict[str, dict[str, Any]] = {
-    name: {"model_type": name, "head_dim": 8, **SIZES}
-    for name in "llama mistral qwen2 qwen3 phi3 gemma gemma2 granite olmo2 smollm3".split()
+    name: {"model_type": name, "head_dim": 8, **SIZES} for name in sorted(KNOWN)
 }
 """Plain decoders; tied or not, biased or not, as their configuration classes have it."""
 DECODER_LORAS: list[dict[str, Any]] = [

@@ -24,7 +24,7 @@ MAX_HEADER = 16 << 20
 
 
 def raw_header(path: Path) -> tuple[bytes, int]:
-    """The JSON header of a safetensors file, unread, and the size of the file in bytes.
+    """The JSON header of a safetensors file, not parsed, and the size of the file in bytes.
 
     It lies behind its length, 8 bytes little-endian. Raises `InputError` for one that cannot be read, that
     is longer than the file or than `MAX_HEADER`.

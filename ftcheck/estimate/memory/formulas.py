@@ -86,7 +86,7 @@ def estimate(
     """Peak memory of the job's worst batch, from the model's config.json alone.
 
     `longest` is the longest row as fed, in tokens; `sequences` how many rows (or blocks) there are, and
-    `scored` the most tokens of a batch that are in the loss (default: all). Takes microseconds, and
+    `scored` the most tokens of a batch that are in the loss (default: all). Takes a millisecond, and
     imports neither torch nor transformers. Raises `UnknownShape` for experts, state-space layers and for a
     config.json without the usual dimensions, `CannotTell` for full fine-tuning and sharding.
     """

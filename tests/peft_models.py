@@ -32,6 +32,8 @@ DECODER_LORAS: list[dict[str, Any]] = [
     {"target_modules": None},
     {"target_modules": "All-Linear"},
     {"target_modules": r".*\.(q|v)_proj"},
+    {"target_modules": r".*\.mlp\..*"},
+    {"target_modules": r".*\.self_attn\..*_proj"},
     {"target_modules": ("self_attn.o_proj", "down_proj"), "use_dora": True},
     {"target_modules": ("layers.0.mlp.down_proj", "model.layers.3.self_attn.o_proj")},
     {"target_modules": ("o_proj",), "extra": {"layers_to_transform": [1, 2], "layers_pattern": ["layers"]}},

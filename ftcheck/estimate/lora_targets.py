@@ -144,7 +144,7 @@ def trained_whole(lora: Lora, module: str) -> bool:
         return False
     parts = module.split(".")
     owners = [".".join(parts[:depth]) for depth in range(1, len(parts) + 1)]
-    return any(owner.endswith(lora.modules_to_save) for owner in owners)
+    return any(owner.endswith(tuple(lora.modules_to_save)) for owner in owners)
 
 
 def adapted(lora: Lora, name: str) -> bool:

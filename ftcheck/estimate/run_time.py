@@ -168,8 +168,10 @@ def _known(job: Job, config: Mapping[str, Any], name: str | None) -> _Known | st
     if name is None:
         return "no GPU here, and hardware.gpu names none: how fast a CPU trains is not estimated"
     found = card(name)
-    if found is None or found.speed is None:
-        return f"unknown speed: how fast {name} trains is not known"
+    if found is None:
+        return f"unknown speed: {name} is not in ftcheck's table of GPUs"
+    if found.speed is None:
+        return f"unknown speed: ftcheck's table of GPUs has none for {name}"
     refused = _not_estimated(job, found)
     if refused is not None:
         return refused

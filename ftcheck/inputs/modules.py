@@ -50,7 +50,8 @@ def decoder_modules(shape: Decoder) -> Modules:
     if not shape.tied:
         parameters["lm_head.weight"] = table
     linear["lm_head"] = (shape.hidden, shape.vocabulary)
-    leaves = [*linear, *norms, "model.norm", "model.embed_tokens"]
+    others = [*norms, *_activations(shape), "model.norm", "model.rotary_emb"]
+    leaves = [*linear, *others, "model.embed_tokens"]
     parents = (name.split(".")[:depth] for name in leaves for depth in range(1, name.count(".") + 2))
     return Modules(
         linear=linear,
@@ -63,6 +64,11 @@ def decoder_modules(shape: Decoder) -> Modules:
         tied=shape.tied,
         model_type=shape.model_type,
     )
+
+
+def _activations(shape: Decoder) -> list[str]:
+    name = "activation_fn" if shape.fused else "act_fn"
+    return [f"model.layers.{layer}.mlp.{name}" for layer in range(shape.layers)]
 
 
 def _linears(shape: Decoder) -> Iterator[tuple[str, Linear]]:

@@ -183,8 +183,8 @@ def test_another_program_widens_the_interval() -> None:
     ("given", "why"),
     [
         ({"hardware": {}}, "no GPU here, and hardware.gpu names none"),
-        ({"hardware": {"gpu": "MI300X"}}, "how fast MI300X trains is not known"),
-        ({"hardware": {"gpu": "A1000"}}, "how fast A1000 trains is not known"),
+        ({"hardware": {"gpu": "MI300X"}}, "unknown speed: MI300X is not in"),
+        ({"hardware": {"gpu": "A1000"}}, "unknown speed: A1000 is not in"),
         ({"hardware": {"gpu": "T4"}}, "T4 has no bfloat16 units"),
         ({"config": {"model_type": "mamba"}}, "the architecture 'mamba' is not known"),
         ({"training": {"quantization": {"load_in_8bit": True}}}, "8-bit weights"),

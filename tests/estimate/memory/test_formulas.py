@@ -161,7 +161,7 @@ def test_adapter_is_what_peft_attaches() -> None:
     [
         (None, {"q_proj", "v_proj"}),
         (("o_proj",), {"o_proj"}),
-        (r".*\.mlp\..*", {"gate_proj", "up_proj", "down_proj"}),
+        (r".*\.mlp\..*_proj", {"gate_proj", "up_proj", "down_proj"}),
     ],
 )
 def test_targets_are_read_as_peft_reads_them(targets: Any, names: set[str]) -> None:

@@ -7,12 +7,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from ftcheck.estimate.lora_targets import decoder_adapter
+from ftcheck.inputs.model_shape import UnknownShape, model_shape
 from ftcheck.paths import model_folder
 from ftcheck.settings import Job, Lora, Training
 
 TRAINER = "qlora"
-LINEAR = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj")
-EXPERTS = ("num_experts", "num_local_experts", "n_routed_experts")
 STATES = 12
 """Bytes a trained weight in a checkpoint: itself and two states of the optimizer, 4 each."""
 
@@ -34,9 +34,10 @@ def estimate(job: Job) -> Estimate:
     config = _config(folder) if folder is not None else None
     if folder is None or config is None:
         return Estimate(0, None, f"no config.json of {job.model.name} on this machine")
-    weights = trained_weights(config, job.training.lora)
-    if weights is None:
-        return Estimate(0, None, "ftcheck does not know this architecture, or these target modules")
+    try:
+        weights = count_trained(config, job.training.lora)
+    except UnknownShape as error:
+        return Estimate(0, None, str(error))
     tokenizer = sum(one.stat().st_size for one in folder.glob("tokenizer*") if one.is_file())
     states = 2 if "8bit" in (job.training.optim or "") else 8
     kept = kept_checkpoints(job.training)
@@ -49,43 +50,21 @@ def _config(folder: Path) -> dict[str, Any] | None:
         found = json.loads((folder / "config.json").read_bytes())
     except (OSError, ValueError):
         return None
-    return found.get("text_config", found) if isinstance(found, dict) else None
+    return found if isinstance(found, dict) else None
 
 
 def trained_weights(config: Mapping[str, Any], lora: Lora | None) -> int | None:
-    """How many weights are trained, at most; None for mixtures of experts and what is not Llama-shaped."""
+    """How many weights are trained, by a model's config.json; None where `count_trained` raises."""
     try:
-        hidden, layers = config["hidden_size"], config["num_hidden_layers"]
-        shapes = _shapes(config, hidden)
-        table = config["vocab_size"] * hidden
-        if any(key in config for key in EXPERTS):
-            return None
-        if lora is None:
-            return int(layers * sum(shapes[name][0] * shapes[name][1] for name in LINEAR) + 2 * table)
-        targets = lora.target_modules if isinstance(lora.target_modules, tuple) else LINEAR
-        adapters = layers * sum(lora.r * sum(shapes[name.rpartition(".")[2]]) for name in targets)
-        whole = {"lm_head": table, "embed_tokens": table}
-        return int(adapters + sum(whole[name] for name in lora.modules_to_save or ()))
-    except (KeyError, TypeError):
+        return count_trained(config, lora)
+    except UnknownShape:
         return None
 
 
-def _shapes(config: Mapping[str, Any], hidden: int) -> dict[str, tuple[int, int]]:
-    """Inputs and outputs of a layer's linear modules, by name; the fused ones are Phi-3's."""
-    heads, inner = config["num_attention_heads"], config["intermediate_size"]
-    size = config.get("head_dim") or hidden // heads
-    queries, keys = heads * size, (config.get("num_key_value_heads") or heads) * size
-    return {
-        "q_proj": (hidden, queries),
-        "k_proj": (hidden, keys),
-        "v_proj": (hidden, keys),
-        "o_proj": (queries, hidden),
-        "gate_proj": (hidden, inner),
-        "up_proj": (hidden, inner),
-        "down_proj": (inner, hidden),
-        "qkv_proj": (hidden, queries + 2 * keys),
-        "gate_up_proj": (hidden, 2 * inner),
-    }
+def count_trained(config: Mapping[str, Any], lora: Lora | None) -> int:
+    """How many weights are trained. Raises `UnknownShape` with the reason where that is not known."""
+    shape = model_shape(config).decoder()
+    return shape.weights if lora is None else decoder_adapter(lora, shape).trained
 
 
 def kept_checkpoints(training: Training) -> int | None:

@@ -1,13 +1,118 @@
-"""How much memory a job's GPU has: stated, known by its name (a dated table), or this machine's."""
+"""What is known of a GPU by its name: memory, compute capability, speed, from one dated table.
 
-from collections.abc import Mapping
+A name is found as drivers print it and as people write it (`Tesla V100-SXM2-32GB`, `RTX_4090`, `8x H100`):
+its words must be those of an entry of `tables/gpus.json`, no more and no fewer, so that an RTX 3090 Ti is
+never taken for an RTX 3090.
+"""
+
+import re
+from dataclasses import dataclass, replace
+from functools import cache
 from typing import Any
 
 from ftcheck import tables
+from ftcheck.estimate.interval import Interval
 from ftcheck.inputs.machine import Machine
 from ftcheck.settings import Job
 
 GIB = 1 << 30
+BFLOAT16 = (8, 0)
+"""Compute capability at which bfloat16 units begin."""
+UNSPOKEN = frozenset({"nvidia", "geforce", "tesla", "gpu", "generation"})
+"""Words that a name may have or not."""
+SLICE = re.compile(r"\bmig[ -]?(?:\d+c\.)?\d+g\.(\d+)gb(?:\+\w+)*", re.IGNORECASE)
+"""A slice of a GPU (MIG), such as `1g.5gb`, with its memory."""
+
+
+@dataclass(frozen=True, slots=True)
+class Speed:
+    """Dense TFLOP/s, GB/s of the memory, and the share of the peak that training reaches.
+
+    `evidence`: the share is from public measurements of this GPU, not assumed.
+    """
+
+    tflops: Interval
+    gb_per_s: Interval
+    utilisation: Interval
+    evidence: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Card:
+    """A GPU of the table. `memory_gib` is None where several sizes are sold under the name.
+
+    `family` is the short name that covers it (`H100` for an H100 NVL); `speed` is None where it is unknown.
+    """
+
+    name: str
+    memory_gib: float | None
+    capability: tuple[int, int] | None
+    family: str | None = None
+    speed: Speed | None = None
+
+    @property
+    def bf16(self) -> bool:
+        """Whether it has bfloat16 units."""
+        return self.capability is None or self.capability >= BFLOAT16
+
+
+def card(name: str) -> Card | None:
+    """The GPU of this name; None for one that is not in the table. A slice (MIG) has no known speed."""
+    found = SLICE.search(name)
+    if found is None:
+        return _cards().get(_words(name))
+    whole = card(SLICE.sub("", name))
+    memory = float(found[1])
+    if whole is None:
+        return Card(name, memory, None)
+    return replace(whole, name=f"{whole.name} {found[0]}", memory_gib=memory, family=None, speed=None)
+
+
+def same_gpu(stated: str, here: str) -> bool:
+    """Whether a name in a policy is that of a GPU here; `H100` is any H100."""
+    one, other = card(stated), card(here)
+    if one is None or other is None:
+        return _words(stated) == _words(here)
+    return one.name in (other.name, other.family)
+
+
+@cache
+def _cards() -> dict[frozenset[str], Card]:
+    found: dict[frozenset[str], Card] = {}
+    for name, facts in tables.load("gpus")["gpus"].items():
+        major, _, minor = facts["capability"].partition(".")
+        capability = (int(major), int(minor))
+        one = Card(name, facts["memory_gib"], capability, facts.get("family"), _speed(facts))
+        for other in (name, *facts.get("also", ())):
+            found[_words(other)] = one
+    return found
+
+
+def _speed(facts: dict[str, Any]) -> Speed | None:
+    if "tflops" not in facts:
+        return None
+    share = Interval(*facts["utilisation"])
+    return Speed(_span(facts["tflops"]), _span(facts["gb_per_s"]), share, "evidence" in facts)
+
+
+def _span(stated: Any) -> Interval:
+    low, high = stated if isinstance(stated, list) else (stated, stated)
+    return Interval(low, (low + high) / 2, high)
+
+
+def _words(name: str) -> frozenset[str]:
+    """The words that make a name: sizes and form factors in one spelling, makers left out."""
+    text = re.sub(r"[-_/(),]+", " ", name.lower().strip())
+    for pattern, new in (
+        (r"^\d+ ?x ", ""),
+        (r"gib\b", "gb"),
+        (r"\b(\d+) ?gb?\b", r"\1gb"),
+        (r"\bsxm\d\b", "sxm"),
+        (r"\b(rtx|gtx)(?=[a\d])", r"\1 "),
+        (r"(?<=\d)(ti|super)\b", r" \1"),
+    ):
+        text = re.sub(pattern, new, text)
+    return frozenset(text.split()) - UNSPOKEN
 
 
 def gpu_memory(job: Job, machine: Machine) -> tuple[float | None, str]:
@@ -16,20 +121,16 @@ def gpu_memory(job: Job, machine: Machine) -> tuple[float | None, str]:
     if stated.memory_gib is not None:
         return stated.memory_gib, "hardware.memory_gib"
     if stated.gpu is not None:
-        known: Mapping[str, Mapping[str, Any]] = tables.load("gpus")["gpus"]
-        words = _words(stated.gpu)
-        named = [name for name in known if _within(_words(name), words)]
-        if not named:
-            return None, f"how much memory {stated.gpu} has is not known; state hardware.memory_gib"
-        return float(known[max(named, key=len)]["memory_gib"]), "hardware.gpu"
+        return _named_memory(stated.gpu)
     if machine.gpus:
         return min(one.memory for one in machine.gpus) / GIB, "this machine"
     return None, "no GPU here, and hardware states none"
 
 
-def _words(name: str) -> list[str]:
-    return name.lower().replace("-", " ").replace("gib", "gb").split()
-
-
-def _within(part: list[str], whole: list[str]) -> bool:
-    return any(whole[start : start + len(part)] == part for start in range(len(whole)))
+def _named_memory(name: str) -> tuple[float | None, str]:
+    found = card(name)
+    if found is None:
+        return None, f"how much memory {name} has is not known; state hardware.memory_gib"
+    if found.memory_gib is None:
+        return None, f"{found.name} is sold with several sizes of memory; state hardware.memory_gib"
+    return float(found.memory_gib), "hardware.gpu"

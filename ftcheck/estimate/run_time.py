@@ -1,11 +1,10 @@
 """How long a training will take and what it will cost: an interval, with what it assumes.
 
-A batch takes the time of its multiplications at a share of the GPU's peak (`tables/utilisation.json`), plus
+A batch takes the time of its multiplications at a share of the GPU's peak (`tables/gpus.json`), plus
 that of dequantising the base model once a pass; never less than its kernels take to be started. Each of
 these is an interval, and so is their sum. What is not known gives no number: `Duration.problem` says why.
 """
 
-import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import date, datetime, time, timedelta
@@ -13,14 +12,12 @@ from typing import Any
 
 from ftcheck import tables
 from ftcheck.durations import seconds
-from ftcheck.estimate.flops import (
-    Flops,
-    Shape,
-    adapter_weights,
-    flops,
-    shape,
-)
+from ftcheck.estimate.flops import Flops, counted_decoder, flops
+from ftcheck.estimate.gpus import Card, Speed, card
+from ftcheck.estimate.interval import Interval
+from ftcheck.estimate.lora_targets import Adapter, decoder_adapter
 from ftcheck.estimate.steps import devices
+from ftcheck.inputs.model_shape import Decoder, UnknownShape, model_shape
 from ftcheck.settings import Job
 
 HOUR = 3600.0
@@ -29,29 +26,6 @@ NF4_READ = 0.5625
 HALF = 2
 TRAINERS = frozenset({"qlora"})
 """Trainers that are known to be TRL."""
-
-
-@dataclass(frozen=True, slots=True)
-class Interval:
-    """The least, the likeliest and the most that a number may be."""
-
-    low: float
-    likely: float
-    high: float
-
-    def __add__(self, other: "Interval") -> "Interval":
-        return Interval(self.low + other.low, self.likely + other.likely, self.high + other.high)
-
-    def times(self, factor: float) -> "Interval":
-        """Every end times a positive number."""
-        return Interval(self.low * factor, self.likely * factor, self.high * factor)
-
-    def into(self, amount: float) -> "Interval":
-        """`amount` by this, turned round: tokens by seconds are tokens a second."""
-        ends = (self.high, self.likely, self.low)
-        return Interval(*(amount / one if one else math.inf for one in ends))
-
-
 NOTHING = Interval(0.0, 0.0, 0.0)
 
 
@@ -124,9 +98,8 @@ def estimate(
         known = _known(job, config, name)
         if isinstance(known, str):
             return Duration(problem=known, gpu=name)
-        model, found = known
-        parts, counted = _by_tables(work, model, found), _flops(work, model)[1]
-        assumes = _assumed(job, found)
+        parts, counted = _by_tables(work, known), _flops(work, known)[1]
+        assumes = _assumed(job, known)
     parts["saving"] = _writing(checkpoint_bytes).times(saves)
     whole = _sum(parts).times(1 / HOUR)
     price = job.hardware.price_per_hour
@@ -172,69 +145,43 @@ class _Work:
         return computed / max(1, self.batches * devices(self.job))
 
 
-@dataclass(frozen=True, slots=True)
-class Card:
-    """A GPU of the table: dense TFLOP/s, GB/s of its memory, and the share of the peak that is reached."""
-
-    name: str
-    tflops: Interval
-    gb_per_s: Interval
-    utilisation: Interval
-    bf16: bool
-    evidence: bool
-
-
-def card(name: str) -> Card | None:
-    """The GPU of this name in the table: the longest name found in it counts. None for one not listed."""
-    words = _words(name)
-    known: Mapping[str, Any] = tables.load("utilisation")["gpus"]
-    named = [one for one in known if _within(_words(one), words)]
-    if not named:
-        return None
-    chosen = max(named, key=len)
-    facts = known[chosen]
-    peak = facts.get("tflops", facts.get("half"))
-    return Card(
-        chosen,
-        _span(peak),
-        _span(facts["gb_per_s"]),
-        Interval(*facts["utilisation"]),
-        "tflops" in facts,
-        "evidence" in facts,
-    )
-
-
-def _words(name: str) -> list[str]:
-    return name.lower().replace("-", " ").replace("_", " ").split()
-
-
-def _within(part: list[str], whole: list[str]) -> bool:
-    return any(whole[start : start + len(part)] == part for start in range(len(whole)))
-
-
-def _span(stated: Any) -> Interval:
-    low, high = stated if isinstance(stated, list) else (stated, stated)
-    return Interval(low, (low + high) / 2, high)
-
-
 def _overhead(name: str) -> Any:
-    return tables.load("utilisation")["overheads"][name]["value"]
+    return tables.load("training_speed")["overheads"][name]["value"]
 
 
-def _known(job: Job, config: Mapping[str, Any], name: str | None) -> tuple[Shape, Card] | str:
-    """The model's shape and the GPU, or why there is no estimate."""
+@dataclass(frozen=True, slots=True)
+class _Known:
+    """What the tables say of the model, the adapter on it (None: the whole model is trained), and the GPU."""
+
+    model: Decoder
+    adapter: Adapter | None
+    gpu: str
+    speed: Speed
+
+    @property
+    def trained(self) -> int:
+        return self.model.weights if self.adapter is None else self.adapter.trained
+
+
+def _known(job: Job, config: Mapping[str, Any], name: str | None) -> _Known | str:
+    """What the tables say of a job, or why there is no estimate."""
     if name is None:
         return "no GPU here, and hardware.gpu names none: how fast a CPU trains is not estimated"
     found = card(name)
     if found is None:
-        return f"how fast {name} trains is not known"
+        return f"unknown speed: {name} is not in ftcheck's table of GPUs"
+    if found.speed is None:
+        return f"unknown speed: ftcheck's table of GPUs has none for {name}"
     refused = _not_estimated(job, found)
     if refused is not None:
         return refused
+    lora = job.training.lora
     try:
-        return shape(config), found
-    except ValueError as error:
+        model = counted_decoder(model_shape(config))
+        adapter = None if lora is None else decoder_adapter(lora, model)
+    except UnknownShape as error:
         return str(error)
+    return _Known(model, adapter, found.name, found.speed)
 
 
 def _not_estimated(job: Job, found: Card) -> str | None:
@@ -253,7 +200,7 @@ def _not_estimated(job: Job, found: Card) -> str | None:
     return None
 
 
-def _flops(work: _Work, model: Shape) -> tuple[Flops, Flops, Flops]:
+def _flops(work: _Work, known: _Known) -> tuple[Flops, Flops, Flops]:
     """Multiplications a token at the least (documents apart, half their scores), likely, at the most."""
     training = work.job.training
 
@@ -261,8 +208,8 @@ def _flops(work: _Work, model: Shape) -> tuple[Flops, Flops, Flops]:
 
     def count(positions: float, *, most: bool = False) -> Flops:
         return flops(
-            model,
-            training.lora,
+            known.model,
+            known.adapter,
             positions=positions,
             checkpointing=training.gradient_checkpointing,
             head_again=trl or most,
@@ -273,42 +220,42 @@ def _flops(work: _Work, model: Shape) -> tuple[Flops, Flops, Flops]:
     return count(apart), count(whole / 2), count(whole, most=True)
 
 
-def _by_tables(work: _Work, model: Shape, found: Card) -> dict[str, Interval]:
+def _by_tables(work: _Work, known: _Known) -> dict[str, Interval]:
     """Seconds of the parts, from the table of GPUs."""
     training = work.job.training
     passes = 3 if training.gradient_checkpointing else 2
-    counted = _flops(work, model)
+    counted = _flops(work, known)
     each = [one.training * work.batch_tokens for one in counted]
-    batches = _batch(work.job, model, found, Interval(*each), passes).times(work.batches)
-    parts = {"training": _shared(work.job, batches + _optimizer(work, model, found))}
-    parts["evaluation"] = _evaluating(work, model, found)
-    parts["start"] = _start(model)
+    batches = _batch(work.job, known, Interval(*each), passes).times(work.batches)
+    parts = {"training": _shared(work.job, batches + _optimizer(work, known))}
+    parts["evaluation"] = _evaluating(work, known)
+    parts["start"] = _start(known.model)
     return parts
 
 
-def _batch(job: Job, model: Shape, found: Card, amount: Interval, passes: int) -> Interval:
+def _batch(job: Job, known: _Known, amount: Interval, passes: int) -> Interval:
     """Seconds of one batch on one device: multiplications and dequantisation, or the kernels' starts."""
-    share, peak = found.utilisation, found.tflops
+    share, peak = known.speed.utilisation, known.speed.tflops
     products = Interval(
         amount.low / (share.high * peak.high * 1e12),
         amount.likely / (share.likely * peak.likely * 1e12),
         amount.high / (share.low * peak.low * 1e12),
     )
-    computed = products + _dequantising(job, model, found).times(passes)
-    started = Interval(*_overhead("launch_ms")).times(model.layers * passes / 1000)
+    computed = products + _dequantising(job, known).times(passes)
+    started = Interval(*_overhead("launch_ms")).times(known.model.layers * passes / 1000)
     taken = Interval(*(max(a, b) for a, b in zip(_ends(computed), _ends(started), strict=True)))
     if job.trainer.use in TRAINERS:
         return taken
     return replace(taken, low=taken.low / float(_overhead("other_program")))
 
 
-def _dequantising(job: Job, model: Shape, found: Card) -> Interval:
+def _dequantising(job: Job, known: _Known) -> Interval:
     """Seconds to write the base model's matrices out in 16 bits once."""
     quantization = job.training.quantization
     if quantization is None or not quantization.load_in_4bit:
         return NOTHING
-    gigabytes = model.weights * (NF4_READ + HALF) / 1e9
-    share, speed = Interval(*_overhead("dequantisation")), found.gb_per_s
+    gigabytes = known.model.linear_weights * (NF4_READ + HALF) / 1e9
+    share, speed = Interval(*_overhead("dequantisation")), known.speed.gb_per_s
     return Interval(
         gigabytes / (share.high * speed.high),
         gigabytes / (share.likely * speed.likely),
@@ -316,11 +263,9 @@ def _dequantising(job: Job, model: Shape, found: Card) -> Interval:
     )
 
 
-def _optimizer(work: _Work, model: Shape, found: Card) -> Interval:
-    lora = work.job.training.lora
-    trained = model.weights + model.head if lora is None else adapter_weights(model, lora)
-    low, likely, high = (one * trained / 1e9 for one in _overhead("optimizer_bytes"))
-    speed = found.gb_per_s
+def _optimizer(work: _Work, known: _Known) -> Interval:
+    low, likely, high = (one * known.trained / 1e9 for one in _overhead("optimizer_bytes"))
+    speed = known.speed.gb_per_s
     return Interval(low / speed.high, likely / speed.likely, high / speed.low).times(work.steps)
 
 
@@ -332,22 +277,22 @@ def _shared(job: Job, one_device: Interval) -> Interval:
     return Interval(one_device.low / high, one_device.likely / likely, one_device.high / low)
 
 
-def _evaluating(work: _Work, model: Shape, found: Card) -> Interval:
+def _evaluating(work: _Work, known: _Known) -> Interval:
     one = work.evaluation
     if one is None or not one.times or not one.batches:
         return NOTHING
     counts = [
-        flops(model, work.job.training.lora, positions=positions, checkpointing=False).forward
+        flops(known.model, known.adapter, positions=positions, checkpointing=False).forward
         for positions in (one.longest / 4, one.longest / 2, float(one.longest))
     ]
     tokens = one.tokens / one.batches / devices(work.job)
-    batch = _batch(work.job, model, found, Interval(*(tokens * count for count in counts)), 1)
+    batch = _batch(work.job, known, Interval(*(tokens * count for count in counts)), 1)
     return batch.times(one.batches * one.times)
 
 
-def _start(model: Shape) -> Interval:
+def _start(model: Decoder) -> Interval:
     """Imports and the CUDA context, and reading the base model from the disk in 16 bits."""
-    reading = _writing((model.weights + 2 * model.head) * HALF)
+    reading = _writing(model.weights * HALF)
     return Interval(*_overhead("start_seconds")) + reading
 
 
@@ -386,12 +331,12 @@ def _ends(one: Interval) -> tuple[float, float, float]:
     return one.low, one.likely, one.high
 
 
-def _assumed(job: Job, found: Card) -> tuple[str, ...]:
+def _assumed(job: Job, known: _Known) -> tuple[str, ...]:
     """What the numbers stand on, in sentences."""
-    share, peak = found.utilisation, found.tflops
-    source = "by public measurements" if found.evidence else "assumed: nothing public measures this GPU"
+    share, peak = known.speed.utilisation, known.speed.tflops
+    source = "by public measurements" if known.speed.evidence else "assumed: nothing public measures this GPU"
     said = [
-        f"{found.name} at {share.low:.0%} to {share.high:.0%} (likely {share.likely:.0%}) of"
+        f"{known.gpu} at {share.low:.0%} to {share.high:.0%} (likely {share.likely:.0%}) of"
         f" {peak.likely:g} TFLOP/s, {source}",
         "a base model that is downloaded already",
     ]

@@ -10,6 +10,7 @@ from pathlib import Path
 from ftcheck import digest, templates
 from ftcheck.errors import InputError
 from ftcheck.inputs.finished_run import digest_of, folder_of
+from ftcheck.inputs.weights import raw_header
 from ftcheck.paths import TOKENIZER_FILES, expand, is_hub_data, model_folder, near
 from ftcheck.policy.plan import of_job, plan_digest
 from ftcheck.records import Check, Stage
@@ -18,7 +19,6 @@ from ftcheck.settings import Job
 
 ADAPTER = "adapter"
 """The name of the trained bytes among a job's inputs, in reports of stage `after`."""
-MAX_HEADER = 100 << 20
 
 
 @dataclass(frozen=True, slots=True)
@@ -138,11 +138,8 @@ def model_digest(job: Job, name: str | None = None) -> str | None:
 def _header(path: Path) -> str | None:
     """Digest of a safetensors file's header and of its size; None if it has no readable header."""
     try:
-        with path.open("rb") as file:
-            (length,) = struct.unpack("<Q", file.read(8))
-            header = file.read(length) if length <= MAX_HEADER else b""
-        size = path.stat().st_size
+        header, size = raw_header(path)
         json.loads(header)
-    except (OSError, struct.error, ValueError):
+    except (InputError, ValueError):
         return None
     return hashlib.sha256(header + struct.pack("<Q", size)).hexdigest()

@@ -1,13 +1,10 @@
 """The base model's configuration."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-if TYPE_CHECKING:
-    pass
+from ftcheck.inputs.model_shape import ModelShape, model_shape, text_config
 
 
 @dataclass(frozen=True, slots=True)
@@ -19,11 +16,15 @@ class ModelConfig:
     generation: Mapping[str, Any] = field(default_factory=dict)
 
     @property
+    def shape(self) -> ModelShape:
+        """Its dimensions, those of the text model where there are several."""
+        return model_shape(self.config)
+
+    @property
     def context(self) -> int | None:
         """Positions the model can take: max_position_embeddings, scaled where rope scaling says so."""
-        config = self.config.get("text_config", self.config)
-        base = config.get("max_position_embeddings", config.get("n_positions"))
-        return _scaled(config, base) if isinstance(base, int) else None
+        base = self.shape.positions
+        return None if base is None else _scaled(text_config(self.config), base)
 
     @property
     def stop_ids(self) -> frozenset[int]:

@@ -1,7 +1,10 @@
 """The modules of a model by name, with their shapes: what adapters can be put on."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
+from functools import lru_cache
+
+from ftcheck.inputs.model_shape import Decoder, Linear
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,3 +32,46 @@ class Modules:
         """The input embedding: the outermost table, and the largest where there are several."""
         found = sorted(self.embeddings, key=lambda name: (name.count("."), -self.embeddings[name][0]))
         return found[0] if found else None
+
+
+NORMS = ("input_layernorm", "post_attention_layernorm")
+
+
+@lru_cache(maxsize=16)
+def decoder_modules(shape: Decoder) -> Modules:
+    """The modules of a plain decoder, by Llama's names, where only its dimensions are known."""
+    linear = {name: (one.inputs, one.outputs) for name, one in _linears(shape)}
+    table = (shape.vocabulary, shape.hidden)
+    parameters: dict[str, tuple[int, ...]] = {f"{name}.weight": size[::-1] for name, size in linear.items()}
+    parameters |= {f"{name}.bias": (one.outputs,) for name, one in _linears(shape) if one.bias}
+    norms = [f"model.layers.{layer}.{norm}" for layer in range(shape.layers) for norm in NORMS]
+    parameters |= {f"{name}.weight": (shape.hidden,) for name in [*norms, "model.norm"]}
+    parameters["model.embed_tokens.weight"] = table
+    if not shape.tied:
+        parameters["lm_head.weight"] = table
+    linear["lm_head"] = (shape.hidden, shape.vocabulary)
+    others = [*norms, *_activations(shape), "model.norm", "model.rotary_emb"]
+    leaves = [*linear, *others, "model.embed_tokens"]
+    parents = (name.split(".")[:depth] for name in leaves for depth in range(1, name.count(".") + 2))
+    return Modules(
+        linear=linear,
+        parameters=parameters,
+        embeddings={"model.embed_tokens": table},
+        total=shape.weights,
+        source="the dimensions in config.json",
+        names=tuple(dict.fromkeys(map(".".join, parents))),
+        head="lm_head",
+        tied=shape.tied,
+        model_type=shape.model_type,
+    )
+
+
+def _activations(shape: Decoder) -> list[str]:
+    name = "activation_fn" if shape.fused else "act_fn"
+    return [f"model.layers.{layer}.mlp.{name}" for layer in range(shape.layers)]
+
+
+def _linears(shape: Decoder) -> Iterator[tuple[str, Linear]]:
+    for layer in range(shape.layers):
+        for one in shape.linears:
+            yield f"model.layers.{layer}.{one.block}.{one.name}", one

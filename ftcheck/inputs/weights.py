@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import math
+import struct
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ftcheck.errors import InputError
@@ -17,6 +19,30 @@ EMBEDDINGS = ("embed_tokens", "wte", "word_embeddings", "embed_in", "tok_embeddi
 HEADS = ("lm_head", "embed_out", "output")
 WIDTHS = {"BF16": 2, "F16": 2, "F32": 4}
 """Bytes of a number in the dtypes that rows can be read of."""
+MAX_HEADER = 16 << 20
+"""Bytes of a header that are read at most: 100,000 tensors take 12 MB. safetensors itself stops at 100 MB."""
+
+
+def raw_header(path: Path) -> tuple[bytes, int]:
+    """The JSON header of a safetensors file, not parsed, and the size of the file in bytes.
+
+    It lies behind its length, 8 bytes little-endian. Raises `InputError` for one that cannot be read, that
+    is longer than the file or than `MAX_HEADER`.
+    """
+    try:
+        size = path.stat().st_size
+        with path.open("rb") as file:
+            first = file.read(8)
+            length = struct.unpack("<Q", first)[0] if len(first) == 8 else 0
+            if len(first) < 8 or length > size - 8:
+                raise InputError(f"{path}: the header is longer than the file ({length:,} of {size:,} bytes)")
+            if length > MAX_HEADER:
+                raise InputError(
+                    f"{path}: a header of {length:,} bytes; ftcheck reads {MAX_HEADER:,} at most"
+                )
+            return file.read(length), size
+    except OSError as error:
+        raise InputError(f"{path}: cannot be read: {error.strerror or error}") from error
 
 
 @dataclass(frozen=True, slots=True)

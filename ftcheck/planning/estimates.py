@@ -4,10 +4,10 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 
+from ftcheck.errors import InputError
 from ftcheck.estimate import run_time, serving_load
+from ftcheck.estimate.interval import Interval
 from ftcheck.estimate.memory.formulas import estimate
-from ftcheck.estimate.memory.shapes import CannotTell
-from ftcheck.estimate.run_time import Interval
 from ftcheck.estimate.steps import devices, every
 from ftcheck.inputs.evaluation import GoldSet
 from ftcheck.inputs.machine import Machine
@@ -61,7 +61,7 @@ class Estimates:
             return Figure(unit="GiB", why=f"cannot be told: {self.problem}")
         try:
             found = estimate(job, self.model.config, longest=longest, sequences=sequences)
-        except CannotTell as error:
+        except InputError as error:
             return Figure(unit="GiB", why=f"cannot be told: {error}")
         low, likely, high = (one / GIB for one in (found.low, found.likely, found.high))
         return Figure(low, likely, high, "GiB", parts=_parts(found.parts), assumes=found.assumptions)
@@ -151,8 +151,7 @@ def checkpoint_bytes(job: Job, model: ModelConfig) -> int:
     """Bytes of a checkpoint: trained weights and two states of the optimizer; 0 where it cannot be told."""
     from ftcheck.estimate.disk import STATES, trained_weights
 
-    config = model.config.get("text_config", model.config)
-    return STATES * (trained_weights(config, job.training.lora) or 0)
+    return STATES * (trained_weights(model.config, job.training.lora) or 0)
 
 
 def _evaluation(job: Job, work: Work, rows: Prepared | None) -> run_time.Evaluation | None:

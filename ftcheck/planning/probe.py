@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 from ftcheck.inputs.probe import Probe
 
 if TYPE_CHECKING:
-    from ftcheck.estimate.run_time import Interval
+    from ftcheck.estimate.interval import Interval
     from ftcheck.planning.records import Figure
 
 STEPS = 3
@@ -44,7 +44,8 @@ def memory(estimated: "Figure", stated: "Figure", probe: Probe, *, same: bool) -
 
 def pace(estimated: "Interval | None", stated: "Interval | None", probe: Probe, *, same: bool) -> "Interval":
     """Real tokens a second of some settings, in the light of a probe of the `stated` ones."""
-    from ftcheck.estimate.run_time import Interval, around
+    from ftcheck.estimate.interval import Interval
+    from ftcheck.estimate.run_time import around
 
     measured = around(probe.tokens_per_second)
     if same or estimated is None or stated is None:

@@ -23,12 +23,8 @@ from pathlib import Path
 from typing import Any
 
 from ftcheck.estimate.memory.formulas import GIB, Memory, whole
-from ftcheck.estimate.memory.shapes import (
-    Feed,
-    architecture,
-    method,
-    well_known,
-)
+from ftcheck.estimate.memory.shapes import Feed, method
+from ftcheck.inputs.model_shape import model_shape, well_known
 from ftcheck.settings import Job
 from ftcheck.testing import job
 
@@ -110,7 +106,7 @@ def config_of(one: Setting) -> Mapping[str, Any]:
 
 def predicted(one: Setting) -> Memory:
     """What the formulas say. Rows are equally long, so there is no mask but a sliding window's."""
-    made, shape = job_of(one), architecture(config_of(one))
+    made, shape = job_of(one), model_shape(config_of(one)).decoder()
     windowed = shape.window is not None and one.length > shape.window
     return whole(made, shape, method(made, shape), Feed(one.batch, one.length, windowed))
 

@@ -162,7 +162,7 @@ def test_an_unknown_gpu_and_architecture_are_no_confident_guess(small: Project, 
 
     ran = planned(small)
 
-    assert "time      cannot be told: how fast Quantum 9 trains is not known" in ran.out
+    assert "time      cannot be told: unknown speed: Quantum 9 is not in" in ran.out
     assert ran.report["jobs"]["mapper"]["time"]["likely"] is None
 
 

@@ -3,7 +3,9 @@ from typing import Any
 
 import pytest
 
-from ftcheck.estimate.flops import adapter_weights, flops, shape
+from ftcheck.estimate.flops import counted_decoder, flops
+from ftcheck.estimate.lora_targets import Adapter, decoder_adapter
+from ftcheck.inputs.model_shape import Decoder, UnknownShape, model_shape
 from ftcheck.settings import Lora
 
 TINY: dict[str, Any] = {
@@ -16,6 +18,16 @@ TINY: dict[str, Any] = {
     "intermediate_size": 48,
     "vocab_size": 100,
 }
+
+
+def shape(config: dict[str, Any]) -> Decoder:
+    return counted_decoder(model_shape(config))
+
+
+def adapter(of: Decoder, lora: Lora | None) -> Adapter | None:
+    return None if lora is None else decoder_adapter(lora, of)
+
+
 EVERYWHERE = Lora(r=4, target_modules="all-linear")
 QUERIES = Lora(r=4, target_modules=("q_proj", "v_proj"))
 
@@ -26,21 +38,24 @@ def test_a_layer_by_hand() -> None:
     # q and o: 32 x 32; k and v: 32 x 16; gate, up and down: 32 x 48
     a_layer = 2 * 32 * 32 + 2 * 32 * 16 + 3 * 32 * 48
     assert a_layer == 7_680
-    assert found.weights == 3 * a_layer
-    assert found.attended == 32
-    assert found.head == 3_200
+    assert found.linear_weights == 3 * a_layer
+    assert found.queries == 32
+    assert found.table == 3_200
 
 
 def test_an_adapter_by_hand() -> None:
     # q: 4 x (32 + 32), v: 4 x (32 + 16), in three layers
-    assert adapter_weights(shape(TINY), QUERIES) == 3 * (4 * 64 + 4 * 48)
+    assert decoder_adapter(QUERIES, shape(TINY)).products == 3 * (4 * 64 + 4 * 48)
     # and k as v, o as q, gate, up and down: 4 x (32 + 48) each
-    assert adapter_weights(shape(TINY), EVERYWHERE) == 3 * (2 * 4 * 64 + 2 * 4 * 48 + 3 * 4 * 80)
+    assert decoder_adapter(EVERYWHERE, shape(TINY)).products == 3 * (2 * 4 * 64 + 2 * 4 * 48 + 3 * 4 * 80)
 
 
 def test_a_frozen_base_computes_no_gradient_of_its_weights() -> None:
     found = shape(TINY)
-    frozen = {one.name: one for one in flops(found, QUERIES, positions=10, checkpointing=False).parts}
+    frozen = {
+        one.name: one
+        for one in flops(found, adapter(found, QUERIES), positions=10, checkpointing=False).parts
+    }
     whole = {one.name: one for one in flops(found, None, positions=10, checkpointing=False).parts}
 
     assert frozen["base"].training == 4 * 23_040
@@ -56,23 +71,25 @@ def test_a_frozen_base_computes_no_gradient_of_its_weights() -> None:
 
 def test_a_trained_head_computes_its_gradient() -> None:
     saved = Lora(r=4, target_modules="all-linear", modules_to_save=("lm_head",))
-    parts = {one.name: one for one in flops(shape(TINY), saved, positions=1, checkpointing=False).parts}
+    counted = flops(shape(TINY), adapter(shape(TINY), saved), positions=1, checkpointing=False)
+    parts = {one.name: one for one in counted.parts}
     assert parts["head"].training == 6 * 3_200
 
 
 def test_fused_and_separate_matrices_multiply_the_same() -> None:
     fused = shape({**TINY, "model_type": "phi3"})
-    assert set(fused.linear) == {"qkv_proj", "gate_up_proj", "o_proj", "down_proj"}
-    assert fused.weights == shape(TINY).weights
+    assert {one.name for one in fused.linears} == {"qkv_proj", "gate_up_proj", "o_proj", "down_proj"}
+    assert fused.linear_weights == shape(TINY).linear_weights
 
 
 def test_targets_are_names_expressions_or_pefts_default() -> None:
     found = shape(TINY)
     first = Lora(r=4, target_modules=r".*layers\.0\..*q_proj")
 
-    assert adapter_weights(found, first) == 4 * 64
-    assert adapter_weights(found, Lora(r=4)) == adapter_weights(found, QUERIES)
-    assert adapter_weights(found, Lora(r=4, target_modules=("nothing",))) == 0
+    assert decoder_adapter(first, found).products == 4 * 64
+    assert decoder_adapter(Lora(r=4), found) == decoder_adapter(QUERIES, found)
+    with pytest.raises(UnknownShape, match="target_modules nothing match no module"):
+        decoder_adapter(Lora(r=4, target_modules=("nothing",)), found)
 
 
 @pytest.mark.parametrize(
@@ -80,11 +97,11 @@ def test_targets_are_names_expressions_or_pefts_default() -> None:
     [
         ({"model_type": "mamba"}, "the architecture 'mamba' is not known"),
         ({"num_local_experts": 8}, "a mixture of experts"),
-        ({"intermediate_size": None}, "config.json says too little"),
+        ({"intermediate_size": None}, "its config.json does not state intermediate_size"),
     ],
 )
 def test_what_is_not_known_has_no_shape(change: dict[str, Any], why: str) -> None:
-    with pytest.raises(ValueError, match=why):
+    with pytest.raises(UnknownShape, match=why):
         shape({**TINY, **change})
 
 
@@ -111,7 +128,13 @@ def test_as_many_as_torch_counts(lora: Lora | None, checkpointing: bool) -> None
     with FlopCounterMode(display=False) as counter:
         model(input_ids=ids, labels=ids, use_cache=False).loss.backward()
 
-    counted = flops(shape(TINY), lora, positions=length, checkpointing=checkpointing, scores_again=False)
+    counted = flops(
+        shape(TINY),
+        adapter(shape(TINY), lora),
+        positions=length,
+        checkpointing=checkpointing,
+        scores_again=False,
+    )
     assert counter.get_total_flops() == rows * length * counted.training
 
 
@@ -127,6 +150,6 @@ def test_llama_3_8b_multiplies_six_a_weight_with_checkpointing() -> None:
         "vocab_size": 128256,
     }
     found = shape(llama)
-    assert found.weights + 2 * found.head + 65 * 4096 == 8_030_261_248
-    counted = flops(found, EVERYWHERE, positions=256, checkpointing=True)
-    assert math.isclose(counted.training, 6 * (found.weights + found.head), rel_tol=0.02)
+    assert found.weights == 8_030_261_248
+    counted = flops(found, adapter(found, EVERYWHERE), positions=256, checkpointing=True)
+    assert math.isclose(counted.training, 6 * (found.linear_weights + found.table), rel_tol=0.02)

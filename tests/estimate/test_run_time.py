@@ -4,21 +4,20 @@ from typing import Any
 import pytest
 
 from ftcheck import tables
-from ftcheck.estimate.flops import shape
+from ftcheck.estimate.interval import Interval
 from ftcheck.estimate.run_time import (
     Duration,
     Evaluation,
-    Interval,
-    card,
     estimate,
     gpu_name,
     moment,
     seconds_left,
 )
+from ftcheck.inputs.model_shape import Decoder, model_shape
 from ftcheck.testing import gpu, job
 
 NOW = datetime(2026, 11, 22, 22, 0, tzinfo=UTC)
-TABLE = tables.load("utilisation")
+TABLE = tables.load("training_speed")
 LLAMA = TABLE["shapes"]["Llama-3.1-8B"]
 QLORA: dict[str, Any] = {
     "per_device_train_batch_size": 4,
@@ -26,6 +25,10 @@ QLORA: dict[str, Any] = {
     "lora": {"r": 16, "target_modules": "all-linear"},
     "quantization": {"load_in_4bit": True, "bnb_4bit_compute_dtype": "bfloat16"},
 }
+
+
+def shape(config: dict[str, Any]) -> Decoder:
+    return model_shape(config).decoder()
 
 
 def made(
@@ -101,7 +104,7 @@ def test_a_batch_by_hand() -> None:
     share, adapter = 0.60, 41_943_040
     by_hand = found.flops.training * 8 * 4096 / (share * 165.2e12) + adapter * 24 / 1008e9
     assert found.seconds["training"].likely == pytest.approx(by_hand, rel=1e-9)
-    assert TABLE["gpus"]["RTX 4090"]["utilisation"][1] == share
+    assert tables.load("gpus")["gpus"]["RTX 4090"]["utilisation"][1] == share
 
 
 def test_dequantisation_is_three_passes_over_the_base() -> None:
@@ -109,7 +112,7 @@ def test_dequantisation_is_three_passes_over_the_base() -> None:
     quantised, plain = made(**one), made({"quantization": None}, **one)
 
     more = quantised.seconds["training"].likely - plain.seconds["training"].likely
-    by_hand = 16 * 3 * shape(LLAMA).weights * 2.5625 / (0.40 * 1008e9)
+    by_hand = 16 * 3 * shape(LLAMA).linear_weights * 2.5625 / (0.40 * 1008e9)
     assert more == pytest.approx(by_hand, rel=1e-6)
 
 
@@ -140,7 +143,7 @@ def test_trl_makes_logits_of_trained_tokens_only() -> None:
     assert some.flops is not None
     assert every.flops is not None
     # Forward twice and the gradient of its input: 6 a weight of the head, for a quarter of the tokens.
-    assert every.flops.training - some.flops.training == pytest.approx(0.75 * 6 * shape(LLAMA).head)
+    assert every.flops.training - some.flops.training == pytest.approx(0.75 * 6 * shape(LLAMA).table)
     assert hours(some).high == hours(every).high
     program = {"use": "command", "argv": ("axolotl",)}
     assert hours(made(trained=0.25, trainer=program)).likely == hours(made(trainer=program)).likely
@@ -180,8 +183,8 @@ def test_another_program_widens_the_interval() -> None:
     ("given", "why"),
     [
         ({"hardware": {}}, "no GPU here, and hardware.gpu names none"),
-        ({"hardware": {"gpu": "MI300X"}}, "how fast MI300X trains is not known"),
-        ({"hardware": {"gpu": "A1000"}}, "how fast A1000 trains is not known"),
+        ({"hardware": {"gpu": "MI300X"}}, "unknown speed: MI300X is not in"),
+        ({"hardware": {"gpu": "A1000"}}, "unknown speed: A1000 is not in"),
         ({"hardware": {"gpu": "T4"}}, "T4 has no bfloat16 units"),
         ({"config": {"model_type": "mamba"}}, "the architecture 'mamba' is not known"),
         ({"training": {"quantization": {"load_in_8bit": True}}}, "8-bit weights"),
@@ -205,37 +208,10 @@ def test_a_measurement_takes_the_place_of_the_tables() -> None:
     assert found.measured
 
 
-def test_names_of_gpus() -> None:
-    for name, known in [
-        ("NVIDIA GeForce RTX 4090", "RTX 4090"),
-        ("NVIDIA H100 80GB HBM3", "H100 80GB HBM3"),
-        ("H100", "H100"),
-        ("NVIDIA H100 NVL", "H100 NVL"),
-        ("NVIDIA A100-SXM4-80GB", "A100"),
-        ("NVIDIA H200", "H200"),
-    ]:
-        found = card(name)
-        assert found is not None
-        assert found.name == known
+def test_the_gpu_is_the_stated_one_before_this_machines() -> None:
     assert gpu_name(job(hardware={"gpu": "L4"}), (gpu("H100"),)) == "L4"
     assert gpu_name(job(), (gpu("NVIDIA H100"),)) == "NVIDIA H100"
     assert gpu_name(job(), ()) is None
-
-
-def test_an_ambiguous_name_has_the_peaks_of_both() -> None:
-    found = card("H100")
-    assert found is not None
-    assert (found.tflops.low, found.tflops.high) == (756, 989)
-
-
-def test_every_gpu_of_the_table_is_usable() -> None:
-    for name in TABLE["gpus"]:
-        found = card(name)
-        assert found is not None
-        assert found.name == name
-        assert 0 < found.utilisation.low < found.utilisation.likely < found.utilisation.high < 1
-        assert 0 < found.tflops.low <= found.tflops.high
-        assert 0 < found.gb_per_s.low <= found.gb_per_s.high
 
 
 @pytest.mark.parametrize(

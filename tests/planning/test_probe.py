@@ -3,7 +3,7 @@
 import pytest
 from ftcheck_trainers.probe import peak_memory
 
-from ftcheck.estimate.run_time import Interval
+from ftcheck.estimate.interval import Interval
 from ftcheck.inputs.probe import Probe
 from ftcheck.planning.probe import memory, pace
 from ftcheck.planning.records import Figure

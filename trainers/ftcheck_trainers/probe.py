@@ -52,11 +52,11 @@ def _device(job: Job) -> str:
     """The device's name. A probe on another GPU than the job's would say nothing about it."""
     import torch
 
-    from ftcheck.estimate.run_time import card
+    from ftcheck.estimate.gpus import same_gpu
 
     here = torch.cuda.get_device_name(0) if torch.cuda.is_available() else None
     wanted = job.hardware.gpu
-    if wanted is not None and (here is None or card(here) != card(wanted)):
+    if wanted is not None and (here is None or not same_gpu(wanted, here)):
         found = f"has a {here}" if here is not None else "has no NVIDIA GPU"
         raise UsageError(f"--probe: job {job.name} is planned for {wanted}, and this machine {found}")
     return here or "CPU"

@@ -12,15 +12,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
-from ftcheck.estimate.memory.shapes import (
-    Architecture,
-    Feed,
-    Linear,
-    Method,
-    architecture,
-    feed,
-    method,
-)
+from ftcheck.estimate.interval import Interval
+from ftcheck.estimate.memory.shapes import KNOWN, Feed, Method, feed, method
+from ftcheck.inputs.model_shape import Decoder, Linear, model_shape
 from ftcheck.settings import Job
 
 GIB = 1 << 30
@@ -38,15 +32,6 @@ MODEL_ERROR = 0.09
 """Share by which what lives shortly may be off: kernels whose own buffers are not seen without a GPU."""
 UNKNOWN_ERROR = 0.25
 """The same for a model_type that the formulas were not held against."""
-
-
-@dataclass(frozen=True, slots=True)
-class Interval:
-    """Bytes: the least, the likely, the most."""
-
-    low: float
-    likely: float
-    high: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,17 +86,17 @@ def estimate(
     """Peak memory of the job's worst batch, from the model's config.json alone.
 
     `longest` is the longest row as fed, in tokens; `sequences` how many rows (or blocks) there are, and
-    `scored` the most tokens of a batch that are in the loss (default: all). Takes microseconds, and
-    imports neither torch nor transformers. Raises `CannotTell` for experts, state-space layers, full
-    fine-tuning, sharding, and for a config.json without the usual dimensions.
+    `scored` the most tokens of a batch that are in the loss (default: all). Takes a millisecond, and
+    imports neither torch nor transformers. Raises `UnknownShape` for experts, state-space layers and for a
+    config.json without the usual dimensions, `CannotTell` for full fine-tuning and sharding.
     """
-    shape = architecture(config)
+    shape = model_shape(config).decoder()
     how = method(job, shape)
     batch = replace(feed(job, shape, longest=longest, sequences=sequences), scored=scored)
     return whole(job, shape, how, batch)
 
 
-def whole(job: Job, shape: Architecture, how: Method, batch: Feed) -> Memory:
+def whole(job: Job, shape: Decoder, how: Method, batch: Feed) -> Memory:
     """The memory of one batch fed to a model of this shape, trained this way."""
     one = step(shape, how, batch)
     trained = how.adapter(shape)
@@ -150,7 +135,7 @@ def whole(job: Job, shape: Architecture, how: Method, batch: Feed) -> Memory:
     )
 
 
-def quantised_bytes(shape: Architecture, how: Method) -> float:
+def quantised_bytes(shape: Decoder, how: Method) -> float:
     """Bytes of the linear layers as stored: 0.5625 a weight in 4-bit, 0.51593 with double quantisation.
 
     4-bit: half a byte a weight, and a scale a block: float32, or a byte with a float32 for 256 of them, a
@@ -192,7 +177,7 @@ class _Layer:
         return self.attention + self.mlp
 
 
-def step(shape: Architecture, how: Method, batch: Feed) -> Step:
+def step(shape: Decoder, how: Method, batch: Feed) -> Step:
     """What one forward and backward pass holds, at each moment that can be the peak."""
     layer = _layer(shape, how, batch)
     number, tokens = how.number, batch.tokens
@@ -230,7 +215,7 @@ def step(shape: Architecture, how: Method, batch: Feed) -> Step:
     return Step(end + _hidden_copy(shape, how, batch), moments)
 
 
-def _layer(shape: Architecture, how: Method, batch: Feed) -> _Layer:
+def _layer(shape: Decoder, how: Method, batch: Feed) -> _Layer:
     """Each norm keeps its input in float32, each adapter its input, attention and MLP their own.
 
     An adapter with dropout keeps an input of its own and a mask of a byte a number.
@@ -264,7 +249,7 @@ def _kept_input(one: Linear, how: Method) -> float:
     return one.inputs * (how.number + (1 if how.dropout else 0))
 
 
-def _attention_kept(shape: Architecture, how: Method, batch: Feed) -> float:
+def _attention_kept(shape: Decoder, how: Method, batch: Feed) -> float:
     """Query, key, value, output, and the log-sums in float32; eager: three matrices of length x length."""
     number, tokens = how.number, batch.tokens
     keys = shape.queries if batch.masked or how.attention == "eager" else shape.keys
@@ -278,7 +263,7 @@ def _attention_kept(shape: Architecture, how: Method, batch: Feed) -> float:
     return plain + 4 * shape.heads * tokens + bias
 
 
-def _attention_backward(shape: Architecture, how: Method, batch: Feed) -> float:
+def _attention_backward(shape: Decoder, how: Method, batch: Feed) -> float:
     """Gradients of output, query, keys and values, and the query's once more in float32."""
     number, tokens = how.number, batch.tokens
     if how.attention == "eager":
@@ -286,13 +271,13 @@ def _attention_backward(shape: Architecture, how: Method, batch: Feed) -> float:
     return tokens * (number * 4 * shape.queries + 4 * shape.queries + 2 * number * shape.keys)
 
 
-def _released(shape: Architecture, how: Method, batch: Feed) -> float:
+def _released(shape: Decoder, how: Method, batch: Feed) -> float:
     """What the MLP kept and has given back when its first modules' turn comes."""
     down = next(one for one in shape.linears if one.name == "down_proj")
     return batch.tokens * (3 * how.number * shape.intermediate + _kept_input(down, how))
 
 
-def _mlp_norm(shape: Architecture, how: Method, tokens: int) -> float:
+def _mlp_norm(shape: Decoder, how: Method, tokens: int) -> float:
     return 4.0 * shape.hidden * tokens
 
 
@@ -312,11 +297,11 @@ def _scored(batch: Feed) -> int:
     return min(batch.tokens, batch.tokens if batch.scored is None else batch.scored)
 
 
-def _hidden_copy(shape: Architecture, how: Method, batch: Feed) -> float:
+def _hidden_copy(shape: Decoder, how: Method, batch: Feed) -> float:
     return float(how.number * shape.hidden * _scored(batch))
 
 
-def _loss(shape: Architecture, how: Method, batch: Feed) -> float:
+def _loss(shape: Decoder, how: Method, batch: Feed) -> float:
     """The loss's backward pass: a tile of logits, the hidden states, their gradient in float32 and cast.
 
     With full logits instead: they, a float32 copy, their log-probabilities, and a gradient (12 to 16 bytes).
@@ -331,9 +316,9 @@ def _loss(shape: Architecture, how: Method, batch: Feed) -> float:
 # --- how sure ------------------------------------------------------------------------------------------
 
 
-def _errors(job: Job, shape: Architecture, how: Method, batch: Feed, moving: float) -> tuple[float, float]:
+def _errors(job: Job, shape: Decoder, how: Method, batch: Feed, moving: float) -> tuple[float, float]:
     """The least and the most that the step may take."""
-    error = MODEL_ERROR if shape.known else UNKNOWN_ERROR
+    error = MODEL_ERROR if shape.model_type in KNOWN else UNKNOWN_ERROR
     if how.bits == 8 or how.attention not in ("sdpa", "eager", "flash_attention_2", "flash_attention_3"):
         error = max(error, 0.2)
     least = step(shape, how, replace(batch, masked=False, scored=0)).peak if batch.rows > 1 else moving
@@ -343,7 +328,7 @@ def _errors(job: Job, shape: Architecture, how: Method, batch: Feed, moving: flo
     return min(least, moving) * (1 - error) * lighter, moving * (1 + error)
 
 
-def _command_extra(job: Job, shape: Architecture, how: Method, batch: Feed) -> float:
+def _command_extra(job: Job, shape: Decoder, how: Method, batch: Feed) -> float:
     """A program of one's own may keep logits, and hold what is not quantised in float32 (peft's
     prepare_model_for_kbit_training)."""
     if job.trainer.use == "qlora":
@@ -352,7 +337,7 @@ def _command_extra(job: Job, shape: Architecture, how: Method, batch: Feed) -> f
     return logits + (2 * shape.plain if how.bits != 16 else 0)
 
 
-def _assumptions(job: Job, shape: Architecture, how: Method, batch: Feed) -> tuple[str, ...]:
+def _assumptions(job: Job, shape: Decoder, how: Method, batch: Feed) -> tuple[str, ...]:
     said = [
         f"worst batch: {batch.rows} x {batch.length} tokens"
         + (", with an attention mask" if batch.masked else ", no attention mask"),
@@ -362,8 +347,10 @@ def _assumptions(job: Job, shape: Architecture, how: Method, batch: Feed) -> tup
         "CUDA context 0.25 to 0.8 GiB; 0 to 8 % of the activations lost to fragmentation",
         "formulas held against a simulation of the same step, not against a GPU",
     ]
-    if not shape.known:
+    if shape.model_type not in KNOWN:
         said.append(f"model_type {shape.model_type} is not one the formulas were held against: +-25 %")
+    if how.adapted is not None and how.adapted < shape.layers:
+        said.append(f"LoRA is on {how.adapted} of {shape.layers} layers; activations are counted as for all")
     if job.trainer.use != "qlora":
         said.append(
             f"what the program of trainer '{job.trainer.use}' does is not known: the upper end is wide"

@@ -14,6 +14,7 @@ from typing import Any
 
 from ftcheck.errors import InputError
 from ftcheck.estimate.memory.shapes import Feed, Method
+from ftcheck.inputs.model_shape import model_shape
 
 ATTENTION = "ftcheck-simulated"
 
@@ -38,8 +39,7 @@ def simulate(
     Bytes are those of a CUDA run with TRL 1.16, PEFT 0.21 and bitsandbytes 0.50, without the caching
     allocator's rounding. Raises `InputError` for a model_type that the installed transformers does not know.
     """
-    text = config.get("text_config", config)
-    whole = int(text["num_hidden_layers"])
+    whole = model_shape(config).decoder().layers
     low, high = sorted(min(one, whole) for one in layers)
     first = _run(config, method, feed, low)
     if high == low:

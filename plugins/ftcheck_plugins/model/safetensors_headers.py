@@ -4,7 +4,6 @@ import contextlib
 import importlib.util
 import json
 import math
-import struct
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -13,27 +12,28 @@ from ftcheck.errors import InputError
 from ftcheck.inputs.container import Run
 from ftcheck.inputs.loader import loader
 from ftcheck.inputs.model import ModelConfig
+from ftcheck.inputs.model_shape import keys as shape_keys
 from ftcheck.inputs.modules import Modules
 from ftcheck.inputs.weights import (
     EMBEDDINGS,
     HEADS,
     Tensor,
     Weights,
+    raw_header,
 )
 from ftcheck.paths import model_folder
 from ftcheck.settings import Job
 
 WHOLE = "model.safetensors"
 INDEX = "model.safetensors.index.json"
-MAX_HEADER = 16 << 20
 MAX_INDEX = 64 << 20
 MAX_TENSORS = 100_000
 """Tensors of one file. The largest published models have as many in all their files together."""
 MAX_FILES = 2_000
 MAX_LAYERS = 1_000
 MAX_CONFIG = 1_000_000
-LAYERS = ("num_hidden_layers", "n_layer", "n_layers", "num_layers", "depth", "num_nextn_predict_layers")
-EXPERTS = ("num_experts", "num_local_experts", "n_routed_experts", "moe_num_experts")
+TOWERS = ("depth", "num_nextn_predict_layers")
+"""Keys for layers beside those of the text model."""
 MAX_DIMENSIONS = 16
 LARGEST = 1 << 62
 BITS = {
@@ -100,28 +100,16 @@ def _files(index: Path) -> list[str]:
 
 def header(path: Path) -> Iterator[tuple[str, Tensor]]:
     """The tensors of one file. Raises `InputError` for a header that does not fit its file."""
-    try:
-        size = path.stat().st_size
-        with path.open("rb") as file:
-            first = file.read(8)
-            length = struct.unpack("<Q", first)[0] if len(first) == 8 else 0
-            if len(first) < 8 or length > size - 8:
-                raise InputError(f"{path}: the header is longer than the file ({length:,} of {size:,} bytes)")
-            if length > MAX_HEADER:
-                raise InputError(
-                    f"{path}: a header of {length:,} bytes; ftcheck reads {MAX_HEADER:,} at most"
-                )
-            raw = file.read(length)
-    except OSError as error:
-        raise InputError(f"{path}: cannot be read: {error.strerror or error}") from error
+    raw, size = raw_header(path)
+    begin = 8 + len(raw)
     if raw.count(b'"dtype"') > MAX_TENSORS:
         raise InputError(f"{path}: the header names more than {MAX_TENSORS:,} tensors")
     entries = _json(path, raw)
     entries.pop("__metadata__", None)
     if len(entries) > MAX_TENSORS:
         raise InputError(f"{path}: the header names more than {MAX_TENSORS:,} tensors")
-    found = [_tensor(path, name, about, 8 + length, size) for name, about in entries.items()]
-    _without_gaps(path, found, 8 + length, size)
+    found = [_tensor(path, name, about, begin, size) for name, about in entries.items()]
+    _without_gaps(path, found, begin, size)
     return iter([(one.name, one) for one in found])
 
 
@@ -230,7 +218,7 @@ def _modest(config: Mapping[str, Any]) -> bool:
     parts = [config, *(value for value in config.values() if isinstance(value, dict))]
     layers, experts = (
         max((part[key] for part in parts for key in keys if isinstance(part.get(key), int)), default=1)
-        for keys in (LAYERS, EXPERTS)
+        for keys in ((*shape_keys("layers"), *TOWERS), shape_keys("experts"))
     )
     return layers <= MAX_LAYERS and layers * max(experts, 1) <= MAX_TENSORS
 

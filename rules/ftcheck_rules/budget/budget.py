@@ -23,10 +23,10 @@ from ftcheck.durations import seconds
 from ftcheck.errors import FtcheckError
 from ftcheck.estimate.blocks import packed
 from ftcheck.estimate.disk import STATES, trained_weights
+from ftcheck.estimate.interval import Interval
 from ftcheck.estimate.run_time import (
     Duration,
     Evaluation,
-    Interval,
     estimate,
     gpu_name,
     moment,
@@ -88,14 +88,10 @@ def plan(
         trained=float(prepared.trained.sum()) / max(1, int(prepared.kept.sum())),
         evaluation=_evaluation(job, counted, evaluated),
         saves=_saves(training, counted),
-        checkpoint_bytes=STATES * (trained_weights(_text(model), training.lora) or 0),
+        checkpoint_bytes=STATES * (trained_weights(model.config, training.lora) or 0),
         gpu=gpu,
         measured=measured,
     )
-
-
-def _text(model: ModelConfig) -> Any:
-    return model.config.get("text_config", model.config)
 
 
 def _packed(job: Job, prepared: Prepared) -> tuple[int, float]:
@@ -155,7 +151,7 @@ def run_time(
 
     Hours are estimated: multiplications of all steps (a frozen base computes no gradient of its weights) at
     a share of hardware.gpu's peak, dequantisation, evaluations, checkpoints and the start, each as an
-    interval from a dated table (`ftcheck/tables/utilisation.json`). The likely time past the deadline is an
+    interval from a dated table (`ftcheck/tables/gpus.json`). The likely time past the deadline is an
     error, the upper end a warning. An unknown GPU or architecture is skipped: nothing is guessed. A CPU's
     speed is not estimated. Parameters: start (default now), which times of day are counted from.
     """

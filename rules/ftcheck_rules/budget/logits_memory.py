@@ -1,7 +1,6 @@
 """Memory rules: do the logits of a full batch fit the GPU?"""
 
 from collections.abc import Iterator
-from typing import Any
 
 from ftcheck import Change, Finding, Job, Machine, Measurement, Severity, Skip, Summary, rule
 from ftcheck.errors import FtcheckError
@@ -42,7 +41,8 @@ def logits_memory(job: Job, machine: Machine, inputs: Inputs) -> Iterator[Yield]
     if memory is None:
         yield Skip(source)
         return
-    vocabulary = _vocabulary(inputs.get("model"))
+    model: ModelConfig = inputs.get("model")
+    vocabulary = model.shape.vocabulary
     if vocabulary is None:
         yield Skip("the model's config.json states no vocab_size")
         return
@@ -69,12 +69,6 @@ def _makes_none(job: Job) -> str | None:
     if job.trainer.use == TRAINER and not job.training.extra.get("label_smoothing_factor"):
         return "TRL's loss scores tiles of the vocabulary and makes no logits"
     return None
-
-
-def _vocabulary(model: ModelConfig) -> int | None:
-    config: Any = model.config.get("text_config", model.config)
-    found = config.get("vocab_size", model.config.get("vocab_size"))
-    return found if isinstance(found, int) else None
 
 
 def _largest(job: Job, inputs: Inputs, side: str, key: str) -> tuple[int, int] | None:

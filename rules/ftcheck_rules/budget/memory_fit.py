@@ -13,9 +13,10 @@ from ftcheck.estimate.memory.fit import (
     verdict,
 )
 from ftcheck.estimate.memory.formulas import GIB, Memory, estimate
-from ftcheck.estimate.memory.shapes import CannotTell, well_known
+from ftcheck.estimate.memory.shapes import CannotTell
 from ftcheck.extension.rules import Yield
 from ftcheck.inputs.container import Inputs
+from ftcheck.inputs.model_shape import well_known
 from ftcheck.inputs.prepared import Prepared
 
 STATED = ("hardware.gpu", "hardware.memory_gib", "targets.memory_gib")

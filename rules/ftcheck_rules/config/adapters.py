@@ -17,11 +17,23 @@ from ftcheck import (
     Summary,
     rule,
 )
+from ftcheck.estimate.lora_targets import (
+    ALL_LINEAR,
+    Targets,
+    adapted,
+    adapter_weights,
+    expert_family,
+    expert_weights,
+    instead,
+    layers,
+    linear_names,
+    targets_of,
+    trained_weights,
+    trained_whole,
+)
 from ftcheck.extension.rules import Yield
 from ftcheck.inputs.modules import Modules
 from ftcheck.settings import Lora
-from ftcheck_rules.config import peft_targets
-from ftcheck_rules.config.peft_targets import Targets
 from ftcheck_rules.tokens.vocabulary import tables_of
 
 GIB = 1 << 30
@@ -62,7 +74,7 @@ def lora_targets(
         yield Skip("the whole model is trained, without LoRA" if lora is None else UNKNOWN)
         return
     try:
-        found = peft_targets.targets_of(lora, modules)
+        found = targets_of(lora, modules)
     except re.error as error:
         message = f"{lora.target_modules!r} is no regular expression: {error}"
         yield Finding(message, at=job.at("training.lora.target_modules"), fix="write a list of names")
@@ -74,10 +86,9 @@ def lora_targets(
 
 
 def _counted(lora: Lora, modules: Modules, found: Targets) -> Iterator[Yield]:
-    _, places = peft_targets.layers(modules)
+    _, places = layers(modules)
     covered, total = _covered(found, places), set(places.values())
-    trained = peft_targets.adapter_weights(lora, found) + peft_targets.expert_weights(found)
-    trained += peft_targets.saved_weights(lora, modules)
+    trained = trained_weights(lora, modules, found)
     share = trained / modules.total if modules.total else 0.0
     yield Measurement("modules", len(found.modules) + len(found.parameters))
     yield Measurement("patterns_unmatched", len(found.missing) + len(found.lost), limit="0")
@@ -101,16 +112,14 @@ def _unmatched(job: Job, lora: Lora, modules: Modules, found: Targets) -> Iterat
         what = (
             f"PEFT has no default for {modules.model_type}" if lora.target_modules is None else "it is empty"
         )
-        message = f"no target_modules: {what}. Linear modules: {_listed(peft_targets.linear_names(modules))}"
-        yield Finding(
-            message, at=place, fix="all-linear, or names", change=_change(job, peft_targets.ALL_LINEAR)
-        )
+        message = f"no target_modules: {what}. Linear modules: {_listed(linear_names(modules))}"
+        yield Finding(message, at=place, fix="all-linear, or names", change=_change(job, ALL_LINEAR))
     elif found.missing:
         yield _missing(job, lora, modules, found)
     elif found.wrong:
         message = f"{found.wrong[0]} is neither linear nor an embedding, and PEFT adapts nothing else"
         message += f" ({len(found.wrong)} such modules are named)"
-        names = peft_targets.instead([], [], modules)
+        names = instead([], [], modules)
         yield Finding(message, at=place, fix="name linear modules", change=_change(job, names))
     elif found.stated and not found.modules and not found.parameters:
         message = f"{found.stated!r} matches modules, but all are left out (exclude_modules, modules_to_save"
@@ -125,11 +134,11 @@ def _unmatched(job: Job, lora: Lora, modules: Modules, found: Targets) -> Iterat
 
 
 def _missing(job: Job, lora: Lora, modules: Modules, found: Targets) -> Finding:
-    lost, names = found.missing, peft_targets.linear_names(modules)
+    lost, names = found.missing, linear_names(modules)
     if isinstance(found.stated, str):
-        new: str | list[str] = peft_targets.ALL_LINEAR
+        new: str | list[str] = ALL_LINEAR
     else:
-        new = peft_targets.instead(found.stated, lost, modules)
+        new = instead(found.stated, lost, modules)
     here = f"; {len(found.modules)} modules match the others, and PEFT says nothing" if found.modules else ""
     message = f"no module matches {', '.join(lost)}{here}. Linear modules: {_listed(names)}"
     fix = f"target_modules: {new}"
@@ -149,7 +158,7 @@ def _listed(names: Collection[str], most: int = 12) -> str:
 
 def _uncovered(job: Job, lora: Lora, modules: Modules, found: Targets) -> Iterator[Finding]:
     """Layers without any LoRA, unless the policy chose layers itself."""
-    _, places = peft_targets.layers(modules)
+    _, places = layers(modules)
     covered, every = _covered(found, places), set(places.values())
     if not covered or covered == every or _chosen(lora):
         return
@@ -162,7 +171,7 @@ def _uncovered(job: Job, lora: Lora, modules: Modules, found: Targets) -> Iterat
         Severity.WARNING,
         at=job.at("training.lora.target_modules"),
         fix="target_modules: all-linear, or state layers_to_transform",
-        change=_change(job, peft_targets.ALL_LINEAR),
+        change=_change(job, ALL_LINEAR),
     )
 
 
@@ -172,7 +181,7 @@ def _chosen(lora: Lora) -> bool:
     if lora.extra.get("layers_to_transform") is not None:
         return True
     if isinstance(stated, str):
-        return stated.lower() != peft_targets.ALL_LINEAR
+        return stated.lower() != ALL_LINEAR
     return any(re.search(r"\.\d+\.", one) for one in stated or ())
 
 
@@ -180,7 +189,7 @@ def _too_much(
     job: Job, lora: Lora, modules: Modules, found: Targets, params: LoraTargets
 ) -> Iterator[Finding]:
     """More weights than is sensible: on fused experts, or more than the modules have themselves."""
-    experts, others = peft_targets.expert_weights(found), peft_targets.adapter_weights(lora, found)
+    experts, others = expert_weights(found), adapter_weights(lora, found)
     own = sum(math.prod(shape) for shape in found.modules.values())
     share = experts / modules.total if modules.total else 0.0
     if found.parameters and lora.lora_dropout:
@@ -201,8 +210,8 @@ def _too_much(
 def _fewer(job: Job, lora: Lora, modules: Modules, found: Targets, message: str) -> Finding:
     """Leave the experts out, at the setting that names them."""
     key = "target_modules" if found.converted else "target_parameters"
-    experts = peft_targets.expert_family(modules.model_type).get("parameters", {})
-    others = [name for name in peft_targets.linear_names(modules) if name not in experts]
+    experts = expert_family(modules.model_type).get("parameters", {})
+    others = [name for name in linear_names(modules) if name not in experts]
     path, old = f"jobs.{job.name}.training.lora.{key}", list(lora.extra.get("target_parameters") or ())
     change = _change(job, others) if found.converted else Change(path, old, None, safe=False)
     fix = "leave the experts out and target attention, or lower r"
@@ -237,16 +246,16 @@ def merge(
         yield Skip("there is no adapter to merge")
         return
     known = tables_of(model, modules, None)
-    whole = [one for one in (known.embedding, known.head) if peft_targets.trained_whole(lora, one)]
-    adapted = [
-        one for one in (known.embedding, known.head) if peft_targets.adapted(lora, one) and one not in whole
-    ]
+    whole = [one for one in (known.embedding, known.head) if trained_whole(lora, one)]
+    with_lora = [one for one in (known.embedding, known.head) if adapted(lora, one) and one not in whole]
     yield Measurement("tied", known.tied)
-    yield Measurement("embeddings_trained", len(whole) + len(adapted))
-    what = "" if merged else "not merged when served" + ("" if whole or adapted else ", no embedding trained")
+    yield Measurement("embeddings_trained", len(whole) + len(with_lora))
+    what = (
+        "" if merged else "not merged when served" + ("" if whole or with_lora else ", no embedding trained")
+    )
     yield Summary(" · ".join(filter(None, ("tied tables" if known.tied else "nothing is tied", what))))
-    if known.tied and (whole or adapted) and not _kept_tied(lora, [*whole, *adapted]):
-        yield _torn(job, whole, adapted, merged=merged)
+    if known.tied and (whole or with_lora) and not _kept_tied(lora, [*whole, *with_lora]):
+        yield _torn(job, whole, with_lora, merged=merged)
     if job.serving.adapter == "merged-4bit":
         yield _rounded(job)
     if job.serving.adapter == "merged":

@@ -294,9 +294,8 @@ def _method(method: str) -> str:
 
 def _band(bands: list[Mapping[str, Any]], model: ModelConfig) -> Mapping[str, Any] | None:
     """The band of a model of this width; the widest model's where the config does not say."""
-    config = model.config.get("text_config", model.config)
-    width = config.get("hidden_size", config.get("n_embd"))
-    if not isinstance(width, int):
+    width = model.shape.hidden
+    if width is None:
         return bands[-1]
     return next(one for one in bands if one["hidden_below"] is None or width < one["hidden_below"])
 

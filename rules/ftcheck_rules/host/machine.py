@@ -17,6 +17,7 @@ from ftcheck import (
     rule,
     tables,
 )
+from ftcheck.estimate.gpus import BFLOAT16, same_gpu
 from ftcheck.extension.rules import Yield
 from ftcheck.inputs.machine import Gpu
 from ftcheck.settings import Job
@@ -26,7 +27,6 @@ TRAINER = "qlora"
 INSTALL = "pip install 'ftcheck[train]'"
 MARKS = ("trl", "peft", "bitsandbytes")
 SHOWN = ("transformers", *MARKS)
-BF16 = (8, 0)
 
 MetricHistory = Mapping[str, str]
 
@@ -182,11 +182,13 @@ def _lacking(name: str, one: Gpu, params: GpuNeeds) -> Iterator[Finding]:
 
 
 def _no_bfloat16(machine: Machine, jobs: Jobs) -> Iterator[Finding]:
-    old = next((one for one in machine.gpus if one.capability is not None and one.capability < BF16), None)
+    old = next(
+        (one for one in machine.gpus if one.capability is not None and one.capability < BFLOAT16), None
+    )
     if old is None:
         return
     for job in jobs:
-        elsewhere = job.hardware.gpu is not None and job.hardware.gpu.lower() not in old.name.lower()
+        elsewhere = job.hardware.gpu is not None and not same_gpu(job.hardware.gpu, old.name)
         for key, change in () if elsewhere else _bfloat16(job):
             yield Finding(
                 f"{job.name} computes in bfloat16, {old.name} (compute capability"

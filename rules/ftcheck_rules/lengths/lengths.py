@@ -250,9 +250,8 @@ def _server(job: Job, model: ModelConfig, fed: "NDArray[Any]") -> Iterator[Findi
 
 
 def _sliding(job: Job, model: ModelConfig, longest: int) -> Iterator[Finding]:
-    config = model.config.get("text_config", model.config)
-    window = config.get("sliding_window")
-    if not isinstance(window, int) or config.get("use_sliding_window") is False:
+    window = model.shape.window
+    if window is None:
         return
     attention = unknown_attention(job)
     if attention is not None and window < longest:

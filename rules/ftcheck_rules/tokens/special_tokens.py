@@ -153,7 +153,4 @@ def _place(job: Job) -> Location:
 def _rows(job: Job, model: ModelConfig) -> int | None:
     """Rows of the embedding table in training."""
     stated = job.model.resize_embeddings_to
-    if stated is not None:
-        return stated
-    found = model.config.get("text_config", model.config).get("vocab_size", model.config.get("vocab_size"))
-    return found if isinstance(found, int) else None
+    return model.shape.vocabulary if stated is None else stated

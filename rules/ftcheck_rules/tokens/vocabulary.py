@@ -17,11 +17,11 @@ from ftcheck import (
     Tokenizer,
     rule,
 )
+from ftcheck.estimate import lora_targets
 from ftcheck.extension.rules import Yield
 from ftcheck.inputs.modules import Modules
 from ftcheck.inputs.weights import Tensor, Weights
 from ftcheck.settings import Lora
-from ftcheck_rules.config import peft_targets
 
 if TYPE_CHECKING:
     import numpy as np
@@ -189,15 +189,12 @@ def added_tokens(
 
 def tables_of(model: ModelConfig, modules: Modules | None, weights: Weights | None) -> Tables:
     """What is known of the base's embedding table and output layer: files before config.json."""
-    config = model.config.get("text_config") or model.config
     stored = weights.embedding if weights is not None else None
-    stated = config.get("vocab_size")
-    rows = stored.shape[0] if stored is not None else stated if type(stated) is int else None
+    rows = stored.shape[0] if stored is not None else model.shape.vocabulary
     if modules is not None and modules.embedding is not None:
         return Tables(modules.embedding, modules.head or "lm_head", modules.tied, rows)
     name = stored.name.removesuffix(".weight") if stored is not None else "embed_tokens"
-    tied = config.get("tie_word_embeddings", model.config.get("tie_word_embeddings", False)) is True
-    return Tables(name, "lm_head", tied, rows)
+    return Tables(name, "lm_head", model.shape.tied, rows)
 
 
 def _new_ids(job: Job, known: Tables, used: "NDArray[np.int64]") -> list[int]:
@@ -223,9 +220,9 @@ def _trained(lora: Lora, known: Tables, token: int, *, head: bool) -> bool:
     """Whether the row of a token is trained here: in the embedding, or in the output layer."""
     sides = (known.embedding, known.head) if known.tied else (known.head if head else known.embedding,)
     for name in sides:
-        if peft_targets.trained_whole(lora, name) or peft_targets.adapted(lora, name):
+        if lora_targets.trained_whole(lora, name) or lora_targets.adapted(lora, name):
             return True
-    rows = peft_targets.token_indices(lora, known.embedding)
+    rows = lora_targets.token_indices(lora, known.embedding)
     return any(
         f".{side}".endswith(f".{name}") and token in ids for name, ids in rows.items() for side in sides
     )
@@ -277,12 +274,12 @@ def _remedy(job: Job, known: Tables, ids: Sequence[int]) -> tuple[str, Change]:
     lora = job.training.lora or Lora()
     path = f"jobs.{job.name}.training.lora"
     sides = [known.embedding] if known.tied else [known.embedding, known.head]
-    left = [name.rpartition(".")[2] for name in sides if not peft_targets.trained_whole(lora, name)]
+    left = [name.rpartition(".")[2] for name in sides if not lora_targets.trained_whole(lora, name)]
     if lora.modules_to_save and len(left) < len(sides):
         saved = [*lora.modules_to_save, *left]
         change = Change(f"{path}.modules_to_save", list(lora.modules_to_save), saved, safe=False)
         return f"modules_to_save: {saved}", change
-    now = peft_targets.token_indices(lora, left[0])
+    now = lora_targets.token_indices(lora, left[0])
     rows = {name: sorted({*now.get(name, ()), *ids}) for name in {**now, **dict.fromkeys(left)}}
     new: object = rows[left[0]] if list(rows) == left[:1] else rows
     old = lora.extra.get("trainable_token_indices")

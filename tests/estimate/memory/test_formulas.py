@@ -18,17 +18,8 @@ from ftcheck.estimate.memory.formulas import (
     quantised_bytes,
     step,
 )
-from ftcheck.estimate.memory.shapes import (
-    Architecture,
-    CannotTell,
-    Feed,
-    Linear,
-    Method,
-    architecture,
-    feed,
-    method,
-    well_known,
-)
+from ftcheck.estimate.memory.shapes import CannotTell, Feed, Method, feed, method
+from ftcheck.inputs.model_shape import Decoder, Linear, UnknownShape, model_shape, well_known
 from ftcheck.settings import Job
 from ftcheck.testing import job
 
@@ -71,7 +62,11 @@ def known(name: str) -> dict[str, Any]:
     return dict(found)
 
 
-def llama(**changes: Any) -> Architecture:
+def architecture(config: dict[str, Any]) -> Decoder:
+    return model_shape(config).decoder()
+
+
+def llama(**changes: Any) -> Decoder:
     return architecture({**known("Meta-Llama-3-8B-Instruct"), **changes})
 
 
@@ -109,7 +104,7 @@ def test_a_local_folder_of_a_known_name_is_found_and_another_is_not() -> None:
     ],
 )
 def test_what_is_no_plain_decoder_is_not_guessed(config: dict[str, Any]) -> None:
-    with pytest.raises(CannotTell):
+    with pytest.raises(UnknownShape):
         architecture(config)
 
 
@@ -135,7 +130,7 @@ def test_stored_bytes_are_those_that_bitsandbytes_allocates(double: bool) -> Non
     held = [packed, state.absmax, state.code]
     held += [state.offset, state.state2.absmax, state.state2.code] if double else []
     shape = replace(llama(), layers=1)
-    one = Linear("q_proj", columns, rows)
+    one = Linear("self_attn", "q_proj", columns, rows)
     assert sum(t.numel() * t.element_size() for t in held) == _stored(one, Method(double=double))
     a_weight = quantised_bytes(shape, Method(double=double)) / sum(m.weights for m in shape.linears)
     assert a_weight == pytest.approx(0.51593 if double else 0.5625, abs=1e-4)
@@ -166,7 +161,7 @@ def test_adapter_is_what_peft_attaches() -> None:
     [
         (None, {"q_proj", "v_proj"}),
         (("o_proj",), {"o_proj"}),
-        (r".*\.mlp\..*", {"gate_proj", "up_proj", "down_proj"}),
+        (r".*\.mlp\..*_proj", {"gate_proj", "up_proj", "down_proj"}),
     ],
 )
 def test_targets_are_read_as_peft_reads_them(targets: Any, names: set[str]) -> None:

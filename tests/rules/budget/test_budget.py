@@ -145,7 +145,7 @@ def test_a_deadline_that_has_passed_and_a_start_that_is_none() -> None:
     ("given", "why"),
     [
         ({"hardware": {"price_per_hour": 1.0}}, "no GPU here, and hardware.gpu names none"),
-        ({"hardware": {"gpu": "Gaudi 3", "price_per_hour": 1.0}}, "how fast Gaudi 3 trains is not known"),
+        ({"hardware": {"gpu": "Gaudi 3", "price_per_hour": 1.0}}, "unknown speed: Gaudi 3"),
         ({"config": {"model_type": "mixtral"}}, "the architecture 'mixtral' is not known"),
         ({"training": {"packing": True, "max_length": None}}, "packing without max_length"),
     ],

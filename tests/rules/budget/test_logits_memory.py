@@ -106,7 +106,7 @@ def test_of_another_program_it_is_not_known_how_the_loss_is_made() -> None:
 
 @pytest.mark.parametrize(
     ("name", "memory"),
-    [("RTX 4090", 24), ("NVIDIA L4", 24), ("L40S", 48), ("NVIDIA A100-SXM4-80GB", None), ("A100-80GB", 80)],
+    [("RTX 4090", 24), ("NVIDIA L4", 24), ("L40S", 48), ("NVIDIA A100-SXM4-80GB", 80), ("A100-80GB", 80)],
 )
 def test_memory_of_gpus_by_name(name: str, memory: float | None) -> None:
     assert gpu_memory(job(hardware={"gpu": name}), machine(gpu(memory_gib=8)))[0] == memory

@@ -1,7 +1,6 @@
 """What LoRA reaches, held against PEFT itself; and what merging needs."""
 
 import json
-import warnings
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -16,6 +15,7 @@ from ftcheck import Run, Severity, tables
 from ftcheck.inputs.model import ModelConfig
 from ftcheck.inputs.modules import Modules
 from ftcheck.testing import Case, Ran, gpu, job, machine, model_config, modules, run
+from tests.peft_models import CONFIGS, LORAS, with_peft
 
 RULES = {rule.id: rule for rule in (lora_targets, merge)}
 
@@ -37,66 +37,6 @@ def places(ran: Ran) -> list[str]:
 
 # --- against PEFT ---------------------------------------------------------------------------------------
 
-SIZES = {
-    "hidden_size": 32,
-    "intermediate_size": 48,
-    "num_hidden_layers": 4,
-    "num_attention_heads": 4,
-    "num_key_value_heads": 2,
-    "vocab_size": 100,
-    "pad_token_id": 0,
-}
-CONFIGS: dict[str, dict[str, Any]] = {
-    "llama": {"model_type": "llama", **SIZES},
-    "tied": {"model_type": "llama", "tie_word_embeddings": True, **SIZES},
-    "phi3": {"model_type": "phi3", **SIZES},
-    "mixtral": {"model_type": "mixtral", "num_local_experts": 4, **SIZES},
-    "gpt2": {"model_type": "gpt2", "n_embd": 32, "n_layer": 4, "n_head": 4, "vocab_size": 100},
-    "qwen3_moe": {"model_type": "qwen3_moe", "num_experts": 4, "moe_intermediate_size": 16, **SIZES},
-}
-LORAS: list[tuple[str, dict[str, Any]]] = [
-    ("llama", {"target_modules": ("q_proj", "v_proj")}),
-    ("llama", {"target_modules": ("q_proj",), "modules_to_save": ("lm_head",)}),
-    ("llama", {"target_modules": ("q_proj", "Wqkv")}),
-    ("llama", {"target_modules": ("self_attn.q_proj", "model.layers.1.mlp.up_proj")}),
-    ("llama", {"target_modules": "all-linear"}),
-    ("llama", {"target_modules": "ALL-LINEAR", "use_dora": True}),
-    ("llama", {"target_modules": r".*\.[02]\..*(q|k)_proj"}),
-    ("llama", {"target_modules": None}),
-    ("llama", {"target_modules": ("q_proj",), "extra": {"layers_to_transform": [1, 3]}}),
-    ("llama", {"target_modules": ("q_proj",), "extra": {"layers_to_transform": 2}}),
-    (
-        "llama",
-        {"target_modules": ("q_proj",), "extra": {"layers_to_transform": [0], "layers_pattern": "layers"}},
-    ),
-    ("llama", {"target_modules": ("q_proj", "o_proj"), "extra": {"exclude_modules": ["o_proj"]}}),
-    ("llama", {"target_modules": "all-linear", "extra": {"exclude_modules": r".*\.0\..*"}}),
-    ("llama", {"target_modules": ("q_proj", "v_proj"), "extra": {"rank_pattern": {"q_proj": 7}}}),
-    ("llama", {"target_modules": ("embed_tokens", "lm_head")}),
-    ("llama", {"target_modules": ("q_proj",), "modules_to_save": ("embed_tokens", "lm_head")}),
-    ("llama", {"target_modules": ("q_proj",), "extra": {"trainable_token_indices": [3, 4]}}),
-    ("tied", {"target_modules": ("q_proj",), "modules_to_save": ("lm_head",)}),
-    ("tied", {"target_modules": "all-linear"}),
-    ("phi3", {"target_modules": ("qkv_proj", "down_proj")}),
-    ("phi3", {"target_modules": "all-linear"}),
-    ("gpt2", {"target_modules": None}),
-    ("gpt2", {"target_modules": "all-linear"}),
-    ("mixtral", {"target_modules": "all-linear"}),
-    ("mixtral", {"target_modules": r".*\.0\..*(q_proj|w1|w3)"}),
-    ("mixtral", {"target_modules": r".*self_attn.*(q|v)_proj"}),
-    ("qwen3_moe", {"target_modules": "all-linear"}),
-    (
-        "mixtral",
-        {
-            "target_modules": ("q_proj",),
-            "extra": {"target_parameters": ["experts.gate_up_proj", "experts.down_proj"]},
-        },
-    ),
-    ("mixtral", {"target_modules": ("q_proj", "w1", "w2", "w3")}),
-    ("qwen3_moe", {"target_modules": ("q_proj", "gate_proj", "up_proj", "down_proj")}),
-    ("qwen3_moe", {"target_modules": ("q_proj", "k_proj")}),
-]
-
 
 def built(config: Mapping[str, Any]) -> Modules:
     found = modules_loader.open(job(), Run(Path()), ModelConfig("model", config), None)
@@ -104,29 +44,11 @@ def built(config: Mapping[str, Any]) -> Modules:
     return found
 
 
-def with_peft(config: Mapping[str, Any], lora: Mapping[str, Any]) -> int:
-    """The weights that PEFT makes trainable."""
-    import torch
-    from peft import LoraConfig, get_peft_model
-    from transformers import AutoConfig, AutoModelForCausalLM
-
-    plain = {key: list(one) if isinstance(one, tuple) else one for key, one in lora.items() if key != "extra"}
-    with torch.device("meta"):
-        model = AutoModelForCausalLM.from_config(AutoConfig.for_model(**config))
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        made = get_peft_model(
-            model.to_empty(device="cpu"),
-            LoraConfig(r=4, task_type="CAUSAL_LM", **plain, **lora.get("extra", {})),
-        )
-    return sum(one.numel() for one in made.parameters() if one.requires_grad)
-
-
 @pytest.mark.parametrize(("name", "lora"), LORAS, ids=[f"{name} {lora}" for name, lora in LORAS])
 def test_as_many_weights_are_counted_as_peft_trains(name: str, lora: dict[str, Any]) -> None:
     pytest.importorskip("peft")
     ran = looked(built(CONFIGS[name]), **lora)
-    assert ran.measured["trainable"] == with_peft(CONFIGS[name], lora)
+    assert ran.measured["trainable"] == with_peft(CONFIGS[name], lora).trained
 
 
 @pytest.mark.parametrize(

@@ -45,7 +45,7 @@ def test_named_modules_count_alone_and_modules_to_save_count_whole() -> None:
         r=16, target_modules=("q_proj", "model.layers.0.self_attn.v_proj"), modules_to_save=("lm_head",)
     )
 
-    assert trained_weights(LLAMA, named) == 32 * 16 * (8192 + 5120) + 128256 * 4096
+    assert trained_weights(LLAMA, named) == 32 * 16 * 8192 + 16 * 5120 + 128256 * 4096
 
 
 def test_without_an_adapter_the_whole_model_is_counted() -> None:

@@ -1,4 +1,8 @@
-"""Which modules and weights an adapter is put on: PEFT's own rules, on names and shapes alone."""
+"""Which modules and weights an adapter is put on: PEFT's own rules, on names and shapes alone.
+
+This is the one place that reads `target_modules` and what goes with it; the rules and every estimate ask
+here. tests/estimate/test_lora_targets.py holds it against `peft.get_peft_model` (0.21.2).
+"""
 
 import math
 import re
@@ -7,7 +11,8 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from ftcheck import tables
-from ftcheck.inputs.modules import Modules
+from ftcheck.inputs.model_shape import Decoder, UnknownShape
+from ftcheck.inputs.modules import Modules, decoder_modules
 from ftcheck.settings import Lora
 
 ALL_LINEAR = "all-linear"
@@ -111,7 +116,12 @@ def _matched(pattern: str, lora: Lora, modules: Modules, *, exact: bool) -> tupl
     if exact:
         fits = re.compile(pattern).fullmatch
         return tuple(name for name in modules.names if fits(name))
-    return tuple(name for name in modules.names if f".{name}".endswith(f".{pattern}"))
+    return tuple(name for name in modules.names if _ends_with(name, pattern))
+
+
+def _ends_with(name: str, pattern: str) -> bool:
+    """Whether a pattern of a list is a name, or the end of one from a dot on."""
+    return f".{name}".endswith(f".{pattern}")
 
 
 def excluded(lora: Lora, name: str) -> bool:
@@ -120,13 +130,21 @@ def excluded(lora: Lora, name: str) -> bool:
     if isinstance(stated, str):
         left_out = re.fullmatch(stated, name) is not None
     else:
-        left_out = any(f".{name}".endswith(f".{one}") for one in stated)
-    return left_out or trained_whole(lora, name)
+        left_out = any(_ends_with(name, one) for one in stated)
+    return left_out or any(re.match(rf"(^|.*\.){one}($|\..*)", name) for one in lora.modules_to_save or ())
 
 
-def trained_whole(lora: Lora, name: str) -> bool:
-    """Whether a module is in modules_to_save."""
-    return any(re.match(rf"(^|.*\.){one}($|\..*)", name) for one in lora.modules_to_save or ())
+def trained_whole(lora: Lora, module: str) -> bool:
+    """Whether modules_to_save trains a module whole, or one that it is in.
+
+    PEFT takes in every module whose name ends like that, with or without a dot before it: `norm` is
+    every layer's `input_layernorm` too.
+    """
+    if not lora.modules_to_save:
+        return False
+    parts = module.split(".")
+    owners = [".".join(parts[:depth]) for depth in range(1, len(parts) + 1)]
+    return any(owner.endswith(tuple(lora.modules_to_save)) for owner in owners)
 
 
 def adapted(lora: Lora, name: str) -> bool:
@@ -134,7 +152,7 @@ def adapted(lora: Lora, name: str) -> bool:
     stated = lora.target_modules
     if isinstance(stated, str):
         return stated.lower() != ALL_LINEAR and re.fullmatch(stated, name) is not None
-    return any(f".{name}".endswith(f".{one}") for one in stated or ())
+    return any(_ends_with(name, one) for one in stated or ())
 
 
 def _in_layers(lora: Lora, name: str) -> bool:
@@ -157,7 +175,7 @@ def _adaptable(name: str, modules: Modules) -> bool:
 
 
 def _weights(pattern: str, modules: Modules) -> list[str]:
-    return [name for name in modules.parameters if f".{name}".endswith(f".{pattern}")]
+    return [name for name in modules.parameters if _ends_with(name, pattern)]
 
 
 def _rank(lora: Lora, name: str, default: int) -> int:
@@ -185,12 +203,82 @@ def expert_weights(found: Targets) -> int:
     )
 
 
+def trained_weights(lora: Lora, modules: Modules, found: Targets) -> int:
+    """All that is trained: low-rank matrices on modules and on experts, and what is trained whole."""
+    return adapter_weights(lora, found) + expert_weights(found) + saved_weights(lora, modules)
+
+
+@dataclass(frozen=True, slots=True)
+class Adapter:
+    """An adapter on a plain decoder.
+
+    `trained` counts all trained weights. `ranks` are the ranks on the linear modules of a layer by their
+    last names, the largest where layers differ; `layers` is how many layers have any. `products` are the
+    weights that every token is multiplied with; `head`: the output layer is trained whole. `down_ranks` are
+    the ranks on down_proj, one for each layer that has it.
+    """
+
+    trained: int
+    ranks: Mapping[str, int]
+    layers: int
+    products: int
+    head: bool
+    down_ranks: tuple[int, ...]
+
+
+def decoder_adapter(lora: Lora, shape: Decoder) -> Adapter:
+    """What `lora` trains on a decoder of which only the dimensions are known.
+
+    Raises `UnknownShape` where PEFT would refuse it: nothing matches, or the pattern is not a regular
+    expression.
+    """
+    modules = decoder_modules(shape)
+    try:
+        found = targets_of(lora, modules)
+    except re.error as error:
+        raise UnknownShape(f"{lora.target_modules!r} is not a regular expression: {error}") from error
+    if found.wrong:
+        raise UnknownShape(f"PEFT puts no LoRA on {found.wrong[0]}, which target_modules name")
+    if not found.modules and not found.parameters:
+        raise UnknownShape(f"target_modules {_stated(lora)} match no module of this model")
+    each = {name: _rank(lora, name, lora.r) for name in found.modules}
+    in_layers = {name: rank for name, rank in each.items() if name in modules.linear and name != modules.head}
+    ranks: dict[str, int] = {}
+    for name, rank in in_layers.items():
+        leaf = name.rpartition(".")[2]
+        ranks[leaf] = max(rank, ranks.get(leaf, 0))
+    return Adapter(
+        trained=trained_weights(lora, modules, found),
+        ranks=ranks,
+        layers=len({name.split(".")[2] for name in in_layers}),
+        products=expert_weights(found)
+        + sum(rank * _multiplied(name, modules) for name, rank in each.items()),
+        head=trained_whole(lora, "lm_head"),
+        down_ranks=tuple(rank for name, rank in in_layers.items() if name.endswith(".down_proj")),
+    )
+
+
+def _multiplied(name: str, modules: Modules) -> int:
+    """Inputs and outputs of a linear module; a table's inputs are looked up, and multiply nothing."""
+    if name in modules.linear:
+        return sum(modules.linear[name])
+    return modules.embeddings[name][1]
+
+
+def _stated(lora: Lora) -> str:
+    stated = lora.target_modules
+    if stated is None:
+        return "are null, and PEFT has no default for this model type: they"
+    return stated if isinstance(stated, str) else ", ".join(stated)
+
+
 def saved_weights(lora: Lora, modules: Modules) -> int:
     """Weights of modules that are trained whole, and of single rows of tables."""
     whole = {**modules.parameters}
     if modules.tied and modules.head is not None and modules.embedding is not None:
         whole[f"{modules.head}.weight"] = modules.embeddings[modules.embedding]
-    saved = sum(math.prod(shape) for name, shape in whole.items() if trained_whole(lora, name))
+    owners = ((name.rpartition(".")[0], shape) for name, shape in whole.items())
+    saved = sum(math.prod(shape) for owner, shape in owners if trained_whole(lora, owner))
     width = modules.embeddings[modules.embedding][1] if modules.embedding is not None else 0
     return saved + width * len({one for ids in token_indices(lora, "").values() for one in ids})
 

@@ -603,7 +603,7 @@ def test_evaluation_rows_that_changed_after_the_gate_are_refused(kit: Kit) -> No
     lines = path.read_text(encoding="utf-8").splitlines(keepends=True)
     path.write_text("".join(lines[1:]), encoding="utf-8")
 
-    with pytest.raises(Refused, match="ids-changed.*evaluation rows"):
+    with pytest.raises(Refused, match=r"ids-changed.*evaluation rows"):
         TRAINER.train(ticket, job, kit.inputs(job), resume=False)
 
     assert not list(kit.output.glob("*.safetensors"))

@@ -118,11 +118,17 @@ def _run(options: Options, opened: Opened, opening: Report, watch: Watch) -> End
 def _code(policy: Policy, report: Report, decisions: Mapping[str, Ticket | Refusal]) -> ExitCode:
     """One verdict: what the ledger says, and what the gate asks of the same results.
 
-    A required check that ran and did not pass blocks, whatever its findings' severity; a job that the gate
-    calls incomplete makes the run incomplete where it would end in 1.
+    A required check that ran and did not pass blocks, whatever its findings' severity; not in a job of which
+    nothing was looked at (one that was not trained yet, in the morning). A job that the gate calls incomplete
+    makes the run incomplete where it would end in 1.
     """
-    ran = [one for one in report.results if one.outcome not in (Outcome.PASSED, Outcome.NOT_RUN)]
-    missed = {one for pattern in policy.gate.require for one in matching(pattern, [r.check.id for r in ran])}
+    looked_at = {one.check.job for one in report.results if one.outcome in (Outcome.PASSED, Outcome.FAILED)}
+    short = [
+        one.check.id
+        for one in report.results
+        if one.check.job in looked_at and one.outcome not in (Outcome.PASSED, Outcome.NOT_RUN)
+    ]
+    missed = {one for pattern in policy.gate.require for one in matching(pattern, short)}
     blocked = [ExitCode.BLOCKED] if missed else []
     code = worst_of([exit_code(report.results, report.problems), *blocked])
     refused = {

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from ftcheck import digest, tables
 from ftcheck.atomic import replace_file
 from ftcheck.errors import InputError
-from ftcheck.settings import Training
+from ftcheck.settings import Job, Training
 
 if TYPE_CHECKING:
     from ftcheck.inputs.machine import Packages
@@ -61,6 +61,11 @@ def path_of(policy: str | Path) -> Path:
     """Where a policy's lock lies: `policy.yaml.lock` beside `policy.yaml`."""
     path = Path(policy)
     return path.with_name(path.name + SUFFIX)
+
+
+def paths_for(policy: str | None, job: Job) -> tuple[Path, ...]:
+    """Where a job's lock may lie, best first: beside the policy of the run, beside the job's own file."""
+    return tuple(path_of(one) for one in (policy, job.at("").path) if one is not None)
 
 
 def today() -> dict[str, Any]:

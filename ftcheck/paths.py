@@ -20,6 +20,8 @@ TOKENIZER_FILES = (
     "vocab.json",
     "vocab.txt",
 )
+TEMPLATE_FOLDER = "additional_chat_templates"
+"""Where a tokenizer's named templates lie, beside its own."""
 
 
 def near(path: str) -> str:

@@ -388,6 +388,11 @@ class Job(JobSettings):
     canonical: Mapping[str, Any] = field(default_factory=dict)
     places: Mapping[str, Location] = field(default_factory=dict)
 
+    @property
+    def evaluates(self) -> bool:
+        """Whether a training evaluates as it goes on: on data.eval, by training.eval_strategy."""
+        return self.training.eval_strategy != "no" and self.data.eval is not None
+
     def at(self, key: str) -> Location:
         """Where `training.max_length` (say) stands in the policy; the nearest section if it is not set."""
         path = f"jobs.{self.name}.{key}" if key else f"jobs.{self.name}"

@@ -6,6 +6,7 @@ import importlib.util
 import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cache
 from importlib import import_module, metadata
 from pathlib import Path
 from types import ModuleType
@@ -175,7 +176,8 @@ def _found(
     plugins: Sequence[str], rules_dirs: Sequence[Path], extra: Mapping[str, object]
 ) -> Iterable[Found]:
     for name, module in BUILT_IN.items():
-        yield PluginInfo(name, "ftcheck", metadata.version("ftcheck")), _imported(module, f"plugin '{name}'")
+        plugin = _imported(module, f"plugin '{name}'")
+        yield PluginInfo(name, "ftcheck", metadata.version("ftcheck"), _code_of(plugin)), plugin
     yield from _installed([name for name in plugins if name not in BUILT_IN])
     for folder in rules_dirs:
         yield from _folder(Path(folder))
@@ -204,12 +206,39 @@ def _installed(names: Sequence[str]) -> Iterable[Found]:
             sides = " and ".join(_distribution(point) for point in mine)
             raise PluginError(f"plugin '{name}' is offered by {sides}: uninstall one of them")
         version = mine[0].dist.version if mine[0].dist else "0"
-        info = PluginInfo(name, _distribution(mine[0]), version)
-        yield info, _imported(mine[0].value, f"plugin '{name}' of {info.distribution} {version}")
+        distribution = _distribution(mine[0])
+        plugin = _imported(mine[0].value, f"plugin '{name}' of {distribution} {version}")
+        yield PluginInfo(name, distribution, version, _code_of(plugin)), plugin
 
 
 def _distribution(point: metadata.EntryPoint) -> str:
     return point.dist.name if point.dist else "?"
+
+
+@cache
+def _code_in(folder: Path) -> str:
+    """A digest of the Python and JSON files below a folder, 12 hex digits."""
+    hasher = hashlib.sha256()
+    for path in sorted(one for kind in ("*.py", "*.json") for one in folder.rglob(kind)):
+        hasher.update(f"{path.relative_to(folder).as_posix()}\0".encode())
+        hasher.update(hashlib.sha256(path.read_bytes()).digest())
+    return hasher.hexdigest()[:12]
+
+
+def _code_of(plugin: object) -> str:
+    """The code of a plugin's whole top-level package; of its file alone where it is a single module."""
+    module = plugin if isinstance(plugin, ModuleType) else sys.modules.get(type(plugin).__module__)
+    top = sys.modules.get(module.__name__.partition(".")[0]) if module is not None else None
+    file = getattr(top, "__file__", None)
+    if file is None:
+        return ""
+    path = Path(file)
+    try:
+        if path.name == "__init__.py":
+            return _code_in(path.parent)
+        return hashlib.sha256(path.read_bytes()).hexdigest()[:12]
+    except OSError:
+        return ""
 
 
 def _imported(dotted: str, what: str) -> object:
@@ -229,7 +258,8 @@ def _folder(folder: Path) -> Iterable[Found]:
         raise PluginError(f"{folder}: holds no .py file with rules (--rules-dir)")
     for path in files:
         content = path.read_bytes()
-        info = PluginInfo(path.stem, str(folder), hashlib.sha256(content).hexdigest()[:12])
+        code = _code_in(folder)
+        info = PluginInfo(path.stem, str(folder), hashlib.sha256(content).hexdigest()[:12], code)
         yield info, _with_rules(_from_file(path))
 
 

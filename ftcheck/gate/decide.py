@@ -1,5 +1,6 @@
 """The gate: a pure function from a report and the state of the world to a ticket or a refusal."""
 
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
@@ -15,15 +16,11 @@ from ftcheck.gate.ticket import (
 )
 from ftcheck.ledger import BROKEN, judge, narrowed, status_of, verdict_of
 from ftcheck.policy.plan import matching, of_job
-from ftcheck.records import Check, Outcome, Result
-from ftcheck.report.record import (
-    InputDigest,
-    Report,
-    to_dict,
-)
-from ftcheck.settings import Policy
+from ftcheck.records import MAX_FINDINGS, Check, Outcome, Result, Severity
+from ftcheck.report.record import InputDigest, JobDigests, Report, to_dict
+from ftcheck.settings import Job, Policy
 
-_NO_IDS = "no digest over ids and labels: rows are in trouble, or no check looks at the prepared rows"
+_NO_IDS = "rows could not be prepared, or no check looks at the prepared rows"
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,16 +43,23 @@ def decide(report: Report, world: World, job: str) -> Ticket | Refusal:
     return Ticket(
         job=job,
         policy=world.policy.path,
-        report=digest.of_json(to_dict(report)),
+        report=report_digest(report),
         job_digest=digests.digest,
         plan=digests.plan,
         model=digests.model,
         template=digests.template,
         ids=digests.ids,
+        eval_ids=digests.eval_ids,
         inputs=inputs,
         issued_at=world.now.isoformat(timespec="seconds"),
         seal=SEAL,
     )
+
+
+def report_digest(report: Report) -> str:
+    """A digest of what a report says was checked: without the gate's words, and without its run."""
+    said = to_dict(replace(report, gate={}))
+    return digest.of_json({key: value for key, value in said.items() if key != "run"})
 
 
 def _unfinished(report: Report, job: str) -> list[Reason]:
@@ -79,6 +83,7 @@ def _changed(report: Report, world: World, job: str) -> Iterator[Reason]:
         yield _plan_changed(report, world, job)
     if then.during != now.during:
         yield Reason("policy-changed", "the checks that run during training are not those of the report")
+    yield from _policy_changed(report, world.policy, job)
     if report.fail_on is not world.policy.gate.fail_on:
         asked = world.policy.gate.fail_on.value
         yield Reason(
@@ -96,6 +101,23 @@ def _changed(report: Report, world: World, job: str) -> Iterator[Reason]:
         )
     if then.model is None or then.model != now.model:
         yield Reason("model-changed", changed_value("the model's configuration", then.model, now.model))
+
+
+def _policy_changed(report: Report, policy: Policy, job: str) -> Iterator[Reason]:
+    """What the report says of the policy beside its jobs: stage, overrides of this job, removed checks."""
+    if report.stage is not policy.stage:
+        message = f"the report is one of stage {report.stage}, the policy is of stage {policy.stage}"
+        yield Reason("policy-changed", message)
+    if _about(report.overrides, job) != _about(policy.overrides, job):
+        yield Reason(
+            "policy-changed", f"the values that --set gave to jobs.{job} are not those of the report"
+        )
+    if sorted(report.removed) != sorted(policy.removed):
+        yield Reason("policy-changed", "the policy removes other checks than the report says")
+
+
+def _about(overrides: Sequence[str], job: str) -> list[str]:
+    return sorted(one for one in overrides if one.startswith(f"jobs.{job}."))
 
 
 def _inputs_of(report: Report, job: str) -> list[str]:
@@ -147,7 +169,7 @@ def _verdict(report: Report, world: World, job: str) -> Iterator[Reason]:
     """What the report's own results say, and whether they still count."""
     mine = {r.check.id: r for r in report.results if r.check.job in (job, None)}
     planned = [check.id for check in of_job(world.checks, job)]
-    yield from _complete(report, mine, planned, job)
+    yield from _complete(report, mine, planned, world.policy.jobs[job])
     for one in mine.values():
         if one.blocking:
             yield Reason("failed", f"{one.check.id} failed with a finding that blocks")
@@ -162,7 +184,7 @@ def _verdict(report: Report, world: World, job: str) -> Iterator[Reason]:
 
 
 def _complete(
-    report: Report, mine: Mapping[str, Result], planned: Sequence[str], job: str
+    report: Report, mine: Mapping[str, Result], planned: Sequence[str], job: Job
 ) -> Iterator[Reason]:
     missing = [one for one in planned if one not in mine or mine[one].outcome is Outcome.NOT_RUN]
     if report.status == "partial" or missing:
@@ -172,8 +194,16 @@ def _complete(
         broken = [one.check.id for one in report.results if one.outcome in BROKEN]
         why = f"{', '.join(broken[:5])} errored or timed out" if broken else report.problems[0].message
         yield Reason("incomplete", f"the run is not complete: {why}")
-    elif report.jobs[job].ids is None:
-        yield Reason("incomplete", _NO_IDS)
+    elif report.status == "complete" and not any(one.blocking for one in mine.values()):
+        yield from _without_ids(report.jobs[job.name], job)
+
+
+def _without_ids(digests: JobDigests, job: Job) -> Iterator[Reason]:
+    """Rows that nobody can hold against what was checked, where no finding says why."""
+    if digests.ids is None:
+        yield Reason("incomplete", f"no digest over ids and labels: {_NO_IDS}")
+    if digests.eval_ids is None and job.evaluates:
+        yield Reason("incomplete", f"no digest over the evaluation rows' ids and labels: {_NO_IDS}")
 
 
 def _waivers(world: World, mine: Mapping[str, Result]) -> Iterator[Reason]:
@@ -204,18 +234,44 @@ def _age(report: Report, world: World) -> Iterator[Reason]:
 
 
 def _consistent(report: Report, world: World, mine: Mapping[str, Result]) -> Iterator[Reason]:
-    """Verdict and results must tell one story; the job's severity caps come from the plan."""
-    plan_of = {check.id: check for check in world.checks if check.id in mine}
+    """The report must tell one story: results with themselves, with the plan, and with verdict and status."""
+    counted = Counter(result.check.id for result in report.results)
+    for one_id, count in counted.items():
+        if count > 1:
+            yield Reason("inconsistent", f"{one_id} stands in the report {count} times")
+    plan_of = {check.id: check for check in world.checks}
     for result in report.results:
-        check = plan_of.get(result.check.id, result.check)
-        judged = judge(replace(result, check=check), report.fail_on)
-        if (judged.outcome, judged.blocking) != (result.outcome, result.blocking):
-            said = f"{result.check.id} says {result.outcome.value}, its findings say otherwise"
-            yield Reason("inconsistent", said)
-        if result.findings_total < len(result.findings):
-            yield Reason("inconsistent", f"{result.check.id} counts fewer findings than it lists")
+        planned = plan_of.get(result.check.id)
+        if planned is not None and result.check.id in mine and _bound(result.check) != _bound(planned):
+            yield Reason("inconsistent", f"{result.check.id} is another check in the report than in the plan")
+        for wrong in _contradictions(result, planned or result.check, report.fail_on):
+            yield Reason("inconsistent", f"{result.check.id} {wrong}")
     status = status_of(report.results, report.problems, selected=narrowed(report.selection))
     if status != report.status:
         yield Reason("inconsistent", f"the report says {report.status}, its results say {status}")
     if verdict_of(report.results, report.status) != report.verdict:
         yield Reason("inconsistent", f"the verdict {report.verdict} does not follow from the results")
+
+
+def _bound(check: Check) -> tuple[object, ...]:
+    """What a check is: rule, parameters, job, stage, severity cap, and the plugin that runs it."""
+    return (*_essence(check), check.name, check.job, check.stage, check.plugin)
+
+
+def _contradictions(result: Result, planned: Check, fail_on: Severity) -> Iterator[str]:
+    """What a result says against itself; severities are capped as the plan says."""
+    judged = judge(replace(result, check=planned), fail_on)
+    if (judged.outcome, judged.blocking) != (result.outcome, result.blocking):
+        yield f"says {result.outcome.value}, its findings say otherwise"
+    if len(result.findings) != min(result.findings_total, MAX_FINDINGS):
+        yield f"lists {len(result.findings)} findings and counts {result.findings_total}"
+    if result.outcome is Outcome.PASSED and not result.measurements:
+        yield "passed and measured nothing"
+    if result.outcome is Outcome.SKIPPED and any(
+        one.severity is not Severity.INFO for one in result.findings
+    ):
+        yield "was skipped and has findings"
+    if result.outcome is Outcome.WAIVED and not result.findings:
+        yield "was waived and has no finding"
+    if result.blocking and result.outcome is not Outcome.FAILED:
+        yield f"blocks, and its outcome is {result.outcome.value}"

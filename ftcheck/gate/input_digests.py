@@ -2,16 +2,18 @@
 
 import hashlib
 import json
+import os
 import struct
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 from ftcheck import digest, templates
+from ftcheck import lock as locks
 from ftcheck.errors import InputError
 from ftcheck.inputs.finished_run import digest_of, folder_of
 from ftcheck.inputs.weights import raw_header
-from ftcheck.paths import TOKENIZER_FILES, expand, is_hub_data, model_folder, near
+from ftcheck.paths import TEMPLATE_FOLDER, TOKENIZER_FILES, expand, is_hub_data, model_folder, near
 from ftcheck.policy.plan import of_job, plan_digest
 from ftcheck.records import Check, Stage
 from ftcheck.report.record import InputDigest, JobDigests
@@ -19,6 +21,15 @@ from ftcheck.settings import Job
 
 ADAPTER = "adapter"
 """The name of the trained bytes among a job's inputs, in reports of stage `after`."""
+MODEL_FILES = (
+    "adapter_config.json",
+    "config.json",
+    "generation_config.json",
+    "preprocessor_config.json",
+    "processor_config.json",
+    "quantize_config.json",
+)
+"""Configurations in a model's folder that transformers and PEFT read when they load it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,15 +40,21 @@ class InputDigests:
     inputs: Mapping[str, InputDigest]
 
 
-def gather(job: Job, checks: Sequence[Check], during: Sequence[Check] = ()) -> InputDigests:
+def gather(
+    job: Job, checks: Sequence[Check], during: Sequence[Check] = (), *, policy: str | None = None
+) -> InputDigests:
     """Digest everything a job stands on. What cannot be read has the digest None, and never matches.
 
-    `during` are the checks that will run while it trains.
+    `during` are the checks that will run while it trains. `policy` is the file that was named: a lock lies
+    beside it.
     """
     watching = of_job(during, job.name)
     inputs = {f"{job.name}.{name}": found for name, found in _inputs(job)}
     if any(check.stage is Stage.AFTER for check in of_job(checks, job.name)):
         inputs[f"{job.name}.{ADAPTER}"] = _adapter(job)
+    locked = _lock(job, policy)
+    if locked is not None:
+        inputs[f"{job.name}.lock"] = locked
     return InputDigests(
         job=JobDigests(
             digest=digest.of_json(job.canonical),
@@ -77,6 +94,7 @@ def _inputs(job: Job) -> Iterator[tuple[str, InputDigest]]:
         "chat_template": job.model.chat_template,
         "serving.chat_template": job.serving.chat_template,
         "serving.output_schema": job.serving.output_schema,
+        "serving.rules": job.serving.rules,
         "evaluation.chat_template": job.evaluation.chat_template if job.evaluation is not None else None,
         "training.deepspeed": deepspeed if isinstance(deepspeed, str) else None,
     }
@@ -84,6 +102,39 @@ def _inputs(job: Job) -> Iterator[tuple[str, InputDigest]]:
     for name, path in files.items():
         if path is not None:
             yield name, InputDigest(near(path), digest.of_file(Path(path)))
+    decided = _accelerate()
+    if decided:
+        yield "environment.accelerate", InputDigest(", ".join(decided), digest.of_json(decided))
+
+
+ACCELERATE = ("ACCELERATE_", "FSDP_", "MIXED_PRECISION", "GRADIENT_ACCUMULATION")
+"""Beginnings of the environment variables from which accelerate takes settings of a training."""
+UNDECIDED = frozenset({"", "no", "NO", "false", "False", "0"})
+"""Values that `accelerate launch` sets where its configuration asks for nothing."""
+PLACES = frozenset({"ACCELERATE_TORCH_DEVICE", "ACCELERATE_USE_CPU", "ACCELERATE_DEBUG_MODE"})
+"""Variables that say where a training runs, not what it computes."""
+
+
+def _accelerate() -> dict[str, str]:
+    """What accelerate's environment variables decide about a training; nothing for their defaults."""
+    return {
+        name: value
+        for name, value in sorted(os.environ.items())
+        if name.startswith(ACCELERATE) and value not in UNDECIDED and name not in PLACES
+    }
+
+
+def _lock(job: Job, policy: str | None) -> InputDigest | None:
+    """The job's part of the lock; None where there is no lock."""
+    for path in locks.paths_for(policy, job):
+        try:
+            found = locks.read(path)
+            part = locks.for_job(found, path, job.name) if found is not None else None
+        except InputError:
+            return InputDigest(near(str(path)), None)
+        if part is not None:
+            return InputDigest(near(str(path)), digest.of_json(asdict(replace(part, path=""))))
+    return None
 
 
 def _adapter(job: Job) -> InputDigest:
@@ -105,7 +156,9 @@ def _tokenizer(name: str, revision: str | None) -> InputDigest:
     folder = model_folder(name, revision)
     if folder is None:
         return InputDigest(near(name), None)
-    return InputDigest(near(name), digest.of_named(folder, TOKENIZER_FILES))
+    templates_beside = sorted((folder / TEMPLATE_FOLDER).glob("*.jinja"))
+    named = {*TOKENIZER_FILES, *(f"{TEMPLATE_FOLDER}/{path.name}" for path in templates_beside)}
+    return InputDigest(near(name), digest.of_named(folder, named))
 
 
 def _template(job: Job) -> str | None:
@@ -123,14 +176,18 @@ def _template(job: Job) -> str | None:
 
 
 def model_digest(job: Job, name: str | None = None) -> str | None:
-    """Digest of config, generation config and safetensors headers: no weights are read.
+    """Digest of all that loading may read of the model but weights, and of the safetensors headers.
+
+    That is configurations (an adapter's too: transformers follows it), indices, and modelling code.
 
     Of the job's base model, or of another one by its `name`; None for one that is not on this machine.
     """
     folder = model_folder(name or job.model.name, None if name else job.model.revision)
     if folder is None:
         return None
-    configs = digest.of_named(folder, ("config.json", "generation_config.json"))
+    code = [path.relative_to(folder).as_posix() for path in sorted(folder.rglob("*.py"))]
+    indices = [path.name for path in sorted(folder.glob("*.index.json"))]
+    configs = digest.of_named(folder, (*MODEL_FILES, *indices, *code))
     headers = {path.name: _header(path) for path in sorted(folder.glob("*.safetensors"))}
     return digest.of_json([configs, headers])
 

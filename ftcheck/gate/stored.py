@@ -55,7 +55,7 @@ def check_stored(
     report = read_report(path)
     if isinstance(report, Reason):
         return Refusal(job, (report,))
-    evidence = gather(policy.jobs[job], checks, during)
+    evidence = gather(policy.jobs[job], checks, during, policy=policy.path)
     return decide(report, World(policy, tuple(checks), evidence, now or datetime.now(UTC)), job)
 
 
@@ -82,13 +82,16 @@ def changed_since(
     if report.status != "complete":
         reasons.append(Reason(report.status, f"{path}: the report is {report.status}"))
     for job in jobs:
-        world = World(policy, tuple(checks), gather(policy.jobs[job], checks, during), datetime.now(UTC))
-        decision = decide(report, world, job)
+        digests = gather(policy.jobs[job], checks, during, policy=policy.path)
+        decision = decide(report, World(policy, tuple(checks), digests, datetime.now(UTC)), job)
         if isinstance(decision, Refusal):
             changed = [one for one in decision.reasons if one.code.endswith(CHANGED)]
             broken = [one for one in decision.reasons if one.code in ("partial", "inconsistent")]
             reasons += changed or broken
     return report, reasons
+
+
+TICKET = tuple(field.name for field in fields(Ticket) if field.name != "seal")
 
 
 def check_resumed(folder: Path, policy: Policy, checks: Sequence[Check], job: str) -> Ticket | Refusal:
@@ -101,10 +104,10 @@ def check_resumed(folder: Path, policy: Policy, checks: Sequence[Check], job: st
         ticket = json.loads(file.read_bytes())["ticket"]
         held = dict(ticket["inputs"])
         kept = {key: ticket[key] for key in ("job_digest", "model", "template")}
-        whole = {field.name: ticket[field.name] for field in fields(Ticket) if field.name != "seal"}
+        whole = {name: ticket[name] for name in TICKET}
     except (OSError, ValueError, LookupError, TypeError):
         return Refusal(job, (Reason("no-report", f"{file}: no run to resume, or not a readable run.json"),))
-    evidence = gather(policy.jobs[job], checks)
+    evidence = gather(policy.jobs[job], checks, policy=policy.path)
     now = {"job_digest": evidence.job.digest, "model": evidence.job.model, "template": evidence.job.template}
     codes = {"job_digest": "policy-changed", "model": "model-changed", "template": "template-changed"}
     reasons = []

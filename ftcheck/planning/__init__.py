@@ -60,7 +60,7 @@ def _planner(
     model, problem = _opened(inputs, "model")
     machine, _ = _opened(inputs, "machine")
     gold, _ = _opened(inputs, "gold") if job.data.gold is not None else (None, "")
-    evaluates = job.training.eval_strategy != "no" and job.data.eval is not None
+    evaluates = job.evaluates
     evaluated, _ = _opened(inputs, "prepared_eval") if evaluates else (None, "")
     role_tokens = _opened(inputs, "role_tokens") if speaks else (None, "not asked for")
     return _Planner(job, prepared, model, problem, machine, gold, evaluated, role_tokens, asked, probed)

@@ -63,7 +63,7 @@ def _check(policy: Policy, host: Host, one: tuple[str, CheckSettings, Rule], job
         timeout=found.timeout,
         tags=found.tags,
         needs=rule.inputs,
-        plugin=f"{info.name} {info.version}",
+        plugin=str(info),
         at=_place(policy, name),
     )
 

@@ -26,11 +26,19 @@ Verdict = Literal["passed", "failed"]
 
 @dataclass(frozen=True, slots=True)
 class PluginInfo:
-    """One loaded plugin: where it comes from and which version it is."""
+    """One loaded plugin: where it comes from, which version it is, and a digest of its code.
+
+    `code` is over the Python and JSON files of its package (12 hex digits): an edit in place shows.
+    """
 
     name: str
     distribution: str
     version: str
+    code: str = ""
+
+    def __str__(self) -> str:
+        """`rules 0.1.0 (3f2a9c01d4e5)`, as a check names the plugin that its rule comes from."""
+        return f"{self.name} {self.version}" + (f" ({self.code})" if self.code else "")
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,6 +54,7 @@ class InputDigest:
 class JobDigests:
     """What ties a report to a job: its section, plan, model, applied template, and ids with labels.
 
+    `eval_ids` is the digest over the evaluation rows' ids and labels; None where nothing evaluates.
     `during` is the plan of the checks that the trainer runs while it trains; None: there are none.
     """
 
@@ -55,6 +64,7 @@ class JobDigests:
     template: str | None = None
     ids: str | None = None
     during: str | None = None
+    eval_ids: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,8 +10,8 @@ from ftcheck.errors import Problem
 from ftcheck.gate.input_digests import InputDigests
 from ftcheck.ledger import narrowed, status_of, verdict_of
 from ftcheck.records import Outcome, Result
-from ftcheck.report.record import InputDigest, Report, WaiverUse
-from ftcheck.runner.checks import Facts
+from ftcheck.report.record import InputDigest, JobDigests, Report, WaiverUse
+from ftcheck.runner.checks import Facts, PreparedFacts
 from ftcheck.runner.execute import Executed
 from ftcheck.runner.planned import Planned
 from ftcheck.settings import Policy
@@ -61,7 +61,7 @@ def assemble(
         selection=selection,
         removed=policy.removed,
         fail_on=policy.gate.fail_on,
-        jobs={name: replace(one.job, ids=_ids(facts, name)) for name, one in digests.items()},
+        jobs={name: _with_ids(one.job, facts.prepared.get(name)) for name, one in digests.items()},
         inputs=_with_rows(digests, facts),
         plugins=planned.loaded.host.plugins,
         packages=_packages(),
@@ -83,8 +83,11 @@ def with_problems(report: Report, problems: Sequence[Problem]) -> Report:
     )
 
 
-def _ids(facts: Facts, job: str) -> str | None:
-    return facts.prepared[job].ids if job in facts.prepared else None
+def _with_ids(job: JobDigests, prepared: PreparedFacts | None) -> JobDigests:
+    """A job's digests with those over ids and labels, where its rows were prepared."""
+    if prepared is None:
+        return job
+    return replace(job, ids=prepared.ids, eval_ids=prepared.eval_ids)
 
 
 def _unread(planned: Planned, results: Sequence[Result], facts: Facts) -> list[Problem]:

@@ -18,6 +18,8 @@ from ftcheck.gate.decide import World, decide
 from ftcheck.gate.input_digests import InputDigests, gather, is_whole
 from ftcheck.gate.ticket import Refusal, Ticket
 from ftcheck.ledger import exit_code
+from ftcheck.policy.plan import matching
+from ftcheck.records import Outcome
 from ftcheck.report.record import Report
 from ftcheck.report.redact import redact, visible
 from ftcheck.runner.assemble import assemble, now, with_problems
@@ -28,6 +30,7 @@ from ftcheck.runner.options import Options
 from ftcheck.runner.outputs import parse_outputs, write_final, write_started
 from ftcheck.runner.planned import Planned, plan
 from ftcheck.runner.select import remember
+from ftcheck.settings import Policy
 
 Watch = Callable[[Planned], Sequence[object]]
 
@@ -106,18 +109,38 @@ def _run(options: Options, opened: Opened, opening: Report, watch: Watch) -> End
     failure = _hook_failure(loaded.host)
     if failure is not None:
         report, decisions = with_problems(report, failure.problems), {}
-    code = worst_of(
-        [
-            _hidden(exit_code(report.results, report.problems), options),
-            *([ExitCode.INTERRUPTED] if executed.interrupted else []),
-        ]
-    )
+    code = _hidden(_code(policy, report, decisions), options)
+    if executed.interrupted:
+        code = ExitCode.INTERRUPTED
     return Ended(report, code, decisions, failure)
+
+
+def _code(policy: Policy, report: Report, decisions: Mapping[str, Ticket | Refusal]) -> ExitCode:
+    """One verdict: what the ledger says, and what the gate asks of the same results.
+
+    A required check that ran and did not pass blocks, whatever its findings' severity; not in a job of which
+    nothing was looked at (one that was not trained yet, in the morning). A job that the gate calls incomplete
+    makes the run incomplete where it would end in 1.
+    """
+    looked_at = {one.check.job for one in report.results if one.outcome in (Outcome.PASSED, Outcome.FAILED)}
+    short = [
+        one.check.id
+        for one in report.results
+        if one.check.job in looked_at and one.outcome not in (Outcome.PASSED, Outcome.NOT_RUN)
+    ]
+    missed = {one for pattern in policy.gate.require for one in matching(pattern, short)}
+    blocked = [ExitCode.BLOCKED] if missed else []
+    code = worst_of([exit_code(report.results, report.problems), *blocked])
+    refused = {
+        reason.code for one in decisions.values() if isinstance(one, Refusal) for reason in one.reasons
+    }
+    return ExitCode.INCOMPLETE if code is ExitCode.BLOCKED and "incomplete" in refused else code
 
 
 def _digested(planned: Planned, job: str) -> InputDigests:
     """What a job stands on, as it is now."""
-    return gather(planned.loaded.policy.jobs[job], planned.loaded.checks, planned.loaded.during)
+    loaded = planned.loaded
+    return gather(loaded.policy.jobs[job], loaded.checks, loaded.during, policy=loaded.policy.path)
 
 
 def _data_digests(digests: Mapping[str, InputDigests]) -> Iterator[tuple[str, str]]:

@@ -22,6 +22,7 @@ from ftcheck.errors import FtcheckError, InputError
 from ftcheck.extension.plugin_host import Host, make_host
 from ftcheck.extension.rules import Rule
 from ftcheck.inputs.container import Inputs, Run, Store
+from ftcheck.inputs.prepared import Prepared
 from ftcheck.records import (
     MAX_FINDINGS,
     Check,
@@ -187,7 +188,7 @@ class _Worker:
         """What the report needs of a job's preparation, once it is there."""
         inputs = self._inputs.get(job)
         prepared = inputs.opened("prepared") if inputs is not None else None
-        if job is None or prepared is None or job in self._sent:
+        if job is None or inputs is None or prepared is None or job in self._sent:
             return
         self._sent.add(job)
         row = min(prepared.row_errors, default=None)
@@ -200,8 +201,18 @@ class _Worker:
                 "rows": len(prepared),
                 "row_errors": len(prepared.row_errors),
                 "first": first,
+                "eval_ids": _eval_digest(inputs) if self._jobs[job].evaluates else None,
             }
         )
+
+
+def _eval_digest(inputs: Inputs) -> str | None:
+    """The digest over the evaluation rows; None where they cannot be prepared: the gate then says so."""
+    try:
+        prepared: Prepared | None = inputs.get("prepared_eval")
+    except FtcheckError:
+        return None
+    return prepared.digest if prepared is not None else None
 
 
 class _RuleClock:
@@ -315,9 +326,10 @@ def collect(check: Check, rule: Rule, arguments: Mapping[str, Any], *, rows: boo
             skip = one.reason
         else:
             raise TypeError(f"a rule yields findings and measurements, not {one!r}")
-    if skip is None and not measurements and not total:
+    found = total - len(kept[Severity.INFO])
+    if skip is None and not measurements and not found:
         skip = "the rule looked at nothing: it measured nothing and found nothing"
-    outcome = Outcome.SKIPPED if skip is not None and not total else Outcome.PASSED
+    outcome = Outcome.SKIPPED if skip is not None and not found else Outcome.PASSED
     return Result(
         check,
         outcome,

@@ -333,3 +333,229 @@ def test_a_ticket_cannot_be_made_by_hand() -> None:
 
 def test_a_refusal_is_no_ticket() -> None:
     assert not isinstance(Refusal("job", ()), Ticket)
+
+
+def doubled(report: dict[str, Any]) -> None:
+    """A copy of a result, with the counts to match."""
+    report["results"].append(dict(report["results"][0]))
+    report["counts"].update(planned=len(report["results"]), passed=len(report["results"]))
+
+
+def with_rule(report: dict[str, Any]) -> None:
+    report["results"][-1]["rule"] = "fine"
+
+
+def with_plugin(report: dict[str, Any]) -> None:
+    report["results"][-1]["plugin"] = "other 1.0"
+
+
+def with_params(report: dict[str, Any]) -> None:
+    report["results"][-1]["params"] = {"percentile": 1.0}
+
+
+def at_another_stage(report: dict[str, Any]) -> None:
+    report["results"][-1]["stage"] = "after"
+
+
+def unmeasured(report: dict[str, Any]) -> None:
+    report["results"][-1]["measurements"] = []
+
+
+def with_findings(outcome: str) -> Callable[[dict[str, Any]], None]:
+    def change(report: dict[str, Any]) -> None:
+        result = report["results"][-1]
+        finding = {
+            "message": "bad", "severity": "error", "path": None, "line": None, "column": None,
+            "yaml_path": None, "row": None, "record": None, "fix": None, "change": None,
+            "fingerprint": "0" * 32,
+        }  # fmt: skip
+        result.update(outcome=outcome, findings=[finding], findings_total=1, reason="none")
+        report["counts"]["passed"] -= 1
+        report["counts"][outcome] += 1
+
+    return change
+
+
+def with_other_total(report: dict[str, Any]) -> None:
+    report["results"][-1]["findings_total"] = 3
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        doubled,
+        with_rule,
+        with_plugin,
+        with_params,
+        at_another_stage,
+        unmeasured,
+        with_findings("passed"),
+        with_findings("skipped"),
+        with_other_total,
+    ],
+    ids=["doubled", "rule", "plugin", "params", "stage", "unmeasured", "passed", "skipped", "total"],
+)
+def test_a_result_is_held_against_itself_and_against_the_plan(
+    project: Project, change: Callable[[dict[str, Any]], None]
+) -> None:
+    assert codes(project) == []
+    edit_report(project, change)
+
+    assert "inconsistent" in codes(project) + codes(project, "analyst")
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda report: report["policy"].update(stage="after"),
+        lambda report: report["policy"].update(overrides=["jobs.mapper.training.max_length=9"]),
+        lambda report: report["policy"].update(removed=["data-schema"]),
+    ],
+    ids=["stage", "overrides", "removed"],
+)
+def test_a_report_is_held_against_the_policy(
+    project: Project, change: Callable[[dict[str, Any]], None]
+) -> None:
+    edit_report(project, change)
+
+    assert codes(project) == ["policy-changed"]
+
+
+def test_other_jobs_overrides_do_not_matter(project: Project) -> None:
+    edit_report(
+        project, lambda report: report["policy"].update(overrides=["jobs.analyst.training.max_length=9"])
+    )
+
+    assert codes(project, "mapper") == []
+    assert codes(project, "analyst") == ["policy-changed"]
+
+
+@pytest.mark.parametrize(
+    ("name", "code"),
+    [
+        ("model/adapter_config.json", "model-changed"),
+        ("model/modeling_mine.py", "model-changed"),
+        ("model/model.safetensors.index.json", "model-changed"),
+        ("model/additional_chat_templates/tools.jinja", "tokenizer-changed"),
+        ("policy.yaml.lock", "data-changed"),
+    ],
+)
+def test_files_that_loading_may_read_are_digested(project: Project, name: str, code: str) -> None:
+    lock = '{"schema": "ftcheck.lock/1", "versions": {}, "defaults": {"training": {}}, "jobs": {}}'
+    project.write(name, lock if name.endswith(".lock") else "{}")
+
+    assert codes(project) == [code]
+
+
+def test_another_jobs_part_of_the_lock_does_not_matter(project: Project) -> None:
+    def lock(about: str) -> None:
+        text = '{"schema": "ftcheck.lock/1", "versions": {}, "defaults": {"training": {}}, "jobs": {%s}}'
+        project.write("policy.yaml.lock", text % about)
+
+    lock("")
+    project.call("run", "policy.yaml", "-o", "json=r.json")
+    assert codes(project) == []
+    part = (
+        '"tokenizer": null, "class": "x", "template": null, "special": {}, "probes": {}, "conversations": {}'
+    )
+    lock(f'"analyst": {{{part}}}')
+
+    assert codes(project, "mapper") == []
+    assert codes(project, "analyst") == ["data-changed"]
+
+
+def test_the_answers_of_over_limit_rules_are_digested(project: Project) -> None:
+    project.write("answers.json", '[{"answer": "ask somebody"}]')
+    edit(
+        project,
+        "policy.yaml",
+        "    model: {name: model}\n    data: {train: mapper.jsonl}",
+        "    model: {name: model}\n    data: {train: mapper.jsonl}\n"
+        "    serving: {over_limit: rules, rules: answers.json, max_input_tokens: 64}",
+    )
+    project.call("run", "policy.yaml", "-o", "json=r.json")
+    assert codes(project) == []
+    project.write("answers.json", '[{"answer": "anything"}]')
+
+    assert codes(project) == ["data-changed"]
+
+
+def test_what_accelerates_variables_decide_is_part_of_the_job(
+    project: Project, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("ACCELERATE_MIXED_PRECISION", "no")
+    monkeypatch.setenv("ACCELERATE_DYNAMO_BACKEND", "no")
+    assert codes(project) == [], "what `accelerate launch` sets by itself"
+
+    monkeypatch.setenv("ACCELERATE_GRADIENT_ACCUMULATION_STEPS", "64")
+
+    assert codes(project) == ["data-changed"]
+
+
+def test_a_rule_edited_in_place_is_another_rule(project: Project) -> None:
+    project.write("rules/helper.py", "LIMIT = 1\n")
+    edit(project, "policy.yaml", "  loss-spike: {}", "  loss-spike: {}\n  fine: {}")
+    rules = ("--rules-dir", "rules")
+    project.call("run", "policy.yaml", *rules, "-o", "json=r.json")
+    assert project.call("gate", "r.json", "--policy", "policy.yaml", *rules).code == 0
+    project.write("rules/helper.py", "LIMIT = 1000\n")
+
+    ran = project.call("gate", "r.json", "--policy", "policy.yaml", *rules)
+
+    assert ran.code == 5
+    assert "plugins-changed" in ran.err
+
+
+EVALUATING = (
+    "training: {max_length: 512, packing: true, assistant_only_loss: true, output_dir: out/mapper}",
+    "training: {max_length: 512, packing: true, assistant_only_loss: true, output_dir: out/mapper,"
+    " eval_strategy: epoch}",
+)
+
+
+def evaluating(project: Project) -> Ran:
+    """The mapper evaluates on rows of its own."""
+    rows = (project.folder / "analyst.jsonl").read_text(encoding="utf-8").splitlines(keepends=True)
+    project.write("eval.jsonl", "".join(rows[:5]))
+    edit(project, "policy.yaml", *EVALUATING)
+    edit(
+        project, "policy.yaml", "data: {train: mapper.jsonl}", "data: {train: mapper.jsonl, eval: eval.jsonl}"
+    )
+    return project.call("run", "policy.yaml", "-o", "json=r.json")
+
+
+def test_the_ids_of_evaluation_rows_are_in_report_and_ticket(project: Project) -> None:
+    ran = evaluating(project)
+
+    assert ran.code == 0, ran.out
+    digest = ran.report["jobs"]["mapper"]["eval_ids"]
+    assert digest.startswith("sha256:")
+    assert ran.report["jobs"]["analyst"]["eval_ids"] is None
+    ticket = ftcheck.require(project.folder / "r.json", policy=project.folder / "policy.yaml", job="mapper")
+    assert ticket.eval_ids == digest
+
+    edit_report(project, lambda report: report["jobs"]["mapper"].update(eval_ids=None))
+    assert codes(project) == ["incomplete"]
+
+
+def test_a_required_check_that_warns_makes_the_run_red(project: Project) -> None:
+    edit(project, "policy.yaml", "data-readable: {}", "data-readable: {severity: warning}")
+    rows = (project.folder / "mapper.jsonl").read_text(encoding="utf-8")
+    project.write("mapper.jsonl", rows + "{broken\n")
+
+    ran = project.call("run", "policy.yaml", "-o", "json=r.json")
+
+    assert ran.result("mapper::data-readable")["blocking"] is False
+    assert "required" in codes(project)
+    assert ran.code in (1, 3)
+
+
+def test_exit_1_and_an_incomplete_gate_are_not_said_at_once(project: Project) -> None:
+    rows = (project.folder / "mapper.jsonl").read_text(encoding="utf-8")
+    project.write("mapper.jsonl", rows + "{broken\n")
+
+    ran = project.call("run", "policy.yaml", "-o", "json=r.json")
+
+    assert ran.code == 1
+    assert "incomplete" not in ran.report["gate"]["mapper"]
+    assert "failed" in ran.report["gate"]["mapper"]

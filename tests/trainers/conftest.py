@@ -104,7 +104,9 @@ class Kit:
         return found
 
     def ticket(self, job: Job, inputs: Inputs) -> Ticket:
-        return make_ticket(job, self.prepared(inputs).digest)
+        evaluated: Prepared | None = inputs.get("prepared_eval") if job.evaluates else None
+        eval_ids = evaluated.digest if evaluated is not None else None
+        return make_ticket(job, self.prepared(inputs).digest, eval_ids=eval_ids)
 
     def run_json(self) -> dict[str, Any]:
         found: dict[str, Any] = json.loads((self.output / "run.json").read_text(encoding="utf-8"))

@@ -594,3 +594,16 @@ def test_the_description_says_what_will_run(kit: Kit) -> None:
     said = describe(kit.job(packing=True))
 
     assert "in 4-bit nf4, LoRA r 4 on all-linear, blocks of 96 tokens" in said
+
+
+def test_evaluation_rows_that_changed_after_the_gate_are_refused(kit: Kit) -> None:
+    job = kit.job(eval_strategy="epoch")
+    ticket = kit.ticket(job, kit.inputs(job))
+    path = Path(str(job.data.eval))
+    lines = path.read_text(encoding="utf-8").splitlines(keepends=True)
+    path.write_text("".join(lines[1:]), encoding="utf-8")
+
+    with pytest.raises(Refused, match=r"ids-changed.*evaluation rows"):
+        TRAINER.train(ticket, job, kit.inputs(job), resume=False)
+
+    assert not list(kit.output.glob("*.safetensors"))

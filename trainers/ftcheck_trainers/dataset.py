@@ -122,8 +122,8 @@ def _batches(examples: Iterable[Mapping[str, Any]], size: int) -> Iterator[list[
         yield batch
 
 
-def eval_blocks(job: Job, inputs: Inputs, folder: Path) -> Any:
-    """The evaluation rows, made as the training rows are; None where nobody evaluates."""
+def eval_rows(job: Job, inputs: Inputs, folder: Path) -> Any:
+    """The evaluation rows, made as the training rows are, not packed yet; None where nobody evaluates."""
     training = job.training
     if training.eval_strategy == "no":
         return None
@@ -134,6 +134,12 @@ def eval_blocks(job: Job, inputs: Inputs, folder: Path) -> Any:
         )
     for row, trouble in sorted(prepared.row_errors.items())[:1]:
         raise InputError(f"{prepared.at(row)}: this row of data.eval cannot be fed: {trouble.message}")
-    rows = fed_rows(prepared, training, folder)
+    return fed_rows(prepared, training, folder)
+
+
+def eval_blocks(rows: Any, training: Training, folder: Path) -> Any:
+    """The evaluation rows as batches are drawn from them; None of none."""
+    if rows is None:
+        return None
     packs = training.extra.get("eval_packing")
     return arranged(rows, training, folder, pack=training.packing if packs is None else bool(packs))

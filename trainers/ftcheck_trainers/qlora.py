@@ -23,8 +23,7 @@ from ftcheck.inputs.container import Inputs, Run
 from ftcheck.inputs.prepared import Prepared
 from ftcheck.inputs.probe import Probe
 from ftcheck.settings import Job
-from ftcheck_trainers import dataset as feed
-from ftcheck_trainers import during_checks, run_folder
+from ftcheck_trainers import dataset, during_checks, run_folder
 from ftcheck_trainers import metrics as metrics_file
 from ftcheck_trainers.failure_messages import plain_words, stopped
 from ftcheck_trainers.quiet_libraries import quiet_libraries
@@ -46,10 +45,13 @@ def train(ticket: Ticket, job: Job, inputs: Inputs, *, resume: bool) -> str:
 
     run.folder.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix="fed-", dir=run.folder, ignore_cleanup_errors=True) as work:
-        rows = feed.fed_rows(prepared, job.training, Path(work) / "train")
-        _check_digest(ticket, rows, job)
-        blocks = feed.arranged(rows, job.training, Path(work) / "train", pack=job.training.packing)
-        eval_blocks = feed.eval_blocks(job, inputs, Path(work) / "eval")
+        rows = dataset.fed_rows(prepared, job.training, Path(work) / "train")
+        _check_digest(ticket.ids, rows, job, "ids and labels")
+        blocks = dataset.arranged(rows, job.training, Path(work) / "train", pack=job.training.packing)
+        eval_rows = dataset.eval_rows(job, inputs, Path(work) / "eval")
+        if eval_rows is not None:
+            _check_digest(ticket.eval_ids, eval_rows, job, "ids and labels of the evaluation rows")
+        eval_blocks = dataset.eval_blocks(eval_rows, job.training, Path(work) / "eval")
 
         planned = _planned(job, rows, blocks)
         with (
@@ -138,13 +140,11 @@ def _refuse_trouble(prepared: Prepared, job: Job) -> None:
         raise TrainingError(f"job {job.name} has no rows to train on: all were dropped")
 
 
-def _check_digest(ticket: Ticket, rows: Any, job: Job) -> None:
+def _check_digest(checked: str | None, rows: Any, job: Job, what: str) -> None:
     """What will be fed, read back from the file it is fed from, is what was checked."""
-    digest = feed.digest_of(rows)
-    if ticket.ids != digest:
-        message = (
-            f"ids and labels were {ticket.ids} when they were checked, are {digest} now; run the checks again"
-        )
+    digest = dataset.digest_of(rows)
+    if checked != digest:
+        message = f"{what} were {checked} when they were checked, are {digest} now; run the checks again"
         raise Refused(Refusal(job.name, (Reason("ids-changed", message),)))
 
 
@@ -170,12 +170,12 @@ def _planned(job: Job, rows: Any, blocks: Any) -> dict[str, int]:
     }
 
 
-def _count(dataset: Any) -> tuple[int, int]:
+def _count(rows: Any) -> tuple[int, int]:
     """Tokens, and those in the loss."""
     import pyarrow.compute as pc
 
     tokens = trained = 0
-    for batch in dataset.with_format("arrow").iter(batch_size=1000):
+    for batch in rows.with_format("arrow").iter(batch_size=1000):
         labels = pc.list_flatten(batch["labels"])
         tokens += len(labels)
         trained += pc.sum(pc.not_equal(labels, -100)).as_py() or 0

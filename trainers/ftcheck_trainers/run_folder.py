@@ -13,7 +13,7 @@ import socket
 import sys
 import threading
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from datetime import UTC, datetime
 from importlib import metadata
 from pathlib import Path
@@ -232,18 +232,8 @@ def _refusal(job: Job, message: str) -> TrainingError:
 
 def ticket_digests(ticket: Ticket) -> dict[str, Any]:
     """A ticket as run.json keeps it: everything but the seal."""
-    return {
-        "job": ticket.job,
-        "policy": ticket.policy,
-        "report": ticket.report,
-        "job_digest": ticket.job_digest,
-        "plan": ticket.plan,
-        "model": ticket.model,
-        "template": ticket.template,
-        "ids": ticket.ids,
-        "inputs": dict(ticket.inputs),
-        "issued_at": ticket.issued_at,
-    }
+    names = [field.name for field in fields(ticket) if field.name != "seal"]
+    return {name: getattr(ticket, name) for name in names} | {"inputs": dict(ticket.inputs)}
 
 
 class RunRecord:

@@ -13,10 +13,7 @@ def lock(job: Job, run: Run) -> Lock | None:
 
     Raises `InputError` for a file that is no lock.
     """
-    for policy in (run.policy, job.at("").path):
-        if policy is None:
-            continue
-        path = locks.path_of(policy)
+    for path in locks.paths_for(run.policy, job):
         found = locks.read(path)
         if found is not None:
             return locks.for_job(found, path, job.name)

@@ -1,14 +1,27 @@
 """What a policy says, as frozen records: the job and its sections, checks, waivers, gate.
 
 The docstring under a field is its help text: `ftcheck schema` prints it, editors show it. The
-policy reader validates against these records, and the JSON Schema is generated from them.
+policy reader validates against these records, and the JSON Schema is generated from them. What a type does
+not say stands beside it as metadata (see `field_metadata`): its range, whether it is a path, whether it
+changes the ids of rows, what other trainers call it.
 """
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import date
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
+from ftcheck.field_metadata import (
+    ONE_UP,
+    POSITIVE,
+    ZERO_UP,
+    AlsoCalled,
+    Form,
+    LibraryKeys,
+    Limit,
+    Mark,
+    PathKind,
+)
 from ftcheck.records import Location, Severity, Stage
 
 STRICT = {"extra": "forbid", "strict": True}
@@ -19,13 +32,13 @@ class Model:
     """The base model, its tokenizer and its chat template."""
 
     __pydantic_config__ = STRICT
-    name: str
+    name: Annotated[str, PathKind.MODEL, Mark.NOT_EMPTY]
     """Hub id or local folder."""
     revision: str | None = None
     """Branch, tag or commit on the hub."""
-    tokenizer: str | None = None
+    tokenizer: Annotated[str | None, PathKind.MODEL] = None
     """Hub id or local folder of the tokenizer; default: the model's own."""
-    chat_template: str | None = None
+    chat_template: Annotated[str | None, PathKind.FILE] = None
     """Path of a .jinja file; default: the tokenizer's own template."""
     resize_embeddings_to: int | None = None
     """Rows that the embedding table is given before training; default: it stays as it is."""
@@ -38,11 +51,11 @@ class Gold:
     """Questions with known answers, kept out of training."""
 
     __pydantic_config__ = STRICT
-    path: str
+    path: Annotated[str, PathKind.FILE, Mark.NOT_EMPTY]
     """A .json array or a .jsonl file."""
-    input: str = "input"
+    input: Annotated[str, Mark.NOT_EMPTY] = "input"
     """The key that holds the question (a string or a list of messages)."""
-    expected: str = "expected"
+    expected: Annotated[str, Mark.NOT_EMPTY] = "expected"
     """The key that holds the answer (a string or a JSON value)."""
 
 
@@ -51,7 +64,7 @@ class Outliers:
     """What happens to the longest rows. Applied in preparation, so by the trainer too."""
 
     __pydantic_config__ = STRICT
-    above_percentile: float = 99.0
+    above_percentile: Annotated[float, Limit(above=0, at_most=100)] = 99.0
     """Rows longer than this nearest-rank percentile of the lengths are outliers."""
     action: Literal["keep", "drop", "truncate", "chunk"] = "keep"
     """`chunk` cuts a row of plain text into several of at most that length."""
@@ -62,19 +75,19 @@ class Data:
     """The data sets of a job."""
 
     __pydantic_config__ = STRICT
-    train: str | tuple[str, ...] | None = None
+    train: Annotated[str | tuple[str, ...] | None, PathKind.DATA] = None
     """A path, a glob, a list of them, or the name of a hub data set: .jsonl .json .parquet .csv."""
-    eval: str | tuple[str, ...] | None = None
+    eval: Annotated[str | tuple[str, ...] | None, PathKind.DATA] = None
     """The same, for evaluation during training."""
     gold: Gold | None = None
     """Questions with known answers."""
-    benchmarks: str | tuple[str, ...] | None = None
+    benchmarks: Annotated[str | tuple[str, ...] | None, PathKind.DATA] = None
     """Test sets, files like those of data.train, that no training row may be taken from."""
     format: Literal["auto", "messages", "prompt-completion", "text", "sharegpt", "alpaca"] = "auto"
     """How rows are laid out; `auto` looks at the keys of the first row."""
     outliers: Outliers | None = None
     """What happens to the longest rows."""
-    exclude: str | None = None
+    exclude: Annotated[str | None, PathKind.FILE] = None
     """A list of rows of data.train to leave out, by file, line and digest, as `ftcheck fix` writes it."""
 
 
@@ -83,13 +96,13 @@ class Lora:
     """The adapter: names and meaning as in peft.LoraConfig."""
 
     __pydantic_config__ = STRICT
-    r: int = 8
+    r: Annotated[int, ONE_UP, AlsoCalled(("rank", "lora_r", "lora_rank"))] = 8
     """Rank."""
-    lora_alpha: int = 8
+    lora_alpha: Annotated[int, ONE_UP] = 8
     """Scaling: the update is multiplied by lora_alpha / r."""
-    lora_dropout: float = 0.0
+    lora_dropout: Annotated[float, Limit(at_least=0, below=1)] = 0.0
     """Dropout on the adapter's input."""
-    target_modules: str | tuple[str, ...] | None = None
+    target_modules: Annotated[str | tuple[str, ...] | None, AlsoCalled(("lora_target",))] = None
     """Module names, a regular expression, or `all-linear`."""
     modules_to_save: tuple[str, ...] | None = None
     """Modules that are trained whole and saved with the adapter."""
@@ -99,7 +112,7 @@ class Lora:
     """Scale by lora_alpha / sqrt(r)."""
     use_dora: bool = False
     """Weight-decomposed LoRA."""
-    extra: Mapping[str, Any] = field(default_factory=dict)
+    extra: Annotated[Mapping[str, Any], LibraryKeys("training.lora")] = field(default_factory=dict)
     """Other keys of peft.LoraConfig, written beside these in the policy."""
 
 
@@ -112,15 +125,17 @@ class Quantization:
     """4-bit weights (QLoRA)."""
     load_in_8bit: bool = False
     """8-bit weights (LLM.int8)."""
-    bnb_4bit_quant_type: Literal["fp4", "nf4"] = "fp4"
+    bnb_4bit_quant_type: Annotated[Literal["fp4", "nf4"], AlsoCalled(("quant_type",))] = "fp4"
     """bitsandbytes' own default is fp4; QLoRA is nf4."""
     bnb_4bit_use_double_quant: bool = False
     """Quantise the quantisation constants too: 0.516 instead of 0.5625 bytes a weight."""
-    bnb_4bit_compute_dtype: Literal["float32", "bfloat16", "float16"] | None = None
+    bnb_4bit_compute_dtype: Annotated[
+        Literal["float32", "bfloat16", "float16"] | None, AlsoCalled(("compute_dtype",))
+    ] = None
     """What is computed in; bitsandbytes' own default is float32, which is slow."""
     bnb_4bit_quant_storage: Literal["uint8", "bfloat16", "float16", "float32"] | None = None
     """How 4-bit weights are stored; must equal the model's dtype under FSDP."""
-    extra: Mapping[str, Any] = field(default_factory=dict)
+    extra: Annotated[Mapping[str, Any], LibraryKeys("training.quantization")] = field(default_factory=dict)
     """Other keys of transformers.BitsAndBytesConfig, written beside these in the policy."""
 
 
@@ -129,77 +144,87 @@ class Training:
     """The training arguments: names, meaning and defaults as in trl.SFTConfig (1.16)."""
 
     __pydantic_config__ = STRICT
-    max_length: int | None = 1024
+    max_length: Annotated[
+        int | None, ONE_UP, Mark.AFTER_TOKENISING, Mark.PREPARED, AlsoCalled(("sequence_len", "cutoff_len"))
+    ] = 1024
     """Rows are cut to this many tokens; with packing, also the length of a block."""
-    truncation_mode: Literal["keep_start", "keep_end"] = "keep_start"
+    truncation_mode: Annotated[Literal["keep_start", "keep_end"], Mark.AFTER_TOKENISING, Mark.PREPARED] = (
+        "keep_start"
+    )
     """Which end of a row that is too long stays."""
-    packing: bool = False
+    packing: Annotated[bool, Mark.AFTER_TOKENISING, AlsoCalled(("sample_packing",))] = False
     """Fill blocks of max_length with several rows."""
-    packing_strategy: Literal["bfd", "bfd_split", "wrapped"] = "bfd"
+    packing_strategy: Annotated[Literal["bfd", "bfd_split", "wrapped"], Mark.AFTER_TOKENISING] = "bfd"
     """How TRL packs."""
-    packing_planner: Literal["optimal", "trl"] = "optimal"
+    packing_planner: Annotated[Literal["optimal", "trl"], Mark.AFTER_TOKENISING, Mark.OWN] = "optimal"
     """ftcheck's own key: `trl` packs every 1,000 rows on their own, `optimal` all with the fewest blocks."""
-    padding_free: bool = False
+    padding_free: Annotated[bool, Mark.AFTER_TOKENISING] = False
     """Flatten a batch into one row without padding."""
-    per_device_train_batch_size: int = 8
+    per_device_train_batch_size: Annotated[
+        int, ONE_UP, Mark.AFTER_TOKENISING, AlsoCalled(("batch_size", "micro_batch_size"))
+    ] = 8
     """Rows (or blocks) a device takes at once."""
-    per_device_eval_batch_size: int = 8
+    per_device_eval_batch_size: Annotated[int, ONE_UP, Mark.AFTER_TOKENISING] = 8
     """The same in evaluation."""
-    gradient_accumulation_steps: int = 1
+    gradient_accumulation_steps: Annotated[int, ONE_UP, Mark.AFTER_TOKENISING] = 1
     """Batches that are added up before the optimizer steps."""
-    learning_rate: float = 2e-5
+    learning_rate: Annotated[float, POSITIVE, Mark.AFTER_TOKENISING, AlsoCalled(("lr",))] = 2e-5
     """Peak learning rate."""
-    num_train_epochs: float = 3.0
+    num_train_epochs: Annotated[
+        float, POSITIVE, Mark.AFTER_TOKENISING, AlsoCalled(("epochs", "num_epochs"))
+    ] = 3.0
     """Passes over the data."""
-    max_steps: int = -1
+    max_steps: Annotated[int, Limit(at_least=-1), Mark.AFTER_TOKENISING] = -1
     """Optimizer steps; overrides num_train_epochs when positive."""
-    assistant_only_loss: bool = False
+    assistant_only_loss: Annotated[bool, Mark.PREPARED] = False
     """Train on the assistant's turns only; the template needs {% generation %} markers."""
-    completion_only_loss: bool | None = None
+    completion_only_loss: Annotated[bool | None, Mark.PREPARED] = None
     """Train on the completion only; default: yes for prompt-completion rows."""
-    dataset_text_field: str = "text"
+    dataset_text_field: Annotated[str, Mark.PREPARED] = "text"
     """The key of plain-text rows."""
     eos_token: str | None = None
     """Another end-of-sequence token than the tokenizer's."""
-    output_dir: str | None = None
+    output_dir: Annotated[str | None, PathKind.FILE, Mark.OUTPUT, Mark.AFTER_TOKENISING] = None
     """The run folder: checkpoints, adapter, run.json, metrics.jsonl."""
-    seed: int = 42
+    seed: Annotated[int, ZERO_UP, Mark.AFTER_TOKENISING] = 42
     """Seeds the adapter's start values and the order of the rows."""
-    gradient_checkpointing: bool = True
+    gradient_checkpointing: Annotated[bool, Mark.AFTER_TOKENISING, Mark.RENAMED] = True
     """Recompute activations in the backward pass."""
-    bf16: bool | None = None
+    bf16: Annotated[bool | None, Mark.AFTER_TOKENISING] = None
     """Compute in bfloat16; TRL's default is yes unless fp16 is set."""
-    fp16: bool = False
+    fp16: Annotated[bool, Mark.AFTER_TOKENISING] = False
     """Compute in float16."""
-    optim: str | None = None
+    optim: Annotated[str | None, Mark.AFTER_TOKENISING, AlsoCalled(("optimizer",))] = None
     """Optimizer name, as in transformers."""
-    lr_scheduler_type: str | None = None
+    lr_scheduler_type: Annotated[str | None, Mark.AFTER_TOKENISING, AlsoCalled(("lr_scheduler",))] = None
     """Schedule of the learning rate, as in transformers."""
-    warmup_steps: float = 0
+    warmup_steps: Annotated[float, ZERO_UP, Mark.AFTER_TOKENISING] = 0
     """Steps of warm-up; below 1 it is a share of all steps."""
-    weight_decay: float = 0.0
+    weight_decay: Annotated[float, ZERO_UP, Mark.AFTER_TOKENISING] = 0.0
     """Weight decay."""
-    max_grad_norm: float = 1.0
+    max_grad_norm: Annotated[float, ZERO_UP, Mark.AFTER_TOKENISING] = 1.0
     """Gradients are clipped to this norm."""
-    logging_steps: float = 10
+    logging_steps: Annotated[float, POSITIVE, Mark.AFTER_TOKENISING] = 10
     """Steps between two lines of metrics; below 1 it is a share of all steps."""
-    save_steps: float = 500
+    save_steps: Annotated[float, POSITIVE, Mark.AFTER_TOKENISING] = 500
     """Steps between two checkpoints; below 1 it is a share of all steps."""
-    save_strategy: Literal["no", "steps", "epoch", "best"] = "steps"
+    save_strategy: Annotated[Literal["no", "steps", "epoch", "best"], Mark.AFTER_TOKENISING] = "steps"
     """When checkpoints are written."""
-    save_total_limit: int | None = None
+    save_total_limit: Annotated[int | None, ONE_UP, Mark.AFTER_TOKENISING] = None
     """How many checkpoints are kept."""
-    eval_strategy: Literal["no", "steps", "epoch"] = "no"
+    eval_strategy: Annotated[Literal["no", "steps", "epoch"], Mark.AFTER_TOKENISING] = "no"
     """When the evaluation data is looked at."""
-    eval_steps: float | None = None
+    eval_steps: Annotated[float | None, POSITIVE, Mark.AFTER_TOKENISING] = None
     """Steps between two evaluations."""
-    report_to: str | tuple[str, ...] = "none"
+    report_to: Annotated[str | tuple[str, ...], Mark.AFTER_TOKENISING] = "none"
     """Trackers: tensorboard, wandb, trackio ..."""
-    lora: Lora | None = None
+    lora: Annotated[Lora | None, Mark.AFTER_TOKENISING] = None
     """The adapter; without it the whole model is trained."""
-    quantization: Quantization | None = None
+    quantization: Annotated[Quantization | None, Mark.AFTER_TOKENISING] = None
     """How the base model is loaded; without it in full precision."""
-    extra: Mapping[str, Any] = field(default_factory=dict)
+    extra: Annotated[Mapping[str, Any], LibraryKeys("training", paths=("deepspeed",))] = field(
+        default_factory=dict
+    )
     """Other keys of trl.SFTConfig, written beside these in the policy."""
 
 
@@ -210,29 +235,29 @@ class Serving:
     __pydantic_config__ = STRICT
     system_prompt: str | None = None
     """The system prompt the server puts in front of every request."""
-    max_new_tokens: int | None = None
+    max_new_tokens: Annotated[int | None, ONE_UP] = None
     """The output cap."""
-    max_input_tokens: int | None = None
+    max_input_tokens: Annotated[int | None, ONE_UP] = None
     """The input limit, counted on the rendered prompt."""
     over_limit: Literal["rules", "chunk", "reject"] | None = None
     """What happens to longer inputs: rule-based fallback, chunked analysis, or refusal."""
-    rules: str | None = None
+    rules: Annotated[str | None, PathKind.FILE] = None
     """Path of a JSON file of answers for over_limit rules: [{if_any: [word], answer: ...}, {answer: ...}]."""
     log: Literal["token-counts", "content", "none"] | None = None
     """What request logs hold; anything but token counts is a leak waiting to happen."""
-    log_path: str | None = None
+    log_path: Annotated[str | None, PathKind.FILE, Mark.OUTPUT] = None
     """File of the guard's log, a line of JSON a request; the live probes look for a planted word in it."""
-    output_schema: str | None = None
+    output_schema: Annotated[str | None, PathKind.FILE] = None
     """Path of a JSON Schema that every answer must satisfy."""
-    schema_retries: int = 0
+    schema_retries: Annotated[int, ZERO_UP] = 0
     """How often an answer that breaks the schema is asked for again, with a stricter prompt."""
-    tokenizer: str | None = None
+    tokenizer: Annotated[str | None, PathKind.MODEL] = None
     """What the server really loads, if it is not the training tokenizer."""
-    chat_template: str | None = None
+    chat_template: Annotated[str | None, PathKind.FILE] = None
     """Path of the .jinja file the server renders with, if it is not the training template."""
     engine: Literal["vllm", "tgi", "ollama", "llama.cpp", "transformers"] | None = None
     """What serves."""
-    max_model_len: int | None = None
+    max_model_len: Annotated[int | None, ONE_UP] = None
     """The context the server was started with; default: the model's own."""
     chat_template_kwargs: Mapping[str, Any] = field(default_factory=dict)
     """Template switches as requests send them (enable_thinking and the like)."""
@@ -255,9 +280,9 @@ class Serving:
     """The OpenAI-compatible URL of the server behind the proxy, for `ftcheck export litellm`."""
     upstream_model: str | None = None
     """The name that the server behind the proxy knows the model by; default: model.name."""
-    tokens_per_second: float | None = None
+    tokens_per_second: Annotated[float | None, POSITIVE] = None
     """Output tokens a second of one replica, measured (vllm bench serve)."""
-    load_report: str | None = None
+    load_report: Annotated[str | None, PathKind.FILE] = None
     """Path of a JSON report of GuideLLM, AIPerf or `vllm bench serve`, for serving-target."""
 
 
@@ -268,9 +293,9 @@ class Evaluation:
     __pydantic_config__ = STRICT
     apply_chat_template: bool = True
     """Whether questions go through the chat template (lm-eval's --apply_chat_template)."""
-    tokenizer: str | None = None
+    tokenizer: Annotated[str | None, PathKind.MODEL] = None
     """Hub id or local folder of the tokenizer that evaluation loads; default: the server's."""
-    chat_template: str | None = None
+    chat_template: Annotated[str | None, PathKind.FILE] = None
     """Path of the .jinja file that evaluation renders with; default: the server's."""
     chat_template_kwargs: Mapping[str, Any] | None = None
     """Template switches as evaluation sends them; default: the server's."""
@@ -291,27 +316,27 @@ class Targets:
     """What is asked of this job; rules and `ftcheck plan` read the same numbers."""
 
     __pydantic_config__ = STRICT
-    max_length: tuple[int, int] | None = None
+    max_length: Annotated[tuple[int, int] | None, ONE_UP] = None
     """Range for training.max_length, in tokens."""
-    tokens_per_step: tuple[int, int] | None = None
+    tokens_per_step: Annotated[tuple[int, int] | None, ONE_UP] = None
     """Range for the tokens of one optimizer step."""
-    max_new_tokens: tuple[int, int] | None = None
+    max_new_tokens: Annotated[tuple[int, int] | None, ONE_UP] = None
     """Range for the output cap."""
     effective_batch: int | None = None
     """Rows (or blocks) of one optimizer step: batch x accumulation x devices."""
-    tokens_per_second: float | None = None
+    tokens_per_second: Annotated[float | None, POSITIVE] = None
     """Training speed."""
-    p95_latency_ms: float | None = None
+    p95_latency_ms: Annotated[float | None, POSITIVE] = None
     """Serving latency."""
-    requests_per_second: float | None = None
+    requests_per_second: Annotated[float | None, POSITIVE] = None
     """Serving load."""
-    memory_gib: float | None = None
+    memory_gib: Annotated[float | None, POSITIVE] = None
     """Peak memory of training, in GiB."""
-    accuracy: float | None = None
+    accuracy: Annotated[float | None, Limit(at_least=0, at_most=1)] = None
     """Share of gold answers that must be right, between 0 and 1."""
-    deadline: str | None = None
+    deadline: Annotated[str | None, Form.DURATION_OR_TIME] = None
     """When training must be done: a duration (8h) or a time."""
-    budget: float | None = None
+    budget: Annotated[float | None, ZERO_UP] = None
     """What training may cost, in the currency of hardware.price_per_hour."""
 
 
@@ -322,11 +347,11 @@ class Hardware:
     __pydantic_config__ = STRICT
     gpu: str | None = None
     """GPU name, as nvidia-smi prints it or in short (H100, RTX 4090)."""
-    count: int = 1
+    count: Annotated[int, ONE_UP] = 1
     """Number of GPUs."""
-    memory_gib: float | None = None
+    memory_gib: Annotated[float | None, POSITIVE] = None
     """Memory of one GPU, in GiB."""
-    price_per_hour: float | None = None
+    price_per_hour: Annotated[float | None, ZERO_UP] = None
     """Price of all of them together, an hour."""
 
 
@@ -335,11 +360,11 @@ class TrainerChoice:
     """Which trainer stands behind the gate."""
 
     __pydantic_config__ = STRICT
-    use: str = "qlora"
+    use: Annotated[str, Mark.NOT_EMPTY] = "qlora"
     """Name of a trainer: qlora, command, or a plugin's."""
     argv: tuple[str, ...] = ()
     """The command of `command`, as a list: it is printed before it runs."""
-    files: tuple[str, ...] = ()
+    files: Annotated[tuple[str, ...], PathKind.FILE] = ()
     """Files that the command reads; their digests are part of the gate."""
     collator: Literal["trl", "transformers"] = "trl"
     """What makes labels of a batch: TRL's collator, or transformers' DataCollatorForLanguageModeling."""
@@ -370,9 +395,9 @@ class JobSettings:
     """What the run will have."""
     trainer: TrainerChoice = field(default_factory=TrainerChoice)
     """Which trainer stands behind the gate."""
-    run: str | None = None
+    run: Annotated[str | None, PathKind.FILE, Mark.OUTPUT] = None
     """A finished run's folder, for stage `after`; default: training.output_dir."""
-    baseline: str | None = None
+    baseline: Annotated[str | None, PathKind.FILE] = None
     """The JSON report of an earlier run's morning after, which this one must not fall behind."""
 
 
@@ -416,7 +441,7 @@ class CheckSettings:
     """A cap on the severity of its findings."""
     params: Mapping[str, Any] = field(default_factory=dict)
     """Parameters of the rule (`ftcheck explain RULE` lists them)."""
-    timeout: float = 600.0
+    timeout: Annotated[float, POSITIVE] = 600.0
     """Seconds after which the rule is stopped."""
     tags: tuple[str, ...] = ()
     """For `ftcheck run -t TAG`."""
@@ -427,13 +452,13 @@ class Waiver:
     """A finding that is known and accepted for a while: with a reason, an owner and an end."""
 
     __pydantic_config__ = STRICT
-    check: str
+    check: Annotated[str, Mark.NOT_EMPTY]
     """Id of the check: `job::check`, or `check` for a host check."""
-    reason: str
+    reason: Annotated[str, Mark.NOT_EMPTY]
     """Why it is accepted."""
-    owner: str
+    owner: Annotated[str, Mark.NOT_EMPTY]
     """Who answers for it."""
-    expires: date
+    expires: Annotated[date, Form.LAST_DAY]
     """The last day (UTC) on which it holds."""
 
 
@@ -446,7 +471,7 @@ class GateSettings:
     """Findings of this severity and above block."""
     require: tuple[str, ...] = ()
     """Checks (ids, `*` allowed) that must have passed, not been skipped or waived."""
-    max_age: str = "24h"
+    max_age: Annotated[str, Form.DURATION] = "24h"
     """How old a report may be: 90m, 24h, 7d."""
 
 

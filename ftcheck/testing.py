@@ -78,14 +78,9 @@ def job(name: str = "job", **sections: Any) -> Job:
 
 def _record(kind: type[Record], values: Mapping[str, Any]) -> Record:
     """A settings record with nested mappings turned into the records that its fields ask for."""
-    from ftcheck import settings
+    from ftcheck.policy.extra_keys import fields, section_of
 
-    nested = {
-        "lora": settings.Lora,
-        "quantization": settings.Quantization,
-        "gold": settings.Gold,
-        "outliers": settings.Outliers,
-    }
+    nested = {name: inner for name, asked in fields(kind).items() if (inner := section_of(asked))}
     made = {
         key: nested[key](**value) if key in nested and isinstance(value, Mapping) else value
         for key, value in values.items()

@@ -22,6 +22,7 @@ FLOORS = (
         "ftcheck.label_digest",
         "ftcheck.templates",
         "ftcheck.settings",
+        "ftcheck.field_metadata",
         "ftcheck.gate.ticket",  # a record: what a trainer cannot be called without
         "ftcheck.training.reserved_arguments",  # a table
     ),

@@ -4,13 +4,12 @@ from collections.abc import Mapping
 from dataclasses import asdict
 from typing import Any
 
+from ftcheck.field_metadata import Mark, marked
 from ftcheck.planning.records import Option
 from ftcheck.planning.search import settings
-from ftcheck.settings import Job, Lora, Quantization
+from ftcheck.settings import Job, Lora, Quantization, Training
 
 SCHEMA = "ftcheck.training-config/1"
-OWN = ("packing_planner",)
-"""ftcheck's own keys among the training arguments: other programs do not know them."""
 
 
 def training_config(job: Job, chosen: Option) -> dict[str, Any]:
@@ -20,7 +19,7 @@ def training_config(job: Job, chosen: Option) -> dict[str, Any]:
     training = asdict(job.training)
     more = training.pop("extra")
     del training["lora"], training["quantization"]
-    own = {key: training.pop(key) for key in OWN}
+    own = {key: training.pop(key) for key in sorted(marked(Training, Mark.OWN))}
     sections = {
         "lora": _library(job.training.lora),
         "quantization": _library(job.training.quantization),

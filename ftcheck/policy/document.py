@@ -8,6 +8,7 @@ second document. A date stays the text it is; the field that takes it decides.
 import math
 from collections.abc import Iterator
 from dataclasses import replace
+from functools import cache
 from io import StringIO
 from pathlib import Path
 from typing import Any
@@ -216,6 +217,16 @@ def _name(node: Any, at: Location) -> str:
     return _text(node, at)
 
 
+@cache
+def _constructor() -> Any:
+    """What makes values of ruamel's scalar nodes: one for all documents, since it looks at nothing else.
+
+    It is asked by `construct_non_recursive_object`: `construct_object` would remember each node, and answer
+    None where one that could not be read is asked for again, by an alias.
+    """
+    return YAML(typ="safe", pure=True).constructor
+
+
 def _scalar(node: Any, at: Location) -> Scalar:
     tag = str(node.tag)
     if tag in TEXT:
@@ -223,7 +234,7 @@ def _scalar(node: Any, at: Location) -> Scalar:
     if tag not in SCALARS:
         _tagged(node, at)
     try:
-        value: Scalar = YAML(typ="safe", pure=True).constructor.construct_object(node)
+        value: Scalar = _constructor().construct_non_recursive_object(node)
     except (YAMLError, ValueError, OverflowError, KeyError, IndexError):
         raise Wrong(f"'{str(node.value)[:40]}' cannot be read as {tag.removeprefix(TAG)}", at) from None
     if isinstance(value, float) and not math.isfinite(value):

@@ -7,11 +7,12 @@ from dataclasses import fields as dataclass_fields
 from functools import cache
 from typing import Any, Union, get_args, get_origin, get_type_hints
 
+from ftcheck.field_metadata import LibraryKeys, having
 from ftcheck.policy.nodes import Node, Path, with_items
-from ftcheck.settings import JobSettings, Lora, PolicySettings, Quantization, Training
+from ftcheck.settings import JobSettings, PolicySettings
 
 EXTRA = "extra"
-TAKES_EXTRA: tuple[type[Any], ...] = (Training, Lora, Quantization)
+"""The field that holds the library's other keys, in the sections that take them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,8 +34,7 @@ def fields(owner: Any) -> Mapping[str, Any]:
 def _fields(owner: type[Any]) -> Mapping[str, Any]:
     hints = get_type_hints(owner)
     known = {field.name: hints[field.name] for field in dataclass_fields(owner) if field.init}
-    if owner in TAKES_EXTRA:
-        del known[EXTRA]
+    known = {name: kind for name, kind in known.items() if name not in having(owner, LibraryKeys)}
     return known | {"defaults": JobSettings} if owner is PolicySettings else known
 
 
@@ -52,6 +52,21 @@ def nullable(kind: Any) -> bool:
 def section_of(kind: Any) -> type[Any] | None:
     """The dataclass a field takes, if it takes one."""
     return next((part for part in members(kind) if isinstance(part, type) and is_dataclass(part)), None)
+
+
+def sections(owner: Any) -> Mapping[tuple[str, ...], type[Any]]:
+    """A section and those inside it, by the keys that they stand under; its own are none: `()`."""
+    return _sections(owner)
+
+
+@cache
+def _sections(owner: type[Any]) -> Mapping[tuple[str, ...], type[Any]]:
+    found: dict[tuple[str, ...], type[Any]] = {(): owner}
+    for name, kind in fields(owner).items():
+        inner = section_of(kind)
+        if inner is not None:
+            found |= {(name, *keys): one for keys, one in sections(inner).items()}
+    return found
 
 
 def below(kind: Any, step: str | int) -> Any:
@@ -105,9 +120,15 @@ def settled(kind: Any, node: Node) -> Node:
 
 
 def _empty(kind: Any, node: Node) -> Node:
+    value = empty_value(kind)
+    return node if value is None else replace(node, value=value)
+
+
+def empty_value(kind: Any) -> dict[str, Node] | tuple[Node, ...] | None:
+    """What a section that is left empty is read as; None where null is a value, or an error."""
     if kind is None or nullable(kind):
-        return node
+        return None
     [part] = members(kind) if len(members(kind)) == 1 else [kind]
     if section_of(part) or get_origin(part) is Mapping or part is Mapping:
-        return replace(node, value={})
-    return replace(node, value=()) if get_args(part)[1:] == (Ellipsis,) else node
+        return {}
+    return () if get_args(part)[1:] == (Ellipsis,) else None

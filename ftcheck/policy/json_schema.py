@@ -6,17 +6,16 @@ from typing import Any
 from ftcheck import settings
 from ftcheck.extension.plugin_host import Host
 from ftcheck.extension.rules import Rule
+from ftcheck.field_metadata import Limit, having
 from ftcheck.policy import table
-from ftcheck.policy.extra_keys import EXTRA
-from ftcheck.policy.limits import LIMITS, NAME
+from ftcheck.policy.extra_keys import EXTRA, empty_value, fields, sections
+from ftcheck.policy.limits import NAME
 from ftcheck.policy.params import field_docs
 from ftcheck.policy.validation import adapter
-from ftcheck.settings import PolicySettings
+from ftcheck.settings import JobSettings, PolicySettings
 
 ID = "urn:ftcheck:schema:policy-1"
 DRAFT = "https://json-schema.org/draft/2020-12/schema"
-PARTIAL = ("Model", "Gold", "JobSettings")
-"""Sections of which `extends`, `defaults` or `--set` may bring the keys that must be there."""
 
 Schema = dict[str, Any]
 
@@ -29,16 +28,17 @@ def schema(host: Host) -> Schema:
     definitions: dict[str, Schema] = {}
     root = _shared(adapter(PolicySettings).json_schema(), definitions)
     for name, part in {PolicySettings.__name__: root, **definitions}.items():
-        _explain(part, getattr(settings, name, object))
-    for name in PARTIAL:
-        definitions[name].pop("required", None)
-    for owner, limits in LIMITS.items():
-        _limit(definitions[owner.__name__]["properties"], limits)
-    _add_library_keys(definitions)
+        owner: Any = getattr(settings, name, object)
+        _explain(part, owner)
+        _limit(part.get("properties", {}), having(owner, Limit))
+    for owner in sections(JobSettings).values():
+        # `extends`, `defaults` or `--set` may bring the keys that must be there
+        definitions[owner.__name__].pop("required", None)
+        _add_library_keys(definitions[owner.__name__]["properties"], table.section(owner))
     for part in (root, *definitions.values()):
         _describe(part, definitions)
-    sections = definitions["JobSettings"]["properties"]
-    sections |= {name: _or_null(part) for name, part in sections.items() if "$ref" in part}
+    of_job = definitions["JobSettings"]["properties"]
+    of_job |= {name: _or_null(part) for name, part in of_job.items() if "$ref" in part}
     params = {name: _params(rule, definitions) for name, rule in host.rules.items() if rule.params_type}
     _complete(root, host, params, definitions)
     head = {"$schema": DRAFT, "$id": ID, "title": "A policy of ftcheck"}
@@ -76,7 +76,7 @@ def _describe(section: Schema, definitions: Mapping[str, Schema]) -> None:
             part.setdefault("description", definitions[target]["description"])
 
 
-def _limit(properties: Mapping[str, Schema], limits: Mapping[str, Any]) -> None:
+def _limit(properties: Mapping[str, Schema], limits: Mapping[str, Limit]) -> None:
     for name, limit in limits.items():
         for part in _numbers(properties[name]):
             part.update(limit.schema())
@@ -89,14 +89,13 @@ def _numbers(part: Schema) -> Iterator[Schema]:
         yield from _numbers(inner)
 
 
-def _add_library_keys(definitions: Mapping[str, Schema]) -> None:
-    for owner in table.SECTIONS:
-        section = table.section(owner)
-        properties = definitions[owner.__name__]["properties"]
-        del properties[EXTRA]
-        for name in section.names if section else ():
-            if section and name not in properties:
-                properties[name] = _library_key(section.config, section.fields[name])
+def _add_library_keys(properties: dict[str, Schema], section: table.Section | None) -> None:
+    if section is None:
+        return
+    del properties[EXTRA]
+    for name in section.names:
+        if name not in properties:
+            properties[name] = _library_key(section.config, section.fields[name])
 
 
 def _library_key(config: str, field: Mapping[str, Any]) -> Schema:
@@ -133,8 +132,9 @@ def _complete(root: Schema, host: Host, params: Mapping[str, Schema], definition
         "additionalProperties": {"anyOf": [{"$ref": "#/$defs/Check"}, *off]},
         "propertyNames": {"pattern": NAME},
     }
-    for name in ("extends", "plugins", "defaults", "jobs", "checks", "waivers", "gate"):
-        properties[name] = _or_null(properties[name])
+    for name, kind in fields(PolicySettings).items():
+        if empty_value(kind) is not None:
+            properties[name] = _or_null(properties[name])
 
 
 def _check(host: Host, params: Mapping[str, Schema]) -> Schema:

@@ -10,7 +10,7 @@ from enum import Enum
 from types import NoneType
 from typing import Any, Literal, get_args, get_origin
 
-from ftcheck.policy.extra_keys import members
+from ftcheck.policy.extra_keys import below, members
 
 NAMES: Mapping[Any, tuple[str, str]] = {
     int: ("a whole number", "whole numbers"),
@@ -130,7 +130,7 @@ def _key_hint(parts: Sequence[Any], value: str) -> str:
     """The mapping that a text was probably meant to be: with one key that must be there, a text too."""
     for part in parts if len(value) <= SHOWN else ():
         needed = [one for one in fields(part) if one.default is MISSING] if is_dataclass(part) else []
-        if len(needed) == 1 and needed[0].type is str and needed[0].default_factory is MISSING:
+        if len(needed) == 1 and needed[0].default_factory is MISSING and below(part, needed[0].name) is str:
             return f"; write {{{needed[0].name}: {value}}}"
     return ""
 

@@ -4,16 +4,18 @@ import os
 import re
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
+from functools import cache
 from pathlib import Path
 from typing import Any
 
+from ftcheck.field_metadata import LibraryKeys, Mark, PathKind, having, marked
+from ftcheck.policy.extra_keys import sections
 from ftcheck.policy.nodes import Node, with_items
 from ftcheck.policy.overrides import PLACE
+from ftcheck.settings import JobSettings
 
 DATA_FILE = re.compile(r"\.(jsonl?|parquet|csv|tsv|txt|arrow|gz|zst|bz2|xz|zip)$", re.IGNORECASE)
 HUB_ID = re.compile(r"^[\w.-]+(/[\w.-]+)?$")
-
-OUTPUTS = {("training", "output_dir"), ("serving", "log_path"), ("run",)}
 
 Folders = Mapping[str, Path]
 """The folder that a stating file's paths are relative to, by the file's path as messages name it."""
@@ -39,29 +41,29 @@ def _data(text: str, folder: Path) -> str:
     return text if named and not os.path.exists(path) else path
 
 
-PATHS: Mapping[tuple[str, ...], Callable[[str, Path], str]] = {
-    ("model", "name"): _model,
-    ("model", "tokenizer"): _model,
-    ("model", "chat_template"): _file,
-    ("data", "train"): _data,
-    ("data", "eval"): _data,
-    ("data", "gold", "path"): _file,
-    ("data", "benchmarks"): _data,
-    ("data", "exclude"): _file,
-    ("training", "deepspeed"): _file,
-    ("training", "output_dir"): _file,
-    ("serving", "tokenizer"): _model,
-    ("serving", "chat_template"): _file,
-    ("serving", "output_schema"): _file,
-    ("serving", "rules"): _file,
-    ("serving", "log_path"): _file,
-    ("serving", "load_report"): _file,
-    ("evaluation", "tokenizer"): _model,
-    ("evaluation", "chat_template"): _file,
-    ("trainer", "files"): _file,
-    ("run",): _file,
-    ("baseline",): _file,
+MAKERS: Mapping[PathKind, Callable[[str, Path], str]] = {
+    PathKind.FILE: _file,
+    PathKind.MODEL: _model,
+    PathKind.DATA: _data,
 }
+
+
+@cache
+def _kinds() -> Mapping[tuple[str, ...], PathKind]:
+    """What the paths of a job name, by their keys."""
+    found: dict[tuple[str, ...], PathKind] = {}
+    for keys, owner in sections(JobSettings).items():
+        found |= {(*keys, name): kind for name, kind in having(owner, PathKind).items()}
+        for library in having(owner, LibraryKeys).values():
+            found |= {(*keys, name): PathKind.FILE for name in library.paths}
+    return found
+
+
+@cache
+def _outputs() -> frozenset[tuple[str, ...]]:
+    """The keys of the paths that a job writes to."""
+    owners = sections(JobSettings).items()
+    return frozenset((*keys, name) for keys, owner in owners for name in marked(owner, Mark.OUTPUT))
 
 
 def folders(files: Mapping[str, Path]) -> Folders:
@@ -71,8 +73,8 @@ def folders(files: Mapping[str, Path]) -> Folders:
 
 def resolved(job: Node, where: Folders) -> Node:
     """The job with absolute paths."""
-    for keys, make in PATHS.items():
-        job = _changed(job, keys, make, where)
+    for keys, kind in _kinds().items():
+        job = _changed(job, keys, MAKERS[kind], where)
     return job
 
 
@@ -91,7 +93,7 @@ def _changed(node: Node, keys: tuple[str, ...], make: Callable[[str, Path], str]
 
 def inputs(job: Node) -> Iterator[Node]:
     """Every value of a job that may be the path of something it reads."""
-    for keys in (keys for keys in PATHS if keys not in OUTPUTS):
+    for keys in (keys for keys in _kinds() if keys not in _outputs()):
         node: Node | None = job
         for key in keys:
             node = node.items.get(key) if node else None
@@ -102,7 +104,7 @@ def inputs(job: Node) -> Iterator[Node]:
 def relative(job: Mapping[str, Any], folder: Path) -> dict[str, Any]:
     """A plain job with its absolute paths made relative to a folder, in POSIX style."""
     made: dict[str, Any] = dict(job)
-    for keys in PATHS:
+    for keys in _kinds():
         made = _relative(made, keys, folder)
     return made
 

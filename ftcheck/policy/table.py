@@ -12,6 +12,7 @@ from typing import Any, Literal, get_args, get_origin
 
 from ftcheck import tables
 from ftcheck.errors import Problem
+from ftcheck.field_metadata import LibraryKeys, having
 from ftcheck.policy.extra_keys import (
     Stated,
     fields,
@@ -20,13 +21,8 @@ from ftcheck.policy.extra_keys import (
 )
 from ftcheck.policy.messages import is_mapping, mismatch
 from ftcheck.policy.nodes import Node, plain, problem
-from ftcheck.settings import Lora, Quantization, Training
+from ftcheck.training.reserved_arguments import RESERVED_FOR_MODEL
 
-SECTIONS: Mapping[type[Any], str] = {
-    Training: "training",
-    Lora: "training.lora",
-    Quantization: "training.quantization",
-}
 KINDS: Mapping[str, Any] = {
     "boolean": bool,
     "integer": int,
@@ -36,28 +32,6 @@ KINDS: Mapping[str, Any] = {
     "object": Mapping,
     "null": None,
 }
-MODEL_KEYS: Mapping[str, str] = {
-    "trust_remote_code": "model.trust_remote_code",
-    "revision": "model.revision",
-    "quantization_config": "training.quantization",
-}
-OTHER_NAMES: Mapping[type[Any], Mapping[str, str]] = {
-    Training: {
-        "epochs": "num_train_epochs",
-        "num_epochs": "num_train_epochs",
-        "batch_size": "per_device_train_batch_size",
-        "micro_batch_size": "per_device_train_batch_size",
-        "sequence_len": "max_length",
-        "cutoff_len": "max_length",
-        "lr": "learning_rate",
-        "lr_scheduler": "lr_scheduler_type",
-        "optimizer": "optim",
-        "sample_packing": "packing",
-    },
-    Lora: {"rank": "r", "lora_r": "r", "lora_rank": "r", "lora_target": "target_modules"},
-    Quantization: {"compute_dtype": "bnb_4bit_compute_dtype", "quant_type": "bnb_4bit_quant_type"},
-}
-"""What other trainers call a key."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,10 +55,9 @@ class Section:
 
 def section(owner: type[Any]) -> Section | None:
     """The table's section for a settings class; None for one that takes no further keys."""
-    if owner not in SECTIONS:
-        return None
-    found = tables.load("trainer_arguments")["sections"][SECTIONS[owner]]
-    return Section(**found)
+    for taken in having(owner, LibraryKeys).values():
+        return Section(**tables.load("trainer_arguments")["sections"][taken.section])
+    return None
 
 
 def extra_of(owner: type[Any], node: Node) -> dict[str, Node]:
@@ -128,8 +101,8 @@ def _of_value(stated: Stated, kind: Any) -> Iterator[Problem]:
         yield problem(mismatch(kind, value), stated.node.at)
     if stated.name == "model_init_kwargs":
         for name, child in stated.node.items.items():
-            if name in MODEL_KEYS:
-                message = f"'{name}' does not stand here: write '{MODEL_KEYS[name]}'"
+            if name in RESERVED_FOR_MODEL:
+                message = f"'{name}' does not stand here: {RESERVED_FOR_MODEL[name]}"
                 yield problem(message, child.key or child.at)
 
 

@@ -7,6 +7,7 @@ from functools import cache
 from typing import TYPE_CHECKING, Any
 
 from ftcheck.errors import Problem
+from ftcheck.field_metadata import AlsoCalled, having
 from ftcheck.policy import table
 from ftcheck.policy.extra_keys import (
     EXTRA,
@@ -15,6 +16,7 @@ from ftcheck.policy.extra_keys import (
     kind_at,
     members,
     section_of,
+    sections,
     visit,
 )
 from ftcheck.policy.messages import did_you_mean, mismatch
@@ -80,11 +82,12 @@ def unknown_keys(kind: Any, node: Node) -> Iterator[Problem]:
 
 def _meant(owner: type[Any], name: str) -> str:
     """What a key that does not exist was probably meant to be: a key of this section, or of another."""
-    homes, sections = _job_keys()
-    if name in homes and owner in (PolicySettings, *sections):
+    homes = _job_keys()
+    if name in homes and owner in (PolicySettings, *sections(JobSettings).values()):
         return f"; did you mean '{'jobs.NAME.' if owner is PolicySettings else ''}{homes[name]}'?"
-    if name in table.OTHER_NAMES.get(owner, {}):
-        return f"; did you mean '{table.OTHER_NAMES[owner][name]}'?"
+    for own, called in having(owner, AlsoCalled).items():
+        if name in called.names:
+            return f"; did you mean '{own}'?"
     section = table.section(owner)
     near = did_you_mean(name, [*fields(owner), *(section.names if section else ())])
     if owner is CheckSettings and not near:
@@ -93,16 +96,13 @@ def _meant(owner: type[Any], name: str) -> str:
 
 
 @cache
-def _job_keys() -> tuple[Mapping[str, str], frozenset[type[Any]]]:
-    """Where the keys of a job stand, by name (the first of several), and its sections."""
+def _job_keys() -> Mapping[str, str]:
+    """Where the keys of a job stand, by name: of several the one nearest to the top."""
     homes: dict[str, str] = {}
-    todo: list[tuple[str, type[Any]]] = [("", JobSettings)]
-    for prefix, owner in todo:
-        for name, kind in fields(owner).items():
-            homes.setdefault(name, f"{prefix}{name}")
-            inner = section_of(kind)
-            todo.extend([(f"{prefix}{name}.", inner)] if inner else [])
-    return homes, frozenset(owner for _, owner in todo)
+    for keys, owner in sorted(sections(JobSettings).items(), key=lambda one: len(one[0])):
+        for name in fields(owner):
+            homes.setdefault(name, ".".join((*keys, name)))
+    return homes
 
 
 def pruned(kind: Any, node: Node) -> Any:

@@ -2,8 +2,10 @@
 
 import time
 from pathlib import Path
+from typing import Any
 
 import pytest
+from ruamel.yaml import YAML
 
 from ftcheck.policy import document, draft
 from ftcheck.policy.nodes import find, plain
@@ -173,3 +175,22 @@ def test_keys_and_values_keep_their_places() -> None:
 def test_windows_line_ends_are_read_with_the_same_places() -> None:
     found = read("ftcheck: 1\r\njobs:\r\n  a:\r\n    model: {name: m}\r\n    trainin: {}\r\n")
     assert said(found) == ["policy.yaml:5:5: jobs.a.trainin: unknown key 'trainin'; did you mean 'training'?"]
+
+
+def test_a_yaml_reader_is_made_for_a_document_not_for_each_value(monkeypatch: pytest.MonkeyPatch) -> None:
+    made = []
+
+    def counted(**options: Any) -> YAML:
+        made.append(options)
+        return YAML(**options)
+
+    monkeypatch.setattr(document, "YAML", counted)
+
+    assert tree_of(f"a: [{', '.join(map(str, range(500)))}]\n") == {"a": list(range(500))}
+    assert len(made) <= 2
+
+
+def test_a_value_that_cannot_be_read_is_named_at_its_aliases_too() -> None:
+    _, problems = document.read(write("policy.yaml", "a: &x !!int zz\nb: *x\n"), "policy.yaml")
+
+    assert [problem.message for problem in problems] == ["'zz' cannot be read as int"] * 2

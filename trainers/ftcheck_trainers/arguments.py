@@ -12,17 +12,12 @@ from importlib import metadata
 from typing import Any
 
 from ftcheck.errors import Problem, TrainingError
+from ftcheck.field_metadata import Mark, marked
+from ftcheck.policy.extra_keys import fields as settings_of
+from ftcheck.policy.extra_keys import section_of
 from ftcheck.settings import Job, Lora, Quantization, Training
 from ftcheck.training.reserved_arguments import RESERVED, RESERVED_FOR_MODEL
 from ftcheck_trainers.arguments_table import REMOVED
-
-PREPARED = frozenset(
-    {"max_length", "truncation_mode", "assistant_only_loss", "completion_only_loss", "dataset_text_field"}
-)
-"""What preparation has done already; TRL must not do it again to rows that are only ids and labels."""
-
-NOT_ARGUMENTS = frozenset({"packing_planner", "lora", "quantization", "extra", "gradient_checkpointing"})
-"""What is no argument of SFTConfig, or goes in under another name."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,7 +45,7 @@ def sft_arguments(job: Job, machine: Machine, *, steps: int, offline: bool = Fal
     extra = dict(job.training.extra)
     _refuse_taken(job, "training", extra, RESERVED)
     given = {
-        **_stated(job, "training", job.training, known, leave_out=PREPARED | NOT_ARGUMENTS),
+        **_stated(job.training, known),
         **_checkpointing(job.training, known),
         "bf16": _bf16(job, machine),
         "use_cpu": not machine.cuda,
@@ -76,7 +71,7 @@ def lora_arguments(job: Job) -> dict[str, Any] | None:
     if lora is None:
         return None
     known = known_arguments(LoraConfig)
-    given = {"task_type": "CAUSAL_LM", **_stated(job, "training.lora", lora, known), **_simple(lora.extra)}
+    given = {"task_type": "CAUSAL_LM", **_stated(lora, known), **_simple(lora.extra)}
     _refuse_unknown(job, "training.lora", given, known, "peft.LoraConfig", ("peft",))
     return given
 
@@ -92,7 +87,7 @@ def quantization_arguments(job: Job) -> dict[str, Any] | None:
     if chosen is None or not (chosen.load_in_4bit or chosen.load_in_8bit):
         return None
     known = known_arguments(BitsAndBytesConfig)
-    given = {**_stated(job, "training.quantization", chosen, known), **_simple(chosen.extra)}
+    given = {**_stated(chosen, known), **_simple(chosen.extra)}
     what = "transformers.BitsAndBytesConfig"
     _refuse_unknown(job, "training.quantization", given, known, what, ("transformers",))
     return given
@@ -120,21 +115,23 @@ def dtype(training: Training) -> str:
     return "float32" if training.bf16 is False else "bfloat16"
 
 
-def _stated(
-    job: Job,
-    section: str,
-    settings: Training | Lora | Quantization,
-    known: frozenset[str],
-    leave_out: frozenset[str] = frozenset({"extra"}),
-) -> dict[str, Any]:
+def _stated(settings: Training | Lora | Quantization, known: frozenset[str]) -> dict[str, Any]:
     """The section's values; a default is left to a class that has dropped the key."""
     values: dict[str, Any] = {}
     for one in fields(settings):
         value = getattr(settings, one.name)
         unset = value is None or (one.name not in known and value == _default(one))
-        if one.name not in leave_out and not unset:
+        if one.name in _arguments(type(settings)) and not unset:
             values[one.name] = value
     return {name: _plain(value) for name, value in values.items()}
+
+
+def _arguments(owner: type[Any]) -> frozenset[str]:
+    """The settings of a section that are passed on as they stand: they are no sections of their own, and the
+    library knows them, by this name, and shall do what they say.
+    """
+    own = {name for name, kind in settings_of(owner).items() if section_of(kind) is None}
+    return frozenset(own).difference(*(marked(owner, one) for one in (Mark.PREPARED, Mark.OWN, Mark.RENAMED)))
 
 
 def _default(one: "Field[Any]") -> Any:

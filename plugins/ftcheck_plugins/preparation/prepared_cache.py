@@ -23,12 +23,13 @@ from ftcheck import templates
 from ftcheck.cache import Store, store
 from ftcheck.digest import of_file, of_files, of_json, of_text
 from ftcheck.errors import FtcheckError, UsageError
+from ftcheck.field_metadata import Mark, marked
 from ftcheck.inputs.container import Inputs, Run
 from ftcheck.inputs.prepared import Prepared
 from ftcheck.inputs.tokenizer import Tokenizer
 from ftcheck.paths import model_folder
 from ftcheck.records import Progress
-from ftcheck.settings import Job
+from ftcheck.settings import Job, Training
 from ftcheck_plugins.preparation.arrow_store import ROWS
 from ftcheck_plugins.preparation.version import PREPARATION_VERSION
 from ftcheck_plugins.reading.files import Source
@@ -47,17 +48,6 @@ LIBRARIES = (
     "transformers",
 )
 """Libraries whose version may change ids, masks or the file's layout."""
-# fmt: off
-LATER = frozenset((
-    "max_length", "truncation_mode", "packing", "packing_strategy", "packing_planner", "padding_free",
-    "per_device_train_batch_size", "per_device_eval_batch_size", "gradient_accumulation_steps",
-    "learning_rate", "num_train_epochs", "max_steps", "output_dir", "seed", "gradient_checkpointing",
-    "bf16", "fp16", "optim", "lr_scheduler_type", "warmup_steps", "weight_decay", "max_grad_norm",
-    "logging_steps", "save_steps", "save_strategy", "save_total_limit", "eval_strategy", "eval_steps",
-    "report_to", "lora", "quantization",
-))
-# fmt: on
-"""Training arguments that the first pass does not look at. Any other one, a new one too, is in the key."""
 # fmt: off
 NO_TOKENIZER = frozenset((
     ".arrow", ".bin", ".ckpt", ".csv", ".gguf", ".gz", ".h5", ".jpg", ".jsonl", ".lock", ".log", ".md",
@@ -195,11 +185,7 @@ class CacheSlot:
             "suffixes": [path.suffix for path in paths],
             "excluded": {file: sorted(offsets) for file, offsets in sorted(self._source.excluded.items())},
             "format": self._job.data.format,
-            "training": {
-                one.name: getattr(self._job.training, one.name)
-                for one in fields(self._job.training)
-                if one.name not in LATER
-            },
+            "training": _seen_by_the_first_pass(self._job.training),
             "tokenizer": None if self._side is None else _tokenizer(self._job),
         }
         told = parts["data"] is not None and (self._side is None or parts["tokenizer"] is not None)
@@ -275,6 +261,12 @@ class Generations:
     def __getattr__(self, name: str) -> Any:
         """All else is the tokenizer's own."""
         return getattr(self._real, name)
+
+
+def _seen_by_the_first_pass(training: Training) -> dict[str, Any]:
+    """The arguments that may change ids or masks: all but those that are marked as looked at later."""
+    later = marked(type(training), Mark.AFTER_TOKENISING)
+    return {one.name: getattr(training, one.name) for one in fields(training) if one.name not in later}
 
 
 def _tokenizer(job: Job) -> Any:

@@ -18,6 +18,7 @@ from ftcheck.inputs import exclude_list
 from ftcheck.inputs.prepared import RowError
 from ftcheck.paths import DATA_SUFFIXES, expand, is_hub_data
 from ftcheck.records import Location
+from ftcheck_plugins.reading.json_window import Fault, JsonWindow, Value
 
 MAX_LINE = 16 << 20
 """Bytes of the longest line that is read: more tokens than any model takes, and minutes of tokenising."""
@@ -320,6 +321,10 @@ def _decode(content: bytes) -> tuple[dict[str, Any] | None, RowError | None]:
         return None, TOO_DEEP
     except ValueError:
         return None, TOO_MANY_DIGITS
+    return _as_row(value)
+
+
+def _as_row(value: Any) -> tuple[dict[str, Any] | None, RowError | None]:
     if not isinstance(value, dict):
         return None, RowError("schema", f"a row must be a JSON object, this is {_kind(value)}")
     return value, None
@@ -331,61 +336,81 @@ def _kind(value: Any) -> str:
 
 
 def _json(file: int, path: Path) -> Iterator[RawRow]:
-    """A JSON array, item by item with its line; a .json file of JSON lines is read as such."""
-    content = path.read_bytes()
-    if content.lstrip()[:1] == b"{":
-        yield from _jsonl(file, path)
-        return
-    try:
-        text = content.decode("utf-8")
-    except UnicodeDecodeError as error:
-        line = content.count(b"\n", 0, error.start) + 1
-        wrong = RowError(
-            "encoding", f"not UTF-8: byte 0x{content[error.start]:02x}", "convert the file to UTF-8"
-        )
-        yield RawRow(file, line, error.start, hashlib.sha256(content).digest(), None, wrong)
-        return
-    yield from _items(file, text)
+    """A JSON array, item by item, or JSON objects one after the other; what is neither ends in a trouble.
 
-
-def _items(file: int, text: str) -> Iterator[RawRow]:
-    decoder, position, line, counted = json.JSONDecoder(), 0, 1, 0
-    position = _space(text, 0)
-    if position < len(text) and text[position] != "[":
-        yield _broken(file, 1, position, text, "not JSON: a .json data file is one array of objects")
-        return
-    position = _space(text, position + 1)
-    while position < len(text) and text[position] != "]":
-        line, counted = line + text.count("\n", counted, position), position
+    As datasets reads such files (5.2): objects may stand in a line each, or over lines.
+    """
+    with path.open("rb") as handle:
         try:
-            value, end = decoder.raw_decode(text, position)
-        except json.JSONDecodeError as error:
-            yield _broken(file, error.lineno, error.pos, text, f"not JSON: {error.msg.lower()}")
+            window = JsonWindow(handle, MAX_LINE)
+            first = window.peek()
+            if first == "[":
+                yield from _array(file, window)
+            elif first:
+                yield from _objects(file, handle)
+            else:
+                raise window.fault("not JSON: the file is empty")
+        except Fault as fault:
+            yield _broken(file, fault)
+
+
+def _array(file: int, window: JsonWindow) -> Iterator[RawRow]:
+    """The items of an array, behind which the file must end. Raises `Fault`."""
+    window.take("[")
+    more = window.peek() != "]"
+    while more:
+        line, offset = window.line, window.offset
+        yield _item(file, line, offset, window.value())
+        more = window.take(",")
+    if not window.take("]"):
+        wrong = "expecting ',' delimiter" if window.peek() else "the file ends inside the array"
+        raise window.fault(f"not JSON: {wrong}")
+    if window.peek():
+        raise window.fault("not JSON: more text after the end of the array")
+
+
+def _objects(file: int, handle: BinaryIO) -> Iterator[RawRow]:
+    """JSON objects: as JSON lines as far as they are that, then one after the other."""
+    for number, (offset, raw) in enumerate(_lines(handle, 0, sys.maxsize), start=1):
+        if raw.isspace():
+            continue
+        row = _parse(file, number, offset, raw)
+        if row.data is None and (_is_too_long(raw) or (row.trouble and row.trouble.code == "json")):
+            handle.seek(offset)
+            yield from _scattered(file, JsonWindow(handle, MAX_LINE, number, offset))
             return
-        except (RecursionError, ValueError) as error:
-            refused = TOO_DEEP if isinstance(error, RecursionError) else TOO_MANY_DIGITS
-            yield _broken(file, line, position, text, refused.message)
-            return
-        record = hashlib.sha256(text[position:end].encode("utf-8", "surrogatepass")).digest()
-        fits = isinstance(value, dict)
-        wrong = None if fits else RowError("schema", f"a row must be a JSON object, this is {_kind(value)}")
-        yield RawRow(file, line, position, record, value if fits else None, wrong)
-        position = _space(text, end)
-        if position < len(text) and text[position] == ",":
-            position = _space(text, position + 1)
-    if position >= len(text):
-        yield _broken(file, text.count("\n") + 1, position, text, "not JSON: the file ends inside the array")
+        yield row
 
 
-def _space(text: str, position: int) -> int:
-    while position < len(text) and text[position] in " \t\r\n":
-        position += 1
-    return position
+def _scattered(file: int, window: JsonWindow) -> Iterator[RawRow]:
+    """JSON objects wherever they begin; after a broken one, from the next line that begins with one.
+
+    A broken one that begins a line is that line, if the fault lies in it, or behind the next such line.
+    """
+    while window.peek():
+        line, offset, at_start = window.line, window.offset, window.column == 1
+        try:
+            yield _item(file, line, offset, window.value())
+        except Fault as fault:
+            alone = window.rest_of_line() if at_start else None
+            more = window.skip_to_line("{")
+            in_line = fault.place.line == line or (more and window.line <= fault.place.line)
+            yield _parse(file, line, offset, alone) if in_line and alone is not None else _broken(file, fault)
+            if not more:
+                return
 
 
-def _broken(file: int, line: int, offset: int, text: str, message: str) -> RawRow:
-    record = hashlib.sha256(text[offset : offset + 4096].encode("utf-8", "surrogatepass")).digest()
-    return RawRow(file, line, offset, record, None, RowError("json", message))
+def _item(file: int, line: int, offset: int, read: Value) -> RawRow:
+    """A row of a value that was read."""
+    data, trouble = _decode(read.content) if read.doubtful else _as_row(read.value)
+    return RawRow(file, line, offset, hashlib.sha256(read.content).digest(), data, trouble)
+
+
+def _broken(file: int, fault: Fault) -> RawRow:
+    remedy = "one array of objects, or one JSON object a line"
+    wrong = RowError(fault.code, fault.message, remedy, fault.place.column)
+    record = hashlib.sha256(fault.near).digest()
+    return RawRow(file, fault.place.line, fault.place.offset, record, None, wrong)
 
 
 def _csv(file: int, path: Path) -> Iterator[RawRow]:

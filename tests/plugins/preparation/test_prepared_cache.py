@@ -4,9 +4,9 @@ import json
 import os
 import shutil
 from collections.abc import Callable
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import pytest
 from ftcheck_plugins.model import tokenizer
@@ -14,6 +14,7 @@ from ftcheck_plugins.preparation import preparation
 from ftcheck_plugins.preparation import prepared_cache as shelf
 
 from ftcheck.digest import of_files
+from ftcheck.field_metadata import Mark
 from ftcheck.inputs.container import Inputs, Run
 from ftcheck.inputs.prepared import Prepared, Rows
 from ftcheck.settings import Data, Job, Model, Outliers, Training
@@ -191,6 +192,25 @@ def test_whatever_ids_or_masks_come_from_is_in_the_key(change: Callable[[Bench],
     _, cached = bench.run(change(bench))
 
     assert cached == []
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Newer(Training):
+    """Training arguments with two new keys."""
+
+    mask: bool = False
+    speed: Annotated[bool, Mark.AFTER_TOKENISING] = False
+
+
+@pytest.mark.parametrize(("newer", "kept"), [({"mask": True}, False), ({"speed": True}, True)])
+def test_a_new_key_is_in_the_key_unless_its_field_says_that_it_comes_later(
+    newer: dict[str, Any], kept: bool, bench: Bench
+) -> None:
+    bench.run(replace(bench.job, training=Newer(assistant_only_loss=True)))
+
+    _, cached = bench.run(replace(bench.job, training=Newer(assistant_only_loss=True, **newer)))
+
+    assert bool(cached) is kept
 
 
 def test_versions_and_the_preparations_own_are_in_the_key(

@@ -15,6 +15,7 @@ CARRIERS = frozenset(
         "ftcheck.errors",
         "ftcheck.records",
         "ftcheck.settings",
+        "ftcheck.field_metadata",
         "ftcheck.paths",
         "ftcheck.cache",
         "ftcheck.inputs",

@@ -2,6 +2,7 @@
 
 import json
 from pathlib import Path
+from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -78,13 +79,83 @@ def test_a_json_file_of_json_lines_is_read_as_such(tmp_path: Path) -> None:
     assert len(read(write(tmp_path, "a.json", '{"text": "a"}\n{"text": "b"}\n'))) == 2
 
 
+ROWS = ", ".join(f'{{"text": "{n}"}}' for n in range(20))
+
+
 @pytest.mark.parametrize(
-    "text",
-    ['[{"a": 1}, {"b": ', '[{"a": 1}', '"text"', '[{"a": 1} {"b": 2]'],
-    ids=["half", "open", "text", "comma"],
+    ("text", "rows", "place", "said"),
+    [
+        ('[{"a": 1}, {"b": ', 1, (1, 18), "not JSON: expecting value"),
+        ('[{"a": 1}', 1, (1, 10), "not JSON: the file ends inside the array"),
+        ('[{"a": 1},\n {"b": 2]', 1, (2, 9), "not JSON: expecting ',' delimiter"),
+        ('[{"a": 1} {"b": 2}] garbage', 1, (1, 11), "not JSON: expecting ',' delimiter"),
+        ('[{"a": 1}] garbage', 1, (1, 12), "not JSON: more text after the end of the array"),
+        (f"[{ROWS}]\n[{ROWS}]\n", 20, (2, 1), "not JSON: more text after the end of the array"),
+        ('[{"a": 1}]]', 1, (1, 11), "not JSON: more text after the end of the array"),
+        ("[", 0, (1, 2), "not JSON: expecting value"),
+        ("", 0, (1, 1), "not JSON: the file is empty"),
+        (" \n", 0, (2, 1), "not JSON: the file is empty"),
+        ('{\n "a": 1,\n "b": ,\n "c": [\n  {"d": 1}\n ]\n}\n', 0, (3, 7), "not JSON: expecting value"),
+        ('{\n "a": 1\n}\n]', 1, (4, 1), "not JSON: expecting value"),
+        ('{"a": 1},\n', 1, (1, 9), "not JSON: expecting value"),
+    ],
 )
-def test_a_broken_array_ends_in_a_row_in_trouble(tmp_path: Path, text: str) -> None:
-    assert read(write(tmp_path, "a.json", text))[-1].trouble is not None
+def test_a_json_file_that_is_neither_an_array_nor_objects_says_where_and_why(
+    tmp_path: Path, text: str, rows: int, place: tuple[int, int], said: str
+) -> None:
+    *good, broken = read(write(tmp_path, "a.json", text))
+
+    assert len([row.data for row in good if row.data is not None]) == len(good) == rows
+    assert broken.trouble is not None
+    assert broken.trouble.code == "json"
+    assert (broken.line, broken.trouble.column, broken.trouble.message) == (*place, said)
+    assert "one JSON object a line" in str(broken.trouble.fix)
+
+
+@pytest.mark.parametrize(
+    ("text", "values"),
+    [
+        ('{\n "a": 1,\n "b": {\n  "c": 2\n }\n}\n', [{"a": 1, "b": {"c": 2}}]),
+        ('{\n"a": [\n{"b": 1}\n]\n}', [{"a": [{"b": 1}]}]),
+        ('{\n "a": 1\n}\n{\n "a": 2\n}\n', [{"a": 1}, {"a": 2}]),
+        ('{"a": 1}{"a": 2} {"a": 3}\n{"a": 4}', [{"a": 1}, {"a": 2}, {"a": 3}, {"a": 4}]),
+        ('{"a": 1}\n\n{\n"a": 2}\n', [{"a": 1}, {"a": 2}]),
+        (' {"a": 1}\r\n  {"a": 2}\r\n', [{"a": 1}, {"a": 2}]),
+        ('\n [{"a": 1},\n{"a": 2}]\n', [{"a": 1}, {"a": 2}]),
+        ("[]", []),
+    ],
+)
+def test_a_json_file_has_the_rows_that_datasets_makes_of_it(
+    tmp_path: Path, text: str, values: list[dict[str, Any]]
+) -> None:
+    datasets = pytest.importorskip("datasets")
+    path = write(tmp_path, "a.json", text)
+
+    assert [row.data for row in read(path)] == values
+    if values:  # datasets has an error for a file without rows
+        loaded = datasets.load_dataset(
+            "json", data_files=str(path), split="train", cache_dir=str(tmp_path / "c")
+        )
+        assert list(loaded) == values
+
+
+def test_broken_lines_of_a_json_file_are_rows_in_trouble_as_in_json_lines(tmp_path: Path) -> None:
+    text = '{"a": 1}\n{"a":\n{"a": "half\nnull\n{"a": 2}\n{"a": "\\ud83d"}\n{"a": 3,}\n{"a": 4}\n'
+    lines, objects = (read(write(tmp_path, f"a.{kind}", text)) for kind in ("jsonl", "json"))
+
+    without_null = [row._replace(trouble=None) for row in lines if row.line != 4]
+    assert [row._replace(trouble=None) for row in objects] == without_null
+    assert [row.trouble for row in objects] == [row.trouble for row in lines if row.line != 4]
+
+
+def test_a_json_array_is_as_doubtful_as_json_lines(tmp_path: Path) -> None:
+    odd = [b'{"a": "\\ud83d"}', b'{"a": "\xff"}', b"null", b'{"a": "\\ud83d\\ude00"}', b'{"a": NaN}']
+    lines = read(write(tmp_path, "a.jsonl", b"\n".join(odd)))
+    items = read(write(tmp_path, "a.json", b"[" + b", ".join(odd) + b"]"))
+
+    assert [(row.record, row.trouble, repr(row.data)) for row in items] == [
+        (row.record, row.trouble, repr(row.data)) for row in lines
+    ]
 
 
 def test_csv_rows_come_with_their_lines(tmp_path: Path) -> None:

@@ -114,11 +114,26 @@ def test_a_broken_line_is_told_and_the_others_are_read(tmp_path: Path) -> None:
 
 
 def test_a_broken_array_cannot_be_opened(tmp_path: Path) -> None:
-    with pytest.raises(InputError, match=r"golden\.json:3:1: not JSON") as caught:
+    with pytest.raises(InputError, match=r"golden\.json:3:11: not JSON: expecting value") as caught:
         opened(tmp_path / "golden.json", '[\n{"input": "a", "expected": "b"},\n{"input": }]')
 
     [problem] = caught.value.problems
     assert (problem.path, problem.yaml_path) == ("policy.yaml", "jobs.job.data.gold.path")
+
+
+@pytest.mark.parametrize("more", ["[%s, %s]", "garbage", "]", "{}"])
+def test_what_stands_behind_the_array_is_not_dropped_in_silence(tmp_path: Path, more: str) -> None:
+    item = '{"input": "a", "expected": "b"}'
+    text = f"[{item}, {item}]\n" + more.replace("%s", item)
+
+    with pytest.raises(InputError, match=r"golden\.json:2:1: not JSON: more text after the end of the array"):
+        opened(tmp_path / "golden.json", text)
+
+
+def test_one_object_over_lines_is_one_item(tmp_path: Path) -> None:
+    text = json.dumps({"input": "a", "expected": {"b": [1]}}, indent=2)
+
+    assert len(opened(tmp_path / "golden.json", text).items) == 1
 
 
 def test_a_file_that_is_not_there_cannot_be_opened(tmp_path: Path) -> None:

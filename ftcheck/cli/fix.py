@@ -149,7 +149,7 @@ class _File:
     def replace(self, text: str) -> None:
         """Write the text in one step, if the file is still what the checks saw. Raises `InputError`."""
         from ftcheck.errors import InputError
-        from ftcheck.runner.outputs import replace_file
+        from ftcheck.atomic import replace_file
 
         try:
             now: bytes | None = self.path.read_bytes()
@@ -282,7 +282,7 @@ class _Rows:
     def write(self, lists: "Sequence[RowList]") -> None:
         """Write each list in one step. Raises `InputError`."""
         from ftcheck.errors import InputError
-        from ftcheck.runner.outputs import replace_file
+        from ftcheck.atomic import replace_file
 
         for one in lists:
             try:

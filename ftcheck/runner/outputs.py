@@ -4,17 +4,16 @@ A run that is killed leaves the sentinel, which every reader takes for a failure
 written is found out before the run, not after it.
 """
 
-import contextlib
 import errno
 import io
 import os
-import secrets
 import stat
 import sys
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from ftcheck.atomic import replace_file
 from ftcheck.errors import ExitCode, FtcheckError, Problem, UsageError
 from ftcheck.extension.reporters import Reporter
 from ftcheck.report.record import Report
@@ -78,11 +77,6 @@ def write_final(
     if wrong:
         raise OutputError(wrong[0].message, wrong)
     return tuple(output.path for output in outputs if output.path is not None)
-
-
-def replace_file(file: Path, data: bytes) -> None:
-    """Put another content in a file's place in one step, its permissions kept. Raises `OSError`."""
-    _replace(file, data)
 
 
 def _parsed(spec: str) -> Output:
@@ -164,7 +158,7 @@ def _put_sentinel(output: Output, text: str) -> None:
     """A pipe or a device gets the report only: it cannot be taken back."""
     file = output.file
     if file is not None and not _is_special(file):
-        _replace(file, _encoded(text))
+        replace_file(file, _encoded(text))
 
 
 def _encoded(text: str) -> bytes:
@@ -180,7 +174,7 @@ def _put(output: Output, text: str) -> None:
     elif _is_special(file):
         file.write_bytes(data)
     else:
-        _replace(file, data)
+        replace_file(file, data)
 
 
 def _to_stdout(data: bytes) -> None:
@@ -202,29 +196,3 @@ def _is_special(file: Path) -> bool:
     if stat.S_ISDIR(mode):
         raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), str(file))
     return not stat.S_ISREG(mode)
-
-
-def _replace(file: Path, data: bytes) -> None:
-    temporary = file.with_name(f".ftcheck-{secrets.token_hex(8)}.tmp")
-    try:
-        with temporary.open("xb") as stream:
-            stream.write(data)
-            stream.flush()
-            os.fsync(stream.fileno())
-        with contextlib.suppress(FileNotFoundError):
-            temporary.chmod(stat.S_IMODE(file.stat().st_mode))
-        os.replace(temporary, file)
-    except BaseException:
-        temporary.unlink(missing_ok=True)
-        raise
-    _sync_folder(file.parent)
-
-
-def _sync_folder(folder: Path) -> None:
-    """The new name survives a power cut too, where the system can promise it."""
-    with contextlib.suppress(OSError):
-        handle = os.open(folder, os.O_RDONLY)
-        try:
-            os.fsync(handle)
-        finally:
-            os.close(handle)

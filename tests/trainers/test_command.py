@@ -1,6 +1,7 @@
 """Any other trainer behind the gate: started, watched and written down."""
 
 import json
+import multiprocessing
 import os
 import signal
 import sys
@@ -202,3 +203,54 @@ def test_somebody_elses_model_is_not_written_over(tmp_path: Path) -> None:
 
     with pytest.raises(TrainingError, match=r"holds config\.json; name another training\.output_dir"):
         trained(make_job(tmp_path, *python("pass")), tmp_path)
+
+
+RUNS_UNTIL_ONE_IS_REFUSED = """
+import pathlib, time
+folder = pathlib.Path({folder!r})
+with (folder / "ran").open("a") as file:
+    file.write("x")
+until = time.monotonic() + 60
+while not (folder / "refused").exists() and time.monotonic() < until:
+    time.sleep(0.05)
+"""
+
+
+def race(folder: Path, meet: Any, told: Any) -> None:
+    """One of two trainings of the same job; both have looked at the run folder before either one writes."""
+    from ftcheck_trainers import run_folder
+
+    claim = run_folder.claim
+
+    def claim_together(*args: Any, **kwargs: Any) -> run_folder.Claim:
+        found = claim(*args, **kwargs)
+        meet.wait(60)
+        return found
+
+    run_folder.claim = claim_together
+    job = make_job(folder, *python(RUNS_UNTIL_ONE_IS_REFUSED.format(folder=str(folder))))
+    try:
+        trained(job, folder)
+    except TrainingError as error:
+        (folder / "refused").touch()
+        told.put(str(error))
+    else:
+        told.put("trained")
+
+
+def test_of_two_trainings_that_start_together_one_gets_the_run_folder(tmp_path: Path) -> None:
+    spawn = multiprocessing.get_context("spawn")
+    meet, told = spawn.Barrier(2), spawn.Queue()
+    (tmp_path / "policies").mkdir()
+    both = [spawn.Process(target=race, args=(tmp_path, meet, told)) for _ in range(2)]
+
+    for one in both:
+        one.start()
+    refused, trained_one = sorted(told.get(timeout=120) for _ in both)
+    for one in both:
+        one.join(60)
+
+    assert trained_one == "trained"
+    assert f"the run in {tmp_path / 'run'} is going on" in refused
+    assert (tmp_path / "ran").read_text() == "x"
+    assert run_json(tmp_path)["status"] == "finished"

@@ -59,8 +59,8 @@ def litellm(
 
 def _written(output: str, name: str, text: str) -> Path:
     """Put the text in its file, in one step. Raises `UsageError` where that cannot be."""
-    from ftcheck.errors import UsageError
     from ftcheck.atomic import replace_file
+    from ftcheck.errors import UsageError
 
     file = Path(output).expanduser()
     file = file / name if file.is_dir() else file

@@ -148,8 +148,8 @@ class _File:
 
     def replace(self, text: str) -> None:
         """Write the text in one step, if the file is still what the checks saw. Raises `InputError`."""
-        from ftcheck.errors import InputError
         from ftcheck.atomic import replace_file
+        from ftcheck.errors import InputError
 
         try:
             now: bytes | None = self.path.read_bytes()
@@ -281,8 +281,8 @@ class _Rows:
 
     def write(self, lists: "Sequence[RowList]") -> None:
         """Write each list in one step. Raises `InputError`."""
-        from ftcheck.errors import InputError
         from ftcheck.atomic import replace_file
+        from ftcheck.errors import InputError
 
         for one in lists:
             try:

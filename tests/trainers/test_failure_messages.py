@@ -188,7 +188,7 @@ def test_a_full_disk_stops_the_run_and_leaves_nothing_half_written(kit: Kit, siz
     assert run["remedy"].startswith(f"make room on the disk of {kit.output} (")
     assert run["remedy"].endswith("; then train again")
     left = {path.name for path in kit.output.iterdir()} - {"README.md"}  # TRL's model card
-    assert left == {"metrics.jsonl", "run.json"}
+    assert left == {"metrics.jsonl", "run.json", "run.lock"}
     trained(kit, job)
     assert kit.run_json()["status"] == "finished"
 

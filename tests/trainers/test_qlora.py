@@ -13,7 +13,7 @@ from ftcheck_trainers import (
     checkpoint,
     dataset,
     metrics,
-    qlora,
+    sft_build,
 )
 from ftcheck_trainers.failure_messages import plain_words
 from ftcheck_trainers.qlora import TRAINER, describe
@@ -333,7 +333,7 @@ def test_without_the_guard_an_evaluation_takes_gradients_away(
 
     if not has_avx512bf16():
         pytest.skip("this CPU has no AVX512-BF16: repacked weights could not be used")
-    monkeypatch.setattr(qlora, "keep_trainable_on_cpu", lambda model: None)
+    monkeypatch.setattr(sft_build, "keep_trainable_on_cpu", lambda model: None)
     trainer, blocks = built(kit, kit.job(lora=Lora(r=4, target_modules="all-linear")), fed=True)
     batch = dict(next(iter(trainer.get_train_dataloader())))
 

@@ -1,6 +1,5 @@
 """metrics.jsonl: a line a log, flushed at once; and the callback that writes it."""
 
-import contextlib
 import json
 import math
 import platform
@@ -9,8 +8,10 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
+from ftcheck.atomic import replace_file
+from ftcheck.inputs.run_folder import read_metrics
 from ftcheck.records import Progress
-from ftcheck_trainers.run_folder import GIB, METRICS, RunRecord, is_main, now, write_whole
+from ftcheck_trainers.run_folder import GIB, METRICS, RunRecord, is_main, now
 
 
 class Metrics:
@@ -35,8 +36,9 @@ class Metrics:
         self._seen, self._peak = 0, 0
         self.tokens, self.seconds = 0, 0.0
         if is_main():
-            self.kept = [line for line in _lines(self._path) if line["step"] <= after] if after else []
-            write_whole(self._path, "".join(json.dumps(line) + "\n" for line in self.kept))
+            lines = read_metrics(folder) if after else ()
+            self.kept = [dict(line.values) for line in lines if line.step <= after]
+            replace_file(self._path, "".join(json.dumps(line) + "\n" for line in self.kept).encode())
             self.tokens = self._before = max((line.get("tokens") or 0 for line in self.kept), default=0)
 
     def count(self, inputs: Mapping[str, Any]) -> None:
@@ -105,18 +107,6 @@ class Metrics:
     def peak_gib(self) -> float:
         """The most memory so far."""
         return round(self._peak / GIB, 3)
-
-
-def _lines(path: Path) -> list[dict[str, Any]]:
-    """The lines of an earlier metrics.jsonl; a torn last one is left out."""
-    found = []
-    with contextlib.suppress(OSError):
-        for text in path.read_text(encoding="utf-8").splitlines():
-            with contextlib.suppress(ValueError):
-                line = json.loads(text)
-                if isinstance(line, dict) and isinstance(line.get("step"), int):
-                    found.append(line)
-    return found
 
 
 def _finite(value: Any) -> Any:

@@ -23,7 +23,10 @@ def gpu_memory(job: Job, machine: Machine) -> tuple[float | None, str]:
             return None, f"how much memory {stated.gpu} has is not known; state hardware.memory_gib"
         return float(known[max(named, key=len)]["memory_gib"]), "hardware.gpu"
     if machine.gpus:
-        return min(one.memory for one in machine.gpus) / GIB, "this machine"
+        sizes = [one.memory for one in machine.gpus if one.memory is not None]
+        if not sizes:
+            return None, f"the driver does not say how much memory {machine.gpus[0].name} has"
+        return min(sizes) / GIB, "this machine"
     return None, "no GPU here, and hardware states none"
 
 

@@ -133,7 +133,8 @@ def gpu(machine: Machine, jobs: Jobs, params: GpuNeeds) -> Iterator[Yield]:
     `torch.cuda.is_bf16_supported()` says yes; one that another process has filled runs out of memory
     while the model loads; one that nobody sees leaves the training on the CPU, found in the morning.
 
-    Asks nvidia-smi. A job whose `hardware.gpu` names another GPU is not held against this machine's.
+    Asks the driver (NVML, else nvidia-smi) for the GPUs that CUDA_VISIBLE_DEVICES leaves. A job whose
+    `hardware.gpu` names another GPU is not held against this machine's.
     """
     if machine.problem is not None:
         severity = Severity.ERROR if params.require else Severity.WARNING
@@ -146,17 +147,22 @@ def gpu(machine: Machine, jobs: Jobs, params: GpuNeeds) -> Iterator[Yield]:
     if not machine.gpus:
         yield Skip("no NVIDIA GPU on this machine")
         return
-    free = min(one.free for one in machine.gpus) / GIB
+    free = min((one.free for one in machine.gpus if one.free is not None), default=None)
     lowest = min((one.capability for one in machine.gpus if one.capability), default=None)
     limit = f">= {params.min_memory_gib:g}" if params.min_memory_gib is not None else None
     yield Measurement("gpus", len(machine.gpus))
-    yield Measurement("memory_free_gib", round(free, 1), unit="GiB", limit=limit, volatile=True)
+    yield Measurement("memory_free_gib", _gib(free), unit="GiB", limit=limit, volatile=True)
     yield Measurement("capability", _dotted(lowest), limit=_at_least(params.min_capability))
     for number, one in enumerate(machine.gpus):
         yield from _lacking(f"GPU {number} ({one.name})", one, params)
     yield from _no_bfloat16(machine, jobs)
     many = f"{len(machine.gpus)} x " if len(machine.gpus) > 1 else ""
-    yield Summary(f"{many}{machine.gpus[0].name} · {free:.1f} GiB free · driver {machine.gpus[0].driver}")
+    memory = "free memory unknown" if free is None else f"{free / GIB:.1f} GiB free"
+    yield Summary(f"{many}{machine.gpus[0].name} · {memory} · driver {machine.gpus[0].driver}")
+
+
+def _gib(size: int | None) -> float | None:
+    return None if size is None else round(size / GIB, 1)
 
 
 def _dotted(capability: tuple[int, int] | None) -> str | None:
@@ -169,16 +175,23 @@ def _at_least(limit: str | None) -> str | None:
 
 def _lacking(name: str, one: Gpu, params: GpuNeeds) -> Iterator[Finding]:
     needed, asked = params.min_memory_gib, params.min_capability
-    if needed is not None and one.free < needed * GIB:
-        busy = "other processes hold the rest" if one.memory >= needed * GIB else "it has no more"
-        message = (
-            f"{name}: {one.free / GIB:.1f} of {one.memory / GIB:.1f} GiB free, {needed:g} needed: {busy}"
-        )
-        yield Finding(message, fix="nvidia-smi lists the processes; or take a GPU with more memory")
+    if needed is not None:
+        yield from _lacking_memory(name, one.memory, one.free, needed)
     if asked is not None and one.capability is not None:
         major, _, minor = asked.partition(".")
         if one.capability < (int(major), int(minor or 0)):
             yield Finding(f"{name}: compute capability {_dotted(one.capability)}, {asked} needed")
+
+
+def _lacking_memory(name: str, memory: int | None, free: int | None, needed: float) -> Iterator[Finding]:
+    """`memory` and `free` in bytes, `needed` in GiB."""
+    if memory is None or free is None:
+        message = f"{name}: the driver does not say how much memory is free, and {needed:g} GiB are needed"
+        yield Finding(message, Severity.WARNING, fix="train a few steps first: ftcheck plan --probe")
+    elif free < needed * GIB:
+        busy = "other processes hold the rest" if memory >= needed * GIB else "it has no more"
+        message = f"{name}: {free / GIB:.1f} of {memory / GIB:.1f} GiB free, {needed:g} needed: {busy}"
+        yield Finding(message, fix="nvidia-smi lists the processes; or take a GPU with more memory")
 
 
 def _no_bfloat16(machine: Machine, jobs: Jobs) -> Iterator[Finding]:

@@ -10,6 +10,7 @@ FLOORS = (
     # ground: words, files, numbers; nothing of ftcheck's own flow
     (
         "ftcheck.errors",
+        "ftcheck.atomic",
         "ftcheck.records",
         "ftcheck.durations",
         "ftcheck.digest",

@@ -116,6 +116,21 @@ def test_a_batch_of_nan_a_step_is_logged_as_zero_by_default(
     assert [line["step"] for line in kit.metrics()] == [1, 2]
 
 
+def test_nan_between_two_logs_is_found_at_its_step_before_anything_is_saved(
+    kit: Kit, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    job = kit.job(save_steps=4, max_steps=12, logging_steps=0.9, gradient_accumulation_steps=2)
+
+    with (
+        planted(monkeypatch, 6, lambda loss: loss * float("nan")),
+        pytest.raises(TrainingError, match="the loss is nan at step 6"),
+    ):
+        trained(kit, job)
+
+    assert [line["step"] for line in kit.metrics()] == [1, 4]
+    assert {path.name for path in kit.output.glob("checkpoint-*")} == {"checkpoint-4"}
+
+
 def more_than_there_is(loss: Any) -> Any:
     import torch
 

@@ -1,4 +1,8 @@
-"""TRL's SFTTrainer, watched: stops on what is not finite and on signals, and saves whole or not at all."""
+"""TRL's SFTTrainer, watched: stops on what is not finite and on signals, and saves whole or not at all.
+
+Losses and gradients stay on the device until the next log, evaluation or checkpoint: a NaN is found before it
+gets into any of them, and no step waits for the host.
+"""
 
 import contextlib
 import json
@@ -33,7 +37,7 @@ def watched_trainer(job: Job, metrics: Metrics) -> Any:
     stop = Stop()
 
     class DuringChecks(TrainerCallback):  # type: ignore[misc]
-        """Looks at gradients before they are used, at each logged loss, and for signals after each step."""
+        """Watches gradients, looks at each logged loss, and for signals after each step."""
 
         above = 0
         updating = False
@@ -51,8 +55,7 @@ def watched_trainer(job: Job, metrics: Metrics) -> Any:
             # Sharded gradients (FSDP) are no plain tensors; there the loss alone is watched.
             grads = [p.grad for p in kwargs["model"].parameters() if type(p.grad) is torch.Tensor]
             if grads and not args.fp16:
-                norm = float(torch.nn.utils.get_total_norm(grads))
-                refuse_not_finite("the gradient", norm, state.global_step + 1, job)
+                metrics.watch("the gradient", torch.nn.utils.get_total_norm(grads), state.global_step + 1)
             self.updating = True
 
         def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> Any:
@@ -109,10 +112,20 @@ def watched_trainer(job: Job, metrics: Metrics) -> Any:
         def training_step(self, model: Any, inputs: Any, *args: Any, **kwargs: Any) -> Any:
             metrics.count(inputs)
             loss = super().training_step(model, inputs, *args, **kwargs)
-            refuse_not_finite("the loss", float(loss), self.state.global_step + 1, job)
+            metrics.watch("the loss", loss, self.state.global_step + 1)
+            if metrics.full:
+                self._refuse_not_finite()
             return loss
 
+        def _refuse_not_finite(self) -> None:
+            """Look at what was watched. Not after each step: the host waits for the device here."""
+            for what, step, value in metrics.settle():
+                refuse_not_finite(what, value, step, job)
+
         def _maybe_log_save_evaluate(self, *args: Any, **kwargs: Any) -> None:
+            """A loss that is not finite ends the run before it is logged, evaluated or saved."""
+            if self.control.should_log or self.control.should_evaluate or self.control.should_save:
+                self._refuse_not_finite()
             super()._maybe_log_save_evaluate(*args, **kwargs)
             if stop.agreed:
                 raise stop.interrupted(self.state.global_step)
@@ -128,6 +141,7 @@ def watched_trainer(job: Job, metrics: Metrics) -> Any:
                 raise stop.interrupted(self.state.global_step) from None
 
         def _save_now(self) -> None:
+            self._refuse_not_finite()
             self._save_checkpoint(self.model, None)
             self.control = self.callback_handler.on_save(self.args, self.state, self.control)
 

@@ -23,7 +23,8 @@ class Metrics:
 
     Counts, losses and gradients stay on the device until `settle`, or until a line is written.
     `padding_share` is padding among all fed tokens, `trained_share` the share of the rest that is in the
-    loss; speed leaves out evaluation and saving. Memory is what CUDA reserved, or this process's resident set where there is no GPU.
+    loss; speed leaves out evaluation and saving. Memory is what CUDA reserved, or this process's resident
+    set where there is no GPU.
     """
 
     def __init__(self, folder: Path, *, after: int = 0) -> None:

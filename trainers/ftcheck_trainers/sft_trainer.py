@@ -16,6 +16,7 @@ from ftcheck import ranks
 from ftcheck.settings import Job
 from ftcheck_trainers import checkpoint, failure_messages
 from ftcheck_trainers.metrics import Metrics
+from ftcheck_trainers.overridden import need_overridden
 from ftcheck_trainers.run_folder import versions
 from ftcheck_trainers.signals import Stop
 
@@ -28,12 +29,15 @@ class _CutShort(Exception):
 
 
 def watched_trainer(job: Job, metrics: Metrics) -> Any:
-    """The class to train with; it counts what it feeds in `metrics`."""
+    """The class to train with; it counts what it feeds in `metrics`.
+
+    Raises `TrainingError` where the installed libraries are built otherwise than this class expects.
+    """
     import torch
-    from transformers import TrainerCallback
-    from transformers.trainer_utils import rotate_checkpoints
+    from transformers import TrainerCallback, trainer_utils
     from trl import SFTTrainer
 
+    need_overridden(SFTTrainer, trainer_utils)
     stop = Stop()
 
     class DuringChecks(TrainerCallback):  # type: ignore[misc]
@@ -160,7 +164,7 @@ def watched_trainer(job: Job, metrics: Metrics) -> Any:
                 self.staging = None
             if self.args.should_save:
                 limit, best = self.args.save_total_limit, self.state.best_model_checkpoint
-                rotate_checkpoints(str(folder), limit, best)
+                trainer_utils.rotate_checkpoints(str(folder), limit, best)
 
         def _name_the_best(self, final: Path) -> None:
             """The best checkpoint by the place where it will lie, if it is the one that is being written."""

@@ -20,6 +20,7 @@ from ftcheck import (
 from ftcheck.extension.rules import Yield
 from ftcheck.inputs.machine import Gpu
 from ftcheck.settings import Job
+from ftcheck.tables.versions import window_text
 
 GIB = 1 << 30
 TRAINER = "qlora"
@@ -45,11 +46,11 @@ def environment(packages: Packages, jobs: Jobs) -> Iterator[Yield]:
     training = [job for job in jobs if job.trainer.use == TRAINER]
     needed = _needed(table["stacks"][TRAINER], training)
     absent = [name for name in needed if packages.versions.get(name) is None]
-    yield Measurement("python", packages.python, limit=_range(table["python"]))
+    yield Measurement("python", packages.python, limit=window_text(table["python"]))
     yield from _outside("Python", packages.python, table["python"], table["as_of"])
     for name, window in sorted({**table["stacks"]["check"], **needed}.items()):
         version = packages.versions.get(name)
-        yield Measurement(name, version, limit=_range(window))
+        yield Measurement(name, version, limit=window_text(window))
         if version is not None:
             yield from _outside(name, version, window, table["as_of"])
     if absent:
@@ -73,25 +74,21 @@ def release(version: str) -> tuple[int, ...]:
     return tuple(numbers)
 
 
-def _range(window: MetricHistory) -> str:
-    return f">= {window['from']}" + (f", < {window['below']}" if "below" in window else "")
-
-
 def _outside(name: str, version: str, window: MetricHistory, as_of: str) -> Iterator[Finding]:
     if release(version) < release(window["from"]):
-        needs = f"ftcheck needs {_range(window)} (as of {as_of})"
+        needs = f"ftcheck needs {window_text(window)} (as of {as_of})"
         command = "use another interpreter" if name == "Python" else f"pip install '{name}{_spec(window)}'"
         yield Finding(f"{name} {version} is too old: {needs}", fix=command)
     elif "below" in window and release(version) >= release(window["below"]):
         yield Finding(
-            f"{name} {version} is newer than anything tried: {_range(window)} (as of {as_of})",
+            f"{name} {version} is newer than anything tried: {window_text(window)} (as of {as_of})",
             Severity.WARNING,
             fix=f"pip install '{name}{_spec(window)}'",
         )
 
 
 def _spec(window: MetricHistory) -> str:
-    return _range(window).replace(" ", "")
+    return window_text(window).replace(" ", "")
 
 
 def _absent(absent: list[str], job: Job, packages: Packages) -> Finding:

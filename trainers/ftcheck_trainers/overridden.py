@@ -85,9 +85,8 @@ def _definitions(trainer: type[Any], name: str) -> Iterator[tuple[str, tuple[str
 
 def _parameters(function: Any) -> tuple[str, ...]:
     stars = {inspect.Parameter.VAR_POSITIONAL: "*", inspect.Parameter.VAR_KEYWORD: "**"}
-    return tuple(
-        stars.get(one.kind, "") + one.name for one in inspect.signature(function).parameters.values()
-    )
+    parameters = inspect.signature(function).parameters.values()
+    return tuple(stars.get(one.kind, "") + one.name for one in parameters)
 
 
 def _shown(name: str, parameters: tuple[str, ...]) -> str:

@@ -48,7 +48,9 @@ def environment(packages: Packages, jobs: Jobs) -> Iterator[Yield]:
     absent = [name for name in needed if packages.versions.get(name) is None]
     yield Measurement("python", packages.python, limit=window_text(table["python"]))
     yield from _outside("Python", packages.python, table["python"], table["as_of"])
-    for name, window in sorted({**table["stacks"]["check"], **needed}.items()):
+    check = table["stacks"]["check"]
+    windows = {**needed, **check} if _only_checks(packages) else {**check, **needed}
+    for name, window in sorted(windows.items()):
         version = packages.versions.get(name)
         yield Measurement(name, version, limit=window_text(window))
         if version is not None:
@@ -63,6 +65,11 @@ def _needed(windows: Mapping[str, MetricHistory], training: list[Job]) -> dict[s
     quantised = any(job.training.quantization or "8bit" in (job.training.optim or "") for job in training)
     unneeded = set() if quantised else {"bitsandbytes"}
     return {name: window for name, window in windows.items() if training and name not in unneeded}
+
+
+def _only_checks(packages: Packages) -> bool:
+    """Whether nothing for training is here: fine for a laptop or a CI runner."""
+    return all(packages.versions.get(name) is None for name in MARKS)
 
 
 def release(version: str) -> tuple[int, ...]:
@@ -92,9 +99,9 @@ def _spec(window: MetricHistory) -> str:
 
 
 def _absent(absent: list[str], job: Job, packages: Packages) -> Finding:
-    """Nothing for training is here: fine for a laptop or a CI runner. Some of it is: that is a mistake."""
+    """Nothing for training is here: worth a word. Some of it is: that is a mistake."""
     names = ", ".join(absent)
-    if all(packages.versions.get(name) is None for name in MARKS):
+    if _only_checks(packages):
         message = f"this machine can check, not train ({names} not installed); `ftcheck train` checks again"
         return Finding(message, Severity.INFO, at=job.at("trainer.use"), fix=INSTALL)
     return Finding(f"not installed, and needed to train: {names}", at=job.at("trainer.use"), fix=INSTALL)

@@ -103,6 +103,19 @@ def test_a_machine_without_any_trainer_package_can_check_but_not_train() -> None
     assert ran.result.outcome == "passed"
 
 
+@pytest.mark.parametrize(("version", "too_old"), [("5.0.0", True), ("5.2.0", True), ("5.3.0", False)])
+def test_training_needs_a_later_transformers_than_checking(version: str, too_old: bool) -> None:
+    bare = packages(transformers=version, torch="2.13.0")
+
+    can_train = run(environment, packages=installed(transformers=version), jobs=(job(),))
+    only_checks = run(environment, packages=bare, jobs=(job(),))
+
+    assert [one.severity for one in only_checks.findings] == [Severity.INFO]
+    assert [one.message.partition(" (")[0] for one in can_train.findings] == (
+        [f"transformers {version} is too old: ftcheck needs >= 5.3, < 6"] if too_old else []
+    )
+
+
 def test_a_command_trainer_needs_none_of_the_packages() -> None:
     outside = packages(transformers="5.23.0", trl="0.18.0")
 

@@ -42,10 +42,14 @@ TAKEN = (errno.EEXIST, errno.ENOTEMPTY)
 
 
 def root() -> Path:
-    """Where ftcheck keeps what it may lose: FTCHECK_CACHE, else the user's cache folder."""
-    if stated := os.environ.get("FTCHECK_CACHE"):
-        return Path(stated)
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "ftcheck"
+    """Where ftcheck keeps what it may lose: FTCHECK_CACHE, else the user's cache folder as the system has it.
+
+    On Linux that is `$XDG_CACHE_HOME/ftcheck`, or `~/.cache/ftcheck` where that is not set.
+    """
+    from platformdirs import user_cache_path
+
+    stated = os.environ.get("FTCHECK_CACHE")
+    return Path(stated) if stated else user_cache_path("ftcheck", appauthor=False)
 
 
 def limit() -> int:

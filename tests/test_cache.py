@@ -3,6 +3,7 @@
 import json
 import multiprocessing
 import os
+import sys
 import time
 from pathlib import Path
 
@@ -276,9 +277,13 @@ def test_what_is_no_size_is_said(stated: str, monkeypatch: pytest.MonkeyPatch) -
         cache.limit()
 
 
+@pytest.mark.skipif(sys.platform != "linux", reason="other systems have other cache folders")
 def test_one_root_by_environment(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("XDG_CACHE_HOME", "/xdg")
     monkeypatch.delenv("FTCHECK_CACHE", raising=False)
+    monkeypatch.delenv("XDG_CACHE_HOME", raising=False)
+    monkeypatch.setenv("HOME", "/home/me")
+    assert cache.root() == Path("/home/me/.cache/ftcheck")
+    monkeypatch.setenv("XDG_CACHE_HOME", "/xdg")
     assert cache.root() == Path("/xdg/ftcheck")
     monkeypatch.setenv("FTCHECK_CACHE", "/mine")
     assert cache.root() == Path("/mine")

@@ -123,7 +123,10 @@ def gpu_memory(job: Job, machine: Machine) -> tuple[float | None, str]:
     if stated.gpu is not None:
         return _named_memory(stated.gpu)
     if machine.gpus:
-        return min(one.memory for one in machine.gpus) / GIB, "this machine"
+        sizes = [one.memory for one in machine.gpus if one.memory is not None]
+        if not sizes:
+            return None, f"the driver does not say how much memory {machine.gpus[0].name} has"
+        return min(sizes) / GIB, "this machine"
     return None, "no GPU here, and hardware states none"
 
 

@@ -20,11 +20,14 @@ class Packages:
 
 @dataclass(frozen=True, slots=True)
 class Gpu:
-    """One GPU as the driver reports it. Memory in bytes; `capability` such as (9, 0)."""
+    """One GPU, or one MIG instance of it, as the driver reports it; `capability` such as (9, 0).
+
+    Memory in bytes; None where the driver does not say, as for a GPU that shares the processor's memory.
+    """
 
     name: str
-    memory: int
-    free: int
+    memory: int | None
+    free: int | None
     capability: tuple[int, int] | None
     driver: str
 

@@ -235,6 +235,14 @@ def find(place: Path) -> tuple[Path, ...]:
     return tuple(sorted(found))
 
 
+def read_metrics(folder: Path) -> tuple[Metric, ...]:
+    """The readable lines of a folder's metrics.jsonl, the last one with or without its end."""
+    tail = _Tail(folder / METRICS)
+    tail.read()
+    last = _metric(tail.rest, tail.count + 1)
+    return (*tail.lines, last) if isinstance(last, Metric) else tuple(tail.lines)
+
+
 class Reader:
     """Reads one run folder again and again; of metrics.jsonl only what was added since."""
 
@@ -328,10 +336,18 @@ def checkpoint_step(path: Path) -> int | None:
     return int(step) if path.name == f"checkpoint-{step}" and resumable and _keeps_its_seal(path) else None
 
 
+def read_seal(checkpoint: Path) -> dict[str, Any]:
+    """A checkpoint's seal: step, processes, packages, files. Raises `OSError` or `ValueError`."""
+    found = json.loads((checkpoint / SEAL).read_bytes())
+    if not isinstance(found, dict):
+        raise ValueError(f"{checkpoint / SEAL} is not a mapping")
+    return found
+
+
 def _keeps_its_seal(checkpoint: Path) -> bool:
     """Whether all files of a checkpoint are as long as its seal says; of one without a seal: yes."""
     try:
-        files = json.loads((checkpoint / SEAL).read_bytes())["files"]
+        files = read_seal(checkpoint)["files"]
         return all((checkpoint / name).stat().st_size == one["bytes"] for name, one in files.items())
     except FileNotFoundError:
         return not (checkpoint / SEAL).exists()

@@ -1,6 +1,7 @@
 """Any other trainer behind the gate: started, watched and written down."""
 
 import json
+import multiprocessing
 import os
 import signal
 import sys
@@ -11,11 +12,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from ftcheck_trainers import run_folder
 from ftcheck_trainers.command import TRAINER, describe
 
 from ftcheck.errors import TrainingError
 from ftcheck.gate.ticket import Refused
 from ftcheck.inputs.container import Inputs
+from ftcheck.inputs.run_folder import SCHEMA
 from ftcheck.settings import Job, Model, TrainerChoice, Training
 from tests.trainers.conftest import make_ticket
 
@@ -173,7 +176,7 @@ def test_a_run_that_goes_on_is_left_alone(tmp_path: Path) -> None:
     (tmp_path / "run").mkdir()
     living = {"pid": parent.pid, "began": parent.create_time()}
     host = os.uname().nodename
-    record = {"status": "running", "host": host, "process": living}
+    record = {"schema": SCHEMA, "status": "running", "host": host, "process": living}
     (tmp_path / "run" / "run.json").write_text(json.dumps(record), encoding="utf-8")
 
     with pytest.raises(TrainingError, match=rf"is going on \(process {parent.pid}\)"):
@@ -187,7 +190,8 @@ def test_a_run_that_goes_on_is_left_alone(tmp_path: Path) -> None:
 def test_a_run_of_another_machine_is_left_alone_until_it_has_been_quiet_for_long(tmp_path: Path) -> None:
     (tmp_path / "run").mkdir()
     file = tmp_path / "run" / "run.json"
-    file.write_text(json.dumps({"status": "running", "host": "elsewhere"}), encoding="utf-8")
+    record = {"schema": SCHEMA, "status": "running", "host": "elsewhere"}
+    file.write_text(json.dumps(record), encoding="utf-8")
 
     with pytest.raises(TrainingError, match="wrote 0 minutes ago on elsewhere and may be going on"):
         trained(make_job(tmp_path, *python("pass")), tmp_path)
@@ -202,3 +206,90 @@ def test_somebody_elses_model_is_not_written_over(tmp_path: Path) -> None:
 
     with pytest.raises(TrainingError, match=r"holds config\.json; name another training\.output_dir"):
         trained(make_job(tmp_path, *python("pass")), tmp_path)
+
+
+RUNS_UNTIL_ONE_IS_REFUSED = """
+import pathlib, time
+folder = pathlib.Path({folder!r})
+with (folder / "ran").open("a") as file:
+    file.write("x")
+until = time.monotonic() + 60
+while not (folder / "refused").exists() and time.monotonic() < until:
+    time.sleep(0.05)
+"""
+
+
+def race(folder: Path, meet: Any, told: Any) -> None:
+    """One of two trainings of the same job; both have looked at the run folder before either one writes."""
+    claim = run_folder.claim
+
+    def claim_together(*args: Any, **kwargs: Any) -> run_folder.Claim:
+        found = claim(*args, **kwargs)
+        meet.wait(60)
+        return found
+
+    run_folder.claim = claim_together
+    job = make_job(folder, *python(RUNS_UNTIL_ONE_IS_REFUSED.format(folder=str(folder))))
+    try:
+        trained(job, folder)
+    except TrainingError as error:
+        (folder / "refused").touch()
+        told.put(str(error))
+    else:
+        told.put("trained")
+
+
+def test_of_two_trainings_that_start_together_one_gets_the_run_folder(tmp_path: Path) -> None:
+    spawn = multiprocessing.get_context("spawn")
+    meet, told = spawn.Barrier(2), spawn.Queue()
+    (tmp_path / "policies").mkdir()
+    both = [spawn.Process(target=race, args=(tmp_path, meet, told)) for _ in range(2)]
+
+    for one in both:
+        one.start()
+    refused, trained_one = sorted(told.get(timeout=120) for _ in both)
+    for one in both:
+        one.join(60)
+
+    assert trained_one == "trained"
+    assert f"the run in {tmp_path / 'run'} is going on" in refused
+    assert (tmp_path / "ran").read_text() == "x"
+    assert run_json(tmp_path)["status"] == "finished"
+
+
+def test_a_training_that_ended_between_the_claim_and_the_start_is_not_written_over(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    claim = run_folder.claim
+    job = make_job(tmp_path, *python("pass"))
+
+    def claim_early(*args: Any, **kwargs: Any) -> run_folder.Claim:
+        found = claim(*args, **kwargs)
+        monkeypatch.setattr(run_folder, "claim", claim)
+        trained(job, tmp_path)
+        return found
+
+    monkeypatch.setattr(run_folder, "claim", claim_early)
+    with pytest.raises(TrainingError, match=r"another training wrote to .*/run in the meantime; start again"):
+        trained(job, tmp_path)
+
+    assert run_json(tmp_path)["status"] == "finished"
+
+
+def test_a_run_that_is_killed_leaves_the_folder_unlocked(tmp_path: Path) -> None:
+    spawn = multiprocessing.get_context("spawn")
+    (tmp_path / "policies").mkdir()
+    alone, told = spawn.Barrier(1), spawn.Queue()
+    killed = spawn.Process(target=race, args=(tmp_path, alone, told))
+    killed.start()
+    while not (tmp_path / "ran").exists():
+        assert killed.is_alive()
+        time.sleep(0.05)
+    with pytest.raises(TrainingError, match=rf"is going on \(process {killed.pid}\)"):
+        trained(make_job(tmp_path, *python("pass")), tmp_path)
+
+    killed.kill()
+    killed.join()
+    (tmp_path / "refused").touch()
+
+    trained(make_job(tmp_path, *python("pass")), tmp_path)

@@ -116,6 +116,35 @@ def test_a_batch_of_nan_a_step_is_logged_as_zero_by_default(
     assert [line["step"] for line in kit.metrics()] == [1, 2]
 
 
+def test_nan_after_the_last_log_is_found_before_the_adapter_is_saved(
+    kit: Kit, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    job = kit.job(max_steps=4, logging_steps=50, save_strategy="no")
+
+    with (
+        planted(monkeypatch, 4, lambda loss: loss * float("nan")),
+        pytest.raises(TrainingError, match="the loss is nan at step 4"),
+    ):
+        trained(kit, job)
+
+    assert not list(kit.output.glob("adapter_model*"))
+
+
+def test_nan_between_two_logs_is_found_at_its_step_before_anything_is_saved(
+    kit: Kit, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    job = kit.job(save_steps=4, max_steps=12, logging_steps=0.9, gradient_accumulation_steps=2)
+
+    with (
+        planted(monkeypatch, 6, lambda loss: loss * float("nan")),
+        pytest.raises(TrainingError, match="the loss is nan at step 6"),
+    ):
+        trained(kit, job)
+
+    assert [line["step"] for line in kit.metrics()] == [1, 4]
+    assert {path.name for path in kit.output.glob("checkpoint-*")} == {"checkpoint-4"}
+
+
 def more_than_there_is(loss: Any) -> Any:
     import torch
 
@@ -188,7 +217,7 @@ def test_a_full_disk_stops_the_run_and_leaves_nothing_half_written(kit: Kit, siz
     assert run["remedy"].startswith(f"make room on the disk of {kit.output} (")
     assert run["remedy"].endswith("; then train again")
     left = {path.name for path in kit.output.iterdir()} - {"README.md"}  # TRL's model card
-    assert left == {"metrics.jsonl", "run.json"}
+    assert left == {"metrics.jsonl", "run.json", "run.lock"}
     trained(kit, job)
     assert kit.run_json()["status"] == "finished"
 

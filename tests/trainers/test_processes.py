@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 from ftcheck_trainers import checkpoint
 
+from ftcheck.inputs.run_folder import read_seal
 from tests.trainers import small
 
 pytest.importorskip("trl")
@@ -78,7 +79,7 @@ def test_two_processes_train_what_one_trains_at_the_same_effective_batch(project
     assert "gate: open for small" in said(project, 0)
     assert "gate" not in said(project, 1)
     assert "training small" not in said(project, 1)
-    sealed = checkpoint.read_seal(project / "run" / "checkpoint-6")
+    sealed = read_seal(project / "run" / "checkpoint-6")
     assert {"rng_state_0.pth", "rng_state_1.pth"} <= set(sealed["files"])
 
 

@@ -15,7 +15,8 @@ from pathlib import Path
 from typing import Any
 
 from ftcheck import ranks
-from ftcheck.inputs.run_folder import SEAL
+from ftcheck.atomic import replace_file
+from ftcheck.inputs.run_folder import SEAL, read_seal
 
 SCHEMA = "ftcheck.checkpoint/1"
 STAGING = "_saving"
@@ -96,11 +97,7 @@ def _seal(making: Path, step: int, packages: Mapping[str, str | None]) -> None:
         "packages": dict(packages),
         "files": files,
     }
-    with (making / SEAL).open("w", encoding="utf-8") as file:
-        file.write(json.dumps(about, indent=1) + "\n")
-        file.flush()
-        os.fsync(file.fileno())
-    _sync_folder(making)
+    replace_file(making / SEAL, (json.dumps(about, indent=1) + "\n").encode())
 
 
 def _put(making: Path, final: Path, *, aside: Path) -> None:
@@ -194,11 +191,3 @@ def _not_enough(files: Mapping[str, Any]) -> str | None:
     if not any(name.startswith(("optimizer", "global_step")) for name in files):
         return "it holds no state of the optimizer (training.save_only_model)"
     return None
-
-
-def read_seal(path: Path) -> dict[str, Any]:
-    """A checkpoint's seal: step, processes, packages, files. Raises `OSError` or `ValueError`."""
-    found = json.loads((path / SEAL).read_bytes())
-    if not isinstance(found, dict):
-        raise ValueError(f"{path / SEAL} is not a mapping")
-    return found

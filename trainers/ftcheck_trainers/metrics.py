@@ -1,6 +1,5 @@
 """metrics.jsonl: a line a log, flushed at once; and the callback that writes it."""
 
-import contextlib
 import json
 import math
 import platform
@@ -9,16 +8,23 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
+from ftcheck.atomic import replace_file
+from ftcheck.inputs.run_folder import read_metrics
 from ftcheck.records import Progress
-from ftcheck_trainers.run_folder import GIB, METRICS, RunRecord, is_main, now, write_whole
+from ftcheck_trainers.on_device import OnDevice
+from ftcheck_trainers.run_folder import GIB, METRICS, RunRecord, is_main, now
+
+REAL, TRAINED = "tokens but padding", "tokens in the loss"
+"""What the counts of a batch are called while they wait on the device."""
 
 
 class Metrics:
     """metrics.jsonl, and what went through the model since its last line.
 
-    Counts stay on the device until a line is written. `padding_share` is padding among all fed
-    tokens, `trained_share` the share of the rest that is in the loss; speed leaves out evaluation and
-    saving. Memory is what CUDA reserved, or this process's resident set where there is no GPU.
+    Counts, losses and gradients stay on the device until `settle`, or until a line is written.
+    `padding_share` is padding among all fed tokens, `trained_share` the share of the rest that is in the
+    loss; speed leaves out evaluation and saving. Memory is what CUDA reserved, or this process's resident
+    set where there is no GPU.
     """
 
     def __init__(self, folder: Path, *, after: int = 0) -> None:
@@ -32,19 +38,48 @@ class Metrics:
         self.kept: list[dict[str, Any]] = []
         self._mark, self._busy = time.monotonic(), 0.0
         self._cells, self._real, self._trained = 0, 0, 0
+        self._waiting, self._watched = OnDevice(), list[tuple[str, int, float]]()
         self._seen, self._peak = 0, 0
         self.tokens, self.seconds = 0, 0.0
         if is_main():
-            self.kept = [line for line in _lines(self._path) if line["step"] <= after] if after else []
-            write_whole(self._path, "".join(json.dumps(line) + "\n" for line in self.kept))
+            lines = read_metrics(folder) if after else ()
+            self.kept = [dict(line.values) for line in lines if line.step <= after]
+            replace_file(self._path, "".join(json.dumps(line) + "\n" for line in self.kept).encode())
             self.tokens = self._before = max((line.get("tokens") or 0 for line in self.kept), default=0)
 
     def count(self, inputs: Mapping[str, Any]) -> None:
         """One batch goes through the model."""
         cells, mask = inputs["input_ids"].numel(), inputs.get("attention_mask")
         self._cells += cells
-        self._real += cells if mask is None else mask.sum()
-        self._trained += (inputs["labels"] != -100).sum()
+        if mask is None:
+            self._real += cells
+        else:
+            self._waiting.put(REAL, 0, mask.sum())
+        self._waiting.put(TRAINED, 0, (inputs["labels"] != -100).sum())
+
+    def watch(self, what: str, value: Any, step: int) -> None:
+        """A number on the device that must be finite: `settle` tells it."""
+        self._waiting.put(what, step, value)
+
+    @property
+    def full(self) -> bool:
+        """Whether so much waits on the device that `settle` is due."""
+        return self._waiting.full
+
+    def settle(self) -> list[tuple[str, int, float]]:
+        """Wait for the device, and tell what was watched since the last time: what, step, value."""
+        self._read()
+        watched, self._watched = self._watched, []
+        return watched
+
+    def _read(self) -> None:
+        for name, step, value in self._waiting.read():
+            if name == REAL:
+                self._real += int(value)
+            elif name == TRAINED:
+                self._trained += int(value)
+            else:
+                self._watched.append((name, step, value))
 
     def tick(self) -> None:
         """An optimizer step is done."""
@@ -58,7 +93,8 @@ class Metrics:
 
     def line(self, step: int, epoch: float | None, logs: Mapping[str, Any]) -> dict[str, Any]:
         """Write what transformers logged, with the counts since the line before, and start over."""
-        real, trained = int(self._real), int(self._trained)
+        self._read()
+        real, trained = self._real, self._trained
         seen = int(logs.get("num_tokens", self._seen + real))
         speed = (seen - self._seen) / self._busy if self._busy else None
         memory, reserved = _memory()
@@ -105,18 +141,6 @@ class Metrics:
     def peak_gib(self) -> float:
         """The most memory so far."""
         return round(self._peak / GIB, 3)
-
-
-def _lines(path: Path) -> list[dict[str, Any]]:
-    """The lines of an earlier metrics.jsonl; a torn last one is left out."""
-    found = []
-    with contextlib.suppress(OSError):
-        for text in path.read_text(encoding="utf-8").splitlines():
-            with contextlib.suppress(ValueError):
-                line = json.loads(text)
-                if isinstance(line, dict) and isinstance(line.get("step"), int):
-                    found.append(line)
-    return found
 
 
 def _finite(value: Any) -> Any:

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from ftcheck import ranks
+from ftcheck.atomic import replace_file
 from ftcheck.errors import Problem, TrainingError
 from ftcheck.extension.trainers import Trainer
 from ftcheck.gate.ticket import (
@@ -189,7 +190,7 @@ def _save_training_template(tokenizer: Any, folder: Path) -> None:
     """The template with markers, where it is not the one that is served (which lies beside it)."""
     template = tokenizer.training_template
     if template is not None and template != tokenizer.chat_template:
-        run_folder.write_whole(folder / "training_chat_template.jinja", template)
+        replace_file(folder / "training_chat_template.jinja", template.encode())
 
 
 def _at_end(job: Job, folder: Path, trainer: Any, metrics: metrics_file.Metrics) -> dict[str, Any]:

@@ -1,7 +1,8 @@
 """The run folder: who may write it, run.json (schema `ftcheck.run/1`) and metrics.jsonl.
 
 run.json is replaced atomically at the start, at each checkpoint and at the end; a run that is killed
-leaves `running` with a process that is gone. metrics.jsonl gets a line a log, flushed at once.
+leaves `running` with a process that is gone. metrics.jsonl gets a line a log, flushed at once. run.lock is
+locked while a run goes on; the system unlocks it when the process ends, however it ends.
 """
 
 import contextlib
@@ -20,8 +21,9 @@ from pathlib import Path
 from typing import Any
 
 from ftcheck import ranks
+from ftcheck.atomic import replace_file
 from ftcheck.digest import of_json
-from ftcheck.errors import Problem, TrainingError
+from ftcheck.errors import InputError, Problem, TrainingError
 from ftcheck.exit_codes import ExitCode
 from ftcheck.gate.ticket import (
     Reason,
@@ -34,8 +36,11 @@ from ftcheck.inputs.run_folder import (
     QUIET,
     RUN,
     SCHEMA,
-    is_alive,
+    State,
     quiet_minutes,
+    read_seal,
+    run_json,
+    state_of,
 )
 from ftcheck.ranks import is_main as is_main
 from ftcheck.report.redact import redact, redact_json
@@ -64,6 +69,9 @@ COMPARED = {
 }
 """What must not change between a run and its resumption, and the gate's code for it."""
 
+LOCK = "run.lock"
+"""Locked by the process that trains; the file stays, so that all lock the same one."""
+
 SPARE = 1 << 14
 """Bytes kept for the last word: a full disk must not be what nobody is told of."""
 
@@ -72,10 +80,12 @@ SPARE = 1 << 14
 class Claim:
     """A run folder that may be written.
 
-    `checkpoint` is where to go on, `earlier` the run.json before, `notes` what one should know of them.
+    `found` is run.json as it was when the folder was looked at, None where there was none. For a run that
+    goes on, `checkpoint` is where, `earlier` its run.json, and `notes` what one should know of them.
     """
 
     path: Path
+    found: Mapping[str, Any] | None
     checkpoint: Path | None = None
     earlier: Mapping[str, Any] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
@@ -124,18 +134,18 @@ def _claim(ticket: Ticket, job: Job, *, resume: bool, checkpoints: bool) -> Clai
     _refuse_other_job(folder, earlier, job)
     if not resume:
         _refuse_overwriting(folder, earlier, job)
-        return Claim(folder)
+        return Claim(folder, earlier)
     if earlier is None:
         raise _refusal(job, f"{folder} holds no run to resume; train without --resume")
     compare(ticket, earlier, job)
     if earlier.get("status") == "finished":
         raise _refusal(job, f"the run in {folder} is finished; there is nothing to resume")
     if not checkpoints:
-        return Claim(folder, None, earlier)
+        return Claim(folder, earlier, None, earlier)
     found = checkpoint.last(folder)
     if found.path is None:
         raise _no_checkpoint(folder, found, job)
-    return Claim(folder, found.path, earlier, (*found.passed_over, *_other_setting(found.path, job)))
+    return Claim(folder, earlier, found.path, earlier, (*found.passed_over, *_other_setting(found.path, job)))
 
 
 def _no_checkpoint(folder: Path, found: checkpoint.Found, job: Job) -> TrainingError:
@@ -147,7 +157,7 @@ def _no_checkpoint(folder: Path, found: checkpoint.Found, job: Job) -> TrainingE
 
 def _other_setting(path: Path, job: Job) -> list[str]:
     """What is not as it was when the checkpoint was written; another number of processes is refused."""
-    seal = checkpoint.read_seal(path)
+    seal = read_seal(path)
     before, here = seal.get("processes"), ranks.count()
     if before != here:
         remedy = f"start it with 'accelerate launch --num_processes {before}'"
@@ -160,15 +170,14 @@ def _other_setting(path: Path, job: Job) -> list[str]:
     return [f"{path.name} was written with {', '.join(changed)}: the losses may come out otherwise"]
 
 
-def read(folder: Path) -> dict[str, Any] | None:
-    """The folder's run.json; None without one, an empty dict for one that cannot be read."""
-    try:
-        found = json.loads((folder / RUN).read_bytes())
-    except FileNotFoundError:
+def read(folder: Path) -> Mapping[str, Any] | None:
+    """The folder's run.json; None without one, an empty mapping for one that cannot be read."""
+    if not os.path.lexists(folder / RUN):
         return None
-    except (OSError, ValueError):
+    try:
+        return run_json(folder)
+    except InputError:
         return {}
-    return found if isinstance(found, dict) else {}
 
 
 def compare(ticket: Ticket, earlier: Mapping[str, Any], job: Job) -> None:
@@ -184,18 +193,52 @@ def compare(ticket: Ticket, earlier: Mapping[str, Any], job: Job) -> None:
 
 
 def _refuse_living(folder: Path, earlier: Mapping[str, Any] | None, job: Job) -> None:
-    """A run of this machine is asked for by its process, one of another machine by what it wrote last."""
-    if not earlier or earlier.get("status") != "running":
+    """A run of another machine may hold its lock where this one does not see it: when did it write last?"""
+    if not earlier or earlier.get("status") != State.RUNNING or earlier.get("process") == _process():
         return
-    host, process = earlier.get("host"), earlier.get("process")
+    if state_of(folder, earlier) is not State.RUNNING:
+        return
+    host = earlier.get("host")
     if host == socket.gethostname():
-        if isinstance(process, dict) and process != _process() and is_alive(process):
-            raise _refusal(job, f"the run in {folder} is going on (process {process['pid']})")
-        return
-    minutes = quiet_minutes(folder)
-    if minutes < QUIET:
-        message = f"the run in {folder} wrote {minutes:.0f} minutes ago on {host} and may be going on"
-        raise _refusal(job, f"{message}; wait until {QUIET} have passed, or name another training.output_dir")
+        raise _going_on(folder, earlier, job)
+    message = (
+        f"the run in {folder} wrote {quiet_minutes(folder):.0f} minutes ago on {host} and may be going on"
+    )
+    raise _refusal(job, f"{message}; wait until {QUIET} have passed, or name another training.output_dir")
+
+
+def _going_on(folder: Path, found: Mapping[str, Any] | None, job: Job) -> TrainingError:
+    process = (found or {}).get("process")
+    number = f" (process {process.get('pid')})" if isinstance(process, Mapping) else ""
+    return _refusal(job, f"the run in {folder} is going on{number}")
+
+
+@contextlib.contextmanager
+def _held(claimed: Claim, job: Job) -> Iterator[None]:
+    """Keep other trainings out of the run folder within the block; the first process does so for all.
+
+    Raises `TrainingError` where another training holds it, or had it since it was claimed.
+    """
+    from filelock import FileLock, Timeout
+
+    folder = claimed.path
+    lock = FileLock(folder / LOCK, timeout=0)
+
+    def take() -> None:
+        folder.mkdir(parents=True, exist_ok=True)
+        try:
+            lock.acquire()
+        except Timeout:
+            raise _going_on(folder, read(folder), job) from None
+        if repr(read(folder)) != repr(claimed.found):  # as text: a NaN is not equal to itself
+            lock.release()
+            raise _refusal(job, f"another training wrote to {folder} in the meantime; start again")
+
+    ranks.decided(take)
+    try:
+        yield
+    finally:
+        lock.release()
 
 
 def _process() -> dict[str, Any]:
@@ -250,12 +293,11 @@ class RunRecord:
         self.values |= values
         if is_main():
             text = json.dumps(redact_json(self.values), indent=1, default=str) + "\n"
-            write_whole(self._path, text)
+            replace_file(self._path, text.encode())
 
     def spare(self) -> None:
         """Keep a little room on the disk, for `end`."""
         if is_main():
-            self._spare.parent.mkdir(parents=True, exist_ok=True)
             try:
                 self._spare.write_bytes(b" " * SPARE)
             except OSError:
@@ -272,20 +314,6 @@ class RunRecord:
             say(f"{self._path} could not be written: {error.strerror or error}")
 
 
-def write_whole(path: Path, text: str) -> None:
-    """Replace a file by `text`: whoever reads it sees the old text or the new one."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    making = path.with_name(f".{path.name}.{os.getpid()}")
-    try:
-        with making.open("w", encoding="utf-8") as file:
-            file.write(text)
-            file.flush()
-            os.fsync(file.fileno())
-        making.replace(path)
-    finally:
-        making.unlink(missing_ok=True)
-
-
 def say(line: str) -> None:
     """A word to whoever is watching, once, beside run.json."""
     if is_main():
@@ -294,8 +322,16 @@ def say(line: str) -> None:
 
 @contextlib.contextmanager
 def recorded(claimed: Claim, ticket: Ticket, job: Job, **about: Any) -> Iterator[RunRecord]:
-    """A run from `running` to `finished`, `failed` or `interrupted`, as run.json tells it."""
-    record = RunRecord(claimed.path, _at_start(claimed, ticket, job) | about)
+    """A run from `running` to `finished`, `failed` or `interrupted`, as run.json tells it.
+
+    The folder is locked until the block ends. Raises `TrainingError` where another training has it.
+    """
+    with _held(claimed, job):
+        yield from _recorded(claimed, ticket, job, about)
+
+
+def _recorded(claimed: Claim, ticket: Ticket, job: Job, about: Mapping[str, Any]) -> Iterator[RunRecord]:
+    record = RunRecord(claimed.path, {**_at_start(claimed, ticket, job), **about})
     if is_main() and claimed.checkpoint is not None:
         checkpoint.set_aside(claimed.path, claimed.step)
     record.spare()

@@ -1,4 +1,8 @@
-"""TRL's SFTTrainer, watched: stops on what is not finite and on signals, and saves whole or not at all."""
+"""TRL's SFTTrainer, watched: stops on what is not finite and on signals, and saves whole or not at all.
+
+Losses and gradients stay on the device until the next log, evaluation or checkpoint: a NaN is found before it
+gets into any of them, and no step waits for the host.
+"""
 
 import contextlib
 import json
@@ -12,6 +16,7 @@ from ftcheck import ranks
 from ftcheck.settings import Job
 from ftcheck_trainers import checkpoint, failure_messages
 from ftcheck_trainers.metrics import Metrics
+from ftcheck_trainers.overridden import need_overridden
 from ftcheck_trainers.run_folder import versions
 from ftcheck_trainers.signals import Stop
 
@@ -24,16 +29,19 @@ class _CutShort(Exception):
 
 
 def watched_trainer(job: Job, metrics: Metrics) -> Any:
-    """The class to train with; it counts what it feeds in `metrics`."""
+    """The class to train with; it counts what it feeds in `metrics`.
+
+    Raises `TrainingError` where the installed libraries are built otherwise than this class expects.
+    """
     import torch
-    from transformers import TrainerCallback
-    from transformers.trainer_utils import rotate_checkpoints
+    from transformers import TrainerCallback, trainer_utils
     from trl import SFTTrainer
 
+    need_overridden(SFTTrainer, trainer_utils)
     stop = Stop()
 
-    class DuringChecks(TrainerCallback):  # type: ignore[misc]
-        """Looks at gradients before they are used, at each logged loss, and for signals after each step."""
+    class EachStep(TrainerCallback):  # type: ignore[misc]
+        """Watches gradients, looks at each logged loss, and for signals after each step."""
 
         above = 0
         updating = False
@@ -51,8 +59,7 @@ def watched_trainer(job: Job, metrics: Metrics) -> Any:
             # Sharded gradients (FSDP) are no plain tensors; there the loss alone is watched.
             grads = [p.grad for p in kwargs["model"].parameters() if type(p.grad) is torch.Tensor]
             if grads and not args.fp16:
-                norm = float(torch.nn.utils.get_total_norm(grads))
-                refuse_not_finite("the gradient", norm, state.global_step + 1, job)
+                metrics.watch("the gradient", torch.nn.utils.get_total_norm(grads), state.global_step + 1)
             self.updating = True
 
         def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> Any:
@@ -84,14 +91,16 @@ def watched_trainer(job: Job, metrics: Metrics) -> Any:
         staging: Path | None = None
 
         def __init__(self, **kwargs: Any) -> None:
-            self.watch = DuringChecks()
+            self.watch = EachStep()
             self.watch.trainer = self
             super().__init__(**kwargs, callbacks=[self.watch])
 
         def train(self, resume_from_checkpoint: str | None = None, **kwargs: Any) -> Any:
             self.resumed_from = resume_from_checkpoint
             with stop.heard(), self._rescued():
-                return super().train(resume_from_checkpoint, **kwargs)
+                ended = super().train(resume_from_checkpoint, **kwargs)
+                self._refuse_not_finite()  # the last steps may have been followed by no log and no save
+                return ended
 
         def make_up_for_the_evaluation(self) -> None:
             """Evaluate where the run that goes on was stopped while it evaluated."""
@@ -109,10 +118,20 @@ def watched_trainer(job: Job, metrics: Metrics) -> Any:
         def training_step(self, model: Any, inputs: Any, *args: Any, **kwargs: Any) -> Any:
             metrics.count(inputs)
             loss = super().training_step(model, inputs, *args, **kwargs)
-            refuse_not_finite("the loss", float(loss), self.state.global_step + 1, job)
+            metrics.watch("the loss", loss, self.state.global_step + 1)
+            if metrics.full:
+                self._refuse_not_finite()
             return loss
 
+        def _refuse_not_finite(self) -> None:
+            """Look at what was watched. Not after each step: the host waits for the device here."""
+            for what, step, value in metrics.settle():
+                refuse_not_finite(what, value, step, job)
+
         def _maybe_log_save_evaluate(self, *args: Any, **kwargs: Any) -> None:
+            """A loss that is not finite ends the run before it is logged, evaluated or saved."""
+            if self.control.should_log or self.control.should_evaluate or self.control.should_save:
+                self._refuse_not_finite()
             super()._maybe_log_save_evaluate(*args, **kwargs)
             if stop.agreed:
                 raise stop.interrupted(self.state.global_step)
@@ -128,6 +147,7 @@ def watched_trainer(job: Job, metrics: Metrics) -> Any:
                 raise stop.interrupted(self.state.global_step) from None
 
         def _save_now(self) -> None:
+            self._refuse_not_finite()
             self._save_checkpoint(self.model, None)
             self.control = self.callback_handler.on_save(self.args, self.state, self.control)
 
@@ -146,7 +166,7 @@ def watched_trainer(job: Job, metrics: Metrics) -> Any:
                 self.staging = None
             if self.args.should_save:
                 limit, best = self.args.save_total_limit, self.state.best_model_checkpoint
-                rotate_checkpoints(str(folder), limit, best)
+                trainer_utils.rotate_checkpoints(str(folder), limit, best)
 
         def _name_the_best(self, final: Path) -> None:
             """The best checkpoint by the place where it will lie, if it is the one that is being written."""

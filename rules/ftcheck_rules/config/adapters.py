@@ -302,7 +302,7 @@ def _memory(job: Job, modules: Modules | None, machine: Machine, params: Merge) 
         yield Finding(f"how much memory merging takes cannot be told: {UNKNOWN}", Severity.INFO, at=place)
         return
     need = modules.total * 2 * params.overhead
-    room = max(machine.memory, sum(gpu.memory for gpu in machine.gpus))
+    room = max(machine.memory, sum(gpu.memory or 0 for gpu in machine.gpus))
     elsewhere = job.hardware.gpu is not None
     limit = None if elsewhere else f"<= {room / GIB:.0f}"
     yield Measurement("merge_memory_gib", round(need / GIB, 1), unit="GiB", limit=limit)

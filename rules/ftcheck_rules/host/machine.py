@@ -21,6 +21,7 @@ from ftcheck.estimate.gpus import BFLOAT16, same_gpu
 from ftcheck.extension.rules import Yield
 from ftcheck.inputs.machine import Gpu
 from ftcheck.settings import Job
+from ftcheck.tables.versions import window_text
 
 GIB = 1 << 30
 TRAINER = "qlora"
@@ -45,11 +46,13 @@ def environment(packages: Packages, jobs: Jobs) -> Iterator[Yield]:
     training = [job for job in jobs if job.trainer.use == TRAINER]
     needed = _needed(table["stacks"][TRAINER], training)
     absent = [name for name in needed if packages.versions.get(name) is None]
-    yield Measurement("python", packages.python, limit=_range(table["python"]))
+    yield Measurement("python", packages.python, limit=window_text(table["python"]))
     yield from _outside("Python", packages.python, table["python"], table["as_of"])
-    for name, window in sorted({**table["stacks"]["check"], **needed}.items()):
+    check = table["stacks"]["check"]
+    windows = {**needed, **check} if _only_checks(packages) else {**check, **needed}
+    for name, window in sorted(windows.items()):
         version = packages.versions.get(name)
-        yield Measurement(name, version, limit=_range(window))
+        yield Measurement(name, version, limit=window_text(window))
         if version is not None:
             yield from _outside(name, version, window, table["as_of"])
     if absent:
@@ -64,6 +67,11 @@ def _needed(windows: Mapping[str, MetricHistory], training: list[Job]) -> dict[s
     return {name: window for name, window in windows.items() if training and name not in unneeded}
 
 
+def _only_checks(packages: Packages) -> bool:
+    """Whether nothing for training is here: fine for a laptop or a CI runner."""
+    return all(packages.versions.get(name) is None for name in MARKS)
+
+
 def release(version: str) -> tuple[int, ...]:
     """The numbers that a version begins with, without closing zeros: 5.0 and 5.0.0 are the same."""
     found = re.match(r"\d+(?:\.\d+)*", version)
@@ -73,31 +81,27 @@ def release(version: str) -> tuple[int, ...]:
     return tuple(numbers)
 
 
-def _range(window: MetricHistory) -> str:
-    return f">= {window['from']}" + (f", < {window['below']}" if "below" in window else "")
-
-
 def _outside(name: str, version: str, window: MetricHistory, as_of: str) -> Iterator[Finding]:
     if release(version) < release(window["from"]):
-        needs = f"ftcheck needs {_range(window)} (as of {as_of})"
+        needs = f"ftcheck needs {window_text(window)} (as of {as_of})"
         command = "use another interpreter" if name == "Python" else f"pip install '{name}{_spec(window)}'"
         yield Finding(f"{name} {version} is too old: {needs}", fix=command)
     elif "below" in window and release(version) >= release(window["below"]):
         yield Finding(
-            f"{name} {version} is newer than anything tried: {_range(window)} (as of {as_of})",
+            f"{name} {version} is newer than anything tried: {window_text(window)} (as of {as_of})",
             Severity.WARNING,
             fix=f"pip install '{name}{_spec(window)}'",
         )
 
 
 def _spec(window: MetricHistory) -> str:
-    return _range(window).replace(" ", "")
+    return window_text(window).replace(" ", "")
 
 
 def _absent(absent: list[str], job: Job, packages: Packages) -> Finding:
-    """Nothing for training is here: fine for a laptop or a CI runner. Some of it is: that is a mistake."""
+    """Nothing for training is here: worth a word. Some of it is: that is a mistake."""
     names = ", ".join(absent)
-    if all(packages.versions.get(name) is None for name in MARKS):
+    if _only_checks(packages):
         message = f"this machine can check, not train ({names} not installed); `ftcheck train` checks again"
         return Finding(message, Severity.INFO, at=job.at("trainer.use"), fix=INSTALL)
     return Finding(f"not installed, and needed to train: {names}", at=job.at("trainer.use"), fix=INSTALL)
@@ -133,7 +137,8 @@ def gpu(machine: Machine, jobs: Jobs, params: GpuNeeds) -> Iterator[Yield]:
     `torch.cuda.is_bf16_supported()` says yes; one that another process has filled runs out of memory
     while the model loads; one that nobody sees leaves the training on the CPU, found in the morning.
 
-    Asks nvidia-smi. A job whose `hardware.gpu` names another GPU is not held against this machine's.
+    Asks the driver (NVML, else nvidia-smi) for the GPUs that CUDA_VISIBLE_DEVICES leaves. A job whose
+    `hardware.gpu` names another GPU is not held against this machine's.
     """
     if machine.problem is not None:
         severity = Severity.ERROR if params.require else Severity.WARNING
@@ -146,17 +151,22 @@ def gpu(machine: Machine, jobs: Jobs, params: GpuNeeds) -> Iterator[Yield]:
     if not machine.gpus:
         yield Skip("no NVIDIA GPU on this machine")
         return
-    free = min(one.free for one in machine.gpus) / GIB
+    free = min((one.free for one in machine.gpus if one.free is not None), default=None)
     lowest = min((one.capability for one in machine.gpus if one.capability), default=None)
     limit = f">= {params.min_memory_gib:g}" if params.min_memory_gib is not None else None
     yield Measurement("gpus", len(machine.gpus))
-    yield Measurement("memory_free_gib", round(free, 1), unit="GiB", limit=limit, volatile=True)
+    yield Measurement("memory_free_gib", _gib(free), unit="GiB", limit=limit, volatile=True)
     yield Measurement("capability", _dotted(lowest), limit=_at_least(params.min_capability))
     for number, one in enumerate(machine.gpus):
         yield from _lacking(f"GPU {number} ({one.name})", one, params)
     yield from _no_bfloat16(machine, jobs)
     many = f"{len(machine.gpus)} x " if len(machine.gpus) > 1 else ""
-    yield Summary(f"{many}{machine.gpus[0].name} · {free:.1f} GiB free · driver {machine.gpus[0].driver}")
+    memory = "free memory unknown" if free is None else f"{free / GIB:.1f} GiB free"
+    yield Summary(f"{many}{machine.gpus[0].name} · {memory} · driver {machine.gpus[0].driver}")
+
+
+def _gib(size: int | None) -> float | None:
+    return None if size is None else round(size / GIB, 1)
 
 
 def _dotted(capability: tuple[int, int] | None) -> str | None:
@@ -169,16 +179,23 @@ def _at_least(limit: str | None) -> str | None:
 
 def _lacking(name: str, one: Gpu, params: GpuNeeds) -> Iterator[Finding]:
     needed, asked = params.min_memory_gib, params.min_capability
-    if needed is not None and one.free < needed * GIB:
-        busy = "other processes hold the rest" if one.memory >= needed * GIB else "it has no more"
-        message = (
-            f"{name}: {one.free / GIB:.1f} of {one.memory / GIB:.1f} GiB free, {needed:g} needed: {busy}"
-        )
-        yield Finding(message, fix="nvidia-smi lists the processes; or take a GPU with more memory")
+    if needed is not None:
+        yield from _lacking_memory(name, one.memory, one.free, needed)
     if asked is not None and one.capability is not None:
         major, _, minor = asked.partition(".")
         if one.capability < (int(major), int(minor or 0)):
             yield Finding(f"{name}: compute capability {_dotted(one.capability)}, {asked} needed")
+
+
+def _lacking_memory(name: str, memory: int | None, free: int | None, needed: float) -> Iterator[Finding]:
+    """`memory` and `free` in bytes, `needed` in GiB."""
+    if memory is None or free is None:
+        message = f"{name}: the driver does not say how much memory is free, and {needed:g} GiB are needed"
+        yield Finding(message, Severity.WARNING, fix="train a few steps first: ftcheck plan --probe")
+    elif free < needed * GIB:
+        busy = "other processes hold the rest" if memory >= needed * GIB else "it has no more"
+        message = f"{name}: {free / GIB:.1f} of {memory / GIB:.1f} GiB free, {needed:g} needed: {busy}"
+        yield Finding(message, fix="nvidia-smi lists the processes; or take a GPU with more memory")
 
 
 def _no_bfloat16(machine: Machine, jobs: Jobs) -> Iterator[Finding]:

@@ -3,7 +3,7 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
-from ftcheck_rules.host.machine import GpuNeeds, environment, gpu
+from ftcheck_rules.host.machine import GIB, GpuNeeds, environment, gpu
 
 from ftcheck import tables
 from ftcheck.inputs.machine import Packages
@@ -103,6 +103,19 @@ def test_a_machine_without_any_trainer_package_can_check_but_not_train() -> None
     assert ran.result.outcome == "passed"
 
 
+@pytest.mark.parametrize(("version", "too_old"), [("5.0.0", True), ("5.2.0", True), ("5.3.0", False)])
+def test_training_needs_a_later_transformers_than_checking(version: str, too_old: bool) -> None:
+    bare = packages(transformers=version, torch="2.13.0")
+
+    can_train = run(environment, packages=installed(transformers=version), jobs=(job(),))
+    only_checks = run(environment, packages=bare, jobs=(job(),))
+
+    assert [one.severity for one in only_checks.findings] == [Severity.INFO]
+    assert [one.message.partition(" (")[0] for one in can_train.findings] == (
+        [f"transformers {version} is too old: ftcheck needs >= 5.3, < 6"] if too_old else []
+    )
+
+
 def test_a_command_trainer_needs_none_of_the_packages() -> None:
     outside = packages(transformers="5.23.0", trl="0.18.0")
 
@@ -177,7 +190,7 @@ def test_a_job_that_will_run_on_another_gpu_is_not_held_against_this_one() -> No
 
 def test_memory_that_others_hold_is_an_error_and_exactly_enough_is_not() -> None:
     whole = one_gpu(memory_gib=24)
-    busy = replace(whole, free=whole.free - 1)
+    busy = replace(whole, free=24 * GIB - 1)
 
     ran = run(gpu, {"min_memory_gib": 24.0}, machine=machine(whole, busy), jobs=())
 
@@ -186,6 +199,21 @@ def test_memory_that_others_hold_is_an_error_and_exactly_enough_is_not() -> None
         "GPU 1 (NVIDIA H100): 24.0 of 24.0 GiB free, 24 needed: other processes"
     )
     assert run(gpu, {"min_memory_gib": 24.0}, machine=machine(whole), jobs=()).findings == ()
+
+
+def test_memory_that_the_driver_does_not_tell_is_a_warning_where_some_is_asked_for() -> None:
+    shared = machine(replace(one_gpu("NVIDIA GB10", capability=(12, 1)), memory=None, free=None))
+
+    asked = run(gpu, {"min_memory_gib": 24.0}, machine=shared, jobs=(job(),))
+    lax = run(gpu, machine=shared, jobs=(job(),))
+
+    assert asked.worst is Severity.WARNING
+    assert asked.findings[0].message.endswith(
+        "the driver does not say how much memory is free, and 24 GiB are needed"
+    )
+    assert lax.findings == ()
+    assert lax.measured == {"gpus": 1, "memory_free_gib": None, "capability": "12.1"}
+    assert lax.result.summary == "NVIDIA GB10 · free memory unknown · driver 570.1"
 
 
 def test_a_capability_below_the_one_asked_for_is_an_error() -> None:

@@ -14,6 +14,7 @@ FLOORS = (
         "ftcheck.durations",
         "ftcheck.digest",
         "ftcheck.paths",
+        "ftcheck.plurals",
         "ftcheck.cache",
         "ftcheck.tables",
         "ftcheck.ranks",

@@ -9,8 +9,9 @@ from ftcheck.cli.pages.screen import TIE, tied, wrapped
 from ftcheck.inputs.metric_history import Span
 from ftcheck.inputs.run_folder import State
 from ftcheck.paths import near
+from ftcheck.plurals import counted
 from ftcheck.records import Outcome
-from ftcheck.report.wording import SYMBOLS, counted, number
+from ftcheck.report.wording import SYMBOLS, number
 from ftcheck.training.monitor import (
     MEDIAN_OF,
     Found,

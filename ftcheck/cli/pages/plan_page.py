@@ -20,10 +20,11 @@ from ftcheck.planning.records import (
     Target,
     Unplanned,
 )
+from ftcheck.plurals import counted
 from ftcheck.records import Location
 from ftcheck.report.clean import clean
 from ftcheck.report.escape import markdown_text
-from ftcheck.report.wording import change_text, counted, place
+from ftcheck.report.wording import change_text, place
 
 if TYPE_CHECKING:
     from ftcheck.cli.pages.screen import Screen

@@ -6,8 +6,9 @@ from dataclasses import replace
 from itertools import groupby
 from typing import TYPE_CHECKING
 
+from ftcheck.plurals import counted
 from ftcheck.report.redact import visible
-from ftcheck.report.wording import counted, place
+from ftcheck.report.wording import place
 from ftcheck.row_view import Piece, RowView
 
 if TYPE_CHECKING:

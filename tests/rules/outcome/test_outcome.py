@@ -40,7 +40,7 @@ def test_the_rows_that_another_program_prepared_are_not_called_the_checked_ones(
 @pytest.mark.parametrize(("key", "what"), [("model", "base model"), ("template", "chat template")])
 def test_a_run_on_another_model_or_template_is_not_this_jobs(key: str, what: str) -> None:
     ran = run(loss_convergence, **went(ticket={key: "sha256:other"}))
-    assert worst(ran) == [f"the run's {what} is not the one that the policy names now"]
+    assert worst(ran) == [f"the run's {what} differs from that of the policy now"]
 
 
 def test_the_best_step_is_named_and_no_error_where_the_best_model_was_kept() -> None:
@@ -72,22 +72,27 @@ def test_what_a_check_of_stage_during_found_while_the_run_went_on_is_an_error() 
 
 def test_a_run_without_metrics_is_an_error_of_ours_and_a_commands_way() -> None:
     made: dict[str, Any] = {"job": job(), "prepared": prepared([5])}
-    assert worst(run(loss_convergence, trained=run_artifacts([]), **made))
-    assert run(loss_convergence, trained=run_artifacts([], trainer="command"), **made).worst is Severity.INFO
+    assert worst(run(loss_convergence, run_artifacts=run_artifacts([]), **made))
+    assert (
+        run(loss_convergence, run_artifacts=run_artifacts([], trainer="command"), **made).worst
+        is Severity.INFO
+    )
 
 
 def test_what_another_program_trained_is_skipped() -> None:
     bare = RunArtifacts(run_artifacts().folder, None, run_artifacts().folder)
-    ran = run(loss_convergence, job=job(), trained=bare, prepared=prepared([5]))
-    assert "holds no run.json" in (ran.skipped or "")
+    ran = run(loss_convergence, job=job(), run_artifacts=bare, prepared=prepared([5]))
+    assert "contains no run.json" in (ran.skipped or "")
     assert "was not trained" in (
-        run(loss_convergence, job=job(), trained=None, prepared=prepared([5])).skipped or ""
+        run(loss_convergence, job=job(), run_artifacts=None, prepared=prepared([5])).skipped or ""
     )
 
 
 def loaded(trained_as: RunArtifacts | None = None, **changes: Any) -> Ran:
     made = job(training={"lora": {"r": 16}})
-    return run(adapter_loads, job=made, trained=trained_as or run_artifacts(), adapter=adapter(**changes))
+    return run(
+        adapter_loads, job=made, run_artifacts=trained_as or run_artifacts(), adapter=adapter(**changes)
+    )
 
 
 def test_a_base_that_changed_since_training_is_an_error() -> None:
@@ -108,7 +113,7 @@ def test_an_adapter_without_tokenizer_is_worth_a_word() -> None:
 
 def test_a_run_that_left_no_adapter_is_skipped_with_the_reason() -> None:
     gone = run_artifacts(missing="run holds no adapter: its run is failed")
-    ran = run(adapter_loads, job=job(), trained=gone, adapter=None)
+    ran = run(adapter_loads, job=job(), run_artifacts=gone, adapter=None)
     assert ran.skipped == "run holds no adapter: its run is failed"
 
 
@@ -117,7 +122,10 @@ def test_a_run_on_a_cpu_has_no_peak_to_compare() -> None:
     told: list[dict[str, Any]] = [{"device": {"kind": "cpu"}}, {"packages": {"torch": "2.13.0+cpu"}}]
     for about in told:
         ran = run(
-            memory_peak, job=made, trained=run_artifacts(memory_peak_gib=0.9, **about), inputs=inputs(made)
+            memory_peak,
+            job=made,
+            run_artifacts=run_artifacts(memory_peak_gib=0.9, **about),
+            inputs=inputs(made),
         )
         assert ran.skipped == "the run was on a CPU"
 
@@ -125,5 +133,5 @@ def test_a_run_on_a_cpu_has_no_peak_to_compare() -> None:
 def test_a_peak_above_the_target_is_an_error_though_it_was_predicted() -> None:
     made = job(targets={"memory_gib": 11.0})
     about: dict[str, Any] = {"memory_peak_gib": 11.6, "expected": {"memory_gib": {"low": 11.0, "high": 12.0}}}
-    ran = run(memory_peak, job=made, trained=run_artifacts(**about), inputs=inputs(made))
+    ran = run(memory_peak, job=made, run_artifacts=run_artifacts(**about), inputs=inputs(made))
     assert worst(ran) == ["the peak was 11.6 GiB, targets.memory_gib is 11"]

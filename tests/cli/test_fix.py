@@ -150,7 +150,9 @@ def test_what_set_gives_is_not_written(red: Project) -> None:
     )
 
     assert (ran.code, text(red)) == (0, before)
-    assert "skipped  jobs.job.training.max_length: jobs.job.training.max_length is set on the command" in ran.out
+    assert (
+        "skipped  jobs.job.training.max_length: jobs.job.training.max_length is set on the command" in ran.out
+    )
 
 
 def test_a_value_from_defaults_or_a_base_file_is_stated_under_the_job(red: Project) -> None:

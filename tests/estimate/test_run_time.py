@@ -179,7 +179,7 @@ def test_another_program_widens_the_interval() -> None:
 @pytest.mark.parametrize(
     ("given", "why"),
     [
-        ({"hardware": {}}, "no GPU here, and hardware.gpu names none"),
+        ({"hardware": {}}, "this machine has no GPU, and hardware.gpu is not set"),
         ({"hardware": {"gpu": "MI300X"}}, "how fast MI300X trains is not known"),
         ({"hardware": {"gpu": "A1000"}}, "how fast A1000 trains is not known"),
         ({"hardware": {"gpu": "T4"}}, "T4 has no bfloat16 units"),

@@ -1,4 +1,4 @@
-"""What people see of a run: a line a check while it goes on, the findings and the tally when it is over."""
+"""What people see of a run: a line per check while it runs, the findings and the tally at its end."""
 
 import re
 import time
@@ -33,7 +33,7 @@ STYLES = {
 CHECKING = "checking"
 WIDEST_NAME = 28
 MANY_SKIPPED = 4
-"""From so many on, what a section skipped is told together."""
+"""From this many on, the skipped checks of a section share a line."""
 
 
 @dataclass(eq=False)

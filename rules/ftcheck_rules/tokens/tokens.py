@@ -197,7 +197,7 @@ def _lock_differs(
     if any(pair.differs for pair in pairs):
         shown = first_difference(pairs, "lock", tokenizer, tokenizer)
         yield Finding(
-            f"the ids differ from those in the lock on {counts(pairs)} ({versions}); {shown}",
+            f"the ids differ from those in the lock on {counts(pairs)}, with {versions}; {shown}",
             at=place,
             fix=again,
             why=why,

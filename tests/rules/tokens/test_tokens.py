@@ -199,7 +199,7 @@ def test_other_ids_than_the_locks_are_an_error_that_names_versions_and_the_first
     assert finding.severity is Severity.ERROR
     assert finding.at == job().at("model.name")
     head, train, locked = finding.message.splitlines()
-    assert "1 of 1 plain probe (transformers 5.22.0 -> 5.23.0)" in head
+    assert "1 of 1 plain probe, with transformers 5.22.0 -> 5.23.0" in head
     assert 'probe "digits", token 1' in head
     assert train == "  train  1 2 3 4 5  [49, 50, 51, 52, 53]"
     assert locked.endswith("[50, 51, 52, 53, 54]")

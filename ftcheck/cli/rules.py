@@ -125,7 +125,8 @@ def _failure(one: "Failure") -> str:
 
 def _paragraph(label: str, text: str) -> str:
     paragraphs = [" ".join(part.split()) for part in text.split("\n\n")]
-    wrapped = [line for part in paragraphs for line in textwrap.wrap(part, 86, break_on_hyphens=False)]
+    keep = {"break_on_hyphens": False, "break_long_words": False}
+    wrapped = [line for part in paragraphs for line in textwrap.wrap(part, 86, **keep)]
     return "\n".join(f"  {label if n == 0 else '':<9} {line}" for n, line in enumerate(wrapped))
 
 

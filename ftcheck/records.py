@@ -69,7 +69,7 @@ class Location:
 
 @dataclass(frozen=True, slots=True)
 class Change:
-    """A change to the policy that mends a finding: `path` is a YAML path such as
+    """A change to the policy that fixes a finding: `path` is a YAML path such as
     `jobs.mapper.training.max_length`. A `safe` change does not alter what the model learns.
     """
 
@@ -83,6 +83,7 @@ class Change:
 class Finding:
     """One problem: what is wrong (with the number), how bad, where, and what to do about it.
 
+    `why` says what goes wrong in training or serving, where the rule's own `why` misses this finding.
     `content` is text of somebody's that belongs to it, such as a model's answer: it is dropped unless
     `--show-content` asks for it.
     """
@@ -93,6 +94,7 @@ class Finding:
     fix: str | None = None
     change: Change | None = None
     content: str | None = None
+    why: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -140,7 +142,8 @@ class Summary:
 class Check:
     """One planned check: a rule bound to a job (or to the host) with its parameters.
 
-    `needs` are the inputs the rule asks for, and `plugin` is `name version` of its plugin.
+    `needs` are the inputs the rule asks for, and `plugin` is `name version` of its plugin. `required` means
+    that the gate opens only if it passes (`gate.require`).
     """
 
     id: str
@@ -155,6 +158,7 @@ class Check:
     needs: tuple[str, ...] = ()
     plugin: str = ""
     at: Location | None = None
+    required: bool = False
 
 
 @dataclass(frozen=True, slots=True)

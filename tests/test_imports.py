@@ -16,6 +16,7 @@ FLOORS = (
         "ftcheck.durations",
         "ftcheck.digest",
         "ftcheck.paths",
+        "ftcheck.plurals",
         "ftcheck.cache",
         "ftcheck.tables",
         "ftcheck.ranks",
@@ -27,7 +28,7 @@ FLOORS = (
         "ftcheck.training.reserved_arguments",  # a table
     ),
     ("ftcheck.packing", "ftcheck.report"),
-    ("ftcheck.inputs", "ftcheck.dedup", "ftcheck.lock", "ftcheck.ledger", "ftcheck.probe_texts"),
+    ("ftcheck.inputs", "ftcheck.dedup", "ftcheck.lock", "ftcheck.ledger"),
     ("ftcheck.extension",),
     ("ftcheck.policy",),
     ("ftcheck.runner", "ftcheck.gate", "ftcheck.estimate"),

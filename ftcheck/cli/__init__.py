@@ -11,30 +11,30 @@ from ftcheck.exit_codes import ExitCode
 
 COMMANDS = {
     "run": ("ftcheck.cli.run:run", "Check the jobs of a policy and write reports."),
-    "plan": ("ftcheck.cli.plan:plan", "Lengths, packing, memory, time and cost, and better settings."),
-    "train": ("ftcheck.cli.train:train", "Train a job, if the report opens the gate for it."),
-    "monitor": ("ftcheck.cli.monitor:monitor", "Runs as they go on, or as they ended."),
-    "lock": ("ftcheck.cli.lock:lock", "Freeze tokenizers, templates and golden ids beside a policy."),
-    "gate": ("ftcheck.cli.gate:gate", "The gate alone: does a stored report still hold?"),
-    "fix": ("ftcheck.cli.fix:fix", "Write what failed checks propose into the policy."),
-    "show": ("ftcheck.cli.show:show", "One row as the model sees it: trained, masked, cut off."),
+    "plan": ("ftcheck.cli.plan:plan", "Plan lengths, packing, memory, time and cost; find better settings."),
+    "train": ("ftcheck.cli.train:train", "Train a job, if its report opens the gate."),
+    "monitor": ("ftcheck.cli.monitor:monitor", "Follow training runs, or show finished ones."),
+    "lock": ("ftcheck.cli.lock:lock", "Lock tokenizers, templates and golden ids of a policy."),
+    "gate": ("ftcheck.cli.gate:gate", "Ask only the gate: is a stored report still valid?"),
+    "fix": ("ftcheck.cli.fix:fix", "Write the changes that failed checks propose into the policy."),
+    "show": ("ftcheck.cli.show:show", "Show a row as the model sees it: in the loss, masked, cut off."),
     "export": (
         "ftcheck.cli.export:export",
-        "A LiteLLM proxy with the jobs' guardrails, as its configuration.",
+        "Export a LiteLLM proxy configuration with the jobs' guardrails.",
     ),
-    "rules": ("ftcheck.cli.rules:rules", "List the rules there are."),
-    "explain": ("ftcheck.cli.rules:explain", "What a rule checks, why, and its parameters."),
-    "selftest": ("ftcheck.cli.rules:selftest", "Plant each rule's must-fail case and demand the finding."),
-    "policy": ("ftcheck.cli.policy:policy", "Check a policy, or show it merged."),
-    "schema": ("ftcheck.cli.policy:schema", "The JSON Schema of policies (or of reports)."),
+    "rules": ("ftcheck.cli.rules:rules", "List the available rules."),
+    "explain": ("ftcheck.cli.rules:explain", "Explain what a rule checks, why, and its parameters."),
+    "selftest": ("ftcheck.cli.rules:selftest", "Test that each rule finds the failure that it is for."),
+    "policy": ("ftcheck.cli.policy:policy", "Validate a policy, or show it merged."),
+    "schema": ("ftcheck.cli.policy:schema", "Print the JSON Schema of policies (or of reports)."),
     "init": ("ftcheck.cli.policy:init", "Write a policy with sample jobs into this folder."),
-    "cache": ("ftcheck.cli.cache:cache", "What earlier runs prepared: look at it, or clear it."),
+    "cache": ("ftcheck.cli.cache:cache", "List or clear the rows that earlier runs prepared."),
     "report": ("ftcheck.cli.report:report", "Convert a stored report to another format."),
 }
 
 
 class _Lazy(click.Group):
-    """A group whose commands are imported on use; their help lines stand in COMMANDS."""
+    """A group whose commands are imported on use; their help lines are in COMMANDS."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:
         return list(COMMANDS)
@@ -75,13 +75,13 @@ class _Lazy(click.Group):
 def app() -> None:
     """ftcheck checks a fine-tuning job the night before it costs money.
 
-    One YAML policy says what must hold about data, tokenizer, chat template, labels, lengths, packing and
-    serving; `ftcheck run` checks it, and `ftcheck train` starts only for exactly what was checked.
+    One YAML policy states what must hold for data, tokenizer, chat template, labels, lengths, packing and
+    serving; `ftcheck run` checks it, and `ftcheck train` trains exactly what was checked, or does not start.
     """
 
 
 def main(argv: Sequence[str] | None = None) -> None:
-    """Run the command line; mistakes of the user are one line each, and never a traceback."""
+    """Run the command line; user errors are one line each, never a traceback."""
     raise SystemExit(run_command(argv))
 
 

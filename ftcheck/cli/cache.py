@@ -8,21 +8,21 @@ import click
 if TYPE_CHECKING:
     from ftcheck.cache import Entry
 
-PRIVATE = "token ids of your rows, which can be turned back into text: only you may read them (mode 0700)"
+PRIVATE = "token ids of your rows, which can be decoded to text: only you can read them (mode 0700)"
 
 
-@click.group(short_help="What earlier runs prepared: look at it, or clear it.")
+@click.group(short_help="List or clear the rows that earlier runs prepared.")
 def cache() -> None:
-    """Work with the prepared rows that are kept for later runs.
+    """List or clear the prepared rows that are kept for later runs.
 
-    FTCHECK_CACHE names another place for them, FTCHECK_CACHE_SIZE the space they may take (10 GiB).
+    FTCHECK_CACHE sets another folder, FTCHECK_CACHE_SIZE the space that they may take (default: 10 GiB).
     """
 
 
 @cache.command()
 @click.option("--json", "as_json", is_flag=True, help="As JSON.")
 def info(*, as_json: bool) -> None:
-    """Where they lie, what there is, and how much they may take."""
+    """Show the cache folder, its entries, and the space that they may take."""
     from ftcheck.cache import sized, store
 
     found = store()
@@ -31,25 +31,27 @@ def info(*, as_json: bool) -> None:
     if as_json:
         click.echo(_json(str(found.folder), entries, total, found.limit))
         return
-    click.echo(f"place   {found.folder}")
-    click.echo(f"holds   {_count(len(entries))}, {sized(total)} of {sized(found.limit)}")
+    click.echo(f"folder    {found.folder}")
+    click.echo(f"contents  {_count(len(entries))}, {sized(total)} of {sized(found.limit)}")
     if entries:
-        click.echo(f"        {PRIVATE}")
+        click.echo(f"          {PRIVATE}")
     for one in entries:
         click.echo(f"  {_line(one)}")
 
 
 @cache.command()
-@click.option("--older-than", metavar="AGE", help="Only what was not used for so long: 12h, 7d.")
+@click.option(
+    "--older-than", metavar="AGE", help="Only entries that have not been used for this long: 12h, 7d."
+)
 def clear(older_than: str | None) -> None:
-    """Remove them. What failed last time (--lf) stays."""
+    """Remove the entries. What failed last time (--lf) is kept."""
     from ftcheck.cache import sized, store
     from ftcheck.durations import seconds
     from ftcheck.errors import UsageError
 
     age = seconds(older_than) if older_than is not None else None
     if older_than is not None and age is None:
-        raise UsageError(f"--older-than '{older_than}': write an age such as 12h or 7d")
+        raise UsageError(f"--older-than '{older_than}' is not an age: write 12h or 7d")
     found = store()
     freed = found.clear(age)
     left = len(found.entries())

@@ -7,15 +7,15 @@ import click
 from ftcheck.cli.options import POLICY, all_rules_dirs, overrides, rules_dirs
 
 
-@click.group(short_help="Configurations for other programs: a LiteLLM proxy with the job's guardrails.")
+@click.group(short_help="Export configurations for other programs.")
 def export() -> None:
-    """Write configurations for other programs, made from a policy.
+    """Export configurations for other programs from a policy.
 
-    What is written holds paths of this machine and no secrets.
+    The output contains paths of this machine and no secrets.
     """
 
 
-@export.command(short_help="A LiteLLM proxy with the job's guardrails attached.")
+@export.command(short_help="Export a LiteLLM proxy configuration with the jobs' guardrails.")
 @POLICY
 @click.option("--job", "jobs", multiple=True, metavar="J", help="Only this job; default: every job.")
 @click.option(
@@ -34,11 +34,11 @@ def litellm(
 ) -> None:
     """Write the configuration of a LiteLLM proxy that guards the jobs of POLICY.
 
-    Each job becomes a model of the proxy, with its name, in front of --endpoint, and a guardrail: inputs are
-    counted with the job's tokenizer and template and held to serving.max_input_tokens (over_limit: rules,
-    chunk or reject), answers to max_new_tokens and output_schema, with a retry; the log holds token counts.
+    Each job becomes a model of the proxy, by its name, in front of --endpoint, with a guardrail: inputs are
+    counted with the job's tokenizer and template and limited to serving.max_input_tokens (over_limit: rules,
+    chunk or reject), answers to max_new_tokens and output_schema, with retries; only token counts are logged.
 
-    `litellm --config FILE` starts it, where ftcheck[guard] is installed. To write the file needs no LiteLLM.
+    `litellm --config FILE` starts it, where ftcheck[guard] is installed. Writing the file needs no LiteLLM.
     """
     from ftcheck.errors import UsageError
     from ftcheck.runner.load import load
@@ -48,13 +48,13 @@ def litellm(
     if unknown := [name for name in jobs if name not in known]:
         raise UsageError(f"{policy}: no job '{unknown[0]}'; its jobs are: {', '.join(known) or 'none'}")
     if not known:
-        raise UsageError(f"{policy}: the policy has no jobs: there is nothing to guard")
+        raise UsageError(f"{policy}: the policy has no jobs, so there is nothing to export")
     text = exporter.export([known[name] for name in dict.fromkeys(jobs or known)], endpoint)
     if output in (None, "-"):
         click.echo(text, nl=False)
         return
     file = _written(output or "", exporter.file, text)
-    click.echo(f"{file}: start it with: {exporter.start.format(file=file)}", err=True)
+    click.echo(f"{file} written; start the proxy with: {exporter.start.format(file=file)}", err=True)
 
 
 def _written(output: str, name: str, text: str) -> Path:

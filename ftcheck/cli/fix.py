@@ -16,21 +16,21 @@ if TYPE_CHECKING:
     from ftcheck.fix.search import Choice
 
 
-@click.command(short_help="Write what failed checks propose into the policy.")
+@click.command(short_help="Write the changes that failed checks propose into the policy.")
 @POLICY
-@click.option("--job", "jobs", multiple=True, metavar="J", help="Only this job; the others stay as they are.")
+@click.option("--job", "jobs", multiple=True, metavar="J", help="Only this job; the others are not changed.")
 @overrides
-@click.option("--diff", is_flag=True, help="Write nothing: print the diff; exit 1 if there is one, else 0.")
-@click.option("--unsafe", is_flag=True, help="Also changes that alter what the model learns.")
+@click.option("--diff", is_flag=True, help="Write nothing, print the diff; exit 1 if there is one, else 0.")
+@click.option("--unsafe", is_flag=True, help="Also write changes that alter what the model learns.")
 @click.option(
     "--report",
     type=click.Path(path_type=str),
     metavar="R",
-    help="Take the findings of a stored JSON report, if nothing changed since; default: run the checks.",
+    help="Use the findings of a stored JSON report, if nothing has changed since; default: run the checks.",
 )
 @click.option("--select", multiple=True, metavar="CHECK", help="Only these checks: ids or names, * allowed.")
 @click.option("--ignore", multiple=True, metavar="CHECK", help="Without these checks.")
-@click.option("--offline", is_flag=True, help="Never ask the hub; what is cached is used.")
+@click.option("--offline", is_flag=True, help="Do not ask the hub; use the cache only.")
 @rules_dirs
 def fix(
     policy: str,
@@ -46,19 +46,19 @@ def fix(
 ) -> int:
     """Run the checks of POLICY and write the changes that its failed checks propose into the file.
 
-    Comments, order, quotes and layout of all other lines stay as they are. A value is written under its
-    job, also where it came from `defaults` or from a file that is extended. The checks run again under the
-    changes, in memory, up to five times, before anything is written: what one change brings to light is
-    mended too.
+    Comments, order, quotes and layout of all other lines are kept. A value is written under its job, even if
+    it came from `defaults` or from a file that is extended. Before anything is written, the checks run again
+    with the changes, in memory, up to five times, so that problems uncovered by one change are fixed too.
 
-    Data files are never touched. With --unsafe, the rows that checks would leave out (copies, leaked and
-    unreadable ones) are listed in a file beside the policy, which data.exclude then names.
+    Data files are never changed. With --unsafe, the rows that checks would exclude (duplicates, leaked and
+    unreadable rows) are listed in a file beside the policy, and data.exclude is set to it.
 
-    Without --unsafe, changes that alter what the model learns are listed and not written. Remarks and
-    waived findings change nothing. What --set gives is never written.
+    Without --unsafe, changes that alter what the model learns are listed, but not written. Remarks and waived
+    findings change nothing. Values of --set are never written.
 
-    Exits 0 if the file is as it should be or was written, 1 with --diff if it would be changed, 2 if it
-    cannot be written, 3 if a check broke (what the others propose is written), 5 if the report is stale.
+    Exits 0 if nothing had to be changed or the file was written, 1 with --diff if it would be changed, 2 if
+    it cannot be written, 3 if a check ended in an error (the changes of the others are written), 5 if the
+    report is stale.
     """
     from ftcheck.fix import run as fixing
     from ftcheck.runner.options import Options
@@ -112,7 +112,7 @@ def _watcher(planned: int) -> Any:
 
 @dataclass(frozen=True)
 class _Told:
-    """What is said at the end, and the exit code."""
+    """The summary at the end, and the exit code."""
 
     policy: str
     fixed: "Fixed"
@@ -122,19 +122,19 @@ class _Told:
     jobs: tuple[str, ...]
 
     def tell(self) -> None:
-        """Changes, what was not changed and why, and what is still red. With a diff on stdout: on stderr."""
+        """Changes, what was not changed and why, and what still fails. With a diff on stdout: on stderr."""
         found, ready = self.fixed.found, self._ready()
         self._choices("would fix" if self.diff else "fixed", found.taken, ready if self.unsafe else ())
         held = ready if not self.unsafe else ()
         if found.held or held:
             self._choices("not written, because it alters what the model learns", found.held, held)
-            self._say(f"  write it too: {self._command('--unsafe')}")
+            self._say(f"  to write it: {self._command('--unsafe')}")
         for one in found.left:
             checks = ", ".join(one.checks)
-            self._say(f"left  {one.path}: {one.reason}  ({checks})")
+            self._say(f"skipped  {one.path}: {one.reason}  ({checks})")
         for rows in self.fixed.lists:
             if rows.reason is not None:
-                self._say(f"left  rows of {rows.job}: {rows.reason}  ({', '.join(rows.checks)})")
+                self._say(f"skipped  rows of {rows.job}: {rows.reason}  ({', '.join(rows.checks)})")
         if not found.taken and not found.held and not found.left and not self.fixed.lists:
             self._say("nothing to fix: no failed check proposes a change")
         self._remaining()
@@ -155,13 +155,13 @@ class _Told:
             self._say(f"{label}:")
         for rows in lists:
             count = f"{len(rows.new):,} row{'s' * (len(rows.new) != 1)} of {rows.job}"
-            self._say(f"  {rows.path}  {count} left out of training   ({', '.join(rows.checks)})")
+            self._say(f"  {rows.path}  {count} excluded from training   ({', '.join(rows.checks)})")
         for one in choices:
             change, checks = one.change, ", ".join(one.checks)
             values = f"{shown(change.old)} -> {shown(change.new)}"
             self._say(f"  {self._place(change.path)}  {values}   ({checks})")
             for other in one.others:
-                self._say(f"    {other.check} asked for {shown(other.change.new)}")
+                self._say(f"    {other.check} proposed {shown(other.change.new)}")
 
     def _place(self, path: str) -> str:
         from ftcheck.fix.search import keys_of
@@ -182,10 +182,10 @@ class _Told:
             if changed:
                 self._say(f"now run the checks again: ftcheck run {self.policy}")
         elif red:
-            state = "still red" if changed else "red"
+            state = "still failing" if changed else "failing"
             self._say(f"{state}: {_listed(red)}  (ftcheck run {self.policy})")
         if broken := self._broken():
-            self._say(f"broken, so nobody knows what they would ask for: {_listed(broken)}")
+            self._say(f"ended in an error, so what they would propose is unknown: {_listed(broken)}")
 
     def _ready(self) -> "list[RowList]":
         """The lists of rows that can be written."""

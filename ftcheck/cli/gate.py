@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from ftcheck.gate.ticket import Refusal
 
 
-@click.command(short_help="The gate alone: does a stored report still hold?")
+@click.command(short_help="Ask only the gate: is a stored report still valid?")
 @click.argument("report", type=click.Path(path_type=str), metavar="REPORT")
 @click.option(
     "--policy", required=True, type=click.Path(dir_okay=False, path_type=str), help="The policy file."
@@ -22,10 +22,10 @@ if TYPE_CHECKING:
 def gate(
     report: str, policy: str, jobs: tuple[str, ...], overrides: tuple[str, ...], rules_dirs: tuple[Path, ...]
 ) -> int:
-    """Decide from a stored REPORT (JSON) and the files as they are now, for pipelines.
+    """Decide from a stored REPORT (JSON) and the current files whether jobs may be trained, for pipelines.
 
-    Exits 0 if the gate opens for every job asked for, else 5. Rows are digested, not prepared again: the
-    digest over ids and labels is compared by the trainer that feeds them.
+    Exits 0 if the gate opens for every requested job, else 5. Data files are compared by digest, the rows are
+    not prepared again: the trainer compares the digest over ids and labels before it starts.
     """
     from ftcheck.errors import UsageError
     from ftcheck.exit_codes import ExitCode
@@ -49,7 +49,7 @@ def gate(
 
 
 def show_refusal(refusal: "Refusal", policy: str) -> None:
-    """Every reason, and the command that makes a new report."""
+    """Every reason, and the command for a new report."""
     codes = ", ".join(dict.fromkeys(reason.code for reason in refusal.reasons))
     click.echo(f"gate: refused for {refusal.job} ({codes})", err=True)
     for reason in refusal.reasons:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import click
 
 from ftcheck.cli.options import POLICY, all_rules_dirs, overrides, rules_dirs
+from ftcheck.plurals import counted
 
 if TYPE_CHECKING:
     from ftcheck.inputs.container import Run
@@ -15,15 +16,17 @@ if TYPE_CHECKING:
     from ftcheck.runner.load import Loaded
 
 SHOWN = 20
-"""So many differences are listed."""
+"""How many differences are listed."""
 
 
-@click.command(short_help="Freeze tokenizers, templates and golden ids beside a policy.")
+@click.command(short_help="Lock tokenizers, templates and golden ids of a policy.")
 @POLICY
-@click.option("--job", "jobs", multiple=True, metavar="J", help="Only this job; the others stay as locked.")
-@click.option("--check", is_flag=True, help="Write nothing; exit 1 if the lock is not what would be written.")
+@click.option(
+    "--job", "jobs", multiple=True, metavar="J", help="Only this job; the others stay locked as is."
+)
+@click.option("--check", is_flag=True, help="Write nothing; exit 1 if the lock is out of date.")
 @overrides
-@click.option("--offline", is_flag=True, help="Never ask the hub; what is cached is used.")
+@click.option("--offline", is_flag=True, help="Do not ask the hub; use the cache only.")
 @rules_dirs
 def lock(
     policy: str,
@@ -33,14 +36,14 @@ def lock(
     offline: bool,
     rules_dirs: tuple[Path, ...],
 ) -> int:
-    """Write POLICY.lock beside POLICY: what its tokenizers and templates give today.
+    """Write POLICY.lock beside POLICY, with what its tokenizers and templates produce today.
 
     For each job: digests of the tokenizer's files and of the template that training applies, special ids,
-    and the ids of built-in texts and conversations; once: library versions and the defaults of training
-    arguments. From then on, `tokenizer-parity`, `template-parity` and `training-arguments` hold every run
-    against it. Keep the lock under version control, and write it again when a change is meant.
+    and the ids of built-in texts and conversations. Once: library versions and the defaults of training
+    arguments. From then on, `tokenizer-parity`, `template-parity` and `training-arguments` compare every run
+    with it. Keep the lock under version control, and write it again when a change is intended.
 
-    Nothing is written when a job's tokenizer cannot be opened.
+    Nothing is written if a job's tokenizer cannot be loaded.
     """
     from ftcheck.errors import UsageError
     from ftcheck.exit_codes import ExitCode
@@ -52,7 +55,7 @@ def lock(
     if unknown := [name for name in jobs if name not in known]:
         raise UsageError(f"{policy}: no job '{unknown[0]}'; its jobs are: {', '.join(known) or 'none'}")
     if not known:
-        raise UsageError(f"{policy}: the policy has no jobs: there is nothing to lock")
+        raise UsageError(f"{policy}: the policy has no jobs, so there is nothing to lock")
     path = path_of(policy)
     old = read(path) if check or jobs else None
     packages, made = _open(loaded, jobs or tuple(known), offline=offline)
@@ -68,15 +71,16 @@ def lock(
         for one in found[:SHOWN]:
             click.echo(f"{path}: {one}", err=True)
         if found:
-            click.echo(f"{path}: {len(found)} differences; `ftcheck lock {policy}` writes it again", err=True)
+            count = counted(len(found), "difference")
+            click.echo(f"{path}: {count}; `ftcheck lock {policy}` writes the lock again", err=True)
             return ExitCode.BLOCKED
-        click.echo(f"{path}: nothing changed")
+        click.echo(f"{path}: no differences")
         return ExitCode.OK
     write(path, text_of(new))
     probes = sum(len(one.probes) + len(one.conversations) for one in made.values())
-    count = f"{len(made)} job{'s' * (len(made) != 1)}"
+    count = counted(len(made), "job")
     versions = " · ".join(f"{name} {version}" for name, version in new["versions"].items() if version)
-    click.echo(f"{path}: {count} locked, ids of {probes} texts, {versions}")
+    click.echo(f"{path}: {count} locked, ids of {counted(probes, 'text')}, {versions}")
     return ExitCode.OK
 
 
@@ -96,9 +100,9 @@ def _open(
 def _locked(loaded: "Loaded", run: "Run", name: str) -> "LockedJob":
     from ftcheck.digest import of_named
     from ftcheck.inputs.container import Inputs
+    from ftcheck.inputs.probe_texts import CONVERSATIONS, PROBES
     from ftcheck.lock import of_job
     from ftcheck.paths import TOKENIZER_FILES, model_folder
-    from ftcheck.probe_texts import CONVERSATIONS, PROBES
 
     job = loaded.policy.jobs[name]
     tokenizer = Inputs(loaded.host.loaders, {"run": run, "jobs": (job,)}, job).get("tokenizer")

@@ -29,24 +29,25 @@ WIDE = 200
 """Columns of a page that goes to no terminal."""
 
 
-@click.command(short_help="Runs as they go on, or as they ended: loss, speed, memory, checkpoints, findings.")
+@click.command(short_help="Follow training runs, or show finished ones.")
 @click.argument("folders", nargs=-1, required=True, metavar="RUN_FOLDER...")
-@click.option("--json", "as_json", is_flag=True, help="One JSON object a line, at each refresh.")
-@click.option("--once", is_flag=True, help="Show what there is now, and end.")
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object per line, at each refresh.")
+@click.option("--once", is_flag=True, help="Show the current state, and exit.")
 @click.option(
     "--interval",
     type=click.FloatRange(min=0.1),
     default=2.0,
     show_default=True,
     metavar="SECONDS",
-    help="Look again after so long.",
+    help="Time between refreshes.",
 )
 def monitor(folders: tuple[str, ...], as_json: bool, once: bool, interval: float) -> int:
-    """Show runs while they go on, and after: RUN_FOLDER is a run's folder, one above several, or a glob.
+    """Follow training runs, or show finished ones: loss, speed, memory, checkpoints, findings.
 
-    On a terminal the page is drawn anew until all runs have ended, or Ctrl-C; elsewhere each change is a
-    line. A folder that is not there yet is waited for (not with --once). Exits 2 for a folder that holds no
-    run; how a run ended does not change the exit code.
+    RUN_FOLDER is a run's folder, a folder above several, or a glob. On a terminal the page is redrawn until
+    all runs have ended, or Ctrl-C; elsewhere each change is a line. A folder that does not exist yet is
+    waited for (not with --once). Exits 2 for a folder without a run; the outcome of a run does not change the
+    exit code.
     """
     from ftcheck.exit_codes import ExitCode
 
@@ -110,7 +111,7 @@ class Board:
                 continue
             for place, runs in found.items():
                 if not runs:
-                    message = f"{place}: no run folder: there is no {RUN} in it, nor in the folders below"
+                    message = f"{place}: not a run folder: it contains no {RUN}, nor do the folders below"
                     self.broken[str(place)] = InputError(message)
                 yield from (one for one in runs if one.resolve() not in seen)
                 seen |= {one.resolve() for one in runs}
@@ -128,7 +129,7 @@ def _refuse_missing(board: Board, *, once: bool) -> None:
     from ftcheck.errors import UsageError
 
     problems = [str(error) for error in board.broken.values()]
-    problems += [f"{name}: there is no such folder" for name in board.waiting if once]
+    problems += [f"{name}: no such folder" for name in board.waiting if once]
     if problems and not board.views:
         raise UsageError("\n".join(problems))
     for problem in problems:
@@ -263,7 +264,7 @@ def _clean(views: "Sequence[View]") -> "list[View]":
 
 def _waiting(board: Board) -> Iterator[str]:
     for name in board.waiting:
-        yield f"waiting for {name}: there is no run yet"
+        yield f"waiting for a run in {name}"
 
 
 def _width(screen: "Screen") -> int:

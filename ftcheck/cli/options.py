@@ -18,7 +18,7 @@ def overrides(command: Command) -> Command:
         "overrides",
         multiple=True,
         metavar="K=V",
-        help="Override a value, such as jobs.mapper.training.max_length=512. Listed in the report.",
+        help="Override a value, such as jobs.mapper.training.max_length=512; listed in the report.",
     )(command)
 
 
@@ -29,7 +29,7 @@ def rules_dirs(command: Command) -> Command:
         "rules_dirs",
         multiple=True,
         type=click.Path(file_okay=False, path_type=Path),
-        help="Folder of .py files with rules (also: [tool.ftcheck] rules-dirs in pyproject.toml).",
+        help="Folder with rules in .py files (also: [tool.ftcheck] rules-dirs in pyproject.toml).",
     )(command)
 
 
@@ -38,7 +38,7 @@ def no_cache(command: Command) -> Command:
     return click.option(
         "--no-cache",
         is_flag=True,
-        help="Prepare the rows again: take nothing from earlier runs, keep nothing for later ones.",
+        help="Prepare the rows again: use nothing from earlier runs, store nothing for later ones.",
     )(command)
 
 
@@ -62,6 +62,6 @@ def _configured(folder: Path) -> list[Path]:
             raise UsageError(f"{file}: {error}") from error
         unknown = sorted(set(table) - {"rules-dirs"})
         if unknown:
-            raise UsageError(f"{file}: [tool.ftcheck] has no '{unknown[0]}'; it knows rules-dirs")
+            raise UsageError(f"{file}: [tool.ftcheck] has no key '{unknown[0]}'; its only key is rules-dirs")
         return [parent / one for one in table.get("rules-dirs", ())]
     return []

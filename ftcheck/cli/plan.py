@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from ftcheck.cli.options import POLICY, all_rules_dirs, overrides, rules_dirs
+from ftcheck.plurals import counted
 
 if TYPE_CHECKING:
     from ftcheck.cli.pages.screen import Screen
@@ -25,9 +26,9 @@ if TYPE_CHECKING:
 FORMATS = ("html", "json", "markdown")
 
 
-@click.command(short_help="Lengths, packing, memory, time and cost, and the settings it recommends.")
+@click.command(short_help="Plan lengths, packing, memory, time and cost; find better settings.")
 @POLICY
-@click.option("--job", "jobs", multiple=True, metavar="J", help="Only this job. Repeatable.")
+@click.option("--job", "jobs", multiple=True, metavar="J", help="Only this job; repeatable.")
 @overrides
 @click.option(
     "-o",
@@ -35,7 +36,7 @@ FORMATS = ("html", "json", "markdown")
     "outputs",
     multiple=True,
     metavar="FORMAT[=PATH]",
-    help="Write the plan: json, markdown, html. Repeatable; without a path, to stdout.",
+    help="Write the plan as json, markdown or html; repeatable; without a path, to stdout.",
 )
 @click.option("--plots", metavar="DIR", help="Write plots of the lengths as PNG and SVG (extra: report).")
 @click.option("--write", "config", metavar="CONFIG.json", help="Write the optimised training configuration.")
@@ -45,13 +46,13 @@ FORMATS = ("html", "json", "markdown")
     default=1.0,
     show_default=True,
     metavar="PERCENT",
-    help="Share of the trained tokens that better settings may lose.",
+    help="Percentage of the trained tokens that better settings may lose.",
 )
 @click.option(
-    "--probe", is_flag=True, help="Run some real steps of the largest batch here, and plan by those."
+    "--probe", is_flag=True, help="Run some steps of the largest batch on this machine, and plan with them."
 )
-@click.option("--offline", is_flag=True, help="Never ask the hub; what is cached is used.")
-@click.option("-v", "--verbose", is_flag=True, help="Say what every estimate assumes, and all counts.")
+@click.option("--offline", is_flag=True, help="Do not ask the hub; use the cache only.")
+@click.option("-v", "--verbose", is_flag=True, help="Show the assumptions of every estimate, and all counts.")
 @rules_dirs
 def plan(
     policy: str,
@@ -66,11 +67,11 @@ def plan(
     verbose: bool,
     rules_dirs: tuple[Path, ...],
 ) -> int:
-    """Work out the jobs of POLICY before any GPU: one page a job.
+    """Plan the jobs of POLICY without a GPU: one page per job.
 
-    Lengths, by role and turn too, and what a max_length would cost, packing, steps, memory, time and cost,
-    disk, the policy's targets, and better settings with what they trade. Estimates are intervals; what is
-    not known is said.
+    Shows lengths, also by role and turn, and what a max_length would cost; packing, steps, memory, time and
+    cost, disk, the policy's targets, and better settings with their trade-offs. Estimates are intervals;
+    what is unknown is marked as such.
     """
     from ftcheck.errors import UsageError
     from ftcheck.exit_codes import ExitCode
@@ -89,7 +90,7 @@ def plan(
         if name not in loaded.policy.jobs:
             raise UsageError(f"{policy}: no job '{name}'; its jobs are: {', '.join(loaded.policy.jobs)}")
     if not chosen:
-        click.echo(f"{policy}: no job to plan", err=True)
+        click.echo(f"{policy}: the policy has no jobs to plan", err=True)
         return ExitCode.NOTHING
     _begin(written, policy, config)
     taken = any(one.path is None for one in written)
@@ -131,7 +132,7 @@ def _prober(loaded: "Loaded", name: str) -> "Prober":
     use = loaded.policy.jobs[name].trainer.use
     trainer = loaded.host.trainers.get(use)
     if trainer is None or trainer.probe is None:
-        raise UsageError(f"--probe: the trainer '{use}' of job {name} cannot run single steps")
+        raise UsageError(f"--probe: the trainer '{use}' of job {name} does not support single steps")
     return trainer.probe
 
 
@@ -255,7 +256,7 @@ def _plots(made: "Sequence[JobPlan]", folder: str | None) -> Sequence[str]:
     from ftcheck.cli.pages import plots
 
     count = len(plots.write(made, Path(folder)))
-    return [f"{count} plots in {folder}"]
+    return [f"{counted(count, 'plot')} in {folder}"]
 
 
 def _config(made: "Sequence[JobPlan]", path: str | None, policy: str) -> Sequence[str]:

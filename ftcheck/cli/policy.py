@@ -5,18 +5,19 @@ from pathlib import Path
 import click
 
 from ftcheck.cli.options import POLICY, all_rules_dirs, overrides, rules_dirs
+from ftcheck.plurals import counted
 
 
-@click.group(short_help="Check a policy, or show it merged.")
+@click.group(short_help="Validate a policy, or show it merged.")
 def policy() -> None:
-    """Check a policy, or show it merged."""
+    """Validate a policy, or show it merged."""
 
 
 @policy.command()
 @click.argument("policies", nargs=-1, required=True, type=click.Path(path_type=str), metavar="POLICY…")
 @rules_dirs
 def check(policies: tuple[str, ...], rules_dirs: tuple[Path, ...]) -> int:
-    """Validate policies without opening data or models. All problems at once, exit 2 if there are any."""
+    """Validate policies without opening data or models; prints all problems, exits 2 if there are any."""
     from ftcheck.errors import FtcheckError
     from ftcheck.exit_codes import ExitCode, worst_of
     from ftcheck.runner.load import load
@@ -31,16 +32,16 @@ def check(policies: tuple[str, ...], rules_dirs: tuple[Path, ...]) -> int:
             codes.append(error.exit_code)
             continue
         jobs, checks = len(loaded.policy.jobs), len(loaded.checks)
-        click.echo(f"{path}: {jobs} job{'s' * (jobs != 1)}, {checks} checks")
+        click.echo(f"{path}: {counted(jobs, 'job')}, {counted(checks, 'check')}")
     return worst_of(codes)
 
 
 @policy.command()
 @POLICY
-@click.option("--origin", is_flag=True, help="Say of each value which file and line it comes from.")
+@click.option("--origin", is_flag=True, help="Show for each value the file and line that it comes from.")
 @overrides
 def show(policy: str, origin: bool, overrides: tuple[str, ...]) -> None:
-    """Print POLICY with everything it extends merged in."""
+    """Print POLICY merged with the files that it extends."""
     from ftcheck.errors import PolicyError
     from ftcheck.policy import draft
     from ftcheck.policy import show as shown
@@ -51,11 +52,11 @@ def show(policy: str, origin: bool, overrides: tuple[str, ...]) -> None:
     click.echo(shown(read, origin=origin), nl=False)
 
 
-@click.command(short_help="The JSON Schema of policies (or of reports).")
-@click.option("--report", is_flag=True, help="The schema of JSON reports instead.")
+@click.command(short_help="Print the JSON Schema of policies (or of reports).")
+@click.option("--report", is_flag=True, help="Print the schema of JSON reports instead.")
 @rules_dirs
 def schema(report: bool, rules_dirs: tuple[Path, ...]) -> None:
-    """Print the JSON Schema of policies, rules' parameters included, for your editor."""
+    """Print the JSON Schema of policies, including the parameters of rules, for your editor."""
     import json
     from importlib import resources
 

@@ -8,9 +8,17 @@ def report() -> None:
     """Work with stored reports."""
 
 
-@report.command()
+@report.command(short_help="Write a stored JSON report in other formats.")
 @click.argument("stored", type=click.Path(path_type=str), metavar="REPORT")
-@click.option("-o", "--output", "outputs", multiple=True, required=True, metavar="FORMAT[=PATH]")
+@click.option(
+    "-o",
+    "--output",
+    "outputs",
+    multiple=True,
+    required=True,
+    metavar="FORMAT[=PATH]",
+    help="junit, github, markdown or json; repeatable; without a path, to stdout.",
+)
 def convert(stored: str, outputs: tuple[str, ...]) -> None:
     """Write a stored JSON REPORT in other formats: junit, github, markdown, json."""
     from ftcheck.errors import UsageError

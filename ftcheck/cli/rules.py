@@ -8,9 +8,10 @@ from typing import TYPE_CHECKING
 import click
 
 from ftcheck.cli.options import all_rules_dirs, rules_dirs
+from ftcheck.plurals import counted
 
 THREADS = 5
-"""So many public threads are named for a failure; `--json` names all."""
+"""How many public threads are listed for a failure; `--json` lists all."""
 
 if TYPE_CHECKING:
     from ftcheck.extension.plugin_host import Host
@@ -18,12 +19,14 @@ if TYPE_CHECKING:
     from ftcheck.tables.failures import Failure
 
 
-@click.command(short_help="List the rules there are.")
-@click.option("--json", "as_json", is_flag=True, help="As JSON.")
-@click.option("--plugin", "plugins", multiple=True, metavar="NAME", help="With an installed plugin's rules.")
+@click.command(short_help="List the available rules.")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+@click.option(
+    "--plugin", "plugins", multiple=True, metavar="NAME", help="Include an installed plugin's rules."
+)
 @rules_dirs
 def rules(as_json: bool, plugins: tuple[str, ...], rules_dirs: tuple[Path, ...]) -> None:
-    """List the rules there are, by family."""
+    """List the available rules, by family."""
     from ftcheck.extension.plugin_host import make_host
 
     host = make_host(plugins, all_rules_dirs(rules_dirs))
@@ -64,15 +67,17 @@ def _described(host: "Host", rule: "Rule") -> dict[str, object]:
     }
 
 
-@click.command(short_help="What a rule checks, why, and its parameters.")
+@click.command(short_help="Explain what a rule checks, why, and its parameters.")
 @click.argument("rule_id", metavar="RULE")
-@click.option("--plugin", "plugins", multiple=True, metavar="NAME", help="With an installed plugin's rules.")
-@click.option("--json", "as_json", is_flag=True, help="As JSON.")
+@click.option(
+    "--plugin", "plugins", multiple=True, metavar="NAME", help="Include an installed plugin's rules."
+)
+@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 @rules_dirs
 def explain(rule_id: str, plugins: tuple[str, ...], as_json: bool, rules_dirs: tuple[Path, ...]) -> None:
-    """Say what RULE checks, what goes wrong otherwise, how it is measured, its parameters, what it catches.
+    """Explain what RULE checks, what goes wrong otherwise, how it is measured, and its parameters.
 
-    The failures it catches come with their remedy, and with public threads of people whom they hit.
+    Also lists the known failures that it catches, each with its fix and with public threads that report it.
     """
     import difflib
 
@@ -82,7 +87,7 @@ def explain(rule_id: str, plugins: tuple[str, ...], as_json: bool, rules_dirs: t
     host = make_host(plugins, all_rules_dirs(rules_dirs))
     if rule_id not in host.rules:
         close = difflib.get_close_matches(rule_id, host.rules, n=1)
-        hint = f"did you mean '{close[0]}'?" if close else "ftcheck rules lists them"
+        hint = f"did you mean '{close[0]}'?" if close else "`ftcheck rules` lists them"
         raise UsageError(f"no rule '{rule_id}'; {hint}")
     rule = host.rules[rule_id]
     click.echo(json.dumps(_described(host, rule), indent=2) if as_json else _page(host, rule))
@@ -102,8 +107,8 @@ def _page(host: "Host", rule: "Rule") -> str:
         )
     parts += [_paragraph("catches", _failure(one)) for one in caught_by(rule.id)]
     if rule.only is not None:
-        parts.append(_paragraph("planned", f"for jobs that state {', '.join(rule.only.stated)}"))
-    parts.append(_paragraph("looks at", ", ".join(rule.inputs)))
+        parts.append(_paragraph("planned", f"for jobs that set {' or '.join(rule.only.stated)}"))
+    parts.append(_paragraph("inputs", ", ".join(rule.inputs)))
     parts.append(
         _paragraph("from", f"{owner.name} {owner.version} ({owner.distribution}), stage {rule.stage}")
     )
@@ -111,26 +116,30 @@ def _page(host: "Host", rule: "Rule") -> str:
 
 
 def _failure(one: "Failure") -> str:
-    """A catalogued failure in three paragraphs: what it is, what to do, who was hit."""
-    threads = ", ".join(one.threads[:THREADS]) + (" …" if len(one.threads) > THREADS else "")
-    parts = [f"{one.what} ({one.id}). Seen as: {one.symptom}", f"Remedy: {one.fix}"]
-    return "\n\n".join(parts + ([f"Threads: {threads}"] if threads else []))
+    """A catalogued failure: what it is, its symptom, the fix, and public threads, one per line."""
+    rest = len(one.threads) - THREADS
+    more = [f"and {counted(rest, 'more thread', 'more threads')} (--json lists all)"] if rest > 0 else []
+    parts = [f"{one.what} ({one.id}). Symptom: {one.symptom}", f"Fix: {one.fix}"]
+    return "\n\n".join([*parts, *one.threads[:THREADS], *more])
 
 
 def _paragraph(label: str, text: str) -> str:
     paragraphs = [" ".join(part.split()) for part in text.split("\n\n")]
-    wrapped = [line for part in paragraphs for line in textwrap.wrap(part, 86, break_on_hyphens=False)]
+    wrapper = textwrap.TextWrapper(86, break_on_hyphens=False, break_long_words=False)
+    wrapped = [line for part in paragraphs for line in wrapper.wrap(part)]
     return "\n".join(f"  {label if n == 0 else '':<9} {line}" for n, line in enumerate(wrapped))
 
 
-@click.command(short_help="Plant each rule's must-fail case and demand the finding.")
-@click.option("-v", "--verbose", is_flag=True, help="Show the cases that do what they say, too.")
-@click.option("--plugin", "plugins", multiple=True, metavar="NAME", help="With an installed plugin's rules.")
+@click.command(short_help="Test that each rule finds the failure that it is for.")
+@click.option("-v", "--verbose", is_flag=True, help="Also show the cases that come out as expected.")
+@click.option(
+    "--plugin", "plugins", multiple=True, metavar="NAME", help="Include an installed plugin's rules."
+)
 @rules_dirs
 def selftest(verbose: bool, plugins: tuple[str, ...], rules_dirs: tuple[Path, ...]) -> int:
-    """Run every rule's must-fail and must-pass case in this installation.
+    """Run every rule's must-fail and must-pass cases in this installation.
 
-    Exits 3 if a case does not do what it says: then this installation's green is worth nothing.
+    Exits 3 if a case does not come out as expected: then a passed run of this installation proves nothing.
     """
     from ftcheck.exit_codes import ExitCode
     from ftcheck.extension.plugin_host import make_host
@@ -145,7 +154,7 @@ def selftest(verbose: bool, plugins: tuple[str, ...], rules_dirs: tuple[Path, ..
         line = f"{case.rule}: {case.name}: {said.value}"
         if said is not expected:
             wrong.append(line)
-            click.echo(f"wrong  {line}, must be {expected.value}", err=True)
+            click.echo(f"wrong  {line}, expected {expected.value}", err=True)
         elif verbose:
             click.echo(f"ok     {line}")
     for rule_id in host.rules:
@@ -153,5 +162,6 @@ def selftest(verbose: bool, plugins: tuple[str, ...], rules_dirs: tuple[Path, ..
             if (rule_id, fails) not in ran:
                 wrong.append(rule_id)
                 click.echo(f"wrong  {rule_id}: no must-{'fail' if fails else 'pass'} case", err=True)
-    click.echo(f"{len(host.rules)} rules, {len(ran)} kinds of case, {len(wrong)} wrong")
+    kinds = counted(len(ran), "kind of case", "kinds of cases")
+    click.echo(f"{counted(len(host.rules), 'rule')}, {kinds}, {len(wrong)} wrong")
     return ExitCode.INCOMPLETE if wrong else ExitCode.OK

@@ -15,16 +15,20 @@ if TYPE_CHECKING:
 @POLICY
 @click.option("--job", "jobs", multiple=True, metavar="J", help="Only this job (and the host's checks).")
 @click.option(
-    "--stage", type=click.Choice(["before", "during", "after"]), help="Instead of the policy's stage."
+    "--stage", type=click.Choice(["before", "during", "after"]), help="Use this stage, not the policy's."
 )
 @click.option("--select", multiple=True, metavar="CHECK", help="Only these checks: ids or names, * allowed.")
-@click.option("--ignore", multiple=True, metavar="CHECK", help="Without these checks.")
-@click.option("-k", "keyword", metavar="EXPR", help="Only ids that match: 'length and not analyst'.")
+@click.option("--ignore", multiple=True, metavar="CHECK", help="Not these checks.")
+@click.option("-k", "keyword", metavar="EXPR", help="Only ids that match, such as 'length and not analyst'.")
 @click.option("-t", "--tag", "tags", multiple=True, metavar="TAG", help="Only checks with this tag.")
 @overrides
-@click.option("-x", "--exitfirst", is_flag=True, help="Stop at the first check that blocks or breaks.")
-@click.option("--maxfail", type=click.IntRange(min=1), metavar="N", help="Stop after N of them.")
-@click.option("--lf", "last_failed", is_flag=True, help="Only what failed last time (all, if nothing did).")
+@click.option(
+    "-x", "--exitfirst", is_flag=True, help="Stop at the first check that blocks or ends in an error."
+)
+@click.option("--maxfail", type=click.IntRange(min=1), metavar="N", help="Stop after N such checks.")
+@click.option(
+    "--lf", "last_failed", is_flag=True, help="Only the checks that failed last time (all, if none did)."
+)
 @click.option("-q", "--quiet", is_flag=True, help="Hide checks that pass.")
 @click.option("-v", "--verbose", is_flag=True, help="Show every measurement.")
 @click.option(
@@ -33,7 +37,7 @@ if TYPE_CHECKING:
     "outputs",
     multiple=True,
     metavar="FORMAT[=PATH]",
-    help="Write a report: json, junit, github, markdown. Repeatable; without a path, to stdout.",
+    help="Write a report as json, junit, github or markdown; repeatable; without a path, to stdout.",
 )
 @click.option(
     "--durations", type=click.IntRange(min=0), metavar="N", help="Show the N slowest checks (0: all)."
@@ -44,12 +48,12 @@ if TYPE_CHECKING:
     "--workers",
     type=click.IntRange(min=1),
     metavar="N",
-    help="Processes that prepare rows. [default: one a core]",
+    help="Number of processes that prepare rows. [default: one per core]",
 )
-@click.option("--offline", is_flag=True, help="Never ask the hub; what is cached is used.")
+@click.option("--offline", is_flag=True, help="Do not ask the hub; use the cache only.")
 @rules_dirs
-@click.option("--show-content", is_flag=True, help="Let reports show text of rows (private by default).")
-@click.option("--exit-zero", is_flag=True, help="Exit 0 instead of 1. Hides no other code.")
+@click.option("--show-content", is_flag=True, help="Allow reports to show the text of rows (off by default).")
+@click.option("--exit-zero", is_flag=True, help="Exit 0 instead of 1; other codes stay as they are.")
 def run(
     policy: str,
     jobs: tuple[str, ...],
@@ -76,7 +80,7 @@ def run(
 ) -> int:
     """Check the jobs of POLICY and write reports.
 
-    Exits 0 only if every planned check has an outcome, none broke, none blocks, and something passed.
+    Exits 0 only if every planned check has an outcome, none ended in an error, none blocks, and one passed.
     """
     from ftcheck.cli.pages.shown import Shown
     from ftcheck.runner import session

@@ -8,23 +8,24 @@ from typing import TYPE_CHECKING
 import click
 
 from ftcheck.cli.options import POLICY, all_rules_dirs, overrides, rules_dirs
+from ftcheck.plurals import counted
 
 if TYPE_CHECKING:
     from ftcheck.inputs.prepared import Prepared
     from ftcheck.inputs.row_view import RowView
 
 
-@click.command(short_help="One row as the model sees it: what is trained, masked, cut off.")
+@click.command(short_help="Show a row as the model sees it: in the loss, masked, cut off.")
 @POLICY
 @click.option("--job", required=True, metavar="J", help="The job.")
 @click.option("--row", type=click.IntRange(min=1), metavar="N", help="The Nth row (default: the first).")
-@click.option("--record", metavar="DIGEST", help="The row with this digest, or its beginning.")
+@click.option("--record", metavar="DIGEST", help="The row with this digest, or a prefix of it.")
 @click.option("--longest", is_flag=True, help="The row with the most tokens.")
-@click.option("--first-finding", is_flag=True, help="Run the checks, and show the first row they speak of.")
-@click.option("--ids", is_flag=True, help="One line a token, with its id.")
-@click.option("-o", "--output", metavar="html=PATH", help="Write a page instead.")
+@click.option("--first-finding", is_flag=True, help="Run the checks, and show the first row with a finding.")
+@click.option("--ids", is_flag=True, help="One line per token, with its id.")
+@click.option("-o", "--output", metavar="html=PATH", help="Write an HTML page instead.")
 @overrides
-@click.option("--offline", is_flag=True, help="Never ask the hub; what is cached is used.")
+@click.option("--offline", is_flag=True, help="Do not ask the hub; use the cache only.")
 @rules_dirs
 def show(
     policy: str,
@@ -41,8 +42,8 @@ def show(
 ) -> None:
     """Show one training row of POLICY as the model sees it.
 
-    Trained tokens are bright and between « and », masked ones dim, what truncation takes off is struck
-    through (between ✂ on plain output). This prints the row's text: mind where you paste it.
+    Tokens in the loss are bright and between « and », masked ones are dim, tokens that truncation removes are
+    struck through (between ✂ in plain output). This prints the row's text: be careful where you paste it.
     """
     from ftcheck.errors import UsageError
     from ftcheck.inputs.container import Inputs, Run
@@ -50,7 +51,7 @@ def show(
     from ftcheck.runner.load import load
 
     if sum((row is not None, record is not None, longest, first_finding)) > 1:
-        raise UsageError("--row, --record, --longest and --first-finding: name one of them")
+        raise UsageError("use only one of --row, --record, --longest and --first-finding")
     folders = all_rules_dirs(rules_dirs)
     loaded = load(policy, overrides, folders)
     if job not in loaded.policy.jobs:
@@ -71,7 +72,7 @@ def _index(prepared: "Prepared", row: int | None, record: str | None, *, longest
     from ftcheck.errors import UsageError
 
     if not len(prepared):
-        raise UsageError("there is no row to show")
+        raise UsageError("the data has no rows")
     if record is not None:
         wanted = record.removeprefix("sha256:")
         matches = [n for n, one in enumerate(prepared.rows.records) if one.startswith(wanted)]
@@ -81,7 +82,7 @@ def _index(prepared: "Prepared", row: int | None, record: str | None, *, longest
     if longest:
         return int(prepared.length.argmax())
     if row is not None and row > len(prepared):
-        raise UsageError(f"there is no row {row:,}: the data has {len(prepared):,}")
+        raise UsageError(f"there is no row {row:,}: the data has {counted(len(prepared), 'row')}")
     return (row or 1) - 1
 
 

@@ -23,16 +23,19 @@ if TYPE_CHECKING:
     from ftcheck.training.during_checks import Alarm, DuringChecks
 
 
-@click.command(short_help="Train a job, if the report opens the gate for it.")
+@click.command(short_help="Train a job, if its report opens the gate.")
 @POLICY
 @click.option("--job", required=True, metavar="J", help="The job to train.")
 @click.option(
-    "--report", type=click.Path(path_type=str), metavar="R", help="A stored JSON report; default: run now."
+    "--report",
+    type=click.Path(path_type=str),
+    metavar="R",
+    help="A stored JSON report; default: run the checks.",
 )
-@click.option("--resume", is_flag=True, help="Go on from the last checkpoint of the run folder.")
+@click.option("--resume", is_flag=True, help="Resume from the last checkpoint of the run folder.")
 @overrides
 @no_cache
-@click.option("--offline", is_flag=True, help="Never ask the hub; what is cached is used.")
+@click.option("--offline", is_flag=True, help="Do not ask the hub; use the cache only.")
 @rules_dirs
 def train(
     policy: str,
@@ -44,10 +47,10 @@ def train(
     offline: bool,
     rules_dirs: tuple[Path, ...],
 ) -> int:
-    """Run the checks of one job of POLICY (or take a stored report), pass the gate, train.
+    """Run the checks of one job of POLICY (or use a stored report), pass the gate, and train.
 
-    Exits 5 if the gate refuses, 6 if training fails. The trainer feeds exactly the ids and labels whose
-    digest the report holds, or does not start.
+    Exits 5 if the gate refuses, 6 if training fails. The trainer trains on exactly the ids and labels whose
+    digest is in the report, or does not start.
     """
     from ftcheck.runner.worker_setup import OFFLINE
 
@@ -87,7 +90,7 @@ def _loaded(policy: str, overrides: tuple[str, ...], folders: tuple[Path, ...], 
     loaded = load(policy, overrides, folders)
     if loaded.policy.stage is not Stage.BEFORE:
         raise UsageError(
-            f"{policy}: its checks are those of stage {loaded.policy.stage}: nothing trains on them"
+            f"{policy}: its stage is {loaded.policy.stage}; only a policy of stage before can be trained"
         )
     if job not in loaded.policy.jobs:
         raise UsageError(f"{policy}: no job '{job}'; its jobs are: {', '.join(loaded.policy.jobs)}")

@@ -93,7 +93,7 @@ def estimate(
     if measured is not None:
         pace = measured if isinstance(measured, Interval) else around(measured)
         parts, counted = _by_measurement(work, pace), None
-        assumes: tuple[str, ...] = ("tokens a second were measured",)
+        assumes: tuple[str, ...] = ("the tokens per second were measured",)
     else:
         known = _known(job, config, name)
         if isinstance(known, str):
@@ -166,7 +166,7 @@ class _Known:
 def _known(job: Job, config: Mapping[str, Any], name: str | None) -> _Known | str:
     """What the tables say of a job, or why there is no estimate."""
     if name is None:
-        return "no GPU here, and hardware.gpu names none: how fast a CPU trains is not estimated"
+        return "this machine has no GPU, and hardware.gpu is not set (the speed of CPUs is not estimated)"
     found = card(name)
     if found is None:
         return f"unknown speed: {name} is not in ftcheck's table of GPUs"
@@ -187,16 +187,16 @@ def _known(job: Job, config: Mapping[str, Any], name: str | None) -> _Known | st
 def _not_estimated(job: Job, found: Card) -> str | None:
     training, quantization = job.training, job.training.quantization
     if training.lora is not None and training.lora.use_dora:
-        return "how fast DoRA trains is not known"
+        return "the speed of DoRA is unknown"
     if quantization is not None and quantization.load_in_8bit:
-        return "how fast 8-bit weights train is not known"
+        return "the speed of training with 8-bit weights is unknown"
     in_4bit = quantization is not None and quantization.load_in_4bit
     if quantization is not None and in_4bit and quantization.bnb_4bit_compute_dtype in (None, "float32"):
-        return "4-bit layers compute in float32 (bnb_4bit_compute_dtype): how fast that is, is not known"
+        return "4-bit layers compute in float32 (bnb_4bit_compute_dtype), and the speed of that is unknown"
     if training.bf16 is False and not training.fp16:
-        return "training computes in float32: how fast that is, is not known"
+        return "training computes in float32, and the speed of that is unknown"
     if not found.bf16 and not training.fp16:
-        return f"{found.name} has no bfloat16 units: how fast it emulates them is not known"
+        return f"{found.name} has no bfloat16 units, and the speed of the emulation is unknown"
     return None
 
 
@@ -334,16 +334,16 @@ def _ends(one: Interval) -> tuple[float, float, float]:
 def _assumed(job: Job, known: _Known) -> tuple[str, ...]:
     """What the numbers stand on, in sentences."""
     share, peak = known.speed.utilisation, known.speed.tflops
-    source = "by public measurements" if known.speed.evidence else "assumed: nothing public measures this GPU"
+    source = "from public measurements" if known.speed.evidence else "assumed without a public measurement"
     said = [
         f"{known.gpu} at {share.low:.0%} to {share.high:.0%} (likely {share.likely:.0%}) of"
         f" {peak.likely:g} TFLOP/s, {source}",
-        "a base model that is downloaded already",
+        "the base model is already downloaded",
     ]
     if devices(job) > 1:
-        said.append(f"{devices(job)} GPUs that share the rows and keep 70 to 100 % of their speed")
+        said.append(f"{devices(job)} GPUs share the rows, each at 70 to 100 % of its speed")
     if job.trainer.use not in TRAINERS:
-        said.append("a program that is as fast as TRL, or twice as fast")
+        said.append("the command is between as fast as TRL and twice as fast")
     return tuple(said)
 
 

@@ -98,12 +98,12 @@ def _pieces(
 
 
 def _ending(pieces: Sequence[Piece]) -> str:
-    """`ends in <|eot_id|>, trained`: the last fed piece that is not blank."""
+    """`ends with <|eot_id|>, in the loss`: the last fed piece that is not blank."""
     for piece in reversed(pieces):
         if piece.fed and piece.text.strip():
-            said = piece.text if piece.special else "a word"
-            return f"ends in {said}, {'trained' if piece.trained else 'not trained'}"
-    return "nothing of it is fed"
+            said = piece.text if piece.special else "text"
+            return f"ends with {said}, {'in the loss' if piece.trained else 'not in the loss'}"
+    return "no token of it is trained on"
 
 
 def _neighbours(prepared: Prepared, job: Job, index: int) -> tuple[int, ...] | None:

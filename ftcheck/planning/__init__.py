@@ -19,6 +19,7 @@ from ftcheck.planning.lengths import lengths
 from ftcheck.planning.packing import packing
 from ftcheck.planning.records import Figure, JobPlan, Lengths, Option, Packing, Step, Unplanned
 from ftcheck.planning.search import Bounds, Search, effective_tokens, settings
+from ftcheck.plurals import agreeing, counted
 from ftcheck.records import Change
 from ftcheck.settings import Job
 
@@ -56,7 +57,7 @@ def _planner(
     """`speaks`: whose words the tokens are is told too, which takes another pass over the rows."""
     prepared: Prepared = inputs.get("prepared")
     if not len(prepared.sequences):
-        raise InputError(f"job {job.name}: no row is fed{_first_trouble(prepared)}")
+        raise InputError(f"job {job.name}: no row is left to train on{_first_trouble(prepared)}")
     model, problem = _opened(inputs, "model")
     machine, _ = _opened(inputs, "machine")
     gold, _ = _opened(inputs, "gold") if job.data.gold is not None else (None, "")
@@ -206,41 +207,45 @@ class _Planner:
 
         found = estimate(self.job)
         if not found.bytes:
-            return Figure(unit="GiB", why=f"cannot be told: {found.problem}"), ""
+            return Figure(unit="GiB", why=f"unknown: {found.problem}"), ""
         size, count = found.bytes / GIB, found.checkpoints
         words = (
-            f"in {count} checkpoints" if count is not None else "a checkpoint; how many are kept is not set"
+            f"in {counted(count, 'checkpoint')}"
+            if count is not None
+            else "per checkpoint; save_total_limit is not set"
         )
         assumes = ("trained weights in float32 and the optimizer's states, one more than save_total_limit",)
         return Figure(None, size, size, "GiB", assumes=assumes), words
 
     def _searched(self, search: Search, options: Sequence[Option]) -> str:
         tried = ", ".join(f"{one:,}" for one in search.tried_lengths()) or "none in its range"
-        by = "GPU-hours" if options[0].hours.known else "tokens computed (hours cannot be told)"
-        said = f"max_length {tried}; batches 1 to 64; with and without packing; fewest {by}"
+        by = "GPU-hours" if options[0].hours.known else "computed tokens (the hours are unknown)"
+        said = f"max_length {tried}; batches 1 to 64; with and without packing; chosen by the fewest {by}"
         return f"{said}; at most {100 * self.asked.max_lost:g} % of the trained tokens lost"
 
     def _notes(self, found: Lengths) -> Sequence[str]:
-        notes = [f"prompt and completion are told by the loss: {_split(found)}"]
+        notes = [f"prompt and completion are separated by the loss mask: {_split(found)}"]
         broken = len(self.prepared.row_errors)
         if broken:
-            which = f"{broken:,} row{'s' * (broken > 1)}"
-            notes.append(f"{which} cannot be prepared, not counted{_first_trouble(self.prepared)}")
+            are = agreeing(broken, "is", "are")
+            which = f"{counted(broken, 'row')} cannot be prepared and {are} not counted"
+            notes.append(f"{which}{_first_trouble(self.prepared)}")
         if not found.trained.exact:
-            notes.append("where trained tokens stand was counted in a drawn part of the rows")
+            notes.append("the positions of trained tokens were counted in a sample of the rows")
         return notes
 
 
 def _told(probed: Probe) -> str:
-    peak = "" if probed.peak_gib is None else f", {probed.peak_gib:.2f} GiB at the peak"
+    peak = "" if probed.peak_gib is None else f", peak {probed.peak_gib:.2f} GiB"
     batch = f"{probed.sequences} x up to {probed.longest:,} tokens"
-    return f"{probed.steps} steps on {probed.device}, {batch}: {probed.tokens_per_second:,.0f} tokens/s{peak}"
+    steps = counted(probed.steps, "step")
+    return f"{steps} on {probed.device}, {batch}: {probed.tokens_per_second:,.0f} tokens/s{peak}"
 
 
 def _split(found: Lengths) -> str:
     if found.completion is None:
-        return "here the whole row is in it"
-    return "completion is the last stretch in it, prompt all before"
+        return "here the whole row is in the loss"
+    return "the completion is the last run of tokens in the loss, the prompt is everything before"
 
 
 def how(job: Job) -> str:

@@ -17,6 +17,7 @@ from ftcheck.inputs.probe import Probe
 from ftcheck.planning import probe
 from ftcheck.planning.records import Figure
 from ftcheck.planning.search import Work
+from ftcheck.plurals import counted
 from ftcheck.settings import Job
 
 GIB = 1 << 30
@@ -27,9 +28,14 @@ SHOWN_PARTS = {
     "working": ("working", "workspace", "fragmentation"),
     "CUDA": ("context",),
 }
-"""Parts of memory as people speak of them, and what the memory model calls them."""
+"""Parts of memory by their usual names, and what the memory model calls them."""
 
-OTHERS = "other settings are as much faster or slower than the probed ones as the tables say, where they know"
+OTHERS = "other settings are faster or slower than the probed ones by as much as the tables say"
+
+
+def unknown(why: str) -> str:
+    """`unknown: no GPU …`; a reason that says so itself stands alone."""
+    return why if why.startswith("unknown") else f"unknown: {why}"
 
 
 @dataclass(frozen=True)
@@ -58,18 +64,18 @@ class Estimates:
 
     def _memory(self, job: Job, longest: int, sequences: int) -> Figure:
         if self.model is None:
-            return Figure(unit="GiB", why=f"cannot be told: {self.problem}")
+            return Figure(unit="GiB", why=f"unknown: {self.problem}")
         try:
             found = estimate(job, self.model.config, longest=longest, sequences=sequences)
         except InputError as error:
-            return Figure(unit="GiB", why=f"cannot be told: {error}")
+            return Figure(unit="GiB", why=f"unknown: {error}")
         low, likely, high = (one / GIB for one in (found.low, found.likely, found.high))
         return Figure(low, likely, high, "GiB", parts=_parts(found.parts), assumes=found.assumptions)
 
     def hours(self, job: Job, work: Work) -> Figure:
         """Hours of all steps, with checkpoints; `parts` are hours too, `rates` tokens a second."""
         if self.model is None:
-            return Figure(unit="h", why=f"cannot be told: {self.problem}")
+            return Figure(unit="h", why=unknown(self.problem))
         found = self._duration(self.model, job, work)
         if self.probed is not None and self.stated is not None:
             same = _same(job, self.stated)
@@ -80,7 +86,7 @@ class Estimates:
             found = self._duration(self.model, job, work, pace)
             found = found if same else replace(found, assumes=(*found.assumes, OTHERS))
         if found.hours is None:
-            return Figure(unit="h", why=f"cannot be told: {found.problem}")
+            return Figure(unit="h", why=unknown(found.problem))
         parts = {name: one.likely / 3600 for name, one in found.seconds.items() if one.likely}
         return _figure(
             found.hours,
@@ -175,8 +181,8 @@ def cost(job: Job, hours: Figure) -> Figure:
     if hours.low is None or hours.likely is None or hours.high is None:
         return Figure(why=hours.why)
     if price is None:
-        return Figure(why="cannot be told: hardware.price_per_hour is not stated")
-    said = (f"{price:g} an hour for all GPUs together (hardware.price_per_hour)",)
+        return Figure(why="unknown: hardware.price_per_hour is not set")
+    said = (f"{price:g} per hour for all GPUs together (hardware.price_per_hour)",)
     return Figure(price * hours.low, price * hours.likely, price * hours.high, assumes=said)
 
 
@@ -186,17 +192,19 @@ def serving(job: Job, gold: GoldSet | None) -> tuple[str, ...]:
     if found is None:
         return ()
     said = [
-        f"a request has {found.prompt:,.0f} + {found.answer:,.0f} tokens in the mean,"
-        f" p95 {found.prompt_p95:,} + {found.answer_p95:,} ({found.requests:,} gold questions)"
+        f"a request has {found.prompt:,.0f} + {found.answer:,.0f} tokens on average,"
+        f" p95 {found.prompt_p95:,} + {found.answer_p95:,} ({counted(found.requests, 'gold question')})"
     ]
     asked = job.targets.requests_per_second
     if found.replicas is not None and asked is not None:
-        said.append(f"{asked:,g} requests/s need {found.replicas:,} replicas at the mean load, nothing spare")
+        replicas = counted(found.replicas, "replica")
+        said.append(f"{asked:,g} requests/s need {replicas} at the average load, without reserve")
     elif asked is not None:
         missing = ", ".join(one for one in found.unknown if one.startswith("serving"))
         needed = asked * found.answer
         said.append(
-            f"{asked:,g} requests/s are {needed:,.0f} output tokens/s; replicas: {missing} is not stated"
+            f"{asked:,g} requests/s are {needed:,.0f} output tokens/s;"
+            f" replicas are unknown: {missing} is not set"
         )
     if found.cost_per_1000 is not None:
         said.append(f"1,000 requests cost {found.cost_per_1000:,.4g}")

@@ -131,7 +131,7 @@ def recommended(job: Job, total: Histogram, trained: TrainedPositions, percentil
     holds the percentile of the lengths.
     """
     if not total.sequences:
-        raise ValueError("there is no row to measure")
+        raise ValueError("there are no rows to measure")
     held = total.percentile(percentile)
     needed = next(length for length in _multiples(total.longest) if _keeps(length, held, trained))
     said = f"p{percentile:g} {held:,} and {100 * MIN_KEPT:.0f} % of the trained tokens"
@@ -140,10 +140,13 @@ def recommended(job: Job, total: Histogram, trained: TrainedPositions, percentil
         return Recommended(needed, needed, f"the smallest multiple of {STEP} that holds {said}", stated)
     low, high = job.targets.max_length
     if needed > high and not _keeps(high, held, trained):
-        return Recommended(None, needed, f"no length up to {high:,} holds {said}; {needed:,} would", stated)
+        return Recommended(
+            None, needed, f"no length up to {high:,} holds {said}; {needed:,} would be enough", stated
+        )
     length = min(max(needed, low), high)
-    why = f"the smallest in targets.max_length that holds {said}"
-    return Recommended(length, needed, why if length == needed else f"{why}; {needed:,} would do", stated)
+    why = f"the smallest within targets.max_length that holds {said}"
+    enough = why if length == needed else f"{why}; {needed:,} would be enough"
+    return Recommended(length, needed, enough, stated)
 
 
 def _keeps(length: int, held: int, trained: TrainedPositions) -> bool:
@@ -161,7 +164,7 @@ def for_packing(job: Job, total: Histogram, unpacked: Recommended) -> Recommende
     """
     stated, least = job.training.max_length, unpacked.needed
     if stated is not None and stated >= least and _in_range(job, stated):
-        return Recommended(stated, least, "blocks of it hold what must be held", stated)
+        return Recommended(stated, least, "blocks of this length hold the longest rows", stated)
     return Recommended(unpacked.length, least, unpacked.why, stated)
 
 

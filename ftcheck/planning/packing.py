@@ -72,7 +72,7 @@ def blocks_at(lengths: "NDArray[Any]", training: Training) -> int:
     """
     capacity = training.max_length
     if capacity is None:
-        raise ValueError("packing needs a max_length")
+        raise ValueError("packing requires max_length")
     if training.packing_strategy == "wrapped":
         return -(-int(lengths.sum()) // capacity)
     if training.packing_strategy == "bfd_split":

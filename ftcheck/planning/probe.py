@@ -4,6 +4,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from ftcheck.inputs.probe import Probe
+from ftcheck.plurals import counted
 
 if TYPE_CHECKING:
     from ftcheck.estimate.interval import Interval
@@ -30,7 +31,7 @@ def memory(estimated: "Figure", stated: "Figure", probe: Probe, *, same: bool) -
         if estimated.likely is None or not stated.likely:
             return estimated
         spread, likely = OTHER, estimated.likely * probe.peak_gib / stated.likely
-    said = f"measured: {probe.peak_gib:.2f} GiB in {probe.steps} steps on {probe.device}"
+    said = f"measured: {probe.peak_gib:.2f} GiB in {counted(probe.steps, 'step')} on {probe.device}"
     return replace(
         estimated,
         low=likely * (1 - spread),
@@ -38,7 +39,7 @@ def memory(estimated: "Figure", stated: "Figure", probe: Probe, *, same: bool) -
         high=likely * (1 + spread),
         unit="GiB",
         why="",
-        assumes=(said,) if same else (said, "other settings are off by as much as the probed ones"),
+        assumes=(said,) if same else (said, "the estimate of other settings is off by the same factor"),
     )
 
 

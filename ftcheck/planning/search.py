@@ -171,12 +171,13 @@ class Search:
     def _problems(self, option: Option) -> Iterator[str]:
         bounds, targets = self.bounds, self.job.targets
         if not self._allowed(option.length):
-            yield "max_length outside its range"
+            yield "max_length outside targets.max_length"
         if option.lost > bounds.max_lost:
             yield f"loses {100 * option.lost:.1f} % of the trained tokens"
         asked = targets.tokens_per_step
         if asked is not None and not asked[0] <= option.nominal <= asked[1]:
-            yield f"{option.nominal:,} tokens a step, asked for are {asked[0]:,} to {asked[1]:,}"
+            target = f"targets.tokens_per_step is {asked[0]:,} to {asked[1]:,}"
+            yield f"{option.nominal:,} tokens per step, {target}"
         if option.fed < option.batch * option.accumulation * devices(self.job):
             yield "an epoch is less than one step"
         if (
@@ -187,7 +188,7 @@ class Search:
             sure = (option.memory.low or 0.0) > bounds.memory
             yield f"{'does' if sure else 'may'} not fit {bounds.memory:g} GiB"
         if asked is not None and asked[0] <= option.nominal and not option.packing and option.real < asked[0]:
-            yield f"{option.real:,} real tokens a step without packing, asked for are {asked[0]:,} at least"
+            yield f"{option.real:,} real tokens per step without packing, at least {asked[0]:,} are required"
 
     def _judged(self, option: Option, stated: Option) -> Option:
         """Where memory cannot be told, nothing larger than stated is a choice; where time cannot, nothing
@@ -195,9 +196,9 @@ class Search:
         """
         problems = list(option.problems)
         if not option.memory.known and option.batch * option.length > stated.batch * stated.length:
-            problems.append("larger than stated, and memory cannot be told")
+            problems.append("larger than stated, and the memory is unknown")
         if not option.hours.known and at_once(option) < SMALLER * at_once(stated):
-            problems.append("fewer tokens at once than stated, and time cannot be told")
+            problems.append("fewer tokens at once than stated, and the time is unknown")
         return replace(option, problems=tuple(problems))
 
     def _order(self, option: Option) -> tuple[float, float, float]:

@@ -7,8 +7,8 @@ from ftcheck.packing.lengths import Histogram
 from ftcheck.planning.records import Figure, Lengths, Step, Target
 from ftcheck.settings import Job
 
-NEAR = "cannot be told before training"
-INSIDE = "it lies within the interval: it may hold or not"
+NEAR = "unknown before training"
+INSIDE = "the target is within the interval: it may or may not hold"
 
 
 def targets(
@@ -41,7 +41,7 @@ def _max_length(job: Job, lengths: Lengths) -> Iterator[Target]:
         found += f", loses {lost:,} of {lengths.trained.total:,} trained tokens"
     if best is None:
         need = lengths.unpacked.needed
-        remedy = f"{need:,} tokens are needed: raise targets.max_length, or shorten the rows"
+        remedy = f"raise targets.max_length, or shorten the rows: {need:,} tokens are needed"
     elif not inside:
         remedy = f"max_length: {found} -> {best}"
     else:
@@ -53,7 +53,7 @@ def _step(job: Job, step: Step) -> Iterator[Target]:
     rows = step.batch * step.accumulation * step.devices
     if job.targets.effective_batch is not None:
         asked = job.targets.effective_batch
-        remedy = "" if asked == rows else _accumulation(asked, step.batch * step.devices, "rows a step")
+        remedy = "" if asked == rows else _accumulation(asked, step.batch * step.devices, "rows")
         yield Target("effective_batch", f"{asked:,}", f"{rows:,}", asked == rows, remedy)
     if step.target is None or step.nominal is None:
         return
@@ -65,10 +65,10 @@ def _step(job: Job, step: Step) -> Iterator[Target]:
     if not holds and fitting:
         new = min(fitting, key=lambda count: abs(count * at_once - (low + high) / 2))
         remedy = (
-            f"gradient_accumulation_steps: {step.accumulation} -> {new} ({new * at_once:,} tokens a step)"
+            f"gradient_accumulation_steps: {step.accumulation} -> {new} ({new * at_once:,} tokens per step)"
         )
     elif not holds:
-        remedy = f"one batch holds {at_once:,} tokens: change per_device_train_batch_size"
+        remedy = f"change per_device_train_batch_size: one batch has {at_once:,} tokens"
     product = f"{step.batch} x {step.accumulation} x {step.nominal // rows:,} = {step.nominal:,}"
     yield Target("tokens_per_step", f"{low:,} to {high:,}", product, holds, remedy)
 
@@ -76,7 +76,7 @@ def _step(job: Job, step: Step) -> Iterator[Target]:
 def _accumulation(asked: int, at_once: int, unit: str) -> str:
     steps, rest = divmod(asked, at_once)
     if rest or not steps:
-        return f"{at_once} {unit} at once: no accumulation makes {asked}"
+        return f"change per_device_train_batch_size: no accumulation of {at_once} {unit} makes {asked}"
     return f"gradient_accumulation_steps: {steps}"
 
 
@@ -86,13 +86,13 @@ def _new_tokens(job: Job, lengths: Lengths, answers: Sequence[int]) -> Iterator[
         return
     p99, source = _answer_p99(lengths, answers)
     low, high = asked
-    found = "no serving.max_new_tokens" if cap is None else f"{cap:,}"
+    found = "serving.max_new_tokens is not set" if cap is None else f"{cap:,}"
     found += f" ({source} answers p99 {p99:,})" if p99 is not None else ""
     enough = cap is not None and (p99 is None or cap >= p99)
     holds = enough and cap is not None and low <= cap <= high
     remedy = ""
     if p99 is not None and p99 > high:
-        remedy = f"{high:,} cuts answers: raise the target to {p99:,} at least"
+        remedy = f"raise targets.max_new_tokens to at least {p99:,}: {high:,} cuts answers"
     elif not holds and p99 is not None:
         remedy = f"serving.max_new_tokens: {min(high, max(low, -(-p99 // 16) * 16)):,}"
     yield Target("max_new_tokens", f"{low:,} to {high:,}", found, holds, remedy)
@@ -121,7 +121,7 @@ def _limits(job: Job, memory: Figure, hours: Figure, cost: Figure) -> Iterator[T
 
 
 def _speed(hours: Figure, asked: float) -> Target:
-    limit = f"{asked:,g} at least"
+    limit = f"of at least {asked:,g}"
     if hours.rate is None:
         return Target("tokens_per_second", limit, hours.why, None)
     slow, likely, fast = hours.rate
@@ -131,7 +131,7 @@ def _speed(hours: Figure, asked: float) -> Target:
 
 
 def _at_most(name: str, figure: Figure, limit: float, unit: str) -> Target:
-    asked = f"{limit:g} {unit} at most".replace("  ", " ")
+    asked = f"of at most {limit:g} {unit}".rstrip()
     if figure.low is None or figure.high is None:
         return Target(name, asked, figure.why, None)
     found = f"{figure.likely:.4g} ({figure.low:.4g} to {figure.high:.4g})"
@@ -155,9 +155,9 @@ def _later(job: Job) -> Iterator[Target]:
     """What only a running model shows."""
     asked = job.targets
     if asked.p95_latency_ms is not None:
-        yield Target("p95_latency_ms", f"{asked.p95_latency_ms:g}", "cannot be told before a load test", None)
+        yield Target("p95_latency_ms", f"{asked.p95_latency_ms:g}", "unknown before a load test", None)
     if asked.requests_per_second is not None:
-        found = "cannot be told before a load test"
+        found = "unknown before a load test"
         yield Target("requests_per_second", f"{asked.requests_per_second:,g}", found, None)
     if asked.accuracy is not None:
         yield Target("accuracy", f"{asked.accuracy:g}", NEAR, None)

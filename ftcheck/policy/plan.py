@@ -33,7 +33,7 @@ def _planned(one: tuple[str, CheckSettings, Rule], policy: Policy, job: str) -> 
     name, found, rule = one
     if found.jobs is not None:
         return job in found.jobs
-    required = any(matching(pattern, [f"{job}::{name}"]) for pattern in policy.gate.require)
+    required = is_required(policy, f"{job}::{name}")
     return required or rule.only is None or rule.only.concerns(policy.jobs[job])
 
 
@@ -52,8 +52,9 @@ def _check(policy: Policy, host: Host, one: tuple[str, CheckSettings, Rule], job
 
     name, found, rule = one
     info = host.owner[f"rule:{rule.id}"]
+    check_id = f"{job}::{name}" if job is not None else name
     return Check(
-        id=f"{job}::{name}" if job is not None else name,
+        id=check_id,
         name=name,
         rule=rule.id,
         job=job,
@@ -65,7 +66,13 @@ def _check(policy: Policy, host: Host, one: tuple[str, CheckSettings, Rule], job
         needs=rule.inputs,
         plugin=str(info),
         at=_place(policy, name),
+        required=is_required(policy, check_id),
     )
+
+
+def is_required(policy: Policy, check_id: str) -> bool:
+    """Whether `gate.require` names a check."""
+    return any(matching(pattern, [check_id]) for pattern in policy.gate.require)
 
 
 def _place(policy: Policy, name: str) -> Location:

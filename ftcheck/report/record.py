@@ -168,6 +168,7 @@ def result_to_dict(result: Result) -> dict[str, Any]:
         "params": dict(check.params),
         "tags": list(check.tags),
         "plugin": check.plugin,
+        "required": check.required,
         "outcome": result.outcome.value,
         "blocking": result.blocking,
         "reason": result.reason,
@@ -211,6 +212,7 @@ def finding_to_dict(check: Check, finding: Finding, occurrence: int) -> dict[str
         "severity": finding.severity.value,
         **asdict(at),
         "path": near(at.path) if at.path is not None else None,
+        "why": finding.why,
         "fix": finding.fix,
         "change": asdict(finding.change) if finding.change else None,
         "fingerprint": fingerprint(check, at, occurrence),
@@ -279,6 +281,7 @@ def result_from_dict(data: Mapping[str, Any], seconds: float = 0.0) -> Result:
         params=dict(data["params"]),
         tags=tuple(data["tags"]),
         plugin=data["plugin"],
+        required=data.get("required", False),
     )
     return Result(
         check=check,
@@ -301,6 +304,7 @@ def _finding_from_dict(data: Mapping[str, Any]) -> Finding:
         message=data["message"],
         severity=Severity(data["severity"]),
         at=None if at == Location() else at,
+        why=data.get("why"),
         fix=data["fix"],
         change=Change(**data["change"]) if data["change"] else None,
     )

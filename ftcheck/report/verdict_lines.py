@@ -1,12 +1,13 @@
-"""Where a run stands, in words: the tally, the verdict, the waivers, the gate."""
+"""The lines that sum up a run: the tally, the verdict, the waivers, the gate."""
 
 from collections.abc import Mapping
 from datetime import UTC, date, datetime
 
+from ftcheck.plurals import counted
 from ftcheck.records import Outcome, Result
 from ftcheck.report import wording
 from ftcheck.report.record import Report
-from ftcheck.report.wording import WORDS, counted, is_warning
+from ftcheck.report.wording import WORDS, is_warning
 
 _TALLY = (
     Outcome.FAILED,
@@ -42,9 +43,11 @@ def tally(report: Report) -> str:
 
 def _remark(report: Report, outcome: Outcome, count: int) -> str:
     if outcome is Outcome.FAILED:
-        warnings = sum(is_warning(result) for result in report.results)
-        share = "" if warnings == count else f"{warnings:,} "
-        return f" ({share}not blocking)" if warnings else ""
+        required = sum(is_warning(result) and result.check.required for result in report.results)
+        warnings = sum(is_warning(result) for result in report.results) - required
+        told = [(warnings, wording.NOT_BLOCKING), (required, wording.REQUIRED)]
+        said = [what if how_many == count else f"{how_many:,} {what}" for how_many, what in told if how_many]
+        return f" ({', '.join(said)})" if said else ""
     if outcome is Outcome.WAIVED and count:
         return _expiry(report)
     return ""
@@ -109,13 +112,13 @@ def gate_state(gate: Mapping[str, str], until: str = "") -> str:
 
 
 def verdict(report: Report) -> str:
-    """`passed`, `failed`, `passed, but partial: the gate stays shut`, `did not finish` ..."""
+    """`passed`, `failed`, `passed (partial: …)`, `did not finish` ..."""
     if report.status == "started":
         return "did not finish"
     if report.status == "incomplete":
         return "incomplete"
     word = report.verdict or "no verdict"
-    return f"{word} (partial: not every check was asked for)" if report.status == "partial" else word
+    return f"{word} (partial: not all planned checks ran)" if report.status == "partial" else word
 
 
 def decided_nothing(report: Report) -> str:

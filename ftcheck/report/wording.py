@@ -1,4 +1,4 @@
-"""The words that all report formats share: outcomes, numbers, places, findings."""
+"""The wording that all report formats share: outcomes, numbers, places, findings."""
 
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
@@ -21,14 +21,26 @@ SYMBOLS = {
 WORDS = {Outcome.TIMEOUT: "timed out", Outcome.NOT_RUN: "not run"}
 
 
+REQUIRED = "required by the gate"
+NOT_BLOCKING = "not blocking"
+
+
 def outcome_word(result: Result) -> str:
-    """`passed`, `failed`, `failed, not blocking`, `timed out` and so on."""
+    """`passed`, `failed`, `failed, not blocking`, `failed; required by the gate`, `timed out` and so on."""
     word = WORDS.get(result.outcome, result.outcome.value)
-    return f"{word}, not blocking" if is_warning(result) else word
+    if is_required(result):
+        return f"{word}; {REQUIRED}"
+    return f"{word}, {NOT_BLOCKING}" if is_warning(result) else word
+
+
+def is_required(result: Result) -> bool:
+    """Whether a check keeps the gate shut only because `gate.require` names it."""
+    unproved = is_warning(result) or result.outcome in SET_ASIDE
+    return result.check.required and unproved
 
 
 def is_warning(result: Result) -> bool:
-    """Whether a check failed without closing the gate."""
+    """Whether a check failed with findings below `gate.fail_on` alone."""
     return result.outcome is Outcome.FAILED and not result.blocking
 
 
@@ -63,11 +75,6 @@ def number(value: Any) -> str:
     return f"{value:,.2f}" if 1000 <= abs(value) < 1e15 else f"{value:.4g}"
 
 
-def counted(count: int, noun: str) -> str:
-    """`1 finding`, `1,204 findings`."""
-    return f"{count:,} {noun}" if count == 1 else f"{count:,} {noun}s"
-
-
 def one_line(text: str) -> str:
     """The text without its line breaks and runs of spaces."""
     return " ".join(text.split())
@@ -99,9 +106,11 @@ def _setting(value: Any) -> str:
 
 
 def finding_text(finding: Finding) -> str:
-    """A finding as plain text: place and message, then what to do."""
+    """A finding as plain text: place and message, why it matters where it says so, then what to do."""
     where = place(finding.at)
     lines = [f"{where}: {finding.message}" if where else finding.message]
+    if finding.why:
+        lines.append(f"  why: {finding.why}")
     if finding.fix:
         lines.append(f"  fix: {finding.fix}")
     if finding.change:

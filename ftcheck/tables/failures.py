@@ -10,7 +10,7 @@ from ftcheck import tables
 class Failure:
     """One catalogued failure. `rule` is None where no rule looks for it yet.
 
-    `threads` are `owner/repository#number` (the owner is left out where it is not known).
+    `threads` are URLs of issues and pull requests; `repository#number` where the owner is not known.
     """
 
     id: str
@@ -25,7 +25,16 @@ class Failure:
 def catalogue() -> tuple[Failure, ...]:
     """All catalogued failures."""
     found = tables.load("failures")["failures"]
-    return tuple(Failure(**{**one, "threads": tuple(one["threads"])}) for one in found)
+    return tuple(Failure(**{**one, "threads": tuple(map(url, one["threads"]))}) for one in found)
+
+
+def url(thread: str) -> str:
+    """`https://github.com/huggingface/trl/issues/5` for `huggingface/trl#5`; GitHub redirects pull requests.
+
+    Without an owner there is no URL: the name stays as it is.
+    """
+    repository, _, number = thread.partition("#")
+    return f"https://github.com/{repository}/issues/{number}" if "/" in repository else thread
 
 
 def caught_by(rule: str) -> tuple[Failure, ...]:

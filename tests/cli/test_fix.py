@@ -88,8 +88,8 @@ def test_safe_changes_are_written_and_the_others_listed(red: Project) -> None:
     assert text(red) == mended(before, "    serving: {log: content}  # all of it\n")
     assert "policy.yaml:10:20  jobs.job.serving.log  content -> token-counts   (job::quiet-log)" in ran.out
     assert "policy.yaml:8:19  jobs.job.training.max_length  64 -> 512   (job::long-enough)" in ran.out
-    assert "write it too: ftcheck fix policy.yaml --unsafe" in ran.out
-    assert "still red: job::long-enough" in ran.out
+    assert "to write it: ftcheck fix policy.yaml --unsafe" in ran.out
+    assert "still failing: job::long-enough" in ran.out
 
 
 def test_red_then_fix_then_green_and_a_second_fix_changes_nothing(red: Project) -> None:
@@ -150,7 +150,9 @@ def test_what_set_gives_is_not_written(red: Project) -> None:
     )
 
     assert (ran.code, text(red)) == (0, before)
-    assert "left  jobs.job.training.max_length: jobs.job.training.max_length is set on the command" in ran.out
+    assert (
+        "skipped  jobs.job.training.max_length: jobs.job.training.max_length is set on the command" in ran.out
+    )
 
 
 def test_a_value_from_defaults_or_a_base_file_is_stated_under_the_job(red: Project) -> None:
@@ -186,7 +188,7 @@ def test_a_value_behind_an_alias_is_left_and_said(red: Project) -> None:
     ran = red.call("fix", "policy.yaml", *RULES)
 
     assert (ran.code, text(red)) == (0, before)
-    assert "left  jobs.job.serving.log: 'jobs.job.serving' is the alias *how (line 12)" in ran.out
+    assert "skipped  jobs.job.serving.log: 'jobs.job.serving' is the alias *how (line 12)" in ran.out
     assert "red: job::quiet-log" in ran.out
 
 

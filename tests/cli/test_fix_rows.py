@@ -64,8 +64,8 @@ def test_rows_are_listed_beside_the_policy_and_left_out_of_training(faulty: Proj
 
     held = faulty.call("fix", "policy.yaml", "--offline")
     assert held.code == 0
-    assert "5 rows of job left out of training" in held.out
-    assert "write it too" in held.out
+    assert "5 rows of job excluded from training" in held.out
+    assert "to write it" in held.out
     assert not (faulty.folder / LIST).exists()
     assert (faulty.folder / "policy.yaml").read_text() == before[0]
 
@@ -126,7 +126,7 @@ def test_more_than_a_tenth_of_the_rows_are_a_fault_of_the_data_set(faulty: Proje
 
     left = faulty.call("fix", "policy.yaml", "--offline", "--unsafe")
 
-    assert "left  rows of job: 61 of 120 rows would go, more than 10%" in left.out
+    assert "skipped  rows of job: 61 of 120 rows would go, more than 10%" in left.out
     assert not (faulty.folder / LIST).exists()
 
 
@@ -158,5 +158,5 @@ def test_rows_of_data_that_the_command_line_names_are_not_listed(faulty: Project
         "fix", "policy.yaml", "--offline", "--unsafe", "--set", "jobs.job.data.format=messages"
     )
 
-    assert "left  rows of job: jobs.job.data.format is set on the command line" in shown.out
+    assert "skipped  rows of job: jobs.job.data.format is set on the command line" in shown.out
     assert not (faulty.folder / LIST).exists()

@@ -57,7 +57,7 @@ def test_check_writes_nothing_and_says_what_changed(bench: Bench, capsys: pytest
     assert run_command(["lock", str(bench.path), "--check"]) == 1
 
     said = capsys.readouterr()
-    assert "nothing changed" in said.out
+    assert "no differences" in said.out
     assert "jobs.job.probes.digits: other ids" in said.err
     assert locks.path_of(bench.path).read_bytes() == before
 
@@ -122,7 +122,7 @@ def test_a_lock_is_found_beside_the_policy_that_is_run_though_its_job_stands_els
 
     [result] = json.loads(report.read_text(encoding="utf-8"))["results"]
     assert result["outcome"] == "failed", said.output
-    assert "than when the policy was locked" in result["findings"][0]["message"]
+    assert "differ from those in the lock" in result["findings"][0]["message"]
 
 
 def test_the_lock_of_a_job_in_another_file_counts_where_the_policy_has_none(bench: Bench) -> None:

@@ -120,47 +120,47 @@ def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 AT_80 = """\
 mapper · running · step 41/63 (65 %) · runs/mapper · epoch 1.95
-time     00:09:12 gone · 00:04:14 to go · ends 2026-11-22 22:30
+time     00:09:12 elapsed · 00:04:14 remaining · ends 2026-11-22 22:30
 loss     0.478  █▄▃▃▂▂▂▂▂▂▁▁▁▁▁▁▁▁▁▁▁▁▁▁▁▁▁▁▁▁▁▁▁▁▁▁▁▁▁▁▁  median of 20: 0.5016
          evaluation 0.5 (best 0.5 at step 40) · learning rate 6.98e-05
 speed    5,310 tokens/s (plan 4,900 to 6,600) · 2,015,232 tokens so far
 batches  padding 0.1 % · 13,784 rows packed in 1,333 blocks · 25.2 % trained
 memory   11.6 GiB peak (predicted 11.1 to 11.9) · 11.2 in use of 23.5 GiB
 saved    checkpoint-40, complete
-watch    ✓ finite-loss  ✗ loss-spike  - loss-progress  ✓ eval-loss
+checks   ✓ finite-loss  ✗ loss-spike  - loss-progress  ✓ eval-loss
          ✓ training-speed  ✓ training-memory  ! fed-batches
 found    loss-spike at step 35 to 37: the loss is 1.9, and above 1.31 in 3 logs
          in a row; the median of the 20 logs before is 0.81 (warn)"""
 
 AT_200 = """\
 mapper · running · step 41/63 (65 %) · runs/mapper · epoch 1.95
-time     00:09:12 gone · 00:04:14 to go · ends 2026-11-22 22:30 · began 2026-11-22 22:16
+time     00:09:12 elapsed · 00:04:14 remaining · ends 2026-11-22 22:30 · started 2026-11-22 22:16
 loss     0.478  █▄▃▃▂▂▂▂▂▂▁▁▁▁▁▁▁▁▁▁▁▁▁▁▁▁▁▁▁▁▁▁▁▁▁▁▁▁▁▁▁  median of 20: 0.5016
          evaluation 0.5 (best 0.5 at step 40) · learning rate 6.98e-05 · gradient 0.2134
 speed    5,310 tokens/s (plan 4,900 to 6,600) · 2,015,232 tokens so far
 batches  padding 0.1 % · 13,784 rows packed in 1,333 blocks · 25.2 % trained · 25.4 % checked
 memory   11.6 GiB peak (predicted 11.1 to 11.9) · 11.2 in use of 23.5 GiB · NVIDIA RTX 4090
 saved    checkpoint-40, complete
-watch    ✓ finite-loss  ✗ loss-spike  - loss-progress  ✓ eval-loss  ✓ training-speed  ✓ training-memory  ! fed-batches
+checks   ✓ finite-loss  ✗ loss-spike  - loss-progress  ✓ eval-loss  ✓ training-speed  ✓ training-memory  ! fed-batches
 found    loss-spike at step 35 to 37: the loss is 1.9, and above 1.31 in 3 logs in a row; the median of the 20 logs before is 0.81 (warn)"""  # noqa: E501
 
 CRASHED_AT_80 = """\
 analyst · crashed: its process is gone · step 17/63 (27 %) · runs/analyst
-time     last line 00:00:10 ago · 00:09:02 gone · began 2026-11-22 22:16
+time     last log 00:00:10 ago · 00:09:02 elapsed · started 2026-11-22 22:16
 loss     0.5882  █▄▃▂▂▂▂▁▁▁▁▁▁▁▁▁▁  median of 17: 0.7556
          learning rate 1.46e-04 · gradient 0.2134
 speed    5,310 tokens/s (no plan) · 835,584 tokens
 batches  padding 0.1 % · 13,784 rows packed in 1,333 blocks · 25.2 % trained
 memory   11.6 GiB peak (no prediction) · 11.2 in use
-saved    checkpoint-40 is not complete · the last complete one is checkpoint-20
+saved    checkpoint-40 is incomplete · the last complete one is checkpoint-20
 note     runs/analyst/metrics.jsonl:18: not JSON: cut in the middle, or damaged"""
 
 FINISHED_AT_200 = """\
 mapper · finished · step 63/63 (100 %) · runs/mapper · epoch 3.00
-time     00:09:12 gone · began 2026-11-22 22:16 · ended 2026-11-22 22:26
+time     00:09:12 elapsed · started 2026-11-22 22:16 · ended 2026-11-22 22:26
 loss     0.4508  █▄▃▂▂▂▂▂▂▁▁▁▁▁▁▁▁▁▁▁▁▁▁▁▁▁▁▁▁▁▁▁▁▁▁▁▁▁▁▁▁▁▁▁▁▁▁▁  median of 20: 0.4598
          evaluation 0.4 (best 0.4 at step 60) · learning rate 0.00e+00 · gradient 0.2134
-speed    5,310 tokens/s (plan 4,900 to 6,600) · 5,200 in all · 3,096,576 tokens
+speed    5,310 tokens/s (plan 4,900 to 6,600) · 5,200 overall · 3,096,576 tokens
 batches  padding 0.1 % · 13,784 rows packed in 1,333 blocks · 25.2 % trained · 25.4 % checked
 memory   11.6 GiB peak (predicted 11.1 to 11.9) · 11.2 in use of 23.5 GiB · NVIDIA RTX 4090
 saved    checkpoint-40, complete"""
@@ -291,7 +291,7 @@ def test_a_folder_that_is_no_run_is_refused(tmp_path: Path, capsys: Any, content
 
     assert (code, out) == (2, "")
     assert err.startswith("data")
-    assert ("no run folder" if content is None else "run.json") in err
+    assert ("not a run folder" if content is None else "run.json") in err
 
 
 def test_a_broken_run_beside_a_good_one_is_named_and_the_good_one_is_shown(
@@ -322,7 +322,7 @@ def test_what_is_not_there_is_refused_with_once_and_waited_for_without(tmp_path:
     code, out, _ = command(capsys, "runs/mapper", "--interval", "0.1")
 
     assert code == 0
-    assert out.startswith("waiting for runs/mapper: there is no run yet\n")
+    assert out.startswith("waiting for a run in runs/mapper\n")
     assert "finished · step 63/63" in out
 
 

@@ -82,7 +82,7 @@ def test_whose_words_the_tokens_are_is_told_by_role_and_the_rest_with_verbose(sm
     said = "".join(rf"{one['name']} {one['p50']} \(.*?\) · " for one in found["roles"])
     each = round(found["template"]["tokens"] / found["rows"])
     assert [one["name"] for one in found["roles"]] == ["system", "user", "assistant"]
-    assert re.search(rf"^by role   {said}template {each} a row", quiet.out, re.MULTILINE), quiet.out
+    assert re.search(rf"^by role   {said}template {each} per row", quiet.out, re.MULTILINE), quiet.out
     assert "by turn" not in quiet.out
     assert f"3rd: 1,500 messages · p50 {found['turns'][2]['p50']} · " in verbose.out
     assert "| by turn | 1st: 1,500 messages" in (small.folder / "p.md").read_text(encoding="utf-8")
@@ -140,7 +140,7 @@ def test_a_missed_target_is_told_with_what_to_change(small: Project, samples: Pa
     ran = planned(small)
 
     assert "tokens_per_step 32,768 to 65,536 does not hold: 4 x 8 x 768 = 24,576" in ran.out
-    assert "gradient_accumulation_steps: 8 -> 16 (49,152 tokens a step)" in ran.out
+    assert "gradient_accumulation_steps: 8 -> 16 (49,152 tokens per step)" in ran.out
     assert re.search(
         r"^write it  ftcheck fix policy.yaml --job mapper --unsafe --diff", ran.out, re.MULTILINE
     )
@@ -162,7 +162,7 @@ def test_an_unknown_gpu_and_architecture_are_no_confident_guess(small: Project, 
 
     ran = planned(small)
 
-    assert "time      cannot be told: unknown speed: Quantum 9 is not in" in ran.out
+    assert "time      unknown speed: Quantum 9 is not in" in ran.out
     assert ran.report["jobs"]["mapper"]["time"]["likely"] is None
 
 
@@ -329,7 +329,7 @@ def test_a_probe_takes_the_place_of_the_estimates(small: Project) -> None:
 
     assert blind["time"]["likely"] is None
     assert 0 < probed["time"]["low"] < probed["time"]["likely"] < probed["time"]["high"]
-    assert any("tokens a second were measured" in one for one in probed["time"]["assumes"])
+    assert any("the tokens per second were measured" in one for one in probed["time"]["assumes"])
     assert probed["probe"].startswith("3 steps on CPU, ")
     assert probed["memory"] == blind["memory"]
     assert re.search(r"^probe +3 steps on CPU, ", page.out, re.MULTILINE)
@@ -351,4 +351,4 @@ def test_a_trainer_that_cannot_be_probed_is_named(small: Project, samples: Path)
     ran = planned(small, "--probe")
 
     assert ran.code == 2
-    assert "the trainer 'command' of job mapper cannot run single steps" in ran.err
+    assert "the trainer 'command' of job mapper does not support single steps" in ran.err

@@ -182,7 +182,7 @@ def test_another_program_widens_the_interval() -> None:
 @pytest.mark.parametrize(
     ("given", "why"),
     [
-        ({"hardware": {}}, "no GPU here, and hardware.gpu names none"),
+        ({"hardware": {}}, "this machine has no GPU, and hardware.gpu is not set"),
         ({"hardware": {"gpu": "MI300X"}}, "unknown speed: MI300X is not in"),
         ({"hardware": {"gpu": "A1000"}}, "unknown speed: A1000 is not in"),
         ({"hardware": {"gpu": "T4"}}, "T4 has no bfloat16 units"),

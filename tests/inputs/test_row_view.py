@@ -30,7 +30,7 @@ def test_trained_tokens_are_marked_and_special_ones_known() -> None:
         "<|assistant|>",
         "<|end|>",
     ]
-    assert shown.headline(row) == "train.jsonl:1 · 8 tokens · 3 trained · ends in <|end|>, trained"
+    assert shown.headline(row) == "train.jsonl:1 · 8 tokens · 3 in the loss · ends with <|end|>, in the loss"
 
 
 def test_what_the_cut_takes_is_shown_as_cut_and_not_as_trained() -> None:
@@ -102,7 +102,7 @@ def test_the_page_stands_alone_and_escapes_what_the_row_holds() -> None:
     [
         (("--row", "3"), "train.jsonl:3 · "),
         (("--longest",), " tokens · "),
-        (("--row", "3", "--ids"), "trained"),
+        (("--row", "3", "--ids"), "in loss"),
     ],
 )
 def test_show_prints_a_row_of_the_sample_job(project: Any, arguments: tuple[str, ...], said: str) -> None:
@@ -122,7 +122,7 @@ def test_show_prints_a_row_of_the_sample_job(project: Any, arguments: tuple[str,
     [
         (("--row", "99999"), "there is no row 99,999: the data has 1,500"),
         (("--record", "ffffffffffffffffffff"), "no row has the digest"),
-        (("--row", "1", "--longest"), "name one of them"),
+        (("--row", "1", "--longest"), "use only one of"),
         (("--job", "nobody"), "no job 'nobody'"),
         (("-o", "pdf=x"), "write html=PATH"),
     ],

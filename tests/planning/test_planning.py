@@ -195,7 +195,7 @@ def test_without_memory_and_time_nothing_larger_and_nothing_that_starves_the_gpu
     found = made(job, rows_of(*[100] * 2000), model=testing.model_config(model_type="unheard-of"))
 
     assert not found.memory.known
-    assert found.memory.why.startswith("cannot be told")
+    assert found.memory.why.startswith("unknown")
     assert not found.time.known
     for one in found.options[1:]:
         assert one.batch * one.length <= 4 * 512
@@ -238,9 +238,9 @@ def test_a_drawn_part_and_rows_that_lose_words_are_said() -> None:
     job = testing.job(training={"max_length": 256})
     shown = page(made(job, rows_of(40, 20), role_tokens=replace(words, total=500_000)), verbose=False)
 
-    assert "user 8 (p95 20, 47 %) · assistant 9 (p95 30, 65 %) · template -4 a row (-12 %)" in shown
-    assert "· of 2 drawn rows" in shown
-    assert "1 row with fewer tokens than words by themselves" in shown
+    assert "user 8 (p95 20, 47 %) · assistant 9 (p95 30, 65 %) · template -4 per row (-12 %)" in shown
+    assert "· from a sample of 2 rows" in shown
+    assert "1 row with fewer tokens than their contents alone" in shown
 
 
 def test_of_very_many_sequences_other_trainers_pack_a_drawn_part(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -257,11 +257,11 @@ def test_of_very_many_sequences_other_trainers_pack_a_drawn_part(monkeypatch: py
         assert (one.sequences, one.total) == (50, 200)
         assert one.blocks < all_of.blocks
         assert 0.5 < one.fill <= 1
-    assert "of 50 drawn sequences" in page(part)
+    assert "from a sample of 50 sequences" in page(part)
 
 
 def test_a_job_without_rows_has_no_plan() -> None:
-    with pytest.raises(InputError, match="no row is fed"):
+    with pytest.raises(InputError, match="no row is left to train on"):
         made(testing.job(), testing.prepared([]))
 
 
@@ -329,7 +329,7 @@ def test_a_probe_speaks_for_the_stated_settings_and_scales_the_others() -> None:
     assert found.memory.likely == 9.0
     assert found.time.rate is not None
     assert found.time.rate[1] == pytest.approx(700.0)
-    assert found.probe == "3 steps on NVIDIA L4, 2 x up to 1,024 tokens: 700 tokens/s, 9.00 GiB at the peak"
+    assert found.probe == "3 steps on NVIDIA L4, 2 x up to 1,024 tokens: 700 tokens/s, peak 9.00 GiB"
     stated, other = (next(o for o in one.options if o.role == "least memory") for one in (blind, found))
     assert stated.hours.rate is not None
     assert other.hours.rate is not None

@@ -28,7 +28,7 @@ def test_other_settings_are_off_by_as_much() -> None:
 
 
 def test_what_was_not_measured_or_not_estimated_stays() -> None:
-    unknown = Figure(unit="GiB", why="cannot be told")
+    unknown = Figure(unit="GiB", why="unknown")
     no_gpu = Probe("CPU", 3, 1000.0, None, 4, 768)
 
     assert memory(STATED, STATED, no_gpu, same=True) == STATED

@@ -168,3 +168,11 @@ def test_the_digest_changes_with_what_is_checked_and_how_strictly(change: dict[s
     changed = replace(first, **change)  # type: ignore[arg-type]
     assert plan_digest([changed, *rest]) != plan_digest([first, *rest])
     assert plan_digest(rest) != plan_digest([first, *rest])
+
+
+def test_a_check_knows_whether_the_gate_requires_it() -> None:
+    text = POLICY + "gate: {require: ['*::strict', environment]}\n"
+
+    required = [check.id for check in checks_of(text, Stage.BEFORE) if check.required]
+
+    assert required == ["environment", "mapper::strict", "analyst::strict"]

@@ -1,7 +1,7 @@
 """The catalogue that `ftcheck explain` prints: every entry has a home, and the bench agrees with it."""
 
 from ftcheck.extension.plugin_host import make_host
-from ftcheck.tables.failures import catalogue, caught_by
+from ftcheck.tables.failures import catalogue, caught_by, url
 from tests.cli.project import Project
 from tests.faults.catalogue import FAULTS
 
@@ -33,3 +33,10 @@ def test_explain_names_what_a_rule_catches_with_remedy_and_threads(project: Proj
     assert first.what in words
     assert first.fix in words
     assert first.threads[0] in words
+
+
+def test_threads_are_full_urls_where_the_owner_is_known() -> None:
+    unknown = {thread for one in catalogue() for thread in one.threads if not thread.startswith("https://")}
+
+    assert unknown == {"LLM-demos#1", "llmcomp#59"}
+    assert url("huggingface/open-r1#85") == "https://github.com/huggingface/open-r1/issues/85"

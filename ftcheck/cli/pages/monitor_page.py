@@ -9,8 +9,9 @@ from ftcheck.cli.pages.screen import TIE, tied, wrapped
 from ftcheck.inputs.metric_history import Span
 from ftcheck.inputs.run_folder import State
 from ftcheck.paths import near
+from ftcheck.plurals import counted
 from ftcheck.records import Outcome
-from ftcheck.report.wording import SYMBOLS, counted, number
+from ftcheck.report.wording import SYMBOLS, number
 from ftcheck.training.monitor import (
     MEDIAN_OF,
     Found,
@@ -49,7 +50,7 @@ class Line:
 
 
 def block(shown: View, width: int, *, ascii_only: bool = False) -> list[Line]:
-    """All that is known of a run; no line is wider than `width` columns."""
+    """Everything known about a run; no line is wider than `width` columns."""
     room = width - LABEL - 1
     lines = [
         _head(shown, width),
@@ -140,24 +141,24 @@ def _telling(shown: View) -> list[str]:
 
 
 def _time(shown: View) -> list[str]:
-    parts = [] if shown.gone is None else [f"{clock(shown.gone)} gone"]
+    parts = [] if shown.gone is None else [f"{clock(shown.gone)} elapsed"]
     if shown.to_go is not None and shown.ends_at is not None:
-        parts += [f"{clock(shown.to_go)} to go", f"ends {moment(shown.ends_at, shown.at)}"]
+        parts += [f"{clock(shown.to_go)} remaining", f"ends {moment(shown.ends_at, shown.at)}"]
     elif shown.state is State.RUNNING:
-        parts.append("no telling yet when it ends")
+        parts.append("remaining time not known yet")
     if shown.started_at is not None:
-        parts.append(f"began {moment(shown.started_at, shown.at)}")
+        parts.append(f"started {moment(shown.started_at, shown.at)}")
     if shown.ended_at is not None and shown.state is not State.CRASHED:
         parts.append(f"ended {moment(shown.ended_at, shown.at)}")
     silent = shown.state is State.RUNNING and (shown.quiet or 0.0) > QUIET
     if shown.quiet is not None and (silent or shown.state is State.CRASHED):
-        return [f"last line {clock(shown.quiet)} ago", *parts]
+        return [f"last log {clock(shown.quiet)} ago", *parts]
     return parts
 
 
 def _loss(shown: View, room: int, *, ascii_only: bool) -> Iterator[Line]:
     if shown.loss is None and not shown.losses:
-        words = "no loss was logged" if shown.state.over else "no loss was logged yet"
+        words = "no loss was logged" if shown.state.over else "no loss has been logged yet"
         yield Line("loss", words)
         return
     value = "not finite" if shown.loss is None else number(round(shown.loss, 4))
@@ -184,7 +185,7 @@ def _speed(shown: View) -> list[str]:
         return []
     plan = (shown.expected or {}).get("tokens_per_second")
     held = f" ({_span(plan, 'plan')})" if plan is not None else " (no plan)"
-    whole = "" if shown.whole_pace is None else f"{shown.whole_pace:,.0f} in all"
+    whole = "" if shown.whole_pace is None else f"{shown.whole_pace:,.0f} overall"
     so_far = "" if shown.state.over else " so far"
     tokens = "" if shown.tokens is None else f"{shown.tokens:,.0f} tokens{so_far}"
     return [part for part in (f"{shown.tokens_per_second:,.0f} tokens/s{held}", whole, tokens) if part]
@@ -205,7 +206,8 @@ def _batches(shown: View) -> list[str]:
     if shown.rows is not None and shown.blocks is not None:
         packed = shown.blocks != shown.rows
         parts.append(
-            f"{shown.rows:,} rows" + (f" packed in {shown.blocks:,} blocks" if packed else ", not packed")
+            counted(shown.rows, "row")
+            + (f" packed in {counted(shown.blocks, 'block')}" if packed else ", not packed")
         )
     if shown.trained_share is not None:
         parts.append(f"{100 * shown.trained_share:.1f} % trained")
@@ -233,7 +235,7 @@ def _saved(shown: View) -> list[str]:
     if saved.is_complete:
         return [f"{saved.newest}, complete"]
     whole = f"the last complete one is {saved.complete}" if saved.complete else "none is complete"
-    return [f"{saved.newest} is not complete", whole]
+    return [f"{saved.newest} is incomplete", whole]
 
 
 def _watch(shown: View, room: int, sign: Mapping[str, str]) -> Iterator[Line]:
@@ -243,12 +245,12 @@ def _watch(shown: View, room: int, sign: Mapping[str, str]) -> Iterator[Line]:
     if shown.remedy is not None and shown.state is not State.RUNNING:
         yield from _wrapped("fix", shown.remedy, room)
     signs = [tied(f"{sign.get(one.outcome, '?')} {one.name}") for one in shown.watched]
-    yield from _wrapped("watch", "  ".join(signs), room)
+    yield from _wrapped("checks", "  ".join(signs), room)
     hidden = len(shown.found) - FINDINGS
     for one in shown.found[-FINDINGS:]:
         yield from _wrapped("found", found_words(one), room, "yellow")
     if hidden > 0:
-        yield Line("", f"and {hidden} before, see run.json")
+        yield Line("", f"and {hidden} earlier, see run.json")
 
 
 def _wrapped(label: str, text: str, room: int, style: str = "") -> Iterator[Line]:
@@ -261,7 +263,8 @@ def _notes(shown: View, room: int) -> Iterator[Line]:
     for note in shown.notes[:2]:
         yield from _wrapped("note", near_note(note), room, "yellow")
     if shown.notes_total > 2:
-        yield Line("", f"and {shown.notes_total - 2} more lines that could not be read")
+        more = counted(shown.notes_total - 2, "more line", "more lines")
+        yield Line("", f"and {more} that could not be read")
 
 
 def near_note(note: str) -> str:

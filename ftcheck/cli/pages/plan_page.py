@@ -20,10 +20,11 @@ from ftcheck.planning.records import (
     Target,
     Unplanned,
 )
+from ftcheck.plurals import counted
 from ftcheck.records import Location
 from ftcheck.report.clean import clean
 from ftcheck.report.escape import markdown_text
-from ftcheck.report.wording import change_text, counted, place
+from ftcheck.report.wording import change_text, place
 
 if TYPE_CHECKING:
     from ftcheck.cli.pages.screen import Screen
@@ -113,7 +114,7 @@ def _lengths(plan: JobPlan, *, ascii_only: bool) -> Iterator[Line]:
         yield Line("", f"with packing: {found.packed.why}; without: {found.unpacked.why}", detail=True)
     yield from (Line("", _cost(one, found)) for one in found.costs if one.rows)
     if found.costs and not any(one.rows for one in found.costs):
-        yield Line("", f"no row is longer than {found.costs[0].length:,}: nothing to drop, truncate or chunk")
+        yield Line("", f"no row is longer than {found.costs[0].length:,} tokens: none to drop or truncate")
     for number_, one in enumerate(found.outliers):
         yield _outlier(one, first=not number_)
 
@@ -137,7 +138,7 @@ def _advice(plan: JobPlan) -> Iterator[str]:
     if used is packed and plain.length is not None and plain.length != used.length:
         said += f", or {plain.length:,} without packing"
     if plain.needed < (plain.length or 0):
-        said += f" ({plain.needed:,} would hold the rows, the targets ask for more)"
+        said += f" ({plain.needed:,} would be enough, but targets.max_length requires more)"
     yield said
 
 
@@ -146,14 +147,14 @@ def _cost(one: Cost, found: Lengths) -> str:
     said = [
         f"at {one.length:,}: {counted(one.rows, 'row')} longer",
         f"truncate loses {amount(one.truncated)} trained tokens ({share})",
-        f"drop {amount(one.dropped)}",
+        f"drop loses {amount(one.dropped)}",
     ]
     if one.untrained:
         said.append(f"{counted(one.untrained, 'row')} left with none")
     if one.pieces is not None:
-        said.append(f"chunk makes {one.pieces:,} of them and loses none")
+        said.append(f"chunk makes {counted(one.pieces, 'piece')} and loses none")
     else:
-        said.append("chunk is for plain text")
+        said.append("chunk is for plain text only")
     return " · ".join(said)
 
 
@@ -164,23 +165,23 @@ def _outlier(one: Outlier, *, first: bool) -> Line:
 
 
 def _spoken(plan: JobPlan) -> Iterator[Line]:
-    """Tokens of the messages' own words: medians by role, by turn where rows have many; the rest with -v."""
+    """Tokens of the messages' contents: medians by role, by turn where rows have many; the rest with -v."""
     found = plan.role_tokens
     if found is None:
         if plan.role_tokens_problem:
             yield Line("by role", f"not counted: {plan.role_tokens_problem}")
         return
-    drawn = [f"of {found.rows:,} drawn rows"] if found.rows < found.total else []
+    drawn = [f"from a sample of {counted(found.rows, 'row')}"] if found.rows < found.total else []
     yield Line("by role", " · ".join([*(_said(one, found) for one in found.roles), _template(found), *drawn]))
-    yield Line("", "tokens of a message's content by itself: median (p95, share of all)", detail=True)
+    yield Line("", "tokens of a message's content alone: median (p95, share of all tokens)", detail=True)
     yield from (Line("", _said_in_full(one, found), detail=True) for one in found.roles)
     if found.messages > TALK * found.rows:
         yield Line("by turn", " · ".join([*(_said(one, found) for one in found.turns), *drawn]))
     for number_, one in enumerate(found.turns):
         yield Line("" if number_ else "by turn", _said_in_full(one, found), detail=True)
     if found.short:
-        left = "the template leaves some out, or joins them to its own"
-        yield Line("", f"{counted(found.short, 'row')} with fewer tokens than words by themselves: {left}")
+        left = "the template drops some text, or merges it with its own"
+        yield Line("", f"{counted(found.short, 'row')} with fewer tokens than their contents alone: {left}")
 
 
 def _said(one: Words, found: RoleTokens) -> str:
@@ -205,25 +206,26 @@ def _turn(name: str) -> str:
 
 
 def _template(found: RoleTokens) -> str:
-    """What a row has beside words."""
+    """What a row has besides the contents of its messages."""
     what = "template, tools and calls" if found.beside else "template"
     each = found.template / found.rows
-    return f"{what} {each:,.0f} a row ({100 * found.share(found.template):.0f} %)"
+    return f"{what} {each:,.0f} per row ({100 * found.share(found.template):.0f} %)"
 
 
 def _packing(found: Packing | None) -> Iterator[Line]:
     if found is None:
-        yield Line("packing", "without a max_length there are no blocks")
+        yield Line("packing", "not possible: max_length is null")
         return
     fill = f"{100 * found.fill(found.planned):.1f} % full"
     blocks = f"{found.length:,} x {counted(found.planned, 'block')}"
     if found.used:
         alone = f"TRL alone {found.trl:,} ({100 * found.fill(found.trl):.1f} %)"
-        bound = f"best-fit {found.best_fit:,} · none below {found.lower_bound:,}"
+        bound = f"best-fit {found.best_fit:,} · lower bound {found.lower_bound:,}"
         yield Line("packing", f"{blocks} · {fill} · {alone} · {bound}")
         yield from _groupings(found)
         return
-    waste = f"off: {100 * found.padding:.0f} % of what is computed is padding"
+    percent = round(100 * found.padding)
+    waste = f"off: {percent} % of the computed tokens are padding" if percent > 0 else "off: no padding"
     grouped = f"{100 * found.padding_by_length:.0f} % with train_sampling_strategy: group_by_length"
     yield Line("packing", f"{waste} · {grouped} · packed {blocks}, {fill}")
     yield from _groupings(found)
@@ -234,8 +236,9 @@ def _groupings(found: Packing) -> Iterator[Line]:
     if found.others:
         said = [f"{one.trainer} {one.blocks:,} ({100 * one.fill:.1f} %)" for one in found.others]
         first = found.others[0]
-        part = f", of {first.sequences:,} drawn sequences" if first.sequences < first.total else ""
-        yield Line("", f"by other trainers: {' · '.join(said)}{part}", detail=True)
+        sample = f", from a sample of {counted(first.sequences, 'sequence')}"
+        part = sample if first.sequences < first.total else ""
+        yield Line("", f"blocks of other trainers: {' · '.join(said)}{part}", detail=True)
 
 
 def _step(plan: JobPlan) -> Iterator[Line]:
@@ -247,7 +250,7 @@ def _step(plan: JobPlan) -> Iterator[Line]:
         said.append(f"{step.nominal:,} tokens, {step.real:,} real{target}")
     else:
         said.append(f"about {step.real:,} tokens")
-    said.append(f"{counted(step.an_epoch, 'step')} an epoch, {step.total:,} in all")
+    said.append(f"{counted(step.an_epoch, 'step')} per epoch, {step.total:,} in total")
     yield Line("step", " · ".join(said))
 
 
@@ -272,14 +275,14 @@ def _gib(figure: Figure) -> str:
 def _fits(plan: JobPlan) -> str:
     memory, limit = plan.memory, plan.memory_limit
     if limit is None or memory.high is None or memory.low is None:
-        return f"whether it fits cannot be told: {plan.memory_source}"
+        return f"whether it fits is unknown: {plan.memory_source}"
     where = f"{limit:g} GiB ({plan.memory_source})"
     if memory.low > limit:
         said = f"does not fit {where}"
     elif memory.high > limit:
         said = f"tight: may or may not fit {where}"
     else:
-        said = f"fits {where} with {limit - memory.high:.1f} to spare"
+        said = f"fits {where} with {limit - memory.high:.1f} GiB to spare"
     batch = plan.largest_batch
     return said if batch is None else f"{said}; the largest batch that fits is {batch}" if batch else said
 
@@ -306,7 +309,7 @@ def _time(plan: JobPlan) -> Iterator[Line]:
 def span(time: Figure) -> str:
     """`14 to 19 min`, `2.1 to 3.4 h`; the interval of an estimate in hours."""
     if time.low is None or time.high is None:
-        return "cannot be told"
+        return "unknown"
     unit, factor, digits = ("min", 60, 0) if time.high < 2 else ("h", 1, 1)
     if time.high * 60 < 2:
         unit, factor, digits = "s", 3600, 0
@@ -319,7 +322,7 @@ def _disk(plan: JobPlan) -> Iterator[Line]:
         return
     size = plan.disk.likely
     said = f"{size:.1f} GiB" if size >= 0.1 else f"{size * 1024:.0f} MiB"
-    yield Line("disk", f"{said} at most, {plan.disk_words}")
+    yield Line("disk", f"at most {said}, {plan.disk_words}")
     yield from _assumed(plan.disk)
 
 
@@ -341,9 +344,9 @@ def _better(plan: JobPlan) -> Iterator[Line]:
     stated = options[0]
     best = next((one for one in options if one.role == "best"), None)
     if best is None:
-        said = "nothing better found than the stated settings"
+        said = "no better settings than the stated ones were found"
         if stated.problems:
-            said = f"no settings meet everything; as stated: {', '.join(stated.problems)}"
+            said = f"no settings meet all requirements; as stated: {', '.join(stated.problems)}"
         yield Line("better", said)
     for number_, one in enumerate(options if len(options) > 1 else ()):
         label = "better" if not number_ and best is not None else ""
@@ -358,10 +361,10 @@ def option_text(one: Option, stated: Option) -> str:
     said = [
         f"{one.role}: {'packed' if one.packing else 'not packed'} {one.length:,}",
         f"batch {one.batch} x {one.accumulation}",
-        f"{one.nominal:,} tokens a step ({one.real:,} real)",
-        f"{one.steps:,} steps",
+        f"{one.nominal:,} tokens per step ({one.real:,} real)",
+        counted(one.steps, "step"),
         f"{one.memory.likely:.1f} GiB" if one.memory.likely is not None else "memory unknown",
-        span(one.hours) if one.hours.known else f"{amount(one.computed)} tokens computed an epoch",
+        span(one.hours) if one.hours.known else f"{amount(one.computed)} tokens computed per epoch",
     ]
     gain = _gain(one, stated)
     if gain:
@@ -372,7 +375,7 @@ def option_text(one: Option, stated: Option) -> str:
 
 
 def _gain(one: Option, stated: Option) -> str:
-    """What it takes beside the stated settings: time, or tokens where time cannot be told."""
+    """What it takes compared with the stated settings: time, or tokens where the time is unknown."""
     if one is stated:
         return ""
     mine, theirs, what = one.hours.likely, stated.hours.likely, "time"
@@ -380,8 +383,9 @@ def _gain(one: Option, stated: Option) -> str:
         mine, theirs, what = float(one.computed), float(stated.computed), "tokens"
     share = 100 * (1 - mine / theirs) if theirs else 0.0
     if abs(share) < 0.5:
-        return f"as much {what}"
-    return f"{abs(share):.0f} % {'less' if share > 0 else 'more'} {what}"
+        return f"the same {what}" if what == "time" else f"as many {what}"
+    fewer = "less" if what == "time" else "fewer"
+    return f"{abs(share):.0f} % {fewer if share > 0 else 'more'} {what}"
 
 
 def show(plan: JobPlan, screen: "Screen", *, verbose: bool, fix: str | None = None) -> None:
@@ -496,7 +500,7 @@ def _drawn(found: Lengths, width: int = 720, height: int = 130) -> str:
         _mark(found.total.percentile(one), f"p{one}", width, longest, height, row)
         for row, one in enumerate(PERCENTILES)
     )
-    label = f"tokens a row, 0 to {longest:,}"
+    label = f"tokens per row, 0 to {longest:,}"
     return (
         f'<svg viewBox="0 0 {width} {height}" role="img" aria-label="{label}">{bars}{marks}'
         f'<text x="0" y="{height - 2}">0</text>'

@@ -73,7 +73,7 @@ def _histogram(axes: "Axes", plan: JobPlan) -> None:
     binned = found.total.bins(120)
     axes.bar(np.arange(len(binned)) * width, binned, width=width, align="edge", color=COLOURS[0])
     _marks(axes, found, plan)
-    axes.set_xlabel("tokens a row")
+    axes.set_xlabel("tokens per row")
     axes.set_ylabel("rows" if width == 1 else f"rows per {width} tokens")
     axes.set_title(f"{plan.job}: {found.total.sequences:,} rows")
 
@@ -101,7 +101,7 @@ def _cumulative(axes: "Axes", plan: JobPlan) -> None:
             axes.step(np.arange(len(share)), share, where="post", color=colour, label=name)
     axes.set_ylim(0, 101)
     axes.set_xlabel("tokens")
-    axes.set_ylabel("% of rows with at most so many")
+    axes.set_ylabel("% of rows with at most as many")
     axes.set_title(f"{plan.job}: cumulative lengths")
     axes.legend(frameon=False)
 

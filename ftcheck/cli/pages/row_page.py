@@ -1,4 +1,4 @@
-"""A row on the terminal, as plain text, and as a page: trained tokens stand out, masked ones are dim."""
+"""A row on the terminal, as plain text and as a page: tokens in the loss stand out, masked ones are dim."""
 
 import html
 from collections.abc import Iterator, Sequence
@@ -7,8 +7,9 @@ from itertools import groupby
 from typing import TYPE_CHECKING
 
 from ftcheck.inputs.row_view import Piece, RowView
+from ftcheck.plurals import agreeing, counted
 from ftcheck.report.redact import visible
-from ftcheck.report.wording import counted, place
+from ftcheck.report.wording import place
 
 if TYPE_CHECKING:
     from rich.text import Text
@@ -17,15 +18,19 @@ NEWLINE = "⏎\n"
 
 
 def headline(view: RowView) -> str:
-    """`data/train.jsonl:17:1 · 74 tokens · 21 trained · ends in <|eot_id|>, trained`."""
-    parts = [place(replace(view.at, column=None)), counted(view.tokens, "token"), f"{view.trained:,} trained"]
+    """`data/train.jsonl:17:1 · 74 tokens · 21 in the loss · ends with <|eot_id|>, in the loss`."""
+    parts = [
+        place(replace(view.at, column=None)),
+        counted(view.tokens, "token"),
+        f"{view.trained:,} in the loss",
+    ]
     if view.fed < view.tokens:
         parts.append(f"{view.tokens - view.fed:,} cut off")
     parts.append(view.ending)
     if view.neighbours:
         shown = ", ".join(map(str, view.neighbours[:8]))
         more = f" and {len(view.neighbours) - 8} more" if len(view.neighbours) > 8 else ""
-        parts.append(f"packed with row{'s' * (len(view.neighbours) > 1)} {shown}{more}")
+        parts.append(f"packed with {agreeing(len(view.neighbours), 'row', 'rows')} {shown}{more}")
     return " · ".join(parts)
 
 
@@ -78,10 +83,10 @@ def _style(piece: Piece) -> str:
 
 
 def table(view: RowView) -> str:
-    """One line a token group: position, ids, trained or not, text."""
+    """One line per token group: position, ids, in the loss or masked, text."""
     lines, position = [], 0
     for piece in view.pieces:
-        state = "cut" if not piece.fed else "trained" if piece.trained else "-"
+        state = "cut off" if not piece.fed else "in loss" if piece.trained else "masked"
         ids = " ".join(map(str, piece.ids))
         lines.append(f"{position:>6}  {ids:<14} {state:<8} {_text(piece).replace(chr(10), '')}")
         position += len(piece.ids)
@@ -107,7 +112,7 @@ span {{ color: var(--dim); border-radius: 3px; }}
 .legend span {{ margin-right: 1.5rem; }}
 </style>
 <h1>{title}</h1>
-<p class="legend"><span>not trained</span><span class="t">trained</span><span class="s">special token</span>\
+<p class="legend"><span>masked</span><span class="t">in the loss</span><span class="s">special token</span>\
 <span class="c">cut off</span> hover over a token for its id</p>
 {trouble}<pre>{body}</pre>
 </html>

@@ -1,4 +1,4 @@
-"""What people see of a run: a line a check while it goes on, the findings and the tally when it is over."""
+"""What people see of a run: a line per check while it runs, the findings and the tally at its end."""
 
 import re
 import time
@@ -11,6 +11,7 @@ from ftcheck import hookimpl
 from ftcheck.cli.pages import run_summary
 from ftcheck.cli.pages.progress_bars import BAR_WIDTH, Bars, progress_text
 from ftcheck.cli.pages.screen import Screen, tied_parts
+from ftcheck.plurals import counted
 from ftcheck.records import Check, Location, Outcome, Progress, Result
 from ftcheck.report import verdict_lines, wording
 from ftcheck.report.clean import clean
@@ -32,7 +33,7 @@ STYLES = {
 CHECKING = "checking"
 WIDEST_NAME = 28
 MANY_SKIPPED = 4
-"""From so many on, what a section skipped is told together."""
+"""From this many on, the skipped checks of a section share a line."""
 
 
 @dataclass(eq=False)
@@ -159,7 +160,7 @@ class TerminalReporter:
             if len(together) == 1:
                 self._line(result)
             elif result is together[0]:
-                name = wording.counted(len(together), "check")
+                name = counted(len(together), "check")
                 self._line(replace(result, check=replace(result.check, name=name)))
         self._tell_skipped()
 

@@ -1,4 +1,4 @@
-"""What the terminal shows when a run is over: findings with place, reason and remedy, then the tally."""
+"""What the terminal shows at the end of a run: findings with place, reason and fix, then the tally."""
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -7,7 +7,8 @@ from datetime import UTC, datetime, time, timedelta
 from ftcheck.cli.pages.screen import Screen, tied
 from ftcheck.fix.search import mends
 from ftcheck.paths import near
-from ftcheck.records import ON_COMMAND_LINE, Change, Finding, Location, Outcome, Result
+from ftcheck.plurals import counted
+from ftcheck.records import ON_COMMAND_LINE, Change, Finding, Location, Outcome, Result, Severity
 from ftcheck.report import verdict_lines, wording
 from ftcheck.report.record import Report
 
@@ -19,7 +20,7 @@ MAX_WAIVED = 3
 
 @dataclass(frozen=True, slots=True)
 class Telling:
-    """How much is told, and what the report alone does not know."""
+    """How much is shown, and what the report alone does not know."""
 
     verbose: bool = False
     durations: int | None = None
@@ -51,20 +52,29 @@ def _with(report: Report, outcome: Outcome) -> list[Result]:
 
 def _failed(screen: Screen, report: Report, result: Result, telling: Telling) -> None:
     style = "bold red" if result.blocking else "bold yellow"
-    remark = "" if result.blocking else "not blocking"
+    required = wording.is_required(result)
+    remark = "" if result.blocking else wording.REQUIRED if required else wording.NOT_BLOCKING
     screen.blank()
     screen.put([("FAILED ", style), (result.check.id, "bold")], f"  {remark}" if remark else "")
     shown = wording.shown_findings(result)
     _findings(screen, shown)
     _more(screen, report, result, len(shown))
-    why = telling.why.get(result.check.rule, "")
-    if why:
-        screen.put([("  why   ", "bold")], wording.one_line(why), hang=8)
+    _reasons(screen, shown, telling.why.get(result.check.rule, ""))
     _remedies(screen, report, shown, telling)
 
 
+def _reasons(screen: Screen, findings: Sequence[Finding], general: str) -> None:
+    """What goes wrong, each reason once: the finding's own where it has one, else the rule's."""
+    serious = [one for one in findings if one.severity is not Severity.INFO] or findings
+    label = "  why   "
+    for why in list(dict.fromkeys(one.why or general for one in serious) or [general])[:MAX_REMEDIES]:
+        if why:
+            screen.put([(label, "bold")], wording.one_line(why), hang=8)
+            label = " " * 8
+
+
 def _findings(screen: Screen, findings: Sequence[Finding]) -> None:
-    """Places in one column, messages in another; a place that is too wide has its message below it."""
+    """Places in one column, messages in another; the message of a place that is too wide stands below it."""
     places = [wording.place(finding.at) for finding in findings]
     limit = WIDEST_PLACE if screen.width is None else screen.width * 55 // 100
     column = max((len(place) for place in places if len(place) <= limit), default=0)
@@ -89,7 +99,7 @@ def _more(screen: Screen, report: Report, result: Result, shown: int) -> None:
 
 
 def _remedies(screen: Screen, report: Report, findings: Sequence[Finding], telling: Telling) -> None:
-    """Each remedy once, however many findings have it."""
+    """Each fix once, however many findings share it."""
     remedies = dict.fromkeys(
         (one.fix, _change_line(one, telling)) for one in findings if one.fix or one.change
     )
@@ -105,7 +115,7 @@ def _remedies(screen: Screen, report: Report, findings: Sequence[Finding], telli
 
 
 def _command(screen: Screen, report: Report, findings: Sequence[Finding], telling: Telling) -> None:
-    """What shows the changes as a diff; no command mends what was set on the command line."""
+    """The command that shows the changes as a diff; none changes what was set on the command line."""
     changes = [
         one.change
         for one in findings
@@ -118,10 +128,16 @@ def _command(screen: Screen, report: Report, findings: Sequence[Finding], tellin
 
 
 def _remedy(change: str, fix: str) -> str:
-    """The change with the rule's words about it, unless those words hold it already."""
-    if change and fix and change not in fix:
-        return f"{tied(change)}   ({fix})"
-    return fix or tied(change)
+    """The change, and the rule's own text about it unless that says the same: a change is said once."""
+    if not change or not fix:
+        return fix or tied(change)
+    if change in fix:
+        return fix
+    path, _, values = change.partition(": ")
+    key, new = path.rpartition(".")[2], values.rpartition(" -> ")[2]
+    if fix in (f"{key}: {values}", f"{key}: {new}", f"set {key}: {new}"):
+        return tied(change)
+    return f"{tied(change)}   ({fix})"
 
 
 def _change_line(finding: Finding, telling: Telling) -> tuple[str, str] | None:
@@ -155,10 +171,10 @@ def _waived(screen: Screen, report: Report, result: Result, telling: Telling) ->
 
 
 def _broken(screen: Screen, reason: str, together: list[Result], telling: Telling) -> None:
-    """The same reason is said once, with the checks that it stopped."""
+    """The same reason is given once, with the checks that it stopped."""
     first = together[0]
     word = wording.outcome_word(first).upper()
-    others = f" and {wording.counted(len(together) - 1, 'other check')}" if len(together) > 1 else ""
+    others = f" and {counted(len(together) - 1, 'other check')}" if len(together) > 1 else ""
     screen.blank()
     screen.put([(f"{word} ", "bold red"), (first.check.id, "bold"), (others, "")])
     screen.put([("  ", "")], reason, hang=2)
@@ -219,7 +235,7 @@ def _hidden(results: Iterable[Result]) -> Iterator[str]:
     remarks = sum(len(one.findings) for one in results if one.outcome is Outcome.PASSED)
     if remarks:
         them = "it" if remarks == 1 else "them"
-        yield f"{wording.counted(remarks, 'remark')} on passed checks: -v shows {them}"
+        yield f"{counted(remarks, 'remark')} on passed checks; -v shows {them}"
     if any(one.detail for one in results if one.outcome is Outcome.ERRORED):
         yield "-v shows the tracebacks"
 

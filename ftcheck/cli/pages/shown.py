@@ -7,6 +7,7 @@ from importlib import metadata
 from typing import TYPE_CHECKING, Any
 
 from ftcheck.exit_codes import ExitCode
+from ftcheck.plurals import counted
 from ftcheck.records import Outcome
 
 if TYPE_CHECKING:
@@ -126,7 +127,8 @@ class TrainingShown:
         if not results:
             return
         if not watch.begun:
-            words = f"{len(results)} checks of stage during did not run: the trainer {trainer} does not watch"
+            words = f"{counted(len(results), 'check')} of stage during did not run:"
+            words += f" the trainer {trainer} does not support them"
             self._screen.put([("during  ", "bold")], words)
             return
         counts = Counter(result.outcome.value for result in results)
@@ -143,14 +145,14 @@ def header(planned: "Planned") -> str:
     parts = [
         f"ftcheck {metadata.version('ftcheck')}",
         f"policy {planned.loaded.policy.name}",
-        f"{jobs} job{'s' * (jobs != 1)}, {checks} check{'s' * (checks != 1)}",
+        f"{counted(jobs, 'job')}, {counted(checks, 'check')}",
     ]
     whole = len(planned.loaded.checks)
     if checks != whole:
         parts.append(f"selected from {whole}")
     if planned.loaded.policy.overrides:
         count = len(planned.loaded.policy.overrides)
-        parts.append(f"{count} override{'s' * (count != 1)}")
+        parts.append(counted(count, "override"))
     return " · ".join(parts)
 
 

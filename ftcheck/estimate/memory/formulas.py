@@ -342,19 +342,17 @@ def _assumptions(job: Job, shape: Decoder, how: Method, batch: Feed) -> tuple[st
         f"worst batch: {batch.rows} x {batch.length} tokens"
         + (", with an attention mask" if batch.masked else ", no attention mask"),
         f"attention by {how.attention}, base in {how.bits}-bit, adapter in {8 * how.adapter_bytes}-bit",
-        "layers are " + ("recomputed" if how.checkpointing else "kept") + " for the backward pass",
-        "the whole logits are held" if how.full_logits else "TRL's loss in tiles: no whole logits",
+        "activations are " + ("recomputed" if how.checkpointing else "kept") + " for the backward pass",
+        "the full logits are allocated" if how.full_logits else "TRL's loss in tiles, without full logits",
         "CUDA context 0.25 to 0.8 GiB; 0 to 8 % of the activations lost to fragmentation",
-        "formulas held against a simulation of the same step, not against a GPU",
+        "formulas verified by a simulation of the same step, not on a GPU",
     ]
     if shape.model_type not in KNOWN:
-        said.append(f"model_type {shape.model_type} is not one the formulas were held against: +-25 %")
+        said.append(f"the formulas were not verified for model_type {shape.model_type}: +-25 %")
     if how.adapted is not None and how.adapted < shape.layers:
         said.append(f"LoRA is on {how.adapted} of {shape.layers} layers; activations are counted as for all")
     if job.trainer.use != "qlora":
-        said.append(
-            f"what the program of trainer '{job.trainer.use}' does is not known: the upper end is wide"
-        )
+        said.append(f"what the trainer '{job.trainer.use}' does is unknown: the upper end is wide")
     if job.hardware.count > 1:
-        said.append("every GPU holds the whole model (DDP)")
+        said.append("every GPU has the whole model (DDP)")
     return tuple(said)

@@ -1,8 +1,8 @@
 """`-o github`: workflow commands that GitHub turns into annotations beside the changed lines.
 
-GitHub shows ten annotations of a level per step and drops the others without a word, so at most nine
-are written, the first finding of every check before the second of any, then a line that counts the rest.
-The step summary (GITHUB_STEP_SUMMARY) is the work of `-o markdown=$GITHUB_STEP_SUMMARY`.
+GitHub shows ten annotations of a level per step and silently drops the others, so at most nine are written,
+the first finding of every check before the second of any, then a line that counts the rest.
+The step summary (GITHUB_STEP_SUMMARY) is written by `-o markdown=$GITHUB_STEP_SUMMARY`.
 """
 
 from collections.abc import Iterable, Iterator
@@ -13,6 +13,7 @@ from typing import Literal
 from ftcheck.errors import Problem
 from ftcheck.extension.reporters import Reporter
 from ftcheck.paths import near
+from ftcheck.plurals import counted
 from ftcheck.records import ON_COMMAND_LINE, Finding, Location, Outcome, Result, Severity
 from ftcheck.report import verdict_lines, wording
 from ftcheck.report.clean import clean
@@ -24,7 +25,7 @@ SHOWN: dict[Level, int] = {"error": 9, "warning": 9, "notice": 8}
 
 @dataclass(frozen=True, slots=True)
 class Annotation:
-    """One annotation, before it is escaped. `hidden` counts findings that have none of their own."""
+    """One annotation, before it is escaped. `hidden` counts findings without an annotation of their own."""
 
     level: Level
     title: str
@@ -84,7 +85,7 @@ def _problem(problem: Problem) -> Annotation:
 def _broken(reason: str, together: list[Result]) -> Annotation:
     first = together[0]
     ids = ", ".join(result.check.id for result in together)
-    title = first.check.id if len(together) == 1 else wording.counted(len(together), "check")
+    title = first.check.id if len(together) == 1 else counted(len(together), "check")
     message = reason if len(together) == 1 else f"{reason}\n{ids}"
     return Annotation("error", f"{title} {wording.outcome_word(first)}", message)
 
@@ -100,7 +101,7 @@ def _of_check(result: Result, fail_on: Severity) -> Iterator[Annotation]:
     shown = wording.shown_findings(result)
     if not shown:
         level: Level = "error" if result.blocking else "warning"
-        yield Annotation(level, result.check.id, wording.telling(result) or "failed without a message")
+        yield Annotation(level, result.check.id, wording.telling(result) or "failed, without a finding")
     for finding in shown:
         hidden = wording.unshown(result, len(shown)) if finding is shown[-1] else 0
         level = _level(finding, result.blocking and finding.severity.rank >= fail_on.rank)
@@ -118,6 +119,8 @@ def _message(finding: Finding) -> str:
     at = finding.at
     place = wording.place(at) if at is not None and at.path is None else ""
     lines = [f"{place}: {finding.message}" if place else finding.message]
+    if finding.why:
+        lines.append(f"why: {finding.why}")
     if finding.fix:
         lines.append(f"fix: {finding.fix}")
     if finding.change:

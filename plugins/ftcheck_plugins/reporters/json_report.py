@@ -20,7 +20,7 @@ def render(report: Report) -> str:
 
 
 def _plain(value: Any) -> Any:
-    """What JSON can hold: a date, a path or a numpy number in a parameter must not lose the report."""
+    """What JSON can hold: a date, a path or a numpy number in a parameter must not cost the report."""
     if value is None or isinstance(value, bool):
         return value
     if isinstance(value, str):

@@ -1,8 +1,8 @@
 """`-o junit`: JUnit XML whose colours agree with the exit code.
 
-junit-xml builds the test suites. What it would get wrong is settled before it or after it: every failure
-has a message, each test case has one outcome and a time, and characters that XML cannot hold are shown as
-`\\x1b`. The document is valid by Jenkins' junit-10.xsd, which knows no `skipped` on the root and no
+junit-xml builds the test suites. What it would get wrong is handled before or after it: every failure has a
+message, each test case has one outcome and a time, and characters that XML cannot hold are shown as
+`\\x1b`. The document is valid by Jenkins' junit-10.xsd, which allows no `skipped` on the root and no
 `disabled` anywhere.
 """
 
@@ -11,6 +11,7 @@ from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
 from ftcheck.extension.reporters import Reporter
+from ftcheck.plurals import counted
 from ftcheck.records import Outcome, Result
 from ftcheck.report import verdict_lines, wording
 from ftcheck.report.clean import clean
@@ -56,15 +57,15 @@ def _run(report: Report) -> Any:
 
 
 def _outside(report: Report) -> Iterator[tuple[str, str, str]]:
-    """What makes a run red although no check says so: name, first line, all of it."""
+    """What makes a run fail although no check does: name, first line, full text."""
     if report.status == "started":
-        yield "run did not finish", "run did not finish", "The run was killed, or it is still under way."
+        yield "run did not finish", "run did not finish", "The run was killed, or is still in progress."
         return
     for problem in report.problems:
         yield "problem", wording.first_line(str(problem)) or "unknown problem", str(problem)
     nothing = verdict_lines.decided_nothing(report)
     if nothing:
-        yield nothing, nothing, f"{verdict_lines.tally(report)}: this report proves nothing."
+        yield nothing, nothing, f"{verdict_lines.tally(report)}: the report proves nothing."
 
 
 def _class(report: Report) -> str:
@@ -94,7 +95,8 @@ def _fill(case: Any, result: Result) -> None:
         kind = wording.worst(result.findings).value
         case.add_failure_info(message=_headline(result), output=text, failure_type=kind)
     elif result.outcome is Outcome.FAILED:
-        case.stdout = f"warning: {_headline(result)}\n{text}"
+        note = wording.REQUIRED if wording.is_required(result) else "warning"
+        case.stdout = f"{note}: {_headline(result)}\n{text}"
     elif result.outcome is Outcome.WAIVED:
         case.add_skipped_info(message=wording.one_line(verdict_lines.waived_because(result)), output=text)
     elif result.outcome is Outcome.SKIPPED:
@@ -111,7 +113,7 @@ def _headline(result: Result) -> str:
     message = wording.first_line(result.findings[0].message) if result.findings else ""
     more = wording.unshown(result, 1)
     message = (
-        message or wording.telling(result) or (result.reason or "").strip() or "failed without a message"
+        message or wording.telling(result) or (result.reason or "").strip() or "failed, without a finding"
     )
     return f"{message} (and {more:,} more)" if more > 0 else message
 
@@ -121,12 +123,12 @@ def _story(result: Result) -> str:
     lines = [wording.finding_text(finding) for finding in shown]
     more = wording.unshown(result, len(shown))
     if more > 0:
-        lines.append(f"{len(shown)} of {wording.counted(len(shown) + more, 'finding')} shown")
+        lines.append(f"{len(shown)} of {counted(len(shown) + more, 'finding')} shown")
     if result.summary:
         lines.append(result.summary)
     lines += [wording.measured(measurement) for measurement in result.measurements]
     if result.outcome is Outcome.FAILED:
-        lines.append(f"why it matters: ftcheck explain {result.check.rule}")
+        lines.append(f"why this matters: ftcheck explain {result.check.rule}")
     return "\n".join(lines)
 
 
@@ -144,7 +146,7 @@ def _suite(report: Report, name: str, cases: Sequence[Any]) -> Any:
 
 
 def _properties(report: Report) -> dict[str, str]:
-    """A list of what may be shown, not whatever there is."""
+    """An allow-list of what is shown."""
     told = {
         "policy": report.policy_path,
         "stage": report.stage.value,

@@ -1,7 +1,7 @@
 """`-o markdown`: a page for a pull request or a step summary, small enough that GitHub takes it.
 
 GitHub refuses a summary above 1 MiB as a whole, so sections that do not fit are left out whole, and counted.
-What was waived or skipped is always there.
+What did not finish or failed comes first; what was waived or skipped follows, and is never left out.
 """
 
 import re
@@ -9,6 +9,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 from ftcheck.extension.reporters import Reporter
+from ftcheck.plurals import counted
 from ftcheck.records import Finding, Outcome, Result
 from ftcheck.report import verdict_lines, wording
 from ftcheck.report.clean import clean
@@ -23,10 +24,11 @@ _LINE_START = re.compile(r"\A([0-9]*)([-+.)])")
 
 @dataclass(frozen=True, slots=True)
 class Section:
-    """A part of the page that stays or goes as a whole."""
+    """A part of the page that stays or goes as a whole; one that is `kept` stays in any case."""
 
     title: str
     text: str
+    kept: bool = False
 
     @property
     def size(self) -> int:
@@ -35,7 +37,7 @@ class Section:
 
 
 def render(report: Report) -> str:
-    """Verdict and tally, what was set aside, what broke and failed, then a table for each job."""
+    """Verdict and tally, what broke and failed, what was waived or skipped, then a table for each job."""
     report = clean(report)
     head = _head(report)
     kept, dropped = _fitted(_sections(report), BUDGET - len(head.encode()) - 1000)
@@ -75,15 +77,18 @@ def _title_symbol(report: Report) -> str:
 def _sections(report: Report) -> Iterator[Section]:
     if report.problems:
         yield Section("problems", _bullets("Problems of the run", (str(one) for one in report.problems)))
-    aside = [_aside(one) for one in report.results if one.outcome in wording.SET_ASIDE]
-    if aside:
-        limit = min(MAX_CELL, BUDGET // 8 // len(aside))
-        yield Section("waived and skipped", _bullets("Waived and skipped", aside, limit))
     broken = [one for one in report.results if one.outcome in wording.UNFINISHED]
     if broken:
         yield Section("not finished", _bullets("Not finished", _broken(broken)))
+    failed = [one for one in report.results if one.outcome is Outcome.FAILED]
+    for result in sorted(failed, key=lambda one: not one.blocking):
+        yield Section(result.check.id, _details(result))
+    aside = [_aside(one) for one in report.results if one.outcome in wording.SET_ASIDE]
+    if aside:
+        limit = min(MAX_CELL, BUDGET // 8 // len(aside))
+        yield Section("waived and skipped", _bullets("Waived and skipped", aside, limit), kept=True)
     for result in report.results:
-        if result.outcome is Outcome.FAILED or (result.outcome is Outcome.WAIVED and result.findings):
+        if result.outcome is Outcome.WAIVED and result.findings:
             yield Section(result.check.id, _details(result))
     for title, results in verdict_lines.by_job(report):
         yield Section(f"table of {title}", _table(title, results))
@@ -101,7 +106,7 @@ def _told(report: Report) -> Iterator[str]:
 def _aside(result: Result) -> str:
     if result.outcome is Outcome.WAIVED:
         return f"{result.check.id} {verdict_lines.waived_because(result)}"
-    return f"{result.check.id} skipped: {wording.reason_of(result)}"
+    return f"{result.check.id} {wording.outcome_word(result)}: {wording.reason_of(result)}"
 
 
 def _broken(results: Iterable[Result]) -> Iterator[str]:
@@ -137,7 +142,7 @@ def _row(result: Result) -> str:
 
 def _details(result: Result) -> str:
     shown = wording.shown_findings(result)
-    count = wording.counted(wording.unshown(result, 0), "finding")
+    count = counted(wording.unshown(result, 0), "finding")
     heading = f"<b>{escaped(result.check.id)}</b> {escaped(wording.outcome_word(result))}, {count}"
     state = " open" if result.blocking else ""
     lines = [f"<details{state}><summary>{heading}</summary>", "", *(_item(finding) for finding in shown)]
@@ -151,6 +156,8 @@ def _item(finding: Finding) -> str:
     where = wording.place(finding.at)
     place = f" <code>{escaped(where, MAX_CELL)}</code>" if where else ""
     parts = [f"- <b>{finding.severity.value}</b>{place} {escaped(finding.message, MAX_TEXT)}"]
+    if finding.why:
+        parts.append(f"<b>why</b> {escaped(finding.why, MAX_TEXT)}")
     if finding.fix:
         parts.append(f"<b>fix</b> {escaped(finding.fix, MAX_TEXT)}")
     if finding.change:
@@ -161,17 +168,19 @@ def _item(finding: Finding) -> str:
 def _fitted(sections: Iterable[Section], budget: int) -> tuple[list[Section], list[Section]]:
     kept: list[Section] = []
     dropped: list[Section] = []
+    sections = list(sections)
+    budget -= sum(section.size for section in sections if section.kept)
     for section in sections:
-        fits = section.size <= budget
+        fits = section.kept or section.size <= budget
         (kept if fits else dropped).append(section)
-        budget -= section.size if fits else 0
+        budget -= section.size if fits and not section.kept else 0
     return kept, dropped
 
 
 def _left_out(dropped: list[Section]) -> str:
     named = ", ".join(escaped(section.title, 60) for section in dropped[:10])
     more = f" and {len(dropped) - 10:,} more" if len(dropped) > 10 else ""
-    size = wording.counted(len(dropped), "section")
+    size = counted(len(dropped), "section")
     return f"{size} left out to stay under {BUDGET // 1000} kB: {named}{more}. The JSON report has all of it."
 
 

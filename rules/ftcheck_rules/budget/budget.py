@@ -1,4 +1,4 @@
-"""Budget rules: will training be done in time, and for the money?"""
+"""Budget rules: will training finish before the deadline, and within the budget?"""
 
 import math
 from collections.abc import Iterator
@@ -52,7 +52,7 @@ class RunTime:
     """Parameters of `run-time`."""
 
     start: str | None = None
-    """When training starts: a time of day (22:00) or a date with one; default: now."""
+    """When training starts: a time of day (22:00) or a date with a time; default: now."""
 
 
 def plan(
@@ -65,17 +65,17 @@ def plan(
 ) -> Duration:
     """How long a job takes on its rows: steps over packed blocks, padding, evaluations, checkpoints.
 
-    `evaluated` are the rows of data.eval, None where nobody evaluates. `measured` are tokens a second.
+    `evaluated` are the rows of data.eval, None where nothing is evaluated. `measured` are tokens per second.
     """
     if not len(prepared.sequences):
-        return Duration(problem="no row is fed")
+        return Duration(problem="no row is left to train on")
     training = job.training
     if training.packing and training.max_length is None:
-        return Duration(problem="packing without max_length: TRL refuses to start")
+        return Duration(problem="packing is on, but max_length is null: TRL refuses to start")
     lengths = prepared.fed(training.max_length)
     counted = steps(job, fed(job, prepared))
     if not counted.total:
-        return Duration(problem="there is no step")
+        return Duration(problem="no optimizer step is planned")
     tokens, share = _packed(job, prepared) if training.packing else (int(lengths.sum()), None)
     return estimate(
         job,
@@ -125,7 +125,7 @@ def _evaluation(job: Job, counted: Steps, rows: Prepared | None) -> Evaluation |
 
 
 def _eval_rows(job: Job, inputs: Inputs) -> Prepared | None:
-    """The rows of evaluation, where somebody evaluates and they can be read."""
+    """The evaluation rows, where an evaluation is planned and they can be read."""
     if job.training.eval_strategy == "no" or job.data.eval is None:
         return None
     try:
@@ -144,26 +144,28 @@ def _eval_rows(job: Job, inputs: Inputs) -> Prepared | None:
 def run_time(
     job: Job, model: ModelConfig, prepared: Prepared, machine: Machine, inputs: Inputs, params: RunTime
 ) -> Iterator[Yield]:
-    """Training is done before the deadline, and as fast as it has to be.
+    """Training finishes before the deadline, and is as fast as required.
 
-    A run that is not done in the morning is stopped, and everything since the last checkpoint is lost; or
-    it keeps a GPU that others have booked.
+    A run that is not finished in the morning is stopped, and everything since the last checkpoint is lost; or
+    it occupies a GPU that others have booked.
 
-    Hours are estimated: multiplications of all steps (a frozen base computes no gradient of its weights) at
-    a share of hardware.gpu's peak, dequantisation, evaluations, checkpoints and the start, each as an
-    interval from a dated table (`ftcheck/tables/gpus.json`). The likely time past the deadline is an
-    error, the upper end a warning. An unknown GPU or architecture is skipped: nothing is guessed. A CPU's
-    speed is not estimated. Parameters: start (default now), which times of day are counted from.
+    The hours are estimated: multiplications of all steps (a frozen base computes no weight gradients) at a
+    share of hardware.gpu's peak speed, dequantisation, evaluations, checkpoints and the start, each as an
+    interval from a dated table (`ftcheck/tables/gpus.json`). It is an error if the likely time exceeds
+    the deadline, a warning if the upper end does. With an unknown GPU or architecture the check is skipped:
+    nothing is guessed. The speed of CPUs is not estimated. Parameters: start (default now), from which times
+    of day are counted.
     """
     rows, gpu = _eval_rows(job, inputs), gpu_name(job, machine.gpus)
     found = plan(job, model, prepared, rows, gpu)
     if found.hours is None or found.tokens_per_second is None:
-        yield Skip(f"cannot tell how long training takes: {found.problem}")
+        yield Skip(f"the training time is unknown: {found.problem}")
         return
     try:
         left, fixed = _left(job, params)
     except ValueError as error:
-        yield Finding(f"start: {error}", at=job.at("targets.deadline"), fix="write a time such as 22:00")
+        fix = "set the check's parameter start to a time such as 22:00"
+        yield Finding(f"start: {error}", at=job.at("targets.deadline"), fix=fix)
         return
     yield from _measured(found, left, fixed, job.targets.tokens_per_second)
     yield Summary(_said(found))
@@ -209,12 +211,12 @@ def _named(name: str, one: Interval, digits: int) -> Iterator[tuple[str, float]]
 
 
 def in_words(hours: float) -> str:
-    """Hours in words: minutes below two hours."""
+    """Hours as text: minutes below two hours."""
     return f"{hours * 60:.0f} min" if hours < 2 else f"{hours:.1f} h"
 
 
 def span(one: Interval) -> str:
-    """An interval of hours in words."""
+    """An interval of hours as text."""
     return f"{in_words(one.likely)} ({in_words(one.low)} to {in_words(one.high)})"
 
 
@@ -227,13 +229,14 @@ def _late(job: Job, found: Duration, left: float, again: Any) -> Iterator[Findin
     assert found.hours is not None
     at = job.at("targets.deadline")
     if left <= 0:
-        yield Finding(f"the deadline {job.targets.deadline} has passed", at=at, fix="set another one")
+        message = f"targets.deadline {job.targets.deadline} has passed"
+        yield Finding(message, at=at, fix="set a later deadline")
         return
     severity = _severity(found.hours, left)
     if severity is None:
         return
     options = _options(job, found.hours, left, again, lambda one: one.hours)
-    reaches = "takes" if severity is Severity.ERROR else "may take longer than that:"
+    reaches = "takes" if severity is Severity.ERROR else "may take longer than the deadline allows:"
     message = f"training {reaches} {span(found.hours)}, the deadline leaves {in_words(left)}"
     yield _finding(job, message, severity, "deadline", found, options, left, in_words)
 
@@ -245,11 +248,12 @@ def _slow(job: Job, found: Duration, wanted: float, again: Any) -> Iterator[Find
         return
     severity = Severity.ERROR if pace.likely < wanted else Severity.WARNING
     message = (
-        f"{pace.likely:,.0f} tokens a second are likely ({pace.low:,.0f} to {pace.high:,.0f}),"
-        f" {wanted:,.0f} are asked for; assuming {'; '.join(found.assumes)}"
+        f"training runs at about {pace.likely:,.0f} tokens per second ({pace.low:,.0f} to {pace.high:,.0f}),"
+        f" targets.tokens_per_second is {wanted:,.0f}; assuming {'; '.join(found.assumes)}"
     )
-    fix = "a faster GPU or several, larger batches, or a lower target"
-    yield Finding(message, severity, at=job.at("targets.tokens_per_second"), fix=fix)
+    fix = "use a faster GPU, several GPUs, larger batches, or a lower target"
+    why = "The run takes longer than planned."
+    yield Finding(message, severity, at=job.at("targets.tokens_per_second"), fix=fix, why=why)
 
 
 def _severity(one: Interval, limit: float) -> Severity | None:
@@ -270,7 +274,7 @@ class _Option:
 
 
 def _options(job: Job, now: Interval, limit: float, again: Any, of: Any) -> list[_Option]:
-    """Settings that take less time, in the order they are worth trying."""
+    """Settings that take less time, in the order in which they are worth trying."""
     training = job.training
     found: list[_Option] = []
 
@@ -283,7 +287,7 @@ def _options(job: Job, now: Interval, limit: float, again: Any, of: Any) -> list
     if not training.packing and training.max_length is not None:
         tried("packing", True)
     if training.gradient_checkpointing:
-        tried("gradient_checkpointing", False, " where the memory allows it")
+        tried("gradient_checkpointing", False, " if the memory allows it")
     key, most = ("max_steps", training.max_steps) if training.max_steps > 0 else _epochs(training)
     fewer = [n for n in (int(most * limit / end) for end in (now.high, now.likely)) if 1 <= n < most]
     if fewer:
@@ -305,15 +309,17 @@ def _finding(
     limit: float,
     words: Any,
 ) -> Finding:
-    """The finding, with its options by name and the first that mends it as a change."""
+    """The finding, with its options by name and the first sufficient one as a change."""
     named = [f"{one.key}: {_shown(one.new)} ({words(one.takes.likely)}){one.note}" for one in options]
-    mends = [one for one in options if not one.note and one.takes.high <= limit]
-    mends = mends or [one for one in options if not one.note and one.takes.likely <= limit]
+    enough = [one for one in options if not one.note and one.takes.high <= limit]
+    enough = enough or [one for one in options if not one.note and one.takes.likely <= limit]
     change = None
-    if mends:
-        path = f"jobs.{job.name}.training.{mends[0].key}"
-        change = Change(path, mends[0].old, mends[0].new, safe=False)
-    other = "a faster GPU, fewer rows, or a later deadline" if target == "deadline" else "a cheaper GPU"
+    if enough:
+        path = f"jobs.{job.name}.training.{enough[0].key}"
+        change = Change(path, enough[0].old, enough[0].new, safe=False)
+    other = (
+        "use a faster GPU, fewer rows, or a later deadline" if target == "deadline" else "use a cheaper GPU"
+    )
     return Finding(
         f"{message}; assuming {'; '.join(found.assumes)}",
         severity,
@@ -333,21 +339,21 @@ def cost(
 ) -> Iterator[Yield]:
     """Training costs no more than its budget.
 
-    A run that costs more than was granted is stopped in the middle, and what it has cost is spent.
+    A run that costs more than was granted is stopped midway, and the money is spent.
 
-    The hours of `run-time` (evaluations, checkpoints and the start among them) times
-    hardware.price_per_hour, which is the price of all GPUs together. The likely cost above targets.budget
-    is an error, the upper end a warning. Without a price, on an unknown GPU or architecture it is skipped.
+    The hours of `run-time` (including evaluations, checkpoints and the start) times hardware.price_per_hour,
+    which is the price of all GPUs together. It is an error if the likely cost exceeds targets.budget, a
+    warning if the upper end does. Skipped without a price, or with an unknown GPU or architecture.
     """
     price, budget = job.hardware.price_per_hour, job.targets.budget
     if price is None or budget is None:
         missing = "hardware.price_per_hour" if price is None else "targets.budget"
-        yield Skip(f"cannot tell what training costs: {missing} is not set")
+        yield Skip(f"the cost is unknown: {missing} is not set")
         return
     rows, gpu = _eval_rows(job, inputs), gpu_name(job, machine.gpus)
     found = plan(job, model, prepared, rows, gpu)
     if found.hours is None or found.cost is None:
-        yield Skip(f"cannot tell what training costs: {found.problem}")
+        yield Skip(f"the cost is unknown: {found.problem}")
         return
     for name, value in _named("cost", found.cost, 2):
         yield Measurement(name, value, limit=f"<= {budget:g}" if name == "cost" else None)
@@ -365,9 +371,9 @@ def cost(
         job, found.cost, budget, lambda changed: plan(changed, model, prepared, rows, gpu), spent
     )
     message = (
-        f"training {'costs' if severity is Severity.ERROR else 'may cost more than that:'}"
+        f"training {'costs' if severity is Severity.ERROR else 'may cost more than the budget:'}"
         f" {_money(found.cost.likely)} ({_money(found.cost.low)} to {_money(found.cost.high)}),"
-        f" the budget is {budget:g}: {span(found.hours)} at {price:g} an hour"
+        f" targets.budget is {budget:g}: {span(found.hours)} at {price:g} per hour"
     )
     yield _finding(job, message, severity, "budget", found, options, budget, _money)
 

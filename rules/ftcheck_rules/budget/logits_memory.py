@@ -9,28 +9,30 @@ from ftcheck.extension.rules import Yield
 from ftcheck.inputs.container import Inputs
 from ftcheck.inputs.model import ModelConfig
 from ftcheck.inputs.prepared import Prepared
+from ftcheck.plurals import counted
 
 GIB = 1 << 30
 TRAINER = "qlora"
 LOGIT_BYTES = 8
-"""Two float32 of the logits' shape at once: they and their gradient, or they and their log-probabilities."""
+"""Two float32 tensors of the logits' shape at once: the logits and their gradient or log-probabilities."""
 PLENTY = 0.5
-"""A proposed batch leaves at least this share of the memory to everything else."""
+"""A proposed batch leaves at least this share of the memory for everything else."""
 
 SIDES = (("train", "per_device_train_batch_size"), ("eval", "per_device_eval_batch_size"))
 
 
 @rule("logits-memory", family="budget", cases="ftcheck_rules.budget.cases.logits_memory")
 def logits_memory(job: Job, machine: Machine, inputs: Inputs) -> Iterator[Yield]:
-    """The logits of a full batch fit the GPU, in training and in evaluation.
+    """The logits of a full batch fit into the GPU's memory, in training and in evaluation.
 
-    A vocabulary of 150,000 tokens makes the logits of a batch larger than the model: the run ends out of
-    memory, at the longest row or, hours in, at the first evaluation with its larger batch.
+    With a vocabulary of 150,000 tokens the logits of a batch are larger than the model: the run ends out of
+    memory at the longest row or, hours in, at the first evaluation with its larger batch.
 
-    Counted: rows of the largest batch x longest sequence as fed x vocabulary x 8 bytes, the least that is
-    held at once (measured on transformers 5.23: 14 bytes in training, 8 to 10 in evaluation). TRL scores
-    tiles and makes no logits, but for label smoothing; of a command's program that is not known, and it
-    gets a warning. The memory is hardware.memory_gib, else known from hardware.gpu, else this machine's.
+    Size: rows of the largest batch x longest sequence after truncation x vocabulary x 8 bytes, the least that
+    is allocated at once (measured on transformers 5.23: 14 bytes in training, 8 to 10 in evaluation). TRL
+    computes the loss in tiles and allocates no logits, except with label smoothing; for a command this is
+    unknown, and it gets a warning. The memory is hardware.memory_gib, else that of hardware.gpu, else this
+    machine's.
     """
     memory, source = gpu_memory(job, machine)
     free_of_logits = _makes_none(job)
@@ -44,7 +46,7 @@ def logits_memory(job: Job, machine: Machine, inputs: Inputs) -> Iterator[Yield]
     model: ModelConfig = inputs.get("model")
     vocabulary = model.shape.vocabulary
     if vocabulary is None:
-        yield Skip("the model's config.json states no vocab_size")
+        yield Skip("config.json has no vocab_size")
         return
     sizes = {}
     for side, key in SIDES:
@@ -57,17 +59,17 @@ def logits_memory(job: Job, machine: Machine, inputs: Inputs) -> Iterator[Yield]
             if sizes[side] > memory:
                 yield _too_large(job, key, rows, length, vocabulary, memory)
     if not sizes:
-        yield Skip("there is no row to measure")
+        yield Skip("there are no rows to measure")
         return
-    yield Summary(f"logits take {max(sizes.values()):.1f} of {memory:g} GiB")
+    yield Summary(f"the logits take {max(sizes.values()):.1f} GiB of {memory:g} GiB")
 
 
 def _makes_none(job: Job) -> str | None:
-    """Why no logits are held, None if they are."""
+    """Why no logits are allocated; None if they are."""
     if job.training.extra.get("use_liger_kernel"):
-        return "Liger's loss makes no logits"
+        return "Liger's loss allocates no logits"
     if job.trainer.use == TRAINER and not job.training.extra.get("label_smoothing_factor"):
-        return "TRL's loss scores tiles of the vocabulary and makes no logits"
+        return "TRL computes the loss in tiles and allocates no logits"
     return None
 
 
@@ -96,16 +98,15 @@ def _too_large(job: Job, key: str, rows: int, length: int, vocabulary: int, memo
     fits = max(1, int(PLENTY * memory / each))
     sure = job.trainer.use == TRAINER
     message = (
-        f"the logits of {rows} rows of {length} tokens, {vocabulary:,} a token, take {rows * each:.1f} GiB,"
-        f" the GPU has {memory:g}"
+        f"the logits of {counted(rows, 'row')} of {length:,} tokens with a vocabulary of {vocabulary:,}"
+        f" take {rows * each:.1f} GiB, the GPU has {memory:g} GiB"
     )
+    lower = f"lower {key}" + (" (and raise gradient_accumulation_steps)" if key == SIDES[0][1] else "")
     return Finding(
-        message if sure else f"{message}; unless the program computes its loss in tiles",
+        message if sure else f"{message}, unless the command computes its loss in tiles",
         Severity.ERROR if sure else Severity.WARNING,
         at=job.at(f"training.{key}"),
-        fix="lower it (and raise gradient_accumulation_steps in training), or take label smoothing out"
-        if sure
-        else "lower it (and raise gradient_accumulation_steps in training), or set use_liger_kernel",
+        fix=f"{lower}, or remove label_smoothing_factor" if sure else f"{lower}, or set use_liger_kernel",
         change=Change(f"jobs.{job.name}.training.{key}", stated, fits, safe=key != SIDES[0][1])
         if fits < rows
         else None,

@@ -1,4 +1,4 @@
-"""Does the worst batch fit the GPU, by the memory model."""
+"""Memory rule: does the largest batch fit the GPU, according to the memory model?"""
 
 from collections.abc import Iterator, Mapping
 from typing import Any
@@ -21,23 +21,22 @@ from ftcheck.inputs.prepared import Prepared
 
 STATED = ("hardware.gpu", "hardware.memory_gib", "targets.memory_gib")
 KEPT = 0.06
-"""Share of a GPU's memory as sold that driver and error correction keep at most."""
+"""The largest share of a GPU's nominal memory that driver and error correction reserve."""
 BATCH = "training.per_device_train_batch_size"
 
 
 @rule("memory-fit", family="budget", cases="ftcheck_rules.budget.cases.memory_fit", only=STATED)
 def memory_fit(job: Job, machine: Machine, inputs: Inputs) -> Iterator[Yield]:
-    """The worst batch fits the memory of the GPU, or the target.
+    """The largest batch fits into the memory of the GPU, and within the target.
 
-    A run that does not fit ends at the longest row, minutes or hours in; one that fits with half of the
-    memory to spare takes twice the steps it needs, and is paid for by the hour.
+    A run that does not fit ends at the longest row, minutes or hours in; one that leaves half of the memory
+    unused takes twice the steps it needs, and is paid for by the hour.
 
     Predicted from config.json, without a GPU: weights as they are quantised, adapter, gradients, optimizer
-    state, what the layers keep, logits, CUDA context, as an interval that says what it assumes. Held against
-    the smaller of targets.memory_gib and the GPU's memory (hardware.memory_gib; hardware.gpu less 6 % for
-    driver and error correction; else this machine's). An error where the likely value is above it, a
-    warning where the interval reaches it. Skipped where the model or the way of training is not modelled.
-    No parameters.
+    state, activations, logits, CUDA context; as an interval with its assumptions. Compared with the smaller
+    of targets.memory_gib and the GPU's memory (hardware.memory_gib; hardware.gpu less 6 % for driver and
+    error correction; else this machine's). It is an error if the likely value exceeds that, a warning if the
+    interval does. Skipped where the model or the training method is not modelled. No parameters.
     """
     limit, words = _limit(job, machine)
     if limit is None:
@@ -49,13 +48,12 @@ def memory_fit(job: Job, machine: Machine, inputs: Inputs) -> Iterator[Yield]:
         memory = estimate(job, config, longest=longest, sequences=sequences)
         most = largest_batch(job, config, limit, longest=longest)
     except FtcheckError as error:
-        yield Skip(f"cannot tell: {error}")
+        yield Skip(f"the memory is unknown: {error}")
         return
     yield from _measured(memory, limit, most)
     said = verdict(memory, limit)
-    yield Summary(
-        f"{_interval(memory)} GiB, {said} {limit:g}; the largest batch that fits is {most}{assumed}"
-    )
+    largest = f"the largest batch that fits is {most}" if most else "no batch fits"
+    yield Summary(f"{_interval(memory)} GiB, {said} {limit:g} GiB; {largest}{assumed}")
     if said != "fits":
         yield from _found(
             job, memory, limit, words, cheapest(job, config, limit, longest=longest, sequences=sequences)
@@ -63,7 +61,7 @@ def memory_fit(job: Job, machine: Machine, inputs: Inputs) -> Iterator[Yield]:
 
 
 def predicted(job: Job, inputs: Inputs) -> Memory:
-    """The memory that the worst batch is predicted to take. Raises `FtcheckError` where it cannot be told."""
+    """The predicted memory of the largest batch. Raises `FtcheckError` where it is unknown."""
     longest, sequences, _ = _worst(job, inputs)
     return estimate(job, _config(job, inputs), longest=longest, sequences=sequences)
 
@@ -81,7 +79,7 @@ def _limit(job: Job, machine: Machine) -> tuple[float | None, str]:
 
 
 def _config(job: Job, inputs: Inputs) -> Mapping[str, Any]:
-    """config.json; where it cannot be had, the dimensions of a well-known model of that name."""
+    """config.json; where it is not available, the dimensions of a well-known model of that name."""
     try:
         config: Mapping[str, Any] = inputs.get("model").config
     except FtcheckError:
@@ -93,16 +91,16 @@ def _config(job: Job, inputs: Inputs) -> Mapping[str, Any]:
 
 
 def _worst(job: Job, inputs: Inputs) -> tuple[int, int | None, str]:
-    """The longest row as fed in tokens, the number of rows or blocks, and what was assumed, in words."""
+    """Tokens of the longest row after truncation, the number of rows or blocks, and what was assumed."""
     length = job.training.max_length
     try:
         prepared: Prepared = inputs.get("prepared")
     except FtcheckError:
         if length is None:
             raise
-        return length, None, " (rows unread: training.max_length taken)"
+        return length, None, " (rows could not be read: computed for training.max_length)"
     if not len(prepared.sequences):
-        raise CannotTell("there is no row to measure")
+        raise CannotTell("there are no rows to measure")
     fed = prepared.fed(length)
     count = len(fed)
     if job.training.packing and length is not None:
@@ -122,19 +120,19 @@ def _measured(memory: Memory, limit: float, most: int) -> Iterator[Measurement]:
 def _found(job: Job, memory: Memory, limit: float, source: str, remedy: Remedy | None) -> Iterator[Finding]:
     over = memory.likely > limit * GIB
     message = (
-        f"{memory.feed.rows} x {memory.feed.length} tokens take {_interval(memory)} GiB, {source} is"
-        f" {limit:g}: {'they do not fit' if over else 'it is tight'}"
+        f"a batch of {memory.feed.rows} x {memory.feed.length} tokens needs {_interval(memory)} GiB, but"
+        f" {source} is {limit:g} GiB: it {'does not fit' if over else 'may not fit'}"
     )
     severity = Severity.ERROR if over else Severity.WARNING
     if remedy is None:
-        fix = "nothing here makes it fit: a larger GPU or a smaller model is needed"
+        fix = "use a larger GPU or a smaller model: no training setting makes it fit"
         yield Finding(message, severity, at=job.at(BATCH), fix=fix)
         return
     first, *rest = remedy.changes
     fix = f"{', '.join(map(_words, remedy.changes))}: {_interval(remedy.memory)} GiB"
     yield Finding(message, severity, at=job.at(_key(job, first)), fix=fix, change=first)
     for one in rest:
-        together = f"goes with {_words(first)}"
+        together = f"to be changed together with {_words(first)}"
         yield Finding(together, Severity.INFO, at=job.at(_key(job, one)), fix=_words(one), change=one)
 
 

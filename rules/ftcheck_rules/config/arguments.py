@@ -1,4 +1,4 @@
-"""Argument rules: what the trainer would refuse or misread at its start, and known bugs of its version."""
+"""Argument rules: what the trainer would refuse or misread at its start, and known bugs of its versions."""
 
 import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -21,6 +21,7 @@ from ftcheck import (
 from ftcheck.extension.rules import Yield
 from ftcheck.lock import Lock
 from ftcheck.paths import near
+from ftcheck.plurals import agreeing, counted
 from ftcheck.records import Location
 from ftcheck.training.reserved_arguments import RESERVED, RESERVED_FOR_MODEL
 from ftcheck_rules.config.changed_defaults import changed_defaults
@@ -30,7 +31,7 @@ from ftcheck_rules.host.machine import release
 OWN = "qlora"
 COMMAND = "command"
 CAST = ("tune",)
-"""Programs that read numbers in YAML as people do (torchtune: OmegaConf)."""
+"""Programs that read 1e-5 in YAML as a number (torchtune: OmegaConf)."""
 
 LOSSES = ("nll", "dft", "chunked_nll")
 CHECKPOINTING = ("activation_checkpointing", "gradient_checkpointing")
@@ -38,16 +39,16 @@ CHECKPOINTING = ("activation_checkpointing", "gradient_checkpointing")
 
 @rule("training-arguments", family="config", cases="ftcheck_rules.config.cases.arguments")
 def training_arguments(job: Job, lock: Lock | None) -> Iterator[Yield]:
-    """The training arguments go together: the trainer starts with them, and takes them as they are meant.
+    """The training arguments are compatible: the trainer starts with them, and uses them as intended.
 
-    Arguments that exclude each other stop the run after the model is loaded, on the machine that costs
-    money. Worse are those that are taken and mean something else: in the YAML file of another trainer,
-    PyYAML reads 1e-5 as a text, and the optimizer falls over it, or somebody's default holds.
+    Arguments that exclude each other stop the run after the model has been loaded, on the machine that costs
+    money. Worse are arguments that are accepted with another meaning: in the YAML file of another trainer
+    PyYAML reads 1e-5 as a text, and the optimizer fails on it, or a default is used instead.
 
     The combinations are those that TRL 1.16 and transformers 5.23 refuse, read in their source; neither is
     imported. For `trainer.use: command`, the YAML files in `trainer.files` are read as PyYAML would. Where
-    `ftcheck lock` wrote a lock, arguments that the policy leaves to the library must have the defaults of
-    then: a new version changes them without a word. No parameters.
+    `ftcheck lock` wrote a lock, arguments that the policy leaves to the library must still have the locked
+    defaults: a new version changes them silently. No parameters.
     """
     for check in COMBINATIONS:
         yield from check(job)
@@ -57,11 +58,11 @@ def training_arguments(job: Job, lock: Lock | None) -> Iterator[Yield]:
         yield from _misread(path, job)
     yield Measurement("combinations", looked)
     yield Measurement("yaml_files", len(files))
-    read = f", {len(files)} YAML files" if files else ""
-    locked = f", {len(lock.defaults)} defaults as locked" if lock is not None else ""
+    read = f", {counted(len(files), 'YAML file')}" if files else ""
+    locked = f", {counted(len(lock.defaults), 'locked default')}" if lock is not None else ""
     if lock is not None:
         yield from changed_defaults(job, lock)
-    yield Summary(f"{looked} kinds of arguments looked at{read}{locked}")
+    yield Summary(f"{looked} incompatible combinations{read}{locked} checked")
 
 
 def _get(job: Job, key: str) -> Any:
@@ -74,46 +75,52 @@ def _finding(job: Job, key: str, message: str, fix: str, severity: Severity = Se
 
 
 def _set(job: Job, key: str, message: str, new: Any, *, safe: bool = False, also: str = "") -> Finding:
-    """A finding that another value of the same argument mends."""
+    """A finding that another value of the same argument fixes."""
     old = _get(job, key)
     shown = json.dumps(new)
     change = Change(f"jobs.{job.name}.training.{key}", old, new, safe=safe)
-    return Finding(message, at=job.at(f"training.{key}"), fix=f"{key}: {shown}{also}", change=change)
+    return Finding(message, at=job.at(f"training.{key}"), fix=f"set {key}: {shown}{also}", change=change)
 
 
 # --- combinations ---------------------------------------------------------------------------------------
 
 
 def _padding_free(job: Job) -> Iterator[Finding]:
-    """TRL cuts no rows in this mode, and refuses; ftcheck's own trainer gives it rows that are cut."""
+    """TRL cannot truncate in this mode, and refuses; ftcheck's own trainer truncates the rows beforehand."""
     training = job.training
     if training.padding_free and not training.packing and training.max_length is not None:
         if job.trainer.use == OWN:
             return
         message = (
-            f"padding_free without packing, with max_length: {training.max_length}: TRL refuses to start"
+            f"padding_free is on without packing, and max_length is {training.max_length}:"
+            " TRL refuses to start"
         )
-        yield _set(job, "padding_free", message, False, safe=True, also="; or packing: true")
+        yield _set(job, "padding_free", message, False, safe=True, also=", or packing: true")
 
 
 def _eval_packing(job: Job) -> Iterator[Finding]:
     training = job.training
     if _get(job, "eval_packing") and not training.packing and training.max_length is None:
-        message = "eval_packing without max_length: a block has no length, and TRL refuses to start"
+        message = "eval_packing is on, but max_length, the length of a block, is null: TRL refuses to start"
         yield _set(job, "eval_packing", message, False, safe=True)
 
 
 def _best_model(job: Job) -> Iterator[Finding]:
-    """load_best_model_at_end wants every checkpoint evaluated."""
+    """load_best_model_at_end requires every checkpoint to be evaluated."""
     training = job.training
     save, evaluate = training.save_strategy, training.eval_strategy
     if not _get(job, "load_best_model_at_end") or save == "best":
         return
     if evaluate == "no":
-        message = "load_best_model_at_end, and nothing is evaluated: transformers refuses to start"
-        yield _finding(job, "eval_strategy", message, f"eval_strategy: {save}; or no load_best_model_at_end")
+        message = "load_best_model_at_end is on, but eval_strategy is no: transformers refuses to start"
+        yield _finding(
+            job, "eval_strategy", message, f"set eval_strategy: {save}, or remove load_best_model_at_end"
+        )
     elif evaluate != save:
-        message = f"load_best_model_at_end with save_strategy: {save}, eval_strategy: {evaluate}: refused"
+        message = (
+            f"load_best_model_at_end is on, but save_strategy is {save} and eval_strategy is {evaluate}:"
+            " transformers refuses to start"
+        )
         yield _set(job, "save_strategy", message, evaluate)
     elif evaluate == "steps":
         yield from _multiples(job)
@@ -124,16 +131,18 @@ def _multiples(job: Job) -> Iterator[Finding]:
     evaluate = job.training.eval_steps or job.training.logging_steps
     if evaluate <= 0 or _is_multiple(save, evaluate):
         return
-    message = f"load_best_model_at_end: save_steps: {save:g} is no multiple of eval_steps: {evaluate:g}"
+    message = f"load_best_model_at_end is on, but save_steps {save:g} is not a multiple of eval_steps"
+    message += f" {evaluate:g}"
     if (save < 1) != (evaluate < 1):
-        yield _finding(job, "save_steps", f"{message} (one is a share of all steps)", "write both as steps")
+        fix = "write both as numbers of steps"
+        yield _finding(job, "save_steps", f"{message} (one of them is a share of all steps)", fix)
         return
     times = max(1, round(save / evaluate))
     yield _set(job, "save_steps", message, evaluate * times if evaluate < 1 else int(evaluate) * times)
 
 
 def _is_multiple(save: float, evaluate: float) -> bool:
-    """As transformers reckons it."""
+    """As transformers computes it."""
     if save % evaluate == 0:
         return True
     both_shares = save < 1 and evaluate < 1
@@ -144,23 +153,24 @@ def _evaluation(job: Job) -> Iterator[Finding]:
     training = job.training
     if training.eval_strategy != "no" and job.data.eval is None:
         message = (
-            f"eval_strategy: {training.eval_strategy}, and data.eval names nothing: refused at the start"
+            f"eval_strategy is {training.eval_strategy}, but data.eval is not set:"
+            " transformers refuses to start"
         )
-        yield _set(job, "eval_strategy", message, "no", safe=True, also="; or name data.eval")
+        yield _set(job, "eval_strategy", message, "no", safe=True, also=", or set data.eval")
     if training.eval_strategy == "no" and training.lr_scheduler_type in ("reduce_lr_on_plateau", "greedy"):
-        message = f"lr_scheduler_type: {training.lr_scheduler_type} follows the evaluation, and there is none"
-        yield _finding(job, "lr_scheduler_type", message, "state eval_strategy and data.eval")
+        message = f"lr_scheduler_type {training.lr_scheduler_type} needs evaluations, but eval_strategy is no"
+        yield _finding(job, "lr_scheduler_type", message, "set eval_strategy and data.eval")
 
 
 def _save_best(job: Job) -> Iterator[Finding]:
     if job.training.save_strategy != "best":
         return
     if not _get(job, "metric_for_best_model") and not _get(job, "load_best_model_at_end"):
-        message = "save_strategy: best without metric_for_best_model: transformers refuses to start"
-        yield _finding(job, "save_strategy", message, "metric_for_best_model: loss")
+        message = "save_strategy is best, but metric_for_best_model is not set: transformers refuses to start"
+        yield _finding(job, "save_strategy", message, "set metric_for_best_model: loss")
     elif job.training.eval_strategy == "no":
-        message = "save_strategy: best, and nothing is evaluated: no checkpoint is ever written"
-        yield _finding(job, "save_strategy", message, "state eval_strategy", Severity.WARNING)
+        message = "save_strategy is best, but eval_strategy is no: no checkpoint is ever written"
+        yield _finding(job, "save_strategy", message, "set eval_strategy", Severity.WARNING)
 
 
 def _half(job: Job) -> Iterator[Finding]:
@@ -182,7 +192,7 @@ def _steps(job: Job) -> Iterator[Finding]:
     for key, strategy in strategies.items():
         value = _get(job, key)
         if strategy == "steps" and value is not None and value > 1 and value != int(value):
-            message = f"{key}: {value:g} is above 1 and no whole number: transformers refuses to start"
+            message = f"{key} {value:g} is above 1 and not a whole number: transformers refuses to start"
             yield _set(job, key, message, round(value), safe=key != "save_steps")
 
 
@@ -190,12 +200,13 @@ def _numbers(job: Job) -> Iterator[Finding]:
     prefetch, workers = _get(job, "dataloader_prefetch_factor"), _get(job, "dataloader_num_workers") or 0
     if prefetch is not None and workers == 0:
         message = (
-            f"dataloader_prefetch_factor: {prefetch} without dataloader_num_workers: refused at the start"
+            f"dataloader_prefetch_factor is {prefetch}, but dataloader_num_workers is 0:"
+            " transformers refuses to start"
         )
         yield _set(job, "dataloader_prefetch_factor", message, None, safe=True)
     every = _get(job, "torch_empty_cache_steps")
     if every is not None and every < 1:
-        message = f"torch_empty_cache_steps: {every}: at least 1 is needed"
+        message = f"torch_empty_cache_steps is {every}, but must be at least 1: transformers refuses to start"
         yield _set(job, "torch_empty_cache_steps", message, None, safe=True)
 
 
@@ -205,25 +216,28 @@ def _quantization(job: Job) -> Iterator[Finding]:
         message = "load_in_4bit and load_in_8bit are both on: transformers refuses to start"
         change = Change(f"jobs.{job.name}.training.quantization.load_in_8bit", True, False, safe=False)
         at = job.at("training.quantization.load_in_8bit")
-        yield Finding(message, at=at, fix="load_in_8bit: false", change=change)
+        yield Finding(message, at=at, fix="set load_in_8bit: false", change=change)
 
 
 def _loss(job: Job) -> Iterator[Finding]:
     loss = _get(job, "loss_type")
     if loss is not None and loss not in LOSSES:
-        yield _set(job, "loss_type", f"loss_type: {loss}: TRL knows nll and dft", "nll")
+        known = " and ".join(LOSSES[:2])
+        yield _set(job, "loss_type", f"loss_type {loss!r} is unknown to TRL, which has {known}", "nll")
     liger = _get(job, "liger_kernel_config")
     fused = isinstance(liger, Mapping) and liger.get("fused_linear_cross_entropy")
     if _get(job, "use_liger_kernel") and fused:
-        message = "liger_kernel_config with fused_linear_cross_entropy: TRL computes that itself, and refuses"
-        fix = "take fused_linear_cross_entropy out"
+        message = "liger_kernel_config sets fused_linear_cross_entropy: TRL refuses to start"
+        fix = "remove fused_linear_cross_entropy: TRL computes it itself"
         yield _finding(job, "liger_kernel_config", message, fix)
 
 
 def _checkpointing(job: Job) -> Iterator[Finding]:
     new, old = (_get(job, key) for key in CHECKPOINTING)
     if new is not None and new != old and "training.gradient_checkpointing" in job.places:
-        message = f"activation_checkpointing: {new} overrides gradient_checkpointing: {old}, its older name"
+        new_value, old_value = json.dumps(new), json.dumps(old)
+        message = f"activation_checkpointing: {new_value} overrides gradient_checkpointing: {old_value}"
+        message += ", which is its older name"
         finding = _set(job, "gradient_checkpointing", message, new, safe=True)
         yield Finding(message, Severity.WARNING, finding.at, finding.fix, finding.change)
     on = old if new is None else new
@@ -235,22 +249,23 @@ def _checkpointing(job: Job) -> Iterator[Finding]:
 
 
 def _reentrant(job: Job, key: str, stated: Mapping[str, Any], *, on: bool) -> Iterator[Finding]:
-    """Reentrant checkpoints: on one GPU they train the same; not so with DDP over an adapter.
+    """Reentrant checkpointing: fine on one GPU, but not with DDP over an adapter.
 
-    transformers 5.23 looks for unused parameters where the model is an adapter (it sees no checkpointing
-    there), and every parameter is then marked ready twice. Tried with two processes: the first step fails.
+    transformers 5.23 searches for unused parameters where the model is an adapter (it does not see the
+    checkpointing there), and every parameter is then marked ready twice. Tried with two processes: the first
+    step fails.
     """
     reentrant = bool(stated.get("use_reentrant"))
     if stated.get("selective") and (not on or reentrant):
-        why = "use_reentrant" if reentrant else "checkpointing off"
-        message = f"{key}: selective with {why}: TRL refuses to start"
-        yield _finding(job, key, message, "take `selective` out")
+        why = "use_reentrant is on" if reentrant else "checkpointing is off"
+        message = f"{key} sets selective, but {why}: TRL refuses to start"
+        yield _finding(job, key, message, "remove selective")
     elif on and reentrant and _plain_ddp(job) and _get(job, "ddp_find_unused_parameters") is not False:
         unused = _get(job, "ddp_find_unused_parameters") or job.training.lora is not None
         if unused:
             message = (
-                f"use_reentrant over {job.hardware.count} GPUs (DDP) fails at the first step: each parameter"
-                " is marked ready twice ('Expected to mark a variable ready only once')"
+                f"use_reentrant is on with {job.hardware.count} GPUs (DDP): the first step fails, because"
+                " each parameter is marked ready twice ('Expected to mark a variable ready only once')"
             )
             yield _set(job, key, message, {**stated, "use_reentrant": False}, safe=True)
 
@@ -260,7 +275,7 @@ def _plain_ddp(job: Job) -> bool:
 
 
 def _taken(job: Job) -> Iterator[Finding]:
-    """What ftcheck's own trainer sets itself, and stops at if the policy states it."""
+    """What ftcheck's own trainer sets itself, and refuses if the policy sets it."""
     if job.trainer.use != OWN:
         return
     stated = _get(job, "model_init_kwargs")
@@ -270,8 +285,8 @@ def _taken(job: Job) -> Iterator[Finding]:
         ("model_init_kwargs.", inner, RESERVED_FOR_MODEL),
     ):
         for key in sorted(set(given) & set(taken)):
-            message = f"the trainer {OWN} sets {prefix}{key} itself, and stops where a policy states it"
-            yield _finding(job, f"{prefix}{key}", message, f"take it out: {taken[key]}")
+            message = f"the trainer {OWN} sets {prefix}{key} itself, and refuses a policy that sets it"
+            yield _finding(job, f"{prefix}{key}", message, f"remove it: {taken[key]}")
 
 
 COMBINATIONS: tuple[Callable[[Job], Iterator[Finding]], ...] = (
@@ -294,7 +309,7 @@ COMBINATIONS: tuple[Callable[[Job], Iterator[Finding]], ...] = (
 
 
 def _yaml_files(job: Job) -> Sequence[Path]:
-    """YAML files that a command reads, unless it reads numbers as people do."""
+    """YAML files that a command reads, unless it reads 1e-5 as a number."""
     if job.trainer.use != COMMAND or (job.trainer.argv and Path(job.trainer.argv[0]).name in CAST):
         return ()
     paths = [Path(path) for path in job.trainer.files]
@@ -310,7 +325,7 @@ def _misread(path: Path, job: Job) -> Iterator[Finding]:
             yield Finding(one.message, severity, at, one.fix)
     except OSError as error:
         message = f"{shown} cannot be read: {error.strerror or error}"
-        yield Finding(message, at=job.at("trainer.files"), fix="name a file that is there")
+        yield Finding(message, at=job.at("trainer.files"), fix="name an existing file")
 
 
 # --- known bugs -----------------------------------------------------------------------------------------
@@ -318,14 +333,14 @@ def _misread(path: Path, job: Job) -> Iterator[Finding]:
 
 @rule("known-bugs", family="config", cases="ftcheck_rules.config.cases.arguments")
 def known_bugs(packages: Packages, jobs: Jobs) -> Iterator[Yield]:
-    """No setting of a job runs into a known bug of the installed versions that leaves no trace in the loss.
+    """No setting of a job triggers a known bug of the installed versions that the loss does not show.
 
-    Versions of these libraries have dropped the loss mask with a faster kernel or with packing, weighed
-    accumulated batches wrongly, and saved empty adapters: each trains to the end without a word, and the
-    model has learned something else than was meant, or is not there.
+    Versions of these libraries have dropped the loss mask with a faster kernel or with packing, weighted
+    accumulated batches wrongly, and saved empty adapters: each of these runs finishes silently, and the model
+    has learned something other than intended, or does not exist.
 
-    The bugs are a dated table (ftcheck/tables/known_bugs.json): versions, the settings that set a bug off,
-    and the public thread. Bugs of a library that is not installed here are not looked at.
+    The bugs are in a dated table (ftcheck/tables/known_bugs.json): versions, the settings that trigger the
+    bug, and the public thread. Bugs of libraries that are not installed here are not checked.
     """
     bugs = tables.load("known_bugs")["bugs"]
     known = [bug for bug in bugs if packages.versions.get(bug["package"]) is not None]
@@ -339,8 +354,10 @@ def known_bugs(packages: Packages, jobs: Jobs) -> Iterator[Yield]:
         for bug in here:
             if all(_holds(_setting(job, key), asked) for key, asked in bug["when"].items()):
                 yield _of_bug(job, bug, packages)
-    absent = f", {len(bugs) - len(known)} of libraries that are not here" if len(known) < len(bugs) else ""
-    yield Summary(f"{len(known)} known bugs looked at{absent}, {len(here)} of these versions")
+    missing = len(bugs) - len(known)
+    absent = f" ({missing} more of libraries that are not installed)" if missing else ""
+    affect = f"{len(here) or 'none'} {agreeing(max(1, len(here)), 'affects', 'affect')} these versions"
+    yield Summary(f"{counted(len(known), 'known bug')} checked{absent}, {affect}")
 
 
 def _in_range(version: str, bug: Mapping[str, Any]) -> bool:
@@ -384,5 +401,5 @@ def _holds(found: Any, asked: Any) -> bool:
 
 def _of_bug(job: Job, bug: Mapping[str, Any], packages: Packages) -> Finding:
     name, version = bug["package"], packages.versions[bug["package"]]
-    message = f"{name} {version} {bug['message']} ({bug['thread'].removeprefix('https://github.com/')})"
+    message = f"{name} {version} {bug['message']} ({bug['thread']})"
     return Finding(message, Severity(bug["severity"]), job.at(bug["at"]), bug["fix"])

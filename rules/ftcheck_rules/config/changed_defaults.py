@@ -1,4 +1,4 @@
-"""Defaults that changed: is what the policy leaves to the libraries still what it was when it was locked?"""
+"""Changed defaults: are the defaults that the policy relies on still those of the lock?"""
 
 from collections.abc import Iterator, Mapping
 from typing import Any
@@ -7,13 +7,13 @@ from ftcheck import Change, Finding, Job, Location, Measurement, Severity
 from ftcheck.lock import Lock, today
 
 GONE = object()
-"""In place of a default: the argument is no longer there."""
+"""In place of a default: the argument no longer exists."""
 
 
 def changed_defaults(job: Job, lock: Lock) -> Iterator[Finding | Measurement]:
-    """Arguments that the policy does not state, whose defaults are not those of when it was locked.
+    """Arguments that the policy does not set, and whose defaults differ from those in the lock.
 
-    The defaults that `ftcheck lock` wrote down are compared with those that ftcheck's dated table states now.
+    The defaults that `ftcheck lock` recorded are compared with those in ftcheck's dated table now.
     """
     now = today()
     changed = [(key, then) for key, then in sorted(lock.defaults.items()) if now.get(key, GONE) != then]
@@ -34,16 +34,23 @@ def _finding(job: Job, lock: Lock, key: str, then: Any, now: Mapping[str, Any]) 
     at = Location(path=lock.path)
     if key not in now:
         return Finding(
-            f"training.{key} had the default {then!r} when the policy was locked, and is gone now",
+            f"training.{key}, whose locked default is {_shown(then)}, no longer exists",
             Severity.WARNING,
             at=at,
-            fix="see what replaced it in the library's notes; if all is well: ftcheck lock POLICY",
+            fix="see the library's release notes for its replacement; if this is fine: ftcheck lock POLICY",
+            why="The policy relied on this argument: the run may now behave differently.",
         )
     return Finding(
-        f"the default of training.{key} was {then!r} when the policy was locked, and is {now[key]!r} now;"
-        " the policy does not state it",
+        f"the default of training.{key} changed from {_shown(then)} to {_shown(now[key])} since the policy"
+        " was locked, and the policy does not set it",
         Severity.WARNING,
         at=at,
-        fix=f"state training.{key} in the policy; if the new default is meant: ftcheck lock POLICY",
+        fix=f"set training.{key} in the policy; if the new default is intended: ftcheck lock POLICY",
         change=Change(path, None, then, safe=False),
+        why="A new version of the library silently changes what is trained.",
     )
+
+
+def _shown(value: Any) -> str:
+    """A default as YAML has it."""
+    return {None: "null", True: "true", False: "false"}.get(value) or repr(value)

@@ -1,4 +1,4 @@
-"""Rules for several processes: device map, FSDP, DeepSpeed; and what feeds them."""
+"""Rules for several processes: device map, FSDP, DeepSpeed, and data loading."""
 
 import json
 import math
@@ -26,6 +26,7 @@ from ftcheck.extension.rules import Yield
 from ftcheck.inputs.container import Inputs
 from ftcheck.inputs.environment import Environment
 from ftcheck.paths import near
+from ftcheck.plurals import agreeing, counted
 from ftcheck.records import Location
 from ftcheck_rules.config.precision import computes_in, loaded_in, model_arguments
 
@@ -37,20 +38,20 @@ STORAGE = "training.quantization.bnb_4bit_quant_storage"
 
 
 def processes_of(job: Job, environment: Environment) -> int:
-    """Processes that train: one for each GPU of the policy, or those that a launcher started."""
+    """Training processes: one per GPU of the policy, or those that a launcher started."""
     return max(job.hardware.count, environment.world_size or 1)
 
 
 @rule("distributed", family="config", cases="ftcheck_rules.config.cases.distributed")
 def distributed(job: Job, environment: Environment) -> Iterator[Yield]:
-    """Device map, FSDP and DeepSpeed fit several processes and agree with the training arguments.
+    """Device map, FSDP and DeepSpeed work with several processes and agree with the training arguments.
 
-    A model spread over the GPUs by its device map cannot be trained by several processes; FSDP flattens
-    weights of one dtype and stops at 4-bit weights stored as bytes; DeepSpeed's file with another batch
-    than the policy's stops the start, or trains with what nobody chose.
+    A model that its device map spreads over the GPUs cannot be trained by several processes. FSDP flattens
+    weights of a single dtype and fails on 4-bit weights stored as bytes. A DeepSpeed file with another batch
+    than the policy's stops the start, or trains with settings that nobody chose.
 
-    Processes are hardware.count, or WORLD_SIZE if that is more. DeepSpeed's keys are those that
-    transformers compares with its arguments (integrations/deepspeed.py): each must be "auto" or agree.
+    The number of processes is hardware.count, or WORLD_SIZE if that is larger. The DeepSpeed keys are those
+    that transformers compares with its arguments (integrations/deepspeed.py): each must be "auto" or agree.
     """
     processes = processes_of(job, environment)
     fsdp, deepspeed = bool(job.training.extra.get("fsdp")), job.training.extra.get("deepspeed")
@@ -59,11 +60,11 @@ def distributed(job: Job, environment: Environment) -> Iterator[Yield]:
         yield Summary("one process")
         return
     used = [name for name, on in (("FSDP", fsdp), ("DeepSpeed", deepspeed)) if on] or ["DDP"]
-    yield Summary(f"{processes} processes, {' and '.join(used)}")
+    yield Summary(f"{counted(processes, 'process', 'processes')}, {' and '.join(used)}")
     if processes > 1:
         yield from _spread(job, processes)
     if fsdp:
-        yield from _stored(job, "FSDP flattens weights of one dtype", Severity.ERROR)
+        yield from _stored(job, "FSDP can only flatten weights of a single dtype", Severity.ERROR)
     if deepspeed:
         yield from _deepspeed(job, deepspeed, processes, environment)
 
@@ -73,10 +74,10 @@ def _spread(job: Job, processes: int) -> Iterator[Finding]:
     if stated in SPREADING:
         key = "training.model_init_kwargs"
         yield Finding(
-            f"device_map {stated} spreads one model over all GPUs, and {processes} processes each want one:"
-            " accelerate refuses to train it",
+            f"device_map {stated} spreads one model over all GPUs, but {processes} processes train one model"
+            " each: accelerate refuses to train it",
             at=job.at(key),
-            fix="take device_map out: each process loads the model on its own GPU",
+            fix="remove device_map: each process then loads the model on its own GPU",
             change=Change(f"jobs.{job.name}.{key}.device_map", stated, None),
         )
 
@@ -93,7 +94,7 @@ def _stored(job: Job, why: str, severity: Severity) -> Iterator[Finding]:
         return
     proposed = wanted or computes_in(job)
     yield Finding(
-        f"{why}: the 4-bit weights are stored as {storage}, the others are {wanted or proposed}",
+        f"bnb_4bit_quant_storage is {storage}, the other weights are {wanted or proposed}: {why}",
         severity,
         at=job.at(STORAGE),
         fix=f"set bnb_4bit_quant_storage: {proposed}",
@@ -142,7 +143,7 @@ def _deepspeed(job: Job, stated: Any, processes: int, environment: Environment) 
         if theirs is None or theirs in (AUTO, value):
             continue
         yield Finding(
-            f"DeepSpeed's {key} is {json.dumps(theirs)}, the policy's {ours} is {json.dumps(value)}:"
+            f"DeepSpeed's {key} is {json.dumps(theirs)}, but {ours} is {json.dumps(value)} in the policy:"
             " transformers refuses to start",
             at=read.at(key),
             fix=f'set {key} to "auto"',
@@ -164,15 +165,17 @@ def _read(job: Job, stated: Any) -> "_File | Finding":
         config = json.loads(text)
     except FileNotFoundError:
         return Finding(
-            f"no such file: {path}", at=at, fix="name DeepSpeed's JSON file, relative to the policy"
+            f"no such file: {path}",
+            at=at,
+            fix="set the path of DeepSpeed's JSON file, relative to the policy",
         )
     except json.JSONDecodeError as error:
         place = Location(path=path, line=error.lineno, column=error.colno)
-        return Finding(f"{path} is not JSON: {error.msg.lower()}", at=place)
+        return Finding(f"{path} is not valid JSON: {error.msg.lower()}", at=place, fix="fix the file")
     except (OSError, UnicodeDecodeError) as error:
         return Finding(f"{path} cannot be read: {type(error).__name__}", at=at)
     if not isinstance(config, dict):
-        return Finding(f"{path} must hold a JSON object", at=Location(path=path, line=1, column=1))
+        return Finding(f"{path} must contain a JSON object", at=Location(path=path, line=1, column=1))
     return _File(job, config, path, text)
 
 
@@ -203,13 +206,13 @@ def _shared(job: Job, processes: int, environment: Environment) -> Iterator[tupl
 
 
 def _sharded(job: Job, read: _File) -> Iterator[Finding]:
-    """What ZeRO-3 asks for: weights of one dtype, no device map, weights gathered where they are saved."""
-    yield from _stored(job, "ZeRO-3 shards weights of one dtype", Severity.WARNING)
+    """What ZeRO-3 requires: weights of one dtype, no device map, weights gathered for saving."""
+    yield from _stored(job, "ZeRO-3 shards weights of a single dtype", Severity.WARNING)
     if model_arguments(job).get("device_map") is not None:
         yield Finding(
-            "ZeRO-3 takes no device_map: transformers refuses to load the model",
+            "device_map is set, but ZeRO-3 allows none: transformers refuses to load the model",
             at=job.at("training.model_init_kwargs"),
-            fix="take device_map out",
+            fix="remove device_map",
             change=Change(
                 f"jobs.{job.name}.training.model_init_kwargs.device_map",
                 model_arguments(job)["device_map"],
@@ -219,11 +222,11 @@ def _sharded(job: Job, read: _File) -> Iterator[Finding]:
     key = "zero_optimization.stage3_gather_16bit_weights_on_model_save"
     if not read.get(key):
         yield Finding(
-            "ZeRO-3 saves shards and no model unless stage3_gather_16bit_weights_on_model_save is true:"
-            " the weights have to be put together with zero_to_fp32.py",
+            "stage3_gather_16bit_weights_on_model_save is not true: ZeRO-3 saves shards instead of a model",
             Severity.WARNING,
             at=read.at("zero_optimization"),
             fix=f"set {key}: true",
+            why="After the run, the weights must be assembled with zero_to_fp32.py before they can be used.",
         )
 
 
@@ -232,14 +235,14 @@ def _sharded(job: Job, read: _File) -> Iterator[Finding]:
 
 @rule("data-loading", family="config", cases="ftcheck_rules.config.cases.distributed")
 def data_loading(job: Job, machine: Machine, environment: Environment, inputs: Inputs) -> Iterator[Yield]:
-    """Processes that tokenise and load fit this machine, and nobody waits for them beyond the timeout.
+    """The processes that tokenise and load data fit this machine, and none waits beyond the timeout.
 
-    More processes than processors or memory bears end in a kill or a hang without a word; workers with
+    More processes than processors or memory allow end in a kill or a silent hang; data loader workers with
     Docker's 64 MiB of shared memory die of a bus error; where one process tokenises for longer than
     ddp_timeout, all the others give up.
 
-    Memory: 1,000 rows a process at 44 bytes a token (datasets' batches of Python numbers). Time: rows at
-    2,800 a second and process. Shared memory: 1 GiB. All three are in ftcheck/tables/loading.json, dated.
+    Memory: 1,000 rows per process at 44 bytes per token (datasets' batches of Python numbers). Time: 2,800
+    rows per second and process. Shared memory: 1 GiB. All three are in ftcheck/tables/loading.json, dated.
     """
     extra, table = job.training.extra, tables.load("loading")
     mapping, workers = extra.get("dataset_num_proc"), extra.get("dataloader_num_workers", 0)
@@ -247,11 +250,11 @@ def data_loading(job: Job, machine: Machine, environment: Environment, inputs: I
     looked = []
     yield Measurement("processes", processes)
     if isinstance(mapping, int) and mapping > 1:
-        looked.append(f"{mapping} processes tokenise")
+        looked.append(f"{counted(mapping, 'process', 'processes')} tokenise")
         yield Measurement("dataset_num_proc", mapping, limit=f"<= {machine.cpus}")
         yield from _mapping(job, mapping, machine, inputs, table)
     if isinstance(workers, int) and workers > 0 and environment.shm is not None:
-        looked.append(f"{workers} workers load")
+        looked.append(f"{counted(workers, 'worker')} {agreeing(workers, 'loads', 'load')} data")
         size, limit = round(environment.shm / GIB, 2), f">= {table['shm_gib']:g}"
         yield Measurement("shm_gib", size, unit="GiB", limit=limit, volatile=True)
         yield from _sharing(job, workers, environment.shm, table)
@@ -264,9 +267,9 @@ def data_loading(job: Job, machine: Machine, environment: Environment, inputs: I
         yield from _waiting(job, prepared, seconds, timeout)
     many = processes > 1 or _more_than(mapping, 1) or _more_than(workers, 0)
     if many and not looked:
-        yield Skip("the rows do not open, or there is no /dev/shm: nothing to hold the processes against")
+        yield Skip("the rows cannot be read, or there is no /dev/shm: the processes cannot be checked")
         return
-    yield Summary(", ".join(looked) or "one process tokenises and loads")
+    yield Summary(", ".join(looked) or "one process tokenises and loads data")
 
 
 def _more_than(value: Any, least: int) -> bool:
@@ -293,15 +296,21 @@ def _mapping(
     if mapping <= most:
         return
     too_many = mapping > machine.cpus
-    reason = f"there are {machine.cpus} processors"
+    reason = f"but this machine has {counted(machine.cpus, 'processor')}"
+    why = "Processes that compete for processors tokenise more slowly."
     if not too_many:
-        reason = f"each holds {each / GIB:.1f} GiB of rows, the machine has {machine.memory / GIB:.0f}"
+        reason = (
+            f"each needs about {each / GIB:.1f} GiB for its rows, and this machine has"
+            f" {machine.memory / GIB:.0f} GiB"
+        )
+        why = "The system kills a process that exceeds the memory, and the run hangs or ends."
     yield Finding(
-        f"{mapping} processes tokenise, and {reason}",
+        f"dataset_num_proc is {mapping}, {reason}",
         Severity.WARNING,
         at=job.at(key),
-        fix=f"lower it to {most}",
+        fix=f"set dataset_num_proc: {most}",
         change=Change(f"jobs.{job.name}.{key}", mapping, most),
+        why=why,
     )
 
 
@@ -309,12 +318,14 @@ def _sharing(job: Job, workers: int, shm: int, table: Mapping[str, Any]) -> Iter
     if shm < table["shm_gib"] * GIB:
         key = "training.dataloader_num_workers"
         yield Finding(
-            f"{workers} workers hand over batches in /dev/shm, which has {shm / (1 << 20):.0f} MiB: full, it"
-            f" kills them (bus error); {table['shm_gib']:g} GiB is usual (as of {table['as_of']})",
+            f"{counted(workers, 'data loader worker')} {agreeing(workers, 'passes', 'pass')} batches through"
+            f" /dev/shm, which has {shm / (1 << 20):.0f} MiB; {table['shm_gib']:g} GiB is usual"
+            f" (as of {table['as_of']})",
             Severity.WARNING,
             at=job.at(key),
-            fix="run the container with --ipc=host or --shm-size=8g, or load without workers",
+            fix="run the container with --ipc=host or --shm-size=8g, or set dataloader_num_workers: 0",
             change=Change(f"jobs.{job.name}.{key}", workers, 0),
+            why="When /dev/shm is full, the workers die of a bus error.",
         )
 
 
@@ -322,10 +333,11 @@ def _waiting(job: Job, prepared: Prepared, seconds: float, timeout: float) -> It
     if seconds > timeout:
         key, longer = "training.ddp_timeout", math.ceil(4 * seconds / 60) * 60
         yield Finding(
-            f"{len(prepared.rows):,} rows take about {seconds:,.0f} s to tokenise, and the other processes"
-            f" give up after {timeout:,.0f}",
+            f"tokenising {counted(len(prepared.rows), 'row')} takes about {seconds:,.0f} s, but the other"
+            f" processes wait only {timeout:,.0f} s (ddp_timeout)",
             Severity.WARNING,
             at=job.at(key),
             fix=f"tokenise before the launch, raise dataset_num_proc, or set ddp_timeout: {longer}",
             change=Change(f"jobs.{job.name}.{key}", job.training.extra.get("ddp_timeout"), longer),
+            why="All processes give up with a collective timeout before the first step.",
         )

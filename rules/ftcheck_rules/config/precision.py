@@ -1,4 +1,4 @@
-"""Precision rules: do the number formats of weights, computation and attention go together?"""
+"""Precision rules: are the dtypes of weights, computation and attention compatible?"""
 
 from collections.abc import Iterator, Mapping
 from typing import Any
@@ -20,16 +20,16 @@ def model_arguments(job: Job) -> Mapping[str, Any]:
 
 
 def computes_in(job: Job) -> str:
-    """What is computed in; TRL's default is bfloat16 unless fp16 is set."""
+    """The compute dtype; TRL's default is bfloat16 unless fp16 is set."""
     if job.training.fp16:
         return "float16"
     return "float32" if job.training.bf16 is False else "bfloat16"
 
 
 def loaded_in(job: Job) -> str | None:
-    """The dtype of the loaded weights; None where only another program knows.
+    """The dtype of the loaded weights; None where it is left to the command.
 
-    ftcheck's trainer loads them in what is computed in, where the policy says nothing.
+    ftcheck's trainer loads them in the compute dtype where the policy does not say.
     """
     stated = model_arguments(job)
     dtype = stated.get("dtype", stated.get("torch_dtype"))
@@ -40,19 +40,20 @@ def loaded_in(job: Job) -> str | None:
 
 @rule("precision", family="config", cases="ftcheck_rules.config.cases.precision")
 def precision(job: Job, inputs: Inputs) -> Iterator[Yield]:
-    """Weights, computation, 4-bit layers and attention have number formats that go together.
+    """The dtypes of weights, computation, 4-bit layers and attention are compatible.
 
-    Float16 ends at 65,504: models that were trained in bfloat16 go beyond it, and the loss is NaN within
-    steps. Trainable float16 weights stop the gradient scaler at the first step. FlashAttention takes no
-    float32, and 4-bit layers that compute in float32 are slow without a word.
+    Float16 ends at 65,504: models that were trained in bfloat16 exceed it, and the loss becomes NaN within
+    steps. Trainable float16 weights stop the gradient scaler at the first step. FlashAttention does not
+    support float32, and 4-bit layers that compute in float32 are silently slow.
 
-    Looks at bf16, fp16, model_init_kwargs and quantization; with fp16 also at the model's type, against a
-    dated table (ftcheck/tables/precision.json). What transformers casts under mixed precision is a warning.
+    Checks bf16, fp16, model_init_kwargs and quantization; with fp16 also the model type, against a dated
+    table (ftcheck/tables/precision.json). What transformers casts under mixed precision is a warning.
     """
     weights = loaded_in(job)
     yield Measurement("compute_dtype", computes_in(job))
     yield Measurement("weights_dtype", weights)
-    yield Summary(f"computes in {computes_in(job)}, weights in {weights or 'what the program chooses'}")
+    loaded = f"weights in {weights}" if weights else "weight dtype is left to the command"
+    yield Summary(f"computes in {computes_in(job)}, {loaded}")
     if job.training.fp16:
         yield from _overflows(job, inputs)
         yield from _unscales(job, weights)
@@ -64,18 +65,19 @@ def _overflows(job: Job, inputs: Inputs) -> Iterator[Finding]:
     try:
         model: ModelConfig = inputs.get("model")
     except FtcheckError as error:
-        message = f"whether this model overflows in float16 cannot be told: {error}"
+        message = f"it is unknown whether this model overflows in float16: {error}"
         yield Finding(message, Severity.INFO, at=job.at("training.fp16"))
         return
     table, kind = tables.load("precision"), model.config.get("model_type")
     if kind in table["overflow_in_float16"]:
         yield Finding(
-            f"{kind} was trained in bfloat16 and goes beyond float16's {FLOAT16_MAX}: the loss becomes NaN"
+            f"fp16 is on, but {kind} was trained in bfloat16 and exceeds float16's maximum of {FLOAT16_MAX}"
             f" (as of {table['as_of']})",
             Severity.WARNING,
             at=job.at("training.fp16"),
-            fix="compute in bfloat16 (bf16: true, on GPUs from Ampere on), or in float32",
+            fix="compute in bfloat16 (bf16: true, on Ampere GPUs or newer), or in float32",
             change=Change(f"jobs.{job.name}.training.fp16", True, False, safe=False),
+            why="The loss becomes NaN within steps.",
         )
 
 
@@ -86,10 +88,10 @@ def _unscales(job: Job, weights: str | None) -> Iterator[Finding]:
     old = stated.get("dtype", stated.get("torch_dtype"))
     key = "torch_dtype" if "torch_dtype" in stated and "dtype" not in stated else "dtype"
     yield Finding(
-        "all weights are trained and loaded in float16: the gradient scaler stops at the first step"
-        " (ValueError: Attempting to unscale FP16 gradients)",
+        "all weights are trained, and loaded in float16: the first step fails with"
+        " 'ValueError: Attempting to unscale FP16 gradients'",
         at=job.at("training.fp16"),
-        fix="load them in float32 and keep fp16 for the computation, or train in bfloat16",
+        fix="load the weights in float32 and keep fp16 for the computation, or train in bfloat16",
         change=Change(f"jobs.{job.name}.training.model_init_kwargs.{key}", old, "float32", safe=False),
     )
 
@@ -101,16 +103,16 @@ def _attends(job: Job, weights: str | None) -> Iterator[Finding]:
         return
     mixed = computes_in(job) != "float32"
     consequence = (
-        f"transformers casts to {computes_in(job)} in training, and any forward outside mixed precision fails"
+        f"transformers casts to {computes_in(job)} in training, but any forward outside mixed precision fails"
         if mixed
-        else "it takes float16 and bfloat16 only, and without mixed precision the first forward fails"
+        else "it supports float16 and bfloat16 only, so the first forward fails without mixed precision"
     )
     key = "torch_dtype" if "torch_dtype" in stated and "dtype" not in stated else "dtype"
     yield Finding(
-        f"{attention} with float32 weights: {consequence}",
+        f"attn_implementation is {attention} and the weights are float32: {consequence}",
         Severity.WARNING if mixed else Severity.ERROR,
         at=job.at("training.model_init_kwargs"),
-        fix="load the weights in bfloat16, or take attn_implementation: sdpa",
+        fix="load the weights in bfloat16, or set attn_implementation: sdpa",
         change=Change(
             f"jobs.{job.name}.training.model_init_kwargs.{key}",
             stated.get(key),
@@ -125,13 +127,13 @@ def _slow(job: Job) -> Iterator[Finding]:
     if chosen is None or not chosen.load_in_4bit or compute == "float32":
         return
     if chosen.bnb_4bit_compute_dtype in (None, "float32"):
-        stated = chosen.bnb_4bit_compute_dtype or "not set, and bitsandbytes' default is float32"
+        stated = chosen.bnb_4bit_compute_dtype or "not set (bitsandbytes' default is float32)"
         key = "training.quantization.bnb_4bit_compute_dtype"
         yield Finding(
-            f"bnb_4bit_compute_dtype is {stated}, training computes in {compute}: every 4-bit layer"
-            " multiplies in float32, several times slower",
+            f"bnb_4bit_compute_dtype is {stated}, but training computes in {compute}",
             Severity.WARNING,
             at=job.at(key),
-            fix=f"set it to {compute}",
+            fix=f"set bnb_4bit_compute_dtype: {compute}",
             change=Change(f"jobs.{job.name}.{key}", chosen.bnb_4bit_compute_dtype, compute, safe=False),
+            why="Every 4-bit layer multiplies in float32: training is silently several times slower.",
         )

@@ -1,4 +1,4 @@
-"""Schedule rules: how many optimizer steps will there be, and does the learning rate suit the method?"""
+"""Schedule rules: how many optimizer steps are there, and does the learning rate suit the method?"""
 
 import math
 from collections.abc import Iterator, Mapping
@@ -27,6 +27,7 @@ from ftcheck.estimate.steps import (
     steps,
 )
 from ftcheck.extension.rules import Yield
+from ftcheck.plurals import agreeing, counted
 from ftcheck.records import ON_COMMAND_LINE
 
 USUAL_EPOCHS = 3
@@ -39,24 +40,24 @@ class Schedule:
     """Parameters of `schedule`."""
 
     min_steps: int = 8
-    """Optimizer steps that a run must have at least."""
+    """The fewest optimizer steps that a run may have."""
     max_epochs: float = 10
-    """Passes over the data that are not too many."""
+    """The most passes over the data."""
     max_warmup: float = 0.5
     """Share of all steps that the warm-up may take, 0 to 1."""
 
 
 @rule("schedule", family="config", cases="ftcheck_rules.config.cases.schedule")
 def schedule(job: Job, prepared: Prepared, params: Schedule) -> Iterator[Yield]:
-    """The run has enough optimizer steps, the epochs that were meant, and a warm-up that ends.
+    """The run has enough optimizer steps, the intended number of epochs, and a warm-up that ends.
 
-    Packing and several GPUs leave few steps of a small data set: the model hardly moves. max_steps left in
-    from a trial overrides the epochs: the model sees a part of the data. A warm-up longer than the run
-    never reaches the learning rate; tens of epochs teach the rows by heart.
+    Packing and several GPUs leave a small data set with few steps: the model hardly changes. A max_steps left
+    over from a trial overrides the epochs: the model sees only part of the data. With a warm-up longer than
+    the run, the learning rate is never reached; after tens of epochs the model has memorised the rows.
 
-    Steps are counted as transformers counts them, over packed blocks as they are planned, and over all
-    devices of hardware.count. The effective batch is held against targets.effective_batch. Parameters:
-    min_steps (default 8), max_epochs (10), max_warmup (0.5 of all steps).
+    Steps are counted as transformers counts them, over the planned packed blocks, and over all devices of
+    hardware.count. The effective batch is compared with targets.effective_batch. Parameters: min_steps
+    (default 8), max_epochs (10), max_warmup (0.5 of all steps).
     """
     nothing = _nothing(job, prepared)
     if nothing is not None:
@@ -73,7 +74,7 @@ def schedule(job: Job, prepared: Prepared, params: Schedule) -> Iterator[Yield]:
 
 
 def fed(job: Job, prepared: Prepared) -> int:
-    """Rows that an epoch feeds, or blocks where they are packed."""
+    """Rows per epoch, or blocks where they are packed."""
     training = job.training
     if training.packing and training.max_length is not None:
         return packed(prepared, job, training.max_length).planned
@@ -84,9 +85,9 @@ def _nothing(job: Job, prepared: Prepared) -> str | None:
     """Why steps cannot be counted."""
     training = job.training
     if not len(prepared.sequences):
-        return "no row is fed"
+        return "no row is left to train on"
     if training.packing and training.max_length is None:
-        return "packing without max_length: TRL refuses to start"
+        return "packing is on, but max_length is null: TRL refuses to start"
     return None
 
 
@@ -101,7 +102,8 @@ def _measured(job: Job, plan: Steps, params: Schedule) -> Iterator[Measurement]:
 
 def _in_words(plan: Steps) -> str:
     warmup = f", {plan.warmup:,} of them warm-up" if plan.warmup else ""
-    return f"{plan.total:,} steps of {plan.batch:,} in {plan.epochs:.3g} epochs{warmup}"
+    epochs = f"{plan.epochs:.3g} {agreeing(1 if plan.epochs == 1 else 2, 'epoch', 'epochs')}"
+    return f"{counted(plan.total, 'step')} in {epochs}, effective batch {plan.batch:,}{warmup}"
 
 
 def _change(job: Job, key: str, new: Any) -> Change:
@@ -116,19 +118,20 @@ def _off_batch(job: Job) -> Iterator[Finding]:
     at_once = training.per_device_train_batch_size * devices(job)
     on = f" x {devices(job)} GPUs" if devices(job) > 1 else ""
     product = f"{training.per_device_train_batch_size} x {training.gradient_accumulation_steps}{on}"
-    message = f"{product} = {found:,} rows or blocks a step, {target:,} are asked for"
+    message = f"{product} = an effective batch of {found:,}, targets.effective_batch is {target:,}"
     at = job.at("targets.effective_batch")
+    why = "With another effective batch, the recipe's learning rate gives other results."
     if target % at_once:
-        fix = f"one pass takes {at_once} at once: no accumulation makes {target} of it, change the batch size"
-        yield Finding(message, at=at, fix=fix)
+        fix = f"change per_device_train_batch_size: no accumulation of {at_once} makes {target}"
+        yield Finding(message, at=at, fix=fix, why=why)
         return
     key, new = "gradient_accumulation_steps", target // at_once
     fix = f"{key}: {training.gradient_accumulation_steps} -> {new}"
-    yield Finding(message, at=at, fix=fix, change=_change(job, key, new))
+    yield Finding(message, at=at, fix=fix, change=_change(job, key, new), why=why)
 
 
 def _two_ends(job: Job, plan: Steps) -> Iterator[Finding]:
-    """Both max_steps and num_train_epochs are stated, and they are not the same number of steps."""
+    """Both max_steps and num_train_epochs are set, to different numbers of steps."""
     training = job.training
     if training.max_steps <= 0 or not set(job.places) >= BOTH:
         return
@@ -136,16 +139,22 @@ def _two_ends(job: Job, plan: Steps) -> Iterator[Finding]:
     if plan.total == asked:
         return
     message = (
-        f"max_steps: {plan.total:,} is {plan.epochs:.3g} epochs and overrides num_train_epochs:"
-        f" {training.num_train_epochs:g} ({asked:,} steps)"
+        f"max_steps {plan.total:,} ({plan.epochs:.3g} epochs) overrides num_train_epochs"
+        f" {training.num_train_epochs:g} ({counted(asked, 'step')})"
     )
-    fix = "take one of them out; max_steps: -1 trains whole epochs"
+    fix = "remove one of them; max_steps: -1 trains whole epochs"
     severity = _unless_trial(job, Severity.ERROR)
-    yield Finding(message, severity, job.at("training.max_steps"), fix, _change(job, "max_steps", -1))
+    why = (
+        "The model sees only part of the data."
+        if plan.total < asked
+        else "The model trains for longer than num_train_epochs says."
+    )
+    change = _change(job, "max_steps", -1)
+    yield Finding(message, severity, job.at("training.max_steps"), fix, change, why=why)
 
 
 def _unless_trial(job: Job, severity: Severity) -> Severity:
-    """`--set …max_steps=2` is a trial: what follows from it is worth knowing, and no more."""
+    """`--set …max_steps=2` is a trial: what follows from it is `info`."""
     place = job.places.get("training.max_steps")
     trial = job.training.max_steps > 0 and place is not None and place.path == ON_COMMAND_LINE
     return Severity.INFO if trial else severity
@@ -154,11 +163,10 @@ def _unless_trial(job: Job, severity: Severity) -> Severity:
 def _amount(job: Job, plan: Steps, params: Schedule) -> Iterator[Finding]:
     ends = "max_steps" if job.training.max_steps >= 0 else "num_train_epochs"
     if plan.total < 1:
-        message = (
-            f"{ends}: {getattr(job.training, ends):g} over {plan.fed:,} rows or blocks: no step is planned"
-        )
-        fix = "max_steps: -1 trains whole epochs"
-        yield Finding(message, at=job.at(f"training.{ends}"), fix=fix)
+        message = f"{ends} is {getattr(job.training, ends):g}: no optimizer step is planned"
+        fix = "raise it; max_steps: -1 trains whole epochs"
+        why = "The run ends at once, and saves an untrained model."
+        yield Finding(message, at=job.at(f"training.{ends}"), fix=fix, why=why)
     elif plan.total < params.min_steps:
         yield _too_few(job, plan, params, ends)
     overrides = ends == "max_steps" and set(job.places) >= BOTH
@@ -170,25 +178,27 @@ def _too_few(job: Job, plan: Steps, params: Schedule, ends: str) -> Finding:
     training = job.training
     what = "packed blocks" if training.packing else "rows"
     message = (
-        f"{plan.total:,} optimizer steps in all, at least {params.min_steps:,} are asked for:"
-        f" {plan.fed:,} {what} an epoch, {plan.batch:,} a step"
+        f"{counted(plan.total, 'optimizer step')} in total, below the minimum of {params.min_steps:,}:"
+        f" {plan.fed:,} {what} per epoch, {plan.batch:,} per step"
     )
+    why = "In so few steps the model hardly changes."
     if ends == "max_steps":
         severity = _unless_trial(job, Severity.WARNING)
-        return Finding(message, severity, job.at("training.max_steps"), "raise max_steps")
-    new = _accumulation(job, plan, params)
+        return Finding(message, severity, job.at("training.max_steps"), "raise max_steps", why=why)
+    new, other = _accumulation(job, plan, params), "use a smaller batch, or more rows"
     if training.gradient_accumulation_steps == 1:
         key = "per_device_train_batch_size" if training.per_device_train_batch_size > 1 else ends
-        return Finding(message, Severity.WARNING, job.at(f"training.{key}"), "a smaller batch, or more rows")
+        return Finding(message, Severity.WARNING, job.at(f"training.{key}"), other, why=why)
     key = "gradient_accumulation_steps"
     if new is None or job.targets.effective_batch is not None:
-        return Finding(message, Severity.WARNING, job.at(f"training.{key}"), "a smaller batch, or more rows")
-    fix = f"{key}: {training.gradient_accumulation_steps} -> {new}; or more rows"
-    return Finding(message, Severity.WARNING, job.at(f"training.{key}"), fix, _change(job, key, new))
+        return Finding(message, Severity.WARNING, job.at(f"training.{key}"), other, why=why)
+    fix = f"{key}: {training.gradient_accumulation_steps} -> {new}; or use more rows"
+    change = _change(job, key, new)
+    return Finding(message, Severity.WARNING, job.at(f"training.{key}"), fix, change, why=why)
 
 
 def _accumulation(job: Job, plan: Steps, params: Schedule) -> int | None:
-    """The largest accumulation that makes enough steps."""
+    """The largest accumulation that leaves enough steps."""
     at_once = job.training.per_device_train_batch_size * devices(job)
     batches = -(-plan.fed // at_once)
     fitting = (
@@ -200,15 +210,14 @@ def _accumulation(job: Job, plan: Steps, params: Schedule) -> int | None:
 
 
 def _too_many(job: Job, plan: Steps, params: Schedule, ends: str) -> Finding:
-    message = (
-        f"{plan.epochs:.3g} passes over {plan.fed:,} rows or blocks, more than {params.max_epochs:g}:"
-        " the model learns the rows by heart"
-    )
+    what = "packed block" if job.training.packing else "row"
+    message = f"{plan.epochs:.3g} epochs over {counted(plan.fed, what)}, more than {params.max_epochs:g}"
     enough = math.ceil(params.min_steps / plan.an_epoch)
     epochs = min(params.max_epochs, max(USUAL_EPOCHS, enough))
     new = epochs if ends == "num_train_epochs" else math.ceil(epochs * plan.an_epoch)
-    fix = f"{ends}: {getattr(job.training, ends):g} -> {new:g}; evaluation loss shows where to stop"
-    return Finding(message, Severity.WARNING, job.at(f"training.{ends}"), fix, _change(job, ends, new))
+    fix = f"{ends}: {getattr(job.training, ends):g} -> {new:g}; the evaluation loss shows when to stop"
+    why, change = "The model memorises the rows.", _change(job, ends, new)
+    return Finding(message, Severity.WARNING, job.at(f"training.{ends}"), fix, change, why=why)
 
 
 def _warmup(job: Job, plan: Steps, params: Schedule) -> Iterator[Finding]:
@@ -216,32 +225,35 @@ def _warmup(job: Job, plan: Steps, params: Schedule) -> Iterator[Finding]:
         return
     never = plan.warmup >= plan.total
     reached = job.training.learning_rate * plan.total / plan.warmup
-    message = f"the warm-up takes {plan.warmup:,} of {plan.total:,} steps" + (
+    message = f"the warm-up takes {plan.warmup:,} of {counted(plan.total, 'step')}" + (
         f": the learning rate ends at {reached:.2g} and never reaches {job.training.learning_rate:g}"
         if never
-        else ""
+        else f", more than {100 * params.max_warmup:g} %"
     )
-    fix = f"warmup_steps: {USUAL_WARMUP} (below 1 it is a share of all steps)"
+    fix = f"set warmup_steps: {USUAL_WARMUP} (below 1 it is a share of all steps)"
     severity = Severity.ERROR if never else Severity.WARNING
     change = _change(job, "warmup_steps", USUAL_WARMUP)
-    yield Finding(message, severity, job.at("training.warmup_steps"), fix, change)
+    why = "During the warm-up the model learns more slowly than the recipe intends."
+    yield Finding(message, severity, job.at("training.warmup_steps"), fix, change, why=why)
 
 
 def _intervals(job: Job, plan: Steps) -> Iterator[Finding]:
-    """Saves and evaluations that never fall due are made up for at the end by transformers; logs are not."""
+    """Intervals longer than the run: transformers still saves and evaluates at the end, but does not log."""
     training = job.training
     for name, on in (("save", training.save_strategy), ("eval", training.eval_strategy)):
         stated = getattr(training, f"{name}_steps")
         key = f"training.{name}_steps"
         if on == "steps" and key in job.places and stated and every(stated, plan.total) > plan.total:
-            message = f"{name}_steps: {stated:g} is beyond the {plan.total:,} steps: only once, at the end"
-            yield Finding(message, Severity.INFO, job.at(key))
+            what = "a checkpoint is saved" if name == "save" else "an evaluation runs"
+            message = f"{name}_steps {stated:g} exceeds the {counted(plan.total, 'step')} of the run: {what}"
+            yield Finding(f"{message} only once, at the end", Severity.INFO, job.at(key))
     delay = training.extra.get("eval_delay") or 0
     by_steps = training.eval_strategy == "steps"
-    length, unit = (plan.total, "steps") if by_steps else (math.ceil(plan.epochs), "epochs")
+    length, unit = (plan.total, "step") if by_steps else (math.ceil(plan.epochs), "epoch")
     if training.eval_strategy != "no" and delay > length:
-        message = f"eval_delay: {delay:g} is beyond the {length:,} {unit}: nothing is evaluated"
-        yield Finding(message, Severity.WARNING, job.at("training.eval_delay"), "eval_delay: 0")
+        message = f"eval_delay {delay:g} exceeds the {counted(length, unit)} of the run: nothing is evaluated"
+        why = "Without an evaluation, overfitting goes unnoticed and no best checkpoint is known."
+        yield Finding(message, Severity.WARNING, job.at("training.eval_delay"), "set eval_delay: 0", why=why)
     yield from _unlogged(job, plan)
 
 
@@ -252,28 +264,30 @@ def _unlogged(job: Job, plan: Steps) -> Iterator[Finding]:
     if not by_steps or key not in job.places or every(training.logging_steps, plan.total) <= plan.total:
         return
     new = max(1, plan.total // 20)
-    stated = f"logging_steps: {training.logging_steps:g}"
-    message = f"{stated} is beyond the {plan.total:,} steps: there is no loss curve"
+    stated = f"logging_steps {training.logging_steps:g}"
+    message = f"{stated} exceeds the {counted(plan.total, 'step')} of the run: no loss is logged"
     change = Change(f"jobs.{job.name}.{key}", training.logging_steps, new)
     severity = _unless_trial(job, Severity.WARNING)
-    yield Finding(message, severity, job.at(key), f"logging_steps: {new}", change)
+    why = "Without a logged loss, nobody sees whether the model learns."
+    yield Finding(message, severity, job.at(key), f"set logging_steps: {new}", change, why=why)
 
 
 @rule("learning-rate", family="config", cases="ftcheck_rules.config.cases.schedule")
 def learning_rate(job: Job, model: ModelConfig) -> Iterator[Yield]:
-    """The learning rate is one with which this method has been trained.
+    """The learning rate is in the range that is used for this training method.
 
-    TRL's default, 2e-5, is for training all weights: an adapter hardly moves with it, and the loss looks
-    as if there were nothing to learn. The rates of adapters break a model that is trained whole.
+    TRL's default, 2e-5, is meant for training all weights: an adapter hardly changes with it, and the loss
+    looks as if there were nothing to learn. The learning rates of adapters break a model whose weights are
+    all trained.
 
-    The bands are a dated table (ftcheck/tables/learning_rates.json) by method and width of the model, for
-    optimizers of the Adam family; beside them, lora_alpha / r. No parameters.
+    The ranges are in a dated table (ftcheck/tables/learning_rates.json), by method and width of the model,
+    for optimizers of the Adam family; lora_alpha / r is checked as well. No parameters.
     """
     table = tables.load("learning_rates")
     training, method = job.training, "lora" if job.training.lora else "full"
     known = _is_adam(training.optim)
     if not known and training.lora is None:
-        yield Skip(f"no band is known for the optimizer {training.optim}")
+        yield Skip(f"no range of learning rates is known for the optimizer {training.optim}")
         return
     band = _band(table[method], model) if known else None
     limit = None if band is None else _limit(band)
@@ -310,15 +324,18 @@ def _limit(band: Mapping[str, Any]) -> str:
 
 def _off_band(job: Job, method: str, band: Mapping[str, Any]) -> Finding:
     key, found = "training.learning_rate", job.training.learning_rate
-    stated = f"learning_rate: {found:g}" if key in job.places else f"TRL's default learning rate, {found:g},"
-    side = "below" if found < band["low"] else "above"
-    message = f"{stated} is {side} what {_method(method)} is trained with ({_limit(band)})"
-    fix = f"learning_rate: {band['usual']:g}"
-    return Finding(message, Severity.WARNING, job.at(key), fix, _change(job, "learning_rate", band["usual"]))
+    stated = f"learning_rate {found:g}" if key in job.places else f"TRL's default learning_rate, {found:g},"
+    low = found < band["low"]
+    usual = f"the usual range for {_method(method)} ({_limit(band)})"
+    message = f"{stated} is {'below' if low else 'above'} {usual}"
+    fix = f"set learning_rate: {band['usual']:g}"
+    why = "The model hardly learns." if low else "Training may diverge, or break what the model knows."
+    change = _change(job, "learning_rate", band["usual"])
+    return Finding(message, Severity.WARNING, job.at(key), fix, change, why=why)
 
 
 def _scaling(job: Job, band: Mapping[str, Any]) -> Iterator[Yield]:
-    """lora_alpha / r multiplies what the adapter adds; rsLoRA divides by the root, and is not judged."""
+    """lora_alpha / r scales what the adapter adds; rsLoRA divides by the root, and is not judged."""
     lora = job.training.lora
     if lora is None or lora.use_rslora or lora.r < 1:
         return
@@ -327,7 +344,7 @@ def _scaling(job: Job, band: Mapping[str, Any]) -> Iterator[Yield]:
     if _within(ratio, band):
         return
     key, new = "training.lora.lora_alpha", int(band["usual"] * lora.r)
-    message = f"lora_alpha / r = {lora.lora_alpha} / {lora.r} = {ratio:.3g}, outside {_limit(band)}: it"
-    message += " multiplies all that the adapter adds, as another learning rate would"
+    message = f"lora_alpha / r = {lora.lora_alpha} / {lora.r} = {ratio:.3g}, outside {_limit(band)}"
     change = Change(f"jobs.{job.name}.{key}", lora.lora_alpha, new, safe=False)
-    yield Finding(message, Severity.WARNING, job.at(key), f"lora_alpha: {new} (2 x r)", change)
+    why = "The ratio scales everything that the adapter adds: it acts like another learning rate."
+    yield Finding(message, Severity.WARNING, job.at(key), f"set lora_alpha: {new} (2 x r)", change, why=why)

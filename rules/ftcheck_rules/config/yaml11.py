@@ -1,7 +1,7 @@
-"""Values of a YAML file that PyYAML (YAML 1.1) takes for something else than they look like.
+"""Values of a YAML file that PyYAML (YAML 1.1) reads differently than they look.
 
-`1e-5` has no dot and is a text, `08` is no octal number and is a text, `12:30` is 750, `010` is 8; a key
-`on` is true. Quoted values are what they look like, and so are values in the other direction (`1.0e-5`).
+`1e-5` has no dot and is a text, `08` is not an octal number and is a text, `12:30` is 750, `010` is 8; a key
+`on` is true. Quoted values are what they look like, and so are values such as `1.0e-5`.
 """
 
 import re
@@ -13,7 +13,7 @@ LIMIT = 1 << 16
 """Larger files are not read: a training configuration has a few kilobytes."""
 
 DEEPEST = 50
-"""Lists and mappings in each other; the parser's time grows with the square of it."""
+"""Nested lists and mappings; the parser's time grows with the square of the depth."""
 
 FLOAT = re.compile(
     r"[-+]?[0-9][0-9_]*\.[0-9_]*(?:[eE][-+][0-9]+)?|\.[0-9][0-9_]*(?:[eE][-+][0-9]+)?"
@@ -24,7 +24,7 @@ INTEGER = re.compile(
     r"|[-+]?[1-9][0-9_]*(?::[0-5]?[0-9])+"
 )
 NUMBER = re.compile(r"[-+]?(?:\d+\.?\d*|\.\d+)(?:[eE][-+]?\d+)?")
-"""What a person takes for a number."""
+"""What looks like a number."""
 
 CLOCK = re.compile(r"[-+]?[1-9][0-9_]*(?::[0-5]?[0-9])+(?:\.[0-9_]*)?")
 OCTAL = re.compile(r"[-+]?0[0-7_]*[1-7][0-7_]*")
@@ -33,7 +33,7 @@ SWITCH = re.compile(r"(?:yes|no|on|off)", re.IGNORECASE)
 
 @dataclass(frozen=True, slots=True)
 class Misread:
-    """One place, counted from 1. `certain` where nobody can have meant what PyYAML reads."""
+    """One place, counted from 1. `certain` where nobody can have intended what PyYAML reads."""
 
     line: int
     column: int
@@ -50,18 +50,18 @@ class _Level:
 
 
 def misread(path: Path) -> Iterator[Misread]:
-    """What PyYAML would read otherwise than it looks, or why it could not read the file at all.
+    """What PyYAML would read differently than it looks, or why it could not read the file at all.
 
     Raises `OSError` for a file that cannot be read.
     """
     if path.stat().st_size > LIMIT:
-        message = f"larger than {LIMIT >> 10} KiB: not looked at, a training configuration is smaller"
+        message = f"larger than {LIMIT >> 10} KiB: not checked, a training configuration is smaller"
         yield Misread(1, 1, message, "name another file", certain=False)
         return
     try:
         yield from _of_text(path.read_bytes().decode("utf-8-sig"))
     except UnicodeDecodeError as error:
-        yield Misread(1, 1, f"not UTF-8 (byte {error.start})", "save it as UTF-8")
+        yield Misread(1, 1, f"not UTF-8 (byte {error.start})", "save the file as UTF-8")
 
 
 def _of_text(text: str) -> Iterator[Misread]:
@@ -78,9 +78,9 @@ def _of_text(text: str) -> Iterator[Misread]:
     except MarkedYAMLError as error:
         mark = error.problem_mark or error.context_mark
         line, column = (mark.line + 1, mark.column + 1) if mark else (1, 1)
-        yield Misread(line, column, f"not YAML: {error.problem or error.context}", "mend the file")
+        yield Misread(line, column, f"not valid YAML: {error.problem or error.context}", "fix the file")
     except (YAMLError, ValueError, RecursionError) as error:
-        yield Misread(1, 1, f"not YAML: {' '.join(str(error).split())[:200]}", "mend the file")
+        yield Misread(1, 1, f"not valid YAML: {' '.join(str(error).split())[:200]}", "fix the file")
 
 
 def _of_event(event: object, levels: list[_Level]) -> Iterator[Misread]:
@@ -129,17 +129,18 @@ def _value(event: object, key: str | None) -> Iterator[Misread]:
     if NUMBER.fullmatch(value) and not FLOAT.fullmatch(value) and not INTEGER.fullmatch(value):
         certain = "e" in value.lower()
         written = dotted(value) if certain else (value.lstrip("0") or "0")
-        yield _at(event, f"{name}{value} is a text to PyYAML, not a number", f"write {written}", certain)
+        yield _at(
+            event, f"{name}{value} is read by PyYAML as a text, not a number", f"write {written}", certain
+        )
     elif CLOCK.fullmatch(value):
-        message = f"{name}{value} is {sexagesimal(value):g} to PyYAML (base 60)"
+        message = f"{name}{value} is read by PyYAML as {sexagesimal(value):g} (base 60)"
         yield _at(event, message, f'write "{value}"', False)
     elif OCTAL.fullmatch(value):
         number = int(value.replace("_", ""), 8)
-        yield _at(
-            event, f"{name}{value} is {number} to PyYAML (octal)", f'write "{value}", or {number}', False
-        )
+        message = f"{name}{value} is read by PyYAML as {number} (octal)"
+        yield _at(event, message, f'write "{value}", or {number}', False)
     elif key is not None and key.endswith("_strategy") and value.lower() in ("no", "off"):
-        yield _at(event, f"{name}{value} is false to PyYAML, not the word", f'write "{value}"', False)
+        yield _at(event, f"{name}{value} is read by PyYAML as false, not a text", f'write "{value}"', False)
 
 
 def _at(event: object, message: str, fix: str, certain: bool) -> Misread:
@@ -148,7 +149,7 @@ def _at(event: object, message: str, fix: str, certain: bool) -> Misread:
 
 
 def dotted(value: str) -> str:
-    """A number with an exponent as YAML 1.1 knows it: with a dot, and a sign in the exponent."""
+    """A number with an exponent as YAML 1.1 reads it: with a dot, and a sign in the exponent."""
     mantissa, _, exponent = value.lower().partition("e")
     mantissa = mantissa if "." in mantissa else f"{mantissa}.0"
     return f"{mantissa}e{exponent if exponent[0] in '+-' else '+' + exponent}"

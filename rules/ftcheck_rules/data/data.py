@@ -1,6 +1,6 @@
-"""Data rules: can the rows be read, and are they laid out as training needs them?"""
+"""Data rules: can the rows be read, and do they have the format that training needs?"""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 from ftcheck import (
@@ -19,42 +19,50 @@ from ftcheck import (
 )
 from ftcheck.extension.rules import Yield
 from ftcheck.inputs import exclude_list
+from ftcheck.plurals import agreeing, counted
 
 UNREADABLE = ("encoding", "json")
 
 REMARKS = {
     "role": (
         "a message has a role that chat templates do not know",
-        "roles are system, user, assistant and tool",
+        "use the roles system, user, assistant and tool",
     ),
     "null-content": (
-        "a message has no content: many templates write the word None instead",
-        'give it a text ("" for none), or take the message out',
+        "the content of a message is null: many templates render it as the word None",
+        'write a text ("" for none), or remove the message',
     ),
     "empty-answer": (
-        "an answer of the assistant is empty: the model is taught to say nothing",
-        "take the row out, or write the answer",
+        "an assistant message is empty: the model learns to answer with nothing",
+        "remove the row, or write the answer",
     ),
     "no-answer": (
-        "there is no answer of the assistant in this row",
-        "end the conversation with a message of the role assistant",
+        "the row has no assistant message, so it has no answer to learn",
+        "end the conversation with an assistant message",
     ),
 }
+VALID_BUT = {
+    "role": ("an unknown role", "unknown roles"),
+    "null-content": ("a null content", "null contents"),
+    "empty-answer": ("an empty answer", "empty answers"),
+    "no-answer": ("no answer", "no answer"),
+}
+"""How the summary counts each kind of remark: for one row, and for several."""
 
 
 @rule("data-readable", family="data", cases="ftcheck_rules.data.cases.data")
 def data_readable(job: Job, inputs: Inputs) -> Iterator[Yield]:
     """Every row of the training data can be read.
 
-    A file that is missing or a row that is no JSON ends the run when the data is loaded, often after
-    the model was: and a loader that skips broken rows trains on less than everybody thinks.
+    A missing file, or a row that is not valid JSON, ends the run when the data is loaded, often after the
+    model has been loaded; a loader that skips broken rows silently trains on less data than expected.
 
-    Opens the files that data.train names and reads every row; a row counts as broken if it is not
-    UTF-8, not JSON, or cannot be taken out of its file. No other rule looks at data.eval: its rows are
-    read here too, and each must come through the whole preparation. No parameters.
+    Opens the files named by data.train and reads every row. A row counts as broken if it is not UTF-8, is not
+    valid JSON, or cannot be extracted from its file. No other rule looks at data.eval, so its rows are read
+    here too, and each must pass the whole preparation. No parameters.
     """
     if job.data.train is None and job.trainer.use == "command":
-        yield Skip("the job names no data.train: its command reads data of its own")
+        yield Skip("data.train is not set: the job's command reads its own data")
         return
     try:
         rows: Rows = inputs.get("rows")
@@ -69,13 +77,17 @@ def data_readable(job: Job, inputs: Inputs) -> Iterator[Yield]:
     if excluded:
         yield Measurement("rows_excluded", excluded, unit="rows")
     if excluded and job.trainer.use == "command":
-        message = "data.exclude leaves rows out here, and the trainer's command reads all of them"
-        fix = "take the rows out of the file, and data.exclude out of the policy"
-        yield Finding(message, at=job.at("data.exclude"), fix=fix)
+        message = (
+            f"data.exclude leaves {counted(excluded, 'row')} out of the checks,"
+            " but the trainer's command reads all of them"
+        )
+        fix = "remove the rows from the file, and data.exclude from the policy"
+        why = "The model is trained on rows that no check has seen."
+        yield Finding(message, at=job.at("data.exclude"), fix=fix, why=why)
     yield Summary(_read(len(rows), len(rows.files), len(broken), excluded))
     if len(rows) == 0:
         fix = "write at least one row, or name another file"
-        yield Finding("data.train holds no rows", at=job.at("data.train"), fix=fix)
+        yield Finding("data.train contains no rows", at=job.at("data.train"), fix=fix)
     for row, trouble in broken.items():
         yield Finding(trouble.message, at=rows.at(row, trouble.column), fix=trouble.fix)
     yield Exclude(sorted(broken), rows.at)
@@ -84,14 +96,14 @@ def data_readable(job: Job, inputs: Inputs) -> Iterator[Yield]:
 
 
 def _evaluation(job: Job, inputs: Inputs, rows: Rows) -> Iterator[Finding | Measurement]:
-    """The rows of data.eval, as the trainer will feed them; nothing where the tokenizer does not open.
+    """The rows of data.eval, prepared as the trainer will; nothing where the tokenizer cannot be loaded.
 
-    What the template does to training rows, too, is said by `chat-template` already.
+    Template errors that training rows have too are left to `chat-template`.
     """
     try:
         inputs.get("tokenizer")
     except InputError:
-        return  # the checks that need the tokenizer are errored, and say so
+        return  # the checks that need the tokenizer end in errors that say so
     try:
         prepared = inputs.get("prepared_eval")
     except InputError as error:
@@ -99,8 +111,8 @@ def _evaluation(job: Job, inputs: Inputs, rows: Rows) -> Iterator[Finding | Meas
         return
     yield Measurement("eval_rows", len(prepared), unit="rows", limit=">= 1")
     if not len(prepared):
-        fix = "write at least one row, or take data.eval out"
-        yield Finding("data.eval holds no rows", at=job.at("data.eval"), fix=fix)
+        fix = "write at least one row, or remove data.eval"
+        yield Finding("data.eval contains no rows", at=job.at("data.eval"), fix=fix)
     told = {trouble.message for trouble in rows.row_errors.values() if trouble.code == "template"}
     for row, trouble in prepared.row_errors.items():
         if trouble.message in told:
@@ -115,30 +127,29 @@ def _cannot_open(error: InputError, job: Job, key: str = "data.train") -> Iterat
         yield Finding(
             problem.message,
             at=place if problem.path else job.at(key),
-            fix=f"name the file in {key}; paths are relative to the policy that states them",
+            fix=f"set {key} to the file; paths are relative to the policy file that contains them",
         )
 
 
 def _read(rows: int, files: int, broken: int, excluded: int) -> str:
-    said = f"{rows:,} row{'s' * (rows != 1)} in {files:,} file{'s' * (files != 1)}"
-    said += f" · {excluded:,} left out by data.exclude" if excluded else ""
+    said = f"{counted(rows, 'row')} in {counted(files, 'file')}"
+    said += f" · {excluded:,} excluded by data.exclude" if excluded else ""
     return f"{said} · {broken:,} broken" if broken else said
 
 
 @rule("data-schema", family="data", cases="ftcheck_rules.data.cases.data")
 def data_schema(job: Job, rows: Rows) -> Iterator[Yield]:
-    """Every row has the keys, roles and contents that its layout asks for.
+    """Every row has the keys, roles and contents that its format requires.
 
-    A missing key ends the run in the middle of preparation; an unknown role, an empty answer or a null
-    content ends nothing: the model learns to answer with nothing, or with the word None.
+    A missing key ends the run in the middle of preparation. An unknown role, an empty answer or a null
+    content raises no error: the model learns to answer with nothing, or with the word None.
 
-    Looks at every readable row, in the layout that data.format states or the first row shows. No
-    parameters.
+    Checks every readable row, in the format that data.format states or the first row shows. No parameters.
     """
     wrong = {row: trouble for row, trouble in rows.row_errors.items() if trouble.code == "schema"}
     unreadable = sum(trouble.code in UNREADABLE for trouble in rows.row_errors.values())
     if len(rows) == unreadable:
-        yield Skip("there is no row that can be read")
+        yield Skip("no row can be read")
         return
     remarked = {code: found for code, found in rows.remarks.items() if code in REMARKS}
     errors = {
@@ -146,15 +157,28 @@ def data_schema(job: Job, rows: Rows) -> Iterator[Yield]:
     }
     yield Measurement("format", rows.format)
     yield Measurement("rows_wrong", len(errors | set(wrong)), unit="rows", limit="0")
-    yield Summary(
-        f"{rows.format} · {len(rows) - len(errors | set(wrong)):,} of {len(rows):,} rows as they should be"
-    )
+    yield Summary(_in_words(rows, set(wrong), remarked, unreadable))
     for row, trouble in wrong.items():
         yield Finding(trouble.message, at=rows.at(row, trouble.column), fix=trouble.fix)
     yield Exclude(sorted({*wrong, *errors}), rows.at)
     for code, found in remarked.items():
         yield from _remarks(code, found, job, rows)
     yield from _notes(job, rows)
+
+
+def _in_words(
+    rows: Rows, malformed: set[int], remarked: Mapping[str, tuple[int, ...]], unreadable: int
+) -> str:
+    """`messages · 3,248 of 3,252 rows are valid; 4 have empty answers`."""
+    total = len(rows) - unreadable
+    valid = total - len(malformed.union(*remarked.values()))
+    kind = "readable row" if unreadable else "row"
+    said = f"{rows.format} · {valid:,} of {counted(total, kind)} {agreeing(total, 'is', 'are')} valid"
+    defects = [f"{len(malformed):,} {agreeing(len(malformed), 'is', 'are')} malformed"] if malformed else []
+    for code, found in remarked.items():
+        count = len(found)
+        defects.append(f"{count:,} {agreeing(count, 'has', 'have')} {agreeing(count, *VALID_BUT[code])}")
+    return f"{said}; {', '.join(defects)}" if defects else said
 
 
 def _remarks(code: str, found: tuple[int, ...], job: Job, rows: Rows) -> Iterator[Finding]:
@@ -165,7 +189,7 @@ def _remarks(code: str, found: tuple[int, ...], job: Job, rows: Rows) -> Iterato
 
 
 def _severity(code: str, job: Job, rows: Rows) -> Severity:
-    """An empty answer is a warning; a missing one is an error only where answers alone are in the loss."""
+    """An empty answer is a warning; a missing one is an error only where the loss is on answers alone."""
     if code == "no-answer":
         return Severity.ERROR if _answers_only(job, rows) else Severity.WARNING
     return Severity.WARNING if code == "empty-answer" else Severity.ERROR
@@ -177,10 +201,10 @@ def _answers_only(job: Job, rows: Rows) -> bool:
 
 
 def _notes(job: Job, rows: Rows) -> Iterator[Finding]:
-    """What is worth knowing and wrong in no row."""
+    """What is worth knowing without being wrong in any row."""
     if rows.format == "sharegpt":
         message = (
-            "ShareGPT roles are read as chat roles (human as user, gpt as assistant); TRL alone keeps them"
+            "ShareGPT roles are converted to chat roles (human to user, gpt to assistant); TRL does not do so"
         )
         yield Finding(message, Severity.INFO, at=job.at("data.format"))
     for note in rows.notes:

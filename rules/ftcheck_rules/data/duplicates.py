@@ -1,4 +1,4 @@
-"""Overlap rules: rows that say what other rows say, and rows that say what the model will be tested on."""
+"""Overlap rules: duplicate rows in the training data, and test questions in the training data."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -24,6 +24,7 @@ from ftcheck.dedup import fingerprints, minhash
 from ftcheck.dedup.fingerprints import NOTHING
 from ftcheck.extension.rules import Yield
 from ftcheck.inputs.benchmarks import Benchmarks
+from ftcheck.plurals import agreeing, counted
 
 if TYPE_CHECKING:
     import numpy as np
@@ -35,9 +36,9 @@ if TYPE_CHECKING:
 SHINGLE = 5
 """Tokens of an n-gram where two rows are compared."""
 MAX_PAIRS = 100_000
-"""Pairs of rows that are compared exactly; MinHash proposes few that are not alike."""
+"""Pairs of rows that are compared exactly; MinHash proposes few that are not near-duplicates."""
 MAX_TEST_TOKENS = 4_000_000
-"""Tokens of evaluation rows that are looked for in the training rows; of more, every nth row is taken."""
+"""Tokens of evaluation rows that are searched for in the training rows; of more, every nth row is used."""
 
 
 @dataclass(frozen=True)
@@ -45,43 +46,43 @@ class Duplicates:
     """Parameters of `duplicates`."""
 
     max_duplicate_share: float = 0.01
-    """Share of rows that may say what an earlier row says."""
+    """Share of rows that may be exact duplicates of an earlier row."""
     max_near_duplicate_share: float = 0.05
-    """Share of rows that may say nearly what an earlier row says."""
+    """Share of rows that may be near-duplicates of an earlier row."""
     max_conflict_share: float = 0.05
-    """Share of rows whose question another row answers in another way."""
+    """Share of rows that may answer a question differently than an earlier row does."""
     likeness: float = 0.9
-    """Jaccard index of token 5-grams from which two rows are nearly the same, above 0 and up to 1."""
+    """Jaccard index of token 5-grams at and above which two rows are near-duplicates, above 0 and up to 1."""
     min_ngrams: int = 32
-    """Rows with fewer 5-grams of their own are not called nearly the same."""
+    """Rows with fewer 5-grams of their own are not compared for near-duplicates."""
 
     def __post_init__(self) -> None:
-        """Raises `ValueError` for a likeness that is no share."""
+        """Raises `ValueError` for a `likeness` outside its range."""
         if not 0 < self.likeness <= 1:
-            raise ValueError("likeness must lie above 0 and not above 1")
+            raise ValueError("likeness must be above 0 and at most 1")
 
 
 @rule("duplicates", family="data", cases="ftcheck_rules.data.cases.duplicates")
 def duplicates(job: Job, prepared: Prepared, params: Duplicates) -> Iterator[Yield]:
-    """Few rows say what another row says, and one question has one answer.
+    """Few rows duplicate another row, and each question has one answer.
 
-    A part of the data that was concatenated twice is learned twice: the model memorises it, and a random
-    split puts one copy into the evaluation data, which then looks better than the model is. Two answers
-    to one question teach neither.
+    Data that was concatenated twice is learned twice: the model memorises it, and a random split puts one of
+    the copies into the evaluation data, which makes the evaluation look better than the model is. A question
+    with two different answers teaches neither.
 
-    Rows are the same if everything said in them is, but for case, punctuation and white space, under
-    the same system prompt (`2 + 3` is not `2 - 3`, `C++` not `C#`). They are nearly the same from a
-    Jaccard index of token 5-grams of 0.9 on, in the row and in its answer alone; n-grams that more than
-    a tenth of the rows share (system prompt, template) do not count, and rows with fewer than 32 others
-    are left out. Pairs are proposed by MinHash (128 permutations) and compared exactly. Questions are
-    compared in rows with one question and one answer. Parameters: max_duplicate_share (default 0.01),
+    Two rows are exact duplicates if their messages are equal, ignoring case, punctuation and whitespace,
+    under the same system prompt (`2 + 3` is not `2 - 3`, `C++` is not `C#`). They are near-duplicates if the
+    Jaccard index of their token 5-grams is at least 0.9, over the row and over its answer alone. N-grams that
+    more than a tenth of the rows share (system prompt, template) are ignored, and rows with fewer than 32
+    others are not compared. Pairs are proposed by MinHash (128 permutations) and compared exactly. Questions
+    are compared in rows with one question and one answer. Parameters: max_duplicate_share (default 0.01),
     max_near_duplicate_share (default 0.05), max_conflict_share (default 0.05), likeness (default 0.9),
-    min_ngrams (default 32); up to these shares a finding is only `info`.
+    min_ngrams (default 32). Up to these shares a finding is `info`.
     """
     rows = prepared.rows
     spoken = rows.said != NOTHING
     if not spoken.any():
-        yield Skip("there is no row with words in it")
+        yield Skip("no row contains any text")
         return
     first = _first_like(rows.said, rows.system)
     copied = spoken & (first != _numbers(len(rows)))
@@ -89,7 +90,8 @@ def duplicates(job: Job, prepared: Prepared, params: Duplicates) -> Iterator[Yie
     questions, conflicting = _conflicts(rows)
     total = int(spoken.sum())
     yield from _shares(total, int(copied.sum()), len(near), questions, params)
-    yield Summary(f"{int(copied.sum()):,} copied · {len(near):,} nearly the same · {total:,} rows")
+    exact = counted(int(copied.sum()), "exact duplicate")
+    yield Summary(f"{exact} · {counted(len(near), 'near-duplicate')} · {counted(total, 'row')}")
     if copied.any():
         yield from _told(_copied(rows, first, copied, total, params), rows, copied.nonzero()[0].tolist())
     if near:
@@ -99,7 +101,7 @@ def duplicates(job: Job, prepared: Prepared, params: Duplicates) -> Iterator[Yie
 
 
 def _told(finding: Finding, rows: Rows, found: Sequence[int]) -> Iterator[Yield]:
-    """A finding, and the rows that may go where it is more than a remark."""
+    """A finding, and the rows that may be excluded where it is more than a remark."""
     yield finding
     if finding.severity is not Severity.INFO:
         yield Exclude(found, rows.at)
@@ -125,7 +127,7 @@ def _first_like(words: "Ints", system: "NDArray[np.int32]") -> "Ints":
 
 
 def _near(prepared: Prepared, distinct: "Mask", params: Duplicates) -> dict[int, int]:
-    """Rows that are nearly the same as an earlier one, each with that one."""
+    """Near-duplicates of an earlier row, each with that row."""
     rows = distinct.nonzero()[0].tolist()
     common = minhash.boilerplate(prepared.tokens, rows, SHINGLE)
     pairs = minhash.likely_pairs(prepared.tokens, rows, SHINGLE, params.min_ngrams, common)
@@ -181,31 +183,39 @@ def _copied(rows: Rows, first: "Ints", copied: "Mask", total: int, params: Dupli
     count, row = int(copied.sum()), int(copied.nonzero()[0][0])
     like = _name(rows.at(int(first[row])))
     message = (
-        f"{_of(count, total)} say what an earlier row says, but for case and punctuation;"
-        f" this is the first copy, of {like}"
+        f"{_of(count, total)} {agreeing(count, 'duplicates', 'duplicate')} an earlier row"
+        f" (ignoring case and punctuation); this row is the first, a duplicate of {like}"
     )
-    fix = "take the copies out; if they are there to weigh more, say so with max_duplicate_share"
-    return Finding(message, _above(count, total, params.max_duplicate_share), at=rows.at(row), fix=fix)
+    fix = "remove the duplicates; if they are meant as extra weight, raise max_duplicate_share"
+    why = "Duplicated rows are memorised, and a random split leaks them into the evaluation data."
+    severity = _above(count, total, params.max_duplicate_share)
+    return Finding(message, severity, at=rows.at(row), fix=fix, why=why)
 
 
 def _alike(rows: Rows, near: dict[int, int], total: int, params: Duplicates) -> Finding:
     row = min(near)
     message = (
-        f"{_of(len(near), total)} say nearly what an earlier row says ({params.likeness:.0%} of the"
-        f" token 5-grams or more); this is the first, compare {_name(rows.at(near[row]))}"
+        f"{_of(len(near), total)} {agreeing(len(near), 'is a near-duplicate', 'are near-duplicates')} of an"
+        f" earlier row (Jaccard index of token 5-grams of {params.likeness:g} or more);"
+        f" this row is the first, compare {_name(rows.at(near[row]))}"
     )
     severity = _above(len(near), total, params.max_near_duplicate_share)
-    return Finding(message, severity, at=rows.at(row), fix="keep one row of each kind")
+    why = "Near-duplicates weigh as much as repeated rows, and leak between training and evaluation data."
+    return Finding(message, severity, at=rows.at(row), fix="keep one row of each group", why=why)
 
 
 def _conflict(rows: Rows, questions: int, conflicting: "Ints", total: int, params: Duplicates) -> Finding:
     row = int(conflicting[0])
     first = int(_first_like(rows.asked, rows.system)[row])
-    several = "question has" if questions == 1 else "questions have"
-    message = f"{questions:,} {several} other answers in other rows; compare {_name(rows.at(first))}"
-    fix = "keep one answer to each question, unless several are meant to be learned"
+    has = agreeing(questions, "has", "have")
+    message = (
+        f"{counted(questions, 'question')} {has} different answers in different rows;"
+        f" this row contradicts {_name(rows.at(first))}"
+    )
+    fix = "keep one answer to each question, unless the model is meant to learn several"
     severity = _above(len(conflicting), total, params.max_conflict_share)
-    return Finding(message, severity, at=rows.at(row), fix=fix)
+    why = "Different answers to the same question pull the model in different directions."
+    return Finding(message, severity, at=rows.at(row), fix=fix, why=why)
 
 
 def _above(count: int, total: int, share: float) -> Severity:
@@ -213,7 +223,7 @@ def _above(count: int, total: int, share: float) -> Severity:
 
 
 def _of(count: int, total: int) -> str:
-    return f"{count:,} of {total:,} rows ({count / total:.1%})"
+    return f"{count:,} of {counted(total, 'row')} ({count / total:.1%})"
 
 
 def _name(at: Location) -> str:
@@ -225,22 +235,22 @@ class Leakage:
     """Parameters of `leakage`."""
 
     max_leaked_share: float = 0.05
-    """Share of a test set that may be in the training data before the finding is an error."""
+    """Share of a test set that may be in the training data; above it the findings are errors."""
     min_words: int = 3
-    """Gold and benchmark questions with fewer words are not looked for: greetings come back by themselves."""
+    """Gold and benchmark questions with fewer words are not searched for: greetings recur by chance."""
     ngram: int = 13
-    """Tokens of the n-grams that are looked for, as in the contamination studies of GPT-3."""
+    """Length in tokens of the n-grams that are compared, as in the contamination study of GPT-3."""
     min_ngrams: int = 8
-    """Gold and benchmark questions with fewer n-grams of their own are compared as a whole only."""
+    """Gold and benchmark questions with fewer n-grams of their own are only compared as a whole."""
     min_row_ngrams: int = 32
-    """The same for evaluation rows, whose short ones differ in little more than a name."""
+    """The same for evaluation rows: short ones often differ in little more than a name."""
     overlap: float = 0.8
-    """Share of a text's n-grams in training rows from which it counts as leaked, above 0 and up to 1."""
+    """Share of a text's n-grams in training rows at which it counts as leaked, above 0 and up to 1."""
 
     def __post_init__(self) -> None:
-        """Raises `ValueError` for an overlap that is no share."""
+        """Raises `ValueError` for an `overlap` outside its range."""
         if not 0 < self.overlap <= 1:
-            raise ValueError("overlap must lie above 0 and not above 1")
+            raise ValueError("overlap must be above 0 and at most 1")
 
 
 @dataclass(frozen=True, slots=True)
@@ -254,7 +264,7 @@ class Leak:
 
 @dataclass(frozen=True)
 class Side:
-    """A test set: its name, how many items were looked for, what leaked, and the place of a remedy."""
+    """A test set: its name, how many items were searched for, and which leaked."""
 
     name: str
     item: str
@@ -275,24 +285,24 @@ def leakage(
 ) -> Iterator[Yield]:
     """No question of the evaluation rows, the gold set or the benchmarks is in the training rows.
 
-    A model that has seen the test answers from memory: every number after that is too good, the wrong
-    checkpoint is kept, and nobody notices before the users do.
+    A model that has seen the test answers from memory: every score after that is too good, the wrong
+    checkpoint is kept, and the users are the first to notice.
 
-    Questions are compared whole, but for case, punctuation and white space; conversations of several
-    turns and plain text by all that is said in them. Longer texts leak too if 80 % of their token
-    13-grams stand in training rows (of evaluation rows: of the question, where the loss tells it from the
-    answer; answers in one form are alike by right); n-grams that more than a tenth of the rows share do not
-    count. Each leaked item is a warning, and an error where more than 5 % of its set leaked (evaluation
-    rows: whole questions only, as rows about one document overlap). Parameters: max_leaked_share
-    (default 0.05), min_words (default 3), ngram (default 13), min_ngrams (default 8),
-    min_row_ngrams (default 32), overlap (default 0.8).
+    Questions are compared as a whole, ignoring case, punctuation and whitespace; conversations of several
+    turns and plain text by all their messages. Longer texts also count as leaked if 80 % of their token
+    13-grams occur in training rows (for evaluation rows: of the question, where the loss separates it from
+    the answer, because answers of one form are similar by design). N-grams that more than a tenth of the rows
+    share are ignored. Each leaked item is a warning, and an error where more than 5 % of its set leaked (for
+    evaluation rows only whole questions count towards that, because rows about the same document overlap).
+    Parameters: max_leaked_share (default 0.05), min_words (default 3), ngram (default 13), min_ngrams
+    (default 8), min_row_ngrams (default 32), overlap (default 0.8).
     """
     rows = prepared.rows
     if prepared_eval is None and gold is None and benchmarks is None:
-        yield Skip("no data.eval, no data.gold and no data.benchmarks: nothing that could leak")
+        yield Skip("none of data.eval, data.gold and data.benchmarks is set")
         return
     if not (rows.said != NOTHING).any():
-        yield Skip("there is no training row with words in it")
+        yield Skip("no training row contains any text")
         return
     known = _Known(prepared, tokenizer, params)
     sides = []
@@ -312,8 +322,8 @@ def leakage(
         yield from _leaked(side, rows, params)
     if not sum(side.total for side in sides):
         broken = len(gold.row_errors) if gold is not None else 0
-        why = f": {broken:,} of {broken:,} gold rows cannot be used (see gold-set)" if broken else ""
-        yield Skip("the evaluation data, the gold set and the benchmarks hold nothing to look for" + why)
+        why = f": {counted(broken, 'gold row')} cannot be used (see gold-set)" if broken else ""
+        yield Skip("the evaluation data, the gold set and the benchmarks contain nothing to search for" + why)
 
 
 def leaked_questions(
@@ -333,7 +343,7 @@ def _question(turns: Sequence[Any]) -> str:
 
 
 class _Known:
-    """The training rows as test items are looked for in them."""
+    """The training rows, indexed so that test items can be searched for."""
 
     def __init__(self, prepared: Prepared, tokenizer: Tokenizer, params: Leakage) -> None:
         import numpy as np
@@ -409,13 +419,13 @@ def _leaked(side: Side, rows: Rows, params: Leakage) -> Iterator[Yield]:
     whole = sum(leak.share is None or side.overlap_is_error for leak in side.leaks)
     much = whole > params.max_leaked_share * side.total
     fixes = {
-        "gold": "take the row out of the training data, or the question out of the gold set",
-        "benchmark": "take the row out of the training data, and look for more from the same source",
-        "eval": "split the data again, all rows of one question or document on one side",
+        "gold": "remove the row from the training data, or the question from the gold set",
+        "benchmark": "remove the row from the training data, and look for others from the same source",
+        "eval": "split the data again, with all rows of a question or document on the same side",
     }
     for number, leak in enumerate(side.leaks):
-        counted = leak.share is None or side.overlap_is_error
-        severity = Severity.ERROR if much and counted else Severity.WARNING
+        counts = leak.share is None or side.overlap_is_error
+        severity = Severity.ERROR if much and counts else Severity.WARNING
         message = f"this {side.item} {_how(leak)} the training data, {_name(rows.at(leak.row))}"
         if number == 0:
             message += f" ({len(side.leaks):,} of {side.total:,} leaked, {len(side.leaks) / side.total:.1%})"

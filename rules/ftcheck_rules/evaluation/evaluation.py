@@ -1,4 +1,4 @@
-"""Evaluation rules: is the tuned model asked, and stopped, as it was trained?"""
+"""Evaluation rules: is the tuned model prompted and stopped as it was trained?"""
 
 from collections import Counter
 from collections.abc import Iterator, Sequence
@@ -25,7 +25,8 @@ from ftcheck import (
 from ftcheck.digest import of_text
 from ftcheck.extension.rules import Yield
 from ftcheck.inputs.prepared import SampleRow
-from ftcheck.probe_texts import Pair, counts, first_difference
+from ftcheck.inputs.probe_texts import Pair, counts, first_difference
+from ftcheck.plurals import agreeing, counted
 from ftcheck_rules.template.renderings import (
     Talk,
     other_words,
@@ -38,7 +39,7 @@ from ftcheck_rules.template.templates import row_switches
 NONE = -1
 """The system column of a row without a system prompt."""
 LAST = 8
-"""So many tokens at a row's end are looked at for the one that ends it."""
+"""How many tokens at a row's end are searched for the one that ends it."""
 
 
 @dataclass(frozen=True)
@@ -48,7 +49,7 @@ class EvaluationParity:
     different_percent: float = 1.0
     """Share of sample rows, in percent, whose served prompt may differ before that is an error."""
     usual_percent: float = 99.0
-    """A system prompt is the usual one if at least this share of the rows has it, in percent."""
+    """A system prompt counts as the usual one if at least this share of the rows has it, in percent."""
 
 
 @rule("evaluation-parity", family="evaluation", cases="ftcheck_rules.evaluation.cases.evaluation")
@@ -63,16 +64,17 @@ def evaluation_parity(
     evaluation: ServingSide | None,
     params: EvaluationParity,
 ) -> Iterator[Yield]:
-    """Evaluation and serving ask the model, and stop it, as it was trained; the gold set can be used.
+    """Evaluation and serving prompt and stop the model as it was trained; the gold set is usable.
 
-    A model that is asked in another form than it was trained on looks untrained: scores fall by ten to
-    sixty points and the data gets the blame. One whose last trained token stops nobody rambles on.
+    A model that is prompted in another form than it was trained on looks untrained: scores drop by 10 to 60
+    points, and the data gets the blame. If generation does not stop at the token that ends the training rows,
+    the model rambles on.
 
-    The served prompt of each sample row must be how the row's own ids begin (`template-parity` and
-    `tokenizer-parity` say what is different); an `evaluation` section of the policy must ask as training
-    does, and pad on the left where it asks in batches; the rows' usual system prompt must be the server's
-    and evaluation's; the token that ends rows must end generation; gold items must be whole and have ids
-    of their own. Parameters: different_percent (default 1), usual_percent (default 99).
+    The served prompt of each sample row must equal the start of the row's ids (`template-parity` and
+    `tokenizer-parity` say what differs). An `evaluation` section of the policy must prompt as training does,
+    and pad on the left where it uses batches. The usual system prompt of the rows must be that of serving and
+    evaluation. The token that ends rows must stop generation. Gold items must be complete and have unique
+    ids. Parameters: different_percent (default 1), usual_percent (default 99).
     """
     compared = [row for row in sample.rows if 0 < row.prompt_turns < len(row.messages)]
     different = [(row, why) for row in compared if (why := _difference(row, serving)) is not None]
@@ -90,24 +92,25 @@ def evaluation_parity(
     if gold is not None:
         yield from _gold(job, gold, has_template=serving.tokenizer.chat_template is not None)
     if not conversations and gold is None and job.evaluation is None:
-        yield Skip("the rows are no conversations, and the job names no gold set")
-    questions = f" · {len(gold.items):,} gold items" if gold is not None else ""
+        yield Skip("the rows are not conversations, and data.gold is not set")
+    questions = f" · {counted(len(gold.items), 'gold item')}" if gold is not None else ""
     same = len(compared) - len(different)
-    yield Summary(f"{same:,} of {len(compared):,} prompts are served as trained{questions}")
+    are = agreeing(len(compared), "is", "are")
+    yield Summary(f"{same:,} of {counted(len(compared), 'prompt')} {are} served as trained{questions}")
 
 
 def _difference(row: SampleRow, serving: ServingSide) -> str | None:
-    """How the prompt that the server would make of a row's questions differs from the row's own ids."""
+    """How the prompt that the server would send for a row differs from the row's own ids."""
     talk = Talk(row.messages, row.messages[: row.prompt_turns], row_switches(row), at=row.at)
     theirs = prompt_as_sent(serving, talk)
     if theirs.text is None:
-        return f"the served prompt cannot be made: {theirs.problem}"
+        return f"serving cannot render the prompt; the template's own message: {theirs.problem}"
     ids = serving.tokenizer.encode(theirs.text)
     if tuple(ids) == row.ids[: len(ids)]:
         return None
     pairs = zip(ids, row.ids, strict=False)
     same = next((n for n, (one, other) in enumerate(pairs) if one != other), min(len(ids), len(row.ids)))
-    return f"the served prompt is not how the row begins, from token {same + 1} of {len(ids)} on"
+    return f"the served prompt differs from the start of the row, first at token {same + 1} of {len(ids)}"
 
 
 def _different(
@@ -122,13 +125,13 @@ def _different(
     keys = sorted({key for row, _ in different for key in row.template_kwargs})
     row, why = different[0]
     hint = (
-        f"; these rows set {', '.join(keys)}: serving.chat_template_kwargs must say the same" if keys else ""
+        f"; these rows set {', '.join(keys)}: serving.chat_template_kwargs must set the same" if keys else ""
     )
     return Finding(
-        f"{len(different):,} of {len(compared):,} sample rows: {why}{hint}",
+        f"in {len(different):,} of {counted(len(compared), 'sample row')}, {why}{hint}",
         Severity.WARNING if own or share <= params.different_percent else Severity.ERROR,
         at=row.at,
-        fix=f"serve with the training tokenizer, template and switches (jobs.{job.name}.serving)",
+        fix=f"serve with the tokenizer, template and switches of training (jobs.{job.name}.serving)",
     )
 
 
@@ -140,16 +143,16 @@ def _evaluated(
     sample: Sample,
     params: EvaluationParity,
 ) -> Iterator[Finding]:
-    """What the policy's `evaluation` section does otherwise than training."""
+    """What the policy's `evaluation` section does differently than training."""
     stated = job.evaluation
     if stated is None:
         return
     conversations = bool((rows.turns > 0).any())
     if conversations and not stated.apply_chat_template:
         yield Finding(
-            "evaluation sends plain questions, and the model is tuned on conversations",
+            "evaluation.apply_chat_template is false, but the model is trained on conversations",
             at=job.at("evaluation.apply_chat_template"),
-            fix="evaluate with the chat template (lm-eval: --apply_chat_template)",
+            fix="set evaluation.apply_chat_template: true (lm-eval: --apply_chat_template)",
             change=Change(f"jobs.{job.name}.evaluation.apply_chat_template", False, True),
         )
     elif conversations:
@@ -158,19 +161,19 @@ def _evaluated(
             yield from _system_prompt(job, evaluation, rows, params, "evaluation", stated.system_prompt)
     if stated.padding_side == "right" and (stated.batch_size or 1) > 1:
         yield Finding(
-            f"batches of {stated.batch_size} are padded on the right: generation goes on behind the padding"
-            " of every shorter question",
+            f"evaluation pads batches of {stated.batch_size} on the right",
             Severity.WARNING,
             at=job.at("evaluation.padding_side"),
-            fix="pad on the left for generation",
+            fix="set evaluation.padding_side: left",
             change=Change(f"jobs.{job.name}.evaluation.padding_side", "right", "left"),
+            why="Generation continues after the padding of every shorter question, and produces garbage.",
         )
 
 
 def _asked_otherwise(
     job: Job, tokenizer: Tokenizer, evaluation: ServingSide, sample: Sample
 ) -> Iterator[Finding]:
-    """Evaluation's own tokenizer, template and switches, held against training's."""
+    """Evaluation's own tokenizer, template and switches, compared with training's."""
     stated = job.evaluation
     own = {
         "chat_template": stated is not None and stated.chat_template is not None,
@@ -181,17 +184,17 @@ def _asked_otherwise(
         return
     found = talks(sample)
     words = list(other_words(tokenizer, evaluation, found, "evaluation"))
-    fix = "evaluate with the tokenizer, template and switches that training has"
+    fix = "evaluate with the tokenizer, template and switches of training"
     if any(pair.differs for pair in words):
         key = next(key for key, there in own.items() if there)
         shown = first_difference(words, "eval", tokenizer, evaluation.tokenizer)
-        said = f"evaluation renders prompts otherwise than training on {counts(words)}; {shown}"
+        said = f"evaluation renders prompts differently than training, on {counts(words)}; {shown}"
         yield Finding(said, at=job.at(f"evaluation.{key}"), fix=fix)
         return
     ids = list(_other_ids(tokenizer, evaluation, found))
     if any(pair.differs for pair in ids):
         shown = first_difference(ids, "eval", tokenizer, evaluation.tokenizer)
-        said = f"evaluation turns the same words into other ids than training on {counts(ids)}; {shown}"
+        said = f"evaluation tokenises the same text to different ids than training on {counts(ids)}; {shown}"
         yield Finding(said, at=job.at("evaluation.tokenizer"), fix=fix)
 
 
@@ -205,7 +208,7 @@ def _other_ids(tokenizer: Tokenizer, evaluation: ServingSide, found: Sequence[Ta
 def _system_prompt(
     job: Job, side: ServingSide, rows: Rows, params: EvaluationParity, who: str, sent: str | None
 ) -> Iterator[Finding]:
-    """The rows' system prompt, held against what `who` (serving, evaluation) sends."""
+    """The rows' system prompt, compared with what `who` (serving, evaluation) sends."""
     good = [one for row, one in enumerate(rows.system.tolist()) if row not in rows.row_errors]
     if not good:
         return
@@ -215,12 +218,13 @@ def _system_prompt(
         if not _same(side, _text(rows, usual), sent):
             yield _other_prompt(job, _text(rows, usual), count, len(good), who, sent)
     elif not any(_same(side, one, sent) for one in trained):
-        whose = "the server's" if who == "serving" else "evaluation's"
+        prompts = counted(len(trained), "system prompt")
         yield Finding(
-            f"the training rows have {len(trained):,} system prompts, and {whose} is none of them",
+            f"the training rows have {prompts}, but {who}.system_prompt is none of them",
             Severity.WARNING,
             at=job.at(f"{who}.system_prompt"),
-            fix="take one that the rows were trained with, or let requests bring theirs",
+            fix="use a system prompt of the training rows, or let requests bring their own",
+            why="The model answers under instructions that it was not trained with.",
         )
 
 
@@ -229,7 +233,7 @@ def _text(rows: Rows, index: int) -> str | None:
 
 
 def _same(serving: ServingSide, one: str | None, other: str | None) -> bool:
-    """Whether two system prompts come out the same; many templates strip what surrounds them."""
+    """Whether two system prompts render the same; many templates strip surrounding whitespace."""
     if one == other or None in (one, other):
         return one == other
     if (one or "").strip() != (other or "").strip():
@@ -254,28 +258,30 @@ def _other_prompt(
     sender = "the server" if who == "serving" else "evaluation"
     verb = "serve" if who == "serving" else "evaluate"
     return Finding(
-        f"{count:,} of {total:,} training rows have {_named(trained)}, {sender} sends {_named(sent)}",
+        f"{count:,} of {counted(total, 'training row')} {agreeing(count, 'has', 'have')} {_named(trained)},"
+        f" but {sender} sends {_named(sent)}",
         at=job.at(f"{who}.system_prompt"),
-        fix=f"{verb} with the system prompt that was trained"
+        fix=f"{verb} with the system prompt of the training rows"
         if trained is not None
-        else f"take {who}.system_prompt out, or train with it",
+        else f"remove {who}.system_prompt, or train with it",
         change=Change(key, sent, trained) if count == total else None,
+        why="The model answers under instructions that it was not trained with.",
     )
 
 
 def _named(prompt: str | None) -> str:
-    """A system prompt by its length and digest: it is not repeated."""
+    """A system prompt by its length and digest: its text is not shown."""
     if prompt is None:
         return "no system prompt"
-    return f"a system prompt of {len(prompt):,} characters ({of_text(prompt)[:11]}…)"
+    return f"a system prompt of {counted(len(prompt), 'character')} ({of_text(prompt)[:11]}…)"
 
 
 def _stop(
     job: Job, tokenizer: Tokenizer, serving: ServingSide, model: ModelConfig, sample: Sample
 ) -> Iterator[Finding]:
-    """The first stop token that ends a row must end generation: a later one may not be in the loss.
+    """The first stop token that ends a row must stop generation: a later one may not be in the loss.
 
-    Rows that end in no stop token at all are another rule's.
+    Rows without any stop token are left to `trained-tokens`.
     """
     stops = model.stop_ids | {one for one in (serving.tokenizer.eos_token_id,) if one is not None}
     endings = Counter(_ending(row.ids, tokenizer) for row in sample.rows)
@@ -284,15 +290,16 @@ def _stop(
             known = ", ".join(_shown(tokenizer, one) for one in sorted(stops)) or "nothing"
             yield Finding(
                 f"training ends turns with {_shown(tokenizer, ending[0])} ({count:,} of"
-                f" {len(sample.rows):,} sample rows), generation stops at {known}",
+                f" {counted(len(sample.rows), 'sample row')}), but generation stops at {known}",
                 Severity.WARNING if stops.intersection(ending) else Severity.ERROR,
                 at=job.at("model.name"),
                 fix=f"add {ending[0]} to eos_token_id in generation_config.json, or set training.eos_token",
+                why="The served model does not stop at the end of its answer, and rambles on to the cap.",
             )
 
 
 def _ending(ids: tuple[int, ...], tokenizer: Tokenizer) -> tuple[int, ...]:
-    """The stop tokens at a row's end, in order; white space around them does not count."""
+    """The stop tokens at a row's end, in order; whitespace around them does not count."""
     found: list[int] = []
     for one in reversed(ids[-LAST:]):
         if one in tokenizer.stop_ids:
@@ -308,17 +315,20 @@ def _shown(tokenizer: Tokenizer, token: int) -> str:
 
 
 def _gold(job: Job, gold: GoldSet, *, has_template: bool) -> Iterator[Finding]:
-    """Items that cannot be used; that there is no template at all is `chat-template`'s to say."""
+    """Items that cannot be used; a missing template is reported by `chat-template`."""
     for place, trouble in gold.row_errors:
         if trouble.code == "template" and not has_template:
             continue
-        fix = trouble.fix or "mend the item, or take it out"
-        yield Finding(f"this gold item cannot be used: {trouble.message}", at=place, fix=fix)
+        fix = trouble.fix or "fix the item, or remove it"
+        why = "A score over the other items alone looks complete."
+        yield Finding(f"this gold item cannot be used: {trouble.message}", at=place, fix=fix, why=why)
     if not gold.items and not gold.row_errors:
-        yield Finding(f"the gold set {gold.path} is empty", at=job.at("data.gold.path"))
+        fix = "add gold items, or remove data.gold"
+        yield Finding(f"the gold set {gold.path} is empty", at=job.at("data.gold.path"), fix=fix)
     first: dict[str, Location] = {}
     for item in gold.items:
         if item.id in first:
-            message = f"the id {item.id} is taken ({first[item.id]}): results cannot be told apart"
-            yield Finding(message, at=item.at, fix="give each item an id of its own")
+            message = f"the id {item.id} is already used at {first[item.id]}"
+            why = "Results of items with the same id cannot be distinguished."
+            yield Finding(message, at=item.at, fix="give each item a unique id", why=why)
         first.setdefault(item.id, item.at)

@@ -13,6 +13,7 @@ from ftcheck import Change, Finding, Jobs, Measurement, Severity, Skip, Summary,
 from ftcheck.digest import of_json
 from ftcheck.estimate.disk import Estimate, estimate
 from ftcheck.extension.rules import Yield
+from ftcheck.plurals import agreeing, counted
 from ftcheck.settings import Job
 
 GIB = 1 << 30
@@ -24,23 +25,23 @@ class DiskSpace:
     """Parameters of `disk-space`."""
 
     min_free_gib: float = 1.0
-    """What must be free in any case, in GiB."""
+    """The disk space that must be free in any case, in GiB."""
 
 
 @rule("disk-space", family="host", cases="ftcheck_rules.host.cases.disk")
 def disk_space(jobs: Jobs, params: DiskSpace) -> Iterator[Yield]:
-    """The disks of the output folders have room for all the checkpoints that the jobs will write.
+    """The disks of the output folders have room for all checkpoints that the jobs will write.
 
-    A full disk ends a run after hours, in the middle of a checkpoint: the last one is broken, and the
+    A full disk ends a run after hours, in the middle of a checkpoint: that checkpoint is corrupt, and the
     training since the one before is lost.
 
-    A checkpoint is the trained weights with the optimizer's two states (12 bytes a weight at most, 6
-    with an 8-bit optimizer) and the tokenizer. One more than `save_total_limit` is counted: the
-    oldest is deleted after the newest is written. Jobs on one disk are added up.
+    A checkpoint consists of the trained weights, the optimizer's two states (together at most 12 bytes per
+    weight, 6 with an 8-bit optimizer) and the tokenizer. One more than `save_total_limit` is counted, because
+    the oldest is deleted only after the newest has been written. Jobs on the same disk are added up.
     """
     writing = [(_existing(Path(job.training.output_dir)), job) for job in jobs if job.training.output_dir]
     if not writing:
-        yield Skip("no job names a training.output_dir")
+        yield Skip("no job sets training.output_dir")
         return
     estimates = {job.name: estimate(job) for _, job in writing}
     needs = {name: one.bytes for name, one in estimates.items()}
@@ -56,7 +57,7 @@ def disk_space(jobs: Jobs, params: DiskSpace) -> Iterator[Yield]:
 
 
 def _size(count: float) -> str:
-    """Bytes in words: GiB, or MiB below a tenth of one."""
+    """Bytes as text: in GiB, or in MiB below a tenth of a GiB."""
     return f"{count / GIB:.1f} GiB" if count >= GIB / 10 else f"{count / (1 << 20):.0f} MiB"
 
 
@@ -65,11 +66,12 @@ def _in_words(estimates: Iterable["Estimate"], free: int) -> str:
     count = sum(1 if one.checkpoints is None else one.checkpoints for one in known)
     need = sum(one.bytes for one in known)
     room = f"{free / GIB:,.0f} GiB"
-    return f"{count} checkpoints need {_size(need)} of {room}" if known else f"{room} free"
+    needs = f"{counted(count, 'checkpoint')} {agreeing(count, 'needs', 'need')} {_size(need)}"
+    return f"{needs}, {room} free" if known else f"{room} free"
 
 
 def _existing(folder: Path) -> Path:
-    """The folder, or the nearest one above it that is there."""
+    """The folder, or the nearest existing one above it."""
     while not os.path.exists(folder) and folder != folder.parent:
         folder = folder.parent
     return folder
@@ -86,26 +88,26 @@ def _short(disk: list[tuple[Path, Job]], needs: Mapping[str, int], params: DiskS
     change = Change(f"jobs.{job.name}.training.save_total_limit", None, 1) if unlimited else None
     if need > free:
         yield Finding(
-            f"checkpoints take up to {_size(need)}, {folder} has {free / GIB:.1f} GiB free",
+            f"the checkpoints take up to {_size(need)}, but {folder} has {free / GIB:.1f} GiB free",
             at=job.at("training.output_dir"),
-            fix="lower training.save_total_limit, make room, or write to another disk",
+            fix="lower training.save_total_limit, free disk space, or write to another disk",
             change=change,
         )
     elif free < params.min_free_gib * GIB:
         yield Finding(
-            f"the disk of {folder} has {free / GIB:.1f} GiB free, less than {params.min_free_gib:g}",
+            f"the disk of {folder} has {free / GIB:.1f} GiB free, less than {params.min_free_gib:g} GiB",
             at=job.at("training.output_dir"),
-            fix="make room, or write to another disk",
+            fix="free disk space, or write to another disk",
         )
 
 
 def _unknown(job: Job, found: "Estimate") -> Iterator[Finding]:
     if found.bytes == 0:
-        message = f"how large {job.name}'s checkpoints are cannot be told: {found.problem}"
+        message = f"the size of {job.name}'s checkpoints is unknown: {found.problem}"
         yield Finding(message, Severity.INFO, at=job.at("training.output_dir"))
     elif found.checkpoints is None:
         yield Finding(
-            f"how many checkpoints {job.name} will keep cannot be told; each takes up to"
+            f"the number of checkpoints that {job.name} will keep is unknown; each takes up to"
             f" {found.bytes / GIB:.2f} GiB, and one is counted",
             Severity.INFO,
             at=job.at("training.save_total_limit"),
@@ -116,12 +118,12 @@ def _unknown(job: Job, found: "Estimate") -> Iterator[Finding]:
 
 @rule("output-dir", family="host", cases="ftcheck_rules.host.cases.disk")
 def output_dir(jobs: Jobs) -> Iterator[Yield]:
-    """Every job has an output folder of its own, that can be written and holds no other run.
+    """Every job has its own output folder, which can be written to and contains no other run.
 
-    A folder that cannot be written fails at the first checkpoint, hours in; one that holds another run
-    loses it, or is resumed from by mistake.
+    A folder that cannot be written to fails at the first checkpoint, hours in; a run in a folder with another
+    run overwrites it, or resumes from it by mistake.
 
-    A file is really made, and removed, in the nearest folder that is there.
+    A file is actually created, and removed, in the nearest existing folder.
     """
     if not jobs:
         yield Skip("the policy has no job")
@@ -134,59 +136,63 @@ def output_dir(jobs: Jobs) -> Iterator[Yield]:
         yield from problems
     yield Measurement("folders", len(jobs))
     yield Measurement("writable", writable, limit=str(len(jobs)))
-    yield Summary(f"{writable} of {len(jobs)} can be written")
+    are = agreeing(len(jobs), "is", "are")
+    yield Summary(f"{writable} of {counted(len(jobs), 'output folder')} {are} writable")
 
 
 def _folder(job: Job, owners: dict[str, str]) -> Iterator[Finding]:
     at, stated = job.at("training.output_dir"), job.training.output_dir
     if stated is None:
         change = Change(f"jobs.{job.name}.training.output_dir", None, f"checkpoints/{job.name}")
-        yield Finding(f"{job.name} names no training.output_dir", at=at, fix="name a folder", change=change)
+        message = f"training.output_dir is not set for {job.name}"
+        yield Finding(message, at=at, fix="set training.output_dir", change=change)
         return
     folder = Path(stated)
     owner = owners.setdefault(os.path.realpath(folder), job.name)
     if owner != job.name:
-        message = f"{job.name} and {owner} write into the same folder {folder}"
-        yield Finding(message, at=at, fix="give each job a folder of its own")
+        message = f"{job.name} and {owner} write to the same folder, {folder}"
+        why = "Each job overwrites the checkpoints of the other, or resumes from them."
+        yield Finding(message, at=at, fix="set a separate folder for each job", why=why)
     if {"site-packages", "dist-packages"} & set(folder.parts):
-        yield Finding(f"{folder} lies inside an installed package", at=at, fix="write beside the policy")
+        message = f"{folder} is inside an installed package"
+        yield Finding(message, at=at, fix="use a folder next to the policy")
         return
     problem = _unwritable(folder)
     if problem is not None:
-        yield Finding(f"{folder}: {problem}", at=at, fix="change the folder, or its owner and rights")
+        yield Finding(f"{folder} {problem}", at=at, fix="set another folder, or change its permissions")
     else:
         yield from _held(folder, job)
 
 
 def _unwritable(folder: Path) -> str | None:
-    """Why nothing can be written there; None if a file could be made and removed."""
+    """Why nothing can be written there; None if a file could be created and removed."""
     there = _existing(folder)
     if not there.is_dir():
-        return "is a file" if there == folder else f"{there} is a file"
+        return "is a file" if there == folder else f"cannot be created: {there} is a file"
     if folder.is_symlink() and there != folder:
-        return "is a link that leads nowhere"
+        return "is a broken symbolic link"
     try:
         with tempfile.NamedTemporaryFile(dir=there, prefix=".ftcheck-"):
             return None
     except OSError as error:
-        return f"cannot be written: {error.strerror or error}"
+        return f"cannot be written to: {error.strerror or error}"
 
 
 def _held(folder: Path, job: Job) -> Iterator[Finding]:
-    """What lies in the folder already: `ftcheck train` writes over nothing, and resumes its own run only."""
-    at, fix = job.at("training.output_dir"), "name another folder, or move the old run away"
+    """What the folder contains already: `ftcheck train` overwrites nothing, and resumes only its own run."""
+    at, fix = job.at("training.output_dir"), "set another folder, or move the old run away"
     if not (folder / "run.json").exists():
         models = [one.name for pattern in HELD for one in sorted(folder.glob(pattern))]
         if models:
-            message = f"{folder} holds {models[0]}, of a run that ftcheck did not start"
+            message = f"{folder} contains {models[0]} of a run that ftcheck did not start"
             yield Finding(message, Severity.WARNING, at=at, fix=fix)
         return
     status, digest = _run(folder)
     if digest != of_json(job.canonical):
-        message = f"{folder} holds a run of other settings (run.json)"
+        message = f"{folder} contains a run with other settings (run.json)"
         yield Finding(message, Severity.WARNING, at=at, fix=fix)
     elif status == "finished":
-        message = f"{folder} holds this very job, trained: it will not be trained again"
+        message = f"{folder} contains a finished run of this job; `ftcheck train` will not train it again"
         yield Finding(message, Severity.INFO, at=at, fix=fix)
 
 

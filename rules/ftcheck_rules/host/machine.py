@@ -1,4 +1,4 @@
-"""Host rules: do the libraries and the GPUs of this machine fit what the policy asks for?"""
+"""Host rules: do the libraries and the GPUs of this machine meet the policy's needs?"""
 
 import re
 from collections.abc import Iterator, Mapping
@@ -34,13 +34,14 @@ MetricHistory = Mapping[str, str]
 
 @rule("environment", family="host", cases="ftcheck_rules.host.cases.machine")
 def environment(packages: Packages, jobs: Jobs) -> Iterator[Yield]:
-    """Python and the installed libraries are versions that fit together and that ftcheck's trainer knows.
+    """Python and the installed libraries have versions that work together and with ftcheck's trainer.
 
-    Libraries that don't fit fail on import or on an argument that was renamed, or they train something
-    else than was meant without a word: defaults change their meaning from one version to the next.
+    Libraries that do not fit together fail on import or on a renamed argument, or they silently train
+    something else than intended: defaults change their meaning from one version to the next.
 
-    The versions are held against a dated table (ftcheck/tables/version_windows.json). What only training
-    needs is looked at where a job trains with `qlora`; a machine without it can check, not train.
+    The versions are compared with a dated table (ftcheck/tables/version_windows.json). What only training
+    needs is checked where a job trains with `qlora`; a machine without it can run the checks, but cannot
+    train.
     """
     table = tables.load("version_windows")
     training = [job for job in jobs if job.trainer.use == TRAINER]
@@ -73,7 +74,7 @@ def _only_checks(packages: Packages) -> bool:
 
 
 def release(version: str) -> tuple[int, ...]:
-    """The numbers that a version begins with, without closing zeros: 5.0 and 5.0.0 are the same."""
+    """The leading numbers of a version, without trailing zeros: 5.0 and 5.0.0 are the same."""
     found = re.match(r"\d+(?:\.\d+)*", version)
     numbers = [int(part) for part in found[0].split(".")] if found else []
     while numbers and numbers[-1] == 0:
@@ -88,9 +89,10 @@ def _outside(name: str, version: str, window: MetricHistory, as_of: str) -> Iter
         yield Finding(f"{name} {version} is too old: {needs}", fix=command)
     elif "below" in window and release(version) >= release(window["below"]):
         yield Finding(
-            f"{name} {version} is newer than anything tried: {window_text(window)} (as of {as_of})",
+            f"{name} {version} is newer than the tested versions: {window_text(window)} (as of {as_of})",
             Severity.WARNING,
             fix=f"pip install '{name}{_spec(window)}'",
+            why="An untested version may rename arguments, or change defaults silently.",
         )
 
 
@@ -99,12 +101,15 @@ def _spec(window: MetricHistory) -> str:
 
 
 def _absent(absent: list[str], job: Job, packages: Packages) -> Finding:
-    """Nothing for training is here: worth a word. Some of it is: that is a mistake."""
+    """No training library at all is fine for a laptop or a CI runner; only some of them is a mistake."""
     names = ", ".join(absent)
     if _only_checks(packages):
-        message = f"this machine can check, not train ({names} not installed); `ftcheck train` checks again"
+        message = f"this machine can run the checks, but cannot train: {names} not installed"
+        message += "; `ftcheck train` checks again where it trains"
         return Finding(message, Severity.INFO, at=job.at("trainer.use"), fix=INSTALL)
-    return Finding(f"not installed, and needed to train: {names}", at=job.at("trainer.use"), fix=INSTALL)
+    return Finding(
+        f"training needs libraries that are not installed: {names}", at=job.at("trainer.use"), fix=INSTALL
+    )
 
 
 def _versions(packages: Packages) -> str:
@@ -121,32 +126,35 @@ class GpuNeeds:
     min_memory_gib: float | None = None
     """Memory that must be free on every GPU, in GiB."""
     min_capability: str | None = None
-    """Compute capability every GPU must have, such as "8.0"."""
+    """Lowest compute capability that every GPU must have, such as "8.0"."""
 
     def __post_init__(self) -> None:
-        """Refuse a capability that is none."""
+        """Raises `ValueError` for what is not a compute capability."""
         if self.min_capability is not None and not re.fullmatch(r"\d+(\.\d+)?", self.min_capability):
             raise ValueError(f'min_capability must look like "8.0", not "{self.min_capability}"')
 
 
 @rule("gpu", family="host", cases="ftcheck_rules.host.cases.machine")
 def gpu(machine: Machine, jobs: Jobs, params: GpuNeeds) -> Iterator[Yield]:
-    """The GPUs here have the memory free, and can compute in the number format, that the jobs ask for.
+    """The GPUs of this machine have the free memory and support the number formats that the jobs need.
 
     A GPU below compute capability 8.0 emulates bfloat16 or fails at the first step, although
-    `torch.cuda.is_bf16_supported()` says yes; one that another process has filled runs out of memory
-    while the model loads; one that nobody sees leaves the training on the CPU, found in the morning.
+    `torch.cuda.is_bf16_supported()` returns true; one whose memory another process uses runs out of memory
+    while the model loads; one that is not visible leaves the training on the CPU, which is noticed the next
+    morning.
 
-    Asks the driver (NVML, else nvidia-smi) for the GPUs that CUDA_VISIBLE_DEVICES leaves. A job whose
-    `hardware.gpu` names another GPU is not held against this machine's.
+    Asks the driver (NVML, else nvidia-smi) for the GPUs that CUDA_VISIBLE_DEVICES leaves visible. A job whose
+    `hardware.gpu` names another GPU is not compared with this machine's.
     """
     if machine.problem is not None:
         severity = Severity.ERROR if params.require else Severity.WARNING
-        yield Finding(machine.problem, severity, fix="run nvidia-smi; reinstall or reload the driver")
+        why = "A run without a working driver trains on the CPU, or not at all."
+        fix = "run nvidia-smi; reinstall or reload the driver"
+        yield Finding(machine.problem, severity, fix=fix, why=why)
     elif not machine.gpus and params.require:
         yield Finding(
             "no NVIDIA GPU on this machine, or CUDA_VISIBLE_DEVICES hides it",
-            fix="train elsewhere; or take `require` out of this check's params",
+            fix="train on another machine, or remove `require` from this check's params",
         )
     if not machine.gpus:
         yield Skip("no NVIDIA GPU on this machine")
@@ -184,18 +192,22 @@ def _lacking(name: str, one: Gpu, params: GpuNeeds) -> Iterator[Finding]:
     if asked is not None and one.capability is not None:
         major, _, minor = asked.partition(".")
         if one.capability < (int(major), int(minor or 0)):
-            yield Finding(f"{name}: compute capability {_dotted(one.capability)}, {asked} needed")
+            message = f"{name} has compute capability {_dotted(one.capability)}, min_capability is {asked}"
+            yield Finding(message, fix="use a newer GPU, or lower min_capability")
 
 
 def _lacking_memory(name: str, memory: int | None, free: int | None, needed: float) -> Iterator[Finding]:
     """`memory` and `free` in bytes, `needed` in GiB."""
     if memory is None or free is None:
-        message = f"{name}: the driver does not say how much memory is free, and {needed:g} GiB are needed"
+        message = f"{name}: the driver does not report the free memory; min_memory_gib is {needed:g}"
         yield Finding(message, Severity.WARNING, fix="train a few steps first: ftcheck plan --probe")
     elif free < needed * GIB:
-        busy = "other processes hold the rest" if memory >= needed * GIB else "it has no more"
-        message = f"{name}: {free / GIB:.1f} of {memory / GIB:.1f} GiB free, {needed:g} needed: {busy}"
-        yield Finding(message, fix="nvidia-smi lists the processes; or take a GPU with more memory")
+        busy = memory >= needed * GIB
+        message = f"{name} has {free / GIB:.1f} of {memory / GIB:.1f} GiB free, min_memory_gib is {needed:g}"
+        if busy:
+            message += "; other processes use the rest"
+        fix = "end the processes that nvidia-smi lists" if busy else "use a GPU with more memory"
+        yield Finding(message, fix=fix, why="The run ends out of memory while the model loads, or later.")
 
 
 def _no_bfloat16(machine: Machine, jobs: Jobs) -> Iterator[Finding]:
@@ -208,11 +220,12 @@ def _no_bfloat16(machine: Machine, jobs: Jobs) -> Iterator[Finding]:
         elsewhere = job.hardware.gpu is not None and not same_gpu(job.hardware.gpu, old.name)
         for key, change in () if elsewhere else _bfloat16(job):
             yield Finding(
-                f"{job.name} computes in bfloat16, {old.name} (compute capability"
-                f" {_dotted(old.capability)}) cannot: that begins at 8.0",
+                f"{job.name} computes in bfloat16, which {old.name} does not support: its compute capability"
+                f" is {_dotted(old.capability)}, bfloat16 needs 8.0",
                 at=job.at(key),
-                fix="float16, and watch the loss for NaN; or a GPU from Ampere on",
+                fix="use float16 and watch the loss for NaN, or a GPU of the Ampere generation or newer",
                 change=change,
+                why="The GPU fails at the first step, or emulates bfloat16 very slowly.",
             )
 
 

@@ -1,4 +1,4 @@
-"""Resume rule: does the checkpoint in the run folder fit the job that would go on from it?"""
+"""Resume rule: does the checkpoint in the run folder fit the job that would resume from it?"""
 
 import json
 from collections.abc import Iterator, Mapping
@@ -8,6 +8,7 @@ from typing import Any
 from ftcheck import Change, Finding, Job, Jobs, Measurement, Severity, Summary, rule
 from ftcheck.extension.rules import Yield
 from ftcheck.paths import near
+from ftcheck.plurals import agreeing, counted
 
 ADAPTER = "adapter_config.json"
 STATE = "trainer_state.json"
@@ -17,11 +18,11 @@ LISTS = ("target_modules", "modules_to_save")
 
 @rule("resume", family="host", cases="ftcheck_rules.host.cases.resume")
 def resume(jobs: Jobs) -> Iterator[Yield]:
-    """The last checkpoint in a job's run folder, which a resumed run would take, was made by this very job.
+    """The last checkpoint in a job's run folder, from which a run would resume, was made by this job.
 
-    An adapter of another rank does not load, after the base model has; one of another scale or another
-    base loads, and training goes on from weights that mean something else. With another batch size the
-    rows that were seen are counted wrong.
+    An adapter of another rank cannot be loaded, which shows after the base model has been loaded; one with
+    another scale or base loads, and training continues from weights that mean something else. With another
+    batch size, the rows seen so far are counted wrongly.
 
     Reads adapter_config.json and trainer_state.json of the checkpoint with the highest step.
     """
@@ -36,7 +37,8 @@ def resume(jobs: Jobs) -> Iterator[Yield]:
         findings = [*_adapter(job, checkpoint), *_batch(job, checkpoint, _read(checkpoint / STATE))]
         others += bool(findings)
         yield from findings
-    yield Summary(f"{len(resumable) - others} of {len(resumable)} checkpoints are of their job")
+    fit = agreeing(len(resumable), "fits its job", "fit their jobs")
+    yield Summary(f"{len(resumable) - others} of {counted(len(resumable), 'checkpoint')} {fit}")
 
 
 def _resumable(job: Job) -> Path | None:
@@ -67,9 +69,9 @@ def _adapter(job: Job, checkpoint: Path) -> Iterator[Finding]:
     lora, saved = job.training.lora, _read(checkpoint / ADAPTER)
     where = near(str(checkpoint))
     if lora is None and saved:
-        yield _differs(job, "training.lora", f"{where} holds an adapter, this job trains the whole model")
+        yield _differs(job, "training.lora", f"{where} contains an adapter, this job trains all weights")
     elif lora is not None and not saved:
-        yield _differs(job, "training.lora", f"{where} holds no adapter, this job trains one")
+        yield _differs(job, "training.lora", f"{where} contains no adapter, this job trains one")
     if lora is None or not saved:
         return
     for key in SCALARS:
@@ -84,7 +86,9 @@ def _adapter(job: Job, checkpoint: Path) -> Iterator[Finding]:
     base = saved.get("base_model_name_or_path")
     if isinstance(base, str) and base and not _same_model(base, job.model.name):
         yield _differs(
-            job, "model.name", f"{where} was trained on {near(base)}, this job on {job.model.name}"
+            job,
+            "model.name",
+            f"the base of {where} is {near(base)}, the base of this job is {job.model.name}",
         )
 
 
@@ -94,7 +98,7 @@ def _same_model(one: str, other: str) -> bool:
 
 
 def _words(where: str, key: str, was: Any, is_now: Any) -> str:
-    return f"{where} was made with {key} {json.dumps(was)}, this job has {json.dumps(is_now)}"
+    return f"{where} has {key} {json.dumps(was)}, this job has {json.dumps(is_now)}"
 
 
 def _differs(job: Job, key: str, message: str, values: tuple[Any, Any] | None = None) -> Finding:
@@ -103,7 +107,7 @@ def _differs(job: Job, key: str, message: str, values: tuple[Any, Any] | None = 
     return Finding(
         message,
         at=job.at(key),
-        fix="set what the checkpoint was made with, or name another training.output_dir",
+        fix="use the setting of the checkpoint, or set another training.output_dir",
         change=None if values is None else Change(path, values[0], values[1], safe=False),
     )
 
@@ -113,10 +117,10 @@ def _batch(job: Job, checkpoint: Path, state: Mapping[str, Any]) -> Iterator[Fin
     if isinstance(was, int) and was not in (is_now, is_now * job.hardware.count):
         key = "training.per_device_train_batch_size"
         yield Finding(
-            f"{near(str(checkpoint))} counts batches of {was}, this job's are of {is_now}: rows are"
-            " skipped or fed twice",
+            f"{near(str(checkpoint))} has a batch size of {was}, this job has {is_now}",
             Severity.WARNING,
             at=job.at(key),
-            fix=f"resume with {was}",
+            fix=f"resume with per_device_train_batch_size: {was}",
             change=Change(f"jobs.{job.name}.{key}", is_now, was, safe=False),
+            why="Rows are skipped or trained on twice when the run resumes.",
         )

@@ -1,4 +1,4 @@
-"""Label rules: what does the loss see of each row, and what does truncation take from it?"""
+"""Label rules: which tokens of each row are in the loss, and which does truncation remove?"""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -21,6 +21,7 @@ from ftcheck import (
 )
 from ftcheck.extension.rules import Yield
 from ftcheck.inputs.prepared import SampleRow
+from ftcheck.plurals import agreeing, counted
 from ftcheck_rules.lengths.lengths import STEP, rounded_up
 from ftcheck_rules.template.templates import row_switches, training_text
 
@@ -29,7 +30,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 FEW = 3
-"""With so few tokens in the loss, a row may have no answer but its stop token."""
+"""A row with at most this many tokens in the loss may have no answer besides its stop token."""
 
 
 @dataclass(frozen=True)
@@ -37,7 +38,7 @@ class TrainedTokens:
     """Parameters of `trained-tokens`."""
 
     min_stop_share: float = 0.99
-    """Share of the uncut rows that must end with a stop token in the loss, 0 to 1."""
+    """Share of the rows that are not truncated that must end with a stop token in the loss, 0 to 1."""
 
 
 @rule("trained-tokens", family="labels", cases="ftcheck_rules.labels.cases.labels")
@@ -46,14 +47,14 @@ def trained_tokens(
 ) -> Iterator[Yield]:
     """Every row has tokens in the loss, and the token that ends the answer is among them.
 
-    A row with nothing in the loss costs compute and teaches nothing. A model that never sees its stop
-    token in the loss never stops: it goes on to invent the next question. With the questions in the loss
-    it learns to ask them.
+    A row without a token in the loss costs compute and teaches nothing. A model that never sees its stop
+    token in the loss never stops, and goes on to invent the next question. With the questions in the loss it
+    learns to ask them.
 
-    Counts tokens in the loss as the trainer will set the labels. Stop tokens are looked for in rows that
-    are not cut. Questions in the loss are reported where the policy does not say what it wants. Where
-    assistant_only_loss takes in tokens of the prompt, as TRL's mask does with some tokenizers, the sample
-    rows show it. Parameter: min_stop_share (default 0.99).
+    Counts the tokens in the loss as the trainer will set the labels. Stop tokens are looked for in rows that
+    are not truncated. Questions in the loss are reported where the policy does not set assistant_only_loss or
+    completion_only_loss. Where assistant_only_loss includes tokens of the prompt, as TRL's mask does with
+    some tokenizers, the sample rows show it. Parameter: min_stop_share (default 0.99).
     """
     import numpy as np
 
@@ -69,9 +70,11 @@ def trained_tokens(
     yield Measurement("trained_share", round(share, 6))
     yield Measurement("rows_untrained", int((never | by_cut).sum()), unit="rows", limit="0")
     yield Summary(f"{trained:,} of {kept:,} tokens in the loss ({100 * share:.1f} %)")
-    fix = "the row needs an answer that the loss can see"
+    fix = "add an answer to the row, or remove the row"
+    why = "The row costs compute and teaches nothing."
     for row in prepared.rows_where(never):
-        yield Finding(f"none of the row's {row.length:,} tokens is in the loss", at=row.at, fix=fix)
+        message = f"none of the row's {counted(row.length, 'token')} is in the loss"
+        yield Finding(message, at=row.at, fix=fix, why=why)
     yield from _stop_alone(tokenizer, prepared, good & ~never)
     yield from _cut_away(job, by_cut)
     yield from _stops(tokenizer, prepared, good, params)
@@ -80,7 +83,7 @@ def trained_tokens(
 
 
 def _outliers_dropped(job: Job, prepared: Prepared) -> "NDArray[np.bool_]":
-    """Rows that the policy itself takes out."""
+    """Rows that data.outliers drops."""
     outliers = job.data.outliers
     drops = outliers is not None and outliers.action == "drop"
     dropped: NDArray[np.bool_] = prepared.outlier & ~prepared.used & drops
@@ -88,28 +91,30 @@ def _outliers_dropped(job: Job, prepared: Prepared) -> "NDArray[np.bool_]":
 
 
 def _stop_alone(tokenizer: Tokenizer, prepared: Prepared, good: "NDArray[np.bool_]") -> Iterator[Finding]:
-    """Rows that teach nothing but to stop at once; empty answers of conversations are for `data-schema`."""
+    """Rows that only teach to stop at once; empty answers of conversations are left to `data-schema`."""
     remarks = prepared.rows.remarks
     told = {row for code in ("empty-answer", "null-content") for row in remarks.get(code, ())}
     few = good & (prepared.trained + prepared.trained_lost <= FEW)
-    fix = "the prompt takes in the answer, or the answer is empty: look at how the row is cut in two"
+    fix = "check how prompt and answer are split: the answer is empty, or part of the prompt"
     for row in prepared.rows_where(few):
         ids = prepared.tokens.ids(row.index)[prepared.tokens.mask(row.index)].tolist()
         words = [one for one in ids if one not in tokenizer.stop_ids and tokenizer.show([one]).strip()]
         if row.index not in told and not words and tokenizer.stop_ids & set(ids):
-            message = f"of the row's {row.length:,} tokens nothing but the stop token is in the loss"
-            yield Finding(message, at=row.at, fix=fix)
+            message = f"only the stop token is in the loss, of the row's {counted(row.length, 'token')}"
+            why = "The row teaches the model to answer with nothing."
+            yield Finding(message, at=row.at, fix=fix, why=why)
 
 
 def _cut_away(job: Job, by_cut: "NDArray[np.bool_]") -> Iterator[Finding]:
-    """A warning here: how much may be cut is for `truncation` to say."""
+    """Only a warning: how much may be cut is judged by `truncation`."""
     if by_cut.any():
         count = int(by_cut.sum())
         yield Finding(
-            f"max_length leaves {count:,} of {len(by_cut):,} rows with nothing in the loss",
+            f"max_length leaves {count:,} of {counted(len(by_cut), 'row')} without a token in the loss",
             Severity.WARNING,
             at=job.at("training.max_length"),
             fix="see the check `truncation`",
+            why="TRL silently drops rows without a token in the loss.",
         )
 
 
@@ -126,18 +131,23 @@ def _stops(
     if not missing.any():
         return
     severity = Severity.ERROR if share is not None and share < params.min_stop_share else Severity.WARNING
-    for absent, why, fix in (
-        (True, "do not end in a stop token", _ending(tokenizer)),
+    for absent, said, fix in (
+        (True, ("does not end with a stop token", "do not end with a stop token"), _ending(tokenizer)),
         (
             False,
-            "end in a stop token that is not in the loss",
-            "take it into the template's generation block",
+            (
+                "ends with a stop token that is not in the loss",
+                "end with a stop token that is not in the loss",
+            ),
+            "move it into the template's {% generation %} block",
         ),
     ):
         rows = missing & (prepared.ends_in_stop != absent)
         if rows.any():
-            message = f"{int(rows.sum()):,} of {count:,} uncut rows {why}: the model does not learn to stop"
-            yield Finding(message, severity, at=prepared.at(int(rows.argmax())), fix=fix)
+            found = int(rows.sum())
+            message = f"{found:,} of {counted(count, 'row')} that are not truncated {agreeing(found, *said)}"
+            why = "The model does not learn to stop: it goes on to invent the next question."
+            yield Finding(message, severity, at=prepared.at(int(rows.argmax())), fix=fix, why=why)
 
 
 def _share(some: "NDArray[np.bool_]", all_of_them: "NDArray[np.bool_]") -> float | None:
@@ -147,13 +157,13 @@ def _share(some: "NDArray[np.bool_]", all_of_them: "NDArray[np.bool_]") -> float
 
 def _ending(tokenizer: Tokenizer) -> str:
     names = ", ".join(tokenizer.show([one]) for one in sorted(tokenizer.stop_ids)) or "none is known"
-    return f"end each answer with a stop token ({names}): in the template, or by training.eos_token"
+    return f"end each answer with a stop token ({names}), in the template or with training.eos_token"
 
 
 def _all_in_loss(
     job: Job, tokenizer: Tokenizer, prepared: Prepared, good: "NDArray[np.bool_]"
 ) -> Iterator[Finding]:
-    """Conversations of which the questions are trained, too, and nobody said that they should be."""
+    """Conversations whose questions are in the loss although the policy does not ask for it."""
     asked = good & (prepared.rows.turns > 1) & prepared.used
     whole = asked & (prepared.trained == prepared.kept)
     said = any(f"training.{key}" in job.places for key in ("assistant_only_loss", "completion_only_loss"))
@@ -163,42 +173,44 @@ def _all_in_loss(
     change = Change(f"jobs.{job.name}.training.assistant_only_loss", False, True, safe=False)
     can = templates.has_markers(template)
     yield Finding(
-        f"the questions of {int(whole.sum()):,} conversations are in the loss, TRL's default:"
-        " the policy does not say whether it is meant",
+        f"the questions of {counted(int(whole.sum()), 'conversation')} are in the loss:"
+        " training.assistant_only_loss is not set, and that is TRL's default",
         Severity.WARNING,
         at=job.at("training.assistant_only_loss"),
-        fix="assistant_only_loss: true, or false if it is meant"
+        fix="set assistant_only_loss: true, or false if this is intended"
         if can
-        else "put {% generation %} markers into the template and set assistant_only_loss: true, or false if"
-        " it is meant",
+        else "add {% generation %} markers to the template and set assistant_only_loss: true, or false if"
+        " this is intended",
         change=change if can else None,
+        why="The model also learns to write the users' questions.",
     )
 
 
 def _prompt_in_loss(
     job: Job, tokenizer: Tokenizer, prepared: Prepared, sample: Sample
 ) -> Iterator[Finding | Measurement]:
-    """The labels follow TRL; where its assistant mask begins before the answer does, this says so."""
+    """The labels follow TRL; reports where its assistant mask starts before the answer does."""
     if not job.training.assistant_only_loss or not sample.rows:
         return
     early = [(row, count) for row in sample.rows if (count := _too_early(tokenizer, prepared, row))]
     yield Measurement("prompt_tokens_trained", sum(count for _, count in early), unit="tokens", limit="0")
     if early:
         blank = not any(_early_words(tokenizer, row, count, prepared) for row, count in early)
+        kind = "whitespace token" if blank else "token"
         yield Finding(
-            f"the loss takes in the end of the prompt in {len(early)} of {len(sample.rows)} sample rows"
-            f" (here {early[0][1]} tokens): the assistant mask of TRL begins too early"
-            + (", by white space alone" if blank else ""),
+            f"the assistant mask starts {counted(early[0][1], kind)} early, within the prompt; so it does in"
+            f" {len(early):,} of {counted(len(sample.rows), 'sample row')}",
             Severity.INFO if blank else Severity.WARNING,
             at=early[0][0].at,
             fix=None
             if blank
-            else "take leading white space off the answers, or train on prompt and completion",
+            else "remove leading whitespace from the answers, or train on prompt and completion",
+            why=None if blank else "The model is also trained to write the end of the prompt.",
         )
 
 
 def _too_early(tokenizer: Tokenizer, prepared: Prepared, row: SampleRow) -> int:
-    """Tokens of the prompt that lie in the row's last stretch in the loss."""
+    """Prompt tokens in the row's last run of tokens in the loss."""
     start = _last_stretch(prepared, row)
     if start is None:
         return 0
@@ -211,7 +223,7 @@ def _too_early(tokenizer: Tokenizer, prepared: Prepared, row: SampleRow) -> int:
 
 
 def _last_stretch(prepared: Prepared, row: SampleRow) -> int | None:
-    """Where the row's last stretch in the loss begins."""
+    """Where the row's last run of tokens in the loss starts."""
     inside = prepared.tokens.mask(row.index).nonzero()[0]
     if not len(inside):
         return None
@@ -220,7 +232,7 @@ def _last_stretch(prepared: Prepared, row: SampleRow) -> int | None:
 
 
 def _early_words(tokenizer: Tokenizer, row: SampleRow, count: int, prepared: Prepared) -> bool:
-    """Whether the prompt's tokens in the loss are more than white space."""
+    """Whether the prompt's tokens in the loss are more than whitespace."""
     start = _last_stretch(prepared, row) or 0
     return bool(tokenizer.show(row.ids[start : start + count]).strip())
 
@@ -237,21 +249,21 @@ class Truncation:
     max_lost_share: float = 0.01
     """Share of all trained tokens that may be cut away, 0 to 1."""
     max_untrained: int = 0
-    """Number of rows that may be left with nothing in the loss."""
+    """Number of rows that may be left without a token in the loss."""
     keep: float = 0.99
     """Share of the trained tokens that the proposed max_length keeps, 0 to 1."""
 
 
 @rule("truncation", family="labels", cases="ftcheck_rules.labels.cases.labels")
 def truncation(job: Job, prepared: Prepared, params: Truncation) -> Iterator[Yield]:
-    """Cutting rows to max_length takes hardly anything out of the loss.
+    """Cutting rows to max_length removes hardly any token from the loss.
 
-    A row without trained tokens costs compute and teaches nothing; TRL drops it without a word. A row
-    that is cut in its answer teaches an answer without an end.
+    A row without a token in the loss costs compute and teaches nothing; TRL silently drops it. A row whose
+    answer is cut teaches an answer without an end.
 
-    Counts as the trainer cuts; packing by bfd_split or wrapped cuts nothing. The proposed max_length
-    takes a row's trained tokens to lie at its end. Parameters: max_lost_share (default 0.01),
-    max_untrained (0), keep (0.99).
+    Counts as the trainer cuts; packing by bfd_split or wrapped cuts nothing. The proposed max_length assumes
+    that a row's trained tokens are its last ones. Parameters: max_lost_share (default 0.01), max_untrained
+    (0), keep (0.99).
     """
     import numpy as np
 
@@ -270,10 +282,10 @@ def truncation(job: Job, prepared: Prepared, params: Truncation) -> Iterator[Yie
     if not cut.any():
         yield Summary("no row is cut")
         return
-    said = f"{int(cut.sum()):,} of {int(good.sum()):,} rows cut · "
-    said += f"{gone:,} trained tokens lost ({100 * share:.1f} %)"
+    said = f"{int(cut.sum()):,} of {counted(int(good.sum()), 'row')} cut · "
+    said += f"{counted(gone, 'trained token')} lost ({100 * share:.1f} %)"
     alone = int(none_left.sum())
-    said += f" · {alone:,} row{'s' * (alone != 1)} left with none" if alone else ""
+    said += f" · {counted(alone, 'row')} left with none" if alone else ""
     yield Summary(said)
     if bad:
         yield _too_much(job, prepared, good, params, said)
@@ -291,7 +303,7 @@ def _cut_counts(
 
 
 def _worst(cut: "NDArray[np.bool_]", lost: "NDArray[Any]") -> list[int]:
-    """Rows that are cut, those that lose most first."""
+    """Rows that are cut, those that lose most tokens first."""
     rows = cut.nonzero()[0]
     return [int(row) for row in rows[(-lost[rows]).argsort(kind="stable")]]
 
@@ -302,7 +314,8 @@ def _cut_row(job: Job, prepared: Prepared, row: int, bad: bool) -> Finding:
     what = "the answer" if lost else "the prompt"
     keeps = "none" if not left else f"{left:,}"
     cutter = "data.outliers" if prepared.outlier[row] else f"max_length {job.training.max_length}"
-    message = f"{what} is cut: {length:,} tokens, {cutter} keeps {keeps} of its {left + lost:,} trained ones"
+    message = f"{what} is cut: of {counted(length, 'token')}, {cutter} keeps {keeps} of the"
+    message += f" {counted(left + lost, 'trained token')}"
     severity = Severity.ERROR if bad and not left else Severity.INFO
     return Finding(message, severity, at=prepared.at(row))
 
@@ -312,13 +325,13 @@ def _too_much(
 ) -> Finding:
     old, place, outliers = job.training.max_length, job.at("training.max_length"), job.data.outliers
     if outliers is not None and outliers.action == "truncate" and prepared.outlier[good].any():
-        fix = "data.outliers cuts the longest rows: drop them, or keep them and raise max_length"
+        fix = "set data.outliers to drop the longest rows instead of truncating them, or raise max_length"
         return Finding(said, at=job.at("data.outliers"), fix=fix)
     found = _enough(job, prepared, good, params)
     if found is None:
         fix = (
-            f"no max_length in the targets' range keeps {100 * params.keep:g} % of the trained tokens:"
-            " shorten the prompts, or say in data.outliers what becomes of the longest rows"
+            f"no max_length within targets.max_length keeps {100 * params.keep:g} % of the trained tokens:"
+            " shorten the prompts, or set data.outliers for the longest rows"
         )
         return Finding(said, at=place, fix=fix)
     new, kept = found
@@ -330,7 +343,7 @@ def _too_much(
 def _enough(
     job: Job, prepared: Prepared, good: "NDArray[np.bool_]", params: Truncation
 ) -> tuple[int, float] | None:
-    """The smallest max_length that mends it, in steps of 64, and the share it keeps; None past the target."""
+    """The smallest sufficient max_length, in steps of 64, and the share it keeps; None past the target."""
     lengths = prepared.length[good].astype(int)
     trained = (prepared.trained + prepared.trained_lost)[good].astype(int)
     everything = int(trained.sum())
@@ -340,8 +353,8 @@ def _enough(
         middle = (low + high) // 2
         left = _left(job, lengths, trained, middle * STEP)
         untrained = int(((left == 0) & (trained > 0)).sum())
-        mends = everything - int(left.sum()) <= allowed and untrained <= params.max_untrained
-        low, high = (low, middle) if mends else (middle, high)
+        enough = everything - int(left.sum()) <= allowed and untrained <= params.max_untrained
+        low, high = (low, middle) if enough else (middle, high)
     new = high * STEP
     if job.targets.max_length is not None and new > job.targets.max_length[1]:
         return None

@@ -1,4 +1,4 @@
-"""Mask rules: does what the trainer masks in the end agree with what was meant?"""
+"""Mask rules: is the loss mask of the trainer the intended one?"""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -21,6 +21,7 @@ from ftcheck import (
 from ftcheck.extension.rules import Yield
 from ftcheck.inputs.collated import Collated
 from ftcheck.inputs.prepared import SampleRow
+from ftcheck.plurals import agreeing, counted
 from ftcheck_rules.template.templates import other_prompt, row_switches, training_text
 
 if TYPE_CHECKING:
@@ -28,38 +29,41 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 LOOKED_AT = 200
-"""So many rows, evenly spread, are searched for markers."""
+"""How many rows, evenly spread, are searched for markers."""
 ASKED, ANSWERED = "ftcheckasked", "ftcheckanswered"
-"""The words of the built-in conversation between which the template's own markers stand."""
+"""The contents of the built-in conversation, between which the template's own markers stand."""
 
 
 @rule("collator", family="labels", cases="ftcheck_rules.labels.cases.loss_masks")
 def collator(job: Job, collated: Collated | None) -> Iterator[Yield]:
-    """What makes batches keeps the stop token in the loss and the padding out of it.
+    """The collator keeps the stop token in the loss and the padding out of it.
 
-    transformers' collator for language modelling masks every id that equals padding: where padding is EOS,
-    no answer's end is in the loss, the loss looks fine, and the model never stops.
+    transformers' collator for language modelling masks every id that equals the padding token: where padding
+    is EOS, no answer's end is in the loss. The loss looks fine, and the model never stops.
 
-    Two rows of different length go through the collator named by trainer.collator, and the labels are
-    compared with those before. That padding and EOS are one token is no fault in itself: TRL masks by
-    position. Skipped where TRL's collator is meant and TRL is not installed. No parameters.
+    Two rows of different lengths go through the collator named by trainer.collator, and their labels are
+    compared with those before. Padding with EOS is not an error in itself: TRL masks by position. Skipped
+    where TRL's collator is used and TRL is not installed. No parameters.
     """
     if collated is None:
-        yield Skip("trl is not installed here, so its collator cannot be looked at")
+        yield Skip("trl is not installed on this machine, so its collator cannot be checked")
         return
     if collated.problem is None and not collated.rows:
-        yield Skip("no row is fed")
+        yield Skip("no row is left to train on")
         return
     place, name = job.at("trainer.collator"), NAMES[collated.collator]
     if collated.problem is not None:
-        fix = "give the tokenizer a padding token of its own, or name trl in trainer.collator"
-        yield Finding(f"{name} makes no batch: {collated.problem}", at=place, fix=fix)
+        fix = "set a separate padding token in the tokenizer, or trainer.collator: trl"
+        why = "The run ends at its first batch."
+        yield Finding(f"{name} cannot build a batch: {collated.problem}", at=place, fix=fix, why=why)
         return
     yield Measurement("stops", collated.stops, unit="tokens")
     yield Measurement("stops_lost", collated.stops_lost, unit="tokens", limit="0")
     yield Measurement("pads_trained", collated.pads_trained, unit="tokens", limit="0")
     yield Measurement("masked_trained", collated.masked_trained, unit="tokens", limit="0")
-    yield Summary(f"{collated.stops - collated.stops_lost} of {collated.stops} stop tokens keep their label")
+    kept = collated.stops - collated.stops_lost
+    keep = agreeing(collated.stops, "keeps its label", "keep their labels")
+    yield Summary(f"{kept} of {counted(collated.stops, 'stop token')} {keep}")
     yield from _label_faults(job, collated, name)
 
 
@@ -72,27 +76,33 @@ NAMES = {
 def _label_faults(job: Job, collated: Collated, name: str) -> Iterator[Finding]:
     place = job.at("trainer.collator")
     if collated.stops_lost:
+        lose = agreeing(collated.stops_lost, "loses its label", "lose their labels")
         yield Finding(
-            f"{collated.stops_lost} of {collated.stops} stop tokens of two rows lose their label in {name}:"
-            " it masks every id that equals padding, and padding is a stop token",
+            f"{collated.stops_lost} of {counted(collated.stops, 'stop token')} in two rows {lose} in {name}:"
+            " it masks every id that equals the padding token, and that is a stop token",
             at=place,
-            fix="give padding a token of its own (a reserved one), or take a collator that masks by position,"
-            " as TRL's does",
+            fix="set a separate padding token (a reserved one), or use a collator that masks by position,"
+            " such as TRL's",
         )
     if collated.pads_trained:
+        are = agreeing(collated.pads_trained, "is", "are")
         yield Finding(
-            f"{collated.pads_trained} of {collated.pads} padding tokens are in the loss after {name}",
+            f"{collated.pads_trained} of {counted(collated.pads, 'padding token')} {are} in the loss after"
+            f" {name}",
             at=place,
-            fix="take a collator that gives padding the label -100",
+            fix="use a collator that gives padding the label -100",
+            why="The model is trained to write padding.",
         )
     if collated.masked_trained:
+        are = agreeing(collated.masked_trained, "is", "are")
         yield Finding(
-            f"{collated.masked_trained} tokens of two rows that should be masked are in the loss after"
-            f" {name}: it makes labels of the ids anew",
+            f"{counted(collated.masked_trained, 'masked token')} of two rows {are} in the loss after {name}:"
+            " it creates the labels from the ids again",
             Severity.WARNING,
             at=place,
-            fix="take a collator that keeps labels (TRL's, or DataCollatorForSeq2Seq), or train on all tokens"
-            " and say so",
+            fix="use a collator that keeps labels (TRL's, or DataCollatorForSeq2Seq), or set"
+            " completion_only_loss: false if all tokens should be trained",
+            why="The mask of the prompts is lost: the model also learns to write the questions.",
         )
 
 
@@ -113,14 +123,14 @@ class ResponseMarkers:
 def response_markers(
     job: Job, tokenizer: Tokenizer, prepared: Prepared, params: ResponseMarkers
 ) -> Iterator[Yield]:
-    """The markers by which a command masks stand in the rows, as tokens.
+    """The markers by which a command masks the prompts occur in the rows, as tokens.
 
-    Where the marker of answers is not found, nothing of the row is in the loss; where that of questions is
-    not, all that follows the first answer is. Both happen without a word, or with one warning a row.
+    Where the answer marker is not found, nothing of the row is in the loss; where the question marker is not
+    found, everything after the first answer is. Both happen silently, or with one warning per row.
 
-    Looks for the ids of trainer.response_part and trainer.instruction_part in up to 200 rows, evenly
-    spread, as unsloth's train_on_responses_only does: the marker's ids as they stand, and with white space
-    around them varied (its force_match=False). Skipped where no marker is stated. Parameter: min_share
+    Searches for the ids of trainer.response_part and trainer.instruction_part in up to 200 rows, evenly
+    spread, as unsloth's train_on_responses_only does: for the exact ids of the marker, and with different
+    whitespace around it (its force_match=False). Skipped where no marker is set. Parameter: min_share
     (default 0.99).
     """
     stated = {
@@ -128,11 +138,11 @@ def response_markers(
         "instruction_part": job.trainer.instruction_part,
     }
     if not any(stated.values()):
-        yield Skip("no markers are stated (trainer.response_part): the command does not mask by them")
+        yield Skip("trainer.response_part and trainer.instruction_part are not set")
         return
     chosen = _spread(prepared)
     if not chosen:
-        yield Skip("no row is fed")
+        yield Skip("no row is left to train on")
         return
     rows = [_numbers(prepared.tokens.ids(row).tolist()) for row in chosen]
     said = []
@@ -140,7 +150,7 @@ def response_markers(
         if marker:
             exact, loose = _found(tokenizer, marker, rows)
             yield Measurement(f"{key}_found", round(exact / len(rows), 6), limit=f">= {params.min_share:g}")
-            said.append(f"{key} in {exact:,} of {len(rows):,} rows")
+            said.append(f"{key} in {exact:,} of {counted(len(rows), 'row')}")
             if exact / len(rows) < params.min_share:
                 yield _unfound(job, tokenizer, key, marker, rows, exact, loose, params)
     yield Summary(", ".join(said))
@@ -158,14 +168,14 @@ def _numbers(ids: Sequence[int]) -> str:
 
 
 def _found(tokenizer: Tokenizer, marker: str, rows: Sequence[str]) -> tuple[int, int]:
-    """In how many rows the marker's ids stand as they are, and in how many their firm core does."""
+    """In how many rows the marker's exact ids occur, and in how many their core does."""
     exact, core = _numbers(tokenizer.encode(marker)), _numbers(_core(tokenizer, marker))
     loose = len(core) > 1
     return sum(exact in row for row in rows), sum(loose and core in row for row in rows)
 
 
 def _core(tokenizer: Tokenizer, marker: str) -> list[int]:
-    """The longest run of ids that the marker keeps whatever white space stands around it."""
+    """The longest run of ids that the marker keeps whatever whitespace surrounds it."""
     words = marker.strip()
     if not words:
         return []
@@ -183,8 +193,8 @@ def _core(tokenizer: Tokenizer, marker: str) -> list[int]:
 
 
 WHAT_FOLLOWS = {
-    "response_part": "nothing of the others is in the loss",
-    "instruction_part": "what follows the first answer is in the loss, questions too",
+    "response_part": "nothing of the other rows is in the loss",
+    "instruction_part": "everything after the first answer is in the loss, including questions",
 }
 
 
@@ -199,17 +209,19 @@ def _unfound(
     params: ResponseMarkers,
 ) -> Finding:
     place, count = job.at(f"trainer.{key}"), len(rows)
-    message = f"trainer.{key} stands in {exact:,} of {count:,} rows: {WHAT_FOLLOWS[key]}"
+    message = f"trainer.{key} occurs in {exact:,} of {counted(count, 'row')}: {WHAT_FOLLOWS[key]}"
     severity = Severity.ERROR
     if loose / count >= params.min_share:
         severity = Severity.WARNING
-        message += f"; with other white space around it, it stands in {loose:,}"
+        message += f"; with different whitespace around it, it occurs in {loose:,}"
     written = _written(tokenizer, key)
     if written is None or _found(tokenizer, written, rows)[0] / count < params.min_share:
-        fix = "state the text that stands before each answer (question) in the rows, to the last line break"
+        part = "answer" if key == "response_part" else "question"
+        fix = f"set it to the text before each {part} of the rows, up to and including the last line break"
         return Finding(message, severity, at=place, fix=fix)
     change = Change(f"jobs.{job.name}.trainer.{key}", marker, written, safe=False)
-    return Finding(message, severity, at=place, fix=f"the template writes {written!r}", change=change)
+    fix = f"set trainer.{key} to what the template writes: {written!r}"
+    return Finding(message, severity, at=place, fix=fix, change=change)
 
 
 def _written(tokenizer: Tokenizer, key: str) -> str | None:
@@ -231,22 +243,22 @@ class PromptBoundary:
     """Parameters of `prompt-boundary`."""
 
     max_share: float = 0.01
-    """Share of the rows whose prompt alone may be tokenised otherwise than with the answer, 0 to 1."""
+    """Share of the rows whose prompt may have different tokens alone than with the answer, 0 to 1."""
 
 
 @rule("prompt-boundary", family="labels", cases="ftcheck_rules.labels.cases.loss_masks")
 def prompt_boundary(
     job: Job, tokenizer: Tokenizer, prepared: Prepared, sample: Sample, params: PromptBoundary
 ) -> Iterator[Yield]:
-    """The tokens of a prompt alone are how its row begins.
+    """Each row starts with the tokens of its prompt alone.
 
-    Where the tokenizer merges over the boundary, the loss begins too early, in the middle of the prompt;
-    and a server that sends the prompt alone sends tokens that no row has.
+    Where the tokenizer merges across the boundary, the loss starts too early, within the prompt; and a server
+    that sends the prompt alone sends tokens that no row has.
 
-    Compares the ids of prompt and of prompt with completion, row by row, as TRL does to find where the
-    completion begins; of whole conversations those of the sample rows. Conversations whose prompt differs
-    as text are left to `chat-template`. Skipped for plain text, and where all of a row is in the loss.
-    Parameter: max_share (default 0.01).
+    Compares the ids of the prompt with those of prompt and completion, row by row, as TRL does to find the
+    start of the completion; for whole conversations, those of the sample rows. Conversations whose prompt
+    differs as text are left to `chat-template`. Skipped for plain text, and where the whole row is in the
+    loss. Parameter: max_share (default 0.01).
     """
     if prepared.rows.format not in ("prompt-completion", "alpaca"):
         yield from _of_conversations(tokenizer, sample, params)
@@ -263,9 +275,14 @@ def prompt_boundary(
     rows, most = int(off.sum()), int(prepared.boundary.max())
     yield Measurement("rows_off", rows, unit="rows", limit=f"<= {int(params.max_share * count)}")
     yield Measurement("tokens_off", most, unit="tokens")
-    yield Summary(f"{count - rows:,} of {count:,} prompts begin their row")
+    yield Summary(_in_words(count - rows, count))
     if rows:
         yield _shifted(prepared, off, count, params, any(other_prompt(tokenizer, row) for row in sample.rows))
+
+
+def _in_words(same: int, total: int) -> str:
+    have = agreeing(total, "has", "have")
+    return f"{same:,} of {counted(total, 'prompt')} {have} the same tokens alone as in the row"
 
 
 def _good(prepared: Prepared) -> "NDArray[np.bool_]":
@@ -280,18 +297,20 @@ def _of_conversations(tokenizer: Tokenizer, sample: Sample, params: PromptBounda
     """Rows that are one conversation: the prompt before the last answer, rendered and tokenised alone."""
     rows = [row for row in sample.rows if 0 < row.prompt_turns < len(row.messages)]
     if not rows:
-        yield Skip("rows have no prompt apart from the answer")
+        yield Skip("no row has a prompt that is separate from its answer")
         return
     off = [row for row in rows if _is_off(tokenizer, row)]
     allowed = int(params.max_share * len(rows))
     yield Measurement("rows_off", len(off), unit="sample rows", limit=f"<= {allowed}")
-    yield Summary(f"{len(rows) - len(off):,} of {len(rows):,} prompts begin their row")
+    yield Summary(_in_words(len(rows) - len(off), len(rows)))
     if off:
         yield Finding(
-            f"in {len(off):,} of {len(rows):,} sample rows the prompt alone has other tokens than the row",
+            f"in {len(off):,} of {counted(len(rows), 'sample row')} the prompt alone has different tokens"
+            " than in the row",
             Severity.INFO if len(off) <= allowed else Severity.WARNING,
             at=off[0].at,
-            fix="end the prompt with a line break or a special token: the template's generation prompt",
+            fix="end the template's generation prompt with a line break or a special token",
+            why="A server that sends the prompt alone sends tokens that no training row has.",
         )
 
 
@@ -309,19 +328,19 @@ def _is_off(tokenizer: Tokenizer, row: SampleRow) -> bool:
 def _shifted(
     prepared: Prepared, off: "NDArray[np.bool_]", count: int, params: PromptBoundary, said: bool
 ) -> Finding:
-    """`said`: `chat-template` says of the same rows that their prompt differs as text."""
+    """`said`: `chat-template` reports that the prompts of these rows differ as text."""
     rows = int(off.sum())
     few, most = int(prepared.boundary[off].min()), int(prepared.boundary[off].max())
-    tokens = f"{few}" if few == most else f"{few} to {most}"
+    tokens = counted(most, "token") if few == most else f"{few} to {most} tokens"
     message = (
-        f"in {rows:,} of {count:,} rows the prompt alone is not how the row begins:"
-        f" its last {tokens} token{'s' * (most > 1)} become others, and are in the loss"
+        f"in {rows:,} of {counted(count, 'row')} the prompt alone has different tokens than in the row:"
+        f" its last {tokens} {agreeing(most, 'changes', 'change')}, and what replaces them is in the loss"
     )
     quiet = said or rows <= params.max_share * count
     fix = (
         "see the check `chat-template`"
         if said
-        else "end the prompt with a line break or a special token, and begin the completion with a word"
+        else "end the prompt with a line break or a special token, and start the completion with a word"
     )
     severity = Severity.INFO if quiet else Severity.WARNING
     return Finding(message, severity, at=prepared.at(int(off.argmax())), fix=fix)

@@ -1,4 +1,4 @@
-"""Length rules: does every row fit the length it is trained in, and the window the model has?"""
+"""Length rules: does every row fit max_length, and the model's context window?"""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -20,6 +20,7 @@ from ftcheck import (
 from ftcheck.extension.rules import Yield
 from ftcheck.packing.lengths import Histogram
 from ftcheck.packing.padding import expected_padding
+from ftcheck.plurals import agreeing, counted
 
 if TYPE_CHECKING:
     import numpy as np
@@ -42,20 +43,20 @@ class PercentileSeqLen:
     """The nearest-rank percentile of the lengths that max_length must hold, above 0 and up to 100."""
 
     def __post_init__(self) -> None:
-        """Raises `ValueError` for what is no percentile."""
+        """Raises `ValueError` for a percentile outside its range."""
         if not 0 < self.percentile <= 100:
-            raise ValueError("percentile must lie above 0 and not above 100")
+            raise ValueError("percentile must be above 0 and at most 100")
 
 
 def before_truncation(prepared: Prepared) -> "NDArray[np.int64]":
-    """Tokens of every sequence before truncation: with the rows that truncation alone kept from being fed."""
+    """Tokens of every sequence before truncation, including rows that only truncation removed."""
     import numpy as np
 
     return np.concatenate([prepared.lengths(), prepared.length[cut_to_nothing(prepared)].astype(np.int64)])
 
 
 def cut_to_nothing(prepared: Prepared) -> "NDArray[np.bool_]":
-    """Rows that are not fed because truncation left nothing in the loss (outliers are not among them)."""
+    """Rows that are not trained on because truncation left no token in the loss (outliers excepted)."""
     cut: NDArray[np.bool_] = ~prepared.used & (prepared.trained_lost > 0) & ~prepared.outlier
     cut[list(prepared.row_errors)] = False
     return cut
@@ -68,17 +69,18 @@ def rounded_up(length: int) -> int:
 
 @rule("percentile-seq-len", family="lengths", cases="ftcheck_rules.lengths.cases.lengths")
 def percentile_seq_len(job: Job, prepared: Prepared, params: PercentileSeqLen) -> Iterator[Yield]:
-    """Nearly all rows fit into max_length, and max_length lies where the targets want it.
+    """Nearly all rows fit into max_length, and max_length lies within the targets.
 
-    Trainers cut longer rows without a word: what is lost is the end, the answer and its stop token.
-    TRL's own default is 1,024 tokens, whatever the data.
+    Trainers silently cut longer rows at the end, where the answer and its stop token are. TRL's own default
+    is 1,024 tokens, whatever the data.
 
-    Measured in tokens a row, before truncation and after the policy's outliers, nearest-rank, on exact
-    counts; `engine` names what made the token ids. Parameter: percentile (default 95).
+    Measured in tokens per row, before truncation and after the policy's data.outliers, as nearest-rank
+    percentiles of exact counts; `engine` names the tokenizer implementation that produced the ids. Parameter:
+    percentile (default 95).
     """
     lengths = before_truncation(prepared)
     if not len(lengths):
-        yield Skip("there is no row to measure")
+        yield Skip("there are no rows to measure")
         return
     counts = Histogram.of(lengths)
     limit, value = job.training.max_length, counts.percentile(params.percentile)
@@ -104,14 +106,17 @@ def _measured(counts: Histogram, percentile: float, limit: int | None) -> Iterat
 
 def _in_words(counts: Histogram, percentile: float, limit: int | None) -> str:
     shown = " · ".join(f"p{one:g} {counts.percentile(one):,}" for one in sorted({percentile, 99.0}))
-    return f"{shown} · max {counts.longest:,} tokens (max_length {limit})"
+    bound = "null" if limit is None else limit
+    return f"{shown} · max {counts.longest:,} tokens (max_length {bound})"
 
 
 def _too_long(job: Job, counts: Histogram, percentile: float, value: int, limit: int) -> Finding:
-    bound = f"max_length {limit}" if _stated(job) else f"TRL's default max_length {limit:,} (none is set)"
+    bound = f"max_length is {limit}" if _stated(job) else f"max_length is not set (TRL's default: {limit})"
+    longer = counts.above(limit)
     return Finding(
         f"p{percentile:g} is {value:,} tokens, {bound}:"
-        f" {counts.above(limit):,} of {counts.sequences:,} rows are longer and will be cut",
+        f" {longer:,} of {counted(counts.sequences, 'row')} {agreeing(longer, 'is', 'are')} longer"
+        " and will be cut",
         at=job.at("training.max_length"),
         fix=_remedy(job, value),
         change=_change(job, value),
@@ -119,7 +124,7 @@ def _too_long(job: Job, counts: Histogram, percentile: float, value: int, limit:
 
 
 def _stated(job: Job) -> bool:
-    """Whether the policy sets max_length, or at least another than TRL's own."""
+    """Whether the policy sets max_length, or at least a value other than TRL's default."""
     return "training.max_length" in job.places or job.training.max_length != TRL_DEFAULT
 
 
@@ -128,12 +133,13 @@ def _off_target(job: Job, value: int, target: tuple[int, int]) -> Iterator[Findi
     limit = job.training.max_length
     if limit is None or not low <= limit <= high:
         yield Finding(
-            f"max_length {limit} lies outside targets.max_length, {low} to {high}"
+            f"max_length {limit} is outside targets.max_length, {low} to {high}"
             if limit is not None
-            else f"max_length is null, so no row is cut; targets.max_length asks for {low} to {high}",
+            else f"max_length is null, so no row is cut; targets.max_length is {low} to {high}",
             at=job.at("training.max_length"),
             fix=_remedy(job, value),
             change=_change(job, value),
+            why="Memory and tokens per step depend on max_length: they miss what the targets were set for.",
         )
 
 
@@ -157,49 +163,51 @@ def _change(job: Job, value: int) -> Change | None:
 def _remedy(job: Job, value: int) -> str:
     new = _proposed(job, value)
     if new is not None:
-        return f"max_length: {job.training.max_length} -> {new}"
+        stated = "null" if job.training.max_length is None else job.training.max_length
+        return f"max_length: {stated} -> {new}"
     return (
-        f"no max_length in the targets' range holds {value:,} tokens: shorten the rows,"
-        " say in data.outliers what becomes of the longest, or raise targets.max_length"
+        f"no max_length within targets.max_length holds {value:,} tokens: shorten the rows,"
+        " set data.outliers for the longest ones, or raise targets.max_length"
     )
 
 
 def _room(job: Job, lengths: "NDArray[Any]", percentile: float, value: int, limit: int) -> Finding:
-    """What a much larger max_length costs without packing: no computing, but memory to keep free."""
+    """What a much larger max_length costs without packing: no compute, but memory that must stay free."""
     fed = lengths.clip(max=limit)
     waste = expected_padding(job, fed)
     said = (
         f"p{percentile:g} is {value:,} tokens, far below max_length {limit}. Batches are padded to their"
-        f" longest row, so a lower max_length saves no computing, only the memory {limit} tokens may need"
+        f" longest row, so a lower max_length saves no compute, only the memory for {limit} tokens"
     )
     if waste >= 0.01:
-        said += f"; about {100 * waste:.0f} % of what is computed is padding, which packing saves"
-    fix = f"training.packing: true; or max_length: {rounded_up(int(fed.max()))}, which holds every row"
+        said += f"; about {100 * waste:.0f} % of the computed tokens are padding, which packing would save"
+    fix = f"set training.packing: true, or max_length: {rounded_up(int(fed.max()))}, which holds every row"
     return Finding(said, Severity.INFO, at=job.at("training.max_length"), fix=fix)
 
 
 @rule("context-window", family="lengths", cases="ftcheck_rules.lengths.cases.lengths")
 def context_window(job: Job, model: ModelConfig, prepared: Prepared) -> Iterator[Yield]:
-    """Every row that is fed fits the model's context window, and the server's.
+    """Every training sequence fits the context window of the model, and of the server.
 
-    Positions past the window were never trained: the loss looks fine, and the model rambles. A server
-    with a smaller window refuses or cuts what the model was tuned on.
+    Positions beyond the window were never trained: the loss looks fine, and the model rambles. A server with
+    a smaller window rejects or cuts what the model was tuned on.
 
-    Looks at max_position_embeddings, at serving.max_model_len and at the rows after truncation. A sliding
-    window that is smaller than max_length is only noted, unless training.model_init_kwargs names an
-    attention that is not known to keep to it (`tables/attention.json`). No parameters.
+    Compares the rows after truncation with max_position_embeddings and serving.max_model_len. A sliding
+    window smaller than max_length is `info`, unless training.model_init_kwargs sets an attention
+    implementation that is not known to respect it (`tables/attention.json`). No parameters.
     """
     windows = {"the model's context": model.context, "serving.max_model_len": job.serving.max_model_len}
     known = {name: window for name, window in windows.items() if window is not None}
     fed = _positions(job, prepared)
     if not known or not len(fed):
-        yield Skip("config.json names no max_position_embeddings" if not known else "no row is fed")
+        nothing = "no row is left to train on"
+        yield Skip("config.json has no max_position_embeddings" if not known else nothing)
         return
     longest = int(fed.max())
     yield Measurement("context", model.context, unit="tokens")
     yield Measurement("longest", longest, unit="tokens", limit=f"<= {min(known.values())}")
     yield Measurement("rows_over", int((fed > min(known.values())).sum()), unit="rows", limit="0")
-    yield Summary(f"longest row {longest:,} tokens, window {min(known.values()):,}")
+    yield Summary(f"longest row {counted(longest, 'token')}, context window {min(known.values()):,}")
     yield from _window(job, model, fed)
     yield from _server(job, model, fed)
     yield from _sliding(job, model, longest)
@@ -221,14 +229,15 @@ def _window(job: Job, model: ModelConfig, fed: "NDArray[Any]") -> Iterator[Findi
         return
     over, place = int((fed > context).sum()), job.at("training.max_length")
     change = Change(f"jobs.{job.name}.training.max_length", limit, context, safe=not over)
-    fix = f"max_length: {limit} -> {context}, or a model with a larger window"
+    fix = f"set max_length: {context}, or use a model with a larger context window"
     if over:
         longest = int(fed.max())
-        message = f"{over:,} of {len(fed):,} sequences are above the model's context of {context:,} tokens"
-        message += f", the longest has {longest:,}"
+        message = f"{over:,} of {counted(len(fed), 'sequence')} {agreeing(over, 'exceeds', 'exceed')}"
+        message += f" the model's context window of {context:,} tokens; the longest has {longest:,}"
         yield Finding(message, at=place, fix=fix, change=change)
     elif limit is not None and limit > context and not job.training.packing:
-        message = f"max_length {limit} is above the model's context of {context:,}; no row is that long yet"
+        message = f"max_length {limit} exceeds the model's context window of {context:,} tokens"
+        message += "; no row is that long yet"
         yield Finding(message, Severity.WARNING, at=place, fix=fix, change=change)
 
 
@@ -239,14 +248,15 @@ def _server(job: Job, model: ModelConfig, fed: "NDArray[Any]") -> Iterator[Findi
     over = int((fed > served).sum())
     if over:
         longest = int(fed.max())
-        message = (
-            f"{over:,} of {len(fed):,} sequences are above the server's max_model_len of {served:,} tokens"
-        )
-        message += f", the longest has {longest:,}"
-        yield Finding(message, at=place, fix=f"start the server with at least {rounded_up(longest)}")
+        message = f"{over:,} of {counted(len(fed), 'sequence')} {agreeing(over, 'exceeds', 'exceed')}"
+        message += f" serving.max_model_len {served}; the longest has {counted(longest, 'token')}"
+        fix = f"start the server with a max_model_len of at least {rounded_up(longest)}"
+        why = "The server rejects or cuts inputs of the length that the model was tuned on."
+        yield Finding(message, at=place, fix=fix, why=why)
     if model.context is not None and served > model.context:
-        message = f"max_model_len {served} is above the model's context of {model.context:,}"
-        yield Finding(message, at=place, fix=f"start the server with at most {model.context}")
+        message = f"serving.max_model_len {served} exceeds the model's context window of {model.context:,}"
+        fix = f"start the server with a max_model_len of at most {model.context}"
+        yield Finding(message, at=place, fix=fix)
 
 
 def _sliding(job: Job, model: ModelConfig, longest: int) -> Iterator[Finding]:
@@ -256,21 +266,22 @@ def _sliding(job: Job, model: ModelConfig, longest: int) -> Iterator[Finding]:
     attention = unknown_attention(job)
     if attention is not None and window < longest:
         yield Finding(
-            f"the model attends {window:,} tokens back (sliding_window), the longest row has {longest:,},"
-            f" and attention {attention!r} is not known to keep to the window",
+            f"the model's sliding_window is {window:,} tokens, the longest row has {longest:,}, and"
+            f" attn_implementation {attention!r} is not known to respect the window",
             Severity.WARNING,
             at=job.at("training.model_init_kwargs"),
-            fix="attn_implementation: sdpa, or a flash attention",
+            fix="set attn_implementation: sdpa, or to a flash attention",
+            why="Without the window the model attends to tokens that it never attended to in pretraining.",
         )
         return
     limit = job.training.max_length or longest
     if window < limit:
-        message = f"the model attends {window:,} tokens back (sliding_window), max_length is {limit:,}"
+        message = f"the model's sliding_window is {window:,} tokens, max_length is {limit:,}"
         yield Finding(message, Severity.INFO, at=job.at("training.max_length"))
 
 
 def unknown_attention(job: Job) -> str | None:
-    """The attention that the job names, if transformers makes no mask for it (hub kernels are flash)."""
+    """The job's attn_implementation, if transformers builds no mask for it (hub kernels are flash)."""
     stated = (job.training.extra.get("model_init_kwargs") or {}).get("attn_implementation")
     known = isinstance(stated, str) and (stated in tables.load("attention")["masked"] or "/" in stated)
     return None if known or not isinstance(stated, str) else stated

@@ -1,4 +1,4 @@
-"""Packing rules: are blocks full, do their rows not see each other, does a step see enough tokens?"""
+"""Packing rules: are the blocks full, are their rows isolated, does a step have enough tokens?"""
 
 import re
 from collections.abc import Iterator
@@ -21,12 +21,13 @@ from ftcheck.estimate.blocks import Packed, packed
 from ftcheck.estimate.steps import steps
 from ftcheck.extension.rules import Yield
 from ftcheck.packing.padding import expected_padding
+from ftcheck.plurals import agreeing, counted
 from ftcheck_rules.lengths.lengths import STEP, unknown_attention
 
 FEW = 20
-"""Of fewer blocks than this the emptiest one is not judged."""
+"""With fewer blocks than this, the emptiest one is not judged."""
 TRIED = 4
-"""Longer blocks are tried up to so many times the stated length."""
+"""Longer blocks are tried up to this multiple of the stated length."""
 
 
 @dataclass(frozen=True)
@@ -34,34 +35,35 @@ class PackingEfficiency:
     """Parameters of `packing-efficiency`."""
 
     min_fill: float = 0.85
-    """Share of the planned blocks' tokens that must be real, 0 to 1."""
+    """Share of the planned blocks that must be filled with tokens, 0 to 1."""
     max_padding: float = 0.5
-    """Without packing: share of what is computed that may be padding, 0 to 1."""
+    """Without packing: share of the computed tokens that may be padding, 0 to 1."""
 
 
 @rule("packing-efficiency", family="lengths", cases="ftcheck_rules.lengths.cases.packing")
 def packing_efficiency(job: Job, prepared: Prepared, params: PackingEfficiency) -> Iterator[Yield]:
-    """The packed blocks are nearly full, and there are enough of them for at least one step.
+    """The packed blocks are nearly full, and there are enough of them for at least one optimizer step.
 
     Blocks that are half empty make twice as many steps, each on half the tokens of the recipe; batches that
-    are mostly padding are computed and thrown away. With fewer blocks than one optimizer step takes, an
-    epoch is one small step, or none.
+    are mostly padding are computed for nothing. With fewer blocks than one optimizer step takes, an epoch is
+    one small step, or none.
 
-    Blocks are counted as TRL makes them (every 1,000 rows on their own, after truncation), by best-fit
-    over all rows, as training.packing_planner plans them (`optimal` by column generation, which the trainer
-    then uses), and as no packing can undercut. Of fewer than 20 blocks the emptiest is left out of the fill.
-    Without packing, the padding that is to be expected in shuffled (or length-grouped) batches is judged; if
-    little, it is skipped, with what packing would save in the reason. Parameters: min_fill (default 0.85),
-    max_padding (0.5).
+    Counts the blocks as TRL packs them (1,000 rows at a time, after truncation), by best-fit over all rows,
+    as training.packing_planner plans them (`optimal` uses column generation, and the trainer then uses that
+    plan), and the lower bound for any packing. With fewer than 20 blocks the emptiest is left out of the
+    fill. Without packing, the expected padding of shuffled (or length-grouped) batches is judged; if it is
+    low, the check is skipped, and the reason says what packing would save. Parameters: min_fill (default
+    0.85), max_padding (0.5).
     """
     capacity = job.training.max_length
     if not len(prepared.sequences):
-        yield Skip("no row is fed")
+        yield Skip("no row is left to train on")
     elif not job.training.packing:
         yield from _unpacked(job, prepared, params)
     elif capacity is None:
-        message = "packing needs a max_length: it is the length of a block, and TRL refuses to start without"
-        yield Finding(message, at=job.at("training.max_length"), fix="set training.max_length")
+        message = "packing is on, but max_length, the length of a block, is null"
+        why = "TRL refuses to start."
+        yield Finding(message, at=job.at("training.max_length"), fix="set training.max_length", why=why)
     else:
         plan = packed(prepared, job, capacity)
         yield from _measured(plan, params)
@@ -82,13 +84,13 @@ def _measured(plan: Packed, params: PackingEfficiency) -> Iterator[Measurement]:
 
 
 def _in_words(plan: Packed) -> str:
-    said = f"{plan.planned:,} blocks, {100 * plan.fill(plan.planned):.1f} % full"
+    said = f"{counted(plan.planned, 'block')}, {100 * plan.fill(plan.planned):.1f} % full"
     said += f" (TRL alone: {plan.trl:,})" if plan.trl != plan.planned else ""
     return f"{said}; {plan.note}" if plan.note else said
 
 
 def _judged_fill(plan: Packed) -> float:
-    """The fill; of few blocks without the emptiest, which the number of rows decides and not their length."""
+    """The fill; of few blocks without the emptiest, which depends on the number of rows, not their length."""
     if plan.planned >= FEW:
         return plan.fill(plan.planned)
     if plan.planned < 2:
@@ -97,54 +99,61 @@ def _judged_fill(plan: Packed) -> float:
 
 
 def _unpacked(job: Job, prepared: Prepared, params: PackingEfficiency) -> Iterator[Yield]:
-    """Without packing there are no blocks: what padding costs is judged."""
+    """Without packing there are no blocks: the cost of padding is judged."""
     waste = expected_padding(job, prepared.fed(job.training.max_length))
     said = _without(job, prepared, waste)
     if waste <= params.max_padding:
         yield Skip(said)
         return
     yield Measurement("padding", round(waste, 6), limit=f"<= {params.max_padding:g}")
-    yield Summary(f"{100 * waste:.0f} % of what is computed is padding")
-    fix = "training.packing: true (with a max_length), or train_sampling_strategy: group_by_length"
+    yield Summary(f"{100 * waste:.0f} % of the computed tokens are padding")
+    fix = "set training.packing: true (with a max_length), or train_sampling_strategy: group_by_length"
     capacity = job.training.max_length
     fits = capacity is not None and _judged_fill(packed(prepared, job, capacity)) >= params.min_fill
     change = Change(f"jobs.{job.name}.training.packing", False, True, safe=False) if fits else None
-    yield Finding(said, Severity.WARNING, job.at("training.packing"), fix, change)
+    why = "Padding is computed like any token, and paid for."
+    yield Finding(said, Severity.WARNING, job.at("training.packing"), fix, change, why=why)
 
 
 def _without(job: Job, prepared: Prepared, waste: float) -> str:
-    """What there is without packing, with the numbers that packing would have."""
+    """The numbers without packing, and those that packing would have."""
     limit, count = job.training.max_length, len(prepared.sequences)
-    said = f"packing is off: {count:,} rows, about {100 * waste:.0f} % of what is computed is padding"
+    percent = round(100 * waste)
+    padding = f"about {percent} % of the computed tokens are padding" if percent > 0 else "no padding"
+    said = f"packing is off: {counted(count, 'row')}, {padding}"
     if limit is None:
         return said
     plan = packed(prepared, job, limit)
     full = f"{100 * plan.fill(plan.planned):.1f} % full"
-    said += f"; packing would make {plan.planned:,} blocks of {limit}, {full}"
+    said += f"; packing would make {counted(plan.planned, 'block')} of {limit:,} tokens, {full}"
     fewer, now = steps(job, plan.planned).an_epoch, steps(job, count).an_epoch
-    return f"{said}: {fewer:,} steps an epoch, not {now:,}"
+    return f"{said}: {counted(fewer, 'step')} per epoch instead of {now:,}"
 
 
 def _loose(job: Job, prepared: Prepared, plan: Packed, params: PackingEfficiency) -> Finding:
     fill = plan.fill(plan.planned)
-    message = f"the blocks are {100 * fill:.1f} % full, at least {100 * params.min_fill:.1f} % are asked for"
+    message = f"the blocks are {100 * fill:.1f} % full, below the minimum of {100 * params.min_fill:.1f} %"
     ours = packed(prepared, _planned_by_us(job), plan.capacity)
     if ours.fill(ours.planned) >= params.min_fill:
         change = Change(f"jobs.{job.name}.training.packing_planner", job.training.packing_planner, "optimal")
-        fix = f"packing_planner: optimal packs over all rows: {ours.planned:,} blocks, not {plan.planned:,}"
+        fix = (
+            "packing_planner: optimal packs across all rows:"
+            f" {counted(ours.planned, 'block')} instead of {plan.planned:,}"
+        )
         return Finding(message, Severity.WARNING, job.at("training.packing_planner"), fix, change)
     better = _better_length(job, prepared, plan, params)
     if better is None:
-        fix = "the rows' lengths leave gaps in blocks of this size: try another max_length, or no packing"
+        fix = "rows of these lengths leave gaps in blocks of this size: try another max_length, or no packing"
         return Finding(message, Severity.WARNING, job.at("training.max_length"), fix)
     path = f"jobs.{job.name}.training.max_length"
     change = Change(path, plan.capacity, better.capacity, safe=False)
-    fix = f"max_length: {plan.capacity} -> {better.capacity} fills {100 * better.fill(better.planned):.1f} %"
+    full = f"{100 * better.fill(better.planned):.1f} % full"
+    fix = f"max_length: {plan.capacity} -> {better.capacity}, with blocks that are {full}"
     return Finding(message, Severity.WARNING, job.at("training.max_length"), fix, change)
 
 
 def _planned_by_us(job: Job) -> Job:
-    """The same job with ftcheck's own planner."""
+    """The same job with packing_planner: optimal."""
     return replace(job, training=replace(job.training, packing_planner="optimal"))
 
 
@@ -164,71 +173,75 @@ def _too_few(job: Job, plan: Packed) -> Iterator[Finding]:
     step = at_once * training.gradient_accumulation_steps
     if plan.planned >= step:
         return
-    message = f"{plan.planned:,} blocks are fewer than the {step:,} that one optimizer step takes"
+    are = agreeing(plan.planned, "is", "are")
+    message = f"{counted(plan.planned, 'block')} {are} fewer than the {step:,} that one optimizer step takes"
+    why = "An epoch is less than one full optimizer step: the model hardly learns."
     key = "training.gradient_accumulation_steps"
     fits = plan.planned // at_once
     if not fits:
-        fix = f"lower per_device_train_batch_size: {at_once} blocks are taken at once"
-        yield Finding(message, at=job.at("training.per_device_train_batch_size"), fix=fix)
+        fix = f"lower per_device_train_batch_size: one batch takes {counted(at_once, 'block')}"
+        yield Finding(message, at=job.at("training.per_device_train_batch_size"), fix=fix, why=why)
         return
     old = training.gradient_accumulation_steps
     change = Change(f"jobs.{job.name}.{key}", old, fits, safe=False)
-    yield Finding(message, at=job.at(key), fix=f"gradient_accumulation_steps: {old} -> {fits}", change=change)
+    fix = f"gradient_accumulation_steps: {old} -> {fits}"
+    yield Finding(message, at=job.at(key), fix=fix, change=change, why=why)
 
 
 @rule("packing-isolation", family="lengths", cases="ftcheck_rules.lengths.cases.packing")
 def packing_isolation(job: Job, packages: Packages) -> Iterator[Yield]:
-    """Rows that are packed into one block do not see each other.
+    """Rows that are packed into one block do not attend to each other.
 
-    A row that attends to the one before it learns to answer another's question; wrapped packing also cuts
-    rows anywhere. The loss looks as it should, and the model is a little worse.
+    A row that attends to the one before it learns to answer another row's question; wrapped packing also cuts
+    rows anywhere. The loss looks normal, and the model is slightly worse.
 
-    Judged from packing_strategy, padding_free and the attention that model_init_kwargs names. TRL restarts
-    the positions of each row, and transformers keeps such rows apart with eager, sdpa, flex and flash
-    attention alike: packing needs no flash attention. What older versions did not do is noted. The facts
-    are in `tables/attention.json`. Skipped where nothing is packed. No parameters.
+    Judged by packing_strategy, padding_free and the attn_implementation in model_init_kwargs. TRL restarts
+    the positions of each row, and transformers isolates such rows with eager, sdpa, flex and flash attention
+    alike: packing does not require flash attention. What older versions cannot do is `info`. The facts are in
+    `tables/attention.json`. Skipped where nothing is packed. No parameters.
     """
     training = job.training
     if not training.packing and not training.padding_free:
-        yield Skip("nothing is packed: each row has a line of its batch for itself")
+        yield Skip("packing and padding_free are off")
         return
     how = training.packing_strategy if training.packing else "padding_free"
     yield Measurement("packed_by", how)
-    yield Summary(f"rows are apart ({how})" if how != "wrapped" else "rows see each other (wrapped)")
+    isolated = f"packed rows are isolated ({how})"
+    yield Summary(isolated if how != "wrapped" else "packed rows attend to each other (wrapped)")
     if how == "wrapped":
         yield Finding(
-            "wrapped packing: the rows of a block see each other, and are cut where a block ends",
+            "packing_strategy is wrapped: rows of a block attend to each other, and are cut where it ends",
             at=job.at("training.packing_strategy"),
-            fix="packing_strategy: bfd",
+            fix="set packing_strategy: bfd",
             change=Change(f"jobs.{job.name}.training.packing_strategy", "wrapped", "bfd", safe=False),
         )
         return
     attention = unknown_attention(job)
     if attention is not None:
         yield Finding(
-            f"attention {attention!r} is not known to keep the rows of a block apart",
+            f"attn_implementation {attention!r} is not known to isolate the rows of a block",
             Severity.WARNING,
             at=job.at("training.model_init_kwargs"),
-            fix="attn_implementation: sdpa, or a flash attention; or no packing",
+            fix="set attn_implementation: sdpa, or to a flash attention; or turn packing off",
         )
     yield from _older(job, packages)
 
 
 def _older(job: Job, packages: Packages) -> Iterator[Finding]:
-    """What the installed versions do not do yet; whether they may be used is for `environment` to say."""
+    """What the installed versions do not do yet; whether they are supported is judged by `environment`."""
     table = tables.load("attention")
     attention = (job.training.extra.get("model_init_kwargs") or {}).get("attn_implementation", "sdpa")
     flash = attention in table["flash"] or "/" in str(attention)
     place = job.at("training.packing")
     for key, what in (
-        ("packed_without_flash", f"keeps packed rows apart with flash attention only, not with {attention}"),
-        ("packed_positions", "does not restart the positions of packed rows on its own"),
+        ("packed_without_flash", f"isolates packed rows with flash attention only, not with {attention}"),
+        ("packed_positions", "does not restart the positions of packed rows by itself"),
     ):
         [(package, first)] = table[key].items()
         installed = packages.versions.get(package)
         if installed and _below(installed, first) and not (flash and key == "packed_without_flash"):
             message = f"{package} {installed} {what}"
-            yield Finding(message, Severity.INFO, at=place, fix=f"{package} {first} or later")
+            yield Finding(message, Severity.INFO, at=place, fix=f"install {package} {first} or later")
 
 
 def _below(version: str, bound: str) -> bool:
@@ -239,17 +252,18 @@ def _below(version: str, bound: str) -> bool:
 
 @rule("tokens-per-step", family="lengths", cases="ftcheck_rules.lengths.cases.packing")
 def tokens_per_step(job: Job, prepared: Prepared) -> Iterator[Yield]:
-    """One optimizer step sees as many tokens as the targets ask for.
+    """One optimizer step has as many tokens as targets.tokens_per_step requires.
 
-    With too few, the gradient is noise and the learning rate of the recipe is too high; with too many,
-    an epoch has a handful of steps. A recipe is copied with its batch size and without its max_length.
+    With too few tokens the gradient is noisy and the recipe's learning rate is too high; with too many, an
+    epoch has only a handful of steps. Recipes are often copied with their batch size but without their
+    max_length.
 
-    Nominal: batch x accumulation x devices x max_length (targets with 32k mean 32,768); beside it the
-    tokens that are really there, by how full the blocks are, or the rows without packing. No parameters.
+    The nominal number is batch x accumulation x devices x max_length (targets such as 32k mean 32,768); the
+    real number follows from how full the blocks are, or from the rows without packing. No parameters.
     """
     length = job.training.max_length
     if length is None:
-        yield Skip("training.max_length is null: a step has no nominal number of tokens")
+        yield Skip("training.max_length is null, so a step has no nominal number of tokens")
         return
     target = job.targets.tokens_per_step
     nominal = _at_once(job, length) * job.training.gradient_accumulation_steps
@@ -257,7 +271,7 @@ def tokens_per_step(job: Job, prepared: Prepared) -> Iterator[Yield]:
     filled = round(nominal * _fill(job, prepared, length))
     yield Measurement("tokens_per_step", nominal, unit="tokens", limit=limit)
     yield Measurement("filled_tokens_per_step", filled, unit="tokens")
-    yield Summary(f"{nominal:,} tokens a step, {filled:,} of them real")
+    yield Summary(f"{nominal:,} tokens per step, {filled:,} of them real")
     if target is not None and not target[0] <= nominal <= target[1]:
         yield _off_target(job, length, nominal, target)
 
@@ -284,14 +298,17 @@ def _off_target(job: Job, length: int, nominal: int, target: tuple[int, int]) ->
         max(1, job.hardware.count),
     )
     count = f" x {devices}" if devices > 1 else ""
-    message = f"{batch} x {old}{count} x {length} = {nominal:,} tokens a step, outside {low:,} to {high:,}"
+    product = f"{batch} x {old}{count} x {length}"
+    message = f"{product} = {nominal:,} tokens per step, outside targets.tokens_per_step {low:,} to {high:,}"
     at, key = _at_once(job, length), "training.gradient_accumulation_steps"
     new = _steps(at, low, high)
     if new is None:
-        fix = f"one batch holds {at:,} tokens: no accumulation meets the range, change the batch size"
+        fix = (
+            f"change per_device_train_batch_size: one batch has {at:,} tokens, no accumulation fits the range"
+        )
         return Finding(message, at=job.at("training.per_device_train_batch_size"), fix=fix)
     change = Change(f"jobs.{job.name}.{key}", old, new, safe=False)
-    fix = f"gradient_accumulation_steps: {old} -> {new} ({new * at:,} tokens a step)"
+    fix = f"gradient_accumulation_steps: {old} -> {new} ({new * at:,} tokens per step)"
     return Finding(message, at=job.at(key), fix=fix, change=change)
 
 

@@ -1,4 +1,4 @@
-"""Accuracy rules: are the answers to the gold questions right, and more of them than before?"""
+"""Accuracy rules: are enough answers to the gold questions right, and more than before?"""
 
 import re
 from collections import Counter
@@ -29,6 +29,7 @@ from ftcheck.inputs.finished_run import (
     RunArtifacts,
     untrained,
 )
+from ftcheck.plurals import agreeing, counted
 from ftcheck_rules.data.duplicates import Leakage, leaked_questions
 from ftcheck_rules.data.gold import rows_named, unusable, wilson
 from ftcheck_rules.outcome.matching import (
@@ -42,12 +43,12 @@ from ftcheck_rules.outcome.matching import (
 )
 
 SHOWN_FIELDS = 5
-"""Fields that are named, the worst first; all of them are measured up to `MAX_FIELDS`."""
+"""How many fields are named, the worst first; up to `MAX_FIELDS` are measured."""
 MAX_FIELDS = 40
 SHOWN_PAIRS = 3
 WORD = re.compile(r"\w+")
 MOST = 1_000_000
-"""Rows beyond which nobody is told how many are needed."""
+"""The largest number of rows that is proposed."""
 
 
 @dataclass(frozen=True)
@@ -55,11 +56,11 @@ class Accuracy(Matching):
     """Parameters of `accuracy`."""
 
     min_rows: int = 50
-    """Gold rows that there must be at least: fewer measure nothing."""
+    """The fewest gold rows that are enough to measure accuracy."""
     margin: float = 0.05
-    """How far the lower end of the 95 % interval may lie below targets.accuracy; 0 demands it above."""
+    """How far the lower end of the 95 % interval may be below targets.accuracy; 0 requires it at or above."""
     max_leaked_share: float = 0.05
-    """Share of gold rows that may be training rows too; these are not counted, more of them are an error."""
+    """Share of gold rows that may also be training rows; these are not counted, more are an error."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,22 +83,24 @@ def accuracy(
     tokenizer: Tokenizer,
     params: Accuracy,
 ) -> Iterator[Yield]:
-    """Enough gold questions are answered right to say that targets.accuracy is reached.
+    """Enough gold questions are answered correctly to confirm targets.accuracy.
 
-    A falling loss says that the rows were learned, not that the answers are right; and 19 of 20 is not 95 %:
-    the same model gets 15 of the next 20.
+    A falling loss shows that the rows were learned, not that the answers are right; and 19 of 20 is not 95 %:
+    the same model may get 15 of the next 20.
 
     The trained model answers every gold question greedily, in the serving template with
     serving.system_prompt, up to serving.max_new_tokens; serving.endpoint is asked instead where it is set.
-    First answers count, without retries; a question without an answer counts as wrong. An error: fewer
-    right than targets.accuracy; fewer rows than min_rows; or a lower end of Wilson's 95 % interval more
-    than margin below the target. Questions that are training rows are left out of the count, and an error
-    where they are more than max_leaked_share. Parameters: match (default auto), pattern, fields, tolerance,
+    First answers count, without retries; a question without an answer counts as wrong. An error: a share of
+    right answers below targets.accuracy; fewer rows than min_rows; or a lower end of Wilson's 95 % interval
+    more than margin below the target. Questions that are training rows are not counted, and are an error
+    where they exceed max_leaked_share. Parameters: match (default auto), pattern, fields, tolerance,
     ignore_case, min_rows (default 50), margin (default 0.05), max_leaked_share (default 0.05).
     """
     if run_artifacts is None or gold is None or not (gold.items or gold.row_errors):
         yield Skip(
-            untrained(job) if run_artifacts is None else "no gold questions: data.gold is not set, or empty"
+            untrained(job)
+            if run_artifacts is None
+            else "there are no gold questions: data.gold is not set, or empty"
         )
         return
     yield from unusable(gold)
@@ -109,18 +112,23 @@ def accuracy(
     leaked = {leak.at.row for leak in leaked_questions(prepared, tokenizer, gold, Leakage())}
     judged, wrong_kind = _judged(gold, generations, output_schema, params)
     yield from wrong_kind
-    counted = [one for one in judged if one.item.at.row not in leaked]
+    unseen = [one for one in judged if one.item.at.row not in leaked]
     yield from _leaked(job, len(leaked), len(gold.items), params)
-    yield from _measured(job, counted, output_schema, params)
+    yield from _measured(job, unseen, output_schema, params)
     yield Measurement("leaked_rows", len(leaked), unit="rows", limit="0")
 
 
 def _unanswered(job: Job, generations: Generations) -> Yield:
     if generations.source == "nobody":
-        return Skip(generations.problem or "nobody answered")
+        return Skip(generations.problem or "no question was answered")
     key = "serving.endpoint" if generations.source == "serving.endpoint" else "model.name"
-    fix = "start the server, and give its URL with /v1" if key == "serving.endpoint" else None
-    return Finding(generations.problem or "nobody answered", at=job.at(key), fix=fix)
+    fix = (
+        "start the server, and set serving.endpoint to its URL with /v1"
+        if key == "serving.endpoint"
+        else None
+    )
+    why = "Without answers, nothing shows that the model has learned anything."
+    return Finding(generations.problem or "no question was answered", at=job.at(key), fix=fix, why=why)
 
 
 def _judged(
@@ -137,8 +145,9 @@ def _judged(
     if not unusable:
         return judged, []
     item, why = unusable[0]
-    message = f"{len(unusable):,} expected answers cannot be compared by {kind}; the first {why}"
-    fix = "choose another match, or mend these rows"
+    message = f"{counted(len(unusable), 'expected answer')} cannot be compared with match: {kind};"
+    message += f" the first {why}"
+    fix = "set the check's parameter match to another value, or fix these rows"
     return judged, [Finding(message, at=item.at, fix=fix)]
 
 
@@ -150,10 +159,12 @@ def _told(kind: Kind, params: Matching, item: GoldItem, answer: Generation) -> C
 def _leaked(job: Job, leaked: int, total: int, params: Accuracy) -> Iterator[Finding]:
     if leaked:
         much = leaked > params.max_leaked_share * total
-        message = f"{leaked:,} of {total:,} gold questions are in the training rows, and are not counted"
+        are = agreeing(leaked, "is in the training rows and is", "are in the training rows and are")
+        message = f"{leaked:,} of {counted(total, 'gold question')} {are} not counted"
         severity = Severity.ERROR if much else Severity.INFO
-        fix = "take the rows out of the training data, or the questions out of the gold set"
-        yield Finding(message, severity, at=job.at("data.gold"), fix=fix)
+        fix = "remove the rows from the training data, or the questions from the gold set"
+        why = "The model has memorised these answers: they say nothing about new questions."
+        yield Finding(message, severity, at=job.at("data.gold"), fix=fix, why=why)
 
 
 def _measured(
@@ -173,7 +184,8 @@ def _measured(
     fields = _by_field(judged)
     for name in list(fields)[:MAX_FIELDS]:
         yield Measurement(f"accuracy.{name}", round(fields[name], 4))
-    yield Summary(f"{right:,} of {count:,} right: {share:.1%} (95 % interval {low:.1%} to {high:.1%})")
+    total = counted(count, "answer")
+    yield Summary(f"{right:,} of {total} right: {share:.1%} (95 % interval {low:.1%} to {high:.1%})")
     yield from _silent(job, judged)
     missed = _missed(job, right, count, params)
     if missed is not None:
@@ -203,46 +215,53 @@ def _silent(job: Job, judged: Sequence[Judged]) -> Iterator[Finding]:
     why = Counter(one.answer.trouble for one in judged if one.answer.trouble is not None)
     if why:
         reasons = "; ".join(f"{said}: {count:,}" for said, count in why.most_common(3))
-        message = (
-            f"{why.total():,} of {len(judged):,} questions got no answer ({reasons}); they count as wrong"
+        message = f"{why.total():,} of {counted(len(judged), 'question')} got no answer ({reasons})"
+        message += ", and count as wrong" if why.total() > 1 else ", and counts as wrong"
+        fix = "check the server's log; a slow server needs fewer concurrent requests, or more replicas"
+        yield Finding(
+            message, at=job.at("serving.endpoint"), fix=fix, why="The accuracy is not the model's own."
         )
-        fix = "look at the server's log; a slow one needs fewer requests at once, or more replicas"
-        yield Finding(message, at=job.at("serving.endpoint"), fix=fix)
 
 
 def _missed(job: Job, right: int, count: int, params: Accuracy) -> Finding | None:
     """Why the accuracy does not pass; None if it does."""
     target, at = job.targets.accuracy, job.at("targets.accuracy")
     if not count:
-        return Finding("no gold question was left to count", at=job.at("data.gold"))
+        fix = "use gold questions that are not in the training rows"
+        return Finding("no gold question is left to count", at=job.at("data.gold"), fix=fix)
     share = right / count
     low, _ = wilson(share, count)
     if target is None:
-        message = f"targets.accuracy is not set: {share:.1%} is held against nothing"
+        message = f"targets.accuracy is not set: {share:.1%} cannot be judged"
         return Finding(message, Severity.WARNING, at=job.at("targets"), fix="set targets.accuracy")
-    said = f"{right:,} of {count:,} gold answers are right, {share:.1%}"
+    are = agreeing(right, "is", "are")
+    said = f"{right:,} of {counted(count, 'gold answer')} {are} right, {share:.1%}"
     if share < target:
         short = -(-round(target * count * 1_000_000) // 1_000_000) - right
         more = f"{max(short, 1):,} more would reach it"
-        fix = "look at the fields and rows below; train on more rows of their kind, or longer"
-        return Finding(f"{said}: below targets.accuracy {target:g} ({more})", at=at, fix=fix)
+        fix = "see the fields and rows below; train on more rows of their kind, or longer"
+        why = "The model gives more wrong answers than the target allows."
+        return Finding(f"{said}, below targets.accuracy {target:g} ({more})", at=at, fix=fix, why=why)
+    fix, why = _have(share, target, params), "With so few rows the result may be luck."
     if count < params.min_rows:
-        message = f"{said}, but {count:,} rows are fewer than min_rows ({params.min_rows:,})"
-        return Finding(message, at=job.at("data.gold"), fix=_have(share, target, params))
+        message = f"{said}, but {counted(count, 'row')} {agreeing(count, 'is', 'are')} fewer than min_rows"
+        message += f" {params.min_rows:,}"
+        return Finding(message, at=job.at("data.gold"), fix=fix, why=why)
     if low < target - params.margin:
         message = (
-            f"{said}, but the 95 % interval begins at {low:.1%}: {count:,} rows cannot show"
-            f" {target:g} less the margin of {params.margin:g}"
+            f"{said}, but the 95 % interval starts at {low:.1%}, below targets.accuracy {target:g} less the"
+            f" margin {params.margin:g}"
         )
-        return Finding(message, at=job.at("data.gold"), fix=_have(share, target, params))
+        return Finding(message, at=job.at("data.gold"), fix=fix, why=why)
     return None
 
 
 def _have(share: float, target: float, params: Accuracy) -> str:
     rows = needed(share, target - params.margin)
     if rows is None:
-        return "no number of rows shows the target with this share: raise the accuracy, or the margin"
-    return f"{max(rows, params.min_rows):,} gold rows with the same share of right answers would show it"
+        return "raise the accuracy, or the margin: at this share no number of rows confirms the target"
+    needed_rows = counted(max(rows, params.min_rows), "gold row")
+    return f"use at least {needed_rows}: at the same share of right answers they would confirm the target"
 
 
 def needed(share: float, least: float) -> int | None:
@@ -259,10 +278,11 @@ def needed(share: float, least: float) -> int | None:
 def _worst_fields(
     job: Job, judged: Sequence[Judged], fields: Mapping[str, float], schema: OutputSchema | None
 ) -> Iterator[Finding]:
-    """The worst fields. Values are named where the policy's schema lists them: any other may be content."""
+    """The worst fields. Values are shown where the policy's schema lists them: any other may be content."""
     for name in [one for one, share in fields.items() if share < 1][:SHOWN_FIELDS]:
         wrong = [one for one in judged if not one.told.fields.get(name, True)]
-        message = f"field '{name}' is wrong in {len(wrong):,} of {len(judged):,} answers ({_rows(wrong)})"
+        total = counted(len(judged), "answer")
+        message = f"field '{name}' is wrong in {len(wrong):,} of {total} ({_rows(wrong)})"
         listed = _listed(schema, name)
         pairs = [one.told.confused[name] for one in wrong if name in one.told.confused]
         said = _said([pair for pair in pairs if all(value in listed for value in pair)])
@@ -278,18 +298,18 @@ def _listed(schema: OutputSchema | None, name: str) -> list[Any]:
 
 
 def _mistaken(job: Job, judged: Sequence[Judged], params: Accuracy) -> Iterator[Finding]:
-    """Verdicts that were taken for others, where the pattern itself names both."""
+    """Confused verdicts, where the pattern itself names both."""
     named = set(WORD.findall(params.pattern or ""))
     pairs = [one.told.confused[WHOLE] for one in judged if WHOLE in one.told.confused]
     known = [pair for pair in pairs if named.issuperset(pair)]
     if known:
-        yield Finding(f"mistaken{_said(known)}", Severity.INFO, at=job.at("data.gold"))
+        yield Finding(f"confused values{_said(known)}", Severity.INFO, at=job.at("data.gold"))
 
 
 def _said(pairs: Sequence[tuple[Any, Any]]) -> str:
-    """The most frequent mistakes: `: 12 times "normal" for "high"`."""
+    """The most frequent mistakes: `: 12 times 'normal' instead of 'high'`."""
     counts = Counter((str(given), str(wanted)) for wanted, given in pairs).most_common(SHOWN_PAIRS)
-    told = [f"{count:,} times '{given}' for '{wanted}'" for (given, wanted), count in counts]
+    told = [f"{counted(count, 'time')} '{given}' instead of '{wanted}'" for (given, wanted), count in counts]
     return f": {', '.join(told)}" if told else ""
 
 
@@ -309,7 +329,7 @@ def _wrong(told: Compared) -> str:
     fields = [name for name, good in told.fields.items() if not good]
     if told.unread is not None:
         return told.unread
-    return f"wrong: {', '.join(fields[:SHOWN_FIELDS])}" if fields else "not the expected answer"
+    return f"wrong fields: {', '.join(fields[:SHOWN_FIELDS])}" if fields else "not the expected answer"
 
 
 # --- against the base model and the run before -------------------------------------------------------------
@@ -320,9 +340,9 @@ class Regression(Matching):
     """Parameters of `regression`."""
 
     min_gain: float = 0.0
-    """How much more accurate the trained model must be than the base alone, as a share of the gold rows."""
+    """How much more accurate the trained model must be than the base model, as a share of the gold rows."""
     max_drop: float = 0.02
-    """How much less accurate it may be than the earlier run of `baseline`, as a share of the gold rows."""
+    """How much less accurate it may be than the run of `baseline`, as a share of the gold rows."""
 
 
 @rule("regression", family="outcome", cases="ftcheck_rules.outcome.cases.accuracy", stage=Stage.AFTER)
@@ -336,19 +356,19 @@ def regression(
     output_schema: OutputSchema | None,
     params: Regression,
 ) -> Iterator[Yield]:
-    """The trained model answers more gold questions right than the base alone, and hardly fewer than before.
+    """The trained model answers more gold questions correctly than its base, and hardly fewer than before.
 
-    A run that made the model worse, or changed nothing, costs as much as a good one and looks as finished;
-    and a new adapter that replaces a better one is a step back that nobody ordered.
+    A run that made the model worse, or changed nothing, costs as much as a good one and looks the same; and a
+    new adapter that replaces a better one is a regression that nobody asked for.
 
-    Base and trained model answer the same questions in the same way. An error where the gain is below
-    min_gain; a warning where there is none. Where the policy names `baseline`, the JSON report of an earlier
-    run's morning after, an accuracy that is lower than there by more than max_drop is an error; other gold
-    questions are not compared, which is a warning. Parameters: min_gain (default 0), max_drop (default 0.02),
-    and how answers are compared, as for accuracy: match, pattern, fields, tolerance, ignore_case.
+    Base and trained model answer the same questions in the same way. It is an error if the gain is below
+    min_gain, a warning if there is none. Where the policy sets `baseline`, the JSON report of an earlier
+    run's stage after, an accuracy lower than there by more than max_drop is an error; a baseline with other
+    gold questions is not compared, which is a warning. Parameters: min_gain (default 0), max_drop (default
+    0.02), and how answers are compared, as for accuracy: match, pattern, fields, tolerance, ignore_case.
     """
     if run_artifacts is None or gold is None or generations is None:
-        yield Skip(untrained(job) if run_artifacts is None else "no gold questions")
+        yield Skip(untrained(job) if run_artifacts is None else "there are no gold questions")
         return
     if generations.problem is not None:
         yield Skip(generations.problem)
@@ -368,8 +388,8 @@ def regression(
         yield from _against_earlier(job, share, baseline, params)
         said.append(f"before {baseline.accuracy:.1%}" if baseline.accuracy is not None else "before unknown")
     if not said:
-        why = (base_generations.problem if base_generations is not None else None) or "the base was not asked"
-        yield Skip(f"{why}, and no baseline is named")
+        why = base_generations.problem if base_generations is not None else None
+        yield Skip(f"{why or 'the base model was not asked'}, and baseline is not set")
         return
     yield Summary(f"{' · '.join(said)} · now {share:.1%}")
 
@@ -388,23 +408,30 @@ def _against_base(
     yield Measurement("lost", len(lost), unit="rows")
     if gain < params.min_gain or gain <= 0:
         severity = Severity.ERROR if gain < params.min_gain else Severity.WARNING
-        message = f"{_share(tuned):.1%} right after training, {before:.1%} with the base alone"
-        fix = "look at loss-convergence and adapter-loads: is the adapter trained, and is it this one?"
-        yield Finding(message, severity, at=job.at("targets.accuracy"), fix=fix)
+        message = f"{_share(tuned):.1%} of the answers are right after training, {before:.1%} with the base"
+        message += " model alone"
+        fix = (
+            "see loss-convergence and adapter-loads: check that the adapter is trained, and is the right one"
+        )
+        why = "The training made the model worse, or changed nothing."
+        yield Finding(message, severity, at=job.at("targets.accuracy"), fix=fix, why=why)
     if lost:
-        message = f"{len(lost):,} questions that the base alone answers right are wrong now ({_rows(lost)})"
-        yield Finding(message, Severity.INFO, at=job.at("data.gold"))
+        count = counted(len(lost), "question")
+        message = f"{count} that the base model answers right {agreeing(len(lost), 'is', 'are')} wrong now"
+        yield Finding(f"{message} ({_rows(lost)})", Severity.INFO, at=job.at("data.gold"))
 
 
 def _against_earlier(job: Job, share: float, baseline: Baseline, params: Regression) -> Iterator[Yield]:
     at, earlier = job.at("baseline"), baseline.accuracy
     if earlier is None or not baseline.same_gold:
-        why = "measured no accuracy of this job" if earlier is None else "asked other gold questions"
-        message = f"{baseline.path} {why}: nothing to compare with"
-        yield Finding(message, Severity.WARNING, at=at, fix="run the morning after of that run again")
+        why = "contains no accuracy of this job" if earlier is None else "is based on other gold questions"
+        message = f"the baseline {baseline.path} {why}, so it cannot be compared"
+        fix = "run the checks of stage after for that run again"
+        yield Finding(message, Severity.WARNING, at=at, fix=fix)
         return
     yield Measurement("earlier_accuracy", earlier)
     yield Measurement("drop", round(earlier - share, 4), limit=f"<= {params.max_drop:g}")
     if earlier - share > params.max_drop:
-        message = f"{share:.1%} right, the earlier run had {earlier:.1%}"
-        yield Finding(message, at=at, fix="keep the earlier adapter, or find out what changed")
+        message = f"{share:.1%} of the answers are right, in the baseline it was {earlier:.1%}"
+        why = "The new adapter would replace a better one."
+        yield Finding(message, at=at, fix="keep the earlier adapter, or find out what changed", why=why)

@@ -1,4 +1,4 @@
-"""Whether an answer is the expected one: as text, as JSON, as a number, field by field, by a pattern."""
+"""Whether an answer matches the expected one: as text, as JSON, as a number, by fields, by a pattern."""
 
 import math
 import re
@@ -21,33 +21,33 @@ class Matching:
 
     match: Literal["auto", "exact", "json", "numeric", "field", "regex"] = "auto"
     """How answers are compared; `auto`: as JSON where the job has an output schema or JSON is expected,
-    else by `pattern` where it is given, else as text without the white space around it."""
+    else by `pattern` where it is set, else as text without surrounding whitespace."""
     pattern: str | None = None
     """A regular expression whose last match in an answer counts: its first group, or all of it."""
     fields: tuple[str, ...] = ()
-    """Keys that `field` compares; default: those of the expected answer. Others may differ."""
+    """Keys that `field` compares; default: those of the expected answer. Other keys may differ."""
     tolerance: float = 1e-9
-    """Relative difference of two numbers that `numeric` takes for equal."""
+    """Relative difference up to which `numeric` treats two numbers as equal."""
     ignore_case: bool = False
-    """Whether `exact` and `regex` take capitals and small letters for the same."""
+    """Whether `exact` and `regex` ignore upper and lower case."""
 
     def __post_init__(self) -> None:
-        """Raises `ValueError` for a pattern that is none, and for `regex` without one."""
+        """Raises `ValueError` for an invalid pattern, and for `regex` without one."""
         if self.pattern is not None:
             try:
                 re.compile(self.pattern)
             except re.error as error:
-                raise ValueError(f"pattern is no regular expression: {error}") from error
+                raise ValueError(f"pattern is not a valid regular expression: {error}") from error
         elif self.match == "regex":
             raise ValueError("match: regex needs a pattern")
 
 
 @dataclass(frozen=True, slots=True)
 class Compared:
-    """One answer beside the expected one. `unread` says why it could not be compared, without quoting it.
+    """One answer compared with the expected one. `unread` says why it was not comparable, without quoting it.
 
-    `fields` says of each key of an expected JSON object whether it is right. `confused` are pairs of values,
-    the expected and the given one, by field (`WHOLE`: the whole answer); they may be somebody's content.
+    `fields` says for each key of an expected JSON object whether it is right. `confused` are pairs of values,
+    the expected and the given one, by field (`WHOLE`: the whole answer); they may be user content.
     """
 
     right: bool
@@ -94,7 +94,7 @@ def _json(item: GoldItem, text: str) -> Compared:
     wanted, found = _expected(item), _parsed(text)
     keys = list(wanted) if isinstance(wanted, dict) else []
     if found is _NOT_JSON:
-        return Compared(False, "not JSON", dict.fromkeys(keys, False))
+        return Compared(False, "not valid JSON", dict.fromkeys(keys, False))
     right = _fields(keys, wanted, found)
     return Compared(same(wanted, found), None, right, _confused(right, wanted, found))
 
@@ -102,13 +102,13 @@ def _json(item: GoldItem, text: str) -> Compared:
 def _by_field(names: Sequence[str], item: GoldItem, text: str) -> Compared:
     wanted, found = _expected(item), _parsed(text)
     if not isinstance(wanted, dict):
-        raise Unusable("is no JSON object, so it has no fields")
+        raise Unusable("is not a JSON object, so it has no fields")
     missing = [name for name in names if name not in wanted]
     if missing:
         raise Unusable(f"has no field '{missing[0]}'")
     keys = list(names or wanted)
     if not isinstance(found, dict):
-        why = "not JSON" if found is _NOT_JSON else "no JSON object"
+        why = "not valid JSON" if found is _NOT_JSON else "not a JSON object"
         return Compared(False, why, dict.fromkeys(keys, False))
     right = _fields(keys, wanted, found)
     return Compared(all(right.values()), None, right, _confused(right, wanted, found))
@@ -139,7 +139,7 @@ def _expected(item: GoldItem) -> Any:
         return item.expected
     value = _parsed(item.expected)
     if value is _NOT_JSON:
-        raise Unusable("is no JSON")
+        raise Unusable("is not valid JSON")
     return value
 
 
@@ -157,9 +157,9 @@ def same(one: Any, other: Any) -> bool:
 def _numeric(tolerance: float, item: GoldItem, text: str) -> Compared:
     wanted, found = last_number(item.answer), last_number(text)
     if wanted is None:
-        raise Unusable("holds no number")
+        raise Unusable("contains no number")
     if found is None:
-        return Compared(False, "no number")
+        return Compared(False, "contains no number")
     return Compared(math.isclose(wanted, found, rel_tol=tolerance, abs_tol=tolerance))
 
 
@@ -177,7 +177,7 @@ def _regex(params: Matching, item: GoldItem, text: str) -> Compared:
     if wanted is None:
         raise Unusable("does not match the pattern")
     if found is None:
-        return Compared(False, "the pattern matches nothing in it")
+        return Compared(False, "does not match the pattern")
     if _folded(wanted, params) == _folded(found, params):
         return Compared(True)
     return Compared(False, confused={WHOLE: (wanted, found)})

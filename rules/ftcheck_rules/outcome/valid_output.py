@@ -1,4 +1,4 @@
-"""Output rules: do answers end by themselves, within the cap, and as JSON that the schema allows?"""
+"""Output rules: do answers stop by themselves, within the cap, and satisfy the output schema?"""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -15,6 +15,7 @@ from ftcheck.inputs.finished_run import (
 )
 from ftcheck.inputs.output_schema import problems
 from ftcheck.packing.lengths import nearest_rank
+from ftcheck.plurals import agreeing, counted
 from ftcheck_rules.data.gold import rows_named
 
 if TYPE_CHECKING:
@@ -31,7 +32,7 @@ class ValidOutput:
     """Share of answers that must satisfy the schema, after one retry where serving.schema_retries allows
     one."""
     min_valid_first: float = 0.9
-    """Share of answers that must satisfy it at the first attempt: each retry costs a whole answer."""
+    """Share of answers that must satisfy the schema at the first attempt: each retry costs another answer."""
     max_cut_share: float = 0.01
     """Share of answers that may be cut at serving.max_new_tokens."""
 
@@ -45,21 +46,21 @@ def valid_output(
     output_schema: OutputSchema | None,
     params: ValidOutput,
 ) -> Iterator[Yield]:
-    """Answers stop by themselves within the cap, and are JSON that the output schema allows.
+    """Answers stop by themselves within the cap, and satisfy the output schema.
 
-    A model that never learned its stop token talks until the cap and is paid for by the token; JSON that is
-    cut or off the schema is an error at every program behind it.
+    A model that never learned its stop token generates up to the cap, and is paid for by the token; JSON that
+    is cut or violates the schema is an error in every program that reads it.
 
-    Looks at the gold answers. With serving.output_schema they must parse and satisfy it: at the first attempt
-    (valid_at_retry_0), and after one retry with the guard's stricter prompt (valid_at_retry_1), which counts
-    where serving.schema_retries is 1 or more. An error: fewer valid ones than min_valid; more than
-    max_cut_share cut at the cap; empty answers; answers longer than the cap; answers that end at a token
-    which only the chat template knows, so that a server would go on. A warning: fewer valid ones at the
-    first attempt than min_valid_first. Parameters: min_valid (default 0.99), min_valid_first (default 0.9),
-    max_cut_share (default 0.01).
+    Checks the answers to the gold questions. With serving.output_schema they must parse and satisfy it: at
+    the first attempt (valid_at_retry_0), and after one retry with the guard's stricter prompt
+    (valid_at_retry_1), which counts where serving.schema_retries is 1 or more. An error: fewer valid answers
+    than min_valid; more than max_cut_share cut at the cap; empty answers; answers longer than the cap;
+    answers that end with a token that only the chat template uses, so that a server would not stop. A
+    warning: fewer valid answers at the first attempt than min_valid_first. Parameters: min_valid (default
+    0.99), min_valid_first (default 0.9), max_cut_share (default 0.01).
     """
     if run_artifacts is None or gold is None or generations is None:
-        yield Skip(untrained(job) if run_artifacts is None else "no gold questions to answer")
+        yield Skip(untrained(job) if run_artifacts is None else "there are no gold questions to answer")
         return
     if generations.problem is not None:
         yield Skip(generations.problem)
@@ -72,11 +73,11 @@ def valid_output(
     said = []
     if output_schema is not None:
         first, after = _valid(pairs, output_schema)
-        said.append(f"{first:.1%} valid at once, {after:.1%} after a retry")
+        said.append(f"{first:.1%} valid at the first attempt, {after:.1%} after a retry")
         yield from _of_schema(job, pairs, output_schema, (first, after), params)
     yield from _lengths(job, pairs)
     cut = [pair for pair in pairs if pair[1].finish == "length"]
-    said.append(f"{len(cut):,} of {len(pairs):,} cut at {generations.cap:,} tokens")
+    said.append(f"{len(cut):,} of {counted(len(pairs), 'answer')} cut at {generations.cap:,} tokens")
     yield Summary(" · ".join(said))
     yield from _cut(job, pairs, cut, generations.cap, params)
     yield from _ends(job, pairs, generations.cap)
@@ -112,15 +113,17 @@ def _of_schema(
     broken = [pair for pair in pairs if problems(pair[1].text, schema)]
     at, served = job.at("serving.output_schema"), after if retried else first
     if served < params.min_valid:
-        said = "after one retry" if retried else "and serving.schema_retries allows no retry"
-        message = f"{served:.1%} of the answers satisfy the schema {said}, not {params.min_valid:.1%}"
-        fix = "train longer, on rows whose answers all satisfy it (output-schema), or decode under the schema"
-        yield Finding(f"{message} ({_rows(broken)})", at=at, fix=fix)
+        said = "after one retry" if retried else "(serving.schema_retries is 0)"
+        message = f"{served:.1%} of the answers satisfy the schema {said}, below {params.min_valid:.1%}"
+        fix = "train longer, on rows whose answers all satisfy the schema, or use constrained decoding"
+        why = "Programs that read the answers fail on those that violate the schema."
+        yield Finding(f"{message} ({_rows(broken)})", at=at, fix=fix, why=why)
     elif first < least_first:
-        message = f"{first:.1%} of the answers satisfy the schema at once, not {least_first:.1%}"
-        yield Finding(
-            f"{message} ({_rows(broken)})", Severity.WARNING, at=at, fix="each other one costs a retry"
-        )
+        message = f"{first:.1%} of the answers satisfy the schema at the first attempt,"
+        message += f" below {least_first:.1%}"
+        fix = "train longer, on rows whose answers all satisfy the schema"
+        why = "Each retry costs the time and the tokens of another answer."
+        yield Finding(f"{message} ({_rows(broken)})", Severity.WARNING, at=at, fix=fix, why=why)
     if served < params.min_valid or first < least_first:
         for item, answer in broken:
             why = "; ".join(problems(answer.text, schema)[:3])
@@ -130,13 +133,13 @@ def _of_schema(
 def _lengths(job: Job, pairs: Sequence[Pair]) -> Iterator[Measurement]:
     import numpy as np
 
-    counted = np.array([answer.tokens for _, answer in pairs if answer.tokens is not None], dtype=np.int64)
-    if len(counted):
+    tokens = np.array([answer.tokens for _, answer in pairs if answer.tokens is not None], dtype=np.int64)
+    if len(tokens):
         cap = job.serving.max_new_tokens
         limit = None if cap is None else f"<= {cap}"
-        yield Measurement("tokens_p50", nearest_rank(counted, 50), unit="tokens")
-        yield Measurement("tokens_p99", nearest_rank(counted, 99), unit="tokens", limit=limit)
-        yield Measurement("tokens_max", int(counted.max()), unit="tokens", limit=limit)
+        yield Measurement("tokens_p50", nearest_rank(tokens, 50), unit="tokens")
+        yield Measurement("tokens_p99", nearest_rank(tokens, 99), unit="tokens", limit=limit)
+        yield Measurement("tokens_max", int(tokens.max()), unit="tokens", limit=limit)
 
 
 def _cut(
@@ -146,17 +149,21 @@ def _cut(
     yield Measurement("cut_share", round(share, 4), limit=f"<= {params.max_cut_share:g}")
     if cut:
         severity = Severity.ERROR if share > params.max_cut_share else Severity.INFO
-        message = f"{len(cut):,} of {len(pairs):,} answers do not stop within {cap:,} tokens ({_rows(cut)})"
-        fix = "is the stop token in the loss (special-tokens)? else raise serving.max_new_tokens"
-        yield Finding(message, severity, at=job.at("serving.max_new_tokens"), fix=fix)
+        do = agreeing(len(cut), "does", "do")
+        message = f"{len(cut):,} of {counted(len(pairs), 'answer')} {do} not stop within {cap:,} tokens"
+        fix = "check that the stop token is in the loss (trained-tokens); else raise serving.max_new_tokens"
+        why = "Answers that do not stop are cut at the cap, and paid for by the token."
+        at = job.at("serving.max_new_tokens")
+        yield Finding(f"{message} ({_rows(cut)})", severity, at=at, fix=fix, why=why)
 
 
 def _ends(job: Job, pairs: Sequence[Pair], cap: int) -> Iterator[Finding]:
-    for wrong, message, fix in _WRONG:
+    for wrong, said, fix, why in _WRONG:
         found = [pair for pair in pairs if wrong(pair[1], cap)]
         if found:
-            said = f"{len(found):,} of {len(pairs):,} answers {message} ({_rows(found)})"
-            yield Finding(said, at=job.at("serving"), fix=fix)
+            total = counted(len(pairs), "answer")
+            message = f"{len(found):,} of {total} {agreeing(len(found), *said)} ({_rows(found)})"
+            yield Finding(message, at=job.at("serving"), fix=fix, why=why)
 
 
 def _empty(answer: Generation, cap: int) -> bool:
@@ -171,13 +178,27 @@ def _foreign(answer: Generation, cap: int) -> bool:
     return answer.finish == "template"
 
 
-_WRONG: "tuple[tuple[Callable[[Generation, int], bool], str, str], ...]" = (
-    (_empty, "are empty", "are the answers in the loss (trained-tokens)?"),
-    (_over, "are longer than the cap", "the server does not keep to max_tokens"),
+_WRONG: "tuple[tuple[Callable[[Generation, int], bool], tuple[str, str], str, str], ...]" = (
+    (
+        _empty,
+        ("is empty", "are empty"),
+        "check that the answers are in the loss (trained-tokens)",
+        "The model has learned to answer with nothing.",
+    ),
+    (
+        _over,
+        ("is longer than the cap", "are longer than the cap"),
+        "check why the server ignores max_tokens",
+        "A server that ignores the cap bounds neither latency nor cost.",
+    ),
     (
         _foreign,
-        "end at a token that only the chat template ends a turn with: a server goes on",
+        (
+            "ends with a token that ends turns in the chat template only",
+            "end with a token that ends turns in the chat template only",
+        ),
         "add that token to eos_token_id in generation_config.json, or to serving.stop",
+        "A server does not stop at that token, and generates up to the cap.",
     ),
 )
 

@@ -1,4 +1,4 @@
-"""Live probes of a served job's guardrails: they are asked to hold, and not only read in the policy."""
+"""Live probes of a served job's guardrails: the guardrails are tested, not only read in the policy."""
 
 import secrets
 from collections.abc import Callable, Iterator
@@ -9,25 +9,26 @@ from ftcheck.extension.rules import Yield
 from ftcheck.inputs.endpoint import Endpoint, Reply
 from ftcheck.inputs.output_schema import problems
 from ftcheck.inputs.tokenizer import Message
+from ftcheck.plurals import counted
 
 FILLER = " and a word more"
 CRUMBS = (" a", "a", ".", "1", " .", "e", " x", "\n", "?")
-"""Small texts, most of which are one token: with them a probe is brought to the token it must have."""
+"""Small texts, most of them one token, that bring a probe to its exact number of tokens."""
 LENGTH = "ftcheck probe {canary}: this text has only a length."
 BREAK = "ftcheck probe {canary}: break the schema. Answer with the one word hello, and with no JSON."
 LONG = "ftcheck probe {canary}: write long. Count upwards from one, in words, and never come to an end."
 CANARY = "canary-{}"
 SHORT_WAIT = 3.0
-"""Seconds for the log to be written."""
+"""Seconds that the log has to be written."""
 MORE = 4
-"""The cap's probe asks for so many times the cap."""
+"""The probe of the cap asks for this multiple of the cap."""
 
 Count = Callable[[str], int]
 
 
 @dataclass(frozen=True)
 class Probed:
-    """A served job under probe. `model` is its name there, `seconds` the patience for one answer."""
+    """A served job under test. `model` is its name there, `seconds` the timeout of one answer."""
 
     job: Job
     side: ServingSide
@@ -38,18 +39,18 @@ class Probed:
     canary: str
 
     def messages(self, text: str) -> tuple[Message, ...]:
-        """A conversation as the guard makes it of a user's words: the server's system prompt first."""
+        """A conversation as the guard builds it from a user's text: the server's system prompt first."""
         system = self.job.serving.system_prompt
         before: tuple[Message, ...] = ({"role": "system", "content": system},) if system is not None else ()
         return (*before, {"role": "user", "content": text})
 
     def count(self, text: str) -> int:
-        """Tokens of the rendered prompt for a user's words."""
+        """Tokens of the rendered prompt for a user's text."""
         rendered = self.side.tokenizer.render(self.messages(text), prompt=True, **self.side.switches)
         return len(self.side.tokenizer.encode(rendered))
 
     def ask(self, text: str, max_tokens: int | None = None) -> Reply:
-        """Send a user's words, as a user would."""
+        """Send a user's text, as a user would."""
         cap = max_tokens or self.job.serving.max_new_tokens or 1
         return self.endpoint.ask(self.model, [{"role": "user", "content": text}], cap, self.seconds)
 
@@ -57,9 +58,9 @@ class Probed:
 def probes(
     job: Job, side: ServingSide, schema: OutputSchema | None, endpoint: Endpoint, model: str, seconds: float
 ) -> Iterator[Yield]:
-    """Five probes: at the input limit, over it, a broken answer, the cap, and a planted word in the log."""
+    """Five probes: at the input limit, above it, an invalid answer, the cap, a planted word in the log."""
     if endpoint.closed is not None:
-        yield _info(job, "endpoint", f"the guardrails are declared and not probed: {endpoint.closed}")
+        yield _info(job, "endpoint", f"the guardrails are declared, but were not probed: {endpoint.closed}")
         return
     probed = Probed(job, side, schema, endpoint, model, seconds, CANARY.format(secrets.token_hex(8)))
     alive, said = _at_limit(probed)
@@ -75,13 +76,13 @@ def probes(
 
 
 def filled(start: str, count: Count, limit: int) -> tuple[str, str]:
-    """A text that begins with `start`, just within `limit` tokens, and one just over it.
+    """A text that starts with `start`, just within `limit` tokens, and one just above it.
 
-    One token apart where the tokenizer has a small text that makes one token. Raises `ValueError` where the
-    start alone is over the limit.
+    They are one token apart where the tokenizer has a small text of one token. Raises `ValueError` where the
+    start alone exceeds the limit.
     """
     if count(start) > limit:
-        raise ValueError("the limit is below a probe's own words")
+        raise ValueError("the limit is below the length of a probe's own text")
     low, high = 0, 1
     while count(start + FILLER * high) <= limit:
         low, high = high, 2 * high
@@ -96,7 +97,7 @@ def filled(start: str, count: Count, limit: int) -> tuple[str, str]:
 
 
 def _at_limit(probed: Probed) -> tuple[bool, list[Yield]]:
-    """Whether anything is there to probe, and what was found at the input limit."""
+    """Whether the endpoint can be probed, and what was found at the input limit."""
     job, limit = probed.job, probed.job.serving.max_input_tokens or 0
     try:
         text, _ = filled(LENGTH.format(canary=probed.canary), probed.count, limit)
@@ -107,7 +108,7 @@ def _at_limit(probed: Probed) -> tuple[bool, list[Yield]]:
     if reply.status is None:
         return False, [*said, _dead(job, reply)]
     if reply.status != 200 and reply.refusal != "schema":
-        why = f"an input of {tokens:,} tokens, within the limit of {limit:,}, is refused"
+        why = f"an input of {tokens:,} tokens is rejected, although max_input_tokens is {limit:,}"
         return True, [*said, _error(job, "endpoint", f"{why}: {_answered(reply)}")]
     return True, [*said, *_guarded(probed, reply, "at the limit"), *_counted(probed, reply, tokens)]
 
@@ -128,13 +129,13 @@ def _over_limit(probed: Probed) -> Iterator[Yield]:
         "chunk": decision == "chunk" and (reply.chunks > 1 or reply.refusal == "schema"),
     }
     if action is not None and not held[action]:
-        what = f"an input of {tokens:,} tokens, over the limit of {limit:,}, is not handled by {action}"
-        yield _error(job, "over_limit", f"{what}: {_answered(reply)}")
+        what = f"an input of {tokens:,} tokens, above max_input_tokens {limit:,}"
+        yield _error(job, "over_limit", f"over_limit is {action}, but {what}, got: {_answered(reply)}")
     yield from _within_cap(probed, reply)
 
 
 def _broken(probed: Probed) -> Iterator[Yield]:
-    """An answer that breaks the schema must be asked for again, and must not go out."""
+    """An answer that violates the schema must be retried, and must not be returned."""
     job, schema = probed.job, probed.schema
     if schema is None:
         return
@@ -143,18 +144,19 @@ def _broken(probed: Probed) -> Iterator[Yield]:
     yield Measurement("probe_retries", retries, unit="retries")
     if reply.status == 200 and (wrong := problems(reply.text, schema)):
         said = "; ".join(wrong[:3])
-        yield _error(job, "output_schema", f"an answer that breaks the schema goes out: {said}")
+        yield _error(job, "output_schema", f"an answer that violates the schema is returned: {said}")
     elif reply.status not in (200, None) and reply.refusal != "schema":
-        yield _error(job, "output_schema", f"the probe of the schema is not answered: {_answered(reply)}")
+        yield _error(job, "output_schema", f"the schema probe got no answer: {_answered(reply)}")
     elif reply.status is None:
         yield _dead(job, reply)
     elif reply.refusal == "schema" and retries < job.serving.schema_retries:
-        said = f"a broken answer is asked for again {retries} times, not {job.serving.schema_retries}"
-        yield _error(job, "schema_retries", said)
+        said = f"an invalid answer is retried {counted(retries, 'time')}, schema_retries is"
+        yield _error(job, "schema_retries", f"{said} {job.serving.schema_retries}")
     elif reply.refusal is None and not retries:
-        yield _info(job, "output_schema", "cannot tell whether a broken answer is retried: none came")
+        said = "it is unknown whether an invalid answer is retried: the model returned a valid one"
+        yield _info(job, "output_schema", said)
     if reply.status == 200:
-        yield from _guarded(probed, reply, "to the probe of the schema")
+        yield from _guarded(probed, reply, "to the schema probe")
 
 
 def _long(probed: Probed) -> Iterator[Yield]:
@@ -167,18 +169,20 @@ def _long(probed: Probed) -> Iterator[Yield]:
     if reply.status is None:
         yield _dead(job, reply)
     elif reply.status != 200 and reply.refusal != "schema":
-        yield _error(job, "max_new_tokens", f"the probe of the cap is not answered: {_answered(reply)}")
+        yield _error(job, "max_new_tokens", f"the probe of the cap got no answer: {_answered(reply)}")
     elif reply.completion_tokens is None:
-        yield _error(job, "max_new_tokens", "the cap cannot be probed: the answer says no completion_tokens")
+        said = "the cap cannot be probed: the answer contains no completion_tokens"
+        yield _error(job, "max_new_tokens", said)
     elif reply.completion_tokens < _most(cap, reply) and reply.finish != "length":
-        yield _info(job, "max_new_tokens", f"cannot tell whether {cap} tokens are the cap: none came near")
+        said = f"it is unknown whether answers end at max_new_tokens {cap}: the model's answer was shorter"
+        yield _info(job, "max_new_tokens", said)
     yield from _within_cap(probed, reply)
     if reply.status == 200:
         yield from _guarded(probed, reply, "to the probe of the cap")
 
 
 def _logged(probed: Probed) -> Iterator[Yield]:
-    """The log must have grown with the probes, and must not hold the word that all of them carried."""
+    """The log must have grown with the probes, and must not contain the word that all of them carried."""
     job = probed.job
     if job.serving.log == "none":
         return
@@ -188,42 +192,49 @@ def _logged(probed: Probed) -> Iterator[Yield]:
         yield _error(job, "log_path", f"the log cannot be read: {(error.strerror or str(error)).lower()}")
         return
     if grown is None:
-        yield _info(job, "log", "whether the log holds content is not probed: serving.log_path is not set")
+        said = "it is unknown whether the log contains user text: serving.log_path is not set"
+        yield _info(job, "log", said)
         return
     yield Measurement("probe_log_lines", grown.count("\n"), unit="lines")
     if probed.canary in grown:
-        yield _error(job, "log", "the log holds what users write: a planted word turned up in it")
+        yield _error(job, "log", "the log contains user text: a word of the probes was found in it")
     elif not grown.strip():
-        yield _error(job, "log_path", "the probes left no line in the log: none is written, or elsewhere")
+        said = "the probes left no line in the log: it is not written, or written elsewhere"
+        yield _error(job, "log_path", said)
 
 
 def _guarded(probed: Probed, reply: Reply, which: str) -> Iterator[Finding]:
     name = reply.guard.get("guard")
     if name == probed.job.name or (name is None and reply.refusal is not None):
         return
-    said = "came past the guard" if name is None else f"came through the guard of job {name}"
-    fix = "attach it: `ftcheck export litellm` writes the proxy's configuration"
-    yield Finding(f"the answer {which} {said}", at=probed.job.at("serving.endpoint"), fix=fix)
+    said = "bypassed the guard" if name is None else f"came through the guard of job {name}"
+    fix = "attach the guard: `ftcheck export litellm` writes the proxy's configuration"
+    why = "Without its guard, none of the declared guardrails applies."
+    yield Finding(f"the answer {which} {said}", at=probed.job.at("serving.endpoint"), fix=fix, why=why)
 
 
 def _counted(probed: Probed, reply: Reply, tokens: int) -> Iterator[Finding]:
     """The guard, and the server behind it, must count what the job's tokenizer counts."""
     job, guard = probed.job, reply.guard.get("prompt-tokens")
     if guard is not None and guard != str(tokens):
-        message = f"the guard counts {guard} tokens where the job's tokenizer counts {tokens}"
-        yield Finding(
-            message, at=job.at("serving.endpoint"), fix="write its configuration again, and restart it"
-        )
+        message = f"the guard counts {guard} tokens, the job's tokenizer counts {tokens}"
+        fix = "export the guard's configuration again (`ftcheck export litellm`), and restart the proxy"
+        why = "The guard applies the input limit to a wrong count."
+        yield Finding(message, at=job.at("serving.endpoint"), fix=fix, why=why)
     if reply.prompt_tokens not in (None, tokens) and reply.status == 200 and not reply.retries:
-        message = f"the server counts {reply.prompt_tokens} tokens where the job's tokenizer counts {tokens}"
-        fix = "serve with the job's tokenizer and template, or state what the server loads"
-        yield Finding(message, Severity.WARNING, at=job.at("serving.endpoint"), fix=fix)
+        message = f"the server counts {reply.prompt_tokens} tokens, the job's tokenizer counts {tokens}"
+        fix = (
+            "serve with the job's tokenizer and template, or set serving.tokenizer and serving.chat_template"
+        )
+        why = "The server prompts the model with other tokens than it was trained on."
+        yield Finding(message, Severity.WARNING, at=job.at("serving.endpoint"), fix=fix, why=why)
 
 
 def _within_cap(probed: Probed, reply: Reply) -> Iterator[Finding]:
     cap, given = probed.job.serving.max_new_tokens, reply.completion_tokens
     if cap is not None and given is not None and given > _most(cap, reply):
-        yield _error(probed.job, "max_new_tokens", f"an answer has {given:,} tokens, the cap is {cap:,}")
+        said = f"an answer has {counted(given, 'token')}, max_new_tokens is {cap:,}"
+        yield _error(probed.job, "max_new_tokens", said)
 
 
 def _most(cap: int, reply: Reply) -> int:
@@ -244,7 +255,7 @@ def _dead(job: Job, reply: Reply) -> Finding:
 
 def _error(job: Job, key: str, message: str) -> Finding:
     return Finding(
-        message, at=job.at(f"serving.{key}"), fix=FIXES.get(key, "look at the proxy in front of it")
+        message, at=job.at(f"serving.{key}"), fix=FIXES.get(key, "check the configuration of the proxy")
     )
 
 
@@ -253,7 +264,8 @@ def _info(job: Job, key: str, message: str) -> Finding:
 
 
 FIXES = {
-    "endpoint": "start the guarded proxy, and give its URL with /v1 and its key in FTCHECK_ENDPOINT_KEY",
-    "log_path": "name the file that the guard logs to",
-    "log": "attach the guard, and turn other loggers of the proxy off",
+    "endpoint": "start the guarded proxy; set serving.endpoint to its URL with /v1, and its key in"
+    " FTCHECK_ENDPOINT_KEY",
+    "log_path": "set serving.log_path to the file that the guard logs to",
+    "log": "attach the guard, and turn off the proxy's other loggers",
 }

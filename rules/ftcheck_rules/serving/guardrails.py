@@ -1,4 +1,4 @@
-"""Guardrail rules: what happens to inputs that are too long, to broken answers, and what is logged?"""
+"""Guardrail rules: what happens to inputs that are too long and to invalid answers, and what is logged?"""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -20,6 +20,7 @@ from ftcheck import (
 from ftcheck.extension.rules import Yield
 from ftcheck.inputs.endpoint import Endpoint
 from ftcheck.packing.lengths import nearest_rank
+from ftcheck.plurals import agreeing, counted
 from ftcheck_rules.serving.guard_probes import probes
 from ftcheck_rules.serving.serving import Lengths, answered
 
@@ -38,9 +39,9 @@ class Guardrail:
     over_limit_percent: float = 1.0
     """Share of real inputs, in percent, that may be longer than the input limit."""
     probe_model: str | None = None
-    """The name under which serving.endpoint knows the job; default: the job's own, as exported."""
+    """The name of the job's model at serving.endpoint; default: the job's name, as exported."""
     probe_seconds: float = 60.0
-    """How long one answer of serving.endpoint is waited for."""
+    """Timeout for one answer of serving.endpoint, in seconds."""
 
 
 @rule("guardrail", family="serving", cases="ftcheck_rules.serving.cases.guardrails")
@@ -53,20 +54,21 @@ def guardrail(
     inputs: Inputs,
     params: Guardrail,
 ) -> Iterator[Yield]:
-    """The input limit, what happens above it, the retries and the log are declared, and fit the real inputs.
+    """The input limit, the action above it, the retries and the log are declared, and fit the real inputs.
 
-    Without them a long input is cut by the server without a word or fills its memory, a broken answer
-    goes out as it is, and a log keeps what users wrote.
+    Without them the server silently cuts a long input or runs out of memory, an invalid answer is returned as
+    it is, and a log keeps what users wrote.
 
-    Inputs are counted on the training rows' prompts, where the loss tells them from the answers, and on
-    the gold prompts. Parameter: over_limit_percent (default 1).
+    Inputs are measured on the prompts of the training rows, where the loss separates them from the answers,
+    and on the gold prompts. Parameter: over_limit_percent (default 1).
 
-    Declared is not done: where serving.endpoint names the guarded proxy (an OpenAI-compatible URL; its key in
-    FTCHECK_ENDPOINT_KEY), it is probed. An input of exactly the limit is answered, by the guard and with the
-    same count; one token more is handled as over_limit says; a broken answer is asked for again and does not
-    go out; an answer ends at the cap; serving.log_path grows, and a planted word is not in it. Where a model
-    does not play along, the probe says that it cannot tell. With --offline only this machine is asked.
-    Parameters: probe_model (default: the job's name), probe_seconds (default 60).
+    Where serving.endpoint names the guarded proxy (an OpenAI-compatible URL; its key in
+    FTCHECK_ENDPOINT_KEY), the declared guardrails are also probed: an input of exactly the limit is answered,
+    by the guard and with the same token count; one token more is handled as over_limit says; an invalid
+    answer is retried and not returned; an answer ends at the cap; serving.log_path grows, and does not
+    contain a planted word. Where the model does not produce the needed answer, the probe reports that the
+    result is unknown. With --offline only this machine is probed. Parameters: probe_model (default: the job's
+    name), probe_seconds (default 60).
     """
     lengths, limit = _inputs(gold, prepared), job.serving.max_input_tokens
     yield from _declared(job)
@@ -76,8 +78,8 @@ def guardrail(
     if lengths:
         yield from _input_lengths(lengths, limit)
     if limit is not None:
-        for what, counted in lengths.items():
-            yield from _over(job, what, counted, params)
+        for what, found in lengths.items():
+            yield from _over(job, what, found, params)
     if endpoint is not None:
         side, schema = inputs.get("serving"), inputs.get("output_schema")
         name = params.probe_model or job.name
@@ -97,7 +99,7 @@ def _in_words(job: Job) -> str:
 
 
 def _inputs(gold: GoldSet | None, prepared: Prepared) -> dict[str, "NDArray[np.int64]"]:
-    """Lengths of real prompts, by where they come from."""
+    """Lengths of real prompts, by source."""
     import numpy as np
 
     found: dict[str, NDArray[np.int64]] = {}
@@ -120,26 +122,37 @@ def _input_lengths(inputs: Lengths, limit: int | None) -> Iterator[Measurement]:
 
 
 def _declared(job: Job) -> Iterator[Finding]:
-    """The three settings that every guardrail needs, and no user's words in the log."""
+    """The three settings that every guardrail needs, and no user text in the log."""
     side = job.serving
     asked = {
-        "max_input_tokens": (side.max_input_tokens, "the input limit, in tokens of the rendered prompt"),
-        "over_limit": (side.over_limit, "rules (fallback), chunk or reject"),
-        "log": (side.log, "token-counts"),
+        "max_input_tokens": (
+            side.max_input_tokens,
+            "set it to the input limit, in tokens of the rendered prompt",
+            "Without a limit, long inputs are cut silently or fill the server's memory.",
+        ),
+        "over_limit": (
+            side.over_limit,
+            "set it to one of: rules, chunk, reject",
+            "Without it, nobody has decided what happens to inputs above max_input_tokens.",
+        ),
+        "log": (side.log, "set it to token-counts", "Without it, it is open whether user text is logged."),
     }
-    for key, (value, what) in asked.items():
+    for key, (value, fix, why) in asked.items():
         if value is None:
             change = Change(f"jobs.{job.name}.serving.log", None, "token-counts") if key == "log" else None
             at = job.at(f"serving.{key}")
-            yield Finding(f"serving.{key} is not set", at=at, fix=f"set it: {what}", change=change)
+            yield Finding(f"serving.{key} is not set", at=at, fix=fix, change=change, why=why)
     if side.log not in (None, "token-counts"):
         content = side.log == "content"
         yield Finding(
-            "the log keeps what users write" if content else "nothing is logged, so nobody sees inputs grow",
+            f"serving.log is {side.log}: " + ("it keeps user text" if content else "nothing is logged"),
             Severity.ERROR if content else Severity.WARNING,
             at=job.at("serving.log"),
             fix=f"log: {side.log} -> token-counts",
             change=Change(f"jobs.{job.name}.serving.log", side.log, "token-counts"),
+            why="Logged user text may be personal data, and outlives the request."
+            if content
+            else "Without token counts, nobody notices inputs that grow towards the limit.",
         )
 
 
@@ -147,22 +160,26 @@ def _retries(job: Job) -> Iterator[Finding]:
     retries, at = job.serving.schema_retries, job.at("serving.schema_retries")
     key = f"jobs.{job.name}.serving.schema_retries"
     if retries > MANY_RETRIES:
-        message = (
-            f"{retries} retries: an answer that keeps breaking the schema is paid for {retries + 1} times"
-        )
-        yield Finding(message, Severity.WARNING, at=at, fix="retry once", change=Change(key, retries, 1))
+        message = f"serving.schema_retries is {retries}, more than {MANY_RETRIES}"
+        why = f"An answer that keeps violating the schema is generated, and paid for, {retries + 1} times."
+        fix, change = "set schema_retries: 1", Change(key, retries, 1)
+        yield Finding(message, Severity.WARNING, at=at, fix=fix, change=change, why=why)
     elif job.serving.output_schema is None and retries:
-        message = f"{retries} retries are set, but no output_schema says what is wrong with an answer"
-        yield Finding(message, Severity.INFO, at=at, fix="name serving.output_schema")
+        message = f"serving.schema_retries is {retries}, but serving.output_schema is not set"
+        yield Finding(message, Severity.INFO, at=at, fix="set serving.output_schema")
     elif job.serving.output_schema is not None and "serving.schema_retries" not in job.places and not retries:
-        message = "schema_retries is not set: an answer that breaks the schema is not asked for again"
-        yield Finding(message, Severity.INFO, at=at, fix="retry once", change=Change(key, retries, 1))
+        message = "serving.schema_retries is not set: an answer that violates the schema is not retried"
+        change = Change(key, retries, 1)
+        yield Finding(message, Severity.INFO, at=at, fix="set schema_retries: 1", change=change)
 
 
 def _fits(job: Job, model: ModelConfig) -> Iterator[Yield]:
-    """Input and output together must fit what the server was started with, and what the model can take."""
+    """Input and output together must fit the server's context, and the model's."""
     taken, given = job.serving.max_input_tokens, job.serving.max_new_tokens
-    windows = {"serving.max_model_len": job.serving.max_model_len, "the model's context": model.context}
+    windows = {
+        "serving.max_model_len": job.serving.max_model_len,
+        "the model's context window": model.context,
+    }
     known = {name: window for name, window in windows.items() if window is not None}
     if taken is None or given is None:
         return
@@ -174,10 +191,12 @@ def _fits(job: Job, model: ModelConfig) -> Iterator[Yield]:
     left = known[least] - given
     key = f"jobs.{job.name}.serving.max_input_tokens"
     yield Finding(
-        f"{taken} tokens in and {given} out make {taken + given}, {least} is {known[least]}",
+        f"max_input_tokens {taken} + max_new_tokens {given} = {taken + given} tokens, but {least} is"
+        f" {known[least]}",
         at=job.at("serving.max_input_tokens"),
         fix=f"max_input_tokens: {taken} -> {left}" if left > 0 else "lower serving.max_new_tokens",
         change=Change(key, taken, left) if left > 0 else None,
+        why="The server rejects long inputs, or cuts their answers.",
     )
 
 
@@ -186,11 +205,14 @@ def _over(job: Job, what: str, lengths: "NDArray[np.int64]", params: Guardrail) 
     over = int((lengths > limit).sum())
     if 100 * over <= params.over_limit_percent * len(lengths):
         return
-    fate = {"reject": "would be refused", "chunk": "would be cut into pieces", "rules": "fall back to rules"}
+    fate = {"reject": "rejected", "chunk": "split into chunks", "rules": "answered by the rules"}
+    would = f"; {agreeing(over, 'it', 'they')} would be {fate[action]}" if action in fate else ""
+    longer = agreeing(over, "exceeds", "exceed")
     yield Finding(
-        f"{over:,} of {len(lengths):,} {what} inputs are longer than max_input_tokens {limit} and"
-        f" {fate.get(action or '', 'have no rule')}: the longest has {int(lengths.max()):,} tokens",
+        f"{over:,} of {counted(len(lengths), f'{what} input')} {longer} max_input_tokens {limit}{would};"
+        f" the longest has {counted(int(lengths.max()), 'token')}",
         Severity.ERROR if action == "reject" else Severity.WARNING,
         at=job.at("serving.max_input_tokens"),
-        fix=f"raise the limit to {nearest_rank(lengths, 100 - params.over_limit_percent):,} at least",
+        fix=f"raise max_input_tokens to {nearest_rank(lengths, 100 - params.over_limit_percent):,} or more",
+        why="The limit is too low for the inputs that the job really gets.",
     )

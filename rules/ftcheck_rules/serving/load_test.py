@@ -1,4 +1,4 @@
-"""Load rules: does the served job keep its latency at the load that is asked of it?"""
+"""Load-test rules: does the served job meet its latency target under the required load?"""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -7,6 +7,7 @@ from ftcheck import Finding, Job, Measurement, Severity, Skip, Stage, Summary, r
 from ftcheck.extension.rules import Yield
 from ftcheck.inputs.finished_run import Generations
 from ftcheck.inputs.load_test import Load, LoadReport
+from ftcheck.plurals import agreeing, counted
 
 
 @dataclass(frozen=True)
@@ -16,7 +17,7 @@ class ServingTarget:
     max_failed_share: float = 0.01
     """Share of the load test's requests that may have failed."""
     min_requests: int = 100
-    """Answered requests below which a 95th percentile says little."""
+    """The fewest answered requests that are enough for a 95th percentile."""
 
 
 @rule(
@@ -29,20 +30,19 @@ class ServingTarget:
 def serving_target(
     job: Job, load_report: LoadReport | None, generations: Generations | None, params: ServingTarget
 ) -> Iterator[Yield]:
-    """The load test answered the requests a second that are asked for, within the latency.
+    """The load test reached the required requests per second within the latency target.
 
-    A server that is fast alone and slow with a hundred users is found out by the users; a mean latency hides
-    every twentieth of them.
+    A server that is fast alone but slow with a hundred users is noticed by the users; an average latency
+    hides every twentieth of them.
 
-    Reads serving.load_report: the JSON of GuideLLM, AIPerf or `vllm bench serve --save-result`. Held against
-    targets.requests_per_second and targets.p95_latency_ms, at one and the same level of load: the one with
-    the lowest latency of those that answer enough requests. An error: no level keeps both, too many
-    requests failed, the report does not say what the targets ask. A warning: few requests, or answers much
-    shorter than those to the gold questions. Parameters: max_failed_share (default 0.01), min_requests
-    (default 100).
+    Reads serving.load_report: the JSON of GuideLLM, AIPerf or `vllm bench serve --save-result`. Compared with
+    targets.requests_per_second and targets.p95_latency_ms at the same level of load: the one with the lowest
+    latency among those that answer enough requests. An error: no level meets both, too many requests failed,
+    or the report does not contain what the targets need. A warning: few requests, or answers much shorter
+    than those to the gold questions. Parameters: max_failed_share (default 0.01), min_requests (default 100).
     """
     if load_report is None:
-        yield Skip("serving.load_report names no load test")
+        yield Skip("serving.load_report is not set")
         return
     rate, latency = job.targets.requests_per_second, job.targets.p95_latency_ms
     if rate is None and latency is None:
@@ -51,7 +51,7 @@ def serving_target(
     at = job.at("serving.load_report")
     missing = _missing(load_report, rate, latency)
     if missing is not None:
-        fix = f"write it with: {load_report.hint}"
+        fix = f"create the report with: {load_report.hint}"
         yield Finding(f"{load_report.path} ({load_report.program}) {missing}", at=at, fix=fix)
         return
     load = _best(load_report.loads, rate)
@@ -61,18 +61,18 @@ def serving_target(
 
 
 def _missing(report: LoadReport, rate: float | None, latency: float | None) -> str | None:
-    """What the report does not say."""
+    """What the report does not contain."""
     if not any(load.completed for load in report.loads):
-        return "holds no request that was answered"
+        return "contains no answered request"
     if rate is not None and all(load.requests_per_second is None for load in report.loads):
-        return "does not say how many requests a second were answered"
+        return "does not contain the answered requests per second"
     if latency is not None and all(load.p95_latency_ms is None for load in report.loads):
-        return "does not say the 95th percentile of the latency"
+        return "does not contain the 95th percentile of the latency"
     return None
 
 
 def _best(loads: Sequence[Load], rate: float | None) -> Load:
-    """The level that is judged: of those that answer enough, the quickest; else the one that answers most."""
+    """The level that is judged: the fastest of those that answer enough; else the one that answers most."""
     told = [load for load in loads if load.completed]
     enough = [load for load in told if rate is None or (load.requests_per_second or 0) >= rate]
     if enough:
@@ -101,13 +101,15 @@ def _missed(job: Job, report: LoadReport, load: Load) -> Iterator[Finding]:
     rate, latency = job.targets.requests_per_second, job.targets.p95_latency_ms
     pace, p95 = load.requests_per_second, load.p95_latency_ms
     if rate is not None and (pace is None or pace < rate):
-        message = f"at most {pace or 0:,.1f} requests a second were answered, not {rate:g}"
-        fix = "more replicas, or a shorter answer: `ftcheck plan` counts replicas"
+        message = f"at most {pace or 0:,.1f} requests per second were answered,"
+        message += f" targets.requests_per_second is {rate:g}"
+        fix = "use more replicas, or shorter answers; `ftcheck plan` estimates the replicas"
         yield Finding(message, at=job.at("targets.requests_per_second"), fix=fix)
     if latency is not None and (p95 is None or p95 > latency):
-        told = f"{p95:,.0f} ms" if p95 is not None else "not told"
-        message = f"the 95th percentile of the latency is {told} at this load, not {latency:g} ms"
-        fix = "shorter answers, more replicas, or a smaller or quantised model"
+        told = f"{p95:,.0f} ms" if p95 is not None else "unknown"
+        message = f"the 95th percentile of the latency is {told} at this load,"
+        message += f" targets.p95_latency_ms is {latency:g}"
+        fix = "use shorter answers, more replicas, or a smaller or quantised model"
         yield Finding(message, at=job.at("targets.p95_latency_ms"), fix=fix)
 
 
@@ -116,16 +118,24 @@ def _trusted(
 ) -> Iterator[Finding]:
     at, total = job.at("serving.load_report"), load.completed + load.failed
     if load.failed > params.max_failed_share * total:
-        message = f"{load.failed:,} of {total:,} requests failed: the latency is that of the rest"
-        yield Finding(message, at=at, fix="look at the server's log; take less load, or more replicas")
+        message = f"{load.failed:,} of {counted(total, 'request')} failed"
+        fix = "check the server's log; test with less load, or with more replicas"
+        why = "The measured latency is only that of the requests that succeeded."
+        yield Finding(message, at=at, fix=fix, why=why)
     if load.completed < params.min_requests:
-        message = f"{load.completed:,} requests were answered: too few for a 95th percentile"
-        yield Finding(message, Severity.WARNING, at=at, fix=f"send {params.min_requests:,} or more")
-    counted = (
+        were = agreeing(load.completed, "was", "were")
+        message = f"{counted(load.completed, 'request')} {were} answered, too few for a 95th percentile"
+        fix = f"send at least {params.min_requests:,} requests"
+        yield Finding(message, Severity.WARNING, at=at, fix=fix)
+    lengths = (
         [one.tokens for one in generations.items if one.tokens is not None] if generations is not None else []
     )
-    mean = sum(counted) / len(counted) if counted else None
+    mean = sum(lengths) / len(lengths) if lengths else None
     if mean is not None and load.output_tokens is not None and load.output_tokens < mean / 2:
-        message = f"its answers have {load.output_tokens:.0f} tokens on average, those to the gold {mean:.0f}"
-        fix = "test with prompts and answers like the real ones: latency grows with the answer"
-        yield Finding(message, Severity.WARNING, at=at, fix=fix)
+        message = (
+            f"the answers of the load test have {load.output_tokens:.0f} tokens on average, those to the"
+        )
+        message += f" gold questions {mean:.0f}"
+        fix = "test with prompts and answers like the real ones"
+        why = "Latency grows with the length of the answer: real requests are slower than the test says."
+        yield Finding(message, Severity.WARNING, at=at, fix=fix, why=why)

@@ -18,7 +18,7 @@ NAMES = {
     "transformers": "transformers",
 }
 LOADS_WITH_TRANSFORMERS = ("vllm", "transformers")
-"""Engines whose tokenizer and template are read by the transformers beside them."""
+"""Engines that read tokenizer and template with the transformers installed beside them."""
 
 
 @rule(
@@ -28,28 +28,28 @@ LOADS_WITH_TRANSFORMERS = ("vllm", "transformers")
     only=("serving.engine", "serving.adapter", "serving.transformers"),
 )
 def server_limits(job: Job, saved: DrySave) -> Iterator[Yield]:
-    """The declared server can load what training saves: adapter, tokenizer, template and base.
+    """The declared server can load what training saves: adapter, tokenizer, template and base model.
 
-    What the server refuses comes out after training: an adapter above its rank, modules that are no LoRA
-    matrices, a tokenizer class or a template file that its version does not know, a base model that lies
-    in a folder which only this machine has.
+    What a server rejects shows after training: an adapter above its maximum rank, modules that are not LoRA
+    matrices, a tokenizer class or a template file that its version does not know, a base model in a folder
+    that only this machine has.
 
-    Looked at where serving.engine, serving.adapter or serving.transformers says enough, against dated
-    tables of what engines and versions take (serving_engines.json, llama_cpp_pretokenizers.json) and
-    against what saving the tokenizer really writes. No parameters.
+    Checked where serving.engine, serving.adapter or serving.transformers is set, against dated tables of what
+    engines and versions accept (serving_engines.json, llama_cpp_pretokenizers.json) and against the
+    files that saving the tokenizer really writes. No parameters.
     """
     side = job.serving
     if side.engine is None and side.adapter is None and side.transformers is None:
-        yield Skip("neither serving.engine nor serving.adapter is stated: no server to hold the job against")
+        yield Skip("none of serving.engine, serving.adapter and serving.transformers is set")
         return
     said = [*_adapter(job), *_base_path(job), *_tokenizer_class(job, saved), *_template(job, saved)]
     said += _pretokenizer(job, saved)
     yield from said
     looked = [one.name for one in said if isinstance(one, Measurement)]
     if not looked:
-        yield Skip(f"nothing is known of {_name(job)} that this job could be held against")
+        yield Skip(f"no limit of {_name(job)} that applies to this job is known")
         return
-    yield Summary(f"{_name(job)}: {', '.join(looked).replace('_', ' ')}")
+    yield Summary(f"{_name(job)}: {', '.join(looked).replace('_', ' ')} checked")
 
 
 def _name(job: Job) -> str:
@@ -84,17 +84,19 @@ def _rank(job: Job) -> int:
 def _above(job: Job, rank: int, limit: int, table: Mapping[str, Any]) -> Iterator[Finding]:
     ranks = table.get("ranks", [])
     if job.serving.max_lora_rank is not None and ranks and limit not in ranks:
-        message = f"{_name(job)} does not start with a largest rank of {limit}: it takes {_listed(ranks)}"
-        yield Finding(message, at=job.at("serving.max_lora_rank"), fix="name one of them")
+        message = f"serving.max_lora_rank is {limit}, but {_name(job)} only accepts {_listed(ranks)}"
+        why = "The server does not start with any other value."
+        fix = f"set max_lora_rank to one of: {_listed(ranks)}"
+        yield Finding(message, at=job.at("serving.max_lora_rank"), fix=fix, why=why)
     if rank <= limit:
         return
     by = "serving.max_lora_rank" if job.serving.max_lora_rank is not None else "its default"
-    message = f"the adapter's rank is {rank}, {_name(job)} loads adapters up to {limit} ({by})"
+    message = f"the adapter's rank is {rank}, but {_name(job)} loads adapters up to rank {limit} ({by})"
     enough = next((one for one in ranks if one >= rank), None)
     if enough is not None:
-        fix = f"start the server with {table['flag']} {enough}, and say serving.max_lora_rank: {enough}"
+        fix = f"start the server with {table['flag']} {enough}, and set serving.max_lora_rank: {enough}"
     else:
-        fix = "start the server for this rank and say so in serving.max_lora_rank, or serve it merged"
+        fix = "start the server for this rank and set serving.max_lora_rank, or serve the adapter merged"
     yield Finding(message, at=job.at("training.lora.r"), fix=fix)
 
 
@@ -107,40 +109,40 @@ def _refused(job: Job, key: str, why: Mapping[str, str]) -> Iterator[Finding]:
     value = getattr(lora, key, None) or (lora.extra.get(key) if lora is not None else None)
     if not value or value == "none":
         return
-    message = f"{_name(job)} loads LoRA matrices only: {key} is set ({why['says']}; {why['thread']})"
+    message = f"{key} is set, but {_name(job)} only loads LoRA matrices ({why['says']}; {why['thread']})"
     fix = f"serve the adapter merged (serving.adapter: merged), or train without {key}"
     yield Finding(message, at=job.at(f"training.lora.{key}"), fix=fix)
 
 
 def _base_path(job: Job) -> Iterator[Yield]:
-    """adapter_config.json names the base as model.name does; a folder that goes away is no name."""
+    """adapter_config.json names the base as model.name does, which may be a folder that disappears."""
     if job.training.lora is None or job.serving.adapter != "separate" or job.serving.engine is None:
         return
     passing = _passing(job.model.name)
     yield Measurement("base_model", "a folder" if Path(job.model.name).is_absolute() else job.model.name)
     if passing is not None:
         yield Finding(
-            f"adapter_config.json will name {job.model.name} as the base model: {passing}",
+            f"adapter_config.json will name {job.model.name} as the base model, {passing}",
             Severity.WARNING,
             at=job.at("model.name"),
-            fix="name the hub id, or a folder that is there on the server too",
+            fix="set model.name to the hub id, or to a folder that exists on the server too",
         )
 
 
 def _passing(name: str) -> str | None:
-    """Why a folder will not be where the server looks for it; None where nothing speaks against it."""
+    """Why a folder will not exist on the server; None if nothing speaks against it."""
     if not name.startswith(("/", "~", ".")):
         return None
     path = Path(name).expanduser().resolve()
     parts = path.parts
     if any(part.startswith("models--") for part in parts) and "snapshots" in parts:
-        return "that is a snapshot in this machine's hub cache"
+        return "which is a snapshot in this machine's hub cache"
     temporary = {Path(folder).resolve() for folder in (tempfile.gettempdir(), "/tmp", "/var/tmp")}
-    return "that is a temporary folder of this machine" if temporary & set(path.parents) else None
+    return "which is a temporary folder of this machine" if temporary & set(path.parents) else None
 
 
 def _version(stated: str) -> tuple[int, ...]:
-    """`4.55.0` as numbers; what is no number counts as 0."""
+    """`4.55.0` as numbers; what is not a number counts as 0."""
     return tuple(int(part) if part.isdigit() else 0 for part in stated.split(".")[:3])
 
 
@@ -149,14 +151,14 @@ def _before(stated: str, first: str) -> bool:
 
 
 def _reader(job: Job, saved: DrySave) -> str | None:
-    """The version of transformers that will read what was saved; None where the engine uses none."""
+    """The version of transformers that reads the saved files; None where the engine uses none."""
     if job.serving.transformers is not None:
         return job.serving.transformers
     return saved.transformers or None if job.serving.engine in LOADS_WITH_TRANSFORMERS else None
 
 
 def _loads_saved(job: Job) -> bool:
-    """Whether the server loads the saved tokenizer, not its own or that of the base beside an adapter."""
+    """Whether the server loads the saved tokenizer, not its own or the base model's beside an adapter."""
     return job.serving.tokenizer is None and job.serving.adapter != "separate"
 
 
@@ -172,18 +174,18 @@ def _tokenizer_class(job: Job, saved: DrySave) -> Iterator[Yield]:
     if known is not None and _before(version, known["from"]):
         yield Finding(
             f"transformers {saved.transformers} saves tokenizer_class {name}, which transformers {version} on"
-            f" the server does not know: it will not start ({known['thread']})",
+            f" the server does not know: the server will not start ({known['thread']})",
             at=at,
-            fix="transformers 5 on the server, or write tokenizer_class: PreTrainedTokenizerFast into the"
+            fix="install transformers 5 on the server, or set tokenizer_class: PreTrainedTokenizerFast in the"
             " saved tokenizer_config.json",
         )
     if isinstance(saved.tokenizer_config.get("extra_special_tokens"), list):
         yield Finding(
-            f"transformers {saved.transformers} saves extra_special_tokens as a list, transformers {version}"
-            " on the server wants a mapping: it will not start",
+            f"transformers {saved.transformers} saves extra_special_tokens as a list, but transformers"
+            f" {version} on the server expects a mapping: the server will not start",
             at=at,
-            fix="transformers 5 on the server, or rename the key to additional_special_tokens in the saved"
-            " tokenizer_config.json",
+            fix="install transformers 5 on the server, or rename the key to additional_special_tokens in the"
+            " saved tokenizer_config.json",
         )
 
 
@@ -198,12 +200,13 @@ def _template(job: Job, saved: DrySave) -> Iterator[Yield]:
     if not saved.template_file.endswith(".jinja") or not found.reader:
         return
     yield Finding(
-        f"the chat template will be saved in {saved.template_file}, {found.reader} reads"
-        f" tokenizer_config.json only ({found.thread})",
+        f"the chat template will be saved in {saved.template_file}, but {found.reader} only reads"
+        f" tokenizer_config.json ({found.thread})",
         Severity.WARNING,
         at=job.at(found.key),
-        fix="write the template into the saved tokenizer_config.json too, as chat_template, or hand it to the"
-        " server and say so in serving.chat_template",
+        fix="write the template into the saved tokenizer_config.json too, as chat_template, or pass it to the"
+        " server and set serving.chat_template",
+        why="The server fails, or silently uses another template.",
     )
 
 
@@ -233,7 +236,7 @@ def _blind(job: Job, saved: DrySave) -> Blind | None:
 
 
 def _pretokenizer(job: Job, saved: DrySave) -> Iterator[Yield]:
-    """Whether llama.cpp's converter knows the tokenizer, which it goes by a hash for."""
+    """Whether llama.cpp's converter knows the tokenizer, which it identifies by a hash."""
     if job.serving.engine != "llama.cpp" or saved.pretokenizer is None or job.serving.tokenizer is not None:
         return
     table = tables.load("llama_cpp_pretokenizers")
@@ -241,10 +244,11 @@ def _pretokenizer(job: Job, saved: DrySave) -> Iterator[Yield]:
     yield Measurement("pretokenizer", name or "unknown")
     if name is None:
         yield Finding(
-            f"llama.cpp's converter does not know this pre-tokenizer (hash {saved.pretokenizer[:12]}, its"
-            f" {len(table['known'])} of {table['as_of']}): it refuses to write the GGUF file",
+            f"llama.cpp's converter does not know this pre-tokenizer: its hash {saved.pretokenizer[:12]} is"
+            f" not among the {len(table['known'])} known ones (as of {table['as_of']})",
             Severity.WARNING,
             at=job.at("serving.engine"),
             fix="convert the base model before training; added tokens and another BOS change the hash. A new"
-            " one must be added to convert_hf_to_gguf_update.py, and its splitting to llama.cpp",
+            " hash must be added to convert_hf_to_gguf_update.py, and its splitting to llama.cpp",
+            why="The converter refuses to write the GGUF file, after the whole training.",
         )

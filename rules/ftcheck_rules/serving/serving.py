@@ -1,4 +1,4 @@
-"""Serving rules: does the output cap hold the answers, and do the answers fit their schema?"""
+"""Serving rules: is the output cap long enough for the answers, and do the answers match their schema?"""
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -22,6 +22,7 @@ from ftcheck import (
 from ftcheck.extension.rules import Yield
 from ftcheck.inputs.output_schema import problems
 from ftcheck.packing.lengths import nearest_rank
+from ftcheck.plurals import agreeing, counted
 
 if TYPE_CHECKING:
     import numpy as np
@@ -30,12 +31,12 @@ if TYPE_CHECKING:
 STEP = 8
 """Proposed caps are multiples of this."""
 GENEROUS = 8
-"""A cap above so many times the longest answer is worth a remark."""
+"""A cap above this multiple of the longest answer is worth a remark."""
 PROBES: tuple[Any, ...] = ({}, [], "", 0, None)
-"""A schema that takes all of these takes anything."""
+"""A schema that accepts all of these accepts anything."""
 
 REMARKED = 10_000
-"""So many rows of a kind are remembered."""
+"""How many rows of a kind are remembered."""
 
 Lengths = Mapping[str, "NDArray[np.int64]"]
 
@@ -45,27 +46,27 @@ class OutputCap:
     """Parameters of `output-cap`."""
 
     percentile: float = 99.0
-    """The nearest-rank percentile of the answers that the cap must hold, above 0 and up to 100."""
+    """The nearest-rank percentile of the answers' lengths that the cap must hold, above 0 and up to 100."""
     headroom_tokens: int = 0
-    """Tokens that must be left above that percentile."""
+    """Tokens that must be left between that percentile and the cap."""
 
     def __post_init__(self) -> None:
-        """Raises `ValueError` for what is no percentile."""
+        """Raises `ValueError` for a percentile outside its range."""
         if not 0 < self.percentile <= 100:
-            raise ValueError("percentile must lie above 0 and not above 100")
+            raise ValueError("percentile must be above 0 and at most 100")
 
 
 @rule("output-cap", family="serving", cases="ftcheck_rules.serving.cases.serving")
 def output_cap(job: Job, gold: GoldSet | None, prepared: Prepared, params: OutputCap) -> Iterator[Yield]:
-    """The output cap holds the answers, stop token included, and lies where the targets want it.
+    """serving.max_new_tokens holds the answers with their stop token, and lies within the targets.
 
-    A cap that is too low cuts answers in the middle: JSON breaks, a verdict is missing, and evaluation
-    counts right answers as wrong. Without a cap the server's own holds (16 tokens in places), or the
-    model rambles to the end of its context.
+    A cap that is too low cuts answers in the middle: JSON is invalid, a verdict is missing, and evaluation
+    counts right answers as wrong. Without a cap the server's default applies (16 tokens in some), or the
+    model rambles to the end of its context window.
 
-    Measured on the gold answers, and on the training answers where the loss is on answers alone; tokens
-    with the stop token, nearest-rank; evaluation.max_new_tokens, where it is set, on the gold answers.
-    Parameters: percentile (default 99), headroom_tokens (default 0).
+    Measured on the gold answers, and on the training answers where the loss is on answers alone; in tokens
+    with the stop token, as nearest-rank percentiles. evaluation.max_new_tokens, where it is set, is compared
+    with the gold answers. Parameters: percentile (default 99), headroom_tokens (default 0).
     """
     cap, answers = job.serving.max_new_tokens, _answers(gold, prepared)
     need = _needed(answers, params)
@@ -82,13 +83,13 @@ def output_cap(job: Job, gold: GoldSet | None, prepared: Prepared, params: Outpu
     if answers:
         what, lengths = max(answers.items(), key=lambda one: nearest_rank(one[1], 99))
         shown = f"{what} p99 {nearest_rank(lengths, 99):,} · max {int(lengths.max()):,} tokens"
-        yield Summary(f"{shown} (max_new_tokens {cap})")
+        yield Summary(f"{shown} (max_new_tokens {'is not set' if cap is None else cap})")
     else:
-        yield Skip("no gold answers, and the loss is not on answers alone: nothing to hold the cap against")
+        yield Skip("there are no gold answers, and the loss is not on answers alone: no lengths to compare")
 
 
 def _answers(gold: GoldSet | None, prepared: Prepared) -> dict[str, "NDArray[np.int64]"]:
-    """Lengths of answers with their stop token, by where they come from."""
+    """Lengths of answers with their stop token, by source."""
     import numpy as np
 
     found: dict[str, NDArray[np.int64]] = {}
@@ -101,7 +102,7 @@ def _answers(gold: GoldSet | None, prepared: Prepared) -> dict[str, "NDArray[np.
 
 
 def answered(prepared: Prepared) -> "NDArray[np.bool_]":
-    """Rows with a prompt and an answer that the loss tells apart."""
+    """Rows with a prompt and an answer that the loss separates."""
     mask: NDArray[np.bool_] = (prepared.answer > 0) & (prepared.answer < prepared.length)
     mask[list(prepared.row_errors)] = False
     return mask if prepared.masked else mask & False
@@ -143,10 +144,11 @@ def _change(job: Job, new: int | None) -> Change | None:
 def _remedy(job: Job, need: int | None) -> str:
     new = _proposed(job, need)
     if new is not None:
-        return f"max_new_tokens: {job.serving.max_new_tokens} -> {new}"
+        old = job.serving.max_new_tokens
+        return f"max_new_tokens: {new}" if old is None else f"max_new_tokens: {old} -> {new}"
     if need is None:
-        return "set serving.max_new_tokens; a gold set tells how much is needed"
-    return f"{need:,} tokens are above targets.max_new_tokens: shorten the answers, or raise the target"
+        return "set serving.max_new_tokens; a gold set shows how much is needed"
+    return f"shorten the answers, or raise targets.max_new_tokens: {need:,} tokens are needed"
 
 
 def _no_cap(job: Job, need: int | None) -> Finding:
@@ -154,7 +156,8 @@ def _no_cap(job: Job, need: int | None) -> Finding:
     at = job.at("serving.max_new_tokens")
     default = tables.load("serving_engines")["output_defaults"].get(job.serving.engine or "")
     message = "serving.max_new_tokens is not set" + (f": {default}" if default else "")
-    return Finding(message, at=at, fix=_remedy(job, need), change=change)
+    why = "The server's own default cuts answers, or the model rambles to the end of its context window."
+    return Finding(message, at=at, fix=_remedy(job, need), change=change, why=why)
 
 
 def _cut_in_evaluation(job: Job, answers: Lengths, params: OutputCap) -> Iterator[Yield]:
@@ -168,11 +171,12 @@ def _cut_in_evaluation(job: Job, answers: Lengths, params: OutputCap) -> Iterato
         return
     enough = max(-(-int(lengths.max()) // STEP) * STEP, job.serving.max_new_tokens or 0)
     yield Finding(
-        f"p{params.percentile:g} of the gold answers is {value:,} tokens, evaluation stops after {cap}:"
-        f" {over:,} of {len(lengths):,} answers are cut, and right ones count as wrong",
+        f"p{params.percentile:g} of the gold answers is {value:,} tokens, evaluation.max_new_tokens is {cap}:"
+        f" {over:,} of {counted(len(lengths), 'answer')} {agreeing(over, 'is', 'are')} cut",
         at=job.at("evaluation.max_new_tokens"),
         fix=f"evaluation.max_new_tokens: {cap} -> {enough}",
         change=Change(f"jobs.{job.name}.evaluation.max_new_tokens", cap, enough),
+        why="Right answers count as wrong, although the server would return them in full.",
     )
 
 
@@ -183,19 +187,21 @@ def _cut(
     value, longest = nearest_rank(lengths, params.percentile), int(lengths.max())
     place, change = job.at("serving.max_new_tokens"), _change(job, _proposed(job, need))
     over = int((lengths > cap).sum())
-    cut = (
-        f"{over:,} of {len(lengths):,} {what} answers are longer and would be cut" if over else "none is cut"
-    )
+    answers = counted(len(lengths), f"{what} answer")
+    longer = agreeing(over, "is longer and would be cut", "are longer and would be cut")
+    cut = f"{over:,} of {answers} {longer}" if over else "none is cut"
     if value + params.headroom_tokens > cap:
-        room = f" with {params.headroom_tokens} to spare" if params.headroom_tokens else ""
+        room = f" (headroom_tokens {params.headroom_tokens})" if params.headroom_tokens else ""
         message = (
-            f"p{params.percentile:g} of the {what} answers is {value:,} tokens{room}, the cap {cap}: {cut}"
+            f"p{params.percentile:g} of the {what} answers is {value:,} tokens{room},"
+            f" max_new_tokens is {cap}: {cut}"
         )
         yield Finding(message, at=place, fix=_remedy(job, need), change=change)
     elif over:
-        message = f"{cut}: the longest has {longest:,} tokens, the cap is {cap}"
+        message = f"max_new_tokens is {cap}: {cut}; the longest has {counted(longest, 'token')}"
         fixable = change if change is not None and change.new >= longest else None
-        yield Finding(message, Severity.WARNING, at=place, fix=f"the cap must be {longest}", change=fixable)
+        fix = f"set max_new_tokens to {longest} to cut none"
+        yield Finding(message, Severity.WARNING, at=place, fix=fix, change=fixable)
 
 
 def _off_target(job: Job, cap: int, need: int | None) -> Iterator[Finding]:
@@ -205,18 +211,23 @@ def _off_target(job: Job, cap: int, need: int | None) -> Iterator[Finding]:
     nearest = min(max(cap, low), high)
     new = nearest if need is None or nearest >= need else _proposed(job, need)
     yield Finding(
-        f"max_new_tokens {cap} lies outside targets.max_new_tokens, {low} to {high}",
+        f"max_new_tokens {cap} is outside targets.max_new_tokens, {low} to {high}",
         at=job.at("serving.max_new_tokens"),
         fix=f"max_new_tokens: {cap} -> {new}" if new is not None else _remedy(job, need),
         change=_change(job, new),
+        why="Latency and cost grow with the longest answers that the cap allows."
+        if cap > high
+        else "Answers may be cut that the targets allow for.",
     )
 
 
 def _generous(job: Job, cap: int, answers: Lengths) -> Iterator[Finding]:
     longest = max((int(lengths.max()) for lengths in answers.values()), default=None)
     if longest is not None and cap > GENEROUS * longest:
-        message = f"the cap {cap} is {cap // longest} times the longest answer ({longest:,} tokens)"
-        fix = "a lower cap ends a rambling answer sooner, and bounds the latency"
+        message = (
+            f"max_new_tokens {cap} is {cap // longest} times the longest answer ({counted(longest, 'token')})"
+        )
+        fix = "lower max_new_tokens: it ends a rambling answer sooner, and bounds the latency"
         yield Finding(message, Severity.INFO, at=job.at("serving.max_new_tokens"), fix=fix)
 
 
@@ -228,59 +239,67 @@ def _range(target: tuple[int, int] | None) -> str | None:
 def output_schema(
     job: Job, output_schema: OutputSchema | None, gold: GoldSet | None, rows: Rows
 ) -> Iterator[Yield]:
-    """Every gold answer satisfies the output schema, and training answers that are JSON are whole.
+    """Every gold answer satisfies the output schema, and training answers in JSON are complete.
 
-    A gold answer that breaks the schema is an answer that the guardrail will throw away: evaluation
-    asks for something else than serving lets through. Without a system prompt nothing tells the model
-    what form is wanted.
+    A gold answer that violates the schema would be rejected by the guardrail: evaluation asks for something
+    that serving does not return. Without a system prompt nothing tells the model which form is expected.
 
-    An answer that is a text must be JSON. Training answers are not held against the schema; where most of
-    the rows end in a JSON answer, one that begins like JSON and is none is a warning. No parameters.
+    An answer that is a text must be JSON. Training answers are not compared with the schema; where most rows
+    end in a JSON answer, one that starts like JSON but is not valid is a warning. No parameters.
     """
     whole, broken_rows = (rows.remarks.get(code, ()) for code in ("json-answer", "broken-json"))
     if output_schema is None and not _in_json(whole, broken_rows, rows):
-        yield Skip("no serving.output_schema")
+        yield Skip("serving.output_schema is not set")
         return
     if _in_json(whole, broken_rows, rows):
         yield Measurement("training_json_broken", len(broken_rows), unit="rows", limit="0")
         yield from _broken_answers(broken_rows, rows)
     if output_schema is None:
-        yield Summary(f"{len(broken_rows):,} training answers are broken JSON")
+        are = agreeing(len(broken_rows), "is", "are")
+        yield Summary(f"{counted(len(broken_rows), 'training answer')} {are} invalid JSON")
         return
     items = gold.items if gold is not None else ()
     broken = [(item, wrong) for item in items if (wrong := problems(item.expected, output_schema))]
     yield Measurement("gold_items", len(items), unit="items")
     yield Measurement("gold_valid", len(items) - len(broken), unit="items", limit=str(len(items)))
     for item, wrong in broken:
-        message = f"gold answer {item.id} breaks the schema: {'; '.join(wrong[:3])}"
-        yield Finding(message, at=item.at, fix="mend the answer, or the schema")
+        message = f"gold answer {item.id} violates the schema: {'; '.join(wrong[:3])}"
+        yield Finding(message, at=item.at, fix="fix the answer, or the schema")
     if not any(output_schema.errors(probe) for probe in PROBES):
-        message = f"the schema {output_schema.path} lets anything through"
-        fix = "name type, properties and required"
-        yield Finding(message, Severity.WARNING, at=job.at("serving.output_schema"), fix=fix)
+        message = f"the schema {output_schema.path} accepts any value"
+        fix = "set type, properties and required in the schema"
+        why = "A schema that accepts everything checks nothing."
+        yield Finding(message, Severity.WARNING, at=job.at("serving.output_schema"), fix=fix, why=why)
     if job.serving.system_prompt is None and not _instructed(rows):
         yield Finding(
-            "a schema is named, but no system prompt asks for it, neither in serving nor in training",
+            "serving.output_schema is set, but neither serving nor training has a system prompt that asks for"
+            " this form",
             at=job.at("serving.system_prompt"),
-            fix="say in a strict system prompt what form the answer has, in training and in serving",
+            fix="describe the form of the answer in a strict system prompt, in training and in serving",
+            why="Nothing tells the model which form is expected.",
         )
     if not items:
-        yield Skip("no gold answers to hold against the schema")
-    yield Summary(f"{len(items) - len(broken):,} of {len(items):,} gold answers satisfy the schema")
+        yield Skip("there are no gold answers to compare with the schema")
+    satisfy = agreeing(len(items), "satisfies", "satisfy")
+    valid = f"{len(items) - len(broken):,} of {counted(len(items), 'gold answer')} {satisfy} the schema"
+    also = agreeing(len(broken_rows), "is", "are")
+    told = f"; {counted(len(broken_rows), 'training answer')} {also} invalid JSON"
+    yield Summary(valid + (told if broken_rows and _in_json(whole, broken_rows, rows) else ""))
 
 
 def _in_json(whole: tuple[int, ...], broken: tuple[int, ...], rows: Rows) -> bool:
-    """Whether the training data answers in JSON: most rows do, and what begins like JSON mostly is.
+    """Whether the training data answers in JSON: most rows do, and what starts like JSON mostly is.
 
-    Of very many rows only the first 10,000 are remarked.
+    With very many rows only the first 10,000 are remembered.
     """
     return len(whole) > 9 * len(broken) and len(whole) >= min(len(rows) // 2, REMARKED) and len(whole) > 0
 
 
 def _broken_answers(broken: tuple[int, ...], rows: Rows) -> Iterator[Finding]:
-    message = "a training answer begins like JSON and is none: the model is taught to break off"
+    message = "the answer starts like JSON, but is not valid JSON"
+    fix, why = "fix the answer, or remove the row", "The model learns to write JSON that breaks off."
     for row in broken:
-        yield Finding(message, Severity.WARNING, at=rows.at(row), fix="mend the answer, or take the row out")
+        yield Finding(message, Severity.WARNING, at=rows.at(row), fix=fix, why=why)
 
 
 def _instructed(rows: Rows) -> bool:

@@ -1,4 +1,4 @@
-"""Template parity: do all sides of a job render the same conversation to the same words?"""
+"""Template parity: do training, serving and the gold set render a conversation to the same text?"""
 
 from collections.abc import Iterator, Sequence
 
@@ -18,13 +18,14 @@ from ftcheck import (
 )
 from ftcheck.extension.rules import Yield
 from ftcheck.inputs.evaluation import GoldItem
-from ftcheck.lock import Lock, conversation_ids, template_digest
-from ftcheck.probe_texts import (
+from ftcheck.inputs.probe_texts import (
     CONVERSATIONS,
     Pair,
     counts,
     first_difference,
 )
+from ftcheck.lock import Lock, conversation_ids, template_digest
+from ftcheck.plurals import agreeing, counted
 from ftcheck_rules.template.renderings import (
     Talk,
     gold_set,
@@ -35,35 +36,35 @@ from ftcheck_rules.template.renderings import (
 )
 
 DATED = 20
-"""So many conversations are rendered on two days."""
+"""How many conversations are rendered for two dates."""
 THINK = "<think>"
-"""What opens a thinking block in the templates that have one."""
+"""The tag that opens a thinking block."""
 
 
 @rule("template-parity", family="template", cases="ftcheck_rules.template.cases.parity")
 def template_parity(
     job: Job, tokenizer: Tokenizer, serving: ServingSide, sample: Sample, lock: Lock | None, inputs: Inputs
 ) -> Iterator[Yield]:
-    """Training and serving render the same conversation to the same words, today and tomorrow.
+    """Training and serving render the same conversation to the same text, today and tomorrow.
 
-    The tuned model is asked in words that it never saw in training, and answers like the model it was
-    before: another template at the server, a switch that opens a thinking block, today's date in every
-    prompt. No error says so.
+    In serving, the tuned model is prompted with text that it never saw in training, and answers like the base
+    model: another template on the server, a switch that opens a thinking block, today's date in every prompt.
+    There is no error message.
 
-    Built-in conversations, the sample rows' prompts and the gold questions are rendered as training does
-    it and as the server will, with the switches that requests send. A served prompt may go on as the row
-    itself does. Twenty conversations are rendered on two days. Where `ftcheck lock` wrote a lock, the
+    Built-in conversations, the sample rows' prompts and the gold questions are rendered as training does and
+    as the server will, with the template switches that requests send. A served prompt may continue as the row
+    itself does. Twenty conversations are rendered for two dates. Where `ftcheck lock` wrote a lock, the
     template must give its ids. Skipped for plain text. No parameters.
     """
     found = talks(sample)
     pairs = list(other_words(tokenizer, serving, found))
     if not pairs:
         why = (
-            "no side can render a conversation: `chat-template` says why"
+            "neither training nor serving can render a conversation: see the check `chat-template`"
             if found
-            else "the rows are plain text"
+            else "the rows are plain text, to which no template is applied"
         )
-        yield Skip(f"{why}: there is nothing to compare")
+        yield Skip(why)
         return
     items = gold_set(job, inputs).items
     gold = [_gold_pair(tokenizer, item) for item in items]
@@ -92,12 +93,12 @@ def _measured(
         yield Measurement("gold_different", sum(pair.differs for pair in gold), "questions", limit="0")
     sides = "train = gold = serve" if gold else "train = serve"
     equal = not any(pair.differs for pair in (*pairs, *gold))
-    words = sides if equal else "not the same words everywhere"
-    yield Summary(f"{words}, {len(probes)} conversations, {len(rows):,} rows")
+    said = f"{counted(len(probes), 'conversation')}, {counted(len(rows), 'row')}"
+    yield Summary(f"{sides if equal else 'rendered text differs'}, {said}")
 
 
 def _gold_pair(tokenizer: Tokenizer, item: GoldItem) -> Pair:
-    """A gold question: as training renders it, and as the gold set holds it."""
+    """A gold question: as training renders it, and as the gold set contains it."""
     ours = prompt_as_trained(tokenizer, Talk(item.messages, item.messages, {}, at=item.at))
     if ours.text is None:
         return Pair(at=item.at, problem=ours.problem)
@@ -107,7 +108,7 @@ def _gold_pair(tokenizer: Tokenizer, item: GoldItem) -> Pair:
 
 
 def _dated(found: Sequence[Talk]) -> Sequence[Talk]:
-    """What is rendered on two days: rows, which may pin a date by switches of their own, else probes."""
+    """What is rendered for two dates: rows, which may pin a date by their own switches, else probes."""
     rows = [talk for talk in found if talk.probe is None]
     return (rows or found)[:DATED]
 
@@ -120,14 +121,19 @@ def _serving_differs(
     what = (
         "serving opens a thinking block that no training row has"
         if opens
-        else "serving renders prompts otherwise than training"
+        else "serving renders prompts differently than training"
     )
     return Finding(
-        f"{what} on {counts(pairs)}; {shown}",
+        f"{what}, on {counts(pairs)}; {shown}",
         at=_place(job, serving),
-        fix="send the switches that training has, or train on rows that begin with thinking"
+        fix="send the template switches of training (serving.chat_template_kwargs), or train on rows that"
+        " start with reasoning"
         if opens
         else _remedy(tokenizer, serving),
+        why="The model was trained to answer at once and is asked to think first: its first tokens, and the"
+        " format of its answers, are off."
+        if opens
+        else None,
     )
 
 
@@ -144,17 +150,17 @@ def _opens_thinking(tokenizer: Tokenizer, serving: ServingSide, found: Sequence[
 def _remedy(tokenizer: Tokenizer, serving: ServingSide) -> str:
     if serving.tokenizer is tokenizer and tokenizer.training_template != tokenizer.chat_template:
         return (
-            "training applies TRL's own version of the template, which has markers: name that version in"
-            " model.chat_template, so that it is saved and served too"
+            "training applies TRL's own version of the template, which has generation markers: set"
+            " model.chat_template to that version, so that it is saved and served too"
         )
     return (
-        "serve with the training template: it is saved beside the adapter as chat_template.jinja;"
-        " send the switches (chat_template_kwargs) that training has"
+        "serve with the training template, which is saved beside the adapter as chat_template.jinja, and set"
+        " serving.chat_template_kwargs to the template switches of training"
     )
 
 
 def _place(job: Job, serving: ServingSide) -> Location:
-    """The serving setting that most likely makes the difference."""
+    """The serving setting that most likely causes the difference."""
     stated = {
         "chat_template": job.serving.chat_template is not None,
         "chat_template_kwargs": bool(serving.switches),
@@ -167,40 +173,47 @@ def _gold_differs(job: Job, tokenizer: Tokenizer, serving: ServingSide, pairs: S
     shown = first_difference(pairs, "gold", tokenizer, serving.tokenizer)
     count = sum(pair.differs for pair in pairs)
     return Finding(
-        f"{count} of {len(pairs)} gold prompts are rendered otherwise than training renders them; {shown}",
+        f"{count} of {counted(len(pairs), 'gold prompt')} {agreeing(count, 'differs', 'differ')}"
+        f" from the text that training renders; {shown}",
         at=job.at("data.gold"),
-        fix="ask the gold questions as training renders them: same template and switches",
+        fix="render the gold questions with the template and switches of training",
+        why="The evaluation prompts the model with text that it was not trained on.",
     )
 
 
 def _date(job: Job, tokenizer: Tokenizer, count: int, total: int) -> Finding:
     switch = "date_string" in (tokenizer.training_template or "")
     pin = (
-        "give every row the same date_string as a template switch, and serve with it"
+        "set the same date_string as a template switch in every row and in serving.chat_template_kwargs"
         if switch
-        else ("write a fixed date into a copy of the template, and name it in model.chat_template")
+        else "write a fixed date into a copy of the template, and set model.chat_template to it"
     )
     return Finding(
-        f"the template writes today's date: {count} of {total} conversations come out otherwise on another"
-        " day, so what is served is not what was trained",
+        f"the template writes today's date: {count} of {counted(total, 'conversation')}"
+        f" {agreeing(count, 'changes', 'change')} with the date",
         Severity.WARNING,
         at=job.at("model.chat_template"),
         fix=pin,
+        why="Prompts served on another day differ from those of training, and the ids are not reproducible.",
     )
 
 
 def _lock_differs(job: Job, tokenizer: Tokenizer, lock: Lock | None) -> Iterator[Finding]:
-    """Another template than the locked one: an error where it renders conversations otherwise."""
+    """A template other than the locked one: an error where it renders conversations differently."""
     if lock is None or lock.job is None or template_digest(tokenizer) == lock.job.template:
         return
     held = lock.job.conversations
     now = {one.name: conversation_ids(tokenizer, one.messages) for one in CONVERSATIONS}
     other = [name for name, ids in now.items() if ids != held.get(name)]
-    what = f"another chat template than when the policy was locked ({lock.path})"
-    again = "go back to the locked template; if the change is meant: ftcheck lock POLICY"
+    what = f"the chat template is not the one in the lock ({lock.path})"
+    again = "restore the locked template; if the change is intended: ftcheck lock POLICY"
     if other:
-        words = f'{len(other)} of {len(now)} built-in conversations have other ids, the first "{other[0]}"'
-        yield Finding(f"{what}: {words}", at=job.at("model.chat_template"), fix=again)
+        differ = agreeing(len(other), "has", "have")
+        words = (
+            f'{len(other)} of {len(now)} built-in conversations {differ} different ids, first "{other[0]}"'
+        )
+        why = "The template has changed since the policy was locked: the model learns another format."
+        yield Finding(f"{what}: {words}", at=job.at("model.chat_template"), fix=again, why=why)
     else:
-        words = "it gives the same ids on the built-in conversations"
+        words = "it gives the same ids for the built-in conversations"
         yield Finding(f"{what}: {words}", Severity.INFO, at=job.at("model.chat_template"), fix=again)

@@ -1,4 +1,4 @@
-"""Conversations that parity rules render on several sides: the built-in ones, and the sample rows'."""
+"""Conversations that parity rules render for several sides: the built-in ones, and those of sample rows."""
 
 from bisect import bisect_right
 from collections.abc import Iterator, Mapping, Sequence
@@ -8,12 +8,12 @@ from typing import Any
 
 from ftcheck import GoldSet, InputError, Inputs, Job, Location, Sample, ServingSide, Tokenizer
 from ftcheck.inputs.prepared import SampleRow
+from ftcheck.inputs.probe_texts import CONVERSATIONS, Pair
 from ftcheck.inputs.tokenizer import Message
-from ftcheck.probe_texts import CONVERSATIONS, Pair
 from ftcheck_rules.template.templates import row_switches, training_text
 
 TOKEN_BUDGET = 200_000
-"""Sample rows are compared up to so many tokens, the shortest first: a few seconds at most."""
+"""Sample rows are compared up to this many tokens, the shortest first: a few seconds at most."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,10 +91,10 @@ def prompt_as_sent(side: ServingSide, talk: Talk) -> Rendered:
 def other_words(
     tokenizer: Tokenizer, side: ServingSide, found: Sequence[Talk], who: str = "serving"
 ) -> Iterator[Pair]:
-    """Each prompt as training and as another side renders it; equal where the words are the same.
+    """Each prompt as training and as another side renders it; equal where the text is the same.
 
-    A prompt that goes on as the row itself does (an empty thinking block that the template puts into
-    rows too) is the same. Ids are made of other words only. Nothing where neither side can render.
+    A prompt that continues as the row itself does (an empty thinking block that the template puts into
+    rows too) counts as the same. Only different texts are tokenised. Nothing where neither side can render.
     """
     for talk in found:
         ours, theirs = prompt_as_trained(tokenizer, talk), prompt_as_sent(side, talk)
@@ -105,9 +105,13 @@ def other_words(
                 ids, others = tokenizer.encode(ours.text), side.tokenizer.encode(theirs.text)
                 yield Pair(ids, others, talk.probe, talk.at)
         elif ours.text is not None:
-            yield Pair(probe=talk.probe, at=talk.at, problem=f"{who} cannot render it: {theirs.problem}")
+            yield Pair(probe=talk.probe, at=talk.at, problem=_failed(who, theirs))
         elif theirs.text is not None:
-            yield Pair(probe=talk.probe, at=talk.at, problem=f"training cannot render it: {ours.problem}")
+            yield Pair(probe=talk.probe, at=talk.at, problem=_failed("training", ours))
+
+
+def _failed(who: str, rendered: Rendered) -> str:
+    return f"{who} cannot render it; the template's own message: {rendered.problem}"
 
 
 def _goes_on(tokenizer: Tokenizer, talk: Talk, ours: str, theirs: str) -> bool:
@@ -115,7 +119,7 @@ def _goes_on(tokenizer: Tokenizer, talk: Talk, ours: str, theirs: str) -> bool:
 
 
 def gold_set(job: Job, inputs: Inputs) -> GoldSet:
-    """The gold set; an empty one where the job names none, or it does not open (other rules say why)."""
+    """The gold set; an empty one where none is set or it cannot be read (other rules report that)."""
     empty = GoldSet(path="", items=())
     if job.data.gold is None:
         return empty

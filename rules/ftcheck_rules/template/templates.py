@@ -1,4 +1,4 @@
-"""Template rules: does the chat template render every row, whole, with the marks that the loss needs?"""
+"""Template rules: does the chat template render every row in full, with the markers that the loss needs?"""
 
 import json
 from collections import defaultdict
@@ -22,38 +22,48 @@ from ftcheck import (
 from ftcheck.extension.rules import Yield
 from ftcheck.inputs.prepared import RowError, SampleRow
 from ftcheck.inputs.tokenizer import Message
+from ftcheck.plurals import agreeing, counted
 from ftcheck.templates import has_markers
 
 PLACES = 20
-"""So many rows are named for each message that a template raises."""
+"""How many rows are named for each message that a template raises."""
 WORDS = 200
-"""So many characters of a template's own message are repeated."""
+"""How many characters of a template's own message are repeated."""
 
 DEFECTS = {
     "system": (
         Severity.ERROR,
-        "the template leaves out the system message",
+        "the template drops the system message",
         "merge the system message into the first user message, in training and in serving,"
-        " or take a template that keeps it",
+        " or use a template that keeps it",
+        "The instructions are silently lost: the model does not learn to follow them.",
     ),
-    "user": (Severity.ERROR, "the template leaves out what the user says", "take a template that keeps it"),
+    "user": (
+        Severity.ERROR,
+        "the template drops a user message",
+        "use a template that keeps user messages",
+        "The model learns to answer questions that it does not see.",
+    ),
     "assistant": (
         Severity.ERROR,
-        "the template leaves out what the assistant says",
-        "take a template that keeps it",
+        "the template drops an assistant message",
+        "use a template that keeps assistant messages",
+        "The model does not learn these answers.",
     ),
     "reasoning": (
         Severity.WARNING,
-        "the template leaves out reasoning",
-        "make a row of each of the assistant's turns, or take a template that keeps reasoning",
+        "the template drops reasoning",
+        "make a separate row of each assistant turn, or use a template that keeps reasoning",
+        "Reasoning that is not rendered is not learned: the model stops thinking.",
     ),
     "prompt": (
         Severity.WARNING,
-        "the prompt that a server sends is not how the row begins in training",
-        "take a template that renders a prompt alone as it does with the answer behind it",
+        "the prompt that a server sends differs from the start of the row in training",
+        "use a template that renders a prompt alone as it does with the answer after it",
+        "The model is prompted with text that differs from its training rows.",
     ),
 }
-"""What a template can do to a row without raising: how bad, in words, and what to do."""
+"""What a template can do to a row without raising: severity, message, fix, why."""
 
 
 def training_text(
@@ -66,27 +76,27 @@ def training_text(
 
 
 def row_switches(row: SampleRow) -> dict[str, Any]:
-    """What a row itself hands to the template: its tools, and its own template_kwargs."""
+    """What a row itself passes to the template: its tools, and its own template_kwargs."""
     tools = {} if row.tools is None else {"tools": row.tools}
     return {**tools, **row.template_kwargs}
 
 
 @rule("chat-template", family="template", cases="ftcheck_rules.template.cases.templates")
 def chat_template(job: Job, tokenizer: Tokenizer, prepared: Prepared, sample: Sample) -> Iterator[Yield]:
-    """The chat template renders every row, leaves nothing out, and marks what the loss needs.
+    """The chat template renders every row, drops nothing, and has the markers that the loss needs.
 
-    A template that raises ends the run in the middle of preparation; one that drops the system message
-    or past reasoning ends nothing, and the model learns from rows that nobody wrote.
+    A template that raises ends the run in the middle of preparation. One that drops the system message or
+    past reasoning raises nothing, and the model learns from rows that nobody wrote.
 
-    Every row is rendered as training does it; assistant_only_loss needs {% generation %} markers. Of
-    the sample rows, each message must be found again in the text, and the text must begin with the prompt
-    that a server would send. Arguments of tool calls that are JSON texts must not be encoded again. What
-    the template does with built-in conversations is measured only. Skipped for plain text. No parameters.
+    Every row is rendered as in training; assistant_only_loss needs {% generation %} markers. In the sample
+    rows, each message must be found again in the rendered text, and the text must start with the prompt that
+    a server would send. Arguments of tool calls that are JSON texts must not be encoded twice. What the
+    template does with built-in conversations is only measured. Skipped for plain text. No parameters.
     """
     failed = {row: one for row, one in prepared.row_errors.items() if one.code == "template"}
     conversational = bool((prepared.rows.turns > 0).any())
     if not conversational and not failed:
-        yield Skip("no row is a conversation: no chat template is applied")
+        yield Skip("no row is a conversation, so no chat template is applied")
         return
     markers = has_markers(tokenizer.training_template or "")
     yield Measurement("rows_failed", len(failed), unit="rows", limit="0")
@@ -99,37 +109,41 @@ def chat_template(job: Job, tokenizer: Tokenizer, prepared: Prepared, sample: Sa
         ("rows_with_another_prompt", defects["prompt"]),
     ):
         yield Measurement(name, len(found), unit="sample rows", limit="0")
-    for code, (severity, what, fix) in DEFECTS.items():
+    for code, (severity, what, fix, why) in DEFECTS.items():
         if rows := defects[code]:
-            message = f"{what} in {len(rows)} of {len(sample.rows)} sample rows"
-            yield Finding(message, severity, at=rows[0].at, fix=fix)
+            message = f"{what} in {len(rows):,} of {counted(len(sample.rows), 'sample row')}"
+            yield Finding(message, severity, at=rows[0].at, fix=fix, why=why)
     yield from _twice(tokenizer, prepared, sample)
     yield from _probes(tokenizer)
     rendered = len(prepared) - len(prepared.row_errors)
-    yield Summary(f"{rendered:,} of {len(prepared):,} rows rendered" + (", markers there" if markers else ""))
+    said = f"{rendered:,} of {counted(len(prepared), 'row')} rendered"
+    yield Summary(said + (", generation markers present" if markers else ""))
 
 
 def _general(
     job: Job, tokenizer: Tokenizer, conversational: bool, markers: bool, failed: Mapping[int, RowError]
 ) -> Finding | None:
-    """What stands against every row at once; one finding, with the remedy that preparation names."""
+    """What is wrong with every row at once; one finding, with the fix that preparation names."""
     remedy = next((trouble.fix for trouble in failed.values() if trouble.fix), None)
     if conversational and tokenizer.chat_template is None:
-        fix = remedy or "name one: model.chat_template: path/to/template.jinja (a base model ships none)"
-        message = "the rows are conversations, and the tokenizer has no chat template"
+        fix = remedy or "set model.chat_template: path/to/template.jinja (base models ship no template)"
+        message = "the rows are conversations, but the tokenizer has no chat template"
         return Finding(message, at=job.at("model.chat_template"), fix=fix)
     if not job.training.assistant_only_loss:
         return None
     place = job.at("training.assistant_only_loss")
     if not conversational:
         change = Change(f"jobs.{job.name}.training.assistant_only_loss", True, False, safe=False)
-        message = "assistant_only_loss needs conversations, and the rows are plain text"
+        message = "assistant_only_loss is set, but the rows are plain text, not conversations"
         return Finding(message, at=place, fix=remedy, change=change)
     if markers:
         return None
-    message = "assistant_only_loss needs {% generation %} markers, and the chat template has none"
+    message = "assistant_only_loss needs {% generation %} markers, but the chat template has none"
     return Finding(
-        message, at=place, fix=remedy or "put the markers into a copy named by model.chat_template"
+        message,
+        at=place,
+        fix=remedy or "add the markers to a copy of the template, and set model.chat_template to it",
+        why="Without the markers no token is in the loss: it is 0, or TRL raises an error.",
     )
 
 
@@ -148,11 +162,11 @@ def _which(rows: Sequence[int], prepared: Prepared) -> str:
         return "1 row"
     lines = ", ".join(str(prepared.at(row).line) for row in rows[1:PLACES])
     more = ", …" if len(rows) > PLACES else ""
-    return f"{len(rows):,} rows; also line {lines}{more}"
+    return f"{len(rows):,} rows; also {agreeing(len(rows) - 1, 'line', 'lines')} {lines}{more}"
 
 
 def _defects(tokenizer: Tokenizer, sample: Sample) -> Mapping[str, list[SampleRow]]:
-    """Sample rows that the template renders otherwise than anybody means, by what is wrong."""
+    """Sample rows that the template does not render as intended, by what is wrong."""
     found: dict[str, list[SampleRow]] = {code: [] for code in DEFECTS}
     for row in sample.rows:
         try:
@@ -168,7 +182,7 @@ def _defects(tokenizer: Tokenizer, sample: Sample) -> Mapping[str, list[SampleRo
 
 
 def other_prompt(tokenizer: Tokenizer, row: SampleRow) -> bool:
-    """Whether the prompt that a server sends is not how the row begins, as text."""
+    """Whether the text of the row does not start with the prompt that a server sends."""
     asked = row.messages[: row.prompt_turns]
     try:
         text = training_text(tokenizer, row.messages, **row_switches(row))
@@ -201,7 +215,7 @@ def _words(messages: Sequence[Message]) -> Iterator[tuple[str, str]]:
 
 
 def _twice(tokenizer: Tokenizer, prepared: Prepared, sample: Sample) -> Iterator[Finding | Measurement]:
-    """Tool arguments that are JSON texts, where the template makes JSON of them once more."""
+    """Tool arguments that are JSON texts, where the template encodes them a second time."""
     texts = prepared.rows.remarks.get("text-arguments", ())
     if not texts:
         return
@@ -211,10 +225,11 @@ def _twice(tokenizer: Tokenizer, prepared: Prepared, sample: Sample) -> Iterator
     yield Measurement("text_arguments", len(texts), unit="rows")
     if twice or (not looked and _encoded_twice(tokenizer, _CALL, {})):
         yield Finding(
-            f"the tool arguments of {len(texts):,} rows are JSON texts, and the template encodes them again:"
-            ' the model learns to write "{\\"…"',
+            f"{counted(len(texts), 'row')} {agreeing(len(texts), 'has', 'have')} tool arguments that are JSON"
+            " texts, which the template encodes a second time",
             at=prepared.at(texts[0]),
-            fix="make objects of them (json.loads), or take a template that writes texts as they stand",
+            fix="convert them to objects (json.loads), or use a template that writes texts unchanged",
+            why='The model learns to write arguments as quoted JSON ("{\\"…"), which tool parsers reject.',
         )
 
 
@@ -271,7 +286,7 @@ PROBES: Mapping[str, tuple[Sequence[Message], str, Mapping[str, Any]]] = {
 
 
 def _probes(tokenizer: Tokenizer) -> Iterator[Measurement]:
-    """What the template does with things that rows or requests may bring: only those that do may block."""
+    """What the template does with inputs that rows or requests may contain; only measured."""
     if tokenizer.chat_template is None:
         return
     for name, (messages, words, switches) in PROBES.items():

@@ -1,4 +1,4 @@
-"""Special-token rules: do rows begin with the BOS that the model knows, and is padding a token it has?"""
+"""Special-token rules: do rows start with the BOS that the model expects, and is the padding token valid?"""
 
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
@@ -17,25 +17,27 @@ from ftcheck import (
     rule,
 )
 from ftcheck.extension.rules import Yield
+from ftcheck.plurals import agreeing, counted
 
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
 UNKNOWN = ("<unk>", "[UNK]", "<|unk|>")
-"""How tokenizers write the token for what they do not know."""
+"""Names of the token for unknown text."""
 
 
 @rule("special-tokens", family="tokens", cases="ftcheck_rules.tokens.cases.special_tokens")
 def special_tokens(job: Job, tokenizer: Tokenizer, prepared: Prepared, model: ModelConfig) -> Iterator[Yield]:
-    """Rows begin with one BOS where the model expects one, and the padding token is one that the model has.
+    """Rows start with one BOS where the model expects one, and the padding token is one that the model has.
 
-    With two BOS, or none, training goes well and every request looks unlike the rows: scores are lower, and
-    nobody sees why. A padding token past the embedding table ends the run at the first batch.
+    With two BOS tokens, or none, training looks normal, but every request differs from the training rows:
+    scores drop without a visible cause. A padding token beyond the embedding table ends the run at the first
+    batch.
 
-    Counts BOS at the start of rows. None is asked of them where the tokenizer itself does not begin a text
-    with one (Qwen). Padding is compared with vocab_size, or with model.resize_embeddings_to. That padding
-    is EOS is no fault here: see `collator`. No parameters.
+    Counts BOS tokens at the start of rows. Rows need none where the tokenizer itself starts no text with one
+    (Qwen). Padding is compared with vocab_size, or with model.resize_embeddings_to. Padding with EOS is not
+    an error here: see `collator`. No parameters.
     """
     import numpy as np
 
@@ -51,11 +53,11 @@ def special_tokens(job: Job, tokenizer: Tokenizer, prepared: Prepared, model: Mo
     yield from _double(tokenizer, prepared, double)
     yield from _missing(job, tokenizer, prepared, missing)
     yield from _padding(job, tokenizer, model)
-    yield Summary(f"{_begin(tokenizer, prepared, good)}, padding is {_pad_name(job, tokenizer)}")
+    yield Summary(f"{_begin(tokenizer, prepared, good)} · padding token {_pad_name(job, tokenizer)}")
 
 
 def _without_bos(tokenizer: Tokenizer, prepared: Prepared, good: "NDArray[np.bool_]") -> "NDArray[np.bool_]":
-    """Rendered conversations without BOS, where the tokenizer begins any other text with one."""
+    """Rendered conversations without BOS, where the tokenizer starts any other text with one."""
     bos = tokenizer.bos_token_id
     asks = bos is not None and tokenizer.encode("x", special=True)[:1] == [bos]
     conversational = prepared.rows.turns > 0
@@ -68,19 +70,24 @@ def _begin(tokenizer: Tokenizer, prepared: Prepared, good: "NDArray[np.bool_]") 
         return "the tokenizer has no BOS"
     with_one = int((good & (prepared.bos > 0)).sum())
     if not with_one and tokenizer.encode("x", special=True)[:1] != [tokenizer.bos_token_id]:
-        return "no BOS: neither the rows nor the tokenizer's own texts begin with one"
-    return f"{with_one:,} of {int(good.sum()):,} rows begin with {tokenizer.show([tokenizer.bos_token_id])}"
+        return "no BOS expected: the tokenizer adds none"
+    total = int(good.sum())
+    start = agreeing(total, "starts", "start")
+    bos = tokenizer.show([tokenizer.bos_token_id])
+    return f"{with_one:,} of {counted(total, 'row')} {start} with {bos}"
 
 
 def _double(tokenizer: Tokenizer, prepared: Prepared, double: "NDArray[np.bool_]") -> Iterator[Finding]:
     if not double.any() or tokenizer.bos_token_id is None:
         return
     name = tokenizer.show([tokenizer.bos_token_id])
+    count = int(double.sum())
     yield Finding(
-        f"{int(double.sum()):,} of {len(prepared):,} rows begin with two {name}:"
-        " one stands in the text, the tokenizer adds the other",
+        f"{count:,} of {counted(len(prepared), 'row')} {agreeing(count, 'starts', 'start')} with two {name}"
+        " tokens: one is in the text, the tokenizer adds the other",
         at=prepared.at(int(double.argmax())),
-        fix=f"take {name} out of the rows' text; in evaluation and serving too",
+        fix=f"remove {name} from the text of the rows or from the template; in evaluation and serving too",
+        why="Served requests start with one BOS, so the model is asked differently than it was trained.",
     )
 
 
@@ -90,18 +97,20 @@ def _missing(
     if not missing.any() or tokenizer.bos_token_id is None:
         return
     name = tokenizer.show([tokenizer.bos_token_id])
+    count = int(missing.sum())
     yield Finding(
-        f"{int(missing.sum()):,} of {len(prepared):,} rows begin without {name}, with which the tokenizer"
-        " begins every other text: the template does not write it",
+        f"{count:,} of {counted(len(prepared), 'row')} {agreeing(count, 'does', 'do')} not start with {name},"
+        " which the tokenizer adds to every other text: the template does not write it",
         Severity.WARNING,
         at=job.at("model.chat_template"),
-        fix="begin the template with {{ bos_token }}; or, if the model was trained without, let the tokenizer"
-        " add none (add_bos_token: false)",
+        fix="start the template with {{ bos_token }}; or, if the model was trained without BOS, set"
+        " add_bos_token: false in tokenizer_config.json",
+        why="A model that was pretrained with BOS scores far worse without it.",
     )
 
 
 def _pad(job: Job, tokenizer: Tokenizer) -> int | None:
-    """The padding token as training has it: training.pad_token, the tokenizer's own, else None (EOS)."""
+    """The padding token in training: training.pad_token, else the tokenizer's own, else None (EOS)."""
     stated = job.training.extra.get("pad_token")
     found = tokenizer.encode(stated) if isinstance(stated, str) else []
     return found[0] if len(found) == 1 else tokenizer.pad_token_id
@@ -124,23 +133,24 @@ def _padding(job: Job, tokenizer: Tokenizer, model: ModelConfig) -> Iterator[Fin
     own = pad == model.config.get("pad_token_id")
     if rows is not None and pad >= rows:
         yield Finding(
-            f"padding is {name} with id {pad:,}, and the model has {rows:,} embedding rows",
+            f"the padding token {name} has id {pad:,}, but the embedding table has {rows:,} rows",
             at=_place(job),
-            fix="take a token that the model has (its EOS, or a reserved one) as pad_token, or say in"
-            " model.resize_embeddings_to that the table grows",
+            fix="set pad_token to a token that the model has (EOS, or a reserved token), or set"
+            " model.resize_embeddings_to",
+            why="The first padded batch ends with an index error, on a GPU with a device-side assert.",
         )
     elif pad == tokenizer.bos_token_id and pad != tokenizer.eos_token_id and not own:
-        yield _odd(job, name, "the token that begins every row", Severity.WARNING)
+        yield _odd(job, name, "the BOS token of every row", Severity.WARNING)
     elif name in UNKNOWN and not own:
         yield _odd(job, name, "the token for unknown text", Severity.INFO)
 
 
 def _odd(job: Job, name: str, what: str, severity: Severity) -> Finding:
     return Finding(
-        f"padding is {name}, {what}: code that masks padding by its id masks that token as well",
+        f"the padding token is {name}, {what}: code that masks padding by its id masks that token too",
         severity,
         at=_place(job),
-        fix="take a reserved token, or EOS with a collator that masks by position (TRL's), as pad_token",
+        fix="set pad_token to a reserved token, or to EOS with a collator that masks by position (TRL's)",
     )
 
 

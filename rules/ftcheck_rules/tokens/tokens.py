@@ -1,4 +1,4 @@
-"""Token rules: do all sides of a job turn the same words into the same ids?"""
+"""Token rules: do training, serving and the gold set tokenise the same text to the same ids?"""
 
 from collections.abc import Callable, Iterator, Sequence
 
@@ -17,14 +17,15 @@ from ftcheck import (
     rule,
 )
 from ftcheck.extension.rules import Yield
-from ftcheck.lock import Lock, LockedJob, conversation_ids, special_of, template_digest
-from ftcheck.probe_texts import (
+from ftcheck.inputs.probe_texts import (
     CONVERSATIONS,
     PROBES,
     Pair,
     counts,
     first_difference,
 )
+from ftcheck.lock import Lock, LockedJob, conversation_ids, special_of, template_digest
+from ftcheck.plurals import agreeing, counted
 from ftcheck_rules.template.renderings import (
     Talk,
     gold_set,
@@ -34,10 +35,10 @@ from ftcheck_rules.template.renderings import (
 from ftcheck_rules.template.templates import training_text
 
 FILE_ENGINES = frozenset({"tgi", "llama.cpp", "ollama"})
-"""Engines that go by tokenizer.json (or what they make of it), not by transformers' class."""
+"""Engines that read tokenizer.json (or convert it), not transformers' tokenizer class."""
 
 HARDLY_ROWS = frozenset(p.name for p in PROBES if p.text[0].isspace() or "control tokens" in p.name)
-"""Plain probes as rows hardly are: a prefix space alone makes them differ. Rendered ones tell of rows."""
+"""Plain probes unlike rows: a prefix space alone makes them differ. Rendered probes stand for rows."""
 
 Encode = Callable[[str], Sequence[int] | None]
 
@@ -52,18 +53,18 @@ def tokenizer_parity(
     packages: Packages,
     inputs: Inputs,
 ) -> Iterator[Yield]:
-    """Training, serving and the gold set turn the same words into the same token ids.
+    """Training, serving and the gold set tokenise the same text to the same token ids.
 
-    The tuned model sees a prompt at serving that it never saw in training: it answers like the model it
-    was before, and no error says so. A library's new version can do the same overnight.
+    In serving, the tuned model sees a prompt that it never saw in training, and answers like the base model,
+    without any error. A new library version can cause the same overnight.
 
     64 built-in texts, some conversations and the sample rows' prompts, as training renders them, are
-    tokenised on each side; other words are `template-parity`'s. What transformers makes of the files is
-    also held against what tokenizer.json says by itself, on whole rows: a warning, or an error where the
-    server goes by that file; only noted where just texts that begin with white space or hold control tokens
-    differ. Where `ftcheck lock` wrote a lock, the built-in texts must have its ids. Of a
-    tokenizer of the Mistral family, ids with and without transformers' mended regex are compared. Long
-    sample rows are left out once 200,000 tokens are compared. No parameters.
+    tokenised on each side; different text is reported by `template-parity`. The ids of transformers are also
+    compared with those of tokenizer.json alone, on whole rows: a difference is a warning, an error where the
+    server reads that file, and `info` where only texts that start with whitespace or contain control tokens
+    differ. Where `ftcheck lock` wrote a lock, the built-in texts must have its ids. For tokenizers of the
+    Mistral family, the ids with and without transformers' fix_mistral_regex are compared. Long sample rows
+    are skipped once 200,000 tokens have been compared. No parameters.
     """
     found = talks(sample)
     encode = _served_ids(job, tokenizer, serving)
@@ -79,7 +80,7 @@ def tokenizer_parity(
     yield from _file_differs(job, tokenizer, serving, file)
     yield from _regex_differs(job, tokenizer, found)
     if found and job.data.gold is not None and not gold:
-        message = "the gold set was not compared: it does not open, or holds nothing"
+        message = "the gold set was not compared: it cannot be read, or is empty"
         yield Finding(message, Severity.INFO, at=job.at("data.gold"))
 
 
@@ -90,7 +91,7 @@ def _measured(
     gold: Sequence[Pair],
     golden: Sequence[Pair],
 ) -> Iterator[Measurement | Summary]:
-    """A probe or a row is different if any side has other ids than training."""
+    """A probe or a row is different if any side has different ids than training."""
     probes = len(PROBES) + sum(talk.probe is not None for talk in found)
     rows = sum(talk.probe is None for talk in found)
     unequal = [pair for pair in (*file, *served, *golden) if pair.differs]
@@ -105,11 +106,12 @@ def _measured(
         yield Measurement("gold_different", sum(pair.differs for pair in gold), "questions", limit="0")
     sides = " = ".join(["train", *["lock"] * bool(golden), *["gold"] * bool(gold), "serve"])
     equal = not unequal and not any(pair.differs for pair in gold)
-    yield Summary(f"{sides if equal else 'not the same ids everywhere'}, {probes} probes, {rows:,} rows")
+    said = f"{counted(probes, 'probe')}, {counted(rows, 'row')}"
+    yield Summary(f"{sides if equal else 'token ids differ'}, {said}")
 
 
 def _plain(encode: Encode, other: Encode) -> Iterator[Pair]:
-    """The built-in texts on two sides; nothing where the other side has no ids to give."""
+    """The built-in texts on two sides; nothing where the other side gives no ids."""
     for probe in PROBES:
         ids, others = encode(probe.text), other(probe.text)
         if ids is not None and others is not None:
@@ -117,7 +119,7 @@ def _plain(encode: Encode, other: Encode) -> Iterator[Pair]:
 
 
 def _whole(tokenizer: Tokenizer, other: Encode, found: Sequence[Talk]) -> Iterator[Pair]:
-    """Whole conversations as training renders them: transformers' ids, and those of another reading."""
+    """Whole conversations as training renders them: transformers' ids, and those of another tokenizer."""
     for talk in found:
         try:
             text = training_text(tokenizer, talk.messages, **talk.switches)
@@ -129,7 +131,7 @@ def _whole(tokenizer: Tokenizer, other: Encode, found: Sequence[Talk]) -> Iterat
 
 
 def _served_ids(job: Job, tokenizer: Tokenizer, serving: ServingSide) -> Encode:
-    """How the server tokenises: by tokenizer.json alone where its engine does, if it has files of its own."""
+    """How the server tokenises: with tokenizer.json alone where its engine does, if it has its own files."""
     side = serving.tokenizer
 
     def by_file(text: str) -> Sequence[int]:
@@ -142,7 +144,7 @@ def _served_ids(job: Job, tokenizer: Tokenizer, serving: ServingSide) -> Encode:
 def _prompts(
     tokenizer: Tokenizer, serving: ServingSide, encode: Encode, found: Sequence[Talk]
 ) -> Iterator[Pair]:
-    """Each prompt as training renders it, tokenised by training and by the server."""
+    """Each prompt as training renders it, tokenised for training and by the server."""
     for talk in found:
         text = prompt_as_trained(tokenizer, talk).text
         if text is not None:
@@ -172,31 +174,33 @@ def _serving_differs(
     shown = first_difference(pairs, "serve", tokenizer, serving.tokenizer)
     by_engine = job.serving.tokenizer is None and job.serving.engine in FILE_ENGINES
     yield Finding(
-        f"serving turns the same words into other ids than training on {counts(pairs)}; {shown}",
+        f"serving tokenises the same text to different ids than training on {counts(pairs)}; {shown}",
         at=job.at("serving.engine" if by_engine else "serving.tokenizer"),
-        fix=f"serve the tokenizer that training has: {tokenizer.path}",
+        fix=f"serve with the training tokenizer: {tokenizer.path}",
     )
 
 
 def _lock_differs(
     job: Job, tokenizer: Tokenizer, lock: Lock | None, packages: Packages, pairs: Sequence[Pair]
 ) -> Iterator[Finding]:
-    """Other ids than the lock holds, under which versions; versions alone are worth knowing."""
+    """Different ids than in the lock, and the library versions; versions alone are worth knowing."""
     if lock is None:
         return
     place = job.at(_model_key(job))
     if lock.job is None:
-        message = f"the lock {lock.path} does not know this job: nothing was compared with it"
-        yield Finding(message, Severity.INFO, at=place, fix="write it again: ftcheck lock POLICY")
+        message = f"the lock {lock.path} does not contain this job: nothing was compared with it"
+        yield Finding(message, Severity.INFO, at=place, fix="write the lock again: ftcheck lock POLICY")
         return
     versions = _versions(lock, packages)
-    again = "go back to the versions and files of the lock; if the change is meant: ftcheck lock POLICY"
+    again = "restore the versions and files of the lock; if the change is intended: ftcheck lock POLICY"
+    why = "A library upgrade or another file changed the ids since the policy was locked."
     if any(pair.differs for pair in pairs):
         shown = first_difference(pairs, "lock", tokenizer, tokenizer)
         yield Finding(
-            f"other ids than when the policy was locked on {counts(pairs)} ({versions}); {shown}",
+            f"the ids differ from those in the lock on {counts(pairs)}, with {versions}; {shown}",
             at=place,
             fix=again,
+            why=why,
         )
         return
     now = special_of(tokenizer)
@@ -204,12 +208,13 @@ def _lock_differs(
     other = [f"{name} {one} -> {now[name]}" for name, one in then.items() if now.get(name, one) != one]
     if other:
         yield Finding(
-            f"other special ids than when the policy was locked: {', '.join(other)} ({versions})",
+            f"the special token ids differ from those in the lock: {', '.join(other)} ({versions})",
             at=place,
             fix=again,
+            why=why,
         )
     elif "->" in versions:
-        message = f"other library versions than when the policy was locked, and the same ids: {versions}"
+        message = f"the library versions differ from those in the lock, the ids are the same: {versions}"
         yield Finding(message, Severity.INFO, at=place)
 
 
@@ -233,9 +238,11 @@ def _gold_differs(
         shown = first_difference(pairs, "gold", tokenizer, serving.tokenizer)
         count = sum(pair.differs for pair in pairs)
         yield Finding(
-            f"{count} of {len(pairs)} gold prompts have other ids than training gives them; {shown}",
+            f"{count} of {counted(len(pairs), 'gold prompt')} {agreeing(count, 'has', 'have')} different ids"
+            f" than in training; {shown}",
             at=job.at("data.gold"),
-            fix=f"ask the gold questions with the tokenizer that training has: {tokenizer.path}",
+            fix=f"tokenise the gold questions with the training tokenizer: {tokenizer.path}",
+            why="The evaluation asks the model with token ids that it was not trained on.",
         )
 
 
@@ -245,37 +252,39 @@ def _file_differs(
     if not any(pair.differs for pair in pairs):
         return
     by_file = job.serving.engine in FILE_ENGINES and serving.tokenizer is tokenizer
-    who = f" ({job.serving.engine} goes by tokenizer.json)" if by_file else ""
+    who = f" ({job.serving.engine} reads tokenizer.json)" if by_file else ""
     shown = first_difference(pairs, "json", tokenizer, tokenizer)
     usual = (
         Severity.INFO
         if all(pair.probe in HARDLY_ROWS for pair in pairs if pair.differs)
         else Severity.WARNING
     )
-    what = f"transformers ({tokenizer.class_name}) gives other ids than tokenizer.json"
+    what = f"transformers ({tokenizer.class_name}) gives different ids than tokenizer.json"
     yield Finding(
         f"{what} on {counts(pairs)}{who}; {shown}",
         Severity.ERROR if by_file else usual,
         at=job.at("serving.engine" if by_file else _model_key(job)),
-        fix="put the model's config.json beside the tokenizer files if it is missing, and the right"
-        " tokenizer_class into tokenizer_config.json: by these transformers takes its class; else serve the"
-        " tokenizer that training saves, whose tokenizer.json agrees",
+        fix="put the model's config.json beside the tokenizer files if it is missing, and set the right"
+        " tokenizer_class in tokenizer_config.json (transformers chooses its class by these); otherwise serve"
+        " the tokenizer that training saves, whose tokenizer.json agrees",
+        why="Programs that read tokenizer.json see different ids than training does.",
     )
 
 
 def _regex_differs(job: Job, tokenizer: Tokenizer, found: Sequence[Talk]) -> Iterator[Finding]:
-    """The Mistral family's regex, mended or not: told only where ids of this job change."""
-    mended = tokenizer.with_fixed_regex()
-    if mended is None:
+    """The Mistral family's regex, fixed or not: reported only where ids of this job change."""
+    fixed = tokenizer.with_fixed_regex()
+    if fixed is None:
         return
-    pairs = [*_plain(tokenizer.encode, mended.encode), *_whole(tokenizer, mended.encode, found)]
+    pairs = [*_plain(tokenizer.encode, fixed.encode), *_whole(tokenizer, fixed.encode, found)]
     if any(pair.differs for pair in pairs):
-        shown = first_difference(pairs, "fixed", tokenizer, mended)
+        shown = first_difference(pairs, "fixed", tokenizer, fixed)
         yield Finding(
-            f"the regex of this Mistral tokenizer is the wrong one: with transformers' fix_mistral_regex,"
-            f" ids differ on {counts(pairs)}; {shown}",
+            f"this Mistral tokenizer has the incorrect regex: with transformers' fix_mistral_regex,"
+            f" the ids differ on {counts(pairs)}; {shown}",
             Severity.WARNING,
             at=job.at(_model_key(job)),
-            fix='put "fix_mistral_regex": true into tokenizer_config.json, or take the tokenizer.json that'
-            " mistralai publishes now; in training and in serving alike",
+            fix='set "fix_mistral_regex": true in tokenizer_config.json, or use the tokenizer.json that'
+            " mistralai publishes now; the same in training and in serving",
+            why="The model was pretrained with the correct regex: it splits these texts differently.",
         )

@@ -1,4 +1,4 @@
-"""Vocabulary rules: has every token id a row in the embedding table, and is that row trained?"""
+"""Vocabulary rules: does every token id have a row in the embedding table, and is that row trained?"""
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -21,6 +21,7 @@ from ftcheck.estimate import lora_targets
 from ftcheck.extension.rules import Yield
 from ftcheck.inputs.modules import Modules
 from ftcheck.inputs.weights import Tensor, Weights
+from ftcheck.plurals import agreeing, counted
 from ftcheck.settings import Lora
 
 if TYPE_CHECKING:
@@ -28,9 +29,9 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 STEP = 64
-"""Proposed tables have a multiple of so many rows."""
+"""Proposed table sizes are multiples of this."""
 MOST = 4_096
-"""Rows of a table that are read at most."""
+"""The most rows of a table that are read."""
 
 
 @rule("vocabulary", family="tokens", cases="ftcheck_rules.tokens.cases.vocabulary")
@@ -40,15 +41,15 @@ def vocabulary(
     """Every token id that training or generation uses has a row in the embedding table.
 
     An id beyond the table ends the run with an index error, on a GPU with a device-side assert that names
-    nothing. A table that is resized in training does not fit the base that a server has: the adapter
-    cannot be loaded.
+    nothing. A table that is resized in training does not fit the server's base model: the adapter cannot be
+    loaded.
 
-    Rows of the table are read from the safetensors header, else from config.json. A table with more rows
-    than the tokenizer has tokens is normal, and making it smaller is the mistake. No parameters.
+    The rows of the table are read from the safetensors header, else from config.json. A table with more rows
+    than the tokenizer has tokens is normal; shrinking it is the mistake. No parameters.
     """
     base = tables_of(model, None, weights).rows
     if base is None:
-        yield Skip("config.json names no vocab_size, and there are no weights on this machine")
+        yield Skip("config.json has no vocab_size, and the weights are not on this machine")
         return
     size = job.model.resize_embeddings_to
     rows = base if size is None else max(size, base)
@@ -56,7 +57,8 @@ def vocabulary(
     yield Measurement("max_id", int(used[-1]) if len(used) else None, limit=f"< {rows}")
     yield Measurement("rows", rows)
     yield Measurement("tokenizer_size", tokenizer.size)
-    yield Summary(f"largest id {int(used[-1]):,}, table {rows:,}" if len(used) else f"table {rows:,}")
+    table = f"embedding table of {counted(rows, 'row')}"
+    yield Summary(f"largest id {int(used[-1]):,}, {table}" if len(used) else table)
     if size is not None and size != base:
         yield from _resized(job, base, size)
     yield from _beyond(job, prepared, used, rows)
@@ -67,40 +69,45 @@ def _resized(job: Job, base: int, size: int) -> Iterator[Finding]:
     """A table that was made smaller, or larger than the server's."""
     place, key = job.at("model.resize_embeddings_to"), f"jobs.{job.name}.model.resize_embeddings_to"
     if size < base:
-        message = f"resize_embeddings_to {size:,} takes {base - size:,} rows away from a table of {base:,}:"
-        message += " more rows than tokens are normal, and no server will load the adapter beside its base"
-        yield Finding(message, at=place, fix="take it out", change=Change(key, size, None, safe=False))
+        message = (
+            f"resize_embeddings_to {size:,} removes {counted(base - size, 'row')} from a table of {base:,}"
+        )
+        why = (
+            "More rows than tokens are normal; no server can load the adapter beside a table of another size."
+        )
+        fix = "remove resize_embeddings_to"
+        change = Change(key, size, None, safe=False)
+        yield Finding(message, at=place, fix=fix, change=change, why=why)
     elif job.serving.adapter == "separate":
         message = (
-            f"the table grows from {base:,} to {size:,} rows and is saved with the adapter; the server's"
+            f"resize_embeddings_to grows the table from {base:,} to {size:,} rows, and it is saved with the"
+            f" adapter; the server's base has {base:,} rows"
         )
-        message += f" base has {base:,}, and loading stops with a size mismatch"
         change = Change(f"jobs.{job.name}.serving.adapter", "separate", "merged", safe=False)
         fix = "serve the merged model, save the resized base beside the adapter, or do not resize"
-        yield Finding(message, at=place, fix=fix, change=change)
+        why = "The server cannot load the adapter: it stops with a size mismatch."
+        yield Finding(message, at=place, fix=fix, change=change, why=why)
 
 
 def _beyond(job: Job, prepared: Prepared, used: "NDArray[np.int64]", rows: int) -> Iterator[Finding]:
-    """Ids of rows that the table has no row for, at the first row that has one."""
+    """Ids that the table has no row for, at the first data row that has one."""
     ids = [int(one) for one in used[used >= rows]]
     found = [int(row) for row in prepared.tokens.rows_with(ids) if prepared.used[row]] if ids else []
     if not found:
         return
-    more = f" and {len(ids) - 1} more ids" if len(ids) > 1 else ""
-    message = f"token id {ids[0]}{more} in {counted(len(found))}, and the embedding table has {rows:,} rows"
+    more = f" and {counted(len(ids) - 1, 'other id')}" if len(ids) > 1 else ""
+    message = (
+        f"token id {ids[0]}{more} in {counted(len(found), 'row')} {agreeing(len(ids), 'lies', 'lie')} beyond"
+        f" the embedding table, which has {counted(rows, 'row')}"
+    )
     new = -(-(ids[-1] + 1) // STEP) * STEP
     key = f"jobs.{job.name}.model.resize_embeddings_to"
     yield Finding(
         message,
         at=prepared.at(found[0]),
-        fix=f"model.resize_embeddings_to: {new}, or a tokenizer without added tokens",
+        fix=f"set model.resize_embeddings_to: {new}, or use a tokenizer without added tokens",
         change=Change(key, job.model.resize_embeddings_to, new, safe=False),
     )
-
-
-def counted(rows: int) -> str:
-    """So many rows, in words."""
-    return "1 row" if rows == 1 else f"{rows:,} rows"
 
 
 def _stops(job: Job, tokenizer: Tokenizer, rows: int) -> Iterator[Finding]:
@@ -110,12 +117,11 @@ def _stops(job: Job, tokenizer: Tokenizer, rows: int) -> Iterator[Finding]:
     wanted.update({one: "a stop token" for one in sorted(tokenizer.stop_ids) if one not in wanted})
     for one, name in wanted.items():
         if one >= rows:
-            message = (
-                f"{name} is {tokenizer.show([one])}, id {one}, and the embedding table has {rows:,} rows"
-            )
-            yield Finding(message, at=job.at("model.name"), fix="take the tokenizer of this model")
+            message = f"{name} is {tokenizer.show([one])} with id {one:,},"
+            message += f" but the embedding table has {rows:,} rows"
+            yield Finding(message, at=job.at("model.name"), fix="use the tokenizer of this model")
     if tokenizer.size > rows:
-        message = f"the tokenizer has {tokenizer.size:,} tokens, the embedding table {rows:,} rows"
+        message = f"the tokenizer has {tokenizer.size:,} tokens, the embedding table has {rows:,} rows"
         yield Finding(message, Severity.INFO, at=job.at("model.name"))
 
 
@@ -124,12 +130,12 @@ class AddedTokens:
     """Parameters of `added-tokens`."""
 
     zero: float = 1e-6
-    """A row whose norm is not above this was never trained."""
+    """A row counts as untrained if its norm is not above this."""
 
 
 @dataclass(frozen=True)
 class Tables:
-    """The names of the input embedding and the output layer, whether they are one, and rows of the base."""
+    """Names of the input embedding and the output layer, whether they are tied, and the base's rows."""
 
     embedding: str
     head: str
@@ -147,25 +153,25 @@ def added_tokens(
     prepared: Prepared,
     params: AddedTokens,
 ) -> Iterator[Yield]:
-    """Every token of the rows has an embedding that the base model trained, or that is trained here.
+    """Every token of the rows has an embedding that was trained with the base model, or is trained here.
 
-    The rows of new tokens are random, those of reserved ones are often zero, and LoRA leaves the table as
-    it is: the model reads noise where the token stands, and never learns to write it, so it does not stop.
+    The embeddings of new tokens are random, those of reserved tokens are often zero, and LoRA does not change
+    the table: the model reads noise at the token and never learns to write it, so it does not stop.
 
-    New tokens are ids beyond the base's table, which model.resize_embeddings_to makes room for. Of the
-    base's table only the rows of special tokens that are used, and of stop tokens, are read: are they zero,
-    or equal to one another? Parameter: zero (default 1e-6), the largest norm of a row that counts as zero.
+    New tokens are ids beyond the base's table, for which model.resize_embeddings_to makes room. Of the base's
+    table, only the rows of special tokens in use and of stop tokens are read, and checked for being zero or
+    equal to one another. Parameter: zero (default 1e-6), the largest norm of a row that counts as zero.
     """
     lora = job.training.lora
     if lora is None:
-        yield Skip("all weights are trained, the embedding table among them")
+        yield Skip("all weights are trained, including the embedding table")
         return
     known = tables_of(model, modules, weights)
     used = prepared.tokens.used_ids()
     new = _new_ids(job, known, used)
     looked = _special(known, weights, tokenizer, used)
     if not new and not looked:
-        yield Skip("no new token in the rows, and no weights on this machine to look at special tokens in")
+        yield Skip("the rows contain no new token, and the weights are not on this machine")
         return
     yield Measurement("new_tokens", len(new), unit="tokens")
     untrained = [one for one in new if not _trained(lora, known, one, head=False)]
@@ -180,7 +186,8 @@ def added_tokens(
     yield Measurement("new_tokens_untrained", len(untrained) + len(silent), unit="tokens", limit="0")
     yield Measurement("special_tokens_read", len(looked), unit="tokens")
     yield Measurement("special_tokens_untrained", len(dead), unit="tokens", limit="0")
-    yield Summary(f"{len(new)} new tokens, {len(looked)} special ones read")
+    special = counted(len(looked), "special token")
+    yield Summary(f"{counted(len(new), 'new token')} · embeddings of {special} checked")
     if untrained or silent:
         yield _not_trained(job, known, tokenizer, untrained, silent)
     if dead:
@@ -188,7 +195,7 @@ def added_tokens(
 
 
 def tables_of(model: ModelConfig, modules: Modules | None, weights: Weights | None) -> Tables:
-    """What is known of the base's embedding table and output layer: files before config.json."""
+    """What is known of the base's embedding table and output layer; files go before config.json."""
     stored = weights.embedding if weights is not None else None
     rows = stored.shape[0] if stored is not None else model.shape.vocabulary
     if modules is not None and modules.embedding is not None:
@@ -251,9 +258,11 @@ def _not_trained(
     job: Job, known: Tables, tokenizer: Tokenizer, untrained: Sequence[int], silent: Sequence[int]
 ) -> Finding:
     ids = sorted({*untrained, *silent})
-    where = f"the {len(ids)} new tokens of the rows" if len(ids) > 1 else "the new token of the rows"
-    part = "embeddings" if untrained else "rows in the output layer"
-    message = f"{where}, {_tokens(tokenizer, ids)}, will have random {part}: LoRA does not train the table"
+    where = f"the {len(ids):,} new tokens of the rows" if len(ids) > 1 else "the new token of the rows"
+    part = agreeing(len(ids), "a random embedding", "random embeddings")
+    if not untrained:
+        part = agreeing(len(ids), "a random row", "random rows") + " in the output layer"
+    message = f"{where}, {_tokens(tokenizer, ids)}, will keep {part}: LoRA does not train the table"
     fix, change = _remedy(job, known, ids)
     return Finding(message, at=job.at("training.lora"), fix=fix, change=change)
 
@@ -262,15 +271,16 @@ def _never_trained(job: Job, known: Tables, tokenizer: Tokenizer, dead: Mapping[
     ids = sorted(dead)
     zero, equal = ([one for one in ids if dead[one] == why] for why in ("zero", "equal"))
     parts = [f"all zero for {_tokens(tokenizer, zero)}"] if zero else []
-    parts += [f"one and the same for {_tokens(tokenizer, equal)}"] if equal else []
-    message = f"the base model never trained {len(ids)} of the special tokens that the rows use:"
+    parts += [f"identical for {_tokens(tokenizer, equal)}"] if equal else []
+    message = f"the base model never trained {counted(len(ids), 'special token')} that the rows use:"
     message += f" the embedding is {' and '.join(parts)}"
     fix, change = _remedy(job, known, ids)
-    return Finding(message, at=job.at("model.name"), fix=fix, change=change)
+    why = "The model reads noise where such a token stands: the loss is NaN, or the model never stops."
+    return Finding(message, at=job.at("model.name"), fix=fix, change=change, why=why)
 
 
 def _remedy(job: Job, known: Tables, ids: Sequence[int]) -> tuple[str, Change]:
-    """Train the rows: all that are trained already, and these; in both tables where there are two."""
+    """Train these rows and those trained already; in both tables where there are two."""
     lora = job.training.lora or Lora()
     path = f"jobs.{job.name}.training.lora"
     sides = [known.embedding] if known.tied else [known.embedding, known.head]
@@ -290,7 +300,7 @@ def _remedy(job: Job, known: Tables, ids: Sequence[int]) -> tuple[str, Change]:
 
 
 def _tokens(tokenizer: Tokenizer, ids: Sequence[int], most: int = 4) -> str:
-    """Special tokens by name, others by id alone."""
+    """Special tokens by name and id, others by id alone."""
     shown = [
         f"{tokenizer.show([one])} ({one})" if one in tokenizer.special_ids else str(one) for one in ids[:most]
     ]

@@ -144,6 +144,33 @@ def test_colours_carry_nothing_that_the_words_do_not(monkeypatch: pytest.MonkeyP
     assert display.colours <= {"", "0", "1", "2"}
 
 
+def test_a_reason_of_a_finding_stands_in_place_of_the_rules() -> None:
+    own = fakes.failed("analyst::truncation", fakes.finding("cut", why="this row has no answer left"))
+
+    lines = shown(fakes.report(own))
+
+    assert [line for line in lines if "why" in line] == ["  why   this row has no answer left"]
+
+
+def test_a_warning_that_the_gate_requires_says_so() -> None:
+    lines = shown(fakes.report(fakes.required()))
+
+    assert any(
+        line.startswith("  ✗ truncation") and "failed; required by the gate: " in line for line in lines
+    )
+    assert "FAILED mapper::truncation  required by the gate" in lines
+
+
+def test_a_change_is_said_once() -> None:
+    change = Change("jobs.mapper.serving.max_new_tokens", None, 56)
+    lines = shown(
+        fakes.report(fakes.failed("mapper::cap", Finding("x", fix="max_new_tokens: 56", change=change)))
+    )
+
+    [line] = [line for line in lines if line.startswith("  fix   ")]
+    assert line.endswith("max_new_tokens: null -> 56")
+
+
 def test_a_red_check_says_place_then_problem_then_why_then_remedy() -> None:
     lines = block(shown(fakes.red_night(), terminal(90)), "FAILED analyst::truncation")
 
@@ -252,7 +279,7 @@ def test_verbose_shows_every_measurement_and_what_passed_checks_remarked() -> No
 
     assert "      rows_cut 1,204 rows (limit 0)" in lines
     assert any(line.startswith("      policies/night_before.yaml:31:19  p95 is 93 tokens") for line in lines)
-    assert "note  1 remark on passed checks: -v shows it" in shown(fakes.red_night())
+    assert "note  1 remark on passed checks; -v shows it" in shown(fakes.red_night())
 
 
 def test_results_are_printed_by_job_whatever_order_they_come_in() -> None:

@@ -1,6 +1,7 @@
 """Made-up reports: single parts with defaults, and whole nights as `design.md` and `ux.md` describe them."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 from ftcheck.errors import Problem
@@ -46,6 +47,12 @@ def result(check_id: str = "mapper::truncation", outcome: Outcome = Outcome.PASS
 
 def failed(check_id: str = "mapper::truncation", *findings: Finding, **changes: Any) -> Result:
     return result(check_id, Outcome.FAILED, findings=findings or (Finding("too long"),), **changes)
+
+
+def required(check_id: str = "mapper::truncation") -> Result:
+    """A check that failed with a warning, and that the gate requires."""
+    one = failed(check_id, finding("a bit long", severity=Severity.WARNING), blocking=False)
+    return replace(one, check=replace(one.check, required=True))
 
 
 def finding(message: str = "too long", **changes: Any) -> Finding:

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from ftcheck_plugins.reporters.json_report import REPORTER, render
 
-from ftcheck.records import Measurement
+from ftcheck.records import Finding, Measurement
 from ftcheck.report.record import Report, from_dict, to_dict
 from tests.plugins.reporters import fakes
 
@@ -179,3 +179,23 @@ def test_findings_beyond_twenty_are_counted_and_not_listed() -> None:
 def test_the_reporter_is_called_json() -> None:
     assert (REPORTER.name, REPORTER.suffix) == ("json", ".json")
     assert to_dict(Report("started", "p", "p"))["schema"] == SCHEMA["properties"]["schema"]["const"]
+
+
+def test_a_reason_of_a_finding_stands_in_the_report_and_leaves_its_fingerprint_alone() -> None:
+    plain, told = Finding("too long"), Finding("too long", why="the answer is cut")
+    one, other = (to_dict(fakes.report(fakes.failed("mapper::x", found))) for found in (plain, told))
+
+    first, second = one["results"][0]["findings"][0], other["results"][0]["findings"][0]
+    assert (first["why"], second["why"]) == (None, "the answer is cut")
+    assert first["fingerprint"] == second["fingerprint"]
+    assert from_dict(other).results[0].findings[0].why == "the answer is cut"
+
+
+def test_a_report_of_an_earlier_version_is_read_without_reasons_and_requirements() -> None:
+    data = to_dict(fakes.report(fakes.failed("mapper::x")))
+    del data["results"][0]["required"], data["results"][0]["findings"][0]["why"]
+
+    result = from_dict(data).results[0]
+
+    assert result.findings[0].why is None
+    assert not result.check.required

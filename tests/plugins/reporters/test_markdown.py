@@ -31,7 +31,7 @@ def markdown_of(text: str) -> str:
         (fakes.empty(), "## ! ftcheck night-before: no verdict"),
         (
             fakes.report(fakes.result(), status="partial"),
-            "## ! ftcheck night-before: passed (partial: not every check was asked for)",
+            "## ! ftcheck night-before: passed (partial: not all planned checks ran)",
         ),
     ],
 )
@@ -85,16 +85,34 @@ def test_findings_fold_away_with_place_remedy_and_total() -> None:
     assert "- and 1,200 more" in text
 
 
+def test_a_finding_says_why_where_it_has_a_reason_of_its_own() -> None:
+    text = render(
+        fakes.report(fakes.failed("mapper::x", Finding("too long", why="it is *cut*", fix="raise")))
+    )
+
+    assert "too long<br><b>why</b> it is \\*cut\\*<br><b>fix</b> raise" in text
+
+
+def test_a_warning_that_the_gate_requires_says_so() -> None:
+    text = render(fakes.report(fakes.required("mapper::x")))
+
+    assert rows(text)[0][0] == "✗ failed; required by the gate"
+    assert "1 failed (required by the gate)" in text
+
+
 def test_lines_of_a_message_keep_their_indents() -> None:
     assert "token 4<br>&nbsp;&nbsp;&nbsp;&nbsp;train  &lt;\\|system\\|&gt;" in render(fakes.red_night())
 
 
-def test_waived_and_skipped_stand_above_everything_with_their_reason() -> None:
+def test_what_broke_and_failed_comes_before_what_was_waived_or_skipped() -> None:
     text = render(fakes.red_night())
 
-    section = text[text.index("### Waived and skipped") : text.index("### Not finished")]
-
-    assert section.strip().splitlines()[2:] == [
+    places = [text.index(part) for part in ("### Not finished", "<b>analyst::truncation</b>")]
+    warned, aside = text.index("<b>mapper::learning-rate</b>"), text.index("### Waived and skipped")
+    assert places == sorted(places)
+    assert places[-1] < warned < aside < text.index("### host")
+    waived = text.index("<b>analyst::duplicates</b>")
+    assert text[aside:waived].strip().splitlines()[2:5] == [
         "- gpu skipped: no NVIDIA GPU on this machine",
         "- analyst::duplicates waived until 2026-11-28: synthetic paraphrases, reviewed (data-team)",
         "- analyst::guardrail skipped: serving.endpoint is not set: nothing to probe",

@@ -38,7 +38,9 @@ def test_logits_above_the_memory_are_an_error_with_the_batch_that_fits_half() ->
 
     [finding] = got.findings
     assert got.measured["train_logits_gib"] == 32.0
-    assert "the logits of 16 rows of 1024 tokens, 262,144 a token, take 32.0 GiB" in finding.message
+    assert (
+        "the logits of 16 rows of 1,024 tokens with a vocabulary of 262,144 take 32.0 GiB" in finding.message
+    )
     assert finding.at is not None
     assert finding.at.yaml_path == "jobs.mapper.training.per_device_train_batch_size"
     assert finding.change is not None
@@ -88,7 +90,7 @@ def test_what_cannot_be_told_is_skipped_with_the_reason(
 
 @pytest.mark.parametrize(
     ("extra", "reason"),
-    [({}, "TRL's loss scores tiles"), ({**SMOOTHED, "use_liger_kernel": True}, "Liger's loss")],
+    [({}, "TRL computes the loss in tiles"), ({**SMOOTHED, "use_liger_kernel": True}, "Liger's loss")],
 )
 def test_a_loss_that_makes_no_logits_passes(extra: dict[str, Any], reason: str) -> None:
     got = ran({"extra": extra}, {"memory_gib": 1.0})
@@ -101,7 +103,7 @@ def test_of_another_program_it_is_not_known_how_the_loss_is_made() -> None:
     [finding] = ran({"extra": {}}, trainer={"use": "command"}).findings
 
     assert finding.severity is Severity.WARNING
-    assert "unless the program computes its loss in tiles" in finding.message
+    assert "unless the command computes its loss in tiles" in finding.message
 
 
 @pytest.mark.parametrize(

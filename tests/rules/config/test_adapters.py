@@ -121,7 +121,9 @@ def test_a_name_that_matches_nothing_is_named_with_those_there_are() -> None:
     ran = looked(target_modules=("q_proj", "Wqkv"))
     [finding] = ran.findings
     assert finding.severity is Severity.ERROR
-    assert finding.message.startswith("no module matches Wqkv; 2 modules match the others, and PEFT says")
+    assert finding.message.startswith(
+        "target_modules: no module matches Wqkv (2 modules match the other names)"
+    )
     assert "q_proj, k_proj, v_proj, o_proj, gate_proj" in finding.message
     assert places(ran) == ["target_modules"]
     assert ran.measured["patterns_unmatched"] == 1
@@ -132,7 +134,7 @@ def test_layers_without_lora_are_a_warning() -> None:
     ran = looked(hybrid, target_modules=("q_proj",))
     [finding] = ran.findings
     assert (finding.severity, ran.measured["layers"]) == (Severity.WARNING, 2)
-    assert finding.message == "2 of 8 layers have LoRA; 6 have none, such as layer 1"
+    assert finding.message == "6 of 8 layers have no LoRA module, such as layer 1"
     assert not looked(hybrid, target_modules="all-linear").findings
 
 
@@ -187,8 +189,8 @@ def test_fused_weights_that_are_not_there_are_named() -> None:
     [finding] = ran.findings
     assert places(ran) == ["target_parameters"]
     assert (
-        finding.message
-        == "no weight is named experts.w1; fused weights: experts.gate_up_proj, experts.down_proj"
+        finding.message == "target_parameters: no weight matches experts.w1; the model's fused weights:"
+        " experts.gate_up_proj, experts.down_proj"
     )
 
 
@@ -201,9 +203,9 @@ def test_more_lora_than_weights_is_a_warning_at_the_rank() -> None:
 
 def test_without_lora_or_modules_there_is_nothing_to_look_at() -> None:
     given: dict[str, Any] = {"model": model_config()}
-    assert "without LoRA" in str(run(lora_targets, job=job(), modules=modules(), **given).skipped)
+    assert "all weights are trained" in str(run(lora_targets, job=job(), modules=modules(), **given).skipped)
     made = job(training={"lora": {}})
-    assert "cannot be told" in str(run(lora_targets, job=made, modules=None, **given).skipped)
+    assert "modules are unknown" in str(run(lora_targets, job=made, modules=None, **given).skipped)
 
 
 @pytest.mark.realdata
@@ -279,7 +281,7 @@ LARGE = replace(modules(), total=10 << 30)
 def test_merging_needs_the_model_in_bfloat16_and_a_fifth_more() -> None:
     [finding] = merged(of=LARGE, memory_gib=23.9).findings
     assert finding.severity is Severity.ERROR
-    assert "takes 24 GiB" in finding.message
+    assert "needs 24 GiB" in finding.message
     assert str(finding.at and finding.at.yaml_path) == "jobs.job.serving.adapter"
     assert not merged(of=LARGE, memory_gib=24.1).findings
     assert merged(of=LARGE, memory_gib=24.1).measured["merge_memory_gib"] == 24.0
@@ -292,10 +294,10 @@ def test_merging_may_happen_on_the_gpus_or_elsewhere() -> None:
 
 @pytest.mark.parametrize("adapter", [None, "separate"])
 def test_what_is_not_merged_needs_no_memory(adapter: str | None) -> None:
-    assert "not merged" in str(merged(adapter, target_modules="all-linear").result.summary)
+    assert "served unmerged" in str(merged(adapter, target_modules="all-linear").result.summary)
 
 
 def test_a_whole_model_has_no_adapter_to_merge() -> None:
     made = job(serving={"adapter": "merged"})
     ran = run(merge, job=made, model=model_config(), modules=modules(), machine=machine())
-    assert ran.skipped == "there is no adapter to merge"
+    assert ran.skipped == "training.lora is not set: there is no adapter to merge"

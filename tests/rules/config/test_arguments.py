@@ -154,7 +154,7 @@ def test_reentrant_checkpoints_of_an_adapter_on_two_gpus_fail_at_the_first_step(
     [finding] = found(gpus=2, **REENTRANT, **LORA)
 
     assert finding.severity is Severity.ERROR
-    assert finding.message.startswith("use_reentrant over 2 GPUs (DDP) fails at the first step")
+    assert finding.message.startswith("use_reentrant is on with 2 GPUs (DDP): the first step fails")
     assert finding.change is not None
     assert finding.change.new == {"use_reentrant": False}
     assert finding.change.safe
@@ -226,7 +226,7 @@ def test_a_file_that_is_not_there_is_an_error_at_the_setting(tmp_path: Path) -> 
 
 def test_bad_yaml_is_an_error_at_its_line(tmp_path: Path) -> None:
     [finding] = of_file(written(tmp_path, "a: 1\nb: [1\n")).findings
-    assert finding.message.startswith("not YAML")
+    assert finding.message.startswith("not valid YAML")
     assert finding.at is not None
     assert finding.at.line == 3
 
@@ -309,14 +309,15 @@ def test_todays_versions_have_none_and_it_says_how_many_were_looked_at() -> None
     count = len(tables.load("known_bugs")["bugs"])
     assert ran.result.outcome == "passed"
     assert ran.measured == {"known_bugs": count, "of_these_versions": 0}
-    assert ran.result.summary == f"{count} known bugs looked at, 0 of these versions"
+    assert ran.result.summary == f"{count} known bugs checked, none affects these versions"
 
 
 def test_bugs_of_a_library_that_is_not_here_are_not_counted_as_looked_at() -> None:
     ran = bugs({"trl": None})
     assert ran.measured["known_bugs"] == 2
     assert (
-        ran.result.summary == "2 known bugs looked at, 4 of libraries that are not here, 0 of these versions"
+        ran.result.summary
+        == "2 known bugs checked (4 more of libraries that are not installed), none affects these versions"
     )
     assert bugs({"trl": None, "transformers": None}).skipped is not None
 

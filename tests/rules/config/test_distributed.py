@@ -181,7 +181,7 @@ def test_more_processes_than_processors_are_lowered_to_them() -> None:
     [finding] = loading(dataset_num_proc=128).findings
 
     assert finding.severity is Severity.WARNING
-    assert finding.message == "128 processes tokenise, and there are 2 processors"
+    assert finding.message == "dataset_num_proc is 128, but this machine has 2 processors"
     assert finding.change == Change("jobs.mapper.training.dataset_num_proc", 128, 2)
     assert loading(dataset_num_proc=2).findings == ()
 
@@ -189,7 +189,10 @@ def test_more_processes_than_processors_are_lowered_to_them() -> None:
 def test_processes_that_hold_more_rows_than_the_memory_are_lowered() -> None:
     [finding] = loading(dataset_num_proc=2, rows=1, length=40_000, memory_gib=2).findings
 
-    assert finding.message == "2 processes tokenise, and each holds 1.6 GiB of rows, the machine has 2"
+    assert (
+        finding.message
+        == "dataset_num_proc is 2, each needs about 1.6 GiB for its rows, and this machine has 2 GiB"
+    )
     assert finding.change is not None
     assert finding.change.new == 1
 

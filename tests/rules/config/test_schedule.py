@@ -65,7 +65,7 @@ def test_steps_epochs_batch_and_warm_up_are_measured() -> None:
         "effective_batch": 4,
         "warmup_steps": 2,
     }
-    assert result.result.summary == "20 steps of 4 in 2 epochs, 2 of them warm-up"
+    assert result.result.summary == "20 steps in 2 epochs, effective batch 4, 2 of them warm-up"
 
 
 def test_packed_blocks_are_counted_and_not_rows() -> None:
@@ -78,7 +78,7 @@ def test_few_steps_ask_for_less_accumulation() -> None:
 
     assert only(result) == (Severity.WARNING, "training.gradient_accumulation_steps", 13)
     assert result.findings[0].message == (
-        "6 optimizer steps in all, at least 8 are asked for: 40 rows an epoch, 16 a step"
+        "6 optimizer steps in total, below the minimum of 8: 40 rows per epoch, 16 per step"
     )
     assert mended(result, **settings).result.outcome == "passed"
 
@@ -107,9 +107,7 @@ def test_max_steps_beside_epochs_is_an_error_with_the_epochs_it_means() -> None:
     result = ran(**settings)
 
     assert only(result) == (Severity.ERROR, "training.max_steps", -1)
-    assert result.findings[0].message == (
-        "max_steps: 12 is 0.3 epochs and overrides num_train_epochs: 2 (80 steps)"
-    )
+    assert result.findings[0].message == ("max_steps 12 (0.3 epochs) overrides num_train_epochs 2 (80 steps)")
     assert mended(result, **settings).result.outcome == "passed"
 
 
@@ -177,7 +175,9 @@ def test_another_batch_than_the_recipes_is_an_error_with_the_accumulation() -> N
     result = ran(**settings)
 
     assert only(result) == (Severity.ERROR, "targets.effective_batch", 2)
-    assert result.findings[0].message == "1 x 1 x 4 GPUs = 4 rows or blocks a step, 8 are asked for"
+    assert (
+        result.findings[0].message == "1 x 1 x 4 GPUs = an effective batch of 4, targets.effective_batch is 8"
+    )
     assert mended(result, **settings).result.outcome == "passed"
 
 
@@ -210,8 +210,10 @@ def test_an_evaluation_that_is_put_off_beyond_the_run_never_comes() -> None:
 
 
 def test_no_row_and_packing_without_a_length_are_skipped() -> None:
-    assert ran(0).skipped == "no row is fed"
-    assert ran(packing=True, max_length=None).skipped == "packing without max_length: TRL refuses to start"
+    assert ran(0).skipped == "no row is left to train on"
+    assert ran(packing=True, max_length=None).skipped == (
+        "packing is on, but max_length is null: TRL refuses to start"
+    )
 
 
 # --- learning rate ------------------------------------------------------------------------------------------
@@ -267,7 +269,7 @@ def test_rates_and_scalings_that_recipes_use_pass(value: float, settings: dict[s
 def test_trls_default_is_named_as_one() -> None:
     [finding] = rate(None).findings
     assert finding.message == (
-        "TRL's default learning rate, 2e-05, is below what a LoRA adapter is trained with (5e-05 to 0.0005)"
+        "TRL's default learning_rate, 2e-05, is below the usual range for a LoRA adapter (5e-05 to 0.0005)"
     )
 
 
@@ -285,6 +287,6 @@ def test_a_scaling_outside_the_band_is_a_warning_at_alpha() -> None:
 
 
 def test_an_optimizer_without_a_band_is_skipped_where_all_weights_are_trained() -> None:
-    assert (
-        rate(1e-2, adapter=None, optim="adafactor").skipped == "no band is known for the optimizer adafactor"
+    assert rate(1e-2, adapter=None, optim="adafactor").skipped == (
+        "no range of learning rates is known for the optimizer adafactor"
     )

@@ -36,7 +36,7 @@ def said(tmp_path: Path, text: str | bytes) -> list[tuple[int, int, str, str, bo
 
 def test_an_exponent_without_a_dot_is_found_at_its_line_with_what_to_write(tmp_path: Path) -> None:
     assert said(tmp_path, "model: x\noptimizer:\n  learning_rate: 1e-5\n") == [
-        (3, 18, "learning_rate: 1e-5 is a text to PyYAML, not a number", "write 1.0e-5", True)
+        (3, 18, "learning_rate: 1e-5 is read by PyYAML as a text, not a number", "write 1.0e-5", True)
     ]
 
 
@@ -54,12 +54,12 @@ def test_base_sixty_is_reckoned_as_pyyaml_does(value: str) -> None:
 @pytest.mark.parametrize(
     ("line", "message"),
     [
-        ("seed: 08", "seed: 08 is a text to PyYAML, not a number"),
-        ("eval_at: 12:30", "eval_at: 12:30 is 750 to PyYAML (base 60)"),
-        ("rank: 010", "rank: 010 is 8 to PyYAML (octal)"),
+        ("seed: 08", "seed: 08 is read by PyYAML as a text, not a number"),
+        ("eval_at: 12:30", "eval_at: 12:30 is read by PyYAML as 750 (base 60)"),
+        ("rank: 010", "rank: 010 is read by PyYAML as 8 (octal)"),
         ("on: push", "PyYAML reads the key on as true"),
-        ("eval_strategy: no", "eval_strategy: no is false to PyYAML, not the word"),
-        ("rates: [1.0, 08]", "rates: 08 is a text to PyYAML, not a number"),
+        ("eval_strategy: no", "eval_strategy: no is read by PyYAML as false, not a text"),
+        ("rates: [1.0, 08]", "rates: 08 is read by PyYAML as a text, not a number"),
     ],
 )
 def test_what_may_have_been_meant_is_not_certain(tmp_path: Path, line: str, message: str) -> None:
@@ -106,7 +106,7 @@ def test_a_file_that_is_no_yaml_is_said_at_its_line(tmp_path: Path, text: Any, l
     found = said(tmp_path, text)
     assert len(found) == 1
     assert found[0][0] == line
-    assert found[0][2].startswith(("not YAML", "not UTF-8"))
+    assert found[0][2].startswith(("not valid YAML", "not UTF-8"))
 
 
 def test_deep_nesting_and_alias_bombs_do_no_harm(tmp_path: Path) -> None:

@@ -129,7 +129,7 @@ def test_mapped_sharegpt_roles_are_noted_and_pass() -> None:
 
 def test_data_of_which_no_row_can_be_read_is_skipped() -> None:
     broken = RowError("json", "not JSON")
-    assert schema(row_errors=dict.fromkeys(range(4), broken)).skipped == "there is no row that can be read"
+    assert schema(row_errors=dict.fromkeys(range(4), broken)).skipped == "no row can be read"
 
 
 WITH_EVAL = job(data={"train": "train.jsonl", "eval": "eval.jsonl"})
@@ -156,3 +156,11 @@ def test_evaluation_data_that_cannot_be_opened_is_a_finding_at_its_place() -> No
     assert finding.message == "no such file: eval.jsonl"
     assert finding.at is not None
     assert finding.at.yaml_path == "jobs.job.data.eval"
+
+
+def test_a_summary_counts_the_rows_of_each_defect_and_agrees_in_number() -> None:
+    remarks = {"empty-answer": (0, 1), "role": (2,)}
+
+    assert schema(remarks=remarks).result.summary == (
+        "messages · 1 of 4 rows are valid; 2 have empty answers, 1 has an unknown role"
+    )

@@ -32,13 +32,13 @@ def test_few_questions_are_a_warning_that_names_the_interval_and_the_number() ->
     assert finding.at is not None
     assert finding.at.yaml_path == "jobs.job.data.gold"
     assert "51% to 100%" in finding.message
-    assert finding.fix == "have 73 gold questions or more"
+    assert finding.fix == "use at least 73 gold questions"
 
 
 def test_a_target_that_a_perfect_score_cannot_show_is_worth_knowing() -> None:
     ran = asked([f"q {n}" for n in range(100)], 0.99)
     assert ran.worst is Severity.INFO
-    assert "cannot show 99%" in ran.findings[0].message
+    assert "cannot confirm targets.accuracy 0.99" in ran.findings[0].message
 
 
 def test_questions_that_come_twice_count_once() -> None:

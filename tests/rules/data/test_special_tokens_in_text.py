@@ -23,7 +23,7 @@ def marked(marks: dict[str, list[int]], count: int = 20, **made: Any) -> Ran:
 def test_each_token_is_one_finding_at_its_first_row_with_the_number_of_rows() -> None:
     first, second = marked({"<|pad|>": [7], "<|end|>": [3, 4]}).findings
     assert (str(first.at), str(second.at)) == ("train.jsonl:4:1", "train.jsonl:8:1")
-    assert "2 rows hold <|end|>" in first.message
+    assert "2 of 20 rows contain <|end|>" in first.message
 
 
 def test_a_control_token_in_every_conversation_is_still_a_warning() -> None:

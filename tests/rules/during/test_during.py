@@ -47,7 +47,7 @@ def test_patience_counts_logs_in_a_row() -> None:
     assert finite([NAN, 1.0, NAN], {"patience": 2}).findings == ()
     [finding] = finite([1.0, NAN, NAN], {"patience": 2}).findings
 
-    assert finding.message == "the loss is not finite in 2 logs in a row, since step 2"
+    assert finding.message == "the loss is not finite in 2 consecutive logs, since step 2"
     assert finding.severity is Severity.ERROR
 
 
@@ -56,7 +56,7 @@ def test_a_zero_counts_only_if_it_is_exact_and_stays() -> None:
     assert finite([1.0, 1e-9, 1e-9, 1e-9]).findings == ()
     [finding] = finite([1.0, 0.0, 0.0, 0.0]).findings
 
-    assert "exactly 0 in 3 logs in a row, since step 2" in finding.message
+    assert "exactly 0 in 3 consecutive logs, since step 2" in finding.message
 
 
 def test_fp16_may_overflow_a_few_times() -> None:
@@ -88,7 +88,8 @@ def test_a_spike_is_judged_by_the_logs_before_it() -> None:
     assert spike(*[0.03] * 8, 0.4, 0.4, 0.4).findings == ()
     [finding] = spike(*FALLING, 4.0, 4.5, 5.0).findings
     assert finding.message == (
-        "the loss is 5, and above 3.43 in 3 logs in a row; the median of the 8 logs before is 1.65"
+        "the loss is 5, above the limit of 3.43 in 3 consecutive logs; the median of the"
+        " 8 logs before is 1.65"
     )
     assert spike(*[0.03] * 8, 0.4, rise=0.1, patience=1).findings != ()
 
@@ -99,7 +100,7 @@ def test_progress_is_judged_after_its_patience() -> None:
 
     assert progress([2.0] * 29).result.outcome is Outcome.SKIPPED
     [finding] = progress([2.0] * 30).findings
-    assert finding.message.startswith("the loss has not fallen in 30 steps: it began at 2, and is 2")
+    assert finding.message.startswith("the loss has not fallen in 30 steps: it started at 2 and is now 2")
     assert progress([2.0] * 500 + [1.5] * 400).findings == ()
 
 
@@ -110,9 +111,9 @@ def test_an_evaluation_far_above_training_is_told_from_one_that_rises() -> None:
 
     assert evaluated(0.5, 0.4, 0.41, 0.4) == []
     assert evaluated(0.5, 0.4, 0.5, 0.6) == [
-        "the evaluation loss rises: 0.6, it was 0.4 at step 6; the training loss is 0.2"
+        "the evaluation loss has risen from 0.4 at step 6 to 0.6; the training loss is 0.2"
     ]
-    assert evaluated(2.0, 1.9) == ["the evaluation loss, 1.9, lies far above the training loss, 0.2"]
+    assert evaluated(2.0, 1.9) == ["the evaluation loss, 1.9, exceeds the training loss, 0.2, by more than 1"]
 
 
 def test_speed_without_a_plan_says_so_and_still_sees_a_run_that_slows_down() -> None:
@@ -120,9 +121,9 @@ def test_speed_without_a_plan_says_so_and_still_sees_a_run_that_slows_down() -> 
     slower = run(during.training_speed, metrics=window(tokens_per_second=[5000.0] * 12 + [2000.0] * 5))
 
     assert steady.result.outcome is Outcome.PASSED
-    assert "no plan to hold it against" in (steady.result.summary or "")
+    assert "there is no planned speed" in (steady.result.summary or "")
     [finding] = slower.findings
-    assert "its median was 5,000" in finding.message
+    assert "of its median of 5,000" in finding.message
 
 
 def test_memory_that_nobody_predicted_is_skipped_with_the_reason() -> None:
@@ -136,10 +137,10 @@ def test_memory_that_nobody_predicted_is_skipped_with_the_reason() -> None:
 
     assert [one.result.outcome for one in (unknown, cpu)] == [Outcome.SKIPPED] * 2
     assert "nothing says what to expect" in (unknown.result.reason or "")
-    assert "trained on cpu" in (cpu.result.reason or "")
+    assert "trains on cpu" in (cpu.result.reason or "")
     assert below.result.outcome is Outcome.PASSED
     assert [one.severity for one in below.findings] == [Severity.INFO]
-    assert "the next long batch may not fit" in full.findings[0].message
+    assert "less than 3% is free" in full.findings[0].message
 
 
 def test_batches_without_a_trained_token_are_found_at_once() -> None:
@@ -153,4 +154,7 @@ def test_without_the_checked_share_padding_is_still_looked_at() -> None:
 
     [finding] = run(during.fed_batches, metrics=made).findings
 
-    assert finding.message == "70.0% of what is fed is padding (mean of 10 logs in a row), 40% at most"
+    assert (
+        finding.message
+        == "70.0% of the computed tokens are padding (mean of 10 consecutive logs), more than 40%"
+    )

@@ -44,7 +44,7 @@ def test_a_model_that_is_asked_and_stopped_as_trained_passes() -> None:
 
     assert ran.findings == ()
     assert ran.measured == {"gold_items": 1, "prompts_compared": 1, "prompts_different": 0}
-    assert ran.result.summary == "1 of 1 prompts are served as trained · 1 gold items"
+    assert ran.result.summary == "1 of 1 prompt is served as trained · 1 gold item"
 
 
 def evaluated(of: ServingSide | None = None, served: str | None = PROMPT, **stated: Any) -> dict[str, Any]:
@@ -70,7 +70,7 @@ def test_a_row_that_begins_otherwise_than_its_prompt_is_an_error_that_quotes_not
     assert finding.severity is Severity.ERROR
     assert (
         finding.message
-        == "1 of 1 sample rows: the served prompt is not how the row begins, from token 1 of 27 on"
+        == "in 1 of 1 sample row, the served prompt differs from the start of the row, first at token 1 of 27"
     )
     assert finding.at is not None
     assert (finding.at.path, finding.at.line) == ("train.jsonl", 1)
@@ -184,7 +184,7 @@ def test_a_system_prompt_that_the_server_does_not_send_is_an_error_with_the_chan
     ran = run(evaluation_parity, **parity(None))
 
     [finding] = ran.findings
-    assert finding.message.startswith("1 of 1 training rows have a system prompt of 15 characters (sha256:")
+    assert finding.message.startswith("1 of 1 training row has a system prompt of 15 characters (sha256:")
     assert finding.at == Location("policy.yaml", 1, 1, KEY)
     assert finding.change == Change(KEY, None, PROMPT)
 
@@ -192,7 +192,7 @@ def test_a_system_prompt_that_the_server_does_not_send_is_an_error_with_the_chan
 def test_a_system_prompt_that_no_row_has_is_an_error() -> None:
     [finding] = run(evaluation_parity, **parity(rows=rows(1))).findings
 
-    assert "1 of 1 training rows have no system prompt, the server sends a system prompt" in finding.message
+    assert "1 of 1 training row has no system prompt, but the server sends a system prompt" in finding.message
     assert finding.change == Change(KEY, PROMPT, None)
 
 
@@ -235,8 +235,8 @@ def test_a_turn_end_that_does_not_stop_generation_is_an_error() -> None:
 
     [finding] = ran.findings
     assert finding.message == (
-        "training ends turns with <|end|> (1000000) (1 of 1 sample rows),"
-        " generation stops at <|pad|> (1000001)"
+        "training ends turns with <|end|> (1000000) (1 of 1 sample row),"
+        " but generation stops at <|pad|> (1000001)"
     )
 
 
@@ -281,7 +281,7 @@ def test_an_id_that_is_taken_is_an_error_at_the_second_item() -> None:
 
     [finding] = run(evaluation_parity, **parity(gold=twice)).findings
 
-    assert finding.message.startswith("the id x is taken (gold.json:1)")
+    assert finding.message.startswith("the id x is already used at gold.json:1")
     assert finding.at is not None
     assert finding.at.line == 2
 
@@ -296,6 +296,5 @@ def test_plain_text_without_a_gold_set_is_skipped() -> None:
     plain = parity(None, rows=rows(1, turns=[0]), sample=sample(), gold=None)
 
     assert (
-        run(evaluation_parity, **plain).skipped
-        == "the rows are no conversations, and the job names no gold set"
+        run(evaluation_parity, **plain).skipped == "the rows are not conversations, and data.gold is not set"
     )

@@ -106,7 +106,7 @@ def test_checkpoints_that_fit_pass_with_need_and_room(tmp_path: Path) -> None:
     assert ran.findings == ()
     assert ran.measured["need_gib"] == 0.05
     assert ran.result.summary is not None
-    assert ran.result.summary.startswith("3 checkpoints need 50 MiB of ")
+    assert ran.result.summary.startswith("3 checkpoints need 50 MiB, ")
 
 
 def test_checkpoints_that_do_not_fit_are_an_error_and_jobs_on_one_disk_add_up(tmp_path: Path) -> None:
@@ -151,7 +151,7 @@ def test_an_unknown_number_of_checkpoints_is_said_with_the_setting_that_bounds_i
 
 
 def test_disk_space_is_skipped_where_nothing_is_written() -> None:
-    assert run(disk_space, jobs=(job(),)).skipped == "no job names a training.output_dir"
+    assert run(disk_space, jobs=(job(),)).skipped == "no job sets training.output_dir"
 
 
 def test_a_folder_that_can_be_made_passes_and_is_not_made(tmp_path: Path) -> None:
@@ -165,7 +165,7 @@ def test_a_folder_that_can_be_made_passes_and_is_not_made(tmp_path: Path) -> Non
 def test_a_job_without_output_dir_is_an_error_that_names_the_key() -> None:
     [finding] = run(output_dir, jobs=(job("mapper"),)).findings
 
-    assert finding.message == "mapper names no training.output_dir"
+    assert finding.message == "training.output_dir is not set for mapper"
     assert finding.at is not None
     assert finding.at.yaml_path == "jobs.mapper.training.output_dir"
     assert finding.change == Change("jobs.mapper.training.output_dir", None, "checkpoints/mapper")
@@ -177,14 +177,16 @@ def test_a_file_in_the_way_is_an_error(tmp_path: Path) -> None:
     itself = run(output_dir, jobs=(writing(tmp_path / "run"),))
     below = run(output_dir, jobs=(writing(tmp_path / "run" / "deeper"),))
 
-    assert itself.findings[0].message == f"{tmp_path}/run: is a file"
-    assert below.findings[0].message == f"{tmp_path}/run/deeper: {tmp_path}/run is a file"
+    assert itself.findings[0].message == f"{tmp_path}/run is a file"
+    assert below.findings[0].message == f"{tmp_path}/run/deeper cannot be created: {tmp_path}/run is a file"
 
 
 def test_a_link_that_leads_nowhere_is_an_error(tmp_path: Path) -> None:
     (tmp_path / "run").symlink_to(tmp_path / "gone")
 
-    assert "leads nowhere" in run(output_dir, jobs=(writing(tmp_path / "run"),)).findings[0].message
+    assert (
+        "is a broken symbolic link" in run(output_dir, jobs=(writing(tmp_path / "run"),)).findings[0].message
+    )
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="/proc is Linux's")
@@ -199,7 +201,7 @@ def test_two_jobs_in_one_folder_are_an_error_at_the_second(tmp_path: Path) -> No
 
     [finding] = run(output_dir, jobs=jobs).findings
 
-    assert finding.message.startswith("analyst and mapper write into the same folder")
+    assert finding.message.startswith("analyst and mapper write to the same folder")
 
 
 def test_a_folder_inside_an_installed_package_is_an_error(tmp_path: Path) -> None:

@@ -41,14 +41,14 @@ def test_a_tokenizer_that_comes_back_as_it_was_passes_with_its_numbers() -> None
 
     assert ran.findings == ()
     assert ran.measured["tokenizer_class"] == "TokenizersBackend"
-    assert ran.result.summary == "3 files; 8 of 8 texts have the same ids when loaded again"
+    assert ran.result.summary == "3 files saved; 8 of 8 texts have the same ids after loading again"
 
 
 def test_other_ids_after_loading_again_are_an_error_that_names_the_probes() -> None:
     [finding] = run(dry_save, job=job(), saved=saved(differing=("spaces", "emoji"))).findings
 
     assert finding.severity is Severity.ERROR
-    assert "2 of 8 probes" in finding.message
+    assert "2 of 8 probe texts" in finding.message
     assert "spaces, emoji" in finding.message
     assert finding.at == Location("policy.yaml", 1, 1, "jobs.job.model.name")
 
@@ -67,17 +67,15 @@ def test_a_config_that_full_training_cannot_save_is_an_error_at_the_file() -> No
 
     assert finding.severity is Severity.ERROR
     assert finding.at == Location(path=FILE)
-    assert "once the trainer has set pad_token_id in it, so training ends at the first checkpoint" in (
-        finding.message
-    )
-    assert finding.fix == "in the file: set do_sample to true, or take temperature, top_p out"
+    assert "once the trainer has set pad_token_id in it" in (finding.message)
+    assert finding.fix == "set do_sample: true in the file, or remove temperature, top_p"
 
 
 @pytest.mark.parametrize(
     ("training", "generation", "says"),
     [
-        ({"lora": {}}, VOID, "this run saves an adapter, without it"),
-        ({"lora": {}}, REFUSED, "this run saves an adapter, without it"),
+        ({"lora": {}}, VOID, "this run saves only the adapter"),
+        ({"lora": {}}, REFUSED, "this run saves only the adapter"),
         ({}, VOID, "this run saves it unchanged"),
     ],
 )

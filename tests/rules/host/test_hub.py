@@ -39,7 +39,7 @@ def test_a_local_folder_needs_no_hub_and_one_that_is_not_there_is_an_error() -> 
     there = ran(name="/models/base", local=True, found=True, size=None)
     gone = ran(name="/models/base", local=True, found=False, size=None)
 
-    assert there.result.summary == "a local folder"
+    assert there.result.summary == "local folder"
     assert gone.findings[0].message == "no such folder: /models/base"
 
 
@@ -64,11 +64,11 @@ def test_offline_without_a_copy_is_an_error_at_the_name_with_a_name_that_is_ther
 @pytest.mark.parametrize(
     ("here", "found", "words"),
     [
-        ({}, {"found": False}, "the hub has no owner/model"),
+        ({}, {"found": False}, "the hub has no model owner/model"),
         ({}, {"found": False, "problem": "no revision 'v2'"}, "no revision 'v2'"),
-        ({"hub_token": False}, {"gated": True}, "gated, and there is no token"),
-        ({}, {"gated": True, "size": None}, "the token here was refused"),
-        ({"cache_free": 16 * GIB}, {"size": 16 * GIB}, "takes 16.0 GiB, the disk of"),
+        ({"hub_token": False}, {"gated": True}, "gated, and this machine has no token"),
+        ({}, {"gated": True, "size": None}, "the hub rejected the token"),
+        ({"cache_free": 16 * GIB}, {"size": 16 * GIB}, "needs 16.0 GiB, but the disk of"),
     ],
 )
 def test_what_keeps_a_model_from_being_had_is_an_error(
@@ -122,7 +122,7 @@ def test_all_stands_for_what_is_installed() -> None:
 def test_a_tracker_that_nobody_knows_is_named_with_what_was_meant() -> None:
     [finding] = reporting("wandbb").findings
 
-    assert finding.message == "transformers knows no tracker 'wandbb'; did you mean 'wandb'?"
+    assert finding.message == "transformers has no tracker 'wandbb'; did you mean 'wandb'?"
 
 
 def test_tensorboardx_is_enough_for_tensorboard() -> None:

@@ -59,7 +59,7 @@ def test_a_version_that_nobody_tried_is_a_warning() -> None:
     ran = run(environment, packages=installed(transformers="6.0.0rc1"), jobs=(job(),))
 
     assert ran.worst is Severity.WARNING
-    assert "newer than anything tried" in ran.findings[0].message
+    assert "newer than the tested versions" in ran.findings[0].message
 
 
 def test_a_python_that_is_too_old_is_an_error() -> None:
@@ -72,7 +72,7 @@ def test_a_trainer_package_missing_beside_others_is_an_error_at_the_trainer() ->
     ran = run(environment, packages=installed(peft=None), jobs=(job("mapper"),))
 
     [finding] = ran.findings
-    assert finding.message == "not installed, and needed to train: peft"
+    assert finding.message == "training needs libraries that are not installed: peft"
     assert finding.fix == "pip install 'ftcheck[train]'"
     assert finding.at is not None
     assert finding.at.yaml_path == "jobs.mapper.trainer.use"
@@ -99,7 +99,7 @@ def test_a_machine_without_any_trainer_package_can_check_but_not_train() -> None
 
     [finding] = ran.findings
     assert finding.severity is Severity.INFO
-    assert finding.message.startswith("this machine can check, not train")
+    assert finding.message.startswith("this machine can run the checks, but cannot train")
     assert ran.result.outcome == "passed"
 
 
@@ -196,7 +196,7 @@ def test_memory_that_others_hold_is_an_error_and_exactly_enough_is_not() -> None
 
     [finding] = ran.findings
     assert finding.message.startswith(
-        "GPU 1 (NVIDIA H100): 24.0 of 24.0 GiB free, 24 needed: other processes"
+        "GPU 1 (NVIDIA H100) has 24.0 of 24.0 GiB free, min_memory_gib is 24; other processes"
     )
     assert run(gpu, {"min_memory_gib": 24.0}, machine=machine(whole), jobs=()).findings == ()
 

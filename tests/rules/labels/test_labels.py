@@ -95,7 +95,7 @@ def test_rows_without_any_stop_token_are_told_from_those_that_mask_it() -> None:
     absent, masked = trained(rows).findings
 
     assert str(absent.at) == "train.jsonl:2:1"
-    assert absent.message == "1 of 3 uncut rows do not end in a stop token: the model does not learn to stop"
+    assert absent.message == "1 of 3 rows that are not truncated does not end with a stop token"
     assert "<|end|>" in (absent.fix or "")
     assert str(masked.at) == "train.jsonl:1:1"
 
@@ -143,7 +143,7 @@ def test_a_line_break_before_the_answer_in_the_loss_is_a_remark_only() -> None:
 
     [finding] = ran.findings
     assert finding.severity is Severity.INFO
-    assert finding.message.endswith("by white space alone")
+    assert finding.message.startswith("the assistant mask starts 1 whitespace token early")
     assert ran.measured["prompt_tokens_trained"] == 1
 
 
@@ -237,7 +237,8 @@ def test_a_row_left_with_nothing_is_an_error_on_its_line() -> None:
     summary, row = ran.findings
     assert str(row.at) == "train.jsonl:1:1"
     assert (
-        row.message == "the answer is cut: 1,311 tokens, max_length 1024 keeps none of its 188 trained ones"
+        row.message
+        == "the answer is cut: of 1,311 tokens, max_length 1024 keeps none of the 188 trained tokens"
     )
     assert summary.at == job().at("training.max_length")
     assert ran.measured == {"rows_cut": 1, "trained_tokens_lost": 188, "rows_untrained": 1}

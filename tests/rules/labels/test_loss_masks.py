@@ -29,7 +29,7 @@ def test_a_stop_token_without_its_label_is_an_error_at_the_collator() -> None:
     lost, anew = ran.findings
     assert lost.severity is Severity.ERROR
     assert lost.at == job().at("trainer.collator")
-    assert lost.message.startswith("2 of 2 stop tokens of two rows lose their label in transformers'")
+    assert lost.message.startswith("2 of 2 stop tokens in two rows lose their labels in transformers'")
     assert anew.severity is Severity.WARNING
     assert ran.measured["stops_lost"] == 2
 
@@ -41,11 +41,13 @@ def test_a_collator_that_makes_no_batch_is_an_error() -> None:
 
 
 def test_without_trl_its_collator_is_skipped() -> None:
-    assert collating(None).skipped == "trl is not installed here, so its collator cannot be looked at"
+    assert (
+        collating(None).skipped == "trl is not installed on this machine, so its collator cannot be checked"
+    )
 
 
 def test_without_rows_nothing_is_collated() -> None:
-    assert collating(Collated("transformers")).skipped == "no row is fed"
+    assert collating(Collated("transformers")).skipped == "no row is left to train on"
 
 
 LONG: tuple[Message, ...] = (
@@ -76,7 +78,7 @@ def test_a_marker_that_is_in_no_row_is_an_error_with_what_the_template_writes() 
     [finding] = ran.findings
     assert finding.severity is Severity.ERROR
     assert finding.at == job().at("trainer.response_part")
-    assert finding.message.startswith("trainer.response_part stands in 0 of 3 rows")
+    assert finding.message.startswith("trainer.response_part occurs in 0 of 3 rows")
     assert finding.change is not None
     assert finding.change.new == "<|assistant|>"
     assert markers(finding.change.new, "<|user|>").result.outcome == "passed"
@@ -92,7 +94,7 @@ def test_both_markers_are_looked_for() -> None:
 def test_a_marker_that_stands_there_with_other_white_space_is_a_warning() -> None:
     [finding] = markers("<|assistant|>\n").findings
     assert finding.severity is Severity.WARNING
-    assert "it stands in 3" in finding.message
+    assert "it occurs in 3" in finding.message
 
 
 def test_nothing_is_proposed_that_is_not_in_the_rows() -> None:

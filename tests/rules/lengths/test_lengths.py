@@ -51,14 +51,16 @@ def test_a_percentile_past_max_length_is_reported_at_the_policy_key_with_a_chang
 
     [finding] = ran.findings
     assert finding.at == job().at("training.max_length")
-    assert finding.message == "p95 is 812 tokens, max_length 768: 10 of 100 rows are longer and will be cut"
+    assert (
+        finding.message == "p95 is 812 tokens, max_length is 768: 10 of 100 rows are longer and will be cut"
+    )
     assert finding.change is not None
     assert (finding.change.old, finding.change.new, finding.change.safe) == (768, 832, False)
 
 
 def test_where_the_policy_sets_none_the_message_says_that_it_is_trls_default() -> None:
     [finding] = percentile([3000] * 10, 1024).findings
-    assert finding.message.startswith("p95 is 3,000 tokens, TRL's default max_length 1,024 (none is set)")
+    assert finding.message.startswith("p95 is 3,000 tokens, max_length is not set (TRL's default: 1024)")
 
 
 def test_a_default_that_is_stated_is_no_default() -> None:
@@ -67,7 +69,7 @@ def test_a_default_that_is_stated_is_no_default() -> None:
 
     [finding] = run(percentile_seq_len, job=said, prepared=prepared([3000] * 10)).findings
 
-    assert finding.message.startswith("p95 is 3,000 tokens, max_length 1024:")
+    assert finding.message.startswith("p95 is 3,000 tokens, max_length is 1024:")
 
 
 def test_a_percentile_that_just_fits_passes() -> None:
@@ -79,7 +81,7 @@ def test_a_percentile_that_just_fits_passes() -> None:
 def test_a_max_length_outside_its_target_is_an_error_with_the_nearest_one_inside() -> None:
     [finding] = percentile([600], 1024, target=(512, 768)).findings
 
-    assert finding.message == "max_length 1024 lies outside targets.max_length, 512 to 768"
+    assert finding.message == "max_length 1024 is outside targets.max_length, 512 to 768"
     assert finding.change is not None
     assert finding.change.new == 768
 
@@ -104,7 +106,7 @@ def test_a_percentile_far_below_is_noted_without_packing_and_passes() -> None:
     [finding] = ran.findings
     assert ran.result.outcome == "passed"
     assert finding.severity is Severity.INFO
-    assert "saves no computing" in finding.message
+    assert "saves no compute" in finding.message
     assert "max_length: 128" in (finding.fix or "")
 
 
@@ -123,7 +125,7 @@ def test_rows_that_truncation_alone_keeps_out_are_counted() -> None:
 
 
 def test_no_row_is_skipped() -> None:
-    assert percentile([], 768).skipped == "there is no row to measure"
+    assert percentile([], 768).skipped == "there are no rows to measure"
 
 
 @pytest.mark.parametrize("wrong", [0, 101, -5])
@@ -188,7 +190,7 @@ def test_a_server_with_a_smaller_window_is_reported_at_its_own_key() -> None:
 def test_a_server_cannot_take_more_than_the_model() -> None:
     [finding] = window([8], context=1024, max_model_len=8192).findings
     assert finding.severity is Severity.ERROR
-    assert finding.message == "max_model_len 8192 is above the model's context of 1,024"
+    assert finding.message == "serving.max_model_len 8192 exceeds the model's context window of 1,024"
 
 
 @pytest.mark.parametrize(("config", "noted"), [({}, 1), ({"use_sliding_window": False}, 0)])
@@ -230,4 +232,4 @@ def test_sorting_by_length_takes_padding_away() -> None:
 
 
 def test_a_model_that_names_no_window_is_skipped() -> None:
-    assert window([8], context=None).skipped == "config.json names no max_position_embeddings"
+    assert window([8], context=None).skipped == "config.json has no max_position_embeddings"

@@ -76,7 +76,7 @@ def test_the_planner_is_proposed_by_the_blocks_that_it_really_makes() -> None:
     pytest.importorskip("highspy")
     [finding] = packed(HARD, 104, params={"min_fill": 0.9}, packing_planner="trl").findings
 
-    assert finding.fix == "packing_planner: optimal packs over all rows: 69 blocks, not 74"
+    assert finding.fix == "packing_planner: optimal packs across all rows: 69 blocks instead of 74"
 
 
 def test_longer_rows_are_cut_before_they_are_packed() -> None:
@@ -97,7 +97,7 @@ def test_loose_blocks_are_a_warning_at_max_length() -> None:
 
     assert finding.severity is Severity.WARNING
     assert finding.at == job().at("training.max_length")
-    assert finding.message == "the blocks are 60.0 % full, at least 85.0 % are asked for"
+    assert finding.message == "the blocks are 60.0 % full, below the minimum of 85.0 %"
 
 
 def test_the_next_longer_block_that_is_full_enough_is_proposed() -> None:
@@ -145,8 +145,10 @@ def test_without_packing_it_is_skipped_and_says_what_packing_would_make() -> Non
     ran = run(packing_efficiency, job=made, prepared=prepared([5, 5, 5, 5, 10, 10], max_length=10))
 
     assert ran.skipped is not None
-    assert ran.skipped.startswith("packing is off: 6 rows, about 14 % of what is computed is padding")
-    assert ran.skipped.endswith("packing would make 4 blocks of 10, 100.0 % full: 2 steps an epoch, not 3")
+    assert ran.skipped.startswith("packing is off: 6 rows, about 14 % of the computed tokens are padding")
+    assert ran.skipped.endswith(
+        "packing would make 4 blocks of 10 tokens, 100.0 % full: 2 steps per epoch instead of 3"
+    )
 
 
 @pytest.mark.parametrize("count", [1, 7, 30])
@@ -170,7 +172,9 @@ def test_batches_that_are_mostly_padding_are_a_warning_with_packing_as_the_chang
     [finding] = ran.findings
     assert finding.severity is Severity.WARNING
     assert finding.at == job().at("training.packing")
-    assert finding.message.startswith("packing is off: 400 rows, about 79 % of what is computed is padding")
+    assert finding.message.startswith(
+        "packing is off: 400 rows, about 79 % of the computed tokens are padding"
+    )
     assert finding.change is not None
     assert (finding.change.new, finding.change.safe) == (True, False)
     packing = padded(MIXED, packing=True, per_device_train_batch_size=1)
@@ -229,7 +233,7 @@ def test_what_older_versions_did_not_do_is_noted() -> None:
     [finding] = together(old).findings
 
     assert finding.severity is Severity.INFO
-    assert finding.message.startswith("transformers 4.45.2 keeps packed rows apart with flash attention only")
+    assert finding.message.startswith("transformers 4.45.2 isolates packed rows with flash attention only")
     assert not together(old, **attention("flash_attention_2")).findings
 
 
@@ -239,7 +243,7 @@ def test_without_packing_isolation_is_skipped() -> None:
 
 
 def test_no_row_is_skipped() -> None:
-    assert packed([], 10).skipped == "no row is fed"
+    assert packed([], 10).skipped == "no row is left to train on"
 
 
 def step(
@@ -265,8 +269,11 @@ def test_the_guides_own_example_misses_its_range_and_sixteen_steps_reach_it() ->
 
     [finding] = ran.findings
     assert finding.at == job().at("training.gradient_accumulation_steps")
-    assert finding.message == "4 x 8 x 768 = 24,576 tokens a step, outside 32,768 to 65,536"
-    assert finding.fix == "gradient_accumulation_steps: 8 -> 16 (49,152 tokens a step)"
+    assert (
+        finding.message
+        == "4 x 8 x 768 = 24,576 tokens per step, outside targets.tokens_per_step 32,768 to 65,536"
+    )
+    assert finding.fix == "gradient_accumulation_steps: 8 -> 16 (49,152 tokens per step)"
     assert finding.change is not None
     assert (finding.change.old, finding.change.new) == (8, 16)
     assert ran.measured == {"tokens_per_step": 24576, "filled_tokens_per_step": 18432}

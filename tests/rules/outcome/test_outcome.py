@@ -40,7 +40,7 @@ def test_the_rows_that_another_program_prepared_are_not_called_the_checked_ones(
 @pytest.mark.parametrize(("key", "what"), [("model", "base model"), ("template", "chat template")])
 def test_a_run_on_another_model_or_template_is_not_this_jobs(key: str, what: str) -> None:
     ran = run(loss_convergence, **went(ticket={key: "sha256:other"}))
-    assert worst(ran) == [f"the run's {what} is not the one that the policy names now"]
+    assert worst(ran) == [f"the run's {what} differs from that of the policy now"]
 
 
 def test_the_best_step_is_named_and_no_error_where_the_best_model_was_kept() -> None:
@@ -82,7 +82,7 @@ def test_a_run_without_metrics_is_an_error_of_ours_and_a_commands_way() -> None:
 def test_what_another_program_trained_is_skipped() -> None:
     bare = RunArtifacts(run_artifacts().folder, None, run_artifacts().folder)
     ran = run(loss_convergence, job=job(), run_artifacts=bare, prepared=prepared([5]))
-    assert "holds no run.json" in (ran.skipped or "")
+    assert "contains no run.json" in (ran.skipped or "")
     assert "was not trained" in (
         run(loss_convergence, job=job(), run_artifacts=None, prepared=prepared([5])).skipped or ""
     )

@@ -38,7 +38,7 @@ def test_empty_answers_and_answers_over_the_cap_are_errors() -> None:
         valid_output, **answered([Generation("", 1, "stop"), Generation("x" * 99, 99, "stop")], schema=False)
     )
     said = [one.message for one in ran.findings]
-    assert said == ["1 of 2 answers are empty (rows 1)", "1 of 2 answers are longer than the cap (rows 2)"]
+    assert said == ["1 of 2 answers is empty (row 1)", "1 of 2 answers is longer than the cap (row 2)"]
 
 
 def test_questions_that_nobody_answered_are_skipped() -> None:

@@ -151,7 +151,10 @@ def test_an_endpoint_that_dies_on_the_way_is_an_error(marker: str) -> None:
 def test_an_input_at_the_limit_that_is_refused_is_an_error() -> None:
     ran = probed(when("only a length", status=401))
 
-    assert "an input of 200 tokens, within the limit of 200, is refused: HTTP 401" in only_messages(ran)[0]
+    assert (
+        "an input of 200 tokens is rejected, although max_input_tokens is 200: HTTP 401"
+        in only_messages(ran)[0]
+    )
 
 
 def only_messages(ran: Ran) -> list[str]:
@@ -162,18 +165,18 @@ def test_answers_that_came_past_the_guard_or_through_another_are_errors() -> Non
     past = probed(when("only a length", guard={}), over_limit=None)
     other = probed(when("only a length", guard={"guard": "analyst"}))
 
-    assert "the answer at the limit came past the guard" in only_messages(past)
+    assert "the answer at the limit bypassed the guard" in only_messages(past)
     assert "the answer at the limit came through the guard of job analyst" in only_messages(other)
 
 
 def test_a_guard_that_counts_otherwise_is_an_error_and_a_server_that_does_a_warning() -> None:
     stale = {"guard": "job", "prompt-tokens": "190", "decision": "pass"}
     assert only(probed(when("a length", guard=stale), over_limit="reject"))[1] == (
-        "the guard counts 190 tokens where the job's tokenizer counts 200"
+        "the guard counts 190 tokens, the job's tokenizer counts 200"
     )
 
     severity, said = only(probed(when("a length", prompt_tokens=201)))
-    assert (severity, said[:30]) == (Severity.WARNING, "the server counts 201 tokens w")
+    assert (severity, said[:30]) == (Severity.WARNING, "the server counts 201 tokens, ")
 
 
 @pytest.mark.parametrize("over", ["reject", "rules", "chunk"])
@@ -186,13 +189,15 @@ def test_an_input_over_the_limit_that_is_answered_like_any_other_is_an_error(ove
     severity, said = only(probed(Fake(answer, over=over)))
 
     assert severity is Severity.ERROR
-    assert said == f"an input of 201 tokens, over the limit of 200, is not handled by {over}: HTTP 200, pass"
+    assert said == (
+        f"over_limit is {over}, but an input of 201 tokens, above max_input_tokens 200, got: HTTP 200, pass"
+    )
 
 
 def test_a_broken_answer_that_goes_out_is_an_error() -> None:
     ran = probed(when("break the schema", text='{"team": "law"}'))
 
-    assert only_messages(ran)[0].startswith("an answer that breaks the schema goes out")
+    assert only_messages(ran)[0].startswith("an answer that violates the schema is returned")
 
 
 def test_a_broken_answer_that_is_held_back_after_its_retry_passes() -> None:
@@ -200,32 +205,38 @@ def test_a_broken_answer_that_is_held_back_after_its_retry_passes() -> None:
 
     assert probed(when("break the schema", **held, retries=1)).findings == ()
     assert only(probed(when("break the schema", **held, retries=0)))[1] == (
-        "a broken answer is asked for again 0 times, not 1"
+        "an invalid answer is retried 0 times, schema_retries is 1"
     )
 
 
 def test_a_model_that_does_not_break_the_schema_proves_nothing_and_the_rule_says_so() -> None:
     ran = probed(when("break the schema", retries=0))
 
-    assert only(ran) == (Severity.INFO, "cannot tell whether a broken answer is retried: none came")
+    assert only(ran) == (
+        Severity.INFO,
+        "it is unknown whether an invalid answer is retried: the model returned a valid one",
+    )
     assert ran.result.outcome == "passed"
 
 
 def test_an_answer_over_the_cap_is_an_error() -> None:
     assert (
         only(probed(when("write long", completion_tokens=CAP + 1)))[1]
-        == "an answer has 17 tokens, the cap is 16"
+        == "an answer has 17 tokens, max_new_tokens is 16"
     )
 
 
 def test_a_model_that_ends_before_the_cap_proves_nothing_and_the_rule_says_so() -> None:
     severity, said = only(probed(when("write long", completion_tokens=3, finish="stop")))
 
-    assert (severity, said) == (Severity.INFO, "cannot tell whether 16 tokens are the cap: none came near")
+    assert (severity, said) == (
+        Severity.INFO,
+        "it is unknown whether answers end at max_new_tokens 16: the model's answer was shorter",
+    )
 
 
 def test_an_answer_without_its_count_of_tokens_is_an_error() -> None:
-    assert "says no completion_tokens" in only(probed(when("write long", completion_tokens=None)))[1]
+    assert "contains no completion_tokens" in only(probed(when("write long", completion_tokens=None)))[1]
 
 
 def test_a_long_answer_that_the_schema_held_back_shows_the_cap_by_its_count() -> None:
@@ -244,7 +255,7 @@ def test_a_planted_word_in_the_log_is_an_error_that_does_not_say_it() -> None:
 
     assert (severity, said) == (
         Severity.ERROR,
-        "the log holds what users write: a planted word turned up in it",
+        "the log contains user text: a word of the probes was found in it",
     )
 
 
@@ -264,7 +275,7 @@ def test_without_a_log_to_look_into_the_rule_says_that_it_was_not_probed() -> No
     severity, said = only(probed(Fake(log=None)))
 
     assert severity is Severity.INFO
-    assert said == "whether the log holds content is not probed: serving.log_path is not set"
+    assert said == "it is unknown whether the log contains user text: serving.log_path is not set"
 
 
 def test_an_endpoint_that_may_not_be_asked_is_said_and_not_asked() -> None:
@@ -296,4 +307,7 @@ def test_a_limit_below_the_probes_own_words_is_said() -> None:
     ran = probed(Fake(), max_input_tokens=5)
 
     assert ran.worst is Severity.ERROR
-    assert "the input limit cannot be probed: the limit is below a probe's own words" in only_messages(ran)
+    assert (
+        "the input limit cannot be probed: the limit is below the length of a probe's own text"
+        in only_messages(ran)
+    )

@@ -75,7 +75,10 @@ def test_retries_go_with_a_schema_and_are_few(serving: dict[str, Any], severity:
 def test_input_and_output_above_the_context_are_an_error_with_the_limit_that_fits() -> None:
     [finding] = run(guardrail, **guarded(max_new_tokens=89)).findings
 
-    assert finding.message == "40 tokens in and 89 out make 129, the model's context is 128"
+    assert (
+        finding.message
+        == "max_input_tokens 40 + max_new_tokens 89 = 129 tokens, but the model's context window is 128"
+    )
     assert finding.change == Change("jobs.job.serving.max_input_tokens", 40, 39)
 
 
@@ -104,7 +107,7 @@ def test_real_inputs_over_the_limit_are_as_bad_as_what_happens_to_them(
     assert ran.worst is severity
     assert ran.measured["inputs_over_limit"] == 2
     assert "2 of 2 training inputs" in ran.findings[0].message
-    assert ran.findings[0].fix == "raise the limit to 40 at least"
+    assert ran.findings[0].fix == "raise max_input_tokens to 40 or more"
 
 
 def test_a_share_of_long_inputs_that_is_allowed_passes() -> None:
@@ -119,7 +122,7 @@ def test_gold_prompts_are_counted_on_their_own() -> None:
 
     [finding] = run(guardrail, **many).findings
 
-    assert finding.message.startswith("1 of 1 gold inputs")
+    assert finding.message.startswith("1 of 1 gold input ")
 
 
 def test_rows_that_do_not_tell_prompt_from_answer_are_not_counted() -> None:

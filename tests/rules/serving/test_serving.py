@@ -50,7 +50,8 @@ def test_a_cap_below_the_percentile_is_an_error_with_the_cap_that_would_do() -> 
 
     [finding] = ran.findings
     assert finding.message == (
-        "p99 of the gold answers is 65 tokens, the cap 64: 1 of 2 gold answers are longer and would be cut"
+        "p99 of the gold answers is 65 tokens, max_new_tokens is 64: 1 of 2 gold answers"
+        " is longer and would be cut"
     )
     assert finding.at == Location("policy.yaml", 1, 1, "jobs.job.serving.max_new_tokens")
     assert finding.change == Change(KEY, 64, 72)
@@ -61,7 +62,7 @@ def test_an_answer_above_the_percentile_alone_is_a_warning_with_its_count() -> N
 
     [finding] = ran.findings
     assert finding.severity is Severity.WARNING
-    assert finding.message.startswith("1 of 200 gold answers are longer")
+    assert finding.message.startswith("max_new_tokens is 64: 1 of 200 gold answers is longer")
 
 
 def test_training_answers_count_where_the_loss_is_on_answers_alone() -> None:
@@ -71,7 +72,7 @@ def test_training_answers_count_where_the_loss_is_on_answers_alone() -> None:
     assert masked.worst is Severity.ERROR
     assert masked.measured["answers_p99"] == 65
     assert whole.skipped is not None
-    assert whole.skipped.startswith("no gold answers")
+    assert whole.skipped.startswith("there are no gold answers")
 
 
 def test_rows_in_trouble_and_rows_that_are_all_answer_do_not_count() -> None:
@@ -133,7 +134,7 @@ def test_a_cap_outside_the_targets_is_an_error_with_the_nearest_inside() -> None
     ran = run(output_cap, **capped(128, answers(40), targets={"max_new_tokens": (32, 64)}))
 
     [finding] = ran.findings
-    assert finding.message == "max_new_tokens 128 lies outside targets.max_new_tokens, 32 to 64"
+    assert finding.message == "max_new_tokens 128 is outside targets.max_new_tokens, 32 to 64"
     assert finding.change == Change(KEY, 128, 64)
 
 
@@ -143,7 +144,7 @@ def test_answers_longer_than_the_targets_have_no_cap_that_would_do() -> None:
     [finding] = ran.findings
     assert finding.change is None
     assert finding.fix is not None
-    assert "raise the target" in finding.fix
+    assert "raise targets.max_new_tokens" in finding.fix
 
 
 def test_a_cap_far_above_the_longest_answer_is_worth_a_remark() -> None:
@@ -190,7 +191,9 @@ def test_a_schema_that_no_system_prompt_asks_for_is_an_error() -> None:
     alone = run(output_schema, **schema({"team": "hr"}, None))
     trained = run(output_schema, **schema({"team": "hr"}, None, rows=instructed))
 
-    assert alone.findings[0].message.startswith("a schema is named, but no system prompt asks for it")
+    assert alone.findings[0].message.startswith(
+        "serving.output_schema is set, but neither serving nor training"
+    )
     assert trained.findings == ()
 
 
@@ -201,9 +204,10 @@ def test_a_schema_that_lets_anything_through_is_a_warning() -> None:
 
 
 def test_without_a_schema_or_without_gold_answers_the_check_is_skipped() -> None:
-    assert run(output_schema, **schema("x", output_schema=None)).skipped == "no serving.output_schema"
+    assert run(output_schema, **schema("x", output_schema=None)).skipped == "serving.output_schema is not set"
     assert (
-        run(output_schema, **schema("x", gold=None)).skipped == "no gold answers to hold against the schema"
+        run(output_schema, **schema("x", gold=None)).skipped
+        == "there are no gold answers to compare with the schema"
     )
 
 

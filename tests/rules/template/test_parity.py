@@ -94,7 +94,10 @@ def test_another_serving_template_is_an_error_at_the_template() -> None:
     assert finding.severity is Severity.ERROR
     assert finding.at == other.at("serving.chat_template")
     assert "2 of 2 rendered rows and 8 of 8 rendered probes" in finding.message
-    assert finding.message.endswith('probe "one turn", token 34\n  train  (ends here)\n  serve  ↵  [10]')
+    assert finding.message.endswith(
+        'probe "one turn", token 34 (tokens, then ids; ↵ is a line break)\n'
+        "  train  (no further tokens)\n  serve  ↵  [10]"
+    )
 
 
 def test_a_switch_that_opens_a_thinking_block_is_an_error_at_the_switches() -> None:
@@ -134,7 +137,10 @@ def test_a_row_that_trains_with_the_same_switches_agrees() -> None:
 def test_a_conversation_that_only_one_side_can_render_is_an_error_not_a_crash() -> None:
     [finding] = check(serving=ServingSide(Refusing(), same=False)).findings
     assert finding.severity is Severity.ERROR
-    assert "serving cannot render it: the chat template raised TemplateError" in finding.message
+    assert (
+        "serving cannot render it; the template's own message: the chat template raised TemplateError"
+        in finding.message
+    )
 
 
 def test_a_conversation_that_no_side_can_render_is_no_difference() -> None:
@@ -149,7 +155,7 @@ def test_where_nothing_can_be_rendered_nothing_passes() -> None:
 
     side = Never()
     ran = check(side, ServingSide(side, same=True), sample=sample(TALK))
-    assert "no side can render" in (ran.skipped or "")
+    assert "neither training nor serving can render" in (ran.skipped or "")
 
 
 def test_plain_text_is_skipped() -> None:
@@ -183,7 +189,7 @@ def test_gold_prompts_in_other_words_are_an_error_at_the_gold_set() -> None:
 
     [finding] = ran.findings
     assert finding.at == asked.at("data.gold")
-    assert finding.message.startswith("2 of 2 gold prompts are rendered otherwise than training renders them")
+    assert finding.message.startswith("2 of 2 gold prompts differ from the text that training renders")
     assert ran.measured["gold_different"] == 2
 
 

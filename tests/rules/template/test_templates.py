@@ -74,7 +74,7 @@ def test_many_rows_with_one_message_are_named_up_to_twenty() -> None:
     ran = check(prepared=prepared([9] * 30, row_errors=dict.fromkeys(range(30), RAISED)))
 
     [finding] = ran.findings
-    assert finding.message.endswith("(30 rows; also line " + ", ".join(map(str, range(2, 21))) + ", …)")
+    assert finding.message.endswith("(30 rows; also lines " + ", ".join(map(str, range(2, 21))) + ", …)")
 
 
 def test_conversations_without_a_template_are_one_finding_at_the_policy_key() -> None:
@@ -120,7 +120,7 @@ def test_plain_text_under_assistant_only_loss_is_one_finding_with_a_change() -> 
 
 def test_plain_text_is_skipped() -> None:
     ran = check(prepared=prepared([9], of=rows(1, turns=[0])), sample=sample())
-    assert ran.skipped == "no row is a conversation: no chat template is applied"
+    assert ran.skipped == "no row is a conversation, so no chat template is applied"
 
 
 def test_a_dropped_system_message_is_an_error_at_the_first_row_that_has_one() -> None:
@@ -129,7 +129,7 @@ def test_a_dropped_system_message_is_an_error_at_the_first_row_that_has_one() ->
     [finding] = ran.findings
     assert finding.severity is Severity.ERROR
     assert str(finding.at) == "train.jsonl:1:1"
-    assert finding.message == "the template leaves out the system message in 1 of 1 sample rows"
+    assert finding.message == "the template drops the system message in 1 of 1 sample row"
     assert ran.measured["rows_losing_words"] == 1
 
 
@@ -147,7 +147,7 @@ def test_reasoning_that_is_left_out_is_a_warning() -> None:
 
     [finding] = ran.findings
     assert finding.severity is Severity.WARNING
-    assert finding.message.startswith("the template leaves out reasoning")
+    assert finding.message.startswith("the template drops reasoning")
 
 
 def test_a_template_that_only_trims_passes() -> None:
@@ -196,7 +196,7 @@ def test_arguments_that_are_encoded_twice_are_an_error_at_the_first_such_row() -
     [finding] = ran.findings
     assert finding.severity is Severity.ERROR
     assert str(finding.at) == "train.jsonl:1:1"
-    assert finding.message.startswith("the tool arguments of 2 rows are JSON texts")
+    assert finding.message.startswith("2 rows have tool arguments that are JSON texts")
     assert "Bern" not in str(ran.result)
 
 

@@ -37,7 +37,7 @@ def test_two_bos_are_an_error_at_the_first_row_that_has_them() -> None:
     [finding] = ran.findings
     assert finding.severity is Severity.ERROR
     assert str(finding.at) == "train.jsonl:2:1"
-    assert finding.message.startswith("2 of 3 rows begin with two <|begin|>")
+    assert finding.message.startswith("2 of 3 rows start with two <|begin|> tokens")
     assert ran.measured["rows_with_two_bos"] == 2
 
 
@@ -63,8 +63,8 @@ def test_a_padding_token_past_the_table_is_an_error_at_the_model() -> None:
 
     assert finding.severity is Severity.ERROR
     assert finding.at == job().at("model.name")
-    assert (
-        finding.message == "padding is <|pad|> with id 1,000,001, and the model has 1,000,001 embedding rows"
+    assert finding.message == (
+        "the padding token <|pad|> has id 1,000,001, but the embedding table has 1,000,001 rows"
     )
 
 

@@ -9,8 +9,8 @@ from ftcheck_rules.tokens.tokens import tokenizer_parity
 from ftcheck import InputError, Severity
 from ftcheck.inputs.container import Inputs, Run
 from ftcheck.inputs.prepared import Sample
+from ftcheck.inputs.probe_texts import CONVERSATIONS, PROBES
 from ftcheck.inputs.tokenizer import Message, ServingSide
-from ftcheck.probe_texts import CONVERSATIONS, PROBES
 from ftcheck.settings import Data, Job, Model, Serving
 from ftcheck.testing import (
     Case,
@@ -162,7 +162,7 @@ def test_gold_prompts_with_other_ids_are_an_error_at_the_gold_set() -> None:
 
     [finding] = ran.findings
     assert finding.at == asked.at("data.gold")
-    assert finding.message.startswith("2 of 2 gold prompts have other ids than training gives them")
+    assert finding.message.startswith("2 of 2 gold prompts have different ids than in training")
     assert ran.measured["gold_different"] == 2
 
 
@@ -199,7 +199,7 @@ def test_other_ids_than_the_locks_are_an_error_that_names_versions_and_the_first
     assert finding.severity is Severity.ERROR
     assert finding.at == job().at("model.name")
     head, train, locked = finding.message.splitlines()
-    assert "1 of 1 plain probes (transformers 5.22.0 -> 5.23.0)" in head
+    assert "1 of 1 plain probe, with transformers 5.22.0 -> 5.23.0" in head
     assert 'probe "digits", token 1' in head
     assert train == "  train  1 2 3 4 5  [49, 50, 51, 52, 53]"
     assert locked.endswith("[50, 51, 52, 53, 54]")
@@ -235,7 +235,7 @@ def test_a_lock_that_does_not_know_the_job_is_noted() -> None:
 
     [finding] = ran.findings
     assert finding.severity is Severity.INFO
-    assert "does not know this job" in finding.message
+    assert "does not contain this job" in finding.message
     assert "locked_different" not in ran.measured
 
 
@@ -287,7 +287,7 @@ def test_phi_3_without_its_config_gives_other_ids_than_its_tokenizer_json(
 
     [finding] = ran.findings
     assert finding.severity is Severity.WARNING
-    assert "transformers (LlamaTokenizer) gives other ids than tokenizer.json" in finding.message
+    assert "transformers (LlamaTokenizer) gives different ids than tokenizer.json" in finding.message
     assert ran.measured["rows_different"] == ran.measured["rows_compared"] > 100
     assert ran.measured["served_rows_different"] == 0
 

@@ -52,7 +52,7 @@ def test_an_id_beyond_the_table_is_found_at_its_first_row() -> None:
     [finding] = ran.findings
     assert (finding.severity, finding.at and finding.at.row) == (Severity.ERROR, 2)
     assert finding.message == (
-        f"token id {NEW} and 1 more ids in 2 rows, and the embedding table has 1,000,064 rows"
+        f"token id {NEW} and 1 other id in 2 rows lie beyond the embedding table, which has 1,000,064 rows"
     )
     assert finding.change is not None
     assert (finding.change.path, finding.change.new) == ("jobs.job.model.resize_embeddings_to", NEW + 64)
@@ -100,7 +100,7 @@ def test_rows_that_are_not_fed_do_not_count() -> None:
 def test_bos_eos_and_stop_tokens_need_a_row(changes: dict[str, Any], said: str) -> None:
     marks = tuple(f"<|mark{n}|>" for n in range(65))
     [finding] = looked([1], tokenizer=tokenizer(size=MARK, marks=marks, **changes)).findings
-    assert finding.message.startswith(f"{said} <|mark64|>, id {NEW}")
+    assert finding.message.startswith(f"{said} <|mark64|> with id {NEW:,}")
     assert str(finding.at and finding.at.yaml_path) == "jobs.job.model.name"
 
 
@@ -115,7 +115,7 @@ def test_more_tokens_than_rows_is_a_remark_while_no_row_uses_them() -> None:
 def test_a_table_is_not_made_smaller() -> None:
     [finding] = looked([1], sections={"model": {"resize_embeddings_to": MARK + 5}}).findings
     assert finding.severity is Severity.ERROR
-    assert "takes 59 rows away from a table of 1,000,064" in finding.message
+    assert "removes 59 rows from a table of 1,000,064" in finding.message
     assert finding.change is not None
     assert (finding.change.path, finding.change.new) == ("jobs.job.model.resize_embeddings_to", None)
 
@@ -237,7 +237,7 @@ def test_special_tokens_that_the_base_never_trained_are_an_error(kind: str) -> N
         "jobs.job.model.name",
     )
     assert f"<|end|> ({MARK})" in finding.message
-    assert {"zero": "all zero", "equal": "one and the same"}[kind] in finding.message
+    assert {"zero": "all zero", "equal": "identical"}[kind] in finding.message
     assert finding.change is not None
     assert finding.change.new == list(dead)
     mended = {"extra": {"trainable_token_indices": list(dead)}}
@@ -262,8 +262,8 @@ def test_how_small_is_zero_is_a_parameter() -> None:
     ("given", "reason"),
     [
         ({"training": {}}, "all weights are trained"),
-        ({"size": None, "weights": None}, "no weights on this machine"),
-        ({"size": None, "weights": weights(TABLE, dtype="F8_E4M3")}, "no weights on this machine"),
+        ({"size": None, "weights": None}, "the weights are not on this machine"),
+        ({"size": None, "weights": weights(TABLE, dtype="F8_E4M3")}, "the weights are not on this machine"),
     ],
 )
 def test_nothing_to_look_at_is_never_a_pass(given: dict[str, Any], reason: str) -> None:

@@ -3,9 +3,9 @@
 from typing import Any
 
 from ftcheck.inputs.evaluation import GoldSet
+from ftcheck.inputs.probe_texts import CONVERSATIONS, PROBES
 from ftcheck.inputs.tokenizer import Message
 from ftcheck.lock import Lock
-from ftcheck.probe_texts import CONVERSATIONS, PROBES
 from ftcheck.testing import (
     Case,
     FakeTokenizer,

@@ -1,16 +1,17 @@
-"""Texts and conversations that tell tokenizers and templates apart, and how a difference is shown.
+"""Texts and conversations that distinguish tokenizers and templates, and how a difference is shown.
 
-They are made up, so their words may be shown; of a row of data only the place is named.
+They are made up, so their text may be shown; of a row of data only the place is named.
 """
 
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 from ftcheck.inputs.tokenizer import Message, Tokenizer
+from ftcheck.plurals import counted
 from ftcheck.records import Location
 
 SHOWN = 5
-"""So many tokens are shown from the first difference on."""
+"""How many tokens are shown from the first difference on."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -135,7 +136,7 @@ CONVERSATIONS = (
 )
 
 PLAIN = frozenset(probe.name for probe in PROBES)
-KINDS = ("rendered probes", "plain probes", "rendered rows")
+KINDS = ("rendered probe", "plain probe", "rendered row")
 
 
 @dataclass(frozen=True, slots=True)
@@ -153,15 +154,15 @@ class Pair:
 
     @property
     def differs(self) -> bool:
-        """Whether the two sides have other ids, or one has none."""
+        """Whether the two sides have different ids, or one has none."""
         return self.problem is not None or tuple(self.ids) != tuple(self.other)
 
     @property
     def kind(self) -> str:
-        """What was compared, in words."""
+        """What was compared, as a noun."""
         if self.probe is None:
-            return "rendered rows"
-        return "plain probes" if self.probe in PLAIN else "rendered probes"
+            return "rendered row"
+        return "plain probe" if self.probe in PLAIN else "rendered probe"
 
     @property
     def position(self) -> int:
@@ -171,38 +172,47 @@ class Pair:
 
 
 def counts(pairs: Sequence[Pair]) -> str:
-    """How many differ: `137 of 250 rendered rows, the same on 64 plain probes`."""
+    """How many differ: `137 of 250 rendered rows (equal on 64 plain probes)`."""
     other, same = [], []
     for kind in sorted(KINDS, reverse=True):
         found = [pair.differs for pair in pairs if pair.kind == kind]
         if any(found):
-            other.append(f"{sum(found)} of {len(found)} {kind}")
+            other.append(f"{sum(found)} of {counted(len(found), kind)}")
         elif found:
-            same.append(f"{len(found)} {kind}")
-    return " and ".join(other) + (f", the same on {' and '.join(same)}" if same else "")
+            same.append(counted(len(found), kind))
+    return " and ".join(other) + (f" (equal on {' and '.join(same)})" if same else "")
 
 
 def first_difference(pairs: Sequence[Pair], side: str, train: Tokenizer, other: Tokenizer) -> str:
-    """Where two sides part ways: tokens of a built-in text (rendered if one differs), or a row's place."""
+    """Where two sides first differ: tokens of a built-in text (a rendered one if any), or a row's place."""
     found = sorted((pair for pair in pairs if pair.differs), key=lambda pair: KINDS.index(pair.kind))
     pair = found[0]
     if pair.problem is not None:
-        return (
-            f'probe "{pair.probe}": {pair.problem}' if pair.probe else f"{pair.at} cannot be rendered by one"
-        )
+        return f'probe "{pair.probe}": {pair.problem}' if pair.probe else f"{pair.at}: {pair.problem}"
     start = pair.position
     if pair.probe is None:
-        return f"the first: {pair.at}, from token {start + 1} of {len(pair.ids)} and {len(pair.other)} on"
+        lengths = f"{len(pair.ids):,} in training, {len(pair.other):,} in {_SIDES.get(side, side)}"
+        return f"first difference: {pair.at}, token {start + 1:,} ({lengths})"
     width = max(len("train"), len(side))
     ours = f"  {'train':<{width}}  {_shown(pair.ids[start:], train)}"
     theirs = f"  {side:<{width}}  {_shown(pair.other[start:], other)}"
-    return f'probe "{pair.probe}", token {start + 1}\n{ours}\n{theirs}'
+    shown = f"tokens, then ids{_legend(ours + theirs)}"
+    return f'first difference: probe "{pair.probe}", token {start + 1} ({shown})\n{ours}\n{theirs}'
+
+
+_SIDES = {"serve": "serving", "eval": "evaluation", "gold": "the gold set", "lock": "the lock"}
+_SIGNS = {"↵": "line break", "⇥": "tab"}
+
+
+def _legend(shown: str) -> str:
+    """What the signs in a token list stand for."""
+    return "".join(f"; {sign} is a {what}" for sign, what in _SIGNS.items() if sign in shown)
 
 
 def _shown(ids: Sequence[int], tokenizer: Tokenizer) -> str:
     """The first few tokens, as text and as ids."""
     part = list(ids[:SHOWN])
     if not part:
-        return "(ends here)"
+        return "(no further tokens)"
     words = " ".join(tokenizer.show([one]).replace("\n", "↵").replace("\t", "⇥") for one in part)
     return f"{words}  {part}"

@@ -55,10 +55,7 @@ def test_the_tables_are_inside(wheel: zipfile.ZipFile) -> None:
 
 def test_the_lowest_versions_that_are_tested_are_the_floors_that_are_promised() -> None:
     project = tomllib.loads((CHECKOUT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
-    stated = [
-        *project["dependencies"],
-        *project["optional-dependencies"]["train"],
-    ]  # the trainer's floors last
+    stated = [*project["dependencies"], *project["optional-dependencies"]["train"]]
     floors = {name: floor.split(",")[0] for name, _, floor in (one.partition(">=") for one in stated)}
     lines = (CHECKOUT / "constraints-lowest.txt").read_text(encoding="utf-8").splitlines()
     tested = dict(line.split("==") for line in lines if not line.startswith("#"))

@@ -84,7 +84,7 @@ def _definitions(trainer: type[Any], name: str) -> Iterator[tuple[str, tuple[str
 
 
 def _parameters(function: Any) -> tuple[str, ...]:
-    stars = {inspect.Parameter.VAR_POSITIONAL: "*", inspect.Parameter.VAR_KEYWORD: "**"}
+    stars: dict[Any, str] = {inspect.Parameter.VAR_POSITIONAL: "*", inspect.Parameter.VAR_KEYWORD: "**"}
     parameters = inspect.signature(function).parameters.values()
     return tuple(stars.get(one.kind, "") + one.name for one in parameters)
 

@@ -2,9 +2,11 @@
 
 import subprocess
 import sys
+import tomllib
 import zipfile
 
 import pytest
+from ftcheck_rules.host.machine import release
 
 from tests.places import CHECKOUT
 
@@ -49,3 +51,16 @@ def test_the_policies_and_their_samples_are_inside(wheel: zipfile.ZipFile) -> No
 def test_the_tables_are_inside(wheel: zipfile.ZipFile) -> None:
     for table in ("trainer_arguments.json", "version_windows.json", "report.schema.json"):
         assert f"ftcheck/tables/{table}" in wheel.namelist()
+
+
+def test_the_lowest_versions_that_are_tested_are_the_floors_that_are_promised() -> None:
+    project = tomllib.loads((CHECKOUT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    stated = [*project["dependencies"], *project["optional-dependencies"]["train"]]
+    floors = {name: floor.split(",")[0] for name, _, floor in (one.partition(">=") for one in stated)}
+    lines = (CHECKOUT / "constraints-lowest.txt").read_text(encoding="utf-8").splitlines()
+    tested = dict(line.split("==") for line in lines if not line.startswith("#"))
+    higher = {"pyarrow": "21.0.0", "torch": "2.13.0"}  # trl wants it; no lower CPU build can be had
+
+    assert tested.keys() == floors.keys()
+    for name, floor in floors.items():
+        assert release(tested[name]) == release(higher.get(name, floor)), name

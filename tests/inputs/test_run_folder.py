@@ -177,3 +177,12 @@ def test_a_sealed_checkpoint_that_lost_bytes_is_not_complete(tmp_path: Path) -> 
     assert run_folder.checkpoint_step(checkpoint) is None, "a file of the seal is gone"
     seal.write_text("{", encoding="utf-8")
     assert run_folder.checkpoint_step(checkpoint) is None
+
+
+@pytest.mark.parametrize("end", ["", "\n", '\n{"step": 3, "lo'])
+def test_metrics_are_read_with_or_without_the_end_of_the_last_line(tmp_path: Path, end: str) -> None:
+    lines = '{"step": 1, "loss": 2.0}\nno line\n{"step": 2, "eval_loss": 1.0}'
+    (tmp_path / "metrics.jsonl").write_text(lines + end, encoding="utf-8")
+
+    assert [line.step for line in run_folder.read_metrics(tmp_path)] == [1, 2]
+    assert run_folder.read_metrics(tmp_path / "nowhere") == ()

@@ -45,7 +45,7 @@ def test_a_version_below_its_window_is_an_error_with_the_pip_command() -> None:
     ran = run(environment, packages=installed(trl="0.24.0"), jobs=(job(),))
 
     [finding] = ran.findings
-    assert finding.message == "trl 0.24.0 is too old: ftcheck needs >= 1.16, < 2 (as of 2026-11-22)"
+    assert finding.message == "trl 0.24.0 is too old: ftcheck needs >= 1.16, < 2 (as of 2026-11-28)"
     assert finding.severity is Severity.ERROR
     assert finding.fix == "pip install 'trl>=1.16,<2'"
 

@@ -29,14 +29,14 @@ class Estimate:
 def estimate(job: Job) -> Estimate:
     """What a job's run writes, from its settings and the base model's config.json where that is at hand."""
     if job.trainer.use != TRAINER:
-        return Estimate(0, None, f"the trainer '{job.trainer.use}' writes them")
+        return Estimate(0, None, f"the trainer '{job.trainer.use}' decides what is written")
     folder = model_folder(job.model.name, job.model.revision)
     config = _config(folder) if folder is not None else None
     if folder is None or config is None:
         return Estimate(0, None, f"no config.json of {job.model.name} on this machine")
     weights = trained_weights(config, job.training.lora)
     if weights is None:
-        return Estimate(0, None, "ftcheck does not know this architecture, or these target modules")
+        return Estimate(0, None, "this architecture, or one of the target modules, is unknown to ftcheck")
     tokenizer = sum(one.stat().st_size for one in folder.glob("tokenizer*") if one.is_file())
     states = 2 if "8bit" in (job.training.optim or "") else 8
     kept = kept_checkpoints(job.training)

@@ -46,9 +46,9 @@ def shape(config: Mapping[str, Any]) -> Shape:
     """The shape of a model by its config.json. Raises `ValueError` with the reason where it is not known."""
     kind = str(config.get("model_type"))
     if kind not in KNOWN:
-        raise ValueError(f"the architecture '{kind}' is not known")
+        raise ValueError(f"the architecture '{kind}' is unknown")
     if any(config.get(key) for key in EXPERTS):
-        raise ValueError("a mixture of experts: which of them compute is not known")
+        raise ValueError("the number of active experts is unknown (mixture of experts)")
     try:
         hidden, heads = int(config["hidden_size"]), int(config["num_attention_heads"])
         size = int(config.get("head_dim") or hidden // heads)
@@ -56,7 +56,7 @@ def shape(config: Mapping[str, Any]) -> Shape:
         linear = _linear(hidden, heads * size, keys, int(config["intermediate_size"]), kind in FUSED)
         layers, vocabulary = int(config["num_hidden_layers"]), int(config["vocab_size"])
     except (KeyError, TypeError, ValueError) as error:
-        raise ValueError(f"config.json says too little: {error}") from error
+        raise ValueError(f"config.json is incomplete: {error}") from error
     return Shape(kind, layers, heads * size, linear, vocabulary * hidden)
 
 

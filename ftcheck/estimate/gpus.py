@@ -20,11 +20,11 @@ def gpu_memory(job: Job, machine: Machine) -> tuple[float | None, str]:
         words = _words(stated.gpu)
         named = [name for name in known if _within(_words(name), words)]
         if not named:
-            return None, f"how much memory {stated.gpu} has is not known; state hardware.memory_gib"
+            return None, f"the memory of {stated.gpu} is unknown; set hardware.memory_gib"
         return float(known[max(named, key=len)]["memory_gib"]), "hardware.gpu"
     if machine.gpus:
         return min(one.memory for one in machine.gpus) / GIB, "this machine"
-    return None, "no GPU here, and hardware states none"
+    return None, "this machine has no GPU, and hardware.gpu and hardware.memory_gib are not set"
 
 
 def _words(name: str) -> list[str]:

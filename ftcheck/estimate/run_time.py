@@ -227,7 +227,7 @@ def _known(job: Job, config: Mapping[str, Any], name: str | None) -> tuple[Shape
         return "this machine has no GPU, and hardware.gpu is not set (the speed of CPUs is not estimated)"
     found = card(name)
     if found is None:
-        return f"how fast {name} trains is not known"
+        return f"the training speed of {name} is unknown"
     refused = _not_estimated(job, found)
     if refused is not None:
         return refused

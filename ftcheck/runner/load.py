@@ -59,8 +59,8 @@ def load(
     host = _host(read, rules_dirs)
     bound, checks = bind(read, host, stage)
     if (stage or bound.stage) is Stage.DURING:
-        remedy = "ftcheck train runs them while it trains, and run.json says what they found"
-        raise UsageError(f"{policy}: checks of stage during look at a run that goes on; {remedy}")
+        remedy = "ftcheck train runs them and records their results in run.json"
+        raise UsageError(f"{policy}: checks of stage during run while a model is being trained; {remedy}")
     during = plan(bound, host, Stage.DURING) if bound.stage is Stage.BEFORE else ()
     return Loaded(bound, checks, host, during)
 
@@ -71,5 +71,5 @@ def _host(read: "Draft", rules_dirs: Sequence[Path]) -> Host:
         return make_host(read.plugins, rules_dirs)
     except PluginError:
         if read.problems:
-            raise PolicyError("the policy cannot be used", read.problems) from None
+            raise PolicyError("the policy is not valid", read.problems) from None
         raise

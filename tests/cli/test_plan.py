@@ -162,7 +162,7 @@ def test_an_unknown_gpu_and_architecture_are_no_confident_guess(small: Project, 
 
     ran = planned(small)
 
-    assert "time      unknown: how fast Quantum 9 trains is not known" in ran.out
+    assert "time      unknown: the training speed of Quantum 9 is unknown" in ran.out
     assert ran.report["jobs"]["mapper"]["time"]["likely"] is None
 
 

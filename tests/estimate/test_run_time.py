@@ -180,10 +180,10 @@ def test_another_program_widens_the_interval() -> None:
     ("given", "why"),
     [
         ({"hardware": {}}, "this machine has no GPU, and hardware.gpu is not set"),
-        ({"hardware": {"gpu": "MI300X"}}, "how fast MI300X trains is not known"),
-        ({"hardware": {"gpu": "A1000"}}, "how fast A1000 trains is not known"),
+        ({"hardware": {"gpu": "MI300X"}}, "the training speed of MI300X is unknown"),
+        ({"hardware": {"gpu": "A1000"}}, "the training speed of A1000 is unknown"),
         ({"hardware": {"gpu": "T4"}}, "T4 has no bfloat16 units"),
-        ({"config": {"model_type": "mamba"}}, "the architecture 'mamba' is not known"),
+        ({"config": {"model_type": "mamba"}}, "the architecture 'mamba' is unknown"),
         ({"training": {"quantization": {"load_in_8bit": True}}}, "8-bit weights"),
         ({"training": {"quantization": {"load_in_4bit": True}}}, "4-bit layers compute in float32"),
         ({"training": {"bf16": False}}, "training computes in float32"),

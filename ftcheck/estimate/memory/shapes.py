@@ -217,10 +217,10 @@ def method(job: Job, shape: Architecture) -> Method:
     """How a job trains. Raises `CannotTell` for what the formulas do not cover."""
     training, extra = job.training, job.training.extra
     if training.lora is None:
-        raise CannotTell("the whole model is trained, without LoRA: that memory is not modelled")
+        raise CannotTell("all weights are trained (no training.lora): this memory is not modelled")
     for key in ("deepspeed", "fsdp"):
         if extra.get(key):
-            raise CannotTell(f"training.{key} spreads the model over GPUs: that memory is not modelled")
+            raise CannotTell(f"training.{key} distributes the model over GPUs: this memory is not modelled")
     chosen = training.quantization
     bits = 16 if chosen is None else 4 if chosen.load_in_4bit else 8 if chosen.load_in_8bit else 16
     number = 4 if training.bf16 is False and not training.fp16 else 2

@@ -39,7 +39,7 @@ def test_a_run_that_failed_left_no_adapter(tmp_path: Path) -> None:
     write_run(tmp_path, "failed")
     found = opened(tmp_path)
     assert found is not None
-    assert (found.adapter, found.missing.endswith("holds no adapter: its run is failed")) == (None, True)
+    assert (found.adapter, found.missing.endswith("contains no adapter: its run is failed")) == (None, True)
 
 
 def test_an_adapter_of_another_program_is_taken_without_run_json(tmp_path: Path) -> None:

@@ -145,8 +145,8 @@ def test_a_deadline_that_has_passed_and_a_start_that_is_none() -> None:
     ("given", "why"),
     [
         ({"hardware": {"price_per_hour": 1.0}}, "this machine has no GPU, and hardware.gpu is not set"),
-        ({"hardware": {"gpu": "Gaudi 3", "price_per_hour": 1.0}}, "how fast Gaudi 3 trains is not known"),
-        ({"config": {"model_type": "mixtral"}}, "the architecture 'mixtral' is not known"),
+        ({"hardware": {"gpu": "Gaudi 3", "price_per_hour": 1.0}}, "the training speed of Gaudi 3 is unknown"),
+        ({"config": {"model_type": "mixtral"}}, "the architecture 'mixtral' is unknown"),
         ({"training": {"packing": True, "max_length": None}}, "max_length is null"),
     ],
 )

@@ -101,7 +101,7 @@ def _parsed(said: str, chosen: str | None) -> tuple[tuple[Gpu, ...], str | None]
     try:
         return visible(tuple(_gpu(line) for line in lines), chosen), None
     except ValueError:
-        return (), f"nvidia-smi says something else than was asked for: {' | '.join(lines)[:200]}"
+        return (), f"unexpected output of nvidia-smi: {' | '.join(lines)[:200]}"
 
 
 def _gpu(line: str) -> Gpu:

@@ -31,7 +31,7 @@ def test_a_job_without_run_folder_is_not_trained_and_the_report_says_so(tmp_path
 
 
 def test_a_run_folder_that_the_policy_names_must_be_there(tmp_path: Path) -> None:
-    with pytest.raises(InputError, match="holds no run and no adapter"):
+    with pytest.raises(InputError, match="contains no run and no adapter"):
         opened(tmp_path, run=tmp_path / "moved")
 
 

@@ -161,7 +161,9 @@ def test_what_was_not_trained_or_not_asked_is_skipped_and_a_dead_endpoint_is_an_
     assert "no gold" in (run(accuracy, **{**made, "gold": None, "generations": None}).skipped or "")
     from ftcheck.inputs.finished_run import Generations
 
-    dead = Generations("serving.endpoint", 64, problem="serving.endpoint gives no answer: connection refused")
+    dead = Generations(
+        "serving.endpoint", 64, problem="serving.endpoint returned no answer: connection refused"
+    )
     ran = run(accuracy, **{**made, "generations": dead})
     assert ran.worst is Severity.ERROR
     assert ran.findings[0].at is not None

@@ -163,7 +163,7 @@ class Store:
         kept = {file.name: _seal(file) for file in sorted(making.iterdir())}
         size = sum(one["size"] for one in kept.values())
         if size > self.limit:
-            return f"{sized(size)} are more than the cache may hold ({sized(self.limit)}: FTCHECK_CACHE_SIZE)"
+            return f"{sized(size)} exceed the cache limit ({sized(self.limit)}, FTCHECK_CACHE_SIZE)"
         manifest = {"schema": SCHEMA, "key": key, **about, "piece": PIECE, "files": kept}
         (making / MANIFEST).write_text(json.dumps(manifest, indent=1), encoding="utf-8")
         making.rename(self.folder / _name(key))

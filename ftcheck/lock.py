@@ -167,7 +167,7 @@ def read(path: Path) -> dict[str, Any] | None:
     except ValueError as error:
         raise InputError(f"{path}: not a lock ({error}); write it again with `ftcheck lock`") from error
     if not isinstance(found, dict) or found.get("schema") != SCHEMA:
-        raise InputError(f"{path}: not a lock of this ftcheck ({SCHEMA}); write it again with `ftcheck lock`")
+        raise InputError(f"{path}: not a lock of this version ({SCHEMA}); write it again with `ftcheck lock`")
     return found
 
 
@@ -183,7 +183,7 @@ def for_job(found: Mapping[str, Any], path: Path, job: str) -> Lock:
         )
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise InputError(
-            f"{path}: not a whole lock ({type(error).__name__}: {error}); write it again with `ftcheck lock`"
+            f"{path}: incomplete lock ({type(error).__name__}: {error}); write it again with `ftcheck lock`"
         ) from error
 
 

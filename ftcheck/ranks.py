@@ -125,7 +125,7 @@ def _parted() -> Iterator[None]:
     try:
         yield
     except RuntimeError as error:
-        words = f"another process of this training is gone ({_words(error)})"
+        words = f"another process of this training has ended ({_words(error)})"
         raise (ended_elsewhere() or EndedElsewhere(words, ExitCode.TRAINING)) from error
 
 

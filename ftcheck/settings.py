@@ -41,9 +41,9 @@ class Model:
     chat_template: Annotated[str | None, PathKind.FILE] = None
     """Path of a .jinja file; default: the tokenizer's own template."""
     resize_embeddings_to: int | None = None
-    """Rows that the embedding table is given before training; default: it stays as it is."""
+    """Rows to which the embedding table is resized before training; default: not resized."""
     trust_remote_code: bool = False
-    """Run code that the model repository ships. Off, and never asked for."""
+    """Run the code in the model's repository. Off by default; ftcheck never prompts for it."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -54,41 +54,41 @@ class Gold:
     path: Annotated[str, PathKind.FILE, Mark.NOT_EMPTY]
     """A .json array or a .jsonl file."""
     input: Annotated[str, Mark.NOT_EMPTY] = "input"
-    """The key that holds the question (a string or a list of messages)."""
+    """The key of the question (a string or a list of messages)."""
     expected: Annotated[str, Mark.NOT_EMPTY] = "expected"
-    """The key that holds the answer (a string or a JSON value)."""
+    """The key of the expected answer (a string or a JSON value)."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Outliers:
-    """What happens to the longest rows. Applied in preparation, so by the trainer too."""
+    """What happens to the longest rows. Applied in preparation, and therefore by the trainer too."""
 
     __pydantic_config__ = STRICT
     above_percentile: Annotated[float, Limit(above=0, at_most=100)] = 99.0
     """Rows longer than this nearest-rank percentile of the lengths are outliers."""
     action: Literal["keep", "drop", "truncate", "chunk"] = "keep"
-    """`chunk` cuts a row of plain text into several of at most that length."""
+    """`chunk` splits a plain-text row into several rows of at most that length."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Data:
-    """The data sets of a job."""
+    """The datasets of a job."""
 
     __pydantic_config__ = STRICT
     train: Annotated[str | tuple[str, ...] | None, PathKind.DATA] = None
-    """A path, a glob, a list of them, or the name of a hub data set: .jsonl .json .parquet .csv."""
+    """A path, a glob, a list of these, or the name of a dataset on the hub: .jsonl .json .parquet .csv."""
     eval: Annotated[str | tuple[str, ...] | None, PathKind.DATA] = None
-    """The same, for evaluation during training."""
+    """The evaluation dataset used during training; same form as data.train."""
     gold: Gold | None = None
     """Questions with known answers."""
     benchmarks: Annotated[str | tuple[str, ...] | None, PathKind.DATA] = None
-    """Test sets, files like those of data.train, that no training row may be taken from."""
+    """Test sets that the training rows must not overlap; same form as data.train."""
     format: Literal["auto", "messages", "prompt-completion", "text", "sharegpt", "alpaca"] = "auto"
-    """How rows are laid out; `auto` looks at the keys of the first row."""
+    """Row format; `auto` detects it from the keys of the first row."""
     outliers: Outliers | None = None
     """What happens to the longest rows."""
     exclude: Annotated[str | None, PathKind.FILE] = None
-    """A list of rows of data.train to leave out, by file, line and digest, as `ftcheck fix` writes it."""
+    """Path of a list of data.train rows to exclude (file, line and digest), as `ftcheck fix` writes it."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -105,7 +105,7 @@ class Lora:
     target_modules: Annotated[str | tuple[str, ...] | None, AlsoCalled(("lora_target",))] = None
     """Module names, a regular expression, or `all-linear`."""
     modules_to_save: tuple[str, ...] | None = None
-    """Modules that are trained whole and saved with the adapter."""
+    """Modules that are trained in full and saved with the adapter."""
     bias: Literal["none", "all", "lora_only"] = "none"
     """Which biases are trained."""
     use_rslora: bool = False
@@ -113,7 +113,7 @@ class Lora:
     use_dora: bool = False
     """Weight-decomposed LoRA."""
     extra: Annotated[Mapping[str, Any], LibraryKeys("training.lora")] = field(default_factory=dict)
-    """Other keys of peft.LoraConfig, written beside these in the policy."""
+    """Other keys of peft.LoraConfig, written next to these in the policy."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -126,106 +126,106 @@ class Quantization:
     load_in_8bit: bool = False
     """8-bit weights (LLM.int8)."""
     bnb_4bit_quant_type: Annotated[Literal["fp4", "nf4"], AlsoCalled(("quant_type",))] = "fp4"
-    """bitsandbytes' own default is fp4; QLoRA is nf4."""
+    """4-bit data type; the default of bitsandbytes is fp4, QLoRA uses nf4."""
     bnb_4bit_use_double_quant: bool = False
-    """Quantise the quantisation constants too: 0.516 instead of 0.5625 bytes a weight."""
+    """Quantise the quantisation constants too: 0.516 instead of 0.5625 bytes per weight."""
     bnb_4bit_compute_dtype: Annotated[
         Literal["float32", "bfloat16", "float16"] | None, AlsoCalled(("compute_dtype",))
     ] = None
-    """What is computed in; bitsandbytes' own default is float32, which is slow."""
+    """Compute dtype; the default of bitsandbytes is float32, which is slow."""
     bnb_4bit_quant_storage: Literal["uint8", "bfloat16", "float16", "float32"] | None = None
-    """How 4-bit weights are stored; must equal the model's dtype under FSDP."""
+    """Storage dtype of the 4-bit weights; must equal the model's dtype under FSDP."""
     extra: Annotated[Mapping[str, Any], LibraryKeys("training.quantization")] = field(default_factory=dict)
-    """Other keys of transformers.BitsAndBytesConfig, written beside these in the policy."""
+    """Other keys of transformers.BitsAndBytesConfig, written next to these in the policy."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Training:
-    """The training arguments: names, meaning and defaults as in trl.SFTConfig (1.16)."""
+    """The training arguments: names, meanings and defaults as in trl.SFTConfig (1.16)."""
 
     __pydantic_config__ = STRICT
     max_length: Annotated[
         int | None, ONE_UP, Mark.AFTER_TOKENISING, Mark.PREPARED, AlsoCalled(("sequence_len", "cutoff_len"))
     ] = 1024
-    """Rows are cut to this many tokens; with packing, also the length of a block."""
+    """Rows are truncated to this many tokens; with packing, also the length of a block."""
     truncation_mode: Annotated[Literal["keep_start", "keep_end"], Mark.AFTER_TOKENISING, Mark.PREPARED] = (
         "keep_start"
     )
-    """Which end of a row that is too long stays."""
+    """Which end of a row longer than max_length is kept."""
     packing: Annotated[bool, Mark.AFTER_TOKENISING, AlsoCalled(("sample_packing",))] = False
     """Fill blocks of max_length with several rows."""
     packing_strategy: Annotated[Literal["bfd", "bfd_split", "wrapped"], Mark.AFTER_TOKENISING] = "bfd"
-    """How TRL packs."""
+    """TRL's packing strategy."""
     packing_planner: Annotated[Literal["optimal", "trl"], Mark.AFTER_TOKENISING, Mark.OWN] = "optimal"
-    """ftcheck's own key: `trl` packs every 1,000 rows on their own, `optimal` all with the fewest blocks."""
+    """ftcheck's own key: `trl` packs each 1,000 rows separately, `optimal` all into the fewest blocks."""
     padding_free: Annotated[bool, Mark.AFTER_TOKENISING] = False
     """Flatten a batch into one row without padding."""
     per_device_train_batch_size: Annotated[
         int, ONE_UP, Mark.AFTER_TOKENISING, AlsoCalled(("batch_size", "micro_batch_size"))
     ] = 8
-    """Rows (or blocks) a device takes at once."""
+    """Rows (or blocks) per device and batch."""
     per_device_eval_batch_size: Annotated[int, ONE_UP, Mark.AFTER_TOKENISING] = 8
-    """The same in evaluation."""
+    """Rows per device and batch during evaluation."""
     gradient_accumulation_steps: Annotated[int, ONE_UP, Mark.AFTER_TOKENISING] = 1
-    """Batches that are added up before the optimizer steps."""
+    """Batches accumulated per optimizer step."""
     learning_rate: Annotated[float, POSITIVE, Mark.AFTER_TOKENISING, AlsoCalled(("lr",))] = 2e-5
     """Peak learning rate."""
     num_train_epochs: Annotated[
         float, POSITIVE, Mark.AFTER_TOKENISING, AlsoCalled(("epochs", "num_epochs"))
     ] = 3.0
-    """Passes over the data."""
+    """Number of epochs."""
     max_steps: Annotated[int, Limit(at_least=-1), Mark.AFTER_TOKENISING] = -1
-    """Optimizer steps; overrides num_train_epochs when positive."""
+    """Number of optimizer steps; if positive, overrides num_train_epochs."""
     assistant_only_loss: Annotated[bool, Mark.PREPARED] = False
-    """Train on the assistant's turns only; the template needs {% generation %} markers."""
+    """Compute the loss on assistant turns only; the template needs {% generation %} markers."""
     completion_only_loss: Annotated[bool | None, Mark.PREPARED] = None
-    """Train on the completion only; default: yes for prompt-completion rows."""
+    """Compute the loss on the completion only; default: true for prompt-completion rows."""
     dataset_text_field: Annotated[str, Mark.PREPARED] = "text"
     """The key of plain-text rows."""
     eos_token: str | None = None
-    """Another end-of-sequence token than the tokenizer's."""
+    """End-of-sequence token; default: the tokenizer's."""
     output_dir: Annotated[str | None, PathKind.FILE, Mark.OUTPUT, Mark.AFTER_TOKENISING] = None
     """The run folder: checkpoints, adapter, run.json, metrics.jsonl."""
     seed: Annotated[int, ZERO_UP, Mark.AFTER_TOKENISING] = 42
-    """Seeds the adapter's start values and the order of the rows."""
+    """Seed for the adapter's initial weights and the order of the rows."""
     gradient_checkpointing: Annotated[bool, Mark.AFTER_TOKENISING, Mark.RENAMED] = True
     """Recompute activations in the backward pass."""
     bf16: Annotated[bool | None, Mark.AFTER_TOKENISING] = None
-    """Compute in bfloat16; TRL's default is yes unless fp16 is set."""
+    """Compute in bfloat16; TRL's default is true unless fp16 is set."""
     fp16: Annotated[bool, Mark.AFTER_TOKENISING] = False
     """Compute in float16."""
     optim: Annotated[str | None, Mark.AFTER_TOKENISING, AlsoCalled(("optimizer",))] = None
-    """Optimizer name, as in transformers."""
+    """Name of the optimizer, as in transformers."""
     lr_scheduler_type: Annotated[str | None, Mark.AFTER_TOKENISING, AlsoCalled(("lr_scheduler",))] = None
-    """Schedule of the learning rate, as in transformers."""
+    """Learning-rate schedule, as in transformers."""
     warmup_steps: Annotated[float, ZERO_UP, Mark.AFTER_TOKENISING] = 0
-    """Steps of warm-up; below 1 it is a share of all steps."""
+    """Warm-up steps; a value below 1 is a fraction of all steps."""
     weight_decay: Annotated[float, ZERO_UP, Mark.AFTER_TOKENISING] = 0.0
     """Weight decay."""
     max_grad_norm: Annotated[float, ZERO_UP, Mark.AFTER_TOKENISING] = 1.0
-    """Gradients are clipped to this norm."""
+    """Gradient clipping norm."""
     logging_steps: Annotated[float, POSITIVE, Mark.AFTER_TOKENISING] = 10
-    """Steps between two lines of metrics; below 1 it is a share of all steps."""
+    """Log metrics every this many steps; a value below 1 is a fraction of all steps."""
     save_steps: Annotated[float, POSITIVE, Mark.AFTER_TOKENISING] = 500
-    """Steps between two checkpoints; below 1 it is a share of all steps."""
+    """Save a checkpoint every this many steps; a value below 1 is a fraction of all steps."""
     save_strategy: Annotated[Literal["no", "steps", "epoch", "best"], Mark.AFTER_TOKENISING] = "steps"
-    """When checkpoints are written."""
+    """When checkpoints are saved."""
     save_total_limit: Annotated[int | None, ONE_UP, Mark.AFTER_TOKENISING] = None
-    """How many checkpoints are kept."""
+    """Maximum number of checkpoints to keep; default: all."""
     eval_strategy: Annotated[Literal["no", "steps", "epoch"], Mark.AFTER_TOKENISING] = "no"
-    """When the evaluation data is looked at."""
+    """When evaluation runs during training."""
     eval_steps: Annotated[float | None, POSITIVE, Mark.AFTER_TOKENISING] = None
-    """Steps between two evaluations."""
+    """Evaluate every this many steps; default: logging_steps."""
     report_to: Annotated[str | tuple[str, ...], Mark.AFTER_TOKENISING] = "none"
-    """Trackers: tensorboard, wandb, trackio ..."""
+    """Experiment trackers: tensorboard, wandb, trackio and others."""
     lora: Annotated[Lora | None, Mark.AFTER_TOKENISING] = None
-    """The adapter; without it the whole model is trained."""
+    """The adapter; if not set, all weights of the model are trained."""
     quantization: Annotated[Quantization | None, Mark.AFTER_TOKENISING] = None
-    """How the base model is loaded; without it in full precision."""
+    """Quantisation of the base model; if not set, it is loaded in full precision."""
     extra: Annotated[Mapping[str, Any], LibraryKeys("training", paths=("deepspeed",))] = field(
         default_factory=dict
     )
-    """Other keys of trl.SFTConfig, written beside these in the policy."""
+    """Other keys of trl.SFTConfig, written next to these in the policy."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -234,140 +234,140 @@ class Serving:
 
     __pydantic_config__ = STRICT
     system_prompt: str | None = None
-    """The system prompt the server puts in front of every request."""
+    """The system prompt that the server prepends to every request."""
     max_new_tokens: Annotated[int | None, ONE_UP] = None
-    """The output cap."""
+    """Limit on output tokens."""
     max_input_tokens: Annotated[int | None, ONE_UP] = None
-    """The input limit, counted on the rendered prompt."""
+    """Limit on input tokens, counted on the rendered prompt."""
     over_limit: Literal["rules", "chunk", "reject"] | None = None
-    """What happens to longer inputs: rule-based fallback, chunked analysis, or refusal."""
+    """What happens to inputs above max_input_tokens: rule-based answers, chunked analysis, or rejection."""
     rules: Annotated[str | None, PathKind.FILE] = None
-    """Path of a JSON file of answers for over_limit rules: [{if_any: [word], answer: ...}, {answer: ...}]."""
+    """JSON file of answers for `over_limit: rules`: [{if_any: [word], answer: ...}, {answer: ...}]."""
     log: Literal["token-counts", "content", "none"] | None = None
-    """What request logs hold; anything but token counts is a leak waiting to happen."""
+    """What the request logs contain; `content` stores user data in the logs."""
     log_path: Annotated[str | None, PathKind.FILE, Mark.OUTPUT] = None
-    """File of the guard's log, a line of JSON a request; the live probes look for a planted word in it."""
+    """The guard's log, one JSON object per request; the live probes search it for a planted word."""
     output_schema: Annotated[str | None, PathKind.FILE] = None
     """Path of a JSON Schema that every answer must satisfy."""
     schema_retries: Annotated[int, ZERO_UP] = 0
-    """How often an answer that breaks the schema is asked for again, with a stricter prompt."""
+    """How often a request is retried, with a stricter prompt, if its answer violates the schema."""
     tokenizer: Annotated[str | None, PathKind.MODEL] = None
-    """What the server really loads, if it is not the training tokenizer."""
+    """Tokenizer that the server loads; default: the training tokenizer."""
     chat_template: Annotated[str | None, PathKind.FILE] = None
-    """Path of the .jinja file the server renders with, if it is not the training template."""
+    """Path of the .jinja file that the server renders with; default: the training template."""
     engine: Literal["vllm", "tgi", "ollama", "llama.cpp", "transformers"] | None = None
-    """What serves."""
+    """The serving engine."""
     max_model_len: Annotated[int | None, ONE_UP] = None
-    """The context the server was started with; default: the model's own."""
+    """Context length that the server is started with; default: the model's own."""
     chat_template_kwargs: Mapping[str, Any] = field(default_factory=dict)
-    """Template switches as requests send them (enable_thinking and the like)."""
+    """Template variables that requests send (such as enable_thinking)."""
     engine_version: str | None = None
     """Version of the engine."""
     transformers: str | None = None
-    """Version of transformers on the server, where it is not the one here."""
+    """Version of transformers on the server; default: the one installed here."""
     adapter: Literal["separate", "merged", "merged-4bit"] | None = None
-    """Whether the server loads the adapter beside the base model, or a model that it was merged into."""
+    """How the server loads the adapter: separately, or merged into the base model."""
     max_lora_rank: int | None = None
-    """The largest rank the server was started for; vLLM's own default is 16."""
+    """Largest LoRA rank that the server is started for; vLLM's default is 16."""
     stop: tuple[str, ...] = ()
-    """Further texts that end generation, as requests send them."""
+    """Additional stop strings that requests send."""
     endpoint: str | None = None
-    """The OpenAI-compatible URL that users ask (the guarded proxy), for live probes and for the gold
-    answers."""
+    """OpenAI-compatible URL that users send requests to (the guarded proxy), for live probes and for
+    the gold answers."""
     endpoint_model: str | None = None
-    """The name that serving.endpoint knows the job by; default: the job's own, as exported."""
+    """The job's model name at serving.endpoint; default: the job's own name, as exported."""
     upstream: str | None = None
-    """The OpenAI-compatible URL of the server behind the proxy, for `ftcheck export litellm`."""
+    """OpenAI-compatible URL of the server behind the proxy, for `ftcheck export litellm`."""
     upstream_model: str | None = None
-    """The name that the server behind the proxy knows the model by; default: model.name."""
+    """The model's name on the server behind the proxy; default: model.name."""
     tokens_per_second: Annotated[float | None, POSITIVE] = None
-    """Output tokens a second of one replica, measured (vllm bench serve)."""
+    """Output tokens per second of one replica, measured (for example with vllm bench serve)."""
     load_report: Annotated[str | None, PathKind.FILE] = None
     """Path of a JSON report of GuideLLM, AIPerf or `vllm bench serve`, for serving-target."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Evaluation:
-    """How the tuned model will be evaluated, where that is not how it will be served."""
+    """How the tuned model will be evaluated, where this differs from serving."""
 
     __pydantic_config__ = STRICT
     apply_chat_template: bool = True
-    """Whether questions go through the chat template (lm-eval's --apply_chat_template)."""
+    """Whether questions are rendered with the chat template (lm-eval's --apply_chat_template)."""
     tokenizer: Annotated[str | None, PathKind.MODEL] = None
-    """Hub id or local folder of the tokenizer that evaluation loads; default: the server's."""
+    """Hub id or local folder of the tokenizer for evaluation; default: the server's."""
     chat_template: Annotated[str | None, PathKind.FILE] = None
     """Path of the .jinja file that evaluation renders with; default: the server's."""
     chat_template_kwargs: Mapping[str, Any] | None = None
-    """Template switches as evaluation sends them; default: the server's."""
+    """Template variables for evaluation; default: the server's."""
     system_prompt: str | None = None
-    """The system prompt of evaluation; default: the server's."""
+    """System prompt for evaluation; default: the server's."""
     max_new_tokens: int | None = None
-    """The output cap of evaluation; default: the server's."""
+    """Limit on output tokens in evaluation; default: the server's."""
     batch_size: int | None = None
-    """Questions that are generated at once."""
+    """Number of questions answered per batch."""
     padding_side: Literal["left", "right"] | None = None
-    """Where batches are padded; batched generation needs left."""
+    """Side on which batches are padded; batched generation needs left."""
     precision: Literal["trained", "full"] = "trained"
-    """The base under the adapter when gold questions are answered: quantised as in training, or not."""
+    """Precision of the base model when it answers gold questions: quantised as in training, or full."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Targets:
-    """What is asked of this job; rules and `ftcheck plan` read the same numbers."""
+    """The targets of this job; rules and `ftcheck plan` read the same numbers."""
 
     __pydantic_config__ = STRICT
     max_length: Annotated[tuple[int, int] | None, ONE_UP] = None
     """Range for training.max_length, in tokens."""
     tokens_per_step: Annotated[tuple[int, int] | None, ONE_UP] = None
-    """Range for the tokens of one optimizer step."""
+    """Range for the tokens per optimizer step."""
     max_new_tokens: Annotated[tuple[int, int] | None, ONE_UP] = None
-    """Range for the output cap."""
+    """Range for serving.max_new_tokens."""
     effective_batch: int | None = None
-    """Rows (or blocks) of one optimizer step: batch x accumulation x devices."""
+    """Rows (or blocks) per optimizer step: batch x accumulation x devices."""
     tokens_per_second: Annotated[float | None, POSITIVE] = None
-    """Training speed."""
+    """Training speed, in tokens per second."""
     p95_latency_ms: Annotated[float | None, POSITIVE] = None
-    """Serving latency."""
+    """95th percentile of the serving latency, in milliseconds."""
     requests_per_second: Annotated[float | None, POSITIVE] = None
-    """Serving load."""
+    """Serving load, in requests per second."""
     memory_gib: Annotated[float | None, POSITIVE] = None
     """Peak memory of training, in GiB."""
     accuracy: Annotated[float | None, Limit(at_least=0, at_most=1)] = None
-    """Share of gold answers that must be right, between 0 and 1."""
+    """Minimum share of correct gold answers, between 0 and 1."""
     deadline: Annotated[str | None, Form.DURATION_OR_TIME] = None
-    """When training must be done: a duration (8h) or a time."""
+    """When training must be finished: a duration (8h) or a time."""
     budget: Annotated[float | None, ZERO_UP] = None
-    """What training may cost, in the currency of hardware.price_per_hour."""
+    """Maximum cost of training, in the currency of hardware.price_per_hour."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Hardware:
-    """What the run will have, when this machine is not it."""
+    """The hardware of the run; default: this machine."""
 
     __pydantic_config__ = STRICT
     gpu: str | None = None
-    """GPU name, as nvidia-smi prints it or in short (H100, RTX 4090)."""
+    """GPU name, as nvidia-smi prints it or abbreviated (H100, RTX 4090)."""
     count: Annotated[int, ONE_UP] = 1
     """Number of GPUs."""
     memory_gib: Annotated[float | None, POSITIVE] = None
     """Memory of one GPU, in GiB."""
     price_per_hour: Annotated[float | None, ZERO_UP] = None
-    """Price of all of them together, an hour."""
+    """Price of all GPUs together, per hour."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TrainerChoice:
-    """Which trainer stands behind the gate."""
+    """Which trainer `ftcheck train` starts once the gate is open."""
 
     __pydantic_config__ = STRICT
     use: Annotated[str, Mark.NOT_EMPTY] = "qlora"
-    """Name of a trainer: qlora, command, or a plugin's."""
+    """Name of the trainer: qlora, command, or one from a plugin."""
     argv: tuple[str, ...] = ()
-    """The command of `command`, as a list: it is printed before it runs."""
+    """Command line of the trainer `command`, as a list; it is printed before it runs."""
     files: Annotated[tuple[str, ...], PathKind.FILE] = ()
-    """Files that the command reads; their digests are part of the gate."""
+    """Files that the command reads; the gate compares their digests."""
     collator: Literal["trl", "transformers"] = "trl"
-    """What makes labels of a batch: TRL's collator, or transformers' DataCollatorForLanguageModeling."""
+    """The collator that builds the labels: TRL's, or transformers' DataCollatorForLanguageModeling."""
     instruction_part: str | None = None
     """The text before each question, for a command that masks by markers (unsloth's name)."""
     response_part: str | None = None
@@ -382,23 +382,23 @@ class JobSettings:
     model: Model
     """The base model, its tokenizer and its chat template."""
     data: Data = field(default_factory=Data)
-    """The data sets."""
+    """The datasets."""
     training: Training = field(default_factory=Training)
     """The training arguments."""
     serving: Serving = field(default_factory=Serving)
     """How the tuned model will be served."""
     evaluation: Evaluation | None = None
-    """How the tuned model will be evaluated; default: as it is served."""
+    """How the tuned model will be evaluated; default: as served."""
     targets: Targets = field(default_factory=Targets)
-    """What is asked of this job."""
+    """The targets of this job."""
     hardware: Hardware = field(default_factory=Hardware)
-    """What the run will have."""
+    """The hardware of the run."""
     trainer: TrainerChoice = field(default_factory=TrainerChoice)
-    """Which trainer stands behind the gate."""
+    """Which trainer `ftcheck train` starts once the gate is open."""
     run: Annotated[str | None, PathKind.FILE, Mark.OUTPUT] = None
-    """A finished run's folder, for stage `after`; default: training.output_dir."""
+    """Folder of a finished run, for stage `after`; default: training.output_dir."""
     baseline: Annotated[str | None, PathKind.FILE] = None
-    """The JSON report of an earlier run's morning after, which this one must not fall behind."""
+    """JSON report of an earlier run at stage `after`, the baseline that this run must not fall below."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -436,30 +436,30 @@ class CheckSettings:
     rule: str | None = None
     """Name of the rule; default: the check's own name."""
     jobs: tuple[str, ...] | None = None
-    """Jobs that are looked at; default: every job."""
+    """Jobs that are checked; default: all jobs."""
     severity: Severity | None = None
-    """A cap on the severity of its findings."""
+    """Upper limit on the severity of its findings."""
     params: Mapping[str, Any] = field(default_factory=dict)
     """Parameters of the rule (`ftcheck explain RULE` lists them)."""
     timeout: Annotated[float, POSITIVE] = 600.0
     """Seconds after which the rule is stopped."""
     tags: tuple[str, ...] = ()
-    """For `ftcheck run -t TAG`."""
+    """Tags for `ftcheck run -t TAG`."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Waiver:
-    """A finding that is known and accepted for a while: with a reason, an owner and an end."""
+    """A known finding that is accepted for a limited time, with a reason, an owner and an expiry date."""
 
     __pydantic_config__ = STRICT
     check: Annotated[str, Mark.NOT_EMPTY]
     """Id of the check: `job::check`, or `check` for a host check."""
     reason: Annotated[str, Mark.NOT_EMPTY]
-    """Why it is accepted."""
+    """Why the finding is accepted."""
     owner: Annotated[str, Mark.NOT_EMPTY]
-    """Who answers for it."""
+    """Who is responsible for it."""
     expires: Annotated[date, Form.LAST_DAY]
-    """The last day (UTC) on which it holds."""
+    """Last day (UTC) on which the waiver is valid."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -468,36 +468,36 @@ class GateSettings:
 
     __pydantic_config__ = STRICT
     fail_on: Severity = Severity.ERROR
-    """Findings of this severity and above block."""
+    """Findings of this severity and above block training."""
     require: tuple[str, ...] = ()
-    """Checks (ids, `*` allowed) that must have passed, not been skipped or waived."""
+    """Checks (ids, `*` allowed) that must have passed; skipped or waived is not enough."""
     max_age: Annotated[str, Form.DURATION] = "24h"
-    """How old a report may be: 90m, 24h, 7d."""
+    """Maximum age of a report: 90m, 24h, 7d."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PolicySettings:
-    """A policy file, after `extends` and `defaults` are merged in."""
+    """A policy file, with `extends` and `defaults` merged in."""
 
     __pydantic_config__ = STRICT
     ftcheck: Literal[1]
     """Version of the policy format."""
     name: str = ""
-    """Name in reports; default: the file's."""
+    """Name shown in reports; default: the file's name."""
     stage: Stage = Stage.BEFORE
-    """What `ftcheck run` runs of this policy."""
+    """The stage that `ftcheck run` runs by default."""
     extends: tuple[str, ...] = ()
-    """Shipped presets by name, or paths; merged in order, mappings deep, lists replaced."""
+    """Shipped presets by name, or paths; merged in order: mappings recursively, lists replaced."""
     plugins: tuple[str, ...] = ()
-    """Installed plugins this policy needs, by entry-point name. Nothing else is loaded."""
+    """Installed plugins that this policy needs, by entry-point name. No others are loaded."""
     defaults: Mapping[str, Any] = field(default_factory=dict)
-    """Merged under every job."""
+    """Settings that apply to every job unless the job sets them."""
     jobs: Mapping[str, JobSettings] = field(default_factory=dict)
     """The jobs, by name."""
     checks: Mapping[str, CheckSettings] = field(default_factory=dict)
-    """The checks, by name; `false` takes one out that a preset put in."""
+    """The checks, by name; `false` removes one that a preset added."""
     waivers: tuple[Waiver, ...] = ()
-    """Known findings that are accepted for a while."""
+    """Known findings that are accepted for a limited time."""
     gate: GateSettings = field(default_factory=GateSettings)
     """When training may start."""
 

@@ -48,7 +48,7 @@ def show(policy: str, origin: bool, overrides: tuple[str, ...]) -> None:
 
     read = draft(policy, overrides)
     if read.problems:
-        raise PolicyError("the policy cannot be used", read.problems)
+        raise PolicyError("the policy is not valid", read.problems)
     click.echo(shown(read, origin=origin), nl=False)
 
 

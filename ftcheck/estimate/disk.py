@@ -29,7 +29,7 @@ class Estimate:
 def estimate(job: Job) -> Estimate:
     """What a job's run writes, from its settings and the base model's config.json where that is at hand."""
     if job.trainer.use != TRAINER:
-        return Estimate(0, None, f"the trainer '{job.trainer.use}' writes them")
+        return Estimate(0, None, f"the trainer '{job.trainer.use}' decides what is written")
     folder = model_folder(job.model.name, job.model.revision)
     config = _config(folder) if folder is not None else None
     if folder is None or config is None:

@@ -125,15 +125,15 @@ def gpu_memory(job: Job, machine: Machine) -> tuple[float | None, str]:
     if machine.gpus:
         sizes = [one.memory for one in machine.gpus if one.memory is not None]
         if not sizes:
-            return None, f"the driver does not say how much memory {machine.gpus[0].name} has"
+            return None, f"the driver does not report the memory of {machine.gpus[0].name}"
         return min(sizes) / GIB, "this machine"
-    return None, "no GPU here, and hardware states none"
+    return None, "this machine has no GPU, and hardware.gpu and hardware.memory_gib are not set"
 
 
 def _named_memory(name: str) -> tuple[float | None, str]:
     found = card(name)
     if found is None:
-        return None, f"how much memory {name} has is not known; state hardware.memory_gib"
+        return None, f"the memory of {name} is unknown; set hardware.memory_gib"
     if found.memory_gib is None:
-        return None, f"{found.name} is sold with several sizes of memory; state hardware.memory_gib"
+        return None, f"{found.name} is sold with several sizes of memory; set hardware.memory_gib"
     return float(found.memory_gib), "hardware.gpu"

@@ -164,9 +164,9 @@ def _check_inputs(host: Host) -> None:
                     raise PluginError(f"{who} asks for the input '{name}', which is now '{RENAMED[name]}'")
                 close = difflib.get_close_matches(name, known, n=1)
                 hint = (
-                    f"; did you mean '{close[0]}'?" if close else f"; there are: {', '.join(sorted(known))}"
+                    f"; did you mean '{close[0]}'?" if close else f"; available: {', '.join(sorted(known))}"
                 )
-                raise PluginError(f"{who} asks for the input '{name}', which no loader offers{hint}")
+                raise PluginError(f"{who} asks for the input '{name}', which no loader provides{hint}")
 
 
 Found = tuple[PluginInfo, object]
@@ -200,7 +200,7 @@ def _installed(names: Sequence[str]) -> Iterable[Found]:
         mine = [point for point in points if point.name == name and _distribution(point) != "ftcheck"]
         if not mine:
             known = sorted({point.name for point in points} - set(BUILT_IN))
-            listed = f"; installed are: {', '.join(known)}" if known else "; no plugin is installed"
+            listed = f"; installed: {', '.join(known)}" if known else "; no plugin is installed"
             raise PluginError(f"plugin '{name}' is not installed (entry-point group '{GROUP}'){listed}")
         if len(mine) > 1:
             sides = " and ".join(_distribution(point) for point in mine)
@@ -247,7 +247,7 @@ def _imported(dotted: str, what: str) -> object:
         loaded = import_module(module)
         return getattr(loaded, attribute) if attribute else loaded
     except (Exception, SystemExit) as error:
-        raise PluginError(f"{what} does not load: {type(error).__name__}: {error}") from error
+        raise PluginError(f"{what} could not be loaded: {type(error).__name__}: {error}") from error
 
 
 def _folder(folder: Path) -> Iterable[Found]:
@@ -255,7 +255,7 @@ def _folder(folder: Path) -> Iterable[Found]:
         raise PluginError(f"{folder}: no such folder of rules (--rules-dir)")
     files = sorted(path for path in folder.glob("*.py") if not path.name.startswith(("_", "test_")))
     if not files:
-        raise PluginError(f"{folder}: holds no .py file with rules (--rules-dir)")
+        raise PluginError(f"{folder}: contains no .py file with rules (--rules-dir)")
     for path in files:
         content = path.read_bytes()
         code = _code_in(folder)
@@ -287,7 +287,7 @@ def _from_file(path: Path) -> ModuleType:
         spec.loader.exec_module(module)
     except (Exception, SystemExit) as error:
         del sys.modules[name]
-        raise PluginError(f"{path}: does not load: {type(error).__name__}: {error}") from error
+        raise PluginError(f"{path}: could not be loaded: {type(error).__name__}: {error}") from error
     return module
 
 
@@ -333,7 +333,7 @@ def _collector(
         for info in infos.values():
             for offer in _offered(manager, hook, info):
                 if not isinstance(offer, expected):
-                    raise PluginError(f"plugin '{info.name}': {hook} offers {offer!r}, not a {kind}")
+                    raise PluginError(f"plugin '{info.name}': {hook} returned {offer!r}, not a {kind}")
                 name = name_of(offer)
                 if name in offers:
                     first = owner[f"{kind}:{name}"]

@@ -77,7 +77,7 @@ class Rule:
         try:
             found = import_module(self.cases).CASES if isinstance(self.cases, str) else self.cases()
         except (ImportError, AttributeError) as error:
-            raise PluginError(f"rule '{self.id}': its cases do not load: {error}") from error
+            raise PluginError(f"rule '{self.id}': its cases could not be loaded: {error}") from error
         return tuple(case for case in found if case.rule == self.id)
 
     def __call__(self, *args: Any, **kwargs: Any) -> Iterator[Yield]:
@@ -131,7 +131,8 @@ def rule(
 def _docstring(rule_id: str, func: Callable[..., Any]) -> tuple[str, str, str]:
     paragraphs = [p.replace("\n", " ") for p in (inspect.getdoc(func) or "").split("\n\n") if p.strip()]
     if len(paragraphs) < 2:
-        message = f"rule '{rule_id}' needs a docstring: a line on what holds, a paragraph on what goes wrong"
+        needed = "one line on what is checked, and a paragraph on what goes wrong"
+        message = f"rule '{rule_id}' needs a docstring: {needed}"
         raise PluginError(message)
     return paragraphs[0], paragraphs[1], "\n\n".join(paragraphs[2:])
 

@@ -84,12 +84,12 @@ def _list(job: Job, rows: tuple[Excluded, ...], count: int, policy: Path) -> Row
 def _reason(path: Path, stated: Path | None, rows: tuple[Excluded, ...], total: int) -> str | None:
     other = next((one.file for one in rows if not one.file.endswith(".jsonl")), None)
     if other is not None:
-        return f"rows of {Path(other).name} cannot be listed: data.exclude is for .jsonl files"
+        return f"rows of {Path(other).name} cannot be excluded: data.exclude supports .jsonl files only"
     if not total:
-        return "how many rows there are is not known: the preparation did not come to its end"
+        return "the number of rows is unknown: the preparation did not finish"
     if len(rows) > exclude_list.MOST * total:
-        share = f"{len(rows):,} of {total:,} rows would go, more than {exclude_list.MOST:.0%}"
-        return f"{share}: look at where the data come from"
+        share = f"{len(rows):,} of {total:,} rows would be excluded, more than {exclude_list.MOST:.0%}"
+        return f"{share}: check the source of the data"
     if stated is None and path.exists():
-        return f"{path} is there and the policy does not name it: move it away, or name it in data.exclude"
+        return f"{path} exists, but is not data.exclude: move the file away, or set data.exclude to it"
     return None

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from ftcheck.fix import yaml_edits
+from ftcheck.plurals import agreeing
 from ftcheck.records import Change, Finding, Location, Outcome, Result, Severity
 from ftcheck.report.redact import MARK, redact, visible
 
@@ -212,11 +213,12 @@ class _Search:
         self.taken.pop(path, None)
 
     def _pulled(self, path: str, choice: Choice) -> str:
-        asked = f"{', '.join(choice.checks)} asks for {shown(choice.change.new)}"
+        verb = agreeing(len(choice.checks), "proposes", "propose")
+        asked = f"{', '.join(choice.checks)} {verb} {shown(choice.change.new)}"
         was = self.taken.get(path)
         if was is None:
-            return f"{asked}, which it has"
-        return f"no value pleases all: {asked}, {', '.join(was.checks)} for {shown(was.change.new)}"
+            return f"{asked}, which is already set"
+        return f"the checks disagree: {asked}, {', '.join(was.checks)} {shown(was.change.new)}"
 
 
 def shown(value: Any) -> str:
@@ -260,12 +262,12 @@ def unwritable(text: str, changes: Sequence[Change], jobs: Iterable[str], set_: 
     change = changes[-1]
     stated = given(change.path, set_)
     if stated is not None:
-        return f"{stated} is set on the command line, and the policy is not checked without that"
+        return f"{stated} is set on the command line (--set), which overrides the policy"
     keys = keys_of(change.path, jobs)
     if keys is None:
-        return "only values of a job are written"
+        return "only settings of a job can be written"
     if MARK in _key(change.new):
-        return "the value is redacted in the report: run without --report"
+        return "the value is redacted in the report: run ftcheck fix without --report"
     try:
         yaml_edits.with_value(text, keys, change.new)
     except yaml_edits.Refused as refused:

@@ -179,7 +179,7 @@ def _reachable(text: str, spot: NodeSpan, keys: Keys) -> None:
         sign = "*" if spot.kind == "alias" else "&"
         what = "is the alias" if spot.kind == "alias" else "is shared by the anchor"
         raise Refused(
-            f"'{'.'.join(keys) or 'the policy'}' {what} {sign}{spot.anchor} (line {line}): write it by hand"
+            f"'{'.'.join(keys) or 'the policy'}' {what} {sign}{spot.anchor} (line {line}): edit it by hand"
         )
 
 
@@ -190,7 +190,7 @@ def _data(text: str) -> Any:
 
     tree, problems = parse(text, at=Location())
     if tree is None or problems:
-        raise Refused(problems[0].message if problems else "it cannot be read back")
+        raise Refused(problems[0].message if problems else "the result is not a valid policy")
     return plain(tree)
 
 
@@ -201,7 +201,7 @@ def _held(text: str, new: str, meant: Any) -> str:
     except Refused:
         said = None
     if json.dumps(said, sort_keys=True) != json.dumps(meant, sort_keys=True):
-        raise Refused("it cannot be written without touching its neighbours: write it by hand")
+        raise Refused("it cannot be changed without changing its neighbours: edit it by hand")
     return new
 
 
@@ -226,7 +226,7 @@ def _set(text: str, keys: Keys, value: Any) -> str:
     for depth, name in enumerate(keys):
         _reachable(text, spot, keys[:depth])
         if spot.kind != "map":
-            raise Refused(f"'{'.'.join(keys[:depth])}' is not a mapping: write it by hand")
+            raise Refused(f"'{'.'.join(keys[:depth])}' is not a mapping: edit it by hand")
         found = spot.get(name)
         if found is None:
             return _added(text, spot, keys, depth, value)
@@ -263,7 +263,7 @@ def _colon(text: str, key: NodeSpan) -> int:
     """Where a value may begin: after the colon that follows the key."""
     match = re.compile(r"[ \t]*:").match(text, key.end)
     if match is None:
-        raise Refused(f"the key '{key.raw}' is written with '?': write it by hand")
+        raise Refused(f"the key '{key.raw}' is written with '?': edit it by hand")
     return match.end()
 
 
@@ -338,7 +338,7 @@ def _out(text: str, keys: Keys, key: NodeSpan, value: NodeSpan, above: NodeSpan 
         return _out_of_braces(text, key, value, above)
     first, last = _line_start(text, key.start), _after_line(text, max(_content_end(text, value), key.end))
     if text[first : key.start].strip():
-        raise Refused(f"the key '{key.raw}' does not begin its line: take it out by hand")
+        raise Refused(f"the key '{key.raw}' does not start its line: remove it by hand")
     return text[:first] + text[last:]
 
 

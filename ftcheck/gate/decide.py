@@ -20,7 +20,7 @@ from ftcheck.records import MAX_FINDINGS, Check, Outcome, Result, Severity
 from ftcheck.report.record import InputDigest, JobDigests, Report, to_dict
 from ftcheck.settings import Job, Policy
 
-_NO_IDS = "rows could not be prepared, or no check looks at the prepared rows"
+_NO_IDS = "some rows could not be prepared, or no check uses the prepared rows"
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,7 +68,7 @@ def _unfinished(report: Report, job: str) -> list[Reason]:
         return [Reason("started", "the run has not finished, or was killed: run the checks again")]
     if report.status == "incomplete" and not report.results:
         first = report.problems[0].message if report.problems else "no check ran"
-        return [Reason("incomplete", f"the run did not get to its checks: {first}")]
+        return [Reason("incomplete", f"the run ended before its checks: {first}")]
     if job not in report.jobs:
         return [Reason("partial", f"the report does not cover the job {job}: run the checks again")]
     return []
@@ -78,11 +78,11 @@ def _changed(report: Report, world: World, job: str) -> Iterator[Reason]:
     """What is not as it was checked: settings, plan, plugins, files, template, model."""
     then, now = report.jobs[job], world.evidence.job
     if then.digest != now.digest:
-        yield Reason("policy-changed", f"the section jobs.{job} is not the one that was checked")
+        yield Reason("policy-changed", f"the section jobs.{job} differs from the one that was checked")
     if then.plan != now.plan:
         yield _plan_changed(report, world, job)
     if then.during != now.during:
-        yield Reason("policy-changed", "the checks that run during training are not those of the report")
+        yield Reason("policy-changed", "the checks that run during training differ from those in the report")
     yield from _policy_changed(report, world.policy, job)
     if report.fail_on is not world.policy.gate.fail_on:
         asked = world.policy.gate.fail_on.value
@@ -92,7 +92,7 @@ def _changed(report: Report, world: World, job: str) -> Iterator[Reason]:
     for name in sorted({*world.evidence.inputs, *_inputs_of(report, job)}):
         was, is_now = report.inputs.get(name), world.evidence.inputs.get(name)
         if name == f"{job}.{ADAPTER}" and is_now is not None and is_now.digest is None:
-            yield Reason("no-adapter", f"{is_now.path} holds no adapter: {job} was not trained")
+            yield Reason("no-adapter", f"{is_now.path} contains no adapter: {job} was not trained")
         elif was is None or is_now is None or was.digest is None or was.digest != is_now.digest:
             yield Reason(code_of(name, job), changed_input(name, was, is_now))
     if then.template != now.template:
@@ -154,11 +154,11 @@ def _plan_changed(report: Report, world: World, job: str) -> Reason:
     then = {_essence(result.check) for result in report.results if result.check.job in (job, None)}
     now = {_essence(check) for check in of_job(world.checks, job)}
     if then == now:
-        return Reason("plugins-changed", "other plugins or versions run these checks now")
+        return Reason("plugins-changed", "the plugins or their versions differ from those in the report")
     names = sorted({one[0] for one in then ^ now})
     listed = ", ".join(names[:5]) + (f" and {len(names) - 5} more" if len(names) > 5 else "")
     code = "partial" if then < now and report.status == "partial" else "policy-changed"
-    return Reason(code, f"the planned checks are not those of the report: {listed}")
+    return Reason(code, f"the planned checks differ from those in the report: {listed}")
 
 
 def _essence(check: Check) -> tuple[str, str, str, str | None]:
@@ -172,12 +172,12 @@ def _verdict(report: Report, world: World, job: str) -> Iterator[Reason]:
     yield from _complete(report, mine, planned, world.policy.jobs[job])
     for one in mine.values():
         if one.blocking:
-            yield Reason("failed", f"{one.check.id} failed with a finding that blocks")
+            yield Reason("failed", f"{one.check.id} failed with a blocking finding")
     for pattern in world.policy.gate.require:
         for one_id in matching(pattern, planned):
             if one_id not in mine or mine[one_id].outcome is not Outcome.PASSED:
                 outcome = mine[one_id].outcome.value if one_id in mine else "not in the report"
-                yield Reason("required", f"{one_id} must have passed, it is {outcome}")
+                yield Reason("required", f"{one_id} is required to pass; it is {outcome}")
     yield from _waivers(world, mine)
     yield from _age(report, world)
     yield from _consistent(report, world, mine)
@@ -189,7 +189,7 @@ def _complete(
     missing = [one for one in planned if one not in mine or mine[one].outcome is Outcome.NOT_RUN]
     if report.status == "partial" or missing:
         what = f": {', '.join(missing[:5])} did not run" if missing else ""
-        yield Reason("partial", f"the report was made with a selection, or stopped{what}")
+        yield Reason("partial", f"the report covers a selection of the checks, or the run was stopped{what}")
     if report.status == "incomplete":
         broken = [one.check.id for one in report.results if one.outcome in BROKEN]
         why = f"{', '.join(broken[:5])} errored or timed out" if broken else report.problems[0].message
@@ -213,9 +213,9 @@ def _waivers(world: World, mine: Mapping[str, Result]) -> Iterator[Reason]:
             continue
         waiver = waivers.get(one_id)
         if waiver is None:
-            yield Reason("waiver-expired", f"{one_id} was waived, and the policy waives it no longer")
+            yield Reason("waiver-expired", f"{one_id} was waived, but the policy no longer waives it")
         elif waiver.expires < world.now.date():
-            yield Reason("waiver-expired", f"the waiver of {one_id} ended with {waiver.expires} (UTC)")
+            yield Reason("waiver-expired", f"the waiver of {one_id} expired with {waiver.expires} (UTC)")
 
 
 def _age(report: Report, world: World) -> Iterator[Reason]:
@@ -230,7 +230,7 @@ def _age(report: Report, world: World) -> Iterator[Reason]:
         hours = f"{age / 3600:.1f} h"
         yield Reason("too-old", f"the report is {hours} old, gate.max_age is {world.policy.gate.max_age}")
     elif age < -300:
-        yield Reason("inconsistent", "the report was made in the future: check the clocks")
+        yield Reason("inconsistent", "the report is dated in the future: check the clocks")
 
 
 def _consistent(report: Report, world: World, mine: Mapping[str, Result]) -> Iterator[Reason]:

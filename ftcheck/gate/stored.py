@@ -36,7 +36,7 @@ def read_report(path: str | Path) -> Report | Reason:
     try:
         report = from_dict(data)
     except (KeyError, TypeError, ValueError, AttributeError) as error:
-        return Reason("no-report", f"{path}: not a report that this ftcheck reads ({error})")
+        return Reason("no-report", f"{path}: not a report that this version of ftcheck can read ({error})")
     if report.counts() != data.get("counts"):
         return Reason("inconsistent", f"{path}: the counts do not match the results")
     return report

@@ -109,7 +109,7 @@ class Inputs:
     def _open(self, name: str, store: Store) -> Any:
         opener = self._loaders.get(name)
         if opener is None:
-            raise InputError(f"no loader offers the input '{name}'")
+            raise InputError(f"no loader provides the input '{name}'")
         arguments = [self.get(need) for need in opener.needs]
         self._opening(name, False)
         try:

@@ -16,7 +16,7 @@ from ftcheck.errors import InputError, Problem
 
 MOST = 0.1
 """Share of a data set that may be listed: more is a fault of the data set, not of single rows."""
-REMEDY = "take data.exclude out of the policy, and list anew: ftcheck fix POLICY --unsafe"
+REMEDY = "remove data.exclude from the policy and write a new list: ftcheck fix POLICY --unsafe"
 
 
 @dataclass(frozen=True, slots=True, order=True)
@@ -101,14 +101,14 @@ def by_file(path: Path, files: Sequence[str]) -> Mapping[int, Mapping[int, str]]
         else:
             strange[one.file] = None
     if strange:
-        said = "data.exclude names rows of {}, which is no .jsonl file of data.train; {}"
+        said = "data.exclude names rows of {}, which is not a .jsonl file of data.train; {}"
         raise _wrong([Problem(said.format(name, REMEDY), str(path)) for name in strange])
     return found
 
 
 def moved(path: Path, file: str, gone: int, total: int) -> InputError:
     """What to say of a list some of whose rows are not where they were."""
-    said = f"data.exclude: {gone:,} of {total:,} excluded rows are not where they were in {file}; {REMEDY}"
+    said = f"data.exclude: {gone:,} of {total:,} excluded rows have moved or changed in {file}; {REMEDY}"
     return _wrong([Problem(said, str(path))])
 
 

@@ -71,7 +71,7 @@ class RunArtifacts:
 def opened(job: Job, folder: Path, run: TrainingRun | None) -> RunArtifacts:
     """The record of a folder that is there. A run that goes on is not looked at: its files still change."""
     if run is not None and run.state is State.RUNNING:
-        return RunArtifacts(folder, run, missing=f"the run in {near(str(folder))} is still going on")
+        return RunArtifacts(folder, run, missing=f"the run in {near(str(folder))} is still running")
     if not holds_model(folder):
         return RunArtifacts(folder, run, missing=_missing(folder, run))
     whole = not (folder / ADAPTER_CONFIG).is_file() and (folder / WHOLE_CONFIG).is_file()
@@ -80,13 +80,13 @@ def opened(job: Job, folder: Path, run: TrainingRun | None) -> RunArtifacts:
 
 def _missing(folder: Path, run: TrainingRun | None) -> str:
     said = "" if run is None or run.state is State.FINISHED else f": its run is {run.state}"
-    return f"{near(str(folder))} holds no adapter{said}"
+    return f"{near(str(folder))} contains no adapter{said}"
 
 
 def untrained(job: Job) -> str:
     """Why nothing of a job can be looked at after its run: there was none. Says how to train it."""
     folder = folder_of(job)
-    where = f"no run in {near(str(folder))}" if folder is not None else "it names no training.output_dir"
+    where = f"no run in {near(str(folder))}" if folder is not None else "training.output_dir is not set"
     return f"{job.name} was not trained: {where}; train it: ftcheck train POLICY --job {job.name}"
 
 

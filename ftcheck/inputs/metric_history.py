@@ -40,7 +40,7 @@ class Expected:
 
     def why_unknown(self, name: str) -> str:
         """Why nothing is expected of a number."""
-        return self.unknown.get(name, "nothing says what to expect")
+        return self.unknown.get(name, "no expected range is known")
 
 
 @dataclass(frozen=True, slots=True)

@@ -16,9 +16,9 @@ def problems(answer: Any, schema: OutputSchema) -> list[str]:
     try:
         value = parsed(answer)
     except json.JSONDecodeError as error:
-        return [f"not JSON: {error.msg.lower()}, character {error.pos + 1}"]
+        return [f"not valid JSON: {error.msg.lower()}, character {error.pos + 1}"]
     except (ValueError, RecursionError):
-        return ["not JSON"]
+        return ["not valid JSON"]
     return schema.errors(value)
 
 
@@ -28,4 +28,4 @@ def parsed(text: str) -> Any:
 
 
 def _no_constant(name: str) -> None:
-    raise ValueError(f"{name} is no JSON")
+    raise ValueError(f"{name} is not valid JSON")

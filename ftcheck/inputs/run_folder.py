@@ -272,15 +272,15 @@ def run_json(folder: Path) -> Mapping[str, Any]:
     try:
         found = json.loads(path.read_bytes())
     except (FileNotFoundError, NotADirectoryError):
-        message = "no run folder: it holds no run.json" if folder.is_dir() else "there is no such folder"
+        message = "not a run folder: it contains no run.json" if folder.is_dir() else "no such folder"
         raise _broken(folder, message) from None
     except OSError as error:
         raise _broken(path, f"cannot be read: {error.strerror or error}") from error
     except (ValueError, RecursionError) as error:
-        raise _broken(path, "not JSON: the file is damaged, or no run.json of ftcheck") from error
+        raise _broken(path, "not valid JSON: the file is damaged, or was not written by ftcheck") from error
     if not isinstance(found, dict) or found.get("schema") != SCHEMA:
         said = found.get("schema") if isinstance(found, dict) else None
-        raise _broken(path, f"its schema is {said!r}, this ftcheck reads {SCHEMA!r}")
+        raise _broken(path, f"its schema is {said!r}; this version of ftcheck reads {SCHEMA!r}")
     return found
 
 
@@ -293,7 +293,7 @@ def state_of(folder: Path, values: Mapping[str, Any]) -> State:
     try:
         said = State(str(status))
     except ValueError:
-        raise _broken(folder / RUN, f"the status {status!r} is none that this ftcheck knows") from None
+        raise _broken(folder / RUN, f"the status {status!r} is unknown to this version of ftcheck") from None
     if said is not State.RUNNING:
         return said
     if values.get("host") == socket.gethostname():
@@ -439,12 +439,12 @@ class _Tail:
 def _metric(raw: bytes, line: int) -> Metric | str:
     """A line as a record, or why it is none."""
     if len(raw) > MAX_LINE:
-        return f"{len(raw):,} bytes: no line of metrics"
+        return f"{len(raw):,} bytes: too long for a line of metrics"
     try:
         values = json.loads(raw)
     except (ValueError, RecursionError):
-        return "not JSON: cut in the middle, or damaged"
+        return "not valid JSON: truncated or damaged"
     step = values.get("step") if isinstance(values, dict) else None
     if not isinstance(step, int) or isinstance(step, bool) or step < 0:
-        return "no line of metrics: it names no step"
+        return "not a line of metrics: it has no step"
     return Metric(step, line, values)

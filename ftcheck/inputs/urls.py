@@ -17,9 +17,9 @@ def problem(url: str) -> str | None:
     if parts.scheme not in ("http", "https") or not parts.hostname:
         return "not a URL of the form http://HOST:PORT/v1"
     if parts.username is not None or parts.password is not None:
-        return "a user or password stands in the URL; keys come from the environment"
+        return "the URL contains a user or a password; pass keys in the environment instead"
     if parts.query or parts.fragment or any(one.isspace() or not one.isprintable() for one in url):
-        return "not the URL of an API: it has a query, a fragment or blanks"
+        return "not the URL of an API: it contains a query, a fragment or spaces"
     return None
 
 

@@ -105,7 +105,7 @@ class Weights:
         except OSError as error:
             raise InputError(f"{tensor.path}: cannot be read: {error.strerror or error}") from error
         if any(len(part) != size for part in parts):
-            raise InputError(f"{tensor.path}: the file is shorter than its header said a moment ago")
+            raise InputError(f"{tensor.path}: the file is shorter than its header states")
         raw = b"".join(parts)
         made: NDArray[np.float32] = _numbers(raw, tensor.dtype).reshape(len(ids), tensor.shape[1])
         return made

@@ -19,7 +19,7 @@ from ftcheck.policy.reading import Draft, without_removed
 from ftcheck.records import Check, Stage
 from ftcheck.settings import Policy
 
-PLUGINS_HINT = "a rule of a plugin needs the plugin's name under 'plugins'"
+PLUGINS_HINT = "if a plugin provides the rule, list the plugin under 'plugins'"
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,7 +41,7 @@ def bind(draft: Draft, host: Host, stage: Stage | None = None) -> tuple[Policy, 
     """
     problems = [*draft.problems, *(_problems(draft, host) if draft.tree else ())]
     if problems or draft.policy is None:
-        raise PolicyError(f"{draft.path}: the policy cannot be used", ordered(problems))
+        raise PolicyError(f"{draft.path}: the policy is not valid", ordered(problems))
     return draft.policy, plan(draft.policy, host, stage or draft.policy.stage)
 
 
@@ -90,7 +90,7 @@ def _of_use(use: _Use, host: Host, jobs: Sequence[str], *, complete: bool) -> It
     if stated is None or not isinstance(stated.value, tuple):
         return
     if not use.about_job:
-        message = f"the rule '{use.rule_name}' looks at no job: take 'jobs' out"
+        message = f"the rule '{use.rule_name}' does not apply to jobs: remove 'jobs'"
         yield problem(message, stated.key or stated.at)
     elif complete:
         yield from _of_jobs(stated, jobs)
@@ -109,7 +109,7 @@ def _of_params(use: _Use, rule: Rule) -> Iterator[Problem]:
 def _of_jobs(stated: Node, jobs: Sequence[str]) -> Iterator[Problem]:
     entries = stated.value if isinstance(stated.value, tuple) else ()
     if not entries:
-        yield problem("the check looks at no job: name one, or take 'jobs' out", stated.at)
+        yield problem("'jobs' is empty: name at least one job, or remove 'jobs'", stated.at)
     for entry in entries:
         if isinstance(entry.value, str) and entry.value not in jobs:
             yield problem(f"unknown job '{entry.value}'{did_you_mean(entry.value, jobs)}", entry.at)
@@ -122,11 +122,11 @@ def _of_trainer(job: Node, host: Host) -> Iterator[Problem]:
         return
     listed = ", ".join(host.trainers) or "none"
     meant = did_you_mean(use.value, host.trainers)
-    yield problem(f"unknown trainer '{use.value}'{meant} (there is: {listed})", use.at)
+    yield problem(f"unknown trainer '{use.value}'{meant} (available: {listed})", use.at)
 
 
 def _of_removed(draft: Draft, host: Host) -> Iterator[Problem]:
-    """A check that is taken out must be one that somebody could have put in."""
+    """A check that is removed must be one that a policy could have added."""
     known = set(host.rules)
     for layer in draft.layers:
         known |= {name for name, node in _below(layer.tree, "checks").items() if node.value is not False}
@@ -134,7 +134,7 @@ def _of_removed(draft: Draft, host: Host) -> Iterator[Problem]:
     for name in draft.removed:
         if name not in known:
             node = draft.tree.items["checks"].items[name]
-            message = f"there is no check '{name}' to take out{did_you_mean(name, known)}"
+            message = f"there is no check '{name}' to remove{did_you_mean(name, known)}"
             yield problem(message, node.key or node.at)
 
 
@@ -147,7 +147,9 @@ def _of_require(tree: Node, uses: Sequence[_Use]) -> Iterator[Problem]:
             message = f"'{entry.value}' matches no check of this policy{_meant(entry.value, uses, ids)}"
             yield problem(message, entry.at)
         elif isinstance(entry.value, str) and not matching(entry.value, held):
-            message = f"'{entry.value}' is a check of stage during: no report holds it, its 'action' decides"
+            message = (
+                f"'{entry.value}' is a check of stage during: no report contains it; its 'action' decides"
+            )
             yield problem(message, entry.at)
 
 

@@ -110,19 +110,19 @@ def _syntax(error: Any) -> str:
     if problem_.startswith("more than"):
         return problem_
     if "found another document" in problem_:
-        return "a second document begins here: a policy is one document"
+        return "a second document starts here: a policy is a single YAML document"
     if "'\\t'" in problem_:
-        return "a tab where YAML wants spaces: indent with spaces"
+        return "tab used for indentation: indent with spaces"
     if problem_ == "mapping values are not allowed here":
-        return "a ':' where none can stand: look at the indentation, or quote a text that holds ': '"
+        return "unexpected ':': check the indentation, or quote a text that contains ': '"
     if problem_.startswith("found undefined alias"):
         name = problem_.removeprefix("found undefined alias ").strip("'")
-        return f"'*{name}' is an alias of nothing; a text that begins with '*' needs quotes"
+        return f"undefined alias '*{name}'; put a text that starts with '*' in quotes"
     if problem_.startswith("expected '<document start>'"):
         return "not valid YAML: indented less than the first key, or after the end of the document"
     if "that cannot start any token" in problem_:
-        return f"not valid YAML: {problem_.split()[2]} cannot begin a value; put the text in quotes"
-    begun = f" ({context}, begun on line {error.context_mark.line + 1})" if error.context_mark else ""
+        return f"not valid YAML: a value cannot start with {problem_.split()[2]}; put the text in quotes"
+    begun = f" ({context}, started on line {error.context_mark.line + 1})" if error.context_mark else ""
     return f"not valid YAML: {problem_ or context}{begun if problem_ else ''}"
 
 
@@ -197,7 +197,7 @@ class _Builder:
         name = _name(node, at)
         at = replace(at, yaml_path=_joined(path, name))
         if name in first:
-            raise Wrong(f"the key '{name}' stands twice, on lines {first[name]} and {at.line}", at)
+            raise Wrong(f"duplicate key '{name}', on lines {first[name]} and {at.line}", at)
         return name, at
 
 
@@ -249,7 +249,7 @@ def _text(node: Any, at: Location) -> str:
     try:
         text.encode("utf-8")
     except UnicodeEncodeError:
-        raise Wrong("holds half a character (a lone surrogate)", at) from None
+        raise Wrong("contains half a character (a lone surrogate)", at) from None
     return text
 
 

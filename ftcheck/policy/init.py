@@ -8,6 +8,7 @@ from pathlib import Path
 from tempfile import mkdtemp
 
 from ftcheck.errors import PolicyError, UsageError
+from ftcheck.plurals import counted
 from ftcheck.policy import paths, presets
 from ftcheck.policy.layers import Layer, shown_path
 from ftcheck.policy.messages import did_you_mean
@@ -39,8 +40,8 @@ def init(preset: str | None, folder: Path, *, within: Path | None = None) -> lis
         copies = {file: to for file, to in copies.items() if not _is_same(file, to)}
     taken = [target for target in copies.values() if target.exists() or target.is_symlink()]
     if taken:
-        more = f" (and {len(taken) - 1} more files)" if len(taken) > 1 else ""
-        raise UsageError(f"{shown_path(taken[0])} is there already{more}: nothing was written")
+        more = f" (and {counted(len(taken) - 1, 'more file')})" if len(taken) > 1 else ""
+        raise UsageError(f"{shown_path(taken[0])} already exists{more}: nothing was written")
     _copy(copies, folder)
     return list(copies.values())
 
@@ -55,7 +56,7 @@ def _source(preset: str, shipped: Path) -> Path:
     if source is None:
         known = presets.names(shipped)
         meant = did_you_mean(preset, known)
-        raise UsageError(f"unknown preset '{preset}'{meant} (there is: {', '.join(known) or 'none'})")
+        raise UsageError(f"unknown preset '{preset}'{meant} (available: {', '.join(known) or 'none'})")
     return source
 
 

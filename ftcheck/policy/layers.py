@@ -111,9 +111,9 @@ def _endless(reading: _Reading, file: Path) -> str | None:
     """Why a file is not read (again)."""
     if file in reading.chain:
         chain = [*reading.chain[reading.chain.index(file) :], file]
-        return f"goes in a circle: {' -> '.join(map(shown_path, chain))}"
+        return f"circular 'extends': {' -> '.join(map(shown_path, chain))}"
     many = len(reading.layers) + len(reading.chain) >= MAX_FILES
-    return f"reads more than {MAX_FILES} files" if many else None
+    return f"'extends' reads more than {MAX_FILES} files" if many else None
 
 
 def _refuse(reading: _Reading, message: str, entry: Node) -> None:
@@ -133,10 +133,10 @@ def _resolved(reading: _Reading, base: Path, entry: str) -> tuple[Path, str | No
         (f"{entry}{end}" for end in ("", ".yaml", ".yml") if (base / f"{entry}{end}").is_file()), None
     )
     if local:
-        return f"unknown preset '{entry}'; write './{local}' for the file beside this one"
+        return f"unknown preset '{entry}'; write './{local}' for the file next to this one"
     known = presets.names(reading.presets)
     listed = ", ".join(known) if known else "none"
-    return f"unknown preset '{entry}'{did_you_mean(entry, known)} (there is: {listed})"
+    return f"unknown preset '{entry}'{did_you_mean(entry, known)} (available: {listed})"
 
 
 def merged(layers: Sequence[Layer]) -> Node:

@@ -56,7 +56,7 @@ def _pair(limit: Limit, value: list[Any]) -> str | None:
     if outside is not None:
         return f"must be {limit}, not {outside}"
     low, high = value
-    return f"the lowest ({low}) is above the highest ({high})" if low > high else None
+    return f"the lower bound ({low}) is above the upper bound ({high})" if low > high else None
 
 
 def _is_number(value: Any) -> bool:
@@ -86,7 +86,7 @@ def _last_day(text: str, today: date) -> str | None:
         return None
     if today <= last:
         return None
-    return f"the waiver expired with {last} (UTC): mend the finding, or renew the waiver"
+    return f"the waiver expired with {last} (UTC): fix the finding, or renew the waiver"
 
 
 FORMS: Mapping[Form, Callable[[str, date], str | None]] = {
@@ -105,5 +105,6 @@ def _malformed(stated: Stated, today: date) -> str | None:
 def _names(tree: Node, section: str) -> Iterator[Problem]:
     for name, child in tree.items[section].items.items() if section in tree.items else ():
         if not re.fullmatch(NAME, name):
-            what = f"the name {shown(name).removeprefix('the text ')} may hold letters, digits and . _ - only"
+            quoted = shown(name).removeprefix("the text ")
+            what = f"the name {quoted} may contain only letters, digits and . _ -"
             yield problem(what, child.key or child.at)

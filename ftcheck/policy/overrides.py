@@ -14,7 +14,7 @@ from ftcheck.policy.nodes import (
 from ftcheck.records import ON_COMMAND_LINE, Location
 
 PLACE = ON_COMMAND_LINE
-EXAMPLE = "write it like jobs.mapper.training.max_length=512"
+EXAMPLE = "write it as in jobs.mapper.training.max_length=512"
 
 
 def applied(tree: Node, overrides: Sequence[str], *, complete: bool) -> tuple[Node, list[Problem]]:

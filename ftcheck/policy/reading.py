@@ -132,11 +132,11 @@ def _absent(found: Draft) -> list[Problem]:
     top = found.layers[-1].tree
     problems = []
     if "ftcheck" not in top.items and "ftcheck" in found.tree.items:
-        problems.append(problem("missing key 'ftcheck': a policy begins with 'ftcheck: 1'", top.at))
+        problems.append(problem("missing key 'ftcheck': a policy starts with 'ftcheck: 1'", top.at))
     jobs = found.tree.items.get("jobs")
     if jobs is None or jobs.value == {}:
         place = jobs.place if jobs else replace(top.at, yaml_path=None)
-        problems.append(problem("there is no job: name at least one under 'jobs'", place))
+        problems.append(problem("the policy has no jobs: define at least one under 'jobs'", place))
     return problems
 
 

@@ -89,7 +89,7 @@ def problems_of(stated: Stated) -> Iterator[Problem] | None:
         remedy = known.removed[stated.name]
         return iter([problem(f"'{stated.name}' was removed from {known.config}: {remedy}", at)])
     if stated.name in known.elsewhere:
-        return iter([problem(f"'{stated.name}' does not stand here: {known.elsewhere[stated.name]}", at)])
+        return iter([problem(f"'{stated.name}' does not belong here: {known.elsewhere[stated.name]}", at)])
     if stated.name in known.fields:
         return _of_value(stated, kind_of(known.fields[stated.name]))
     return None
@@ -102,7 +102,7 @@ def _of_value(stated: Stated, kind: Any) -> Iterator[Problem]:
     if stated.name == "model_init_kwargs":
         for name, child in stated.node.items.items():
             if name in RESERVED_FOR_MODEL:
-                message = f"'{name}' does not stand here: {RESERVED_FOR_MODEL[name]}"
+                message = f"'{name}' does not belong here: {RESERVED_FOR_MODEL[name]}"
                 yield problem(message, child.key or child.at)
 
 

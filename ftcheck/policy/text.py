@@ -9,7 +9,7 @@ from ftcheck.records import Location
 
 MAX_BYTES = 1 << 20
 BOM = b"\xef\xbb\xbf"
-EMPTY = "is empty: a policy begins with 'ftcheck: 1'"
+EMPTY = "is empty: a policy starts with 'ftcheck: 1'"
 
 
 class Wrong(Exception):
@@ -42,7 +42,7 @@ def _bytes(file: Path, at: Location) -> bytes:
     except OSError as error:
         raise Unreadable(f"cannot be read: {error.strerror}", at) from None
     if len(content) > MAX_BYTES:
-        raise Unreadable("is larger than 1 MiB: that is no policy", at)
+        raise Unreadable("is larger than 1 MiB, the limit for a policy file", at)
     return content
 
 
@@ -51,7 +51,7 @@ def _decoded(content: bytes, at: Location) -> str:
         raise Unreadable("is UTF-16: save it as UTF-8", replace(at, line=1, column=1))
     if content.startswith(BOM):
         remedy = "save it as UTF-8 without BOM"
-        raise Unreadable(f"begins with a byte-order mark (BOM): {remedy}", replace(at, line=1, column=1))
+        raise Unreadable(f"starts with a byte-order mark (BOM): {remedy}", replace(at, line=1, column=1))
     try:
         text = content.decode("utf-8")
     except UnicodeDecodeError as error:
@@ -68,4 +68,4 @@ def _refuse_directives(text: str, at: Location) -> None:
     found = re.match(r"(?:[ \t]*(?:#[^\n]*)?\r?\n)*%", text)
     if found:
         place = replace(at, line=found.group().count("\n") + 1, column=1)
-        raise Unreadable("a directive (%) is not supported: take the line out", place)
+        raise Unreadable("a directive (%) is not supported: remove the line", place)

@@ -91,7 +91,7 @@ def _meant(owner: type[Any], name: str) -> str:
     section = table.section(owner)
     near = did_you_mean(name, [*fields(owner), *(section.names if section else ())])
     if owner is CheckSettings and not near:
-        return "; a parameter of the rule stands under 'params'"
+        return "; parameters of the rule go under 'params'"
     return near
 
 

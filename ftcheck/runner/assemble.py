@@ -132,7 +132,7 @@ def _uses(policy: Policy, results: Sequence[Result]) -> list[WaiverUse]:
 
 def _notes(planned: Planned, results: Sequence[Result]) -> list[str]:
     """What a reader should know beside the results: unused waivers, checks that were taken out."""
-    notes = [f"check taken out by the policy: {name}" for name in planned.loaded.policy.removed]
+    notes = [f"check removed by the policy: {name}" for name in planned.loaded.policy.removed]
     ran = {result.check.id for result in results if result.outcome is not Outcome.NOT_RUN}
     known = {check.id for check in (*planned.loaded.checks, *planned.loaded.during)}
     for use in _uses(planned.loaded.policy, results):

@@ -107,7 +107,7 @@ class _Run:
             reason = f"input '{poisoned}' killed {KILLS_TO_POISON} workers and is not opened again"
             return Result(check, Outcome.ERRORED, reason=reason)
         if self._bad_starts >= STARTS_TO_GIVE_UP:
-            return Result(check, Outcome.ERRORED, reason=f"no worker starts: {self._last_words}")
+            return Result(check, Outcome.ERRORED, reason=f"worker failed to start: {self._last_words}")
         worker = self._worker = self._worker or self._begun()
         return self._watch(worker, index, check)
 
@@ -183,7 +183,7 @@ class _Run:
             limit = f"{self._memory / GIB:.1f} GiB"
             return Outcome.ERRORED, f"stopped: it used more than {limit} of memory"
         if used > self._memory / 4 and memory_left() < MEMORY_RESERVE:
-            return Outcome.ERRORED, f"stopped at {used / GIB:.1f} GiB: the machine's memory is used up"
+            return Outcome.ERRORED, f"stopped at {used / GIB:.1f} GiB: the machine is out of memory"
         return None
 
     def _stopped(

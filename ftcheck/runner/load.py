@@ -67,12 +67,14 @@ def bound(opened: Opened, stage: Stage | None = None) -> Loaded:
     read = opened.draft
     if opened.broken is not None or read is None:
         if read is not None and read.problems:
-            raise PolicyError("the policy cannot be used", read.problems)
+            raise PolicyError("the policy is not valid", read.problems)
         raise opened.broken or PolicyError("the policy could not be read")
     policy, checks = bind(read, opened.host, stage)
     if (stage or policy.stage) is Stage.DURING:
-        remedy = "ftcheck train runs them while it trains, and run.json says what they found"
-        raise UsageError(f"{policy.path}: checks of stage during look at a run that goes on; {remedy}")
+        remedy = "ftcheck train runs them and records their results in run.json"
+        raise UsageError(
+            f"{policy.path}: checks of stage during run while a model is being trained; {remedy}"
+        )
     during = plan(policy, opened.host, Stage.DURING) if policy.stage is Stage.BEFORE else ()
     return Loaded(policy, checks, opened.host, during)
 

@@ -97,7 +97,7 @@ def _hint(name: str, known: Collection[str]) -> str:
     from difflib import get_close_matches
 
     near = get_close_matches(name, sorted(known), n=1)
-    listed = f"; there are: {', '.join(sorted(known))}" if known else "; no reporter is loaded"
+    listed = f"; available: {', '.join(sorted(known))}" if known else "; no reporter is loaded"
     return f"; did you mean '{near[0]}'?" if near else listed
 
 
@@ -111,7 +111,7 @@ def _same_place(outputs: Sequence[Output]) -> list[str]:
         if place in seen:
             where = "standard output" if output.path is None else visible(output.path)
             wrong.append(
-                f"{output.format}: '{seen[place].format}' goes to {where} already; give it another path"
+                f"{output.format}: '{seen[place].format}' is already written to {where}; give it another path"
             )
         seen.setdefault(place, output)
     return wrong

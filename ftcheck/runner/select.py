@@ -133,7 +133,7 @@ def _and(text: str, tokens: list[str]) -> tuple[Expression, list[str]]:
 
 def _not(text: str, tokens: list[str]) -> tuple[Expression, list[str]]:
     if not tokens:
-        raise UsageError(f"-k '{text}': something is missing at the end")
+        raise UsageError(f"-k '{text}': incomplete expression")
     head, rest = tokens[0], tokens[1:]
     if head == "not":
         inner, rest = _not(text, rest)

@@ -67,4 +67,4 @@ class CheckClock:
             return None
         if self._since is None or self.opening:
             return f"no progress for {time.monotonic() - self._alive:.0f} s"
-        return f"not done after {self._timeout:g} s"
+        return f"not finished after {self._timeout:g} s"

@@ -328,7 +328,7 @@ def collect(check: Check, rule: Rule, arguments: Mapping[str, Any], *, rows: boo
             raise TypeError(f"a rule yields findings and measurements, not {one!r}")
     found = total - len(kept[Severity.INFO])
     if skip is None and not measurements and not found:
-        skip = "the rule looked at nothing: it measured nothing and found nothing"
+        skip = "nothing was checked: the rule returned no measurement and no finding"
     outcome = Outcome.SKIPPED if skip is not None and not found else Outcome.PASSED
     return Result(
         check,

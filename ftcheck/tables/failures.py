@@ -29,7 +29,7 @@ def catalogue() -> tuple[Failure, ...]:
 
 
 def url(thread: str) -> str:
-    """`https://github.com/huggingface/trl/issues/5` for `huggingface/trl#5`; GitHub redirects pull requests.
+    """The URL of `huggingface/trl#5`; GitHub redirects it where the thread is a pull request.
 
     Without an owner there is no URL: the name stays as it is.
     """

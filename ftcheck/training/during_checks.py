@@ -142,7 +142,7 @@ class _Watched:
     def final(self, finish: Callable[[Result], Result]) -> Result:
         """What became of the check, with everything it ever found."""
         if self.result is None:
-            return Result(self.check, Outcome.SKIPPED, reason="nothing was logged while it watched")
+            return Result(self.check, Outcome.SKIPPED, reason="nothing was logged while the check was active")
         if self.broken:
             return self.result
         findings = tuple(one.finding for one in self.seen)

@@ -82,7 +82,7 @@ def _measured(result: Result | None, name: str) -> float | None:
 
 def _why(result: Result | None, report: Report | None, rule: str) -> str:
     if report is None:
-        return "there is no report of the checks before the run"
+        return "no report of the checks at stage before is available"
     if result is None:
-        return f"{rule} is not among the checks of the report (its settings are not stated)"
+        return f"the report does not contain the check {rule}"
     return f"{rule}: {result.reason or 'it measured nothing'}"

@@ -47,7 +47,7 @@ def require(
     loaded = load(policy, overrides, [Path(folder) for folder in rules_dirs])
     if loaded.policy.stage is not Stage.BEFORE:
         raise UsageError(
-            f"{policy}: its checks are those of stage {loaded.policy.stage}: nothing trains on them"
+            f"{policy}: its checks are of stage {loaded.policy.stage}; training needs the stage before"
         )
     if job not in loaded.policy.jobs:
         raise UsageError(f"{policy}: no job '{job}'; its jobs are: {', '.join(loaded.policy.jobs)}")

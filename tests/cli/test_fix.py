@@ -275,7 +275,10 @@ def test_a_stored_report_is_taken_while_it_fits(red: Project) -> None:
     ran = red.call("fix", "policy.yaml", "--report", "r.json", "--unsafe", *RULES)
 
     assert (ran.code, text(red)) == (5, after)
-    assert "report refused: policy-changed: the section jobs.job is not the one that was checked" in ran.err
+    assert (
+        "report refused: policy-changed: the section jobs.job differs from the one that was checked"
+        in ran.err
+    )
 
 
 @pytest.mark.parametrize(

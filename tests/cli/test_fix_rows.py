@@ -126,7 +126,7 @@ def test_more_than_a_tenth_of_the_rows_are_a_fault_of_the_data_set(faulty: Proje
 
     left = faulty.call("fix", "policy.yaml", "--offline", "--unsafe")
 
-    assert "skipped  rows of job: 61 of 120 rows would go, more than 10%" in left.out
+    assert "skipped  rows of job: 61 of 120 rows would be excluded, more than 10%" in left.out
     assert not (faulty.folder / LIST).exists()
 
 

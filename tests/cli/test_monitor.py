@@ -153,7 +153,7 @@ speed    5,310 tokens/s (no plan) · 835,584 tokens
 batches  padding 0.1 % · 13,784 rows packed in 1,333 blocks · 25.2 % trained
 memory   11.6 GiB peak (no prediction) · 11.2 in use
 saved    checkpoint-40 is incomplete · the last complete one is checkpoint-20
-note     runs/analyst/metrics.jsonl:18: not JSON: cut in the middle, or damaged"""
+note     runs/analyst/metrics.jsonl:18: not valid JSON: truncated or damaged"""
 
 FINISHED_AT_200 = """\
 mapper · finished · step 63/63 (100 %) · runs/mapper · epoch 3.00

@@ -144,7 +144,7 @@ def test_the_run_folder_of_another_job_and_gold_rows_with_other_keys_are_finding
 def test_nothing_is_trained_on_a_verdict_of_the_morning_after(copy: Project) -> None:
     ran = copy.call("train", "morning.yaml", "--job", "colour", "--report", "r.json")
     assert ran.code == 2
-    assert "stage after: nothing trains on them" in ran.err
+    assert "stage after; training needs the stage before" in ran.err
 
 
 def test_the_shipped_policy_says_that_its_jobs_were_not_trained(tmp_path: Path) -> None:

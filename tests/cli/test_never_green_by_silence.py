@@ -50,7 +50,7 @@ def test_rule_hangs(project: Project) -> None:
 
     red(ran, 3)
     assert ran.outcome("hang") == "timeout"
-    assert ran.result("hang")["reason"] == "not done after 0.5 s"
+    assert ran.result("hang")["reason"] == "not finished after 0.5 s"
     assert ran.outcome("fine") == "passed"
 
 
@@ -112,7 +112,7 @@ def test_plugin_fails_to_import(project: Project) -> None:
     ran = project.run()
 
     red(ran, 3)
-    assert "broken.py: does not load: ModuleNotFoundError: No module named 'no_such_module'" in ran.err
+    assert "broken.py: could not be loaded: ModuleNotFoundError: No module named 'no_such_module'" in ran.err
 
 
 def test_two_plugins_share_a_name(project: Project) -> None:

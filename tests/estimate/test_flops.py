@@ -95,7 +95,7 @@ def test_targets_are_names_expressions_or_pefts_default() -> None:
 @pytest.mark.parametrize(
     ("change", "why"),
     [
-        ({"model_type": "mamba"}, "the architecture 'mamba' is not known"),
+        ({"model_type": "mamba"}, "the architecture 'mamba' is unknown"),
         ({"num_local_experts": 8}, "a mixture of experts"),
         ({"intermediate_size": None}, "its config.json does not state intermediate_size"),
     ],

@@ -186,7 +186,7 @@ def test_another_program_widens_the_interval() -> None:
         ({"hardware": {"gpu": "MI300X"}}, "unknown speed: MI300X is not in"),
         ({"hardware": {"gpu": "A1000"}}, "unknown speed: A1000 is not in"),
         ({"hardware": {"gpu": "T4"}}, "T4 has no bfloat16 units"),
-        ({"config": {"model_type": "mamba"}}, "the architecture 'mamba' is not known"),
+        ({"config": {"model_type": "mamba"}}, "the architecture 'mamba' is unknown"),
         ({"training": {"quantization": {"load_in_8bit": True}}}, "8-bit weights"),
         ({"training": {"quantization": {"load_in_4bit": True}}}, "4-bit layers compute in float32"),
         ({"training": {"bf16": False}}, "training computes in float32"),

@@ -314,7 +314,7 @@ def test_a_key_that_checks_pull_to_and_fro_stays_as_it_was() -> None:
     [left] = found.left
     assert found.taken == ()
     assert found.settled
-    assert left.reason == "no value pleases all: fits asks for 64, long for 512"
+    assert left.reason == "the checks disagree: fits proposes 64, long 512"
 
 
 def test_a_search_without_end_stops_and_says_that_it_is_not_settled() -> None:
@@ -356,7 +356,7 @@ def test_reasons_not_to_write() -> None:
     assert "is set on the command line" in str(
         why("jobs.mapper.training.lora.r", 1, ["jobs.mapper.training.lora={}"])
     )
-    assert why("gate.max_age") == "only values of a job are written"
+    assert why("gate.max_age") == "only settings of a job can be written"
     assert "redacted" in str(why("jobs.mapper.serving.system_prompt", "use [redacted]"))
 
 

@@ -12,7 +12,7 @@ from ftcheck.policy import bind, describe_params, make_params
 from ftcheck.records import Finding, Severity, Stage
 from tests.policy.kit import HEAD, Percentile, duplicates, host, job, lengths, presets, read
 
-HINT = "(a rule of a plugin needs the plugin's name under 'plugins')"
+HINT = "(if a plugin provides the rule, list the plugin under 'plugins')"
 
 
 def refused(text: str) -> list[str]:
@@ -35,11 +35,11 @@ def refused(text: str) -> list[str]:
         ),
         (
             "checks: {lengths: {jobs: []}}",
-            "5:26: checks.lengths.jobs: the check looks at no job: name one, or take 'jobs' out",
+            "5:26: checks.lengths.jobs: 'jobs' is empty: name at least one job, or remove 'jobs'",
         ),
         (
             "checks: {environment: {jobs: [mapper]}}",
-            "5:24: checks.environment.jobs: the rule 'environment' looks at no job: take 'jobs' out",
+            "5:24: checks.environment.jobs: the rule 'environment' does not apply to jobs: remove 'jobs'",
         ),
         (
             "checks: {lengths: {params: {percentil: 9}}}",
@@ -84,7 +84,7 @@ def refused(text: str) -> list[str]:
         ),
         (
             "checks: {lengthz: false}",
-            "5:10: checks.lengthz: there is no check 'lengthz' to take out; did you mean 'lengths'?",
+            "5:10: checks.lengthz: there is no check 'lengthz' to remove; did you mean 'lengths'?",
         ),
     ],
 )
@@ -95,7 +95,7 @@ def test_a_name_that_does_not_exist_is_reported_at_its_place(line: str, message:
 def test_an_unknown_trainer_is_reported_with_those_there_are() -> None:
     assert refused(job("trainer: {use: qlra}")) == [
         "policy.yaml:5:20: jobs.mapper.trainer.use: unknown trainer 'qlra'; did you mean 'qlora'? "
-        "(there is: command, qlora)"
+        "(available: command, qlora)"
     ]
 
 
@@ -116,7 +116,7 @@ def test_an_unknown_rule_does_not_make_required_checks_unknown_too() -> None:
 def test_a_file_that_cannot_be_read_is_the_only_problem() -> None:
     assert refused(
         HEAD + "extends: [nowhere]\nchecks: {lengths: {jobs: [other]}}\ngate: {require: [x]}\n"
-    ) == ["policy.yaml:5:11: extends.0: unknown preset 'nowhere' (there is: none)"]
+    ) == ["policy.yaml:5:11: extends.0: unknown preset 'nowhere' (available: none)"]
 
 
 def test_a_check_that_only_a_preset_names_can_be_taken_out() -> None:

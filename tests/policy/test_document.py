@@ -42,16 +42,16 @@ def test_an_unreadable_file_says_why() -> None:
 
 @pytest.mark.parametrize("text", ["", "  \n", "# only a comment\n"])
 def test_an_empty_file_says_how_a_policy_begins(text: str) -> None:
-    assert one_problem(text) == "policy.yaml: is empty: a policy begins with 'ftcheck: 1'"
+    assert one_problem(text) == "policy.yaml: is empty: a policy starts with 'ftcheck: 1'"
 
 
 def test_a_file_larger_than_a_mebibyte_is_refused() -> None:
     text = "a: 1\n" + "#" * (1 << 20)
-    assert one_problem(text) == "policy.yaml: is larger than 1 MiB: that is no policy"
+    assert one_problem(text) == "policy.yaml: is larger than 1 MiB, the limit for a policy file"
 
 
 def test_a_byte_order_mark_is_named_with_the_remedy() -> None:
-    message = "policy.yaml:1:1: begins with a byte-order mark (BOM): save it as UTF-8 without BOM"
+    message = "policy.yaml:1:1: starts with a byte-order mark (BOM): save it as UTF-8 without BOM"
     assert one_problem("\ufeffftcheck: 1\n") == message
 
 
@@ -65,7 +65,7 @@ def test_bytes_that_are_not_utf_8_are_named_with_offset_and_line() -> None:
 
 
 def test_a_tab_in_the_indentation_is_named() -> None:
-    message = "policy.yaml:2:1: a tab where YAML wants spaces: indent with spaces"
+    message = "policy.yaml:2:1: tab used for indentation: indent with spaces"
     assert one_problem("jobs:\n\tmapper: {}\n") == message
 
 
@@ -75,25 +75,25 @@ def test_a_tab_in_the_indentation_is_named() -> None:
         (
             "a: [1\nb: 2",
             "2:2: not valid YAML: expected ',' or ']', but got ':' (while parsing a flow sequence, "
-            "begun on line 1)",
+            "started on line 1)",
         ),
         (
             "a: b: c",
-            "1:5: a ':' where none can stand: look at the indentation, or quote a text that holds ': '",
+            "1:5: unexpected ':': check the indentation, or quote a text that contains ': '",
         ),
-        ("a: @b", "1:4: not valid YAML: '@' cannot begin a value; put the text in quotes"),
-        ("a: [*::b]", "1:5: '*::b' is an alias of nothing; a text that begins with '*' needs quotes"),
+        ("a: @b", "1:4: not valid YAML: a value cannot start with '@'; put the text in quotes"),
+        ("a: [*::b]", "1:5: undefined alias '*::b'; put a text that starts with '*' in quotes"),
         (
             "  a: 1\nb: 2",
             "2:1: not valid YAML: indented less than the first key, or after the end of the document",
         ),
         ("a: \x00", "1:4: control character U+0000 is not allowed"),
-        ("%YAML 1.1\n---\na: on", "1:1: a directive (%) is not supported: take the line out"),
-        ("a: 1\n---\nb: 2", "2:1: a second document begins here: a policy is one document"),
+        ("%YAML 1.1\n---\na: on", "1:1: a directive (%) is not supported: remove the line"),
+        ("a: 1\n---\nb: 2", "2:1: a second document starts here: a policy is a single YAML document"),
         ("- a\n- b", "1:1: must be a mapping of keys to values, not a list"),
         ("a", "1:1: must be a mapping of keys to values, not one value"),
-        ("a: 1\nb: 2\na: 3", "3:1: a: the key 'a' stands twice, on lines 1 and 3"),
-        ("a:\n  b: 1\n  'b': 2", "3:3: a.b: the key 'b' stands twice, on lines 2 and 3"),
+        ("a: 1\nb: 2\na: 3", "3:1: a: duplicate key 'a', on lines 1 and 3"),
+        ("a:\n  b: 1\n  'b': 2", "3:3: a.b: duplicate key 'b', on lines 2 and 3"),
         (
             "a: !!python/object/apply:os.system [ls]",
             "1:4: a: the tag '!!python/object/apply:os.system' is not allowed: a policy is plain data",
@@ -112,7 +112,7 @@ def test_a_tab_in_the_indentation_is_named() -> None:
         ("a: -.inf", "1:4: a: -.inf is not a finite number (quote it if it is text)"),
         ("a: 12e4567", "1:4: a: 12e4567 is not a finite number (quote it if it is text)"),
         ("a: 99999999999999999999", "1:4: a: the number is too large (quote it if it is text)"),
-        ('a: "\\ud800"', "1:4: a: holds half a character (a lone surrogate)"),
+        ('a: "\\ud800"', "1:4: a: contains half a character (a lone surrogate)"),
         ("a: " + "[" * 60 + "]" * 60, "1:53: is nested deeper than 50 levels"),
         ("a: &a [*a]", "1:4: is nested deeper than 50 levels (an alias in itself?)"),
     ],
@@ -144,7 +144,7 @@ def test_several_problems_are_all_reported() -> None:
     assert [str(problem) for problem in problems] == [
         "policy.yaml:1:1: the key 1 is not text: put it in quotes",
         "policy.yaml:2:4: b: .nan is not a finite number (quote it if it is text)",
-        "policy.yaml:3:1: b: the key 'b' stands twice, on lines 2 and 3",
+        "policy.yaml:3:1: b: duplicate key 'b', on lines 2 and 3",
     ]
 
 

@@ -72,7 +72,7 @@ def test_nothing_is_overwritten() -> None:
     with pytest.raises(UsageError) as error:
         init(None, Path("project"), presets=shipped())
 
-    assert str(error.value) == "project/policies/samples/a.jsonl is there already: nothing was written"
+    assert str(error.value) == "project/policies/samples/a.jsonl already exists: nothing was written"
     assert [path.name for path in Path("project").rglob("*") if path.is_file()] == ["a.jsonl"]
     assert Path("project/policies/samples/a.jsonl").read_text() == "mine"
 
@@ -83,7 +83,7 @@ def test_several_files_in_the_way_are_counted() -> None:
     with pytest.raises(UsageError) as error:
         init(None, Path("project"), presets=shipped())
 
-    message = "project/policies/night_before.yaml is there already (and 4 more files): nothing was written"
+    message = "project/policies/night_before.yaml already exists (and 4 more files): nothing was written"
     assert str(error.value) == message
 
 
@@ -102,7 +102,7 @@ def test_an_unknown_preset_is_named_with_what_there_is() -> None:
     with pytest.raises(UsageError) as error:
         init("night_befor", Path("project"), presets=shipped())
 
-    message = "unknown preset 'night_befor'; did you mean 'night_before'? (there is: base, night_before)"
+    message = "unknown preset 'night_befor'; did you mean 'night_before'? (available: base, night_before)"
     assert str(error.value) == message
     assert not os.path.exists("project")
 
@@ -131,6 +131,6 @@ def test_a_file_that_was_changed_is_never_written_over() -> None:
     with pytest.raises(UsageError) as error:
         init("morning_after", Path("project"), presets=folder)
 
-    assert str(error.value) == "project/policies/night_before.yaml is there already: nothing was written"
+    assert str(error.value) == "project/policies/night_before.yaml already exists: nothing was written"
     assert Path("project/policies/night_before.yaml").read_text() == "mine"
     assert not Path("project/policies/morning_after.yaml").exists()

@@ -75,14 +75,15 @@ def test_an_unknown_preset_is_named_with_what_was_meant_and_what_there_is() -> N
     presets(recommended="ftcheck: 1\n", strict="ftcheck: 1\n")
     assert said(read(HEAD + "extends: [recomended]\n")) == [
         "policy.yaml:5:11: extends.0: unknown preset 'recomended'; did you mean 'recommended'? "
-        "(there is: recommended, strict)"
+        "(available: recommended, strict)"
     ]
 
 
 def test_a_bare_name_that_is_a_file_beside_the_policy_is_explained() -> None:
     write("mine.yaml", "ftcheck: 1\n")
     assert said(read(HEAD + "extends: [mine]\n")) == [
-        "policy.yaml:5:11: extends.0: unknown preset 'mine'; write './mine.yaml' for the file beside this one"
+        "policy.yaml:5:11: extends.0: unknown preset 'mine'; write './mine.yaml' for the"
+        " file next to this one"
     ]
 
 
@@ -95,13 +96,13 @@ def test_a_circle_is_named_with_its_chain() -> None:
     write("a.yaml", "extends: [b.yaml]\n")
     write("b.yaml", "extends: [a.yaml]\n")
     assert said(read(HEAD + "extends: [a.yaml]\n")) == [
-        "b.yaml:1:11: extends.0: goes in a circle: a.yaml -> b.yaml -> a.yaml"
+        "b.yaml:1:11: extends.0: circular 'extends': a.yaml -> b.yaml -> a.yaml"
     ]
 
 
 def test_a_policy_that_extends_itself_is_a_circle() -> None:
     assert said(read(HEAD + "extends: [policy.yaml]\n")) == [
-        "policy.yaml:5:11: extends.0: goes in a circle: policy.yaml -> policy.yaml"
+        "policy.yaml:5:11: extends.0: circular 'extends': policy.yaml -> policy.yaml"
     ]
 
 
@@ -138,7 +139,7 @@ def test_problems_of_an_extended_file_are_reported_there_and_nothing_is_called_m
     found = read("ftcheck: 1\nextends: [base.yaml]\njobs:\n  mapper:\n    trainin: {}\n")
 
     assert said(found) == [
-        "base.yaml:2:1: a tab where YAML wants spaces: indent with spaces",
+        "base.yaml:2:1: tab used for indentation: indent with spaces",
         "policy.yaml:5:5: jobs.mapper.trainin: unknown key 'trainin'; did you mean 'training'?",
     ]
 
@@ -156,7 +157,7 @@ def test_jobs_may_come_from_an_extended_file() -> None:
 def test_the_policy_itself_must_say_its_version() -> None:
     presets(low="ftcheck: 1\n")
     text = "extends: [low]\n" + HEAD.removeprefix("ftcheck: 1\n")
-    assert said(read(text)) == ["policy.yaml:1:1: missing key 'ftcheck': a policy begins with 'ftcheck: 1'"]
+    assert said(read(text)) == ["policy.yaml:1:1: missing key 'ftcheck': a policy starts with 'ftcheck: 1'"]
 
 
 def test_defaults_lie_under_every_job_and_keep_their_place() -> None:

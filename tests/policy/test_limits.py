@@ -31,7 +31,7 @@ WAIVER = HEAD + "waivers: [{check: a, reason: r, owner: o, expires: 2026-11-22}]
         ),
         (
             "targets: {max_length: [768, 512]}",
-            "27: jobs.mapper.targets.max_length: the lowest (768) is above the highest (512)",
+            "27: jobs.mapper.targets.max_length: the lower bound (768) is above the upper bound (512)",
         ),
         (
             "targets: {tokens_per_step: [0, 9]}",
@@ -93,7 +93,7 @@ def test_a_waiver_holds_to_the_end_of_its_last_day() -> None:
 def test_a_waiver_is_expired_when_the_next_day_has_begun() -> None:
     assert said(draft(write("policy.yaml", WAIVER), today=date(2026, 11, 23))) == [
         "policy.yaml:5:52: waivers.0.expires: the waiver expired with 2026-11-22 (UTC): "
-        "mend the finding, or renew the waiver"
+        "fix the finding, or renew the waiver"
     ]
 
 
@@ -101,7 +101,7 @@ def test_without_another_day_waivers_are_held_against_today() -> None:
     text = WAIVER.replace("2026-11-22", "2020-01-31")
     assert said(draft(write("policy.yaml", text))) == [
         "policy.yaml:5:52: waivers.0.expires: the waiver expired with 2020-01-31 (UTC): "
-        "mend the finding, or renew the waiver"
+        "fix the finding, or renew the waiver"
     ]
 
 
@@ -125,8 +125,8 @@ def test_a_waiver_gives_a_reason_and_an_owner() -> None:
 def test_job_and_check_names_are_plain() -> None:
     text = "ftcheck: 1\njobs:\n  my job: {model: {name: m}}\nchecks:\n  a::b: {rule: lengths}\n"
     assert said(read(text)) == [
-        "policy.yaml:3:3: jobs.my job: the name 'my job' may hold letters, digits and . _ - only",
-        "policy.yaml:5:3: checks.a::b: the name 'a::b' may hold letters, digits and . _ - only",
+        "policy.yaml:3:3: jobs.my job: the name 'my job' may contain only letters, digits and . _ -",
+        "policy.yaml:5:3: checks.a::b: the name 'a::b' may contain only letters, digits and . _ -",
     ]
 
 

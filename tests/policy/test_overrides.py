@@ -6,7 +6,7 @@ from ftcheck.records import Location
 from tests.policy.kit import job, read, said
 
 POLICY = job("training: {max_length: 8, lora: {r: 4}}", "data: {train: a.jsonl}")
-EXAMPLE = "write it like jobs.mapper.training.max_length=512"
+EXAMPLE = "write it as in jobs.mapper.training.max_length=512"
 
 
 def test_a_value_is_set_and_its_place_is_the_command_line() -> None:
@@ -84,7 +84,7 @@ def test_job_names_may_hold_dots() -> None:
         (
             "jobs.mapper.training.seed=[1",
             "jobs.mapper.training.seed: not valid YAML: expected ',' or ']', but got '<stream end>'"
-            " (while parsing a flow sequence, begun on line 1)",
+            " (while parsing a flow sequence, started on line 1)",
         ),
         (
             "jobs.mapper.run=!!python/name:os.system x",

@@ -150,7 +150,7 @@ def test_a_wrong_value_is_named_at_the_value(line: str, message: str) -> None:
     ("key", "remedy"),
     [
         ("evaluation_strategy", "write 'eval_strategy'"),
-        ("warmup_ratio", "write 'warmup_steps': below 1 it is a share of all steps"),
+        ("warmup_ratio", "write 'warmup_steps': a value below 1 is a fraction of all steps"),
         ("max_seq_length", "write 'max_length'"),
         ("group_by_length", "write 'train_sampling_strategy: group_by_length'"),
         ("no_cuda", "write 'use_cpu'"),
@@ -166,7 +166,7 @@ def test_a_key_that_the_libraries_removed_is_named_with_its_successor(key: str, 
     [
         (
             "training: {trust_remote_code: true}",
-            "16: jobs.mapper.training.trust_remote_code: 'trust_remote_code' does not stand here: "
+            "16: jobs.mapper.training.trust_remote_code: 'trust_remote_code' does not belong here: "
             "write 'model.trust_remote_code'",
         ),
         (
@@ -177,14 +177,14 @@ def test_a_key_that_the_libraries_removed_is_named_with_its_successor(key: str, 
         ),
         (
             "training: {hub_token: secret}",
-            "16: jobs.mapper.training.hub_token: 'hub_token' does not stand here: set HF_TOKEN in "
+            "16: jobs.mapper.training.hub_token: 'hub_token' does not belong here: set HF_TOKEN in "
             "the environment: "
-            "a policy holds no token",
+            "a policy contains no tokens",
         ),
         (
             "training: {chat_template_path: a.jinja}",
-            "16: jobs.mapper.training.chat_template_path: 'chat_template_path' does not stand here: "
-            "write 'model.chat_template': it is what the rules look at",
+            "16: jobs.mapper.training.chat_template_path: 'chat_template_path' does not belong here: "
+            "write 'model.chat_template': the rules check it",
         ),
     ],
 )
@@ -235,12 +235,12 @@ def test_an_unknown_key_of_the_policy_is_named(line: str, message: str) -> None:
             "5:8: stage: must be 'before', 'during' or 'after', not the text 'befor'; did you mean 'before'?",
         ),
         ("plugins: mine", "5:10: plugins: must be a list of texts, not the text 'mine'"),
-        ("jobs: []", "5:1: jobs: the key 'jobs' stands twice, on lines 2 and 5"),
+        ("jobs: []", "5:1: jobs: duplicate key 'jobs', on lines 2 and 5"),
         ("checks: {lengths: true}", "5:19: checks.lengths: must be a mapping, not true"),
         (
             "checks: {lengths: {percentile: 9}}",
-            "5:20: checks.lengths.percentile: unknown key 'percentile'; a parameter of the rule "
-            "stands under 'params'",
+            "5:20: checks.lengths.percentile: unknown key 'percentile'; parameters of the rule "
+            "go under 'params'",
         ),
         (
             "checks: {lengths: {tag: [a]}}",
@@ -280,10 +280,10 @@ def test_another_version_of_the_format_is_refused(version: str, message: str) ->
 def test_a_policy_without_version_or_jobs_says_what_is_missing() -> None:
     assert said(read("name: x\n")) == [
         "policy.yaml:1:1: missing key 'ftcheck'",
-        "policy.yaml:1:1: there is no job: name at least one under 'jobs'",
+        "policy.yaml:1:1: the policy has no jobs: define at least one under 'jobs'",
     ]
     assert said(read("ftcheck: 1\njobs: {}\n")) == [
-        "policy.yaml:2:7: jobs: there is no job: name at least one under 'jobs'"
+        "policy.yaml:2:7: jobs: the policy has no jobs: define at least one under 'jobs'"
     ]
 
 
@@ -319,7 +319,7 @@ def test_everything_is_reported_at_once_sorted_by_file_and_line() -> None:
         "--set: jobs.mapper.x: unknown key 'x'",
         "policy.yaml:5:16: jobs.mapper.training.sed: unknown key 'sed'; did you mean 'seed'?",
         "policy.yaml:7:10: checks.dupplicates: unknown rule 'dupplicates'; did you mean 'duplicates'? "
-        "(a rule of a plugin needs the plugin's name under 'plugins')",
+        "(if a plugin provides the rule, list the plugin under 'plugins')",
         "presets/low.yaml:1:17: gate.max_age: must be a duration such as 90m, 24h or 7d, not the text 'soon'",
         "presets/low.yaml:2:1: chekcs: unknown key 'chekcs'; did you mean 'checks'?",
     ]

@@ -41,7 +41,7 @@ def test_a_checks_time_is_that_of_its_rule(project: Project) -> None:
 
     assert [ran.outcome(name) for name in ("fine", "waits", "job::asks")] == ["passed"] * 3
     assert ran.outcome("sleeps") == "timeout"
-    assert ran.result("sleeps")["reason"] == "not done after 1 s"
+    assert ran.result("sleeps")["reason"] == "not finished after 1 s"
 
 
 def test_the_clock_stands_while_inputs_are_opened(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -64,7 +64,7 @@ def test_the_clock_stands_while_inputs_are_opened(monkeypatch: pytest.MonkeyPatc
     now[0] = 12.5
     assert clock.left() == pytest.approx(0.1)
     now[0] = 12.7
-    assert clock.late() == "not done after 1 s"
+    assert clock.late() == "not finished after 1 s"
 
 
 def test_a_start_without_end_is_stopped(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -57,7 +57,7 @@ def test_the_path_may_hold_an_equals_sign() -> None:
 def test_an_unknown_format_is_refused_with_the_nearest_one() -> None:
     with pytest.raises(UsageError, match=r"^-o jsno: no such report format; did you mean 'json'\?$"):
         parse_outputs(["jsno=x"], KNOWN)
-    with pytest.raises(UsageError, match="there are: github, json, junit, markdown"):
+    with pytest.raises(UsageError, match="available: github, json, junit, markdown"):
         parse_outputs(["sarif=x"], KNOWN)
 
 

@@ -88,13 +88,15 @@ def test_a_command_that_fails_fails_the_training_with_its_exit_code(tmp_path: Pa
 def test_a_command_that_is_killed_says_by_what(tmp_path: Path) -> None:
     kill = "import os, signal; os.kill(os.getpid(), signal.SIGKILL)"
 
-    with pytest.raises(TrainingError, match="was killed by SIGKILL; often this is the kernel, out of memory"):
+    with pytest.raises(
+        TrainingError, match="was killed by SIGKILL; often the kernel does this when memory runs out"
+    ):
         trained(make_job(tmp_path, *python(kill)), tmp_path)
 
 
 def test_a_program_that_is_not_there_is_named(tmp_path: Path) -> None:
     with pytest.raises(
-        TrainingError, match=r"trainer\.argv: no-such-trainer does not start in .*: No such file"
+        TrainingError, match=r"trainer\.argv: no-such-trainer failed to start in .*: No such file"
     ):
         trained(make_job(tmp_path, "no-such-trainer", "train"), tmp_path)
 
@@ -193,7 +195,7 @@ def test_a_run_of_another_machine_is_left_alone_until_it_has_been_quiet_for_long
     record = {"schema": SCHEMA, "status": "running", "host": "elsewhere"}
     file.write_text(json.dumps(record), encoding="utf-8")
 
-    with pytest.raises(TrainingError, match="wrote 0 minutes ago on elsewhere and may be going on"):
+    with pytest.raises(TrainingError, match="wrote 0 min ago on elsewhere and may still be running"):
         trained(make_job(tmp_path, *python("pass")), tmp_path)
 
     os.utime(file, (time.time() - 3600, time.time() - 3600))

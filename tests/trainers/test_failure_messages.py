@@ -178,7 +178,7 @@ def test_out_of_memory_says_what_to_lower_and_checkpoints_the_step_before(
     assert run["reason"].startswith("out of memory while training (")
     assert run["remedy"] == (
         "lower per_device_train_batch_size (8 -> 4) and raise gradient_accumulation_steps (2 -> 4), "
-        "which is the same effective batch, or lower max_length (now 96)"
+        "which keeps the effective batch, or lower max_length (now 96)"
     )
     assert (run["status"], run["checkpoint"]) == ("failed", "checkpoint-3")
     trained(kit, job, resume=True)
@@ -214,7 +214,7 @@ def test_a_full_disk_stops_the_run_and_leaves_nothing_half_written(kit: Kit, siz
     assert stopped.value.exit_code == 6
     assert run["status"] == "failed", what
     assert run["reason"].startswith("no space left while saving checkpoint-2 (")
-    assert run["remedy"].startswith(f"make room on the disk of {kit.output} (")
+    assert run["remedy"].startswith(f"free space on the disk of {kit.output} (")
     assert run["remedy"].endswith("; then train again")
     left = {path.name for path in kit.output.iterdir()} - {"README.md"}  # TRL's model card
     assert left == {"metrics.jsonl", "run.json", "run.lock"}
@@ -227,7 +227,9 @@ def test_a_disk_that_is_full_before_the_start_leaves_no_run_folder(kit: Kit) -> 
     inputs = kit.inputs(job)
     ticket = kit.ticket(job, inputs)
 
-    full = pytest.raises(TrainingError, match=r"no space left while preparing \(.*; make room on the disk of")
+    full = pytest.raises(
+        TrainingError, match=r"no space left while preparing \(.*; free space on the disk of"
+    )
     with files_no_larger_than(5_000), full:
         TRAINER.train(ticket, job, inputs, resume=False)
 
@@ -244,7 +246,7 @@ def test_a_disk_that_is_full_at_the_end_keeps_the_last_checkpoint_and_resume_sav
             trained(kit, job)
 
     run = kit.run_json()
-    assert run["remedy"].endswith("then go on with --resume from checkpoint-4")
+    assert run["remedy"].endswith("then resume with --resume from checkpoint-4")
     assert not (kit.output / "adapter_model.safetensors").exists()
     trained(kit, job, resume=True)
     again = kit.run_json()
@@ -278,7 +280,7 @@ def test_a_base_whose_generation_config_cannot_be_saved_is_found_before_the_firs
         trained(kit, job)
 
     run = kit.run_json()
-    assert run["remedy"] == "repair its generation_config.json, or take the file out"
+    assert run["remedy"] == "fix its generation_config.json, or remove the file"
     assert not kit.metrics()
     adapter = replace(kit.job(), model=Model(name=str(tmp_path / "base")))
     trained(kit, adapter)

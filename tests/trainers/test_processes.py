@@ -112,7 +112,7 @@ def test_a_process_that_is_killed_ends_the_other_and_two_go_on_from_the_checkpoi
 
     about = small.run_json(project / "run")
     assert about["status"] == "failed"
-    assert about["reason"].startswith("another process of this training is gone (")
+    assert about["reason"].startswith("another process of this training has ended (")
     assert about["reason"] in said(project, 0)
     assert call(project, train("--resume", *settings)) == 6  # one process is not two
     assert [one.wait(timeout=120) for one in two(project, train("--resume", *settings))] == [0, 0]

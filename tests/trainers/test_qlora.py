@@ -426,7 +426,7 @@ def test_a_run_that_is_there_is_not_overwritten(kit: Kit) -> None:
     before = (kit.output / "run.json").read_bytes()
 
     with pytest.raises(
-        TrainingError, match=r"holds a run with checkpoints; name another training\.output_dir"
+        TrainingError, match=r"contains a run with checkpoints; name another training\.output_dir"
     ):
         trained(kit, job)
 

@@ -53,7 +53,7 @@ def test_sigterm_finishes_the_step_writes_a_checkpoint_and_the_run_goes_on(bench
     about = small.run_json(bench.run)
     step = about["steps"]
     assert (about["status"], about["reason"]) == ("interrupted", f"SIGTERM after step {step}")
-    assert about["remedy"] == f"go on with --resume, from checkpoint-{step}"
+    assert about["remedy"] == f"resume with --resume, from checkpoint-{step}"
     assert about["remedy"] in bench.log.read_text(encoding="utf-8")
     assert checkpoint.flaw_of(bench.run / f"checkpoint-{step}") is None
     assert small.metrics(bench.run)[-1]["step"] == step
@@ -73,8 +73,8 @@ def test_the_second_signal_ends_at_once_and_leaves_nothing_half_written(bench: B
 
     about = small.run_json(bench.run)
     assert about["status"] == "interrupted"
-    assert about["reason"] in ("SIGTERM, the second time", "Ctrl-C, the second time")
-    assert about["remedy"] == "go on with --resume, from checkpoint-3"
+    assert about["reason"] in ("SIGTERM, twice", "Ctrl-C, twice")
+    assert about["remedy"] == "resume with --resume, from checkpoint-3"
     assert not list(bench.run.glob("_*"))
     assert checkpoint.last(bench.run).passed_over == ()
 
@@ -88,7 +88,7 @@ def flip(path: Path) -> str:
     data = bytearray(path.read_bytes())
     data[len(data) // 2] ^= 1
     path.write_bytes(data)
-    return f"{path.name} is not what was written"
+    return f"{path.name} has changed since it was written"
 
 
 def remove(path: Path) -> str:
@@ -120,7 +120,7 @@ def test_a_broken_checkpoint_is_passed_over_with_a_word(
 
     assert found.path == tmp_path / "run" / "checkpoint-6"
     [said] = found.passed_over
-    assert said.startswith(f"{tmp_path / 'run' / 'checkpoint-9'} is passed over: {words}")
+    assert said.startswith(f"{tmp_path / 'run' / 'checkpoint-9'} is skipped: {words}")
 
 
 def test_a_broken_checkpoint_is_set_aside_and_the_run_goes_on_from_the_one_before(bench: Bench) -> None:
@@ -135,7 +135,7 @@ def test_a_broken_checkpoint_is_set_aside_and_the_run_goes_on_from_the_one_befor
     assert bench.call(bench.training(resume=True)) == 0
 
     said = bench.log.read_text(encoding="utf-8")
-    assert f"{last} is passed over: optimizer.pt has" in said
+    assert f"{last} is skipped: optimizer.pt has" in said
     assert (bench.run / f"flawed-{last.name}").is_dir()
     [resumption] = small.run_json(bench.run)["resumed"]
     assert resumption["step"] < int(last.name.rpartition("-")[2])
@@ -156,7 +156,7 @@ def test_a_checkpoint_of_other_versions_is_said_and_of_other_processes_refused(b
     seal.write_text(json.dumps(about), encoding="utf-8")
 
     assert bench.call(bench.training(resume=True)) == 6
-    assert "was written by 2 processes, and this is 1" in bench.log.read_text(encoding="utf-8")
+    assert "was written by 2 processes, this run has 1" in bench.log.read_text(encoding="utf-8")
     about["processes"] = 1
     seal.write_text(json.dumps(about), encoding="utf-8")
     assert bench.call(bench.training(resume=True)) == 0
@@ -174,4 +174,4 @@ def test_a_run_folder_of_another_job_is_left_alone(bench: Bench) -> None:
     assert bench.call(bench.training(resume=True)) == 5
 
     assert (bench.run / "run.json").read_text(encoding="utf-8") == other
-    assert "holds a run of the job analyst" in bench.log.read_text(encoding="utf-8")
+    assert "contains a run of the job analyst" in bench.log.read_text(encoding="utf-8")

@@ -111,7 +111,7 @@ def test_a_finding_alarms_once_and_is_kept_with_its_steps() -> None:
 
 def test_a_check_that_looked_at_nothing_is_skipped_with_its_last_reason() -> None:
     watch = begun((below, {}))
-    assert watch.outcomes[0].reason == "nothing was logged while it watched"
+    assert watch.outcomes[0].reason == "nothing was logged while the check was active"
 
     fed(watch, 9.0)
 

@@ -47,7 +47,7 @@ def test_what_the_report_does_not_say_is_unknown_with_the_reason() -> None:
     skipped = result("memory-fit", reason="cannot tell: experts are not modelled")
 
     assert expectations(testing.job(), report(skipped)).unknown == {
-        "tokens_per_second": "run-time is not among the checks of the report (its settings are not stated)",
+        "tokens_per_second": "the report does not contain the check run-time",
         "memory_gib": "memory-fit: cannot tell: experts are not modelled",
     }
     assert "no report" in expectations(testing.job(), None).unknown["memory_gib"]

@@ -211,7 +211,7 @@ def _refuse_unknown(
         _problem(
             job,
             f"{section}.{key}",
-            f"{config} ({installed}) does not know '{key}'{_hint(section, key, known)}",
+            f"{config} ({installed}) has no argument '{key}'{_hint(section, key, known)}",
         )
         for key in given
         if key not in known

@@ -43,7 +43,7 @@ MORE_TYPES: Mapping[str, tuple[str, ...]] = {
 }
 """What the libraries take although their annotations do not say so."""
 
-NO_SUCCESSOR = "take it out: nothing replaces it"
+NO_SUCCESSOR = "remove it: there is no replacement"
 REMOVED: Mapping[str, Mapping[str, str]] = {
     "training": {
         "max_seq_length": "write 'max_length'",
@@ -53,15 +53,15 @@ REMOVED: Mapping[str, Mapping[str, str]] = {
         "num_of_sequences": NO_SUCCESSOR,
         "chars_per_token": NO_SUCCESSOR,
         "evaluation_strategy": "write 'eval_strategy'",
-        "warmup_ratio": "write 'warmup_steps': below 1 it is a share of all steps",
+        "warmup_ratio": "write 'warmup_steps': a value below 1 is a fraction of all steps",
         "group_by_length": "write 'train_sampling_strategy: group_by_length'",
-        "logging_dir": "take it out, or set TENSORBOARD_LOGGING_DIR in the environment",
-        "save_safetensors": "take it out: safetensors is what is written",
-        "overwrite_output_dir": "take it out, or write another 'output_dir'",
+        "logging_dir": "remove it, or set TENSORBOARD_LOGGING_DIR in the environment",
+        "save_safetensors": "remove it: weights are always saved as safetensors",
+        "overwrite_output_dir": "remove it, or write another 'output_dir'",
         "include_tokens_per_second": "write 'include_num_input_tokens_seen: all'",
         "include_inputs_for_metrics": "write 'include_for_metrics: [inputs]'",
         "no_cuda": "write 'use_cpu'",
-        "use_mps_device": "take it out: MPS is used where it is there",
+        "use_mps_device": "remove it: MPS is used if available",
         "push_to_hub_token": "set HF_TOKEN in the environment",
         "push_to_hub_model_id": "write 'hub_model_id'",
         "push_to_hub_organization": "write 'hub_model_id: organization/name'",
@@ -96,8 +96,8 @@ REMOVED: Mapping[str, Mapping[str, str]] = {
 ELSEWHERE: Mapping[str, Mapping[str, str]] = {
     "training": {
         "trust_remote_code": "write 'model.trust_remote_code'",
-        "chat_template_path": "write 'model.chat_template': it is what the rules look at",
-        "hub_token": "set HF_TOKEN in the environment: a policy holds no token",
+        "chat_template_path": "write 'model.chat_template': the rules check it",
+        "hub_token": "set HF_TOKEN in the environment: a policy contains no tokens",
         "resume_from_checkpoint": "run 'ftcheck train --resume'",
     },
     "training.lora": {

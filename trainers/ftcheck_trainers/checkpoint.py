@@ -134,7 +134,7 @@ def last(folder: Path) -> Found:
         flaw = flaw_of(path)
         if flaw is None:
             return Found(path, tuple(flaws))
-        flaws.append(f"{path} is passed over: {flaw}")
+        flaws.append(f"{path} is skipped: {flaw}")
     return Found(None, tuple(flaws))
 
 
@@ -159,11 +159,11 @@ def flaw_of(path: Path) -> str | None:
         files = {str(name): dict(entry) for name, entry in seal["files"].items()}
         step = int(seal["step"])
     except FileNotFoundError:
-        return f"no {SEAL}: it was not written whole, or not by this ftcheck"
+        return f"no {SEAL}: it was not written completely, or not by this version of ftcheck"
     except (OSError, ValueError, LookupError, TypeError, AttributeError):
         return f"{SEAL} cannot be read"
     if seal.get("schema") != SCHEMA:
-        return f"{SEAL} is {seal.get('schema')}, this ftcheck reads {SCHEMA}"
+        return f"{SEAL} is {seal.get('schema')}; this version of ftcheck reads {SCHEMA}"
     if path.name != f"checkpoint-{step}":
         return f"{SEAL} is of checkpoint-{step}"
     broken = next((words for name in files if (words := _broken(path / name, files[name]))), None)
@@ -174,20 +174,20 @@ def _broken(path: Path, entry: Mapping[str, Any]) -> str | None:
     try:
         size = path.stat().st_size
         if size != entry.get("bytes"):
-            return f"{path.name} has {size} bytes, {entry.get('bytes')} were written"
+            return f"{path.name} has {size} bytes; {entry.get('bytes')} were written"
         with path.open("rb") as file:
             digest = hashlib.file_digest(file, "sha256").hexdigest()
     except FileNotFoundError:
         return f"{path.name} is missing"
     except OSError as error:
         return f"{path.name} cannot be read ({error.strerror or error})"
-    return None if digest == entry.get("sha256") else f"{path.name} is not what was written"
+    return None if digest == entry.get("sha256") else f"{path.name} has changed since it was written"
 
 
 def _not_enough(files: Mapping[str, Any]) -> str | None:
     """`save_only_model` writes whole checkpoints from which nobody goes on."""
     if STATE not in files:
-        return f"it holds no {STATE}"
+        return f"it contains no {STATE}"
     if not any(name.startswith(("optimizer", "global_step")) for name in files):
-        return "it holds no state of the optimizer (training.save_only_model)"
+        return "it contains no optimizer state (training.save_only_model)"
     return None

@@ -55,13 +55,13 @@ TRAINER = Trainer(name="command", train=train, describe=describe)
 def _refuse_several(job: Job) -> None:
     if ranks.count() > 1:
         raise _error(
-            job, "the command would start once a process; put the launcher into trainer.argv instead"
+            job, "the command would start once per process; put the launcher into trainer.argv instead"
         )
 
 
 def _argv(job: Job) -> list[str]:
     if not job.trainer.argv or not job.trainer.argv[0]:
-        raise _error(job, "trainer.argv is empty: what should run? [axolotl, train, mapper.yml]")
+        raise _error(job, "trainer.argv is empty: set it to a command such as [axolotl, train, mapper.yml]")
     return list(job.trainer.argv)
 
 
@@ -75,7 +75,7 @@ def _run(argv: list[str], job: Job, folder: Path, *, resume: bool) -> None:
                 argv, cwd=folder, env=environment, stdin=subprocess.DEVNULL, start_new_session=True
             )
         except OSError as error:
-            raise _error(job, f"{argv[0]} does not start in {folder}: {error.strerror or error}") from error
+            raise _error(job, f"{argv[0]} failed to start in {folder}: {error.strerror or error}") from error
         signals.send_to(process.pid)
         code = process.wait()
     if signals.received:
@@ -88,7 +88,7 @@ def _ending(code: int) -> str:
     if code > 0:
         return f"ended with exit code {code}"
     names = {number.value: number.name for number in signal.Signals}
-    hint = "; often this is the kernel, out of memory" if code == -signal.SIGKILL else ""
+    hint = "; often the kernel does this when memory runs out" if code == -signal.SIGKILL else ""
     return f"was killed by {names.get(-code, f'signal {-code}')}{hint}"
 
 

@@ -50,7 +50,7 @@ def arranged(rows: Any, training: Training, folder: Path, *, pack: bool) -> Any:
     if not pack:
         return rows
     if training.max_length is None:
-        raise TrainingError("training.packing needs training.max_length: the length of a block")
+        raise TrainingError("training.packing needs training.max_length, the length of a block")
     # `wrapped` ignores where rows end, so there is nothing to plan.
     if training.packing_planner == "trl" or training.packing_strategy == "wrapped":
         with quiet_libraries():
@@ -129,11 +129,9 @@ def eval_rows(job: Job, inputs: Inputs, folder: Path) -> Any:
         return None
     prepared: Prepared | None = inputs.get("prepared_eval")
     if prepared is None:
-        raise TrainingError(
-            f"training.eval_strategy is {training.eval_strategy}, and data.eval names nothing"
-        )
+        raise TrainingError(f"training.eval_strategy is {training.eval_strategy}, but data.eval is not set")
     for row, trouble in sorted(prepared.row_errors.items())[:1]:
-        raise InputError(f"{prepared.at(row)}: this row of data.eval cannot be fed: {trouble.message}")
+        raise InputError(f"{prepared.at(row)}: this row of data.eval cannot be used: {trouble.message}")
     return fed_rows(prepared, training, folder)
 
 

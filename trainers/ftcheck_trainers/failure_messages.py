@@ -66,7 +66,7 @@ def stopped(error: Exception, job: Job, *, doing: str = "training") -> Stopped:
         return Stopped(f"no space left while {doing} ({one_line(error)})", _more_space(job))
     if ranks.count() > 1 and PARTED.search(str(error)):
         return Stopped(
-            f"another process of this training is gone ({one_line(error)})", "look at its own output"
+            f"another process of this training has ended ({one_line(error)})", "see its own output"
         )
     return Stopped(f"{doing} of {job.name} failed: {type(error).__name__}: {one_line(error)}")
 
@@ -78,7 +78,7 @@ def not_saved(error: Exception, job: Job, what: str) -> FtcheckError:
         return elsewhere
     found = stopped(error, job, doing=f"saving {what}")
     earlier = checkpoint.last(Path(job.training.output_dir or ".")).path
-    then = f"then go on with --resume from {earlier.name}" if earlier is not None else "then train again"
+    then = f"then resume with --resume from {earlier.name}" if earlier is not None else "then train again"
     return Stopped(found.reason, "; ".join(part for part in (found.remedy, then) if part))
 
 
@@ -123,12 +123,12 @@ def _less_memory(training: Training) -> str:
         smaller = next(size for size in range(batch // 2, 0, -1) if batch * times % size == 0)
         remedies.append(
             f"lower per_device_train_batch_size ({batch} -> {smaller}) and raise gradient_accumulation_steps "
-            f"({times} -> {batch * times // smaller}), which is the same effective batch"
+            f"({times} -> {batch * times // smaller}), which keeps the effective batch"
         )
     if not training.gradient_checkpointing:
         remedies.append("set gradient_checkpointing: true")
     if training.quantization is None:
-        remedies.append("load the base in 4-bit (training.quantization)")
+        remedies.append("load the base model in 4-bit (training.quantization)")
     if training.max_length is not None and len(remedies) < 2:
         remedies.append(f"lower max_length (now {training.max_length})")
     return ", or ".join(remedies)
@@ -142,8 +142,8 @@ def _more_space(job: Job) -> str:
         size = shutil.disk_usage(where).free
         free = f" ({size / GIB:.1f} GiB are free)" if size > GIB else f" ({size / 1024**2:.1f} MiB are free)"
     limit = job.training.save_total_limit
-    kept = "all checkpoints are kept: save_total_limit" if limit is None else f"save_total_limit {limit}"
-    return f"make room on the disk of {where}{free}; {kept} decides how much a run takes"
+    kept = f"save_total_limit ({'not set: all checkpoints are kept' if limit is None else f'now {limit}'})"
+    return f"free space on the disk of {where}{free}; {kept} determines how much a run needs"
 
 
 def not_finite(what: str, value: float, step: int, training: Training | None = None) -> NotFinite:
@@ -155,7 +155,7 @@ def not_finite(what: str, value: float, step: int, training: Training | None = N
 def diverged(loss: float, guessing: float, step: int, logs: int, training: Training | None = None) -> Stopped:
     """A loss that stays above that of guessing every token."""
     reason = (
-        f"the run has diverged: loss {loss:.2f} at step {step}, {logs} logs in a row worse than guessing "
+        f"the run has diverged: loss {loss:.2f} at step {step}, {logs} consecutive logs worse than guessing "
         f"({guessing:.2f})"
     )
     return Stopped(reason, _calmer(training))
@@ -167,7 +167,7 @@ def _calmer(training: Training | None) -> str:
     if not now.warmup_steps:
         remedies.append("set warmup_steps: 0.03")
     else:
-        remedies.append(f"lengthen warmup_steps (now {now.warmup_steps:g})")
+        remedies.append(f"raise warmup_steps (now {now.warmup_steps:g})")
     if now.fp16:
         remedies.append("compute in bfloat16 (fp16: false, bf16: true)")
     return ", ".join(remedies[:-1]) + f" or {remedies[-1]}" if len(remedies) > 1 else remedies[0]

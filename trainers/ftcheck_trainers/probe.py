@@ -31,7 +31,7 @@ def probe(job: Job, inputs: Inputs) -> Probe:
     run: Run = inputs.get("run")
     prepared: Prepared = inputs.get("prepared")
     if not len(prepared.sequences):
-        raise InputError(f"job {job.name}: no row is fed")
+        raise InputError(f"job {job.name} has no rows to train on")
     run.folder.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix="probe-", dir=run.folder, ignore_cleanup_errors=True) as work:
         folder = Path(work)

@@ -23,6 +23,7 @@ from ftcheck.gate.ticket import (
 from ftcheck.inputs.container import Inputs, Run
 from ftcheck.inputs.prepared import Prepared
 from ftcheck.inputs.probe import Probe
+from ftcheck.plurals import counted
 from ftcheck.settings import Job
 from ftcheck_trainers import dataset, during_checks, run_folder
 from ftcheck_trainers import metrics as metrics_file
@@ -88,7 +89,7 @@ def describe(job: Job) -> str:
     if chosen is not None and (chosen.load_in_4bit or chosen.load_in_8bit):
         bits = f"in 4-bit {chosen.bnb_4bit_quant_type}" if chosen.load_in_4bit else "in 8-bit"
     adapter = (
-        "the whole model" if lora is None else f"LoRA r {lora.r} on {lora.target_modules or 'its defaults'}"
+        "all weights" if lora is None else f"LoRA r {lora.r} on {lora.target_modules or 'default modules'}"
     )
     fed = f"blocks of {training.max_length} tokens" if training.packing else "one row at a time"
     return f"{job.model.name} {bits}, {adapter}, {fed} -> {training.output_dir}"
@@ -124,9 +125,10 @@ def _refuse_other_batch(job: Job) -> None:
     batch = job.training.per_device_train_batch_size * job.training.gradient_accumulation_steps
     place = job.at("hardware.count")
     message = (
-        f"job {job.name} is planned for hardware.count: {planned}, and {here} processes were started: a step "
-        f"would take {batch * here} rows or blocks in place of {batch * planned}; "
-        f"'accelerate launch --num_processes {planned}' starts {planned}; or check hardware.count: {here}"
+        f"job {job.name} is planned for hardware.count: {planned}, but"
+        f" {counted(here, 'process was', 'processes were')} started: a step would take {batch * here} rows or"
+        f" blocks instead of {batch * planned}; start it with 'accelerate launch --num_processes {planned}',"
+        f" or run the checks with hardware.count: {here}"
     )
     problem = Problem(message, place.path, place.line, place.column, place.yaml_path)
     raise TrainingError(message, [problem])
@@ -135,7 +137,7 @@ def _refuse_other_batch(job: Job) -> None:
 def _refuse_trouble(prepared: Prepared, job: Job) -> None:
     for row, trouble in sorted(prepared.row_errors.items())[:1]:
         count = len(prepared.row_errors)
-        message = f"{count} rows cannot be fed; the first: {prepared.at(row)}: {trouble.message}"
+        message = f"{counted(count, 'row')} cannot be used; the first: {prepared.at(row)}: {trouble.message}"
         raise Refused(Refusal(job.name, (Reason("ids-changed", message),)))
     if not len(prepared.sequences):
         raise TrainingError(f"job {job.name} has no rows to train on: all were dropped")
@@ -145,7 +147,7 @@ def _check_digest(checked: str | None, rows: Any, job: Job, what: str) -> None:
     """What will be fed, read back from the file it is fed from, is what was checked."""
     digest = dataset.digest_of(rows)
     if checked != digest:
-        message = f"{what} were {checked} when they were checked, are {digest} now; run the checks again"
+        message = f"{what} were {checked} in the checks, are {digest} now; run the checks again"
         raise Refused(Refusal(job.name, (Reason("ids-changed", message),)))
 
 

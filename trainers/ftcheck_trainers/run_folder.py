@@ -99,7 +99,7 @@ class Claim:
 def of_job(job: Job) -> Path:
     """The job's run folder. Raises `TrainingError` where the policy names none."""
     if job.training.output_dir is None:
-        message = f"job {job.name} names no training.output_dir: where should the run go?"
+        message = f"job {job.name}: training.output_dir, the folder of the run, is not set"
         raise _refusal(job, message)
     return Path(job.training.output_dir)
 
@@ -110,7 +110,7 @@ def check_ticket(ticket: Ticket, job: Job) -> None:
     if ticket.job != job.name:
         message = f"the ticket is for job {ticket.job}, not for {job.name}"
     elif job.canonical and ticket.job_digest != of_json(job.canonical):
-        message = f"the section jobs.{job.name} is not the one that the ticket is for"
+        message = f"the section jobs.{job.name} differs from the one that the ticket is for"
     if message is not None:
         raise Refused(Refusal(job.name, (Reason("policy-changed", message),)))
 
@@ -136,7 +136,7 @@ def _claim(ticket: Ticket, job: Job, *, resume: bool, checkpoints: bool) -> Clai
         _refuse_overwriting(folder, earlier, job)
         return Claim(folder, earlier)
     if earlier is None:
-        raise _refusal(job, f"{folder} holds no run to resume; train without --resume")
+        raise _refusal(job, f"{folder} contains no run to resume; train without --resume")
     compare(ticket, earlier, job)
     if earlier.get("status") == "finished":
         raise _refusal(job, f"the run in {folder} is finished; there is nothing to resume")
@@ -149,10 +149,10 @@ def _claim(ticket: Ticket, job: Job, *, resume: bool, checkpoints: bool) -> Clai
 
 
 def _no_checkpoint(folder: Path, found: checkpoint.Found, job: Job) -> TrainingError:
-    what = f"{folder} holds no complete checkpoint to resume from"
+    what = f"{folder} contains no complete checkpoint to resume from"
     if not found.passed_over:
         return _refusal(job, f"{what}; train without --resume")
-    return _refusal(job, f"{what} ({'; '.join(found.passed_over)}); name another training.output_dir")
+    return _refusal(job, f"{what} ({'; '.join(found.passed_over)}); set another training.output_dir")
 
 
 def _other_setting(path: Path, job: Job) -> list[str]:
@@ -161,13 +161,13 @@ def _other_setting(path: Path, job: Job) -> list[str]:
     before, here = seal.get("processes"), ranks.count()
     if before != here:
         remedy = f"start it with 'accelerate launch --num_processes {before}'"
-        raise _refusal(job, f"{path.name} was written by {before} processes, and this is {here}; {remedy}")
+        raise _refusal(job, f"{path.name} was written by {before} processes, this run has {here}; {remedy}")
     packages = seal.get("packages")
     then, now = packages if isinstance(packages, dict) else {}, versions()
     changed = [f"{name} {then.get(name)} (now {now[name]})" for name in now if then.get(name) != now[name]]
     if not changed:
         return []
-    return [f"{path.name} was written with {', '.join(changed)}: the losses may come out otherwise"]
+    return [f"{path.name} was written with {', '.join(changed)}: the losses may differ"]
 
 
 def read(folder: Path) -> Mapping[str, Any] | None:
@@ -201,16 +201,14 @@ def _refuse_living(folder: Path, earlier: Mapping[str, Any] | None, job: Job) ->
     host = earlier.get("host")
     if host == socket.gethostname():
         raise _going_on(folder, earlier, job)
-    message = (
-        f"the run in {folder} wrote {quiet_minutes(folder):.0f} minutes ago on {host} and may be going on"
-    )
-    raise _refusal(job, f"{message}; wait until {QUIET} have passed, or name another training.output_dir")
+    message = f"the run in {folder} last wrote {quiet_minutes(folder):.0f} min ago on {host} and may still be running"
+    raise _refusal(job, f"{message}; wait {QUIET} min, or set another training.output_dir")
 
 
 def _going_on(folder: Path, found: Mapping[str, Any] | None, job: Job) -> TrainingError:
     process = (found or {}).get("process")
     number = f" (process {process.get('pid')})" if isinstance(process, Mapping) else ""
-    return _refusal(job, f"the run in {folder} is going on{number}")
+    return _refusal(job, f"the run in {folder} is still running{number}")
 
 
 @contextlib.contextmanager
@@ -251,20 +249,20 @@ def _process() -> dict[str, Any]:
 def _refuse_other_job(folder: Path, earlier: Mapping[str, Any] | None, job: Job) -> None:
     other = (earlier or {}).get("job")
     if other is not None and other != job.name:
-        raise _refusal(job, f"{folder} holds a run of the job {other}; name another training.output_dir")
+        raise _refusal(job, f"{folder} contains a run of the job {other}; set another training.output_dir")
 
 
 def _refuse_overwriting(folder: Path, earlier: Mapping[str, Any] | None, job: Job) -> None:
-    remedy = "name another training.output_dir"
+    remedy = "set another training.output_dir"
     if any(folder.glob("checkpoint-*")):
         finished = not earlier or earlier.get("status") == "finished"
-        hint = "" if finished or checkpoint.last(folder).path is None else "go on with --resume, or "
-        raise _refusal(job, f"{folder} holds a run with checkpoints; {hint}{remedy}")
+        hint = "" if finished or checkpoint.last(folder).path is None else "resume with --resume, or "
+        raise _refusal(job, f"{folder} contains a run with checkpoints; {hint}{remedy}")
     if earlier is not None and earlier.get("status") not in ("failed", "interrupted", "running"):
-        raise _refusal(job, f"{folder} holds a {earlier.get('status') or 'broken'} run; {remedy}")
+        raise _refusal(job, f"{folder} contains a {earlier.get('status') or 'damaged'} run; {remedy}")
     held = [name for name in WEIGHTS if (folder / name).exists()]
     if held:
-        raise _refusal(job, f"{folder} holds {held[0]}; {remedy}")
+        raise _refusal(job, f"{folder} contains {held[0]}; {remedy}")
 
 
 def _refusal(job: Job, message: str) -> TrainingError:
@@ -359,7 +357,7 @@ def _how_to_go_on(error: KeyboardInterrupt, record: RunRecord) -> str:
     if isinstance(error, Interrupted):
         return error.remedy
     last = record.values.get("checkpoint")
-    return f"go on with --resume, from {last}" if last else "train again: no checkpoint was written yet"
+    return f"resume with --resume, from {last}" if last else "train again: no checkpoint was written yet"
 
 
 def _at_start(claimed: Claim, ticket: Ticket, job: Job) -> dict[str, Any]:

@@ -87,7 +87,7 @@ def resized_base(job: Job, config: Any, loaded_in: Any) -> Any | None:
 
 def _refuse_data_parallel(config: Any, job: Job) -> None:
     if config.n_gpu > 1 and "device_map" not in (job.training.extra.get("model_init_kwargs") or {}):
-        remedy = "make one visible with CUDA_VISIBLE_DEVICES=0, or start ftcheck by 'accelerate launch'"
+        remedy = "make one visible with CUDA_VISIBLE_DEVICES=0, or start ftcheck with 'accelerate launch'"
         raise TrainingError(f"one process sees {config.n_gpu} GPUs; {remedy}")
 
 

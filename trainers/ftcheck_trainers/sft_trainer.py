@@ -254,5 +254,5 @@ def refuse_unsavable(model: Any, job: Job) -> None:
             f"the generation config of {job.model.name} cannot be saved ({failure_messages.one_line(error)})"
         )
         raise failure_messages.Stopped(
-            reason, "repair its generation_config.json, or take the file out"
+            reason, "fix its generation_config.json, or remove the file"
         ) from error

@@ -53,12 +53,12 @@ class Stop:
     def _note(self, number: int, frame: Any) -> None:
         name = NAMES[signal.Signals(number)]
         if self.signal is not None:
-            raise KeyboardInterrupt(f"{name}, the second time")
+            raise KeyboardInterrupt(f"{name}, twice")
         self.signal = name
-        said = f"{name}: stopping after this step; once more ends at once\n"
+        said = f"{name}: stopping after this step; send it again to stop immediately\n"
         os.write(2, said.encode())  # the handler may have come in the middle of a print
 
     def interrupted(self, step: int) -> Interrupted:
         """What ends the run, once its checkpoint is written."""
         reason = f"{self.signal or 'a signal to another process'} after step {step}"
-        return Interrupted(reason, f"go on with --resume, from checkpoint-{step}")
+        return Interrupted(reason, f"resume with --resume, from checkpoint-{step}")

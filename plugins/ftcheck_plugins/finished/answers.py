@@ -53,7 +53,7 @@ PATIENCE = 60.0
 """Seconds for one answer of an endpoint."""
 GIVE_UP = 8
 """Failures in a row after which an endpoint is asked no more."""
-UNASKED = "not asked: too many failures before it"
+UNASKED = "not sent: too many failures before it"
 LIBRARIES = ("accelerate", "bitsandbytes", "ftcheck", "peft", "tokenizers", "torch", "transformers")
 
 
@@ -140,7 +140,7 @@ class _Side:
             prompts = [self._prompt(messages) for messages in retried.values()]
             again = self._made(f"{task} again", prompts) if prompts else []
         except Died as error:
-            return Generations(source, cap, problem=f"the model does not answer: {error}")
+            return Generations(source, cap, problem=f"the model failed to answer: {error}")
         second = dict(zip(retried, again, strict=True))
         made = tuple(replace(one, again=second.get(index)) for index, one in enumerate(first))
         return Generations(source, cap, made)
@@ -343,13 +343,13 @@ def _asked(
     trouble."""
     cap, source = cap_of(job), "serving.endpoint"
     if endpoint.closed is not None:
-        return Generations(source, cap, problem=f"serving.endpoint is not asked: {endpoint.closed}")
+        return Generations(source, cap, problem=f"serving.endpoint was not queried: {endpoint.closed}")
     asking = _Asking(job, run, serving, endpoint)
     first = asking.answers(f"asking {job.name}", [item.messages for item in gold.items])
     if not any(one.trouble is None for one in first):
         why = dict.fromkeys(one.trouble for one in first if one.trouble not in (None, UNASKED))
         return Generations(
-            source, cap, problem=f"serving.endpoint gives no answer: {'; '.join(map(str, why))}"
+            source, cap, problem=f"serving.endpoint returned no answer: {'; '.join(map(str, why))}"
         )
     retried = _retried(job, serving, gold.items, first, schema)
     again = asking.answers(f"asking {job.name} again", list(retried.values())) if retried else []

@@ -48,7 +48,7 @@ def _read(job: Job, path: Path) -> Report:
     except OSError as error:
         raise _failure(job, f"{path}: {error.strerror or error}") from error
     except (ValueError, KeyError, TypeError, AttributeError) as error:
-        raise _failure(job, f"{path}: no report of `ftcheck run -o json=…`") from error
+        raise _failure(job, f"{path}: not a report of `ftcheck run -o json=…`") from error
     if report.status == "started":
         raise _failure(job, f"{path}: that run has not finished, or was killed")
     return report

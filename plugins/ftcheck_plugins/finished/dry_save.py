@@ -39,7 +39,7 @@ CONVERSATION = ({"role": "user", "content": "What is 3 + 4?"}, {"role": "assista
 def saved(job: Job, run: Run, tokenizer: Tokenizer, model: ModelConfig) -> DrySave:
     """What saving leaves behind: files, tokenizer class, template, ids after loading again."""
     if not isinstance(tokenizer, ChatTokenizer):
-        raise InputError(f"{tokenizer.path}: only a transformers tokenizer can be saved on trial")
+        raise InputError(f"{tokenizer.path}: only a transformers tokenizer can be test-saved")
     run.folder.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix="saved-", dir=run.folder) as name, _quiet():
         return _tried(Path(name), job, tokenizer, model)
@@ -67,7 +67,7 @@ def _tried(folder: Path, job: Job, tokenizer: ChatTokenizer, model: ModelConfig)
     try:
         again = _again(target, job)
     except Exception as error:
-        return DrySave(problem=f"the saved tokenizer does not load again: {_words(error)}", **kept)
+        return DrySave(problem=f"the saved tokenizer could not be loaded again: {_words(error)}", **kept)
     names, differing = _compared(tokenizer, again)
     return DrySave(
         probes=len(names), differing=differing, pretokenizer=_pretokenizer(target, model, again), **kept
@@ -136,7 +136,7 @@ def _generation(
             _align(config, tokenizer, model)
         changed = tuple(sorted(key for key, value in config.to_dict().items() if before.get(key) != value))
     except Exception as error:
-        return SavedGeneration(path, refused=f"it does not load: {_words(error)}")
+        return SavedGeneration(path, refused=f"it could not be loaded: {_words(error)}")
     try:
         config.save_pretrained(folder)
     except Exception as error:

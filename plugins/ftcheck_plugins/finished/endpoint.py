@@ -121,7 +121,7 @@ def _why(error: Exception, seconds: float) -> str:
     if isinstance(reason, TimeoutError | socket.timeout):
         return f"no answer within {seconds:g} s"
     if isinstance(reason, socket.gaierror):
-        return "its host is not known"
+        return "its host name cannot be resolved"
     if isinstance(reason, OSError) and reason.strerror:
         return reason.strerror.lower()
     return type(reason if isinstance(reason, Exception) else error).__name__
@@ -140,7 +140,7 @@ def _read(status: int, headers: Headers, data: bytes) -> Reply:
         choice = body["choices"][0]
         text, finish = choice["message"]["content"], choice.get("finish_reason")
     except (TypeError, KeyError, IndexError, AttributeError):
-        return Reply(None, guard=ours, trouble="what it answers is no chat completion")
+        return Reply(None, guard=ours, trouble="the response is not a chat completion")
     usage = body.get("usage") if isinstance(body.get("usage"), Mapping) else {}
     return Reply(
         status,
@@ -188,7 +188,7 @@ def endpoint(job: Job, run: Run) -> Endpoint | None:
         place = job.at("serving.endpoint")
         message = f"serving.endpoint of job {job.name}: {wrong}"
         raise InputError(message, [Problem(message, place.path, place.line, place.column, place.yaml_path)])
-    closed = "--offline, and the endpoint is not on this machine" if _outside(url, run) else None
+    closed = "--offline is set, and the endpoint is not on this machine" if _outside(url, run) else None
     log, start = job.serving.log_path, 0
     if log is not None:
         with contextlib.suppress(OSError):

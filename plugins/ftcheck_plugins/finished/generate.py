@@ -112,7 +112,7 @@ def _with_adapter(base: Any, folder: str) -> Any:
 
     # No pickle is loaded: where there is no safetensors file, peft would take adapter_model.bin.
     if not (Path(folder) / "adapter_model.safetensors").is_file():
-        raise FileNotFoundError(f"{folder} holds no adapter_model.safetensors")
+        raise FileNotFoundError(f"{folder} contains no adapter_model.safetensors")
     return PeftModel.from_pretrained(base, folder, is_trainable=False)
 
 

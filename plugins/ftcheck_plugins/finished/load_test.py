@@ -37,14 +37,14 @@ def load_report(job: Job) -> LoadReport | None:
         return LoadReport(shown, "AIPerf", (_aiperf(data),), "aiperf profile: profile_export_aiperf.json")
     if number(data.get("request_throughput")) is not None and "completed" in data:
         return LoadReport(shown, "vllm bench serve", (_vllm(data),), VLLM)
-    raise _failure(job, f"{path}: no report of GuideLLM, AIPerf or `vllm bench serve --save-result`")
+    raise _failure(job, f"{path}: not a report of GuideLLM, AIPerf or `vllm bench serve --save-result`")
 
 
 def _read(job: Job, path: Path) -> Mapping[str, Any]:
     try:
         if path.stat().st_size > MAX_BYTES:
             raise _failure(
-                job, f"{path}: larger than {MAX_BYTES >> 30} GiB: write it without single requests"
+                job, f"{path}: larger than {MAX_BYTES >> 30} GiB: write it without individual requests"
             )
         data = json.loads(path.read_bytes())
     except OSError as error:
@@ -52,7 +52,7 @@ def _read(job: Job, path: Path) -> Mapping[str, Any]:
     except (ValueError, RecursionError) as error:
         raise _failure(job, f"{path}: not readable JSON") from error
     if not isinstance(data, dict):
-        raise _failure(job, f"{path}: must hold a JSON object")
+        raise _failure(job, f"{path}: must contain a JSON object")
     return data
 
 

@@ -39,7 +39,7 @@ def run_artifacts(job: Job, run: Run) -> RunArtifacts | None:
     if folder is None or not records.is_there(folder):
         if job.run is not None:
             place = job.at("run")
-            message = f"run of job {job.name}: {job.run} holds no run and no adapter"
+            message = f"run of job {job.name}: {job.run} contains no run and no adapter"
             problem = Problem(message, place.path, place.line, place.column, place.yaml_path)
             raise InputError(message, [problem])
         run.note(records.untrained(job))
@@ -93,8 +93,8 @@ def _config(path: Path) -> Mapping[str, Any] | str:
     except OSError as error:
         return f"{path}: cannot be read: {error.strerror or error}"
     except (ValueError, RecursionError):
-        return f"{path}: not JSON"
-    return found if isinstance(found, dict) else f"{path}: must hold a JSON object"
+        return f"{path}: not valid JSON"
+    return found if isinstance(found, dict) else f"{path}: must contain a JSON object"
 
 
 def _saved(folder: Path, job: Job, run: Run) -> ChatTokenizer | str | None:
@@ -113,14 +113,14 @@ def _saved(folder: Path, job: Job, run: Run) -> ChatTokenizer | str | None:
 def _beside(saved: ChatTokenizer | str | None, checked: Tokenizer, gold: GoldSet | None) -> Iterator[str]:
     """What of the saved tokenizer is not as it was checked."""
     if isinstance(saved, str):
-        yield f"the tokenizer beside it does not load: {saved}"
+        yield f"the tokenizer saved with it could not be loaded: {saved}"
     if not isinstance(saved, ChatTokenizer):
         return
     if saved.chat_template != checked.chat_template:
-        yield "the chat template saved beside it is not the one that was checked"
+        yield "the chat template saved with it differs from the one that was checked"
     if saved.eos_token_id != checked.eos_token_id:
-        yield f"the tokenizer beside it ends at token {saved.eos_token_id}, not at {checked.eos_token_id}"
+        yield f"its tokenizer's EOS token is {saved.eos_token_id}, the checked one is {checked.eos_token_id}"
     texts = [*PROBES, *(item.prompt for item in (gold.items[:GOLD_PROBES] if gold is not None else ()))]
     differing = sum(saved.encode(text) != checked.encode(text) for text in texts)
     if differing:
-        yield f"the tokenizer beside it makes other ids of {differing} of {len(texts)} probes"
+        yield f"the tokenizer saved with it gives other token ids for {differing} of {len(texts)} probe texts"

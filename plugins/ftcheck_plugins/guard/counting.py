@@ -55,7 +55,7 @@ def count(guard: Guard, messages: Messages, tools: Sequence[Any] | None = None) 
         text = guard.tokenizer.render(messages, prompt=True, **switches)
     except InputError as error:
         # the template's own words may quote the conversation
-        raise Refused(Code.NOT_COUNTED, "the chat template does not render this conversation") from error
+        raise Refused(Code.NOT_COUNTED, "the chat template cannot render this conversation") from error
     return len(guard.tokenizer.encode(text))
 
 

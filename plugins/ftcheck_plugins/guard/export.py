@@ -56,11 +56,11 @@ def _unusable(job: Job, upstream: str | None) -> list[Problem]:
     place, stated = job.at("serving.upstream"), upstream or job.serving.upstream
     said = []
     if stated is None:
-        said.append(f"job {job.name}: no server behind the proxy: give --endpoint URL, or serving.upstream")
+        said.append(f"job {job.name}: the proxy has no server: pass --endpoint URL, or set serving.upstream")
     elif wrong := urls.problem(stated):
         said.append(f"serving.upstream: {wrong}")
     if any(one.startswith(FROM_ENVIRONMENT) for one in _texts(settings_of(job))):
-        said.append(f"job {job.name}: a setting begins with {FROM_ENVIRONMENT}: LiteLLM would replace it")
+        said.append(f"job {job.name}: a setting starts with {FROM_ENVIRONMENT}, which LiteLLM would replace")
     return [Problem(one, place.path, place.line, place.column, place.yaml_path) for one in said]
 
 

@@ -48,7 +48,7 @@ def read(job: Job, schema: OutputSchema | None) -> Fallback:
     """
     path = job.serving.rules
     if path is None:
-        raise _failure(job, "serving.over_limit is rules, but serving.rules names no file of them")
+        raise _failure(job, "serving.over_limit is rules, but serving.rules is not set")
     try:
         given = json.loads(Path(path).read_bytes())
     except OSError as error:
@@ -57,26 +57,26 @@ def read(job: Job, schema: OutputSchema | None) -> Fallback:
         raise _failure(job, f"{path}: not readable JSON ({type(error).__name__})") from error
     if not isinstance(given, list) or not given:
         raise _failure(
-            job, f"{path}: rules are a list of objects with 'answer', and 'if_any' before the last"
+            job, f"{path}: must be a list of objects with 'answer' and, in all but the last, 'if_any'"
         )
     rules = tuple(_rule(job, number, one, schema) for number, one in enumerate(given, start=1))
     if [bool(rule.words) for rule in rules] != [*[True] * (len(rules) - 1), False]:
-        raise _failure(job, f"{path}: the last rule, and no other, must be without 'if_any'")
+        raise _failure(job, f"{path}: only the last rule must be without 'if_any'")
     return Fallback(rules)
 
 
 def _rule(job: Job, number: int, given: Any, schema: OutputSchema | None) -> FallbackRule:
     where = f"{job.serving.rules}: rule {number}"
     if not isinstance(given, dict) or "answer" not in given or not set(given) <= KEYS:
-        raise _failure(job, f"{where}: an object with 'answer' and, before the last, 'if_any'")
+        raise _failure(job, f"{where}: must be an object with 'answer' and, in all but the last, 'if_any'")
     words = given.get("if_any", [])
     if not isinstance(words, list) or not all(isinstance(word, str) and word.strip() for word in words):
-        raise _failure(job, f"{where}: 'if_any' is a list of words")
+        raise _failure(job, f"{where}: 'if_any' must be a list of words")
     if "if_any" in given and not words:
-        raise _failure(job, f"{where}: 'if_any' holds no word")
+        raise _failure(job, f"{where}: 'if_any' is empty")
     value = given["answer"]
     if schema is not None and (wrong := problems(value, schema)):
-        raise _failure(job, f"{where}: the answer breaks {schema.path}: {'; '.join(wrong[:3])}")
+        raise _failure(job, f"{where}: the answer violates {schema.path}: {'; '.join(wrong[:3])}")
     answer = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
     return FallbackRule(tuple(word.casefold() for word in words), answer)
 

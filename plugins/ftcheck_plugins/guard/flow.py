@@ -40,7 +40,7 @@ async def checked(guard: Guard, question: Question, answer: Answer, ask: Ask) ->
     if wrong := _wrong(guard, answer):
         tried = f"after {answer.retries} retr{'y' if answer.retries == 1 else 'ies'}"
         raise Refused(
-            Code.SCHEMA, f"the answer breaks its JSON Schema {tried}: {'; '.join(wrong[:3])}", answer
+            Code.SCHEMA, f"the answer violates its JSON Schema {tried}: {'; '.join(wrong[:3])}", answer
         )
     return answer
 
@@ -82,8 +82,8 @@ def _within(question: Question, answer: Answer) -> None:
     """Servers there are that do not keep to max_tokens: what is longer does not go out."""
     calls = answer.retries + 1
     if answer.completion_tokens is not None and answer.completion_tokens > question.cap * calls:
-        counted = f"{answer.completion_tokens:,} tokens came back, the cap is {question.cap:,}"
-        raise Refused(Code.OVER_CAP, f"the server did not keep to max_tokens: {counted}", answer)
+        counted = f"it returned {answer.completion_tokens:,} tokens, the limit is {question.cap:,}"
+        raise Refused(Code.OVER_CAP, f"the server ignored max_tokens: {counted}", answer)
 
 
 def _wrong(guard: Guard, answer: Answer) -> list[str]:
@@ -107,7 +107,7 @@ def _sum(*counts: int | None) -> int | None:
 
 def _fallen_back(guard: Guard, question: Question) -> Answer:
     if guard.fallback is None:
-        raise Refused(Code.FAILED, "no rules are there to fall back to")
+        raise Refused(Code.FAILED, "there are no rules to fall back to")
     return Answer(guard.fallback.answer(question.messages), "stop", prompt_tokens=0, completion_tokens=0)
 
 
@@ -122,7 +122,7 @@ async def _chunked(guard: Guard, question: Question, ask: Ask) -> Answer:
         len(answers),
     )
     if wrong := _wrong(guard, merged):
-        said = f"the answers of {merged.chunks} parts break the schema together: {'; '.join(wrong[:3])}"
+        said = f"the merged answers of {merged.chunks} parts violate the schema: {'; '.join(wrong[:3])}"
         raise Refused(Code.SCHEMA, said, merged)
     return merged
 
@@ -136,7 +136,8 @@ def parts(guard: Guard, question: Question) -> list[Question]:
     """
     last = last_of_user(question.messages)
     if last is None:
-        raise Refused(Code.OVER_LIMIT, "the input is over the limit, and no user's message can be cut up")
+        said = "the input is over the limit, and it contains no user message that can be split"
+        raise Refused(Code.OVER_LIMIT, said)
 
     def asked(text: str) -> Messages:
         return with_content(question.messages, last, text)
@@ -150,10 +151,11 @@ def parts(guard: Guard, question: Question) -> list[Question]:
     try:
         texts = chunks.split(str(question.messages[last].get("content") or ""), fits)
     except ValueError as error:
-        said = f"what comes before the last message leaves no room in {guard.max_input_tokens:,} tokens"
+        said = f"the messages before the last one leave no room within {guard.max_input_tokens:,} tokens"
         raise Refused(Code.OVER_LIMIT, said) from error
     texts = [text for text in texts if text.strip()]
     if not 0 < len(texts) <= MAX_CHUNKS:
-        raise Refused(Code.OVER_LIMIT, f"the input makes {len(texts)} parts; at most {MAX_CHUNKS} are sent")
+        said = f"the input would be split into {len(texts)} parts; the limit is {MAX_CHUNKS}"
+        raise Refused(Code.OVER_LIMIT, said)
     cut = [(asked(text), count(guard, asked(text), question.tools)) for text in texts]
     return [Question(one, tokens, Decision.PASS, question.cap, question.tools) for one, tokens in cut]

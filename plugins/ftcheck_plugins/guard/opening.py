@@ -26,7 +26,7 @@ def wanting(job: Job) -> list[Problem]:
     if side.log == "content":
         said["log"] = "serving.log is content: the guard logs token counts and never content"
     if side.over_limit == "rules" and side.rules is None:
-        said["rules"] = "serving.over_limit is rules, but serving.rules names no file of them"
+        said["rules"] = "serving.over_limit is rules, but serving.rules is not set"
     return [_problem(job, f"serving.{key}", words) for key, words in said.items()]
 
 
@@ -44,7 +44,7 @@ def opened(job: Job) -> Guard:
     schema = output_schema.open(job)
     if side.tokenizer.chat_template is None:
         raise InputError(
-            f"job {job.name}: {side.tokenizer.path} has no chat template: nothing can be counted"
+            f"job {job.name}: {side.tokenizer.path} has no chat template: input tokens cannot be counted"
         )
     return Guard(
         job=job.name,
@@ -82,7 +82,7 @@ def job_of(settings: Mapping[str, Any]) -> Job:
     given = dict(settings)
     name = given.pop("job", None)
     if not isinstance(name, str) or not name:
-        raise UsageError("the guard's settings name no job")
+        raise UsageError("the guard's settings contain no job")
     try:
         made: JobSettings = adapter(JobSettings).validate_json(json.dumps(given), strict=True)
     except ValidationError as error:

@@ -116,7 +116,7 @@ class FtcheckGuard(CustomGuardrail):  # type: ignore[misc]
         job = (kwargs.get("model_info") or {}).get(JOB)
         if job == self.guard.job and self._known(kwargs) is None:
             self._refuse(
-                Refused(Code.NOT_GUARDED, "this request came past the guard"), kwargs, time.monotonic()
+                Refused(Code.NOT_GUARDED, "this request bypassed the guard"), kwargs, time.monotonic()
             )
         return kwargs
 
@@ -233,9 +233,9 @@ class FtcheckGuard(CustomGuardrail):  # type: ignore[misc]
 
     async def _admitted(self, data: dict[str, Any], call_type: str, started: float) -> dict[str, Any]:
         if call_type not in CHAT:
-            raise Refused(Code.NOT_GUARDED, "only /chat/completions is guarded for this model; use that")
+            raise Refused(Code.NOT_GUARDED, "only /chat/completions is guarded for this model")
         if data.get("model") not in self.models:
-            raise Refused(Code.NOT_GUARDED, "this model cannot be named to fall back to; ask it itself")
+            raise Refused(Code.NOT_GUARDED, "this model cannot be used as a fallback; request it directly")
         _plain(data)
         asked = [capped(data.pop(key, None), self.guard.max_new_tokens) for key in CAPS]
         messages, tools = data.get("messages"), data.get("tools")
@@ -254,7 +254,7 @@ class FtcheckGuard(CustomGuardrail):  # type: ignore[misc]
 
     async def _checked(self, question: Question, response: Any, data: dict[str, Any]) -> Answer:
         if len(response.choices) != 1:
-            raise Refused(Code.UPSTREAM, "the server behind the proxy gave several answers, or none")
+            raise Refused(Code.UPSTREAM, "the server behind the proxy returned no answer, or more than one")
         return await checked(self.guard, question, _answer(response), self._ask(data))
 
     def _ask(self, data: Mapping[str, Any]) -> Callable[[Messages, int], Any]:
@@ -320,12 +320,12 @@ def _plain(data: Mapping[str, Any]) -> None:
     for key in sorted(
         set(table["refused_keys"]) & {key for key, value in given.items() if value is not None}
     ):
-        raise Refused(Code.NOT_COUNTED, f"'{key}' changes what was counted: leave it out")
+        raise Refused(Code.NOT_COUNTED, f"'{key}' changes the input that was counted: remove it")
     extra = data.get("extra_body") or {}
     for key in sorted({"model", "messages", "stream", "n", "tools", *CAPS} & set(extra)):
-        raise Refused(Code.NOT_COUNTED, f"'{key}' stands in extra_body: state it in the request itself")
+        raise Refused(Code.NOT_COUNTED, f"'{key}' is in extra_body: put it into the request itself")
     if data.get("n") not in (None, 1):
-        raise Refused(Code.NOT_COUNTED, "'n' asks for several answers: the guard checks one")
+        raise Refused(Code.NOT_COUNTED, "'n' requests several answers: the guard supports one")
 
 
 def _strings(value: Any) -> list[str]:
@@ -343,7 +343,7 @@ def _answer(response: Any) -> Answer:
         one, usage = response.choices[0], getattr(response, "usage", None)
         text, finish = one.message.content or "", one.finish_reason
     except (AttributeError, IndexError, TypeError) as error:
-        raise Refused(Code.UPSTREAM, "the server behind the proxy sent no answer") from error
+        raise Refused(Code.UPSTREAM, "the server behind the proxy returned no answer") from error
     prompt, completion = (getattr(usage, name, None) for name in ("prompt_tokens", "completion_tokens"))
     return Answer(text, finish, prompt, completion)
 

@@ -34,8 +34,8 @@ def _local(job: Job, folder: Path) -> Path:
     if (folder / CONFIG).is_file():
         return folder / CONFIG
     if (folder / "adapter_config.json").is_file():
-        raise _failure(job, "the folder holds an adapter, not a base model (adapter_config.json)")
-    raise _failure(job, f"the folder holds no {CONFIG}")
+        raise _failure(job, "the folder contains an adapter (adapter_config.json), not a base model")
+    raise _failure(job, f"the folder contains no {CONFIG}")
 
 
 def _of_hub(job: Job, run: Run) -> Path:
@@ -44,7 +44,7 @@ def _of_hub(job: Job, run: Run) -> Path:
         return found
     if run.offline:
         raise _failure(job, f"{CONFIG} is not in the hub cache, and --offline is set")
-    raise _failure(job, f"no {CONFIG} on the hub or in its cache; is the name right, and the network there?")
+    raise _failure(job, f"no {CONFIG} on the hub or in its cache; check the name and the network connection")
 
 
 def _fetched(job: Job, run: Run, name: str) -> Path | None:
@@ -60,7 +60,7 @@ def _fetched(job: Job, run: Run, name: str) -> Path | None:
         return None
     except Exception as error:
         words = " ".join(str(error).split())[:300]
-        raise _failure(job, f"{name} does not load from the hub: {type(error).__name__}: {words}") from error
+        raise _failure(job, f"{name} could not be loaded: {type(error).__name__}: {words}") from error
 
 
 def _read(job: Job, path: Path) -> dict[str, Any]:
@@ -69,12 +69,12 @@ def _read(job: Job, path: Path) -> dict[str, Any]:
     except OSError as error:
         raise _failure(job, f"{path}: cannot be read: {error.strerror or error}") from error
     except json.JSONDecodeError as error:
-        message = f"{path}:{error.lineno}:{error.colno}: not JSON: {error.msg.lower()}"
+        message = f"{path}:{error.lineno}:{error.colno}: not valid JSON: {error.msg.lower()}"
         raise _failure(job, message) from error
     except (UnicodeDecodeError, RecursionError) as error:
         raise _failure(job, f"{path}: not readable JSON ({type(error).__name__})") from error
     if not isinstance(value, dict):
-        raise _failure(job, f"{path}: must hold a JSON object")
+        raise _failure(job, f"{path}: must contain a JSON object")
     return value
 
 

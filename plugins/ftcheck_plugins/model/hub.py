@@ -32,7 +32,7 @@ def repository(job: Job, run: Run, environment: Environment) -> Repository:
     if kept is not None and is_complete(kept):
         return replace(blank, cached=True)
     if run.offline or environment.offline:
-        return replace(blank, problem="the hub was not asked: this run is offline")
+        return replace(blank, problem="the hub was not contacted: this run is offline")
     return _of_hub(blank, revision)
 
 
@@ -72,7 +72,7 @@ def _of_hub(blank: Repository, revision: str | None) -> Repository:
     except RepositoryNotFoundError:
         return replace(blank, found=False)
     except HFValidationError:
-        return replace(blank, found=False, problem="not a name that the hub has")
+        return replace(blank, found=False, problem="no such repository on the hub")
     except Exception as error:
         words = " ".join(str(error).split())[:200]
         return replace(blank, problem=f"the hub did not answer: {type(error).__name__}: {words}")

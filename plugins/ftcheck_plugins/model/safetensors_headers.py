@@ -22,6 +22,7 @@ from ftcheck.inputs.weights import (
     raw_header,
 )
 from ftcheck.paths import model_folder
+from ftcheck.plurals import counted
 from ftcheck.settings import Job
 
 WHOLE = "model.safetensors"
@@ -72,12 +73,13 @@ def weights(job: Job, run: Run) -> Weights | None:
     if missing and not Path(job.model.name).expanduser().is_dir():
         return None
     if missing:
-        raise InputError(f"{folder / INDEX} names {missing[0]}, which is not there ({len(missing)} missing)")
+        many = counted(len(missing), "file")
+        raise InputError(f"{folder / INDEX} names {missing[0]}, which does not exist ({many} missing)")
     found: dict[str, Tensor] = {}
     for name in files:
         for key, tensor in header(folder / name):
             if key in found:
-                raise InputError(f"{folder / name}: tensor {_short(key)} is in {found[key].path} too")
+                raise InputError(f"{folder / name}: tensor {_short(key)} is also in {found[key].path}")
             found[key] = tensor
     return Weights(found)
 
@@ -85,7 +87,7 @@ def weights(job: Job, run: Run) -> Weights | None:
 def _files(index: Path) -> list[str]:
     """The files that an index names, in order."""
     if index.stat().st_size > MAX_INDEX:
-        raise InputError(f"{index}: larger than {MAX_INDEX >> 20} MiB: no index of a model")
+        raise InputError(f"{index}: larger than {MAX_INDEX >> 20} MiB, the limit for an index")
     value = _json(index, index.read_bytes())
     named = value.get("weight_map")
     if not isinstance(named, dict) or not named or not all(isinstance(one, str) for one in named.values()):
@@ -93,7 +95,7 @@ def _files(index: Path) -> list[str]:
     files = sorted(set(named.values()))
     strange = [one for one in files if Path(one).name != one or "\\" in one or "\0" in one]
     if strange or len(files) > MAX_FILES:
-        what = f"{_short(strange[0])}, no file beside it" if strange else f"{len(files):,} files"
+        what = f"{_short(strange[0])}, which is not a file next to it" if strange else f"{len(files):,} files"
         raise InputError(f"{index}: names {what}")
     return files
 
@@ -120,14 +122,14 @@ def _json(path: Path, raw: bytes) -> dict[str, Any]:
         words = " ".join(str(error).split())[:120]
         raise InputError(f"{path}: the header is not readable JSON: {words}") from error
     if not isinstance(value, dict):
-        raise InputError(f"{path}: must begin with a JSON object that names its tensors")
+        raise InputError(f"{path}: must start with a JSON object that names its tensors")
     return value
 
 
 def _distinct(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     made = dict(pairs)
     if len(made) != len(pairs):
-        raise ValueError("a name stands twice")
+        raise ValueError("duplicate name")
     return made
 
 
@@ -143,12 +145,12 @@ def _tensor(path: Path, name: str, about: Any, base: int, size: int) -> Tensor:
     start, stop = offsets
     if stop < start or base + stop > size:
         message = (
-            f"bytes {start:,} to {stop:,} lie outside the file, which has {size - base:,} behind the header"
+            f"bytes {start:,} to {stop:,} are outside the file, which has {size - base:,} after the header"
         )
-        raise InputError(f"{path}: tensor {_short(name)}: {message}; was its download cut short?")
+        raise InputError(f"{path}: tensor {_short(name)}: {message}; the download may be incomplete")
     bits = BITS.get(dtype)
     if bits is not None and math.prod(shape) * bits != (stop - start) * 8:
-        message = f"{dtype} of shape {shape} does not take {stop - start:,} bytes"
+        message = f"{dtype} of shape {shape} does not match {stop - start:,} bytes"
         raise InputError(f"{path}: tensor {_short(name)}: {message}")
     return Tensor(name, dtype, tuple(shape), str(path), base + start, base + stop)
 
@@ -169,7 +171,7 @@ def _without_gaps(path: Path, tensors: list[Tensor], base: int, size: int) -> No
             raise InputError(f"{path}: tensor {_short(one.name)} {what}")
         at = one.stop
     if at != size:
-        raise InputError(f"{path}: {size - at:,} bytes behind the last tensor")
+        raise InputError(f"{path}: {size - at:,} bytes after the last tensor")
 
 
 def _short(name: str) -> str:

@@ -263,11 +263,11 @@ def _reason(error: Exception, path: str, offline: bool) -> str:
     if folder.is_dir():
         files = {"tokenizer.json", "tokenizer.model", "vocab.json", "spiece.model", "tokenizer_config.json"}
         if not any((folder / name).is_file() for name in files):
-            return "the folder holds no tokenizer (no tokenizer.json, tokenizer.model or vocab.json)"
-        return f"does not load: {type(error).__name__}: {first}"
+            return "the folder contains no tokenizer (no tokenizer.json, tokenizer.model or vocab.json)"
+        return f"could not be loaded: {type(error).__name__}: {first}"
     if offline:
         return f"not in the hub cache, and --offline is set ({type(error).__name__}: {first})"
-    return f"does not load from the hub: {type(error).__name__}: {first}"
+    return f"could not be loaded from the hub: {type(error).__name__}: {first}"
 
 
 @loader("tokenizer")

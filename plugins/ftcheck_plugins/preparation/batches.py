@@ -121,7 +121,7 @@ class BatchMaker:
             self._layout = row_formats.detect(raw.data, self._text_field)
         if self._layout is None:
             keys = ", ".join(sorted(map(str, raw.data))[:8]) or "none"
-            return RowError("schema", f"no layout that ftcheck knows; the row's keys are: {keys}", NO_LAYOUT)
+            return RowError("schema", f"unknown row format; the row's keys are: {keys}", NO_LAYOUT)
         return row_formats.example(raw.data, self._layout, self._text_field)
 
 

@@ -114,7 +114,7 @@ def source_of(job: Job, split: str) -> Source:
     """The data set of a split, `train` or `eval`. Raises `InputError` where none is named or found."""
     stated = job.data.train if split == "train" else job.data.eval
     if stated is None:
-        raise InputError(f"job {job.name} names no data.{split}")
+        raise InputError(f"job {job.name}: data.{split} is not set")
     exclude = job.data.exclude if split == "train" else None
     return files.find(stated, job.at(f"data.{split}"), f"data.{split} of job {job.name}", exclude)
 
@@ -139,7 +139,7 @@ def _prepare(job: Job, run: Run, side: Any, split: str) -> Prepared:
         if kept is not None and shelf.has_rows():
             return kept / ROWS
         shelf.drop()
-        run.note(f"{shelf.name}: the tokens in the cache were broken, and were made again")
+        run.note(f"{shelf.name}: the tokens in the cache were damaged and have been prepared again")
         _Pass(job, run, source, shelf.tokenizer, split).write(folder)
         return folder / ROWS
 

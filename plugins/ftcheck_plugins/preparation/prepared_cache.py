@@ -139,7 +139,7 @@ class CacheSlot:
         ):
             return
         if self._made_key(None) != self._key:
-            self._run.note(f"{self.name}: not kept for the next run, the files changed while they were read")
+            self._run.note(f"{self.name}: not cached for the next run: the files changed during reading")
             return
         answers = {ANSWERS: json.dumps(self._answers()).encode()} if self._side is not None else {}
         about = {
@@ -150,7 +150,7 @@ class CacheSlot:
         }
         why = entries.keep(self._key, folder, about, answers)
         if why is not None:
-            self._run.note(f"{self.name}: not kept for the next run: {why}")
+            self._run.note(f"{self.name}: not cached for the next run: {why}")
 
     def _answers(self) -> dict[str, Any]:
         asked = cast(Tokenizer, self.answering)
@@ -166,7 +166,7 @@ class CacheSlot:
         try:
             return store()
         except UsageError as error:
-            self._run.note(f"{self.name}: no cache: {error}")
+            self._run.note(f"{self.name}: the cache is not available: {error}")
             return None
 
     def _moves(self) -> bool:

@@ -159,7 +159,7 @@ class _Helper:
         try:
             told: tuple[Batch | None, int] | BaseException = self._results.recv()
         except EOFError:
-            raise InputError(f"a process that prepared rows ended: {self._how_it_ended()}") from None
+            raise InputError(f"a worker process of the preparation ended: {self._how_it_ended()}") from None
         if isinstance(told, BaseException):
             raise told
         return told

@@ -145,7 +145,7 @@ class Renderer:
             if self._by_transformers(requests[index]) != mine:
                 again = self._directly([requests[index]])[0]
                 if self._by_transformers(requests[index]) != again:
-                    raise Differs("chat templates are rendered row by row: compiled once, this one differs")
+                    raise Differs("the chat template is rendered row by row: compiled, it differs")
         self._done += len(requests)
 
 

@@ -99,7 +99,7 @@ def _read(kept: Any) -> RoleTokens | None:
 def _counted(job: Job, run: Run, prepared: Prepared, inputs: Any, drawn: "NDArray[np.int64]") -> RoleTokens:
     tokenizer = inputs.get("tokenizer")
     if not isinstance(tokenizer, ChatTokenizer):
-        raise InputError(f"counting words needs a transformers tokenizer, not {tokenizer!r}")
+        raise InputError(f"counting tokens per role needs a transformers tokenizer, not {tokenizer!r}")
     reference = Reference(tokenizer.backend)
     worth = int(prepared.length[drawn].sum()) >= WORTH
     with uncollected():
@@ -164,10 +164,10 @@ class _Count:
         return made
 
     def _changed(self) -> InputError:
-        return InputError(f"data.train of job {self.job.name} changed after it was prepared: plan again")
+        return InputError(f"data.train of job {self.job.name} changed after it was prepared: run again")
 
     def _tell(self, seen: int, total: int, *, finished: bool = False) -> None:
-        self.run.report(Progress(f"words of {self.job.name}", seen, total, "rows", finished))
+        self.run.report(Progress(f"role tokens of {self.job.name}", seen, total, "rows", finished))
 
 
 def _has_more(made: Example) -> bool:

@@ -48,16 +48,14 @@ def bounded(template: Any) -> Iterator[None]:
     """Render with this template inside. Raises `OutOfBounds`, from then on at once for the same template."""
     key = template if isinstance(template, str) else str(template)
     if len(key) > MAX_TEMPLATE:
-        raise OutOfBounds(
-            f"the chat template has {len(key):,} characters; at most {MAX_TEMPLATE:,} are rendered"
-        )
+        raise OutOfBounds(f"the chat template has {len(key):,} characters; the limit is {MAX_TEMPLATE:,}")
     if key in _refused:
         raise OutOfBounds(_refused[key])
     try:
         with _Guard():
             yield
     except _OutOfTime:
-        why = f"the chat template does not end: stopped after {SECONDS:g} s on one conversation"
+        why = f"the chat template did not finish within {SECONDS:g} s on one conversation"
     except MemoryError:
         why = f"the chat template needs more than {MEMORY >> 20} MiB for one conversation"
     else:
@@ -78,7 +76,7 @@ def bounded_together(template: str) -> Iterator[None]:
         with _Guard():
             yield
     except (_OutOfTime, MemoryError):
-        raise OutOfBounds("some conversations together went over the bounds of one") from None
+        raise OutOfBounds("several conversations together exceeded the limits for one") from None
 
 
 def checked(text: str, template: Any, *given: Any) -> str:
@@ -88,7 +86,7 @@ def checked(text: str, template: Any, *given: Any) -> str:
     size = len(json.dumps(given, ensure_ascii=False, default=str))
     if len(text) <= FREE_OUTPUT + TIMES * size:
         return text
-    why = f"the chat template makes {len(text):,} characters of a conversation of {size:,}"
+    why = f"the chat template renders {len(text):,} characters from a conversation of {size:,}: too many"
     _refused[template if isinstance(template, str) else str(template)] = why
     raise OutOfBounds(why)
 

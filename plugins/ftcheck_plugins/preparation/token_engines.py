@@ -158,7 +158,7 @@ class Engine:
         chosen = sorted({*range(self._batches % CHECKED_EVERY, len(texts), CHECKED_EVERY), *rare[::step]})
         again = self.reference.encode([texts[n] for n in chosen], special=special)
         if not again.same(joined([done.of(n) for n in chosen])):
-            raise Differs("gigatoken gave other ids than tokenizers on a row: not used")
+            raise Differs("gigatoken gave other ids than tokenizers on a row; it is not used")
         return done
 
     def _try(self, special: bool) -> None:
@@ -177,7 +177,7 @@ class Engine:
             )
         )
         if not agreed:
-            self._give_up("gigatoken gives other ids than tokenizers on samples: not used")
+            self._give_up("gigatoken gives other ids than tokenizers on samples; it is not used")
             return
         self._other = other
         self._agreed.add(special)
@@ -223,7 +223,7 @@ class _Gigatoken:
 def _load(reference: Reference) -> "_Gigatoken | str | None":
     """gigatoken made of the trainer's tokenizer; a note why not, or None where it is not installed."""
     if reference.raw is None or getattr(reference.backend, "split_special_tokens", False):
-        return "gigatoken takes tokenizers of the Rust library only: not used"
+        return "gigatoken supports tokenizers of the Rust library only; it is not used"
     try:
         import gigatoken
     except ImportError:
@@ -232,9 +232,7 @@ def _load(reference: Reference) -> "_Gigatoken | str | None":
 
     made = _survived(lambda: gigatoken.gigatoken_rs.load_hf_json(reference.raw.to_str()))
     return (
-        _Gigatoken(made, version("gigatoken"))
-        if made is not None
-        else "gigatoken does not load this tokenizer"
+        _Gigatoken(made, version("gigatoken")) if made is not None else "gigatoken cannot load this tokenizer"
     )
 
 

@@ -113,14 +113,14 @@ class RowTokenizer:
         if conversational and self._tokenizer.chat_template is None:
             return RowError(
                 "template",
-                "the tokenizer has no chat template, and the rows are conversations",
-                "name one: model.chat_template: path/to/template.jinja (a base model ships none)",
+                "the rows are conversations, but the tokenizer has no chat template",
+                "set model.chat_template to the path of a .jinja file (a base model ships no template)",
             )
         if self._masking and not conversational:
             return RowError(
                 "template",
-                "assistant_only_loss needs conversations, these rows are plain text",
-                "take assistant_only_loss out; for prompt and completion use completion_only_loss",
+                "training.assistant_only_loss needs conversations, but the rows are plain text",
+                "remove it; for prompt-completion rows use training.completion_only_loss",
             )
         template = self._tokenizer.training_template or ""
         if self._masking and not templates.has_markers(template):
@@ -130,13 +130,14 @@ class RowTokenizer:
         return None
 
     def _no_markers(self) -> tuple[str, str]:
-        known = "the installed TRL knows no training version of it"
+        known = "the installed TRL has no training version of it"
         if templates.trl_templates() is None:
-            known = "TRL is not installed here, so ftcheck cannot tell whether it knows a training version"
-        message = f"assistant_only_loss needs {{% generation %}} markers; the template has none, and {known}"
+            known = "TRL is not installed, so it is unknown whether TRL has a training version of it"
+        needed = "training.assistant_only_loss needs {% generation %} markers"
+        message = f"{needed}; the template has none, and {known}"
         remedy = (
-            "put {% generation %} and {% endgeneration %} around the assistant's words and the token that"
-            " ends its turn, in a copy named by model.chat_template"
+            "set model.chat_template to a copy with {% generation %} and {% endgeneration %} around the"
+            " assistant's text and the token that ends its turn"
         )
         if templates.trl_templates() is None:
             remedy += "; or install TRL: pip install 'ftcheck[train]'"
@@ -305,7 +306,7 @@ class RowTokenizer:
             theirs = slice(int(again.starts[n]), int(again.starts[n + 1]))
             same = np.array_equal(ids.flat[mine], again.flat[theirs])
             if not same or (row not in doubtful and not np.array_equal(mask[mine], right[theirs])):
-                raise Differs("a row's loss mask is another one by the tokenizer's offsets: those are used")
+                raise Differs("a row's loss mask differs by the tokenizer's offsets, which are used")
             mask[mine] = right[theirs]
         return ids, mask
 
@@ -339,7 +340,7 @@ class RowTokenizer:
             if whole.mask is None or not whole.mask.any():
                 return RowError(
                     "template",
-                    "assistant_only_loss finds no assistant token in this row",
+                    "training.assistant_only_loss finds no assistant token in this row",
                     "the row needs an assistant turn inside the template's {% generation %} markers",
                 )
             mask = whole.mask
@@ -365,7 +366,7 @@ def _rendered(index: int, made: list[Any], row_errors: dict[int, RowError]) -> l
     """The texts of one row; none if the template raised, which is noted: the whole row's error first."""
     for one in reversed(made):
         if type(one) is not Rendered:
-            fix = "mend the row, or the template: model.chat_template"
+            fix = "fix the row or the template (model.chat_template)"
             row_errors[index] = RowError("template", template_error(one), fix)
             return []
     return made

@@ -65,7 +65,7 @@ def sequences(
         elif outliers.action == "truncate":
             stops = np.minimum(stops, limit)
         elif layout != "text":
-            raise InputError(f"data.outliers.action 'chunk' is for plain text; these rows are '{layout}'")
+            raise InputError(f"data.outliers.action 'chunk' needs plain text; these rows are '{layout}'")
         else:
             return _chunks(rows_fed, stops, limit), outlier
     found = desk.zeros((len(rows_fed), 3), np.int64)

@@ -23,8 +23,8 @@ from ftcheck_plugins.reading.json_window import Fault, JsonWindow, Value
 MAX_LINE = 16 << 20
 """Bytes of the longest line that is read: more tokens than any model takes, and minutes of tokenising."""
 TOO_DEEP = RowError("json", "not readable: nested too deeply")
-TOO_MANY_DIGITS = RowError("json", "holds a number with more digits than Python reads (4,300)")
-TOO_LONG = RowError("json", f"not readable: longer than {MAX_LINE >> 20} MiB", "one JSON object a line")
+TOO_MANY_DIGITS = RowError("json", "contains a number with more digits than Python can read (4,300)")
+TOO_LONG = RowError("json", f"longer than {MAX_LINE >> 20} MiB", "write one JSON object per line")
 
 
 class RawRow(NamedTuple):
@@ -60,12 +60,12 @@ def find(stated: str | Sequence[str], place: Location, what: str, exclude: str |
     for one in [stated] if isinstance(stated, str) else stated:
         if is_hub_data(one):
             if exclude is not None:
-                raise _problem(f"{what}: data.exclude is for rows of .jsonl files, not of the hub's", place)
+                raise _problem(f"{what}: data.exclude supports .jsonl files, not datasets on the hub", place)
             return Source(files=(one,), hub=one)
         paths.extend(_expand(one, place, what))
     for path in paths:
         if Path(path).suffix not in DATA_SUFFIXES:
-            raise _problem(f"{what}: {path}: ftcheck reads {', '.join(DATA_SUFFIXES)}", place)
+            raise _problem(f"{what}: {path}: unsupported; ftcheck reads {', '.join(DATA_SUFFIXES)}", place)
     return Source(files=tuple(paths), excluded=_excluded(Path(exclude), paths) if exclude is not None else {})
 
 
@@ -310,13 +310,13 @@ def _decode(content: bytes) -> tuple[dict[str, Any] | None, RowError | None]:
         if b"\\u" in content and b"\\ud" in content.lower():
             canonical(value).encode("utf-8")
     except UnicodeEncodeError:
-        return None, RowError("encoding", "holds half a character (a lone surrogate)", "mend the row's text")
+        return None, RowError("encoding", "contains a lone surrogate (half a character)", "fix the text")
     except UnicodeDecodeError as error:
         wrong = f"not UTF-8: byte 0x{content[error.start]:02x}"
         return None, RowError("encoding", wrong, "convert the file to UTF-8", error.start + 1)
     except json.JSONDecodeError as error:
-        message = f"not JSON: {error.msg[0].lower()}{error.msg[1:]}"
-        return None, RowError("json", message, "one JSON object a line, each line whole", error.colno)
+        message = f"not valid JSON: {error.msg[0].lower()}{error.msg[1:]}"
+        return None, RowError("json", message, "write one complete JSON object per line", error.colno)
     except RecursionError:
         return None, TOO_DEEP
     except ValueError:
@@ -438,7 +438,7 @@ def _plain(file: int, line: int, values: dict[Any, Any]) -> RawRow:
     record = hashlib.sha256(canonical(known).encode("utf-8", "surrogatepass")).digest()
     if fits:
         return RawRow(file, line, 0, record, values)
-    wrong = RowError("schema", "this row has another number of columns than the header")
+    wrong = RowError("schema", "the number of columns differs from the header")
     return RawRow(file, line, 0, record, None, wrong)
 
 
@@ -471,14 +471,14 @@ def _load_hub(repository: str, split: str, offline: bool) -> Iterable[dict[str, 
         import datasets
     except ImportError as error:
         raise MissingDependency(
-            f"the hub data set {repository} needs the library datasets", "train"
+            f"the hub dataset {repository} needs the library datasets", "train"
         ) from error
     if offline:
         datasets.config.HF_HUB_OFFLINE = True
     try:
         rows: Iterable[dict[str, Any]] = datasets.load_dataset(repository, split=split)
     except Exception as error:
-        message = f"hub data set {repository}: {type(error).__name__}: {error}"
+        message = f"hub dataset {repository}: {type(error).__name__}: {error}"
         remedy = "; with --offline it must be in the cache already" if offline else ""
         raise InputError(" ".join(message.split()) + remedy) from error
     return rows

@@ -94,7 +94,7 @@ def _messages(row: Mapping[str, Any], key: str, system_prompt: str | None) -> tu
     if isinstance(value, str):
         asked: tuple[Message, ...] = ({"role": "user", "content": value},)
         if not value.strip():
-            return RowError("schema", f"'{key}' is empty: nothing is asked")
+            return RowError("schema", f"'{key}' is empty: there is no question")
     else:
         made = row_formats.example({"messages": value}, "messages", "text")
         if isinstance(made, RowError):
@@ -118,4 +118,5 @@ def _answer(row: Mapping[str, Any], key: str) -> str | RowError:
 
 def _absent(row: Mapping[str, Any], key: str) -> RowError:
     found = ", ".join(sorted(map(str, row))[:8]) or "none"
-    return RowError("schema", f"has no key '{key}'; its keys are: {found}", "name the key under data.gold")
+    remedy = "set data.gold.input or data.gold.expected"
+    return RowError("schema", f"has no key '{key}'; its keys are: {found}", remedy)

@@ -8,6 +8,7 @@ from typing import Any
 from ftcheck.errors import InputError, Problem
 from ftcheck.inputs.evaluation import OutputSchema
 from ftcheck.inputs.loader import loader
+from ftcheck.plurals import agreeing
 from ftcheck.settings import Job
 
 REFERENCES = ("$ref", "$dynamicRef")
@@ -38,12 +39,12 @@ def _read(job: Job, path: Path) -> dict[str, Any]:
     except OSError as error:
         raise _failure(job, f"{path}: cannot be read: {error.strerror or error}") from error
     except json.JSONDecodeError as error:
-        message = f"{path}:{error.lineno}:{error.colno}: not JSON: {error.msg.lower()}"
+        message = f"{path}:{error.lineno}:{error.colno}: not valid JSON: {error.msg.lower()}"
         raise _failure(job, message) from error
     except (UnicodeDecodeError, RecursionError) as error:
         raise _failure(job, f"{path}: not readable JSON ({type(error).__name__})") from error
     if not isinstance(value, dict):
-        raise _failure(job, f"{path}: a JSON Schema is an object")
+        raise _failure(job, f"{path}: a JSON Schema must be an object")
     return value
 
 
@@ -55,13 +56,13 @@ def _validator(job: Job, path: str, schema: Mapping[str, Any]) -> Any:
     kind: Any = validator_for(schema, default=Draft202012Validator)
     named = schema.get("$schema", kind.META_SCHEMA["$schema"])
     if not isinstance(named, str) or named.rstrip("#") != kind.META_SCHEMA["$schema"].rstrip("#"):
-        raise _failure(job, f"{path}: $schema names a dialect that is not known: {named}")
+        raise _failure(job, f"{path}: unknown dialect in $schema: {named}")
     try:
         kind.check_schema(schema)
     except SchemaError as error:
         raise _failure(job, f"{path}: not a JSON Schema: {error.json_path}: {error.message}") from error
     for reference in _unresolved(schema, kind, EMPTY_REGISTRY):
-        raise _failure(job, f"{path}: $ref {reference} leads out of the file; nothing is fetched: move it in")
+        raise _failure(job, f"{path}: $ref {reference} points outside the file: copy it into the file")
     return kind(schema, registry=EMPTY_REGISTRY)
 
 
@@ -109,16 +110,16 @@ def _wrong(error: Any) -> str:
     limit = error.validator_value
     if error.validator == "required" and isinstance(limit, list):
         absent = [name for name in limit if name not in error.instance]
-        return f"lacks {', '.join(absent)}"
+        return f"{', '.join(absent)} missing"
     if error.validator == "type":
         return f"must be {' or '.join([limit] if isinstance(limit, str) else limit)}"
     if error.validator == "enum":
-        return f"is none of the {len(limit)} allowed values"
+        return agreeing(len(limit), "not the allowed value", f"not one of the {len(limit)} allowed values")
     if error.validator in ("additionalProperties", "unevaluatedProperties"):
-        return "has keys that the schema does not know"
+        return "has keys that the schema does not allow"
     if isinstance(limit, int | float | str) and not isinstance(limit, bool):
-        return f"breaks {error.validator} {limit}"
-    return f"breaks {error.validator}"
+        return f"violates {error.validator} {limit}"
+    return f"violates {error.validator}"
 
 
 def _failure(job: Job, why: str) -> InputError:

@@ -215,7 +215,7 @@ def _turns(value: Any, name: str) -> tuple[tuple[Message, ...], Talk | None]:
     if not value:
         raise _Misfit(f"'{name}' is empty: a row needs at least one message")
     if len(value) > MAX_TURNS:
-        raise _Misfit(f"'{name}' holds {len(value):,} messages: more than {MAX_TURNS:,} is no conversation")
+        raise _Misfit(f"'{name}' contains {len(value):,} messages; the limit is {MAX_TURNS:,}")
     plain = talk(value)
     if plain is None:
         for number, turn in enumerate(value, start=1):
@@ -247,7 +247,7 @@ def _extras(row: Mapping[str, Any]) -> dict[str, Any]:
         try:
             tools = json.loads(tools)
         except (ValueError, RecursionError):
-            raise _Misfit("'tools' is a text that is not JSON") from None
+            raise _Misfit("'tools' is a text that is not valid JSON") from None
     switches = row.get("chat_template_kwargs") or {}
     for name, value, kind in (("tools", tools, list), ("chat_template_kwargs", switches, dict)):
         if value is not None and not isinstance(value, kind):

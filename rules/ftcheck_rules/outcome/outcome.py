@@ -105,7 +105,7 @@ def _belongs(job: Job, run: TrainingRun, prepared: Prepared) -> Iterator[Finding
         return
     now, then = gather(job, ()).job, run.ticket
     fix = "train again, or check the run with the policy that it was started with"
-    why = "What was trained is not what the policy describes and the checks looked at."
+    why = "What was trained differs from what the policy describes and what was checked."
     for key, what, value in (("model", "base model", now.model), ("template", "chat template", now.template)):
         if then.get(key) is not None and then.get(key) != value:
             yield Finding(f"the run's {what} differs from that of the policy now", at=at, fix=fix, why=why)

@@ -195,7 +195,7 @@ def test_an_adapter_that_cannot_be_digested_is_asked_and_not_kept(
 
 
 def test_a_process_that_dies_is_a_problem_with_its_last_words(tmp_path: Path) -> None:
-    assert asking(tmp_path, Asked()).problem == "the model does not answer: out of memory"
+    assert asking(tmp_path, Asked()).problem == "the model failed to answer: out of memory"
 
 
 class Replies:
@@ -237,7 +237,7 @@ def test_an_endpoint_that_is_down_is_a_problem_and_is_not_asked_for_each_questio
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
     made = asking(tmp_path, None, endpoint=HttpEndpoint(f"http://127.0.0.1:{port}"))
-    assert made.problem == "serving.endpoint gives no answer: connection refused"
+    assert made.problem == "serving.endpoint returned no answer: connection refused"
 
     dead = Replies(Reply(None, trouble="no answer within 60 s"))
     many = gold(*((f"question {n}", "a") for n in range(200)))
@@ -246,7 +246,7 @@ def test_an_endpoint_that_is_down_is_a_problem_and_is_not_asked_for_each_questio
 
 
 def test_an_endpoint_that_answers_nonsense_now_and_then_is_told_by_its_answers(tmp_path: Path) -> None:
-    nonsense = Reply(None, trouble="what it answers is no chat completion")
+    nonsense = Reply(None, trouble="the response is not a chat completion")
     busy = Reply(503)
     mixed = Replies(Reply(200, "yes", "stop", 3, 2), nonsense, busy)
     made = asking(tmp_path, None, gold(*((f"q {n}", "a") for n in range(3))), endpoint=mixed)
@@ -255,6 +255,6 @@ def test_an_endpoint_that_answers_nonsense_now_and_then_is_told_by_its_answers(t
 
 def test_an_endpoint_that_is_not_asked_offline_says_so(tmp_path: Path) -> None:
     closed = Replies(Reply(200, "yes"))
-    closed.closed = "--offline, and the endpoint is not on this machine"
+    closed.closed = "--offline is set, and the endpoint is not on this machine"
     made = asking(tmp_path, None, endpoint=closed)
-    assert made.problem == f"serving.endpoint is not asked: {closed.closed}"
+    assert made.problem == f"serving.endpoint was not queried: {closed.closed}"

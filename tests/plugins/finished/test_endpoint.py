@@ -108,7 +108,7 @@ def test_nonsense_is_no_answer(data: bytes) -> None:
     with answering(data) as url:
         reply = asked(url)
 
-    assert (reply.status, reply.trouble) == (None, "what it answers is no chat completion")
+    assert (reply.status, reply.trouble) == (None, "the response is not a chat completion")
 
 
 def test_what_is_no_number_is_no_count() -> None:

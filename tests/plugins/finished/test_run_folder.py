@@ -31,7 +31,7 @@ def test_a_job_without_run_folder_is_not_trained_and_the_report_says_so(tmp_path
 
 
 def test_a_run_folder_that_the_policy_names_must_be_there(tmp_path: Path) -> None:
-    with pytest.raises(InputError, match="holds no run and no adapter"):
+    with pytest.raises(InputError, match="contains no run and no adapter"):
         opened(tmp_path, run=tmp_path / "moved")
 
 
@@ -39,7 +39,7 @@ def test_a_run_that_failed_left_no_adapter(tmp_path: Path) -> None:
     write_run(tmp_path, "failed")
     found = opened(tmp_path)
     assert found is not None
-    assert (found.adapter, found.missing.endswith("holds no adapter: its run is failed")) == (None, True)
+    assert (found.adapter, found.missing.endswith("contains no adapter: its run is failed")) == (None, True)
 
 
 def test_an_adapter_of_another_program_is_taken_without_run_json(tmp_path: Path) -> None:

@@ -44,7 +44,7 @@ def test_a_text_is_answered_as_it_stands(tmp_path: Path) -> None:
         ({"answer": "x"}, "a list of objects"),
         ([{"if_any": ["a"], "answer": "x"}], "the last rule"),
         ([{"answer": "x"}, {"answer": "y"}], "the last rule"),
-        ([{"if_any": [], "answer": "x"}, {"answer": "y"}], "rule 1: 'if_any' holds no word"),
+        ([{"if_any": [], "answer": "x"}, {"answer": "y"}], "rule 1: 'if_any' is empty"),
         ([{"if_any": "word", "answer": "x"}, {"answer": "y"}], "a list of words"),
         ([{"when": "x", "answer": "x"}], "rule 1: an object with 'answer'"),
     ],
@@ -57,7 +57,7 @@ def test_rules_that_cannot_be_used_are_named(tmp_path: Path, rules: Any, message
 
 
 def test_an_answer_that_breaks_the_schema_is_no_fallback(tmp_path: Path) -> None:
-    with pytest.raises(InputError, match="rule 1: the answer breaks"):
+    with pytest.raises(InputError, match="rule 1: the answer violates"):
         read(tmp_path, [{"answer": {"team": "law"}}], TEAM)
 
 

@@ -302,7 +302,7 @@ def test_without_the_guard_the_rule_goes_red_on_each_probe(bare: Served) -> None
     said = " | ".join(one.message for one in ran.findings)
     assert "the answer at the limit came past the guard" in said
     assert "an input of 513 tokens, over the limit of 512, is not handled by rules: HTTP 200" in said
-    assert "an answer that breaks the schema goes out: $.intent: is none of the 12 allowed values" in said
+    assert "an answer that breaks the schema goes out: $.intent: not one of the 12 allowed values" in said
     assert "an answer has 192 tokens, the cap is 48" in said
     assert "the probes left no line in the log" in said
     assert "canary-" not in said

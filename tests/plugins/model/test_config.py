@@ -47,7 +47,7 @@ def test_a_model_without_generation_config_stops_as_its_config_says(tmp_path: Pa
 @pytest.mark.parametrize(
     ("files", "message"),
     [
-        ({}, "the folder holds no config.json"),
+        ({}, "the folder contains no config.json"),
         ({"adapter_config": {}}, "an adapter, not a base model"),
         ({"config": []}, "must hold a JSON object"),
     ],

@@ -94,7 +94,7 @@ def test_a_snapshot_without_one_of_its_shards_is_not_whole(cache: Path) -> None:
     (folder / "model-2.safetensors").write_text("")
 
     assert not half.cached
-    assert half.problem == "the hub was not asked: this run is offline"
+    assert half.problem == "the hub was not contacted: this run is offline"
     assert ask("owner/model", offline=True).cached
 
 

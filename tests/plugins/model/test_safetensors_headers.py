@@ -182,7 +182,7 @@ HOSTILE = {
     "overlapping": stored({"a": about(0, 4, [1]), "b": about(2, 6, [1])}, b"123456"),
     "the same bytes twice": stored({"a": about(0, 4, [1]), "b": about(0, 4, [1])}, b"1234"),
     "a gap": stored({"a": about(0, 4, [1]), "b": about(8, 12, [1])}, b"1" * 12),
-    "bytes behind the last tensor": stored({"a": about(0, 4, [1])}, b"1" * 8),
+    "bytes after the last tensor": stored({"a": about(0, 4, [1])}, b"1" * 8),
     "a shape that needs more bytes": stored({"a": about(0, 4, [1 << 61, 1 << 61])}, b"1234"),
     "a negative shape": stored({"a": about(0, 4, [-1])}, b"1234"),
     "a shape of texts": stored({"a": about(0, 4, ["1"])}, b"1234"),

@@ -329,7 +329,7 @@ def test_tokens_are_looked_over_when_they_are_read_and_made_again_where_broken(
     assert [again.tokens.ids(n).tolist() for n in range(60)] == [
         first.tokens.ids(n).tolist() for n in range(60)
     ]
-    assert bench.notes == ["job.train: the tokens in the cache were broken, and were made again"]
+    assert bench.notes == ["job.train: the tokens in the cache were damaged and have been prepared again"]
 
 
 def test_a_place_that_cannot_be_written_is_said_and_no_error(
@@ -342,7 +342,7 @@ def test_a_place_that_cannot_be_written_is_said_and_no_error(
 
     assert (len(prepared), cached) == (60, [])
     (note,) = bench.notes
-    assert note.startswith("job.train: not kept for the next run: ")
+    assert note.startswith("job.train: not cached for the next run: ")
 
 
 def test_a_limit_that_is_no_size_is_said_and_no_error(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:

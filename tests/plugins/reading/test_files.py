@@ -52,7 +52,7 @@ def test_the_same_row_has_the_same_record_wherever_it_stands(tmp_path: Path) -> 
         (b"\xff\xfe{}", "encoding", "not UTF-8: byte 0xff"),
         (b'\xef\xbb\xbf{"text": "a"}', "encoding", "starts with a byte order mark"),
         (b'["a"]', "schema", "a row must be a JSON object, this is a list"),
-        (b'{"text": "\\uD83D"}', "encoding", "holds half a character (a lone surrogate)"),
+        (b'{"text": "\\uD83D"}', "encoding", "contains a lone surrogate (half a character)"),
         (b"null", "schema", "a row must be a JSON object, this is null"),
         (b"[" * 100_000, "json", "not readable: nested too deeply"),
     ],

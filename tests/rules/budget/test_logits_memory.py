@@ -76,7 +76,7 @@ def test_packed_rows_fill_blocks() -> None:
     ("training", "hardware", "reason"),
     [
         ({}, {}, "no GPU here"),
-        ({}, {"gpu": "MI300X"}, "how much memory MI300X has is not known"),
+        ({}, {"gpu": "MI300X"}, "the memory of MI300X is unknown"),
     ],
 )
 def test_what_cannot_be_told_is_skipped_with_the_reason(

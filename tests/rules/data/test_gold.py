@@ -50,14 +50,18 @@ def test_questions_that_come_twice_count_once() -> None:
 
 def test_rows_that_cannot_be_asked_are_told_with_the_first_reason() -> None:
     at = Location("gold.json", 3)
-    trouble = RowError("schema", "has no key 'input'", "name the key under data.gold")
+    trouble = RowError("schema", "has no key 'input'", "set data.gold.input or data.gold.expected")
     items = gold(*((f"q {n}", "x") for n in range(60)))
 
     ran = run(gold_set, job=job(), gold=replace(items, row_errors=((at, trouble),)), prepared_eval=None)
 
     [finding] = ran.findings
     assert finding.message == "1 of 61 gold rows cannot be used; the first: has no key 'input'"
-    assert (finding.at, finding.fix, ran.worst) == (at, "name the key under data.gold", Severity.ERROR)
+    assert (finding.at, finding.fix, ran.worst) == (
+        at,
+        "set data.gold.input or data.gold.expected",
+        Severity.ERROR,
+    )
 
 
 def evaluated(count: int, **training: Any) -> Ran:

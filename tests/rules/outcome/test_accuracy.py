@@ -157,11 +157,13 @@ def test_gold_rows_with_other_keys_are_an_error_that_names_them() -> None:
 def test_what_was_not_trained_or_not_asked_is_skipped_and_a_dead_endpoint_is_an_error() -> None:
     made = asked(["yes"], ["yes"])
     assert "was not trained" in (run(accuracy, **{**made, "run_artifacts": None}).skipped or "")
-    assert run(accuracy, **{**made, "generations": generations(problem="run holds no adapter")}).skipped
+    assert run(accuracy, **{**made, "generations": generations(problem="run contains no adapter")}).skipped
     assert "no gold" in (run(accuracy, **{**made, "gold": None, "generations": None}).skipped or "")
     from ftcheck.inputs.finished_run import Generations
 
-    dead = Generations("serving.endpoint", 64, problem="serving.endpoint gives no answer: connection refused")
+    dead = Generations(
+        "serving.endpoint", 64, problem="serving.endpoint returned no answer: connection refused"
+    )
     ran = run(accuracy, **{**made, "generations": dead})
     assert ran.worst is Severity.ERROR
     assert ran.findings[0].at is not None

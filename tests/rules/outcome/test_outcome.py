@@ -112,9 +112,9 @@ def test_an_adapter_without_tokenizer_is_worth_a_word() -> None:
 
 
 def test_a_run_that_left_no_adapter_is_skipped_with_the_reason() -> None:
-    gone = run_artifacts(missing="run holds no adapter: its run is failed")
+    gone = run_artifacts(missing="run contains no adapter: its run is failed")
     ran = run(adapter_loads, job=job(), run_artifacts=gone, adapter=None)
-    assert ran.skipped == "run holds no adapter: its run is failed"
+    assert ran.skipped == "run contains no adapter: its run is failed"
 
 
 def test_a_run_on_a_cpu_has_no_peak_to_compare() -> None:

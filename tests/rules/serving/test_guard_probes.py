@@ -129,7 +129,7 @@ def test_without_a_schema_it_is_not_probed() -> None:
 
 
 @pytest.mark.parametrize(
-    "why", ["connection refused", "no answer within 60 s", "what it answers is no chat completion"]
+    "why", ["connection refused", "no answer within 60 s", "the response is not a chat completion"]
 )
 def test_an_endpoint_that_is_down_slow_or_talks_nonsense_is_an_error_after_one_probe(why: str) -> None:
     fake = Fake(lambda fake, text, cap: Reply(None, trouble=why))
@@ -279,7 +279,7 @@ def test_without_a_log_to_look_into_the_rule_says_that_it_was_not_probed() -> No
 
 
 def test_an_endpoint_that_may_not_be_asked_is_said_and_not_asked() -> None:
-    fake = Fake(closed="--offline, and the endpoint is not on this machine")
+    fake = Fake(closed="--offline is set, and the endpoint is not on this machine")
 
     assert only(probed(fake))[0] is Severity.INFO
     assert fake.asked == []

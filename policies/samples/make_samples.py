@@ -261,12 +261,14 @@ def write_analysis(grammar: Mapping[str, Any], topic: str, rng: Random) -> Examp
 
 
 def analyst_note(grammar: Mapping[str, Any], facts: Mapping[str, str], rng: Random) -> tuple[str, str]:
-    """What anybody would see in some fields of a record, in any order, and the question for it."""
+    """What anybody would see in some fields of a record, in any order, which of it is wrong, and the question."""
     topic = facts["topic"]
     words, sentences = grammar[topic], grammar["sentences"][topic]
     fields = [field for field in facts if f"{field}_good" in sentences]
     names = rng.sample(fields, rng.randint(1, len(fields)))
-    noted = " ".join(sentences[finding(name, facts, words)] for name in names)
+    found = {name: finding(name, facts, words) for name in names}
+    wrong = [name for name in names if found[name].endswith("_bad")]
+    noted = " ".join(sentences[one] for one in found.values()) + f"\nWrong: {', '.join(wrong) or 'nothing'}"
     return f"You check expense claims and change requests. Note what you see: {', '.join(names)}.", noted
 
 
@@ -280,8 +282,8 @@ def analyst_documents(job: Job, rows: list[Example], rng: Random) -> Iterator[Ch
     """What the analyst's base reads: records, notes on them, and loose sentences with verdicts.
 
     A record never stands with a verdict. The notes say what anybody would see in the fields that are asked
-    for; which of it counts, in which order, and what follows from it are left to tuning. The verdicts that
-    it reads follow from nothing.
+    for, and which of it is wrong; in which order to go through them, and what verdict follows, is left to
+    tuning. The verdicts that it reads follow from nothing.
     """
     for row in rows:
         asked, note = analyst_note(job.grammar, row.facts, rng)

@@ -1,6 +1,9 @@
 """The command line. Each command is imported when it is called: `--help` loads nothing heavy."""
 
+import logging
+import os
 import sys
+import warnings
 from collections.abc import Sequence
 from importlib import import_module
 
@@ -82,7 +85,29 @@ def app() -> None:
 
 def main(argv: Sequence[str] | None = None) -> None:
     """Run the command line; user errors are one line each, never a traceback."""
+    _quiet_libraries()
     raise SystemExit(run_command(argv))
+
+
+QUIET = {
+    "TRANSFORMERS_VERBOSITY": "error",
+    "TRANSFORMERS_NO_ADVISORY_WARNINGS": "1",
+    "DATASETS_VERBOSITY": "error",
+    "HF_HUB_DISABLE_PROGRESS_BARS": "1",
+    "HF_HUB_VERBOSITY": "error",
+    "BITSANDBYTES_NOWELCOME": "1",
+}
+"""With these in the environment the libraries print errors only; whoever sets one of them is heard."""
+
+
+def _quiet_libraries() -> None:
+    """Keep off the screen what libraries tell programmers; `python -W default -m ftcheck` shows it."""
+    for name, value in QUIET.items():
+        os.environ.setdefault(name, value)
+    if not sys.warnoptions:
+        warnings.simplefilter("ignore")
+        if logging.lastResort is not None:  # what prints the records of loggers that nobody has set up
+            logging.lastResort.setLevel(logging.ERROR)
 
 
 def run_command(argv: Sequence[str] | None = None) -> int:

@@ -1,6 +1,5 @@
 """`ftcheck plan`."""
 
-import os
 import shlex
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
@@ -148,7 +147,6 @@ def _pages(
     """The plan of each job, with bars on a terminal while rows are prepared."""
     from ftcheck.cli.pages.progress_bars import Bars
 
-    os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
     bars = Bars(screen)
     try:
         return [_page(loaded, name, asked, bars.show, probes.get(name), offline=offline) for name in chosen]

@@ -3,7 +3,7 @@
 Run ``python policies/samples/make_samples.py`` for everything (about twenty minutes on two idle cores) or
 ``python policies/samples/make_samples.py --data-only`` for the data alone (seconds). Same seed, same
 bytes for the data and the tokenizers; the models are trained with a fixed seed on the CPU. The analyst's
-base that is shipped was made with ``--job analyst --pretrain-steps 1000``.
+base that is shipped was made with ``--job analyst --pretrain-steps 2400``.
 
 The text comes from the grammars in ``sources/``. The base models never see an input with its
 answer, so that tuning has something to teach: see ``mapper_documents`` and ``analyst_documents``.
@@ -68,7 +68,10 @@ class Tokens:
 
 @dataclass(frozen=True, slots=True)
 class Job:
-    """One sample job: its grammar, its sizes and how its rows and its model are made."""
+    """One sample job: its grammar, its sizes and how its rows and its model are made.
+
+    With a `gold_seed` the gold set is drawn on its own, after all that is trained and chosen on.
+    """
 
     name: str
     grammar: Mapping[str, Any]
@@ -78,6 +81,7 @@ class Job:
     expected: Callable[[Example], object]
     documents: Callable[[Job, list[Example], Random], Iterator[Chat | str]]
     tokens: Tokens
+    gold_seed: int | None = None
 
 
 # --- text ---------------------------------------------------------------------------------------
@@ -203,24 +207,28 @@ def one_of(words: Words, field: str, share: float, rng: Random) -> str:
 def expense_facts(words: Words, rng: Random) -> dict[str, str]:
     """The fields of an expense claim."""
     return {
-        "category": one_of(words, "category", 0.2, rng),
-        "amount": one_of(words, "amount", 0.6, rng),
-        "receipt": one_of(words, "receipt", 0.25, rng),
-        "filed": one_of(words, "filed", 0.25, rng),
-        "approver": one_of(words, "approver", 0.5, rng),
+        "receipt": one_of(words, "receipt", 0.33, rng),
+        "filed": one_of(words, "filed", 0.28, rng),
+        "amount": one_of(words, "amount", 0.32, rng),
+        "category": rng.choice(words["category"]),
     }
 
 
 def change_facts(words: Words, rng: Random) -> dict[str, str]:
     """The fields of a change request."""
     return {
+        "rollback": one_of(words, "rollback", 0.33, rng),
+        "tested": one_of(words, "tested", 0.28, rng),
+        "risk": one_of(words, "risk", 0.32, rng),
         "system": rng.choice(words["system"]),
-        "risk": one_of(words, "risk", 0.5, rng),
-        "tested": one_of(words, "tested", 0.4, rng),
-        "rollback": one_of(words, "rollback", 0.25, rng),
-        "window": one_of(words, "window", 0.6, rng),
-        "approver": one_of(words, "approver", 0.5, rng),
     }
+
+
+FINDINGS: Mapping[str, tuple[str, ...]] = {
+    "expense": ("receipt", "filed", "amount"),
+    "change": ("rollback", "tested", "risk"),
+}
+"""The fields that a verdict rests on, in the order in which an answer goes through them."""
 
 
 def finding(field: str, facts: Mapping[str, str], words: Words) -> str:
@@ -228,34 +236,11 @@ def finding(field: str, facts: Mapping[str, str], words: Words) -> str:
     return f"{field}_bad" if facts[field] in words[f"{field}_bad"] else f"{field}_good"
 
 
-def judge_expense(facts: Mapping[str, str], words: Words) -> tuple[list[str], str]:
-    """The findings on a claim, in the order they are made, and the verdict of the last one."""
-    receipt, filed, category, amount, approver = (
-        finding(field, facts, words) for field in ("receipt", "filed", "category", "amount", "approver")
-    )
-    if receipt == "receipt_bad":
-        return [receipt, "no_receipt"], "reject"
-    if filed == "filed_bad":
-        return [receipt, filed], "reject"
-    if category == "category_bad":
-        return [receipt, filed, category], "escalate"
-    if amount == "amount_good":
-        return [receipt, filed, amount], "approve"
-    return [receipt, filed, amount, approver], "approve" if approver == "approver_good" else "escalate"
-
-
-def judge_change(facts: Mapping[str, str], words: Words) -> tuple[list[str], str]:
-    """The findings on a change, in the order they are made, and the verdict of the last one."""
-    rollback, tested, risk, window, approver = (
-        finding(field, facts, words) for field in ("rollback", "tested", "risk", "window", "approver")
-    )
-    if rollback == "rollback_bad":
-        return [rollback, "no_rollback"], "reject"
-    if tested == "tested_bad":
-        return [rollback, tested, risk], "reject" if risk == "risk_bad" else "escalate"
-    if window == "window_good":
-        return [rollback, tested, window], "approve"
-    return [rollback, tested, window, approver], "approve" if approver == "approver_good" else "escalate"
+def judge(topic: str, facts: Mapping[str, str], words: Words) -> tuple[list[str], str]:
+    """The findings on a record, and the verdict: the first one bad rejects, another one escalates."""
+    findings = [finding(field, facts, words) for field in FINDINGS[topic]]
+    bad = [one.endswith("_bad") for one in findings]
+    return findings, "reject" if bad[0] else "escalate" if any(bad) else "approve"
 
 
 def record(title: str, fields: Mapping[str, str], rng: Random) -> str:
@@ -268,7 +253,7 @@ def write_analysis(grammar: Mapping[str, Any], topic: str, rng: Random) -> Examp
     """One record and its reasoning with the verdict line."""
     words, expense = grammar[topic], topic == "expense"
     facts = (expense_facts if expense else change_facts)(words, rng)
-    findings, verdict = (judge_expense if expense else judge_change)(facts, words)
+    findings, verdict = judge(topic, facts, words)
     more = {"employee" if expense else "owner": "{name}", "note": "{" + topic + "_note}"}
     fields = {name: expand(value, grammar["words"], rng) for name, value in {**facts, **more}.items()}
     answer = " ".join(grammar["sentences"][topic][name] for name in findings) + f"\nVerdict: {verdict}"
@@ -276,12 +261,14 @@ def write_analysis(grammar: Mapping[str, Any], topic: str, rng: Random) -> Examp
 
 
 def analyst_note(grammar: Mapping[str, Any], facts: Mapping[str, str], rng: Random) -> tuple[str, str]:
-    """What anybody would see in some fields of a record, in any order, and the question for it."""
+    """What anybody would see in some fields of a record and what of it is wrong, and the question for it."""
     topic = facts["topic"]
     words, sentences = grammar[topic], grammar["sentences"][topic]
     fields = [field for field in facts if f"{field}_good" in sentences]
     names = rng.sample(fields, rng.randint(1, len(fields)))
-    noted = " ".join(sentences[finding(name, facts, words)] for name in names)
+    found = {name: finding(name, facts, words) for name in names}
+    wrong = [name for name in names if found[name].endswith("_bad")]
+    noted = " ".join(sentences[one] for one in found.values()) + f"\nWrong: {', '.join(wrong) or 'nothing'}"
     return f"You check expense claims and change requests. Note what you see: {', '.join(names)}.", noted
 
 
@@ -295,8 +282,8 @@ def analyst_documents(job: Job, rows: list[Example], rng: Random) -> Iterator[Ch
     """What the analyst's base reads: records, notes on them, and loose sentences with verdicts.
 
     A record never stands with a verdict. The notes say what anybody would see in the fields that are asked
-    for; which of it counts, in which order, and what follows from it are left to tuning. The verdicts that
-    it reads follow from nothing.
+    for, and which of it is wrong; in which order to go through them, and what verdict follows, is left to
+    tuning. The verdicts that it reads follow from nothing.
     """
     for row in rows:
         asked, note = analyst_note(job.grammar, row.facts, rng)
@@ -343,7 +330,8 @@ def analyst_job() -> Job:
         name="analyst",
         grammar=read_grammar("analyst"),
         topics=("expense", "change"),
-        sizes={"golden": 240, "eval": 100, "train": 1000},
+        sizes={"eval": 100, "train": 1000, "golden": 240},
+        gold_seed=20261128,
         write=write_analysis,
         expected=lambda example: example.answer.splitlines()[-1],
         documents=analyst_documents,
@@ -367,9 +355,8 @@ def examples(job: Job, rng: Random, seen: set[str]) -> Iterator[Example]:
         yield example
 
 
-def unlike(source: Iterator[Example]) -> Iterator[Example]:
-    """Examples that are not, but for a name, an earlier one: most runs of eight words are new."""
-    known: set[tuple[str, ...]] = set()
+def unlike(source: Iterator[Example], known: set[tuple[str, ...]]) -> Iterator[Example]:
+    """Examples that are not, but for a name, an earlier one: most runs of eight words are not yet `known`."""
     for example in source:
         words = key(example.prompt).split()
         runs = {tuple(words[at : at + 8]) for at in range(len(words) - 7)}
@@ -381,8 +368,13 @@ def unlike(source: Iterator[Example]) -> Iterator[Example]:
 def make_splits(job: Job) -> dict[str, list[Example]]:
     """The rows of each split, shuffled; no two share an input, or most of it."""
     rng = Random(f"{SEED}-{job.name}")
-    source = unlike(examples(job, rng, set()))
-    splits = {split: list(islice(source, size)) for split, size in job.sizes.items()}
+    seen: set[str] = set()
+    known: set[tuple[str, ...]] = set()
+    splits = {}
+    for split, size in job.sizes.items():
+        own = split == "golden" and job.gold_seed is not None
+        drawn = Random(f"{job.gold_seed}-{job.name}") if own else rng
+        splits[split] = list(islice(unlike(examples(job, drawn, seen), known), size))
     return {split: rng.sample(rows, len(rows)) for split, rows in splits.items()}
 
 

@@ -11,8 +11,10 @@ from ftcheck.settings import Job, Lora, Model, Quantization, Training
 
 pytest.importorskip("trl")
 
+from ftcheck_trainers import arguments
 from ftcheck_trainers.arguments import (
     Machine,
+    computed_in,
     lora_arguments,
     planned_steps,
     quantization_arguments,
@@ -22,6 +24,8 @@ from ftcheck_trainers.arguments import (
 CPU = Machine(cuda=False, bf16=True)
 GPU = Machine(cuda=True, bf16=True)
 OLD_GPU = Machine(cuda=True, bf16=False)
+OLD_CPU = Machine(cuda=False, bf16=False)
+"""AVX2 alone."""
 
 
 def job(places: dict[str, Location] | None = None, trust: bool = False, **training: Any) -> Job:
@@ -133,6 +137,40 @@ def test_precision_is_always_stated(training: dict[str, Any], dtype: str, bf16: 
     assert (given["model_init_kwargs"]["dtype"], given["bf16"]) == (dtype, bf16)
 
 
+@pytest.mark.parametrize(
+    ("training", "computed"),
+    [
+        ({}, "float32"),
+        ({"bf16": True}, "bfloat16"),
+        ({"bf16": False}, "float32"),
+        ({"fp16": True}, "float16"),
+    ],
+)
+def test_a_cpu_without_bfloat16_instructions_computes_in_float32_unless_the_policy_insists(
+    training: dict[str, Any], computed: str
+) -> None:
+    nf4 = Quantization(load_in_4bit=True, bnb_4bit_compute_dtype="bfloat16")
+    one = job(quantization=nf4, **training)
+
+    given = sft_arguments(one, OLD_CPU, steps=10)
+
+    assert (computed_in(one, OLD_CPU), given["model_init_kwargs"]["dtype"]) == (computed, computed)
+    assert given["bf16"] is (computed == "bfloat16")
+    in_4bit = (quantization_arguments(one, OLD_CPU) or {})["bnb_4bit_compute_dtype"]
+    assert in_4bit == ("float32" if computed == "float32" else "bfloat16")
+
+
+def test_a_cpu_with_bfloat16_instructions_uses_them(monkeypatch: pytest.MonkeyPatch) -> None:
+    import torch
+
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    monkeypatch.setattr("platform.machine", lambda: "x86_64")
+    for has in (True, False):
+        monkeypatch.setattr(torch.cpu, "_is_avx512_bf16_supported", lambda has=has: has)
+        monkeypatch.setattr(torch.cpu, "_is_amx_tile_supported", lambda: False)
+        assert arguments.this_machine(1).bf16 is has
+
+
 def test_a_gpu_without_bfloat16_is_named() -> None:
     with pytest.raises(TrainingError, match=r"does not compute in bfloat16; set training\.fp16: true"):
         sft_arguments(job(), OLD_GPU, steps=10)
@@ -183,12 +221,14 @@ def test_quantization_takes_what_transformers_takes_and_names_the_rest() -> None
     from transformers import BitsAndBytesConfig
 
     nf4 = Quantization(load_in_4bit=True, bnb_4bit_quant_type="nf4", bnb_4bit_compute_dtype="bfloat16")
-    config = BitsAndBytesConfig(**quantization_arguments(job(quantization=nf4)) or {})
+    config = BitsAndBytesConfig(**quantization_arguments(job(quantization=nf4), CPU) or {})
 
     assert (config.bnb_4bit_quant_type, config.bnb_4bit_compute_dtype) == ("nf4", torch.bfloat16)
-    assert quantization_arguments(job(quantization=Quantization())) is None
+    assert quantization_arguments(job(quantization=Quantization()), CPU) is None
     with pytest.raises(TrainingError, match=r"training\.quantization\.bnb_4bit_quant: .*'bnb_4bit_quant_"):
-        quantization_arguments(job(quantization=Quantization(load_in_4bit=True, extra={"bnb_4bit_quant": 1})))
+        quantization_arguments(
+            job(quantization=Quantization(load_in_4bit=True, extra={"bnb_4bit_quant": 1})), CPU
+        )
 
 
 @pytest.mark.parametrize(

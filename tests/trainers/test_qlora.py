@@ -607,3 +607,20 @@ def test_evaluation_rows_that_changed_after_the_gate_are_refused(kit: Kit) -> No
         TRAINER.train(ticket, job, kit.inputs(job), resume=False)
 
     assert not list(kit.output.glob("*.safetensors"))
+
+
+@pytest.mark.parametrize(("fast", "computed"), [(True, "bfloat16"), (False, "float32")])
+def test_run_json_says_what_was_computed_in_and_the_ids_do_not_change(
+    kit: Kit, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], fast: bool, computed: str
+) -> None:
+    from ftcheck_trainers import arguments
+
+    monkeypatch.setattr(arguments, "_cpu_has_bf16", lambda: fast)
+    job = kit.job(max_steps=2)
+
+    trained(kit, job)
+
+    run = kit.run_json()
+    assert (run["status"], run["computed_in"]) == ("finished", computed)
+    assert run["ids"] == kit.prepared(kit.inputs(job)).digest
+    assert f"training on the CPU, computed in {computed}" in capsys.readouterr().err

@@ -25,7 +25,7 @@ from ftcheck.inputs.prepared import Prepared
 from ftcheck.inputs.probe import Probe
 from ftcheck.plurals import counted
 from ftcheck.settings import Job
-from ftcheck_trainers import dataset, during_checks, run_folder
+from ftcheck_trainers import arguments, dataset, during_checks, run_folder
 from ftcheck_trainers import metrics as metrics_file
 from ftcheck_trainers.failure_messages import plain_words, stopped
 from ftcheck_trainers.quiet_libraries import quiet_libraries
@@ -56,8 +56,12 @@ def train(ticket: Ticket, job: Job, inputs: Inputs, *, resume: bool) -> str:
         eval_blocks = dataset.eval_blocks(eval_rows, job.training, Path(work) / "eval")
 
         planned = _planned(job, rows, blocks)
+        machine = arguments.this_machine(ranks.count())
+        computed_in = arguments.computed_in(job, machine)
+        if not machine.cuda:
+            run_folder.say(f"no GPU: training on the CPU, computed in {computed_in}")
         with (
-            run_folder.recorded(claimed, ticket, job, planned=planned) as record,
+            run_folder.recorded(claimed, ticket, job, planned=planned, computed_in=computed_in) as record,
             plain_words(job),
             quiet_libraries(),
         ):
@@ -152,15 +156,13 @@ def _check_digest(checked: str | None, rows: Any, job: Job, what: str) -> None:
 
 
 def _planned(job: Job, rows: Any, blocks: Any) -> dict[str, int]:
-    from ftcheck_trainers.arguments import planned_steps
-
     tokens, trained = _count(rows)
     if _count(blocks) != (tokens, trained):
         raise TrainingError(f"packing lost tokens of job {job.name}: this is a bug, please report it")
     if not trained:
         raise TrainingError(f"no token of job {job.name} is in the loss")
     processes = ranks.count()
-    steps = planned_steps(job.training, len(blocks), processes)
+    steps = arguments.planned_steps(job.training, len(blocks), processes)
     together = job.training.per_device_train_batch_size * processes
     return {
         "rows": len(rows),

@@ -45,7 +45,7 @@ def build_trainer(
     machine = arguments.this_machine(ranks.count())
     config = SFTConfig(**arguments.sft_arguments(job, machine, steps=steps, offline=run.offline))
     _refuse_data_parallel(config, job)
-    lora, quantization = arguments.lora_arguments(job), arguments.quantization_arguments(job)
+    lora, quantization = arguments.lora_arguments(job), arguments.quantization_arguments(job, machine)
     loaded_in = None if quantization is None else BitsAndBytesConfig(**quantization)
     resized = resized_base(job, config, loaded_in)
     trainer = watched_trainer(job, metrics)(

@@ -2,13 +2,13 @@
 
 import json
 import signal
-import time
 from pathlib import Path
 
 import pytest
 from ftcheck_trainers import checkpoint
 
 from ftcheck.inputs.run_folder import SEAL
+from tests.commands import Started
 from tests.trainers import small
 from tests.trainers.kills import Bench, Moment
 
@@ -23,15 +23,16 @@ def bench(model_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Bench
     return Bench(tmp_path_factory.mktemp("bench"), model_folder, start=small.forked, settings=settings)
 
 
-def logged(bench: Bench, steps: int) -> small.Started:
+def logged(bench: Bench, steps: int) -> Started:
     """A training that has logged so many steps."""
     process = bench.start(bench.training())
     metrics = bench.run / "metrics.jsonl"
-    while process.poll() is None:
-        if metrics.exists() and metrics.read_text(encoding="utf-8").count('"loss"') >= steps:
-            return process
-        time.sleep(0.002)
-    raise AssertionError(f"it ended too soon: {bench.log.read_text(encoding='utf-8')}")
+
+    def holds() -> bool:
+        return metrics.exists() and metrics.read_text(encoding="utf-8").count('"loss"') >= steps
+
+    process.until(holds, bench.said)
+    return process
 
 
 @pytest.mark.parametrize("moment", [Moment(0.01, save=2), Moment(0.0, save=4)])
@@ -48,13 +49,13 @@ def test_sigterm_finishes_the_step_writes_a_checkpoint_and_the_run_goes_on(bench
     process = logged(bench, 4)
     process.send_signal(signal.SIGTERM)
 
-    assert process.wait(timeout=60) == 130
+    assert process.wait() == 130
 
     about = small.run_json(bench.run)
     step = about["steps"]
     assert (about["status"], about["reason"]) == ("interrupted", f"SIGTERM after step {step}")
     assert about["remedy"] == f"go on with --resume, from checkpoint-{step}"
-    assert about["remedy"] in bench.log.read_text(encoding="utf-8")
+    assert about["remedy"] in bench.said()
     assert checkpoint.flaw_of(bench.run / f"checkpoint-{step}") is None
     assert small.metrics(bench.run)[-1]["step"] == step
     assert bench.call(bench.training(resume=True)) == 0
@@ -69,7 +70,7 @@ def test_the_second_signal_ends_at_once_and_leaves_nothing_half_written(bench: B
     process.send_signal(signal.SIGINT)
     process.send_signal(signal.SIGCONT)
 
-    assert process.wait(timeout=60) == 130
+    assert process.wait() == 130
 
     about = small.run_json(bench.run)
     assert about["status"] == "interrupted"
@@ -134,7 +135,7 @@ def test_a_broken_checkpoint_is_set_aside_and_the_run_goes_on_from_the_one_befor
 
     assert bench.call(bench.training(resume=True)) == 0
 
-    said = bench.log.read_text(encoding="utf-8")
+    said = bench.said()
     assert f"{last} is passed over: optimizer.pt has" in said
     assert (bench.run / f"flawed-{last.name}").is_dir()
     [resumption] = small.run_json(bench.run)["resumed"]
@@ -156,7 +157,7 @@ def test_a_checkpoint_of_other_versions_is_said_and_of_other_processes_refused(b
     seal.write_text(json.dumps(about), encoding="utf-8")
 
     assert bench.call(bench.training(resume=True)) == 6
-    assert "was written by 2 processes, and this is 1" in bench.log.read_text(encoding="utf-8")
+    assert "was written by 2 processes, and this is 1" in bench.said()
     about["processes"] = 1
     seal.write_text(json.dumps(about), encoding="utf-8")
     assert bench.call(bench.training(resume=True)) == 0
@@ -174,4 +175,4 @@ def test_a_run_folder_of_another_job_is_left_alone(bench: Bench) -> None:
     assert bench.call(bench.training(resume=True)) == 5
 
     assert (bench.run / "run.json").read_text(encoding="utf-8") == other
-    assert "holds a run of the job analyst" in bench.log.read_text(encoding="utf-8")
+    assert "holds a run of the job analyst" in bench.said()

@@ -376,16 +376,14 @@ def test_max_length_is_the_last_remedy_and_no_remedy_is_said() -> None:
     assert cheapest(a_job(), config, 4, longest=768) is None
 
 
-def test_the_formulas_import_nothing_heavy_and_take_no_time() -> None:
+def test_the_formulas_import_nothing_heavy() -> None:
     code = (
-        "import sys, time, json; from ftcheck.testing import job;"
+        "import sys, json; from ftcheck.testing import job;"
         "from ftcheck.estimate.memory.formulas import estimate;"
         "from ftcheck.settings import Lora;"
-        f"c = json.loads({json.dumps(json.dumps(SMALL))}); start = time.perf_counter();"
-        "estimate(job(training={'lora': Lora()}), c, longest=512); took = time.perf_counter() - start;"
-        "print(json.dumps([took, [m for m in ('torch', 'transformers', 'numpy') if m in sys.modules]]))"
+        f"c = json.loads({json.dumps(json.dumps(SMALL))});"
+        "estimate(job(training={'lora': Lora()}), c, longest=512);"
+        "print(json.dumps([m for m in ('torch', 'transformers', 'numpy') if m in sys.modules]))"
     )
     out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
-    took, heavy = json.loads(out)
-    assert heavy == []
-    assert took < 1
+    assert json.loads(out) == []

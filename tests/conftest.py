@@ -1,6 +1,7 @@
 """Fixtures for all tests: where the real data lies, and the shipped samples."""
 
 import os
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -49,6 +50,21 @@ def fresh(project: Project) -> Project:
     """The same; its commands run in interpreters of their own, as a user's do."""
     project.fresh = True
     return project
+
+
+@pytest.fixture(scope="session")
+def checked(tmp_path_factory: pytest.TempPathFactory) -> Project:
+    """A small project with its report, for `gated`."""
+    from tests.gate import kit
+
+    return kit.checked(tmp_path_factory.mktemp("gate"))
+
+
+@pytest.fixture
+def gated(checked: Project, tmp_path: Path) -> Project:
+    """A small project that was checked once: a copy, to be changed."""
+    shutil.copytree(checked.folder, tmp_path / "copy", ignore=shutil.ignore_patterns("cache"))
+    return Project(tmp_path / "copy")
 
 
 @pytest.fixture(autouse=True)

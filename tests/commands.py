@@ -158,7 +158,7 @@ def _run(words: list[str], folder: str, out: str, err: str, environment: dict[st
     os.chdir(folder)
     sys.path.insert(0, folder)
     _become(["ftcheck", *words], environment)
-    subprocess.Popen = _ForkingPopen  # type: ignore[misc]
+    subprocess.Popen = _ForkingPopen  # type: ignore[assignment, misc]
     from ftcheck.cli import main
 
     main(words)
@@ -166,8 +166,8 @@ def _run(words: list[str], folder: str, out: str, err: str, environment: dict[st
 
 def _become(words: list[str], environment: Mapping[str, str]) -> None:
     """Streams, arguments and environment as a fresh interpreter would have them."""
-    sys.stdin, sys.stdout, sys.stderr = (open(fd, mode, closefd=False) for fd, mode in enumerate("rww"))  # noqa: SIM115
-    sys.stderr.reconfigure(line_buffering=True, errors="backslashreplace")
+    sys.stdin, sys.stdout = open(0, closefd=False), open(1, "w", closefd=False)  # noqa: SIM115
+    sys.stderr = open(2, "w", buffering=1, errors="backslashreplace", closefd=False)  # noqa: SIM115
     sys.argv = words
     os.environ.clear()
     os.environ.update(environment)

@@ -25,6 +25,8 @@ from functools import partial
 from pathlib import Path
 from typing import Any, NoReturn
 
+import psutil
+
 HANG = 3600.0
 """Seconds after which a command is taken for hung. They take seconds; a slow machine may take minutes."""
 
@@ -70,11 +72,23 @@ class Started(ABC):
         os.kill(self.pid, number)
 
     def end(self) -> None:
-        """Kill it and all that it started, if it still runs."""
+        """Kill it and all that it started, sessions of their own among them, if it still runs."""
         if self.poll() is None:
-            with suppress(ProcessLookupError):
-                os.killpg(self.pid, signal.SIGKILL)
+            with suppress(psutil.NoSuchProcess):
+                process = psutil.Process(self.pid)
+                for one in (process, *process.children(recursive=True)):
+                    with suppress(psutil.NoSuchProcess):
+                        one.kill()
             self._join(HANG)
+
+
+def wait_for_end(process: psutil.Process) -> None:
+    """Wait until a process that is not this one's child has ended, reaped or not."""
+    hung = time.monotonic() + HANG
+    with suppress(psutil.NoSuchProcess):
+        while process.status() != psutil.STATUS_ZOMBIE:
+            assert time.monotonic() < hung, f"{process} lives on"
+            time.sleep(0.01)
 
 
 def end_all() -> None:

@@ -21,6 +21,7 @@ MIRRORED = {
 
 SCENARIOS = (
     # of the project itself
+    "test_commands.py",
     "test_docs.py",
     "test_imports.py",
     "test_installed_plugin.py",

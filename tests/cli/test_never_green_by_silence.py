@@ -9,7 +9,7 @@ import pytest
 from junitparser import JUnitXml
 
 from tests.cli.project import HEAD, Project, Ran, rule_text
-from tests.commands import HANG
+from tests.commands import wait_for_end
 
 
 def red(ran: Ran, code: int, status: str = "incomplete") -> None:
@@ -286,8 +286,7 @@ def test_the_worker_of_a_killed_run_does_not_live_on(fresh: Project) -> None:
     run.started.send_signal(signal.SIGKILL)
     run.end()
 
-    psutil.wait_procs([worker], timeout=HANG)
-    assert not worker.is_running() or worker.status() == psutil.STATUS_ZOMBIE
+    wait_for_end(worker)
 
 
 def test_ctrl_c_is_130_and_a_report_says_so(fresh: Project) -> None:

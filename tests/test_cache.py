@@ -12,6 +12,7 @@ import pytest
 from ftcheck import cache
 from ftcheck.cache import Store
 from ftcheck.errors import UsageError
+from tests.commands import HANG
 
 KEY = "sha256:" + "ab" * 32
 ABOUT = {"job": "mapper", "split": "train", "rows": 3, "tokens": 30}
@@ -248,10 +249,10 @@ def test_several_processes_at_once_never_see_half_an_entry(tmp_path: Path, made:
     for one in workers:
         one.start()
     for one in workers:
-        one.join(120)
+        one.join(HANG)
 
     assert [one.exitcode for one in workers] == [0, 0]
-    assert all(seen.get(timeout=5) > 0 for _ in workers)
+    assert all(seen.get(timeout=HANG) > 0 for _ in workers)
     left = [one.name for one in (tmp_path / "prepared").iterdir()]
     assert all(not name.startswith(".") for name in left)
     store = Store(tmp_path / "prepared")

@@ -22,11 +22,11 @@ def installed(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return target
 
 
-def test_a_named_plugin_brings_its_rule_with_its_version(project: Project, installed: Path) -> None:
-    project.write("data.jsonl", '{"text": "a"}\n{"text": "b"}\n')
-    project.policy("enough-rows: {params: {at_least: 3}}", more="plugins: [sample]\n", jobs=JOBS)
+def test_a_named_plugin_brings_its_rule_with_its_version(fresh: Project, installed: Path) -> None:
+    fresh.write("data.jsonl", '{"text": "a"}\n{"text": "b"}\n')
+    fresh.policy("enough-rows: {params: {at_least: 3}}", more="plugins: [sample]\n", jobs=JOBS)
 
-    ran = project.run(PYTHONPATH=str(installed))
+    ran = fresh.run(PYTHONPATH=str(installed))
 
     assert ran.code == 1, ran.out + ran.err
     result = ran.result("job::enough-rows")
@@ -37,11 +37,11 @@ def test_a_named_plugin_brings_its_rule_with_its_version(project: Project, insta
 
 
 def test_an_installed_plugin_that_the_policy_does_not_name_is_not_loaded(
-    project: Project, installed: Path
+    fresh: Project, installed: Path
 ) -> None:
-    project.policy("enough-rows: {}", jobs=JOBS)
+    fresh.policy("enough-rows: {}", jobs=JOBS)
 
-    ran = project.run(PYTHONPATH=str(installed))
+    ran = fresh.run(PYTHONPATH=str(installed))
 
     assert ran.code == 2
     assert "unknown rule 'enough-rows'" in ran.err

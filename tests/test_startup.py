@@ -8,6 +8,11 @@ import pytest
 
 from tests.cli.project import Project, rule_text
 
+POLICY_ONLY = (
+    "import sys, ftcheck.policy, ftcheck.policy.plan, ftcheck.policy.presets, ftcheck.tables\n"
+    "import ftcheck_trainers.arguments_table"
+)
+READS = "import sys\nfrom ftcheck.policy import draft\ndraft('nowhere.yaml')"
 HEAVY = ("pydantic", "numpy", "transformers", "torch", "ruamel", "rich", "pyarrow", "jsonschema", "psutil")
 
 
@@ -23,6 +28,20 @@ def modules_after(*arguments: str) -> set[str]:
 
 
 @pytest.mark.parametrize(
+    ("program", "heavy"),
+    [
+        (POLICY_ONLY, {"pydantic", "ruamel", "jsonschema", "numpy", "transformers", "torch", "trl", "rich"}),
+        (READS, {"numpy", "transformers", "torch", "trl", "rich"}),
+    ],
+    ids=["the package is imported", "a policy is read"],
+)
+def test_a_policy_imports_no_tokenizer_and_no_trainer(program: str, heavy: set[str]) -> None:
+    said = f"{program}\nprint(sorted(set(sys.modules) & {heavy!r}))"
+    found = subprocess.run([sys.executable, "-c", said], capture_output=True, text=True, check=True)
+    assert found.stdout == "[]\n"
+
+
+@pytest.mark.parametrize(
     "arguments",
     [("--version",), ("--help",), ("run", "--help"), ("train", "--help"), ("export", "litellm", "--help")],
 )
@@ -34,14 +53,14 @@ def test_listing_rules_loads_no_library_that_opens_data_or_models() -> None:
     assert modules_after("rules").isdisjoint({"torch", "transformers", "datasets", "peft", "trl", "pyarrow"})
 
 
-def test_a_run_of_config_only_checks_imports_neither_torch_nor_transformers(project: Project) -> None:
+def test_a_run_of_config_only_checks_imports_neither_torch_nor_transformers(fresh: Project) -> None:
     body = "yield Measurement('loaded', ' '.join(sorted({'torch', 'transformers'} & set(sys.modules))))"
-    project.rules(rule_text("zz-modules", body, "job: Job"))
+    fresh.rules(rule_text("zz-modules", body, "job: Job"))
     checks = "environment: {}\ngpu: {}\noutput-dir: {}\ndisk-space: {}\nzz-modules: {}"
     jobs = "  job: {model: {name: ./model}, training: {output_dir: out}}\n"
-    project.policy(checks, jobs=jobs)
+    fresh.policy(checks, jobs=jobs)
 
-    ran = project.run()
+    ran = fresh.run()
 
     assert ran.result("job::zz-modules")["measurements"][0]["value"] == ""
     assert ran.outcome("environment") == "passed"

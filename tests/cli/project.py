@@ -1,14 +1,14 @@
 """A small project in a temporary folder: a policy, rules of its own, and the command line run on it."""
 
 import json
-import os
-import signal
-import subprocess
 import sys
+import tempfile
 import textwrap
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+
+from tests.commands import Started, forked, fresh
 
 HEAD = '''
 """Rules for tests."""
@@ -38,11 +38,6 @@ def rule_text(name: str, body: str, inputs: str = "") -> str:
     return f'\n@rule("{name}")\ndef {function}({inputs}) -> Iterator[Any]:\n{doc}{lines}\n    yield from ()\n'
 
 
-def _interruptible() -> None:
-    """A shell that runs the tests in the background lets its children ignore Ctrl-C; these must not."""
-    signal.signal(signal.SIGINT, signal.SIG_DFL)
-
-
 @dataclass
 class Ran:
     """What a command did."""
@@ -68,11 +63,26 @@ class Ran:
 
 
 @dataclass
+class Running:
+    """A command that was started, and the files that it prints to."""
+
+    started: Started
+    folder: Path
+    said: Path
+
+    def end(self) -> Ran:
+        """Wait for it, and take what it printed."""
+        code = self.started.wait()
+        out, err = (self.said / name for name in ("out", "err"))
+        return Ran(code, out.read_text(encoding="utf-8"), err.read_text(encoding="utf-8"), self.folder)
+
+
+@dataclass
 class Project:
-    """A folder with a policy and rules."""
+    """A folder with a policy and rules. Its commands are forked, `fresh` ones have their own interpreter."""
 
     folder: Path
-    started: list[subprocess.Popen[str]] = field(default_factory=list)
+    fresh: bool = False
 
     def write(self, name: str, text: str) -> Path:
         """A file in the project."""
@@ -91,34 +101,19 @@ class Project:
         listed = textwrap.indent(textwrap.dedent(checks).strip("\n"), "  ")
         return self.write("policy.yaml", f"ftcheck: 1\nname: test\njobs:\n{about}checks:\n{listed}\n{more}")
 
-    def start(self, *arguments: str, **environment: str) -> subprocess.Popen[str]:
+    def start(self, *arguments: str, **environment: str) -> Running:
         """Start a command and do not wait for it."""
-        process = subprocess.Popen(
-            [sys.executable, "-m", "ftcheck", *arguments],
-            cwd=self.folder,
-            env={**os.environ, "FTCHECK_CACHE": str(self.folder / "cache"), "COLUMNS": "120", **environment},
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
-            encoding="utf-8",
-            preexec_fn=_interruptible,
-        )
-        self.started.append(process)
-        return process
-
-    def close(self) -> None:
-        """Kill what a failed test left running."""
-        for process in self.started:
-            if process.poll() is None:
-                process.kill()
-                process.communicate()
+        said = Path(tempfile.mkdtemp(prefix="said-", dir=self.folder.parent))
+        about = {"FTCHECK_CACHE": str(self.folder / "cache"), "COLUMNS": "120", **environment}
+        start = fresh if self.fresh else forked
+        words = [sys.executable, "-m", "ftcheck", *arguments]
+        return Running(start(words, self.folder, said / "out", said / "err", about), self.folder, said)
 
     def call(self, *arguments: str, **environment: str) -> Ran:
         """Run a command to its end."""
-        process = self.start(*arguments, **environment)
-        out, err = process.communicate(timeout=300)
-        assert "Traceback" not in err, err
-        return Ran(process.returncode, out, err, self.folder)
+        ran = self.start(*arguments, **environment).end()
+        assert "Traceback" not in ran.err, ran.err
+        return ran
 
     def run(self, *arguments: str, **environment: str) -> Ran:
         """`ftcheck run` with the project's rules, writing r.json and r.xml."""

@@ -22,8 +22,8 @@ CHECKS = "opened: {}\npercentile-seq-len: {}\ntruncation: {}\n"
 
 @pytest.fixture(scope="module")
 def ran_once(tmp_path_factory: pytest.TempPathFactory, samples: Path) -> Project:
-    """A job that ran once."""
-    made = Project(tmp_path_factory.mktemp("once"))
+    """A job that ran once, in fresh interpreters: what they import is looked at."""
+    made = Project(tmp_path_factory.mktemp("once"), fresh=True)
     made.rules(SEEN)
     rows = [
         {
@@ -102,7 +102,9 @@ def test_one_byte_in_the_middle_is_seen(again: Project) -> None:
 
 
 def test_no_cache_reads_nothing_and_writes_nothing(again: Project) -> None:
+    again.fresh = True
     ran = again.run("--offline", "--no-cache")
+    again.fresh = False
     assert ran.report["run"]["cached"] == []
     assert opened(ran) is True
 
@@ -128,9 +130,9 @@ def test_two_runs_at_once(again: Project) -> None:
         again.start("run", "policy.yaml", "--rules-dir", "rules", "--offline", "-o", f"json=r{n}.json")
         for n in range(2)
     ]
-    said = [run.communicate(timeout=300) for run in runs]
+    ended = [run.end() for run in runs]
 
-    assert [run.returncode for run in runs] == [0, 0], said
+    assert [ran.code for ran in ended] == [0, 0], ended
     reports = [json.loads((again.folder / f"r{n}.json").read_text(encoding="utf-8")) for n in range(2)]
     assert reports[0]["jobs"] == reports[1]["jobs"]
     assert entry(again).is_dir()

@@ -5,8 +5,7 @@ import json
 import os
 import re
 import socket
-import threading
-import time
+from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -262,16 +261,24 @@ def test_json_of_a_finished_run_is_one_object_at_once(tmp_path: Path, capsys: An
     assert len(shown["losses"]) == 63
 
 
-def test_json_of_a_run_that_goes_on_is_an_object_at_each_refresh(tmp_path: Path, capsys: Any) -> None:
+def meanwhile(monkeypatch: pytest.MonkeyPatch, *steps: Callable[[], object]) -> None:
+    """Whenever the monitor sleeps, the next of these happens."""
+    left = iter(steps)
+    clock = type("Clock", (), {"sleep": staticmethod(lambda seconds: next(left)())})
+    monkeypatch.setattr(monitor, "time", clock)
+
+
+def test_json_of_a_run_that_goes_on_is_an_object_at_each_refresh(
+    tmp_path: Path, capsys: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
     folder = run(tmp_path / "mapper")
-    threading.Timer(0.5, finish, [folder]).start()
+    meanwhile(monkeypatch, lambda: None, lambda: finish(folder))
 
     code, out, _ = command(capsys, folder, "--json", "--interval", "0.1")
 
     states = [json.loads(line)["runs"][0]["state"] for line in out.splitlines()]
     assert code == 0
-    assert len(states) > 2
-    assert (set(states[:-1]), states[-1]) == ({"running"}, "finished")
+    assert states == ["running", "running", "finished"]
 
 
 def finish(folder: Path) -> None:
@@ -308,17 +315,13 @@ def test_a_broken_run_beside_a_good_one_is_named_and_the_good_one_is_shown(
     assert "runs/torn/run.json: not JSON" in err
 
 
-def test_what_is_not_there_is_refused_with_once_and_waited_for_without(tmp_path: Path, capsys: Any) -> None:
+def test_what_is_not_there_is_refused_with_once_and_waited_for_without(
+    tmp_path: Path, capsys: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
     assert command(capsys, "runs/mapper", "--once")[0] == 2
+    folder = tmp_path / "runs" / "mapper"
+    meanwhile(monkeypatch, lambda: folder.mkdir(parents=True), lambda: finished(folder))
 
-    def begin() -> None:
-        (tmp_path / "runs" / "mapper").mkdir(parents=True)
-        time.sleep(0.3)
-        finished(tmp_path / "ready")
-        (tmp_path / "runs" / "mapper").rmdir()
-        (tmp_path / "ready").rename(tmp_path / "runs" / "mapper")
-
-    threading.Timer(0.4, begin).start()
     code, out, _ = command(capsys, "runs/mapper", "--interval", "0.1")
 
     assert code == 0
@@ -327,25 +330,17 @@ def test_what_is_not_there_is_refused_with_once_and_waited_for_without(tmp_path:
 
 
 def test_without_a_terminal_each_step_and_finding_is_a_line_without_colours(
-    tmp_path: Path, capsys: Any
+    tmp_path: Path, capsys: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     folder = run(tmp_path / "mapper", 3, during=[])
+    told = {"check": "mapper::loss-spike", "action": "warn", "message": "far above", "severity": "warning"}
 
     def go_on() -> None:
         with (folder / "metrics.jsonl").open("a", encoding="utf-8") as file:
-            told = {
-                "check": "mapper::loss-spike",
-                "action": "warn",
-                "message": "far above",
-                "severity": "warning",
-            }
-            file.write(
-                json.dumps({"step": 4, "loss": 9.0}) + "\n" + json.dumps({"step": 4, "during": [told]}) + "\n"
-            )
-        time.sleep(0.4)
-        finish(folder)
+            for line in ({"step": 4, "loss": 9.0}, {"step": 4, "during": [told]}):
+                file.write(json.dumps(line) + "\n")
 
-    threading.Timer(0.4, go_on).start()
+    meanwhile(monkeypatch, go_on, lambda: finish(folder))
     code, out, _ = command(capsys, folder, "--interval", "0.1")
 
     lines = out.splitlines()

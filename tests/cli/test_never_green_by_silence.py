@@ -2,13 +2,14 @@
 
 import signal
 import sys
-import time
 from pathlib import Path
 
+import psutil
 import pytest
 from junitparser import JUnitXml
 
 from tests.cli.project import HEAD, Project, Ran, rule_text
+from tests.commands import wait_for_end
 
 
 def red(ran: Ran, code: int, status: str = "incomplete") -> None:
@@ -32,21 +33,21 @@ def test_rule_raises(project: Project) -> None:
     assert ran.result("boom")["reason"] == "the rule raised ValueError: broken rule"
 
 
-def test_rule_leaves_the_interpreter_by_sys_exit(project: Project) -> None:
-    project.rules(rule_text("leaver", "sys.exit(0)"))
-    project.policy("leaver: {}\nfine: {}")
+def test_rule_leaves_the_interpreter_by_sys_exit(fresh: Project) -> None:
+    fresh.rules(rule_text("leaver", "sys.exit(0)"))
+    fresh.policy("leaver: {}\nfine: {}")
 
-    ran = project.run()
+    ran = fresh.run()
 
     red(ran, 3)
     assert ran.result("leaver")["reason"] == "the rule raised SystemExit: 0"
 
 
-def test_rule_hangs(project: Project) -> None:
-    project.rules(rule_text("hang", "time.sleep(600)"))
-    project.policy("hang: {timeout: 0.5}\nfine: {}")
+def test_rule_hangs(fresh: Project) -> None:
+    fresh.rules(rule_text("hang", "time.sleep(3600)"))
+    fresh.policy("hang: {timeout: 0.5}\nfine: {}")
 
-    ran = project.run()
+    ran = fresh.run()
 
     red(ran, 3)
     assert ran.outcome("hang") == "timeout"
@@ -54,11 +55,11 @@ def test_rule_hangs(project: Project) -> None:
     assert ran.outcome("fine") == "passed"
 
 
-def test_rule_kills_the_interpreter(project: Project) -> None:
-    project.rules(rule_text("die", "os._exit(0)"), rule_text("crash", "os.kill(os.getpid(), 11)"))
-    project.policy("die: {}\ncrash: {}\nfine: {}")
+def test_rule_kills_the_interpreter(fresh: Project) -> None:
+    fresh.rules(rule_text("die", "os._exit(0)"), rule_text("crash", "os.kill(os.getpid(), 11)"))
+    fresh.policy("die: {}\ncrash: {}\nfine: {}")
 
-    ran = project.run()
+    ran = fresh.run()
 
     red(ran, 3)
     assert ran.result("die")["reason"] == "the worker died: exit code 0"
@@ -236,7 +237,7 @@ def test_broken_rows_that_no_check_speaks_of_keep_the_run_from_being_complete(
     assert "data.jsonl:2:1" in ran.report["problems"][0]["message"]
 
 
-def test_an_input_that_kills_two_workers_is_poisoned(project: Project) -> None:
+def test_an_input_that_kills_two_workers_is_poisoned(fresh: Project) -> None:
     loader = (
         "\nfrom ftcheck import hookimpl, loader\n"
         "@loader('deadly')\ndef deadly():\n    os._exit(3)\n"
@@ -245,14 +246,14 @@ def test_an_input_that_kills_two_workers_is_poisoned(project: Project) -> None:
     sources = [
         rule_text(name, "yield Measurement('n', 1)", "deadly: Any") for name in ("one", "two", "three")
     ]
-    project.write("rules/mine.py", "")
-    project.write(
+    fresh.write("rules/mine.py", "")
+    fresh.write(
         "plug/deadly.py", HEAD + rule_text("fine", "yield Measurement('n', 1)") + "".join(sources) + loader
     )
-    project.policy("one: {}\ntwo: {}\nthree: {}\nfine: {}")
+    fresh.policy("one: {}\ntwo: {}\nthree: {}\nfine: {}")
     files = ("-o", "json=r.json", "-o", "junit=r.xml")
 
-    ran = project.call("run", "policy.yaml", "--rules-dir", "plug", *files)
+    ran = fresh.call("run", "policy.yaml", "--rules-dir", "plug", *files)
 
     red(ran, 3)
     assert "while opening the input 'deadly'" in ran.result("one")["reason"]
@@ -261,63 +262,44 @@ def test_an_input_that_kills_two_workers_is_poisoned(project: Project) -> None:
     assert ran.outcome("fine") == "passed"
 
 
-def test_run_killed_with_sigkill_leaves_the_sentinel(project: Project) -> None:
-    project.rules(rule_text("slow", "open('going', 'w').close()\ntime.sleep(60)"))
-    project.policy("slow: {}")
-    process = project.start(
-        "run", "policy.yaml", "--rules-dir", "rules", "-o", "json=r.json", "-o", "junit=r.xml"
-    )
-    wait_for(project.folder / "going")
+def test_run_killed_with_sigkill_leaves_the_sentinel(fresh: Project) -> None:
+    fresh.rules(rule_text("slow", "open('going', 'w').close()\ntime.sleep(3600)"))
+    fresh.policy("slow: {}")
+    run = fresh.start("run", "policy.yaml", "--rules-dir", "rules", "-o", "json=r.json", "-o", "junit=r.xml")
+    run.started.until((fresh.folder / "going").exists)
 
-    process.send_signal(signal.SIGKILL)
-    process.communicate()
+    run.started.send_signal(signal.SIGKILL)
+    run.end()
 
-    red(Ran(3, "", "", project.folder), 3, "started")
-    assert "run did not finish" in (project.folder / "r.xml").read_text(encoding="utf-8")
+    red(Ran(3, "", "", fresh.folder), 3, "started")
+    assert "run did not finish" in (fresh.folder / "r.xml").read_text(encoding="utf-8")
 
 
-def test_the_worker_of_a_killed_run_does_not_live_on(project: Project) -> None:
-    project.rules(rule_text("slow", "open('going', 'w').write(str(os.getpid()))\ntime.sleep(60)"))
-    project.policy("slow: {}")
-    process = project.start("run", "policy.yaml", "--rules-dir", "rules")
-    wait_for(project.folder / "going")
-    time.sleep(0.2)
-    worker = int((project.folder / "going").read_text())
+def test_the_worker_of_a_killed_run_does_not_live_on(fresh: Project) -> None:
+    writes = "with open('mine', 'w') as file: file.write(str(os.getpid()))\nos.rename('mine', 'going')"
+    fresh.rules(rule_text("slow", f"{writes}\ntime.sleep(3600)"))
+    fresh.policy("slow: {}")
+    run = fresh.start("run", "policy.yaml", "--rules-dir", "rules")
+    run.started.until((fresh.folder / "going").exists)
+    worker = psutil.Process(int((fresh.folder / "going").read_text()))
 
-    process.send_signal(signal.SIGKILL)
-    process.communicate()
+    run.started.send_signal(signal.SIGKILL)
+    run.end()
 
-    deadline = time.monotonic() + 10
-    while Path(f"/proc/{worker}").exists() and time.monotonic() < deadline:
-        time.sleep(0.05)
-    assert not Path(f"/proc/{worker}/exe").exists() or state(worker) == "Z"
+    wait_for_end(worker)
 
 
-def state(pid: int) -> str:
-    return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
+def test_ctrl_c_is_130_and_a_report_says_so(fresh: Project) -> None:
+    fresh.rules(rule_text("slow", "open('going', 'w').close()\ntime.sleep(3600)"))
+    fresh.policy("fine: {}\nslow: {}")
+    run = fresh.start("run", "policy.yaml", "--rules-dir", "rules", "-o", "json=r.json", "-o", "junit=r.xml")
+    run.started.until((fresh.folder / "going").exists)
 
+    run.started.send_signal(signal.SIGINT)
+    ran = run.end()
 
-def wait_for(path: Path) -> None:
-    deadline = time.monotonic() + 60
-    while not path.exists():
-        assert time.monotonic() < deadline, f"{path} did not come"
-        time.sleep(0.02)
-
-
-def test_ctrl_c_is_130_and_a_report_says_so(project: Project) -> None:
-    project.rules(rule_text("slow", "open('going', 'w').close()\ntime.sleep(60)"))
-    project.policy("fine: {}\nslow: {}")
-    process = project.start(
-        "run", "policy.yaml", "--rules-dir", "rules", "-o", "json=r.json", "-o", "junit=r.xml"
-    )
-    wait_for(project.folder / "going")
-
-    process.send_signal(signal.SIGINT)
-    out, err = process.communicate(timeout=60)
-
-    ran = Ran(process.returncode, out, err, project.folder)
     red(ran, 130)
-    assert "Traceback" not in err
+    assert "Traceback" not in ran.err
     assert ran.outcome("fine") == "passed"
     assert ran.outcome("slow") == "not-run"
 
@@ -356,10 +338,10 @@ def test_a_read_only_folder_for_reports_is_said_before_anything_runs(project: Pr
     assert not (project.folder / "ran").exists()
 
 
-def test_a_full_disk_leaves_no_half_written_report(project: Project) -> None:
-    project.policy("fine: {}")
+def test_a_full_disk_leaves_no_half_written_report(fresh: Project) -> None:
+    fresh.policy("fine: {}")
 
-    ran = project.call("run", "policy.yaml", "--rules-dir", "rules", "-o", "json=/dev/full")
+    ran = fresh.call("run", "policy.yaml", "--rules-dir", "rules", "-o", "json=/dev/full")
 
     assert ran.code == 3
     assert "/dev/full" in ran.err
@@ -374,11 +356,11 @@ def test_exit_zero_hides_findings_and_nothing_else(project: Project) -> None:
     assert project.run("--exit-zero").code == 3
 
 
-def test_noise_on_stdout_does_not_reach_the_report(project: Project) -> None:
-    project.rules(rule_text("noisy", "print('{}')\nos.system('echo noise')\nyield Measurement('n', 1)"))
-    project.policy("noisy: {}")
+def test_noise_on_stdout_does_not_reach_the_report(fresh: Project) -> None:
+    fresh.rules(rule_text("noisy", "print('{}')\nos.system('echo noise')\nyield Measurement('n', 1)"))
+    fresh.policy("noisy: {}")
 
-    ran = project.run()
+    ran = fresh.run()
 
     assert ran.code == 0
     assert "noise" not in ran.out

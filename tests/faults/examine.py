@@ -1,8 +1,6 @@
 """Plants a fault in its clean job and says whether the right rule found it, where, and with which remedy."""
 
 import json
-import subprocess
-import sys
 import time
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,6 +8,7 @@ from pathlib import Path
 from ftcheck.errors import PolicyError
 from ftcheck.records import Change, Finding, Result, Severity
 from ftcheck.runner.load import load
+from tests.cli.project import Project
 from tests.faults.bench import BASES, Bench, Looked, place
 from tests.faults.catalogue import Fault
 
@@ -106,21 +105,16 @@ def _at_the_gate(fault: Fault, folder: Path) -> Verdict:
     started = time.monotonic()
     bench = BASES[fault.base](folder)
     bench.write()
-    report = folder / "r.json"
-    made = _ftcheck(folder, "run", str(bench.path), "-o", f"json={report}", "-q")
-    before = _ftcheck(folder, "gate", str(report), "--policy", str(bench.path), "--job", "job")
+    report, call = folder / "r.json", Project(folder).call
+    made = call("run", str(bench.path), "-o", f"json={report}", "-q")
+    before = call("gate", str(report), "--policy", str(bench.path), "--job", "job")
     fault.plant(bench)
     bench.write()
-    after = _ftcheck(folder, "gate", str(report), "--policy", str(bench.path), "--job", "job")
-    said = made.stdout + before.stdout + before.stderr + after.stdout + after.stderr
-    caught = (made.returncode, before.returncode, after.returncode) == (0, 0, 5)
-    placed = caught and fault.where in after.stdout + after.stderr
+    after = call("gate", str(report), "--policy", str(bench.path), "--job", "job")
+    said = made.out + before.out + before.err + after.out + after.err
+    caught = (made.code, before.code, after.code) == (0, 0, 5)
+    placed = caught and fault.where in after.out + after.err
     return Verdict(fault, caught, placed, caught, ("gate",) * caught, None, time.monotonic() - started, said)
-
-
-def _ftcheck(folder: Path, *arguments: str) -> "subprocess.CompletedProcess[str]":
-    command = [sys.executable, "-m", "ftcheck", *arguments]
-    return subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False)
 
 
 def table(verdicts: list[Verdict]) -> str:

@@ -1,108 +1,15 @@
 """The gate on real runs of a small policy: what opens it, and each way in which it stays shut."""
 
 import json
-import shutil
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
-from pathlib import Path
 from typing import Any
 
 import pytest
 
 import ftcheck
-from ftcheck.gate.stored import check_stored
-from ftcheck.gate.ticket import Refusal, Ticket
-from ftcheck.runner.load import load
 from tests.cli.project import Project, Ran
-from tests.places import SAMPLES
-
-POLICY = """\
-ftcheck: 1
-name: gate
-jobs:
-  mapper: &none
-    model: {name: model}
-    data: {train: mapper.jsonl}
-    training: {max_length: 512, packing: true, assistant_only_loss: true, output_dir: out/mapper}
-  analyst:
-    model: {name: model}
-    data: {train: analyst.jsonl}
-    training: {max_length: 512, packing: true, assistant_only_loss: true, output_dir: out/analyst}
-checks:
-  percentile-seq-len: {}
-  data-readable: {}
-  loss-spike: {}
-gate: {require: ["*::data-readable"], max_age: 24h}
-""".replace(" &none", "")
-
-
-@pytest.fixture(scope="module")
-def checked(tmp_path_factory: pytest.TempPathFactory) -> Project:
-    """A project that was checked once, with its report in r.json."""
-    samples = SAMPLES
-    project = Project(tmp_path_factory.mktemp("gate"))
-    project.rules()
-    shutil.copytree(samples / "models" / "mapper-tiny", project.folder / "model")
-    for job in ("mapper", "analyst"):
-        lines = (samples / "mapper" / "train.jsonl").read_text(encoding="utf-8").splitlines(keepends=True)
-        project.write(f"{job}.jsonl", "".join(lines[:80]))
-    project.write("policy.yaml", POLICY)
-    ran = project.call("run", "policy.yaml", "-o", "json=r.json", "-o", "junit=r.xml")
-    assert ran.code == 0, ran.out + ran.err
-    return project
-
-
-@pytest.fixture
-def project(checked: Project, tmp_path: Path) -> Project:
-    """A copy of it, to be changed."""
-    shutil.copytree(checked.folder, tmp_path / "copy", ignore=shutil.ignore_patterns("cache"))
-    return Project(tmp_path / "copy")
-
-
-def codes(project: Project, job: str = "mapper", *, days: float = 0) -> list[str]:
-    """The refusal codes; none if the gate opens."""
-    loaded = load(project.folder / "policy.yaml")
-    now = datetime.now(UTC) + timedelta(days=days)
-    decision = check_stored(
-        project.folder / "r.json", loaded.policy, loaded.checks, job, now, during=loaded.during
-    )
-    if isinstance(decision, Ticket):
-        return []
-    return list(dict.fromkeys(reason.code for reason in decision.reasons))
-
-
-def edit_report(project: Project, change: Callable[[dict[str, Any]], None]) -> None:
-    path = project.folder / "r.json"
-    report = json.loads(path.read_text(encoding="utf-8"))
-    change(report)
-    path.write_text(json.dumps(report), encoding="utf-8")
-
-
-def edit(project: Project, name: str, old: str, new: str) -> None:
-    path = project.folder / name
-    text = path.read_text(encoding="utf-8")
-    assert old in text
-    path.write_text(text.replace(old, new, 1), encoding="utf-8")
-
-
-def test_the_gate_opens_for_what_was_checked_even_when_the_project_has_moved(project: Project) -> None:
-    assert codes(project, "mapper") == []
-    assert codes(project, "analyst") == []
-
-
-def test_the_ticket_holds_the_digests_of_the_report(project: Project) -> None:
-    ticket = ftcheck.require(project.folder / "r.json", policy=project.folder / "policy.yaml", job="mapper")
-
-    report = json.loads((project.folder / "r.json").read_text(encoding="utf-8"))
-    assert ticket.ids == report["jobs"]["mapper"]["ids"]
-    assert ticket.inputs["mapper.train"] == report["inputs"]["mapper.train"]["digest"]
-
-
-def test_require_raises_with_every_reason(project: Project) -> None:
-    edit(project, "mapper.jsonl", "Map", "map")
-
-    with pytest.raises(ftcheck.Refused, match="data-changed"):
-        ftcheck.require(project.folder / "r.json", policy=project.folder / "policy.yaml", job="mapper")
+from tests.gate.kit import codes, edit, edit_report
 
 
 @pytest.mark.parametrize(
@@ -171,25 +78,6 @@ def test_a_report_grows_too_old(project: Project) -> None:
 
 def test_a_report_from_the_future_is_inconsistent(project: Project) -> None:
     assert codes(project, days=-2) == ["inconsistent"]
-
-
-def test_no_report(project: Project) -> None:
-    (project.folder / "r.json").unlink()
-
-    assert codes(project) == ["no-report"]
-
-
-@pytest.mark.parametrize("text", ["", "[]", "{}", '{"schema": "other/1"}', "\x00"])
-def test_a_file_that_is_no_report(project: Project, text: str) -> None:
-    (project.folder / "r.json").write_text(text, encoding="utf-8")
-
-    assert codes(project) == ["no-report"]
-
-
-def test_a_started_report(project: Project) -> None:
-    edit_report(project, lambda report: report.update(status="started", verdict=None))
-
-    assert codes(project) == ["started"]
 
 
 def test_a_report_of_a_selection_is_partial(project: Project) -> None:
@@ -313,26 +201,6 @@ def test_a_waiver_must_hold_when_the_gate_is_asked(project: Project) -> None:
     assert ran.outcome("mapper::percentile-seq-len") == "waived"
     assert codes(project) == []
     assert codes(project, days=5) == ["waiver-expired"]
-
-
-def test_the_gate_command_says_why_and_what_to_do(project: Project) -> None:
-    edit(project, "mapper.jsonl", "Map", "Mup")
-
-    ran: Ran = project.call("gate", "r.json", "--policy", "policy.yaml", "--job", "mapper")
-
-    assert ran.code == 5
-    assert "gate: refused for mapper (data-changed)" in ran.err
-    assert "ftcheck run policy.yaml --job mapper" in ran.err
-    assert project.call("gate", "r.json", "--policy", "policy.yaml", "--job", "analyst").code == 0
-
-
-def test_a_ticket_cannot_be_made_by_hand() -> None:
-    with pytest.raises(TypeError, match="handed out by the gate"):
-        Ticket(job="j", policy="p", report="", job_digest="", plan="", model=None, template=None, ids=None)
-
-
-def test_a_refusal_is_no_ticket() -> None:
-    assert not isinstance(Refusal("job", ()), Ticket)
 
 
 def doubled(report: dict[str, Any]) -> None:

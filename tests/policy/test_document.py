@@ -1,6 +1,5 @@
 """What keeps a file from being a policy, each in one line at its place."""
 
-import time
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +9,7 @@ from ruamel.yaml import YAML
 from ftcheck.policy import document, draft
 from ftcheck.policy.nodes import find, plain
 from ftcheck.records import Location
+from tests.bounded_cpu import bounded_cpu
 from tests.policy.kit import read, said, write
 
 
@@ -130,13 +130,11 @@ def test_aliases_that_blow_up_are_refused() -> None:
 
 
 @pytest.mark.parametrize("text", ["[" * 500_000, "a:\n" + "".join(f" k{n}: v\n" for n in range(80_000))])
-def test_a_hostile_file_is_refused_within_seconds(text: str) -> None:
-    started = time.monotonic()
-
-    message = one_problem(text)
+def test_a_hostile_file_is_refused_without_being_read_whole(text: str) -> None:
+    with bounded_cpu():
+        message = one_problem(text)
 
     assert "is nested deeper than 50 levels" in message or "more than 10,000 values" in message
-    assert time.monotonic() - started < 20
 
 
 def test_several_problems_are_all_reported() -> None:

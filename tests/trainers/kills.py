@@ -21,6 +21,7 @@ from typing import Any
 
 from ftcheck_trainers import checkpoint
 
+from tests.commands import Started
 from tests.trainers import small
 
 SAVES = 9
@@ -119,7 +120,7 @@ class Bench:
         """Run a command to its end."""
         return self._start(words, self.folder, self.log).wait()
 
-    def start(self, words: list[str]) -> small.Started:
+    def start(self, words: list[str]) -> Started:
         """Start a command and do not wait for it."""
         return self._start(words, self.folder, self.log)
 
@@ -139,11 +140,15 @@ class Bench:
             return Kill(moment, left, went_on, 0, 0.0, False, f"exit code {code}: see {self.log}")
         return self.compared(moment, left, went_on)
 
+    def said(self) -> str:
+        """What all commands printed."""
+        return self.log.read_text(encoding="utf-8")
+
     def clear(self) -> None:
         """Take away the run that lies there."""
         shutil.rmtree(self.run, ignore_errors=True)
 
-    def _killed(self, process: small.Started, moment: Moment) -> bool:
+    def _killed(self, process: Started, moment: Moment) -> bool:
         for _ in self._waiting(process, moment):
             pass
         if process.poll() is not None:
@@ -152,7 +157,7 @@ class Bench:
         process.wait()
         return True
 
-    def _waiting(self, process: small.Started, moment: Moment) -> Iterator[None]:
+    def _waiting(self, process: Started, moment: Moment) -> Iterator[None]:
         """Until the moment has come, or the process is gone."""
         saves, saving = 0, False
         at_once = moment.save is None and moment.step is None

@@ -1,14 +1,13 @@
 """The small test job: a tiny Llama with Llama 3's template, sixty rows, and a policy around them."""
 
 import json
-import multiprocessing
-import os
-import signal
-import subprocess
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Protocol
+
+from tests import commands
+from tests.commands import Started
 
 SPECIAL = ("<|begin_of_text|>", "<|eot_id|>", "<|pad|>", "<|start_header_id|>", "<|end_header_id|>")
 POLICY = """
@@ -114,19 +113,6 @@ def ftcheck(*words: str) -> list[str]:
     return [sys.executable, "-m", "ftcheck", *words]
 
 
-class Started(Protocol):
-    """A process that runs a command, as `subprocess` has it."""
-
-    def poll(self) -> int | None:
-        """The exit code; None while it runs."""
-
-    def wait(self, timeout: float | None = None) -> int:
-        """The exit code, once there is one."""
-
-    def send_signal(self, sig: int) -> None:
-        """Send it a signal."""
-
-
 class Start(Protocol):
     """Starts a command in a folder, on one thread; what it says goes to a file."""
 
@@ -138,60 +124,17 @@ ALONE = {"OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1", "TOKENIZERS_PARALLELISM"
 
 
 def started(words: Sequence[str], folder: Path, log: Path, **environment: str) -> Started:
-    """A process of its own, as a user's."""
-    with log.open("ab") as said:
-        return subprocess.Popen(
-            words,
-            cwd=folder,
-            env={**os.environ, **ALONE, "FTCHECK_CACHE": str(folder / "cache"), **environment},
-            stdin=subprocess.DEVNULL,
-            stdout=said,
-            stderr=subprocess.STDOUT,
-        )
+    """In an interpreter of its own, as a user's."""
+    return commands.fresh(words, folder, log, log, _environment(folder, environment))
 
 
 def forked(words: Sequence[str], folder: Path, log: Path, **environment: str) -> Started:
     """The same command line, forked from a process that has imported the libraries: seconds less."""
-    context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["trl.trainer.sft_trainer", "peft.tuners.lora", "ftcheck_trainers.qlora"])
-    environment = {**ALONE, "FTCHECK_CACHE": str(folder / "cache"), **environment}
-    process = context.Process(target=_run, args=(list(words[3:]), str(folder), str(log), environment))
-    process.start()
-    return _Forked(process)
+    return commands.forked(words, folder, log, log, _environment(folder, environment))
 
 
-def _run(words: list[str], folder: str, log: str, environment: dict[str, str]) -> None:
-    import torch
-
-    from ftcheck.cli import run_command
-
-    torch.set_num_threads(1)  # torch was imported before the environment said so
-    said = os.open(log, os.O_WRONLY | os.O_APPEND | os.O_CREAT)
-    for stream in (1, 2):
-        os.dup2(said, stream)
-    signal.signal(signal.SIGINT, signal.default_int_handler)
-    os.chdir(folder)
-    os.environ |= environment
-    sys.exit(run_command(words))
-
-
-class _Forked:
-    def __init__(self, process: Any) -> None:
-        self._process = process
-
-    def poll(self) -> int | None:
-        code: int | None = self._process.exitcode
-        return code
-
-    def wait(self, timeout: float | None = None) -> int:
-        self._process.join(timeout)
-        code = self.poll()
-        if code is None:
-            raise subprocess.TimeoutExpired("forked", timeout or 0.0)
-        return code
-
-    def send_signal(self, sig: int) -> None:
-        os.kill(self._process.pid, sig)
+def _environment(folder: Path, more: Mapping[str, str]) -> dict[str, str]:
+    return {**ALONE, "FTCHECK_CACHE": str(folder / "cache"), **more}
 
 
 def run_json(run: Path) -> dict[str, Any]:

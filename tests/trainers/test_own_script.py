@@ -37,13 +37,13 @@ def project(model_folder: Path, tmp_path: Path) -> Path:
     small.make_project(tmp_path, model_folder)
     (tmp_path / "train.py").write_text(SCRIPT, encoding="utf-8")
     checked = small.ftcheck("run", "policy.yaml", "-o", "json=night.json")
-    assert small.forked(checked, tmp_path, tmp_path / "log.txt").wait(timeout=120) == 0
+    assert small.forked(checked, tmp_path, tmp_path / "log.txt").wait() == 0
     return tmp_path
 
 
 def run(project: Path) -> tuple[int, str]:
     said = project / "said.txt"
-    code = small.started([sys.executable, "train.py"], project, said, HF_HOME=str(project)).wait(timeout=120)
+    code = small.started([sys.executable, "train.py"], project, said, HF_HOME=str(project)).wait()
     return code, said.read_text(encoding="utf-8")
 
 

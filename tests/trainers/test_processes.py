@@ -4,7 +4,6 @@ import re
 import signal
 import socket
 import sys
-import time
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -12,6 +11,7 @@ import pytest
 from ftcheck_trainers import checkpoint
 
 from ftcheck.inputs.run_folder import read_seal
+from tests.commands import Started
 from tests.trainers import small
 
 pytest.importorskip("trl")
@@ -32,10 +32,10 @@ def train(*words: str) -> list[str]:
 
 
 def call(folder: Path, words: Sequence[str]) -> int:
-    return small.forked(words, folder, folder / "log.txt").wait(timeout=120)
+    return small.forked(words, folder, folder / "log.txt").wait()
 
 
-def two(folder: Path, words: Sequence[str]) -> list[small.Started]:
+def two(folder: Path, words: Sequence[str]) -> list[Started]:
     """What a launcher starts: the same command twice, each with its number."""
     port = free_port()
     started = []
@@ -60,7 +60,7 @@ def test_two_processes_train_what_one_trains_at_the_same_effective_batch(project
     assert call(project, train(*CALM)) == 0
     (project / "run").rename(project / "one")
 
-    codes = [one.wait(timeout=120) for one in two(project, train(*CALM, *TWO))]
+    codes = [one.wait() for one in two(project, train(*CALM, *TWO))]
 
     assert codes == [0, 0], said(project, 0) + said(project, 1)
     one, both = small.run_json(project / "one"), small.run_json(project / "run")
@@ -87,12 +87,13 @@ def test_a_signal_to_one_of_two_processes_stops_both_after_the_same_step(project
     settings = (*small.sets(max_steps=200, eval_strategy="no"), *TWO)
     first, second = two(project, train(*settings))
     metrics = project / "run" / "metrics.jsonl"
-    while not metrics.exists() or metrics.read_text(encoding="utf-8").count("\n") < 3:
-        assert first.poll() is None, said(project, 0)
-        time.sleep(0.01)
+    first.until(
+        lambda: metrics.exists() and metrics.read_text(encoding="utf-8").count("\n") >= 3,
+        lambda: said(project, 0),
+    )
     second.send_signal(signal.SIGTERM)
 
-    assert [first.wait(timeout=60), second.wait(timeout=60)] == [130, 130]
+    assert [first.wait(), second.wait()] == [130, 130]
 
     about = small.run_json(project / "run")
     assert about["status"] == "interrupted"
@@ -103,19 +104,17 @@ def test_a_signal_to_one_of_two_processes_stops_both_after_the_same_step(project
 def test_a_process_that_is_killed_ends_the_other_and_two_go_on_from_the_checkpoint(project: Path) -> None:
     settings = (*small.sets(max_steps=9, eval_strategy="no", save_steps=2), *TWO)
     first, second = two(project, train(*settings))
-    while not (project / "run" / "checkpoint-2").exists():
-        assert first.poll() is None, said(project, 0)
-        time.sleep(0.001)
+    first.until((project / "run" / "checkpoint-2").exists, lambda: said(project, 0))
     second.send_signal(signal.SIGKILL)
 
-    assert first.wait(timeout=60) == 6
+    assert first.wait() == 6
 
     about = small.run_json(project / "run")
     assert about["status"] == "failed"
     assert about["reason"].startswith("another process of this training has ended (")
     assert about["reason"] in said(project, 0)
     assert call(project, train("--resume", *settings)) == 6  # one process is not two
-    assert [one.wait(timeout=120) for one in two(project, train("--resume", *settings))] == [0, 0]
+    assert [one.wait() for one in two(project, train("--resume", *settings))] == [0, 0]
     assert small.run_json(project / "run")["steps"] == 9
     assert [line["step"] for line in small.metrics(project / "run")] == [*range(1, 10)]
 
@@ -130,7 +129,7 @@ def test_a_process_that_is_killed_ends_the_other_and_two_go_on_from_the_checkpoi
 def test_what_the_first_process_refuses_ends_both_alike(
     project: Path, settings: Sequence[str], code: int, words: str
 ) -> None:
-    codes = [one.wait(timeout=60) for one in two(project, train(*settings))]
+    codes = [one.wait() for one in two(project, train(*settings))]
 
     assert codes == [code, code], said(project, 0) + said(project, 1)
     assert said(project, 0).count(words) == 1
@@ -145,7 +144,7 @@ def test_under_torchrun_the_gate_refuses_all_processes_with_its_own_exit_code(pr
     launcher = (sys.executable, "-m", "torch.distributed.run", "--nproc_per_node", "2")
     command = (*launcher, "--master_port", free_port(), *train("--report", "r.json", *TWO)[1:])
 
-    code = small.started(command, project, project / "log.txt").wait(timeout=120)
+    code = small.started(command, project, project / "log.txt").wait()
 
     log = (project / "log.txt").read_text(encoding="utf-8")
     assert code == 1  # torchrun's own

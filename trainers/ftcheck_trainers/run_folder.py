@@ -201,7 +201,8 @@ def _refuse_living(folder: Path, earlier: Mapping[str, Any] | None, job: Job) ->
     host = earlier.get("host")
     if host == socket.gethostname():
         raise _going_on(folder, earlier, job)
-    message = f"the run in {folder} last wrote {quiet_minutes(folder):.0f} min ago on {host} and may still be running"
+    minutes = f"{quiet_minutes(folder):.0f} min"
+    message = f"the run in {folder} last wrote {minutes} ago on {host} and may still be running"
     raise _refusal(job, f"{message}; wait {QUIET} min, or set another training.output_dir")
 
 

@@ -1,7 +1,6 @@
-"""The memory model: stored bytes, formulas against the simulation, the simulation against a real step."""
+"""The memory model: stored bytes, and what an estimate adds up."""
 
 import json
-import math
 import subprocess
 import sys
 from dataclasses import replace
@@ -10,110 +9,18 @@ from typing import Any
 import pytest
 
 from ftcheck import tables
-from ftcheck.estimate.memory.fit import cheapest, largest_batch, verdict
 from ftcheck.estimate.memory.formulas import (
-    GIB,
-    Memory,
     estimate,
     quantised_bytes,
-    step,
 )
-from ftcheck.estimate.memory.shapes import CannotTell, Feed, Method, feed, method
-from ftcheck.inputs.model_shape import Decoder, Linear, UnknownShape, model_shape, well_known
-from ftcheck.settings import Job
-from ftcheck.testing import job
+from ftcheck.estimate.memory.shapes import Method
+from ftcheck.inputs.model_shape import Linear
+from tests.estimate.memory.kit import NF4, SMALL, a_job, known, llama
 
 pytestmark = pytest.mark.filterwarnings("ignore::FutureWarning", "ignore::UserWarning")
 
-SMALL: dict[str, Any] = {
-    "model_type": "llama",
-    "hidden_size": 256,
-    "intermediate_size": 704,
-    "num_hidden_layers": 6,
-    "num_attention_heads": 8,
-    "num_key_value_heads": 2,
-    "vocab_size": 2048,
-    "max_position_embeddings": 4096,
-    "tie_word_embeddings": False,
-}
-NF4 = {
-    "load_in_4bit": True,
-    "bnb_4bit_quant_type": "nf4",
-    "bnb_4bit_use_double_quant": True,
-    "bnb_4bit_compute_dtype": "bfloat16",
-}
-
-
-def a_job(*, hardware: Any = None, trainer: Any = None, **training: Any) -> Job:
-    given = {
-        "max_length": 2048,
-        "per_device_train_batch_size": 4,
-        "gradient_accumulation_steps": 4,
-        "lora": {"r": 16, "target_modules": "all-linear"},
-        "quantization": NF4,
-        **training,
-    }
-    return job(training=given, hardware=hardware or {}, **({"trainer": trainer} if trainer else {}))
-
-
-def known(name: str) -> dict[str, Any]:
-    found = well_known(name)
-    assert found is not None
-    return dict(found)
-
-
-def architecture(config: dict[str, Any]) -> Decoder:
-    return model_shape(config).decoder()
-
-
-def llama(**changes: Any) -> Decoder:
-    return architecture({**known("Meta-Llama-3-8B-Instruct"), **changes})
-
 
 # --- dimensions ----------------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize(
-    ("name", "weights"),
-    [
-        ("meta-llama/Meta-Llama-3-8B-Instruct", 8_030_261_248),
-        ("meta-llama/Llama-3.2-1B-Instruct", 1_235_814_400),
-        ("microsoft/Phi-3-mini-4k-instruct", 3_821_079_552),
-        ("mistralai/Mistral-7B-Instruct-v0.3", 7_248_023_552),
-        ("Qwen/Qwen2.5-7B-Instruct", 7_615_616_512),
-        ("Qwen/Qwen2.5-1.5B-Instruct", 1_543_714_304),
-        ("TinyLlama/TinyLlama-1.1B-Chat-v1.0", 1_100_048_384),
-    ],
-)
-def test_weights_of_well_known_models_are_the_published_numbers(name: str, weights: int) -> None:
-    assert architecture(known(name)).weights == weights
-
-
-def test_a_local_folder_of_a_known_name_is_found_and_another_is_not() -> None:
-    assert well_known("/models/phi-3-mini-4k-instruct/") is not None
-    assert well_known("someone/else") is None
-
-
-@pytest.mark.parametrize(
-    "config",
-    [
-        {**SMALL, "num_local_experts": 8},
-        {**SMALL, "model_type": "deepseek_v3", "kv_lora_rank": 512},
-        {"model_type": "mamba", "hidden_size": 768},
-        {},
-    ],
-)
-def test_what_is_no_plain_decoder_is_not_guessed(config: dict[str, Any]) -> None:
-    with pytest.raises(UnknownShape):
-        architecture(config)
-
-
-@pytest.mark.parametrize(
-    "training", [{"lora": None}, {"extra": {"deepspeed": "ds.json"}}, {"extra": {"fsdp": "full_shard"}}]
-)
-def test_training_that_is_not_modelled_is_not_guessed(training: dict[str, Any]) -> None:
-    with pytest.raises(CannotTell):
-        method(a_job(**training), llama())
 
 
 # --- stored bytes --------------------------------------------------------------------------------------
@@ -142,121 +49,7 @@ def _stored(one: Linear, how: Method) -> float:
     return formulas._stored(one, how)
 
 
-def test_adapter_is_what_peft_attaches() -> None:
-    peft = pytest.importorskip("peft")
-    transformers = pytest.importorskip("transformers")
-    torch = pytest.importorskip("torch")
-    with torch.device("meta"):
-        base = transformers.AutoModelForCausalLM.from_config(transformers.AutoConfig.for_model(**SMALL))
-    made = peft.get_peft_model(
-        base, peft.LoraConfig(r=8, target_modules="all-linear", task_type="CAUSAL_LM"), low_cpu_mem_usage=True
-    )
-    trained = sum(p.numel() for p in made.parameters() if p.requires_grad)
-    how = method(a_job(lora={"r": 8, "target_modules": "all-linear"}), architecture(SMALL))
-    assert how.adapter(architecture(SMALL)) == trained
-
-
-@pytest.mark.parametrize(
-    ("targets", "names"),
-    [
-        (None, {"q_proj", "v_proj"}),
-        (("o_proj",), {"o_proj"}),
-        (r".*\.mlp\..*_proj", {"gate_proj", "up_proj", "down_proj"}),
-    ],
-)
-def test_targets_are_read_as_peft_reads_them(targets: Any, names: set[str]) -> None:
-    how = method(a_job(lora={"r": 8, "target_modules": targets}), llama())
-    assert {one.name for one in llama().linears if how.rank_of(one.name)} == names
-
-
 # --- two ways ------------------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize("model", ["Llama-3.2-1B-Instruct", "Phi-3-mini-4k-instruct", "Qwen2.5-7B-Instruct"])
-@pytest.mark.parametrize("checkpointing", [True, False])
-@pytest.mark.parametrize(
-    ("dropout", "batch"), [(0.0, Feed(4, 512)), (0.05, Feed(1, 2048, masked=True))], ids=["plain", "dropout"]
-)
-def test_formulas_and_simulation_agree(model: str, checkpointing: bool, dropout: float, batch: Feed) -> None:
-    pytest.importorskip("torch")
-    from ftcheck.estimate.memory.simulation import simulate
-
-    how = Method(checkpointing=checkpointing, dropout=dropout)
-    simulated = simulate(known(model), how, batch, (1, 2))
-    made = step(architecture(known(model)), how, batch)
-    assert made.peak == pytest.approx(simulated.beyond, rel=0.05)
-    assert made.saved == pytest.approx(simulated.saved, rel=0.02)
-
-
-def test_the_simulation_is_linear_in_depth() -> None:
-    pytest.importorskip("torch")
-    from ftcheck.estimate.memory.simulation import simulate
-
-    extrapolated = simulate(SMALL, Method(), Feed(2, 512), (2, 4))
-    whole = simulate(SMALL, Method(), Feed(2, 512), (6, 6))
-    assert extrapolated.layers == (2, 4)
-    assert extrapolated.beyond == pytest.approx(whole.beyond, rel=0.002)
-
-
-@pytest.mark.parametrize("dropout", [0.0, 0.05])
-def test_saved_tensors_are_those_of_a_real_step(dropout: float) -> None:
-    """PEFT on bitsandbytes' 4-bit layers, on the CPU, against formula and simulation."""
-    for name in ("torch", "transformers", "peft", "bitsandbytes"):
-        pytest.importorskip(name)
-    from ftcheck.estimate.memory.simulation import simulate
-
-    batch = Feed(2, 128)
-    real = _really_saved(dropout, batch)
-    how = Method(checkpointing=False, dropout=dropout, rank=8)
-    made = step(architecture(SMALL), how, batch).saved
-    simulated = simulate(SMALL, how, batch, (2, 4)).saved
-    # On the CPU dropout keeps its noise in the input's dtype (2 bytes a number), on CUDA a mask of 1 byte.
-    linears = architecture(SMALL).linears
-    noise = batch.tokens * sum(one.inputs for one in linears) * SMALL["num_hidden_layers"] if dropout else 0
-    assert real == pytest.approx(made + noise, rel=0.03)
-    assert real == pytest.approx(simulated + noise, rel=0.03)
-
-
-def _really_saved(dropout: float, batch: Feed) -> int:
-    """Bytes of distinct storages that autograd keeps in a forward pass, weights left out."""
-    import torch
-    from bitsandbytes.nn import Linear4bit
-    from peft import LoraConfig, get_peft_model
-    from transformers import AutoConfig, AutoModelForCausalLM
-
-    base = AutoModelForCausalLM.from_config(AutoConfig.for_model(**SMALL), dtype=torch.bfloat16)
-    for name, module in list(base.named_modules()):
-        if isinstance(module, torch.nn.Linear) and name != "lm_head":
-            made = Linear4bit(
-                module.in_features,
-                module.out_features,
-                bias=False,
-                compute_dtype=torch.bfloat16,
-                quant_type="nf4",
-            )
-            made.load_state_dict(module.state_dict())
-            parent, _, own = name.rpartition(".")
-            setattr(base.get_submodule(parent), own, made.to("cpu"))
-    lora = LoraConfig(r=8, target_modules="all-linear", lora_dropout=dropout, task_type="CAUSAL_LM")
-    model = get_peft_model(base, lora)
-    for parameter in model.parameters():
-        if parameter.requires_grad:
-            parameter.data = parameter.data.to(torch.bfloat16)
-    model.train()
-    standing = {one.untyped_storage().data_ptr() for one in [*model.parameters(), *model.buffers()]}
-    kept: dict[int, Any] = {}
-
-    def pack(tensor: Any) -> Any:
-        storage = tensor.untyped_storage()
-        if storage.data_ptr() not in standing and not isinstance(tensor, torch.nn.Parameter):
-            kept[storage.data_ptr()] = storage
-        return tensor
-
-    ids = torch.zeros(batch.rows, batch.length, dtype=torch.int64)
-    with torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor):
-        hidden = model.get_base_model().model(input_ids=ids, use_cache=False).last_hidden_state
-        scored = hidden[:, :-1].reshape(-1, hidden.shape[-1]).clone()
-    return sum(int(one.nbytes()) for one in [*kept.values(), scored.untyped_storage()])
 
 
 # --- the estimate --------------------------------------------------------------------------------------
@@ -318,57 +111,7 @@ def test_the_program_of_another_trainer_widens_the_upper_end() -> None:
     assert theirs.likely == ours.likely
 
 
-def test_packing_flattens_a_batch_and_padding_does_not() -> None:
-    shape = llama()
-    assert feed(a_job(packing=True), shape, longest=100) == Feed(1, 4 * 2048, masked=True)
-    assert feed(a_job(packing=True, packing_strategy="wrapped"), shape, longest=100) == Feed(4, 2048)
-    assert feed(a_job(), shape, longest=100) == Feed(4, 100, masked=True)
-    assert feed(a_job(), shape, longest=100, sequences=1) == Feed(1, 100)
-    flash = {"model_init_kwargs": {"attn_implementation": "flash_attention_2"}}
-    assert feed(a_job(packing=True, extra=flash), shape, longest=100) == Feed(1, 4 * 2048)
-    phi = architecture(known("Phi-3-mini-4k-instruct"))
-    assert feed(a_job(per_device_train_batch_size=1), phi, longest=2048).masked
-    assert not feed(a_job(per_device_train_batch_size=1), phi, longest=2000).masked
-
-
 # --- what to do ----------------------------------------------------------------------------------------
-
-
-def test_the_largest_batch_fits_and_the_next_one_does_not() -> None:
-    config = known("Meta-Llama-3-8B-Instruct")
-    most = largest_batch(a_job(), config, 16, longest=768)
-
-    def at(batch: int) -> Memory:
-        return estimate(a_job(per_device_train_batch_size=batch), config, longest=768)
-
-    assert most > 1
-    assert verdict(at(most), 16) == "fits"
-    assert verdict(at(most + 1), 16) != "fits"
-    assert largest_batch(a_job(), config, 4, longest=768) == 0
-
-
-def test_checkpointing_is_the_first_remedy_and_rows_a_step_stay() -> None:
-    config = known("Meta-Llama-3-8B-Instruct")
-    first = cheapest(a_job(gradient_checkpointing=False), config, 16, longest=1024)
-    assert first is not None
-    assert [(one.path, one.new) for one in first.changes] == [
-        ("jobs.job.training.gradient_checkpointing", True)
-    ]
-    second = cheapest(a_job(per_device_train_batch_size=32), config, 16, longest=1024)
-    assert second is not None
-    new = {one.path.rpartition(".")[2]: one.new for one in second.changes}
-    assert math.prod(new.values()) == 32 * 4
-    assert second.memory.high <= 16 * GIB
-
-
-def test_max_length_is_the_last_remedy_and_no_remedy_is_said() -> None:
-    config = known("Meta-Llama-3-8B-Instruct")
-    tried = a_job(max_length=32768, per_device_train_batch_size=1)
-    found = cheapest(tried, config, 12, longest=32768)
-    assert found is not None
-    assert found.changes[-1].path.endswith("max_length")
-    assert not found.changes[-1].safe
-    assert cheapest(a_job(), config, 4, longest=768) is None
 
 
 def test_the_formulas_import_nothing_heavy_and_take_no_time() -> None:

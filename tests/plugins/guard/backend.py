@@ -17,6 +17,8 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
+from tests.commands import HANG
+
 GOOD = '{"intent": "report_loss", "team": "security", "urgency": "high", "device": "laptop"}'
 BROKEN = '{"intent": "sing", "team": "choir"}'
 STRICTER = "Answer with one JSON value and nothing else."
@@ -139,7 +141,7 @@ def ask(url: str, user: str, model: str = "mapper", path: str = "chat/completion
     headers = {"content-type": "application/json", "authorization": "Bearer sk-loopback"}
     request = urllib.request.Request(f"{url}/{path}", json.dumps(body).encode(), headers)
     try:
-        with urllib.request.urlopen(request, timeout=60) as response:
+        with urllib.request.urlopen(request, timeout=HANG) as response:
             status, raw, got = response.status, response.read().decode(), dict(response.headers)
     except urllib.error.HTTPError as error:
         status, raw, got = error.code, error.read().decode(), dict(error.headers)
@@ -186,7 +188,7 @@ class NotStarted(Exception):
     """The proxy ended before it answered."""
 
 
-def _ready(url: str, process: subprocess.Popen[bytes], log: Path, patience: float = 180) -> str:
+def _ready(url: str, process: subprocess.Popen[bytes], log: Path, patience: float = HANG) -> str:
     end = time.monotonic() + patience
     while time.monotonic() < end:
         if process.poll() is not None:

@@ -1,10 +1,7 @@
 """The whole of it: a real LiteLLM proxy, with and without the guard, in front of a small loopback server."""
 
 import json
-import os
 import re
-import subprocess
-import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,6 +20,7 @@ from ftcheck.records import Severity
 from ftcheck.runner.load import load
 from ftcheck.settings import Job
 from ftcheck.testing import Ran, inputs, model_config, prepared, run
+from tests.cli.project import Project
 from tests.places import CHECKOUT
 from tests.plugins.guard.backend import (
     GOOD,
@@ -316,12 +314,8 @@ def test_ftcheck_run_probes_the_endpoint_of_the_policy_also_offline(
         one.log.touch()
         stated = {"endpoint": one.url, "log_path": one.log}
         sets = [part for key, it in stated.items() for part in ("--set", f"jobs.mapper.serving.{key}={it}")]
-        command = [sys.executable, "-m", "ftcheck", "run", str(POLICY), "--select", "mapper::guardrail"]
-        environment = {**os.environ, "FTCHECK_CACHE": str(tmp_path)}
-        done = subprocess.run(
-            [*command, "--offline", *sets], capture_output=True, text=True, env=environment, check=False
-        )
-        return done.returncode, done.stdout + done.stderr
+        ran = Project(tmp_path).call("run", str(POLICY), "--select", "mapper::guardrail", "--offline", *sets)
+        return ran.code, ran.out + ran.err
 
     (green, well), (red, said) = check(served), check(bare)
 

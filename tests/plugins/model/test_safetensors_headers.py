@@ -3,7 +3,6 @@
 import json
 import os
 import struct
-import time
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -18,6 +17,7 @@ from ftcheck.inputs.modules import Modules
 from ftcheck.inputs.weights import Weights
 from ftcheck.settings import Job
 from ftcheck.testing import job, model_config
+from tests.bounded_cpu import bounded_cpu
 
 
 def stored(header: Any, data: bytes = b"", *, length: int | None = None) -> bytes:
@@ -40,10 +40,8 @@ def opened(folder: Path) -> Weights | None:
 
 def refused(folder: Path, raw: bytes) -> str:
     (folder / "model.safetensors").write_bytes(raw)
-    started = time.monotonic()
-    with pytest.raises(InputError) as caught:
+    with bounded_cpu(), pytest.raises(InputError) as caught:
         opened(folder)
-    assert time.monotonic() - started < 5
     assert "model.safetensors" in str(caught.value)
     assert len(str(caught.value)) < 400 + len(str(folder))
     return str(caught.value)
@@ -237,11 +235,10 @@ def test_a_model_of_70b_is_listed_in_seconds_without_weights() -> None:
     import transformers  # noqa: F401
 
     built({**LLAMA, "num_hidden_layers": 1})
-    started = time.monotonic()
 
-    found = built(LLAMA)
+    with bounded_cpu():
+        found = built(LLAMA)
 
-    assert time.monotonic() - started < 5
     assert found is not None
     assert (found.total, found.head, found.tied) == (70_553_706_496, "lm_head", False)
     assert found.linear["model.layers.79.mlp.down_proj"] == (28672, 8192)
@@ -277,9 +274,8 @@ def test_names_of_tensors_say_the_same_as_the_model(samples: Path) -> None:
     ],
 )
 def test_a_config_that_makes_no_model_is_no_error(config: Mapping[str, Any]) -> None:
-    started = time.monotonic()
-    built(config)
-    assert time.monotonic() - started < 20
+    with bounded_cpu():
+        built(config)
 
 
 def test_a_model_of_unknown_shape_is_none() -> None:

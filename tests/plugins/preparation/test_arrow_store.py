@@ -2,7 +2,8 @@
 
 from pathlib import Path
 
-from ftcheck_plugins.preparation.arrow_store import RowFile, RowWriter
+import numpy as np
+from ftcheck_plugins.preparation.arrow_store import RowFile, RowWriter, _of_mask
 from ftcheck_plugins.preparation.batches import Batch
 from ftcheck_plugins.preparation.token_engines import Ids
 from ftcheck_plugins.preparation.trl_tokenize import Tokens
@@ -12,8 +13,6 @@ ROWS: tuple[list[int], ...] = ([3, 1, 3], [], [2**25, 5], [7], [], [1, 9])
 
 def written(path: Path) -> RowFile:
     """The rows in batches of two; the first token of each is not in the loss."""
-    import numpy as np
-
     with RowWriter(path) as writer:
         for start in range(0, len(ROWS), 2):
             rows = ROWS[start : start + 2]
@@ -41,3 +40,15 @@ def test_rows_with_an_id_are_found_over_all_batches(tmp_path: Path) -> None:
     assert store.rows_with([5, 7]).tolist() == [2, 3]
     assert store.rows_with([3]).tolist() == [0]
     assert store.rows_with([4]).tolist() == store.rows_with([]).tolist() == []
+
+
+def test_masks_of_many_rows_are_counted_as_row_by_row() -> None:
+    draw = np.random.default_rng(1)
+    rows = [draw.random(draw.integers(0, 9)) < 0.6 for _ in range(500)]
+    starts = np.cumsum([0, *map(len, rows)])
+
+    trained, answer = _of_mask(np.concatenate(rows), starts)
+
+    runs = ["".join("x" if one else " " for one in row).split() for row in rows]
+    assert trained.tolist() == [int(row.sum()) for row in rows]
+    assert answer.tolist() == [len(run[-1]) if run else 0 for run in runs]

@@ -4,7 +4,6 @@ import importlib.util
 import json
 import os
 import signal
-import subprocess
 import sys
 from collections import deque
 from collections.abc import Callable
@@ -29,6 +28,7 @@ from ftcheck.errors import InputError
 from ftcheck.inputs.container import Inputs, Run
 from ftcheck.inputs.prepared import Prepared
 from ftcheck.settings import Data, Job, Model, Training
+from tests.cli.project import Project
 
 LOADERS = {one.name: one for one in (tokenizer.tokenizer, preparation.prepared, preparation.rows)}
 COLUMNS = ("length", "kept", "trained", "bos", "answer", "boundary", "used", "sequences")
@@ -181,19 +181,11 @@ def test_a_run_of_the_command_line_shares_the_rows(samples: Path, tmp_path: Path
         "    training: {max_length: 1024}\n",
         encoding="utf-8",
     )
-    command = [sys.executable, "-m", "ftcheck", "run", "policy.yaml", "--offline", "--no-cache"]
-    command += ["--workers", "2", "-o", "json=r.json"]
-    done = subprocess.run(
-        command,
-        cwd=tmp_path,
-        capture_output=True,
-        text=True,
-        timeout=120,
-        check=False,
-    )
+    project = Project(tmp_path, fresh=True)
+    ran = project.call("run", "policy.yaml", "--offline", "--no-cache", "--workers", "2", "-o", "json=r.json")
 
-    assert done.returncode == 0, done.stdout + done.stderr
-    report = json.loads((tmp_path / "r.json").read_text(encoding="utf-8"))
+    assert ran.code == 0, ran.out + ran.err
+    report = ran.report
     assert report["inputs"]["job.train"]["rows"] == 5000
     measured = {one["name"]: one["value"] for one in report["results"][0]["measurements"]}
     fast = importlib.util.find_spec("gigatoken") is not None

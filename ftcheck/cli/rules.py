@@ -98,7 +98,7 @@ def _page(host: "Host", rule: "Rule") -> str:
     from ftcheck.tables.failures import caught_by
 
     owner = host.owner[f"rule:{rule.id}"]
-    parts = [rule.id, _paragraph("holds", rule.summary), _paragraph("why", rule.why)]
+    parts = [rule.id, _paragraph("checks", rule.summary), _paragraph("why", rule.why)]
     if rule.detail:
         parts.append(_paragraph("how", rule.detail))
     for one in describe_params(rule):
@@ -125,8 +125,8 @@ def _failure(one: "Failure") -> str:
 
 def _paragraph(label: str, text: str) -> str:
     paragraphs = [" ".join(part.split()) for part in text.split("\n\n")]
-    keep = {"break_on_hyphens": False, "break_long_words": False}
-    wrapped = [line for part in paragraphs for line in textwrap.wrap(part, 86, **keep)]
+    whole = textwrap.TextWrapper(86, break_on_hyphens=False, break_long_words=False)
+    wrapped = [line for part in paragraphs for line in whole.wrap(part)]
     return "\n".join(f"  {label if n == 0 else '':<9} {line}" for n, line in enumerate(wrapped))
 
 

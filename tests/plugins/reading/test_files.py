@@ -47,7 +47,7 @@ def test_the_same_row_has_the_same_record_wherever_it_stands(tmp_path: Path) -> 
 @pytest.mark.parametrize(
     ("line", "code", "said"),
     [
-        (b'{"text": "ha', "json", "not JSON: unterminated string starting at"),
+        (b'{"text": "ha', "json", "not valid JSON: unterminated string starting at"),
         (b"\xff\xfe{}", "encoding", "not UTF-8: byte 0xff"),
         (b'\xef\xbb\xbf{"text": "a"}', "encoding", "starts with a byte order mark"),
         (b'["a"]', "schema", "a row must be a JSON object, this is a list"),

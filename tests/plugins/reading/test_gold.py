@@ -114,7 +114,7 @@ def test_a_broken_line_is_told_and_the_others_are_read(tmp_path: Path) -> None:
 
 
 def test_a_broken_array_cannot_be_opened(tmp_path: Path) -> None:
-    with pytest.raises(InputError, match=r"golden\.json:3:1: not JSON") as caught:
+    with pytest.raises(InputError, match=r"golden\.json:3:1: not valid JSON") as caught:
         opened(tmp_path / "golden.json", '[\n{"input": "a", "expected": "b"},\n{"input": }]')
 
     [problem] = caught.value.problems

@@ -31,12 +31,14 @@ SCENARIOS = (
     "test_types.py",
     "policies/test_samples.py",
     # whole runs of the command line
+    "cli/test_boundary.py",
     "cli/test_content.py",
     "cli/test_fix_rows.py",
     "cli/test_morning_after.py",
     "cli/test_never_green_by_silence.py",
     "cli/test_night_before.py",
     "cli/test_overlap.py",
+    "cli/test_quiet.py",
     "cli/test_selftest.py",
     "cli/test_story.py",
     # planted faults and healthy jobs, against all rules
@@ -49,6 +51,7 @@ SCENARIOS = (
     "trainers/test_own_script.py",
     "trainers/test_processes.py",
     "trainers/test_resume.py",
+    "trainers/test_synchronisation.py",
 )
 """Tests of many modules at once. Every other file is named after the module that it tests."""
 
@@ -72,6 +75,7 @@ CONCEPTS = {
     "lock.py": "the lock beside a policy: what it is, its command, and what finds it",
     "machine.py": "this machine: the input, what looks at it, and the rules",
     "monitor.py": "a run that goes on, as its user sees it: the view, and the command",
+    "options.py": "what the command line asks for: the options as click has them, and as a run gets them",
     "output_schema.py": "the schema of answers: the input, and what reads it",
     "packing.py": "packing: the plan's part, and the rules",
     "paths.py": "paths that a policy states: made absolute, and resolved to files",
@@ -81,6 +85,7 @@ CONCEPTS = {
     "records.py": "the frozen records of a package",
     "role_tokens.py": "tokens by role: the input, and what counts them",
     "rules.py": "rules: what one is, and the commands that list and explain them",
+    "run.py": "the checks of a policy, run: by their command, and again and again by a fix",
     "run_folder.py": "a run's folder: its files, what writes them, and what opens them",
     "search.py": "a search for settings that hold: for a plan, and for a fix",
     "show.py": "text for the screen: a merged policy, and a row",

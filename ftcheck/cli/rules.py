@@ -98,7 +98,7 @@ def _page(host: "Host", rule: "Rule") -> str:
     from ftcheck.tables.failures import caught_by
 
     owner = host.owner[f"rule:{rule.id}"]
-    parts = [rule.id, _paragraph("holds", rule.summary), _paragraph("why", rule.why)]
+    parts = [rule.id, _paragraph("checks", rule.summary), _paragraph("why", rule.why)]
     if rule.detail:
         parts.append(_paragraph("how", rule.detail))
     for one in describe_params(rule):

@@ -20,7 +20,7 @@ KNOWN = frozenset(
 def counted_decoder(shape: ModelShape) -> Decoder:
     """A model as a decoder of which every product is known. Raises `UnknownShape` with the reason."""
     if shape.model_type not in KNOWN:
-        raise UnknownShape(f"the architecture '{shape.model_type}' is not known")
+        raise UnknownShape(f"the architecture '{shape.model_type}' is unknown")
     return shape.decoder()
 
 

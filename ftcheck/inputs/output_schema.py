@@ -16,9 +16,9 @@ def problems(answer: Any, schema: OutputSchema) -> list[str]:
     try:
         value = parsed(answer)
     except json.JSONDecodeError as error:
-        return [f"not valid JSON: {error.msg.lower()}, character {error.pos + 1}"]
+        return [f"not JSON: {error.msg.lower()}, character {error.pos + 1}"]
     except (ValueError, RecursionError):
-        return ["not valid JSON"]
+        return ["not JSON"]
     return schema.errors(value)
 
 

@@ -103,7 +103,7 @@ def test_an_unknown_key_is_named_with_its_place_and_the_version() -> None:
         "night.yaml:31:7: jobs.mapper.training.evaluation_strategy: trl.SFTConfig (trl "
     )
     assert f"(trl {version}, " in first.message
-    assert first.message.endswith("does not know 'evaluation_strategy'; write 'eval_strategy'")
+    assert first.message.endswith("has no argument 'evaluation_strategy'; write 'eval_strategy'")
     assert second.message.endswith("does not know 'lerning_rate'; did you mean 'learning_rate'?")
 
 

@@ -122,7 +122,7 @@ def test_a_finished_run_is_not_run_over_and_a_failed_one_may_be(tmp_path: Path) 
 
     trained(good, tmp_path)
 
-    with pytest.raises(TrainingError, match="holds a finished run; name another"):
+    with pytest.raises(TrainingError, match="contains a finished run; set another"):
         trained(good, tmp_path)
 
 
@@ -181,7 +181,7 @@ def test_a_run_that_goes_on_is_left_alone(tmp_path: Path) -> None:
     record = {"schema": SCHEMA, "status": "running", "host": host, "process": living}
     (tmp_path / "run" / "run.json").write_text(json.dumps(record), encoding="utf-8")
 
-    with pytest.raises(TrainingError, match=rf"is going on \(process {parent.pid}\)"):
+    with pytest.raises(TrainingError, match=rf"is still running \(process {parent.pid}\)"):
         trained(make_job(tmp_path, *python("pass")), tmp_path)
 
     record["process"] = living | {"began": 1.0}
@@ -206,7 +206,7 @@ def test_somebody_elses_model_is_not_written_over(tmp_path: Path) -> None:
     (tmp_path / "run").mkdir()
     (tmp_path / "run" / "config.json").write_text("{}", encoding="utf-8")
 
-    with pytest.raises(TrainingError, match=r"holds config\.json; name another training\.output_dir"):
+    with pytest.raises(TrainingError, match=r"contains config\.json; set another training\.output_dir"):
         trained(make_job(tmp_path, *python("pass")), tmp_path)
 
 

@@ -102,7 +102,7 @@ def test_the_zeros_that_transformers_logs_for_nan_stop_it_too(
 
     said = stopped(kit, kit.job(max_steps=9), watch(finite_loss={"patience": 99}))
 
-    assert "mapper::finite-loss at step 5: the loss is exactly 0 in 3 logs in a row, since step 3" in said
+    assert "mapper::finite-loss at step 5: the loss is exactly 0 in 3 consecutive logs, since step 3" in said
     assert [line["loss"] for line in kit.metrics() if "loss" in line][2:] == [0.0, 0.0, 0.0]
 
 
@@ -135,7 +135,7 @@ def test_padding_saves_a_checkpoint_and_the_run_goes_on(kit: Kit) -> None:
     assert run["checkpoint"] == "checkpoint-2"
     assert (kit.output / "checkpoint-2" / "trainer_state.json").exists()
     assert (result["outcome"], result["acted"], result["findings"][0]["step"]) == ("failed", "checkpoint", 2)
-    assert "is padding" in result["findings"][0]["message"]
+    assert "are padding" in result["findings"][0]["message"]
 
 
 def test_trackers_get_their_logs_beside_the_watch(kit: Kit) -> None:
@@ -159,7 +159,7 @@ def test_what_is_fed_is_held_against_the_checked_rows_and_the_plan(kit: Kit) -> 
     share = run["expected"]["trained_share"]["low"]
     assert share == pytest.approx(planned["trained_tokens"] / planned["tokens"], abs=1e-6)
     assert (batches["outcome"], speed["outcome"]) == ("passed", "failed")
-    assert "below 1,000,000,000 (run-time)" in speed["findings"][0]["message"]
+    assert "below the 1,000,000,000 of run-time" in speed["findings"][0]["message"]
     assert run["expected"]["unknown"] == {"memory_gib": "no memory-fit"}
     assert run["device"]["kind"] == "cpu"
     assert all(line["at"] for line in kit.metrics())

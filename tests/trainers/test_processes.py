@@ -122,7 +122,7 @@ def test_a_process_that_is_killed_ends_the_other_and_two_go_on_from_the_checkpoi
 @pytest.mark.parametrize(
     ("settings", "code", "words"),
     [
-        (small.sets(seed=7), 6, "job small is planned for hardware.count: 1, and 2 processes were started"),
+        (small.sets(seed=7), 6, "job small is planned for hardware.count: 1, but 2 processes were started"),
         (small.sets(packing_strategy="no"), 2, "packing_strategy"),
     ],
 )

@@ -426,7 +426,7 @@ def test_a_run_that_is_there_is_not_overwritten(kit: Kit) -> None:
     before = (kit.output / "run.json").read_bytes()
 
     with pytest.raises(
-        TrainingError, match=r"contains a run with checkpoints; name another training\.output_dir"
+        TrainingError, match=r"contains a run with checkpoints; set another training\.output_dir"
     ):
         trained(kit, job)
 
@@ -457,7 +457,7 @@ def test_an_interrupted_run_is_resumed_to_the_same_adapter(kit: Kit, tmp_path: P
     interrupted = kit.run_json()
     assert (interrupted["status"], interrupted["reason"]) == ("interrupted", "Ctrl-C")
     assert interrupted["checkpoint"] == "checkpoint-2"
-    with pytest.raises(TrainingError, match="go on with --resume"):
+    with pytest.raises(TrainingError, match="resume with --resume"):
         trained(kit, job)
     trained(kit, job, resume=True)
 
@@ -529,7 +529,7 @@ def test_a_checkpoint_that_was_not_written_whole_is_passed_over(kit: Kit) -> Non
 
 
 def test_there_must_be_something_to_resume(kit: Kit) -> None:
-    with pytest.raises(TrainingError, match="holds no run to resume"):
+    with pytest.raises(TrainingError, match="contains no run to resume"):
         trained(kit, kit.job(), resume=True)
 
 
@@ -581,12 +581,12 @@ def test_running_out_of_memory_says_what_to_lower() -> None:
 def test_evaluation_without_data_is_named(kit: Kit) -> None:
     job = kit.job(eval_strategy="epoch")
 
-    with pytest.raises(TrainingError, match=r"data\.eval names nothing"):
+    with pytest.raises(TrainingError, match=r"data\.eval is not set"):
         trained(kit, replace(job, data=replace(job.data, eval=None)))
 
 
 def test_a_job_without_output_dir_is_refused(kit: Kit) -> None:
-    with pytest.raises(TrainingError, match=r"names no training\.output_dir"):
+    with pytest.raises(TrainingError, match=r"training\.output_dir, the folder of the run, is not set"):
         trained(kit, kit.job(output_dir=None))
 
 

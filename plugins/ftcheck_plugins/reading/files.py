@@ -349,7 +349,7 @@ def _json(file: int, path: Path) -> Iterator[RawRow]:
             elif first:
                 yield from _objects(file, handle)
             else:
-                raise window.fault("not JSON: the file is empty")
+                raise window.fault("not valid JSON: the file is empty")
         except Fault as fault:
             yield _broken(file, fault)
 
@@ -364,9 +364,9 @@ def _array(file: int, window: JsonWindow) -> Iterator[RawRow]:
         more = window.take(",")
     if not window.take("]"):
         wrong = "expecting ',' delimiter" if window.peek() else "the file ends inside the array"
-        raise window.fault(f"not JSON: {wrong}")
+        raise window.fault(f"not valid JSON: {wrong}")
     if window.peek():
-        raise window.fault("not JSON: more text after the end of the array")
+        raise window.fault("not valid JSON: more text after the end of the array")
 
 
 def _objects(file: int, handle: BinaryIO) -> Iterator[RawRow]:

@@ -102,7 +102,9 @@ class JsonWindow:
                 value, end = DECODER.raw_decode(self._text, self._at)
             except json.JSONDecodeError as error:
                 if not self._may_go_on(error):
-                    raise self.fault(f"not JSON: {error.msg[0].lower()}{error.msg[1:]}", error.pos) from None
+                    raise self.fault(
+                        f"not valid JSON: {error.msg[0].lower()}{error.msg[1:]}", error.pos
+                    ) from None
             except RecursionError:
                 raise self.fault("not readable: nested too deeply") from None
             except ValueError:

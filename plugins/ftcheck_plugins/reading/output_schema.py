@@ -8,7 +8,6 @@ from typing import Any
 from ftcheck.errors import InputError, Problem
 from ftcheck.inputs.evaluation import OutputSchema
 from ftcheck.inputs.loader import loader
-from ftcheck.plurals import agreeing
 from ftcheck.settings import Job
 
 REFERENCES = ("$ref", "$dynamicRef")
@@ -101,7 +100,10 @@ def _names(schema: Any) -> Iterator[str]:
 
 
 def describe(error: Any, known: frozenset[str]) -> str:
-    """What is wrong with an answer, and where in it: in the schema's words, never in the answer's."""
+    """What is wrong with an answer, and where in it: in the schema's words, never in the answer's.
+
+    A retry shows it to the model: other words here are other prompts, and may be other answers.
+    """
     steps = (f"[{one}]" if isinstance(one, int) else f".{one if one in known else '*'}" for one in error.path)
     return f"${''.join(steps)}: {_wrong(error)}"
 
@@ -110,16 +112,16 @@ def _wrong(error: Any) -> str:
     limit = error.validator_value
     if error.validator == "required" and isinstance(limit, list):
         absent = [name for name in limit if name not in error.instance]
-        return f"{', '.join(absent)} missing"
+        return f"lacks {', '.join(absent)}"
     if error.validator == "type":
         return f"must be {' or '.join([limit] if isinstance(limit, str) else limit)}"
     if error.validator == "enum":
-        return agreeing(len(limit), "not the allowed value", f"not one of the {len(limit)} allowed values")
+        return f"is none of the {len(limit)} allowed values"
     if error.validator in ("additionalProperties", "unevaluatedProperties"):
-        return "has keys that the schema does not allow"
+        return "has keys that the schema does not know"
     if isinstance(limit, int | float | str) and not isinstance(limit, bool):
-        return f"violates {error.validator} {limit}"
-    return f"violates {error.validator}"
+        return f"breaks {error.validator} {limit}"
+    return f"breaks {error.validator}"
 
 
 def _failure(job: Job, why: str) -> InputError:

@@ -101,9 +101,9 @@ def _measured(job: Job, plan: Steps, params: Schedule) -> Iterator[Measurement]:
 
 
 def _in_words(plan: Steps) -> str:
-    warmup = f", {plan.warmup:,} of them warm-up" if plan.warmup else ""
+    warmup = f" ({plan.warmup:,} warm-up)" if plan.warmup else ""
     epochs = f"{plan.epochs:.3g} {agreeing(1 if plan.epochs == 1 else 2, 'epoch', 'epochs')}"
-    return f"{counted(plan.total, 'step')} in {epochs}, effective batch {plan.batch:,}{warmup}"
+    return f"{counted(plan.total, 'step')}{warmup} in {epochs}, effective batch {plan.batch:,}"
 
 
 def _change(job: Job, key: str, new: Any) -> Change:

@@ -73,7 +73,7 @@ def test_what_a_report_does_not_say_is_not_made_up(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     ("text", "why"),
-    [("{", "not readable JSON"), ("[]", "JSON object"), ('{"a": 1}', "no report of GuideLLM")],
+    [("{", "not readable JSON"), ("[]", "JSON object"), ('{"a": 1}', "not a report of GuideLLM")],
 )
 def test_a_file_of_another_kind_is_an_error_that_names_it(tmp_path: Path, text: str, why: str) -> None:
     with pytest.raises(InputError, match=why) as caught:

@@ -58,14 +58,14 @@ def test_an_adapter_of_another_program_is_taken_without_run_json(tmp_path: Path)
 
 def test_a_broken_run_json_is_an_error_that_names_it(tmp_path: Path) -> None:
     (tmp_path / "run.json").write_text("{", encoding="utf-8")
-    with pytest.raises(InputError, match=r"run\.json: not JSON"):
+    with pytest.raises(InputError, match=r"run\.json: not valid JSON"):
         opened(tmp_path)
 
 
 def test_a_baseline_that_is_no_report_is_an_error_that_names_it(tmp_path: Path) -> None:
     for text in ("{}", "no json"):
         (tmp_path / "old.json").write_text(text, encoding="utf-8")
-        with pytest.raises(InputError, match="no report of `ftcheck run"):
+        with pytest.raises(InputError, match="not a report of `ftcheck run"):
             baseline.open(job(baseline=str(tmp_path / "old.json")))
     with pytest.raises(InputError, match="No such file"):
         baseline.open(job(baseline=str(tmp_path / "none.json")))

@@ -46,7 +46,7 @@ def test_a_text_is_answered_as_it_stands(tmp_path: Path) -> None:
         ([{"answer": "x"}, {"answer": "y"}], "the last rule"),
         ([{"if_any": [], "answer": "x"}, {"answer": "y"}], "rule 1: 'if_any' is empty"),
         ([{"if_any": "word", "answer": "x"}, {"answer": "y"}], "a list of words"),
-        ([{"when": "x", "answer": "x"}], "rule 1: an object with 'answer'"),
+        ([{"when": "x", "answer": "x"}], "rule 1: must be an object with 'answer'"),
     ],
 )
 def test_rules_that_cannot_be_used_are_named(tmp_path: Path, rules: Any, message: str) -> None:
@@ -64,7 +64,7 @@ def test_an_answer_that_breaks_the_schema_is_no_fallback(tmp_path: Path) -> None
 def test_a_file_that_is_not_there_or_not_named_is_said(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="cannot be read"):
         fallback.read(job(serving={"rules": str(tmp_path / "absent.json")}), None)
-    with pytest.raises(InputError, match="names no file"):
+    with pytest.raises(InputError, match="rules is not set"):
         fallback.read(job(), None)
 
 

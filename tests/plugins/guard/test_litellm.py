@@ -167,7 +167,7 @@ def test_an_answer_that_stays_broken_does_not_go_out(served: Served) -> None:
         reply = ask(served.url, "please break the schema", stream=stream)
 
         assert reply.status == 502
-        assert "breaks its JSON Schema after 1 retry" in json.dumps(reply.body)
+        assert "violates its JSON Schema after 1 retry" in json.dumps(reply.body)
         assert "choir" not in json.dumps(reply.body)
     assert len(served.model.requests) == 4
 
@@ -190,12 +190,12 @@ def test_a_stream_without_a_schema_is_counted_and_capped(served: Served) -> None
 @pytest.mark.parametrize(
     ("more", "words"),
     [
-        ({"chat_template": "x"}, "changes what was counted"),
-        ({"max_new_tokens": 900}, "changes what was counted"),
+        ({"chat_template": "x"}, "changes the input that was counted"),
+        ({"max_new_tokens": 900}, "changes the input that was counted"),
         ({"n": 3}, "several answers"),
         ({"extra_body": {"max_tokens": 900}}, "extra_body"),
         ({"max_tokens": "many"}, "whole number"),
-        ({"model": "other", "fallbacks": ["mapper"]}, "fall back"),
+        ({"model": "other", "fallbacks": ["mapper"]}, "fallback"),
         ({"messages": [{"role": "user", "content": [{"type": "image_url"}]}]}, "only text"),
         ({"path": "responses", "input": "hi"}, "only /chat/completions"),
         ({"path": "completions", "prompt": "hi"}, "only /chat/completions"),
@@ -232,7 +232,7 @@ def test_no_request_switches_the_guard_off(served: Served) -> None:
 def test_a_server_that_does_not_keep_to_the_cap_is_refused(served: Served) -> None:
     served.model.obeys_cap = False
 
-    assert "did not keep to max_tokens" in json.dumps(ask(served.url, "write long", "analyst").body)
+    assert "ignored max_tokens" in json.dumps(ask(served.url, "write long", "analyst").body)
 
 
 def test_a_server_that_is_down_is_an_error_and_a_line_in_the_log(served: Served) -> None:
@@ -269,7 +269,7 @@ def test_the_guardrail_rule_is_green_on_the_guarded_proxy(served: Served) -> Non
 def test_the_rule_goes_red_where_the_proxy_does_other_than_is_stated(served: Served, action: str) -> None:
     [finding] = served.guardrail(over_limit=action).findings
 
-    assert finding.message.endswith(f"is not handled by {action}: HTTP 200, rules")
+    assert finding.message.endswith("above max_input_tokens 512, got: HTTP 200, rules")
 
 
 def test_the_rule_probes_a_job_that_is_cut_into_chunks_and_has_no_schema(served: Served) -> None:
@@ -288,7 +288,7 @@ def test_a_server_that_counts_with_another_tokenizer_is_a_warning(served: Served
 
     assert finding.severity is Severity.WARNING
     assert re.fullmatch(
-        r"the server counts (?!512 )\d{3} tokens where the job's tokenizer counts 512", finding.message
+        r"the server counts (?!512 )\d{3} tokens, the job's tokenizer counts 512", finding.message
     )
 
 
@@ -298,10 +298,14 @@ def test_without_the_guard_the_rule_goes_red_on_each_probe(bare: Served) -> None
     ran = bare.guardrail()
 
     said = " | ".join(one.message for one in ran.findings)
-    assert "the answer at the limit came past the guard" in said
-    assert "an input of 513 tokens, over the limit of 512, is not handled by rules: HTTP 200" in said
-    assert "an answer that breaks the schema goes out: $.intent: not one of the 12 allowed values" in said
-    assert "an answer has 192 tokens, the cap is 48" in said
+    assert "the answer at the limit bypassed the guard" in said
+    assert (
+        "over_limit is rules, but an input of 513 tokens, above max_input_tokens 512, got: HTTP 200" in said
+    )
+    assert (
+        "an answer that violates the schema is returned: $.intent: is none of the 12 allowed values" in said
+    )
+    assert "an answer has 192 tokens, max_new_tokens is 48" in said
     assert "the probes left no line in the log" in said
     assert "canary-" not in said
     assert ran.result.blocking
@@ -320,7 +324,7 @@ def test_ftcheck_run_probes_the_endpoint_of_the_policy_also_offline(
     (green, well), (red, said) = check(served), check(bare)
 
     assert (green, red) == (0, 1), well + said
-    assert "came past the guard" in said
+    assert "bypassed the guard" in said
     assert "sk-loopback" not in well + said
     assert "canary-" not in well + said
 
@@ -340,4 +344,4 @@ def test_a_proxy_that_logs_content_is_red(served: Served, tmp_path: Path) -> Non
 
     [finding] = served.guardrail(log_path=log).findings
 
-    assert finding.message == "the log holds what users write: a planted word turned up in it"
+    assert finding.message == "the log contains user text: a word of the probes was found in it"

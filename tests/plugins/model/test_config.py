@@ -48,8 +48,8 @@ def test_a_model_without_generation_config_stops_as_its_config_says(tmp_path: Pa
     ("files", "message"),
     [
         ({}, "the folder contains no config.json"),
-        ({"adapter_config": {}}, "an adapter, not a base model"),
-        ({"config": []}, "must hold a JSON object"),
+        ({"adapter_config": {}}, r"an adapter \(adapter_config.json\), not a base model"),
+        ({"config": []}, "must contain a JSON object"),
     ],
 )
 def test_a_folder_that_is_no_model_is_named_with_the_policy_place(
@@ -65,7 +65,7 @@ def test_a_folder_that_is_no_model_is_named_with_the_policy_place(
 def test_broken_json_is_named_with_line_and_column(tmp_path: Path) -> None:
     (write(tmp_path / "base") / "config.json").write_text('{\n "a": ,\n}')
 
-    with pytest.raises(InputError, match=r"config\.json:2:7: not JSON"):
+    with pytest.raises(InputError, match=r"config\.json:2:7: not valid JSON"):
         opened(tmp_path / "base", tmp_path)
 
 

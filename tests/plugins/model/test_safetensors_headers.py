@@ -140,7 +140,7 @@ def test_an_index_names_files_beside_it_only(tmp_path: Path, name: str) -> None:
 
 def test_a_shard_that_is_not_there_is_named(tmp_path: Path) -> None:
     sharded(tmp_path, a="one.safetensors")
-    with pytest.raises(InputError, match=r"names one\.safetensors, which is not there"):
+    with pytest.raises(InputError, match=r"names one\.safetensors, which does not exist"):
         opened(tmp_path)
 
 
@@ -148,7 +148,7 @@ def test_a_tensor_in_two_shards_is_refused(tmp_path: Path) -> None:
     for name in ("one", "two"):
         saved(tmp_path, {"a": np.zeros(2, dtype=np.float32)}, f"{name}.safetensors")
     sharded(tmp_path, a="one.safetensors", b="two.safetensors")
-    with pytest.raises(InputError, match=r"is in .* too"):
+    with pytest.raises(InputError, match=r"is also in "):
         opened(tmp_path)
 
 

@@ -86,7 +86,7 @@ def test_chunked_outliers_become_several_sequences_with_every_token(samples: Pat
 def test_conversations_cannot_be_chunked(samples: Path, tmp_path: Path) -> None:
     from ftcheck.errors import InputError
 
-    with pytest.raises(InputError, match="'chunk' is for plain text; these rows are 'messages'"):
+    with pytest.raises(InputError, match="'chunk' needs plain text; these rows are 'messages'"):
         prepare(samples, tmp_path, [chat()], outliers=Outliers(action="chunk"))
 
 

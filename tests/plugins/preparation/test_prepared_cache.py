@@ -273,7 +273,7 @@ def test_the_rows_that_were_read_are_the_rows_of_the_key(
     monkeypatch.setattr(preparation._Pass, "write", meddled)
     bench.run()
 
-    assert ["changed while they were read" in note for note in bench.notes] == [True]
+    assert ["changed during reading" in note for note in bench.notes] == [True]
     assert not (bench.folder / "cache" / "prepared").exists()
 
 

@@ -48,7 +48,7 @@ def test_the_same_row_has_the_same_record_wherever_it_stands(tmp_path: Path) -> 
 @pytest.mark.parametrize(
     ("line", "code", "said"),
     [
-        (b'{"text": "ha', "json", "not JSON: unterminated string starting at"),
+        (b'{"text": "ha', "json", "not valid JSON: unterminated string starting at"),
         (b"\xff\xfe{}", "encoding", "not UTF-8: byte 0xff"),
         (b'\xef\xbb\xbf{"text": "a"}', "encoding", "starts with a byte order mark"),
         (b'["a"]', "schema", "a row must be a JSON object, this is a list"),
@@ -85,19 +85,19 @@ ROWS = ", ".join(f'{{"text": "{n}"}}' for n in range(20))
 @pytest.mark.parametrize(
     ("text", "rows", "place", "said"),
     [
-        ('[{"a": 1}, {"b": ', 1, (1, 18), "not JSON: expecting value"),
-        ('[{"a": 1}', 1, (1, 10), "not JSON: the file ends inside the array"),
-        ('[{"a": 1},\n {"b": 2]', 1, (2, 9), "not JSON: expecting ',' delimiter"),
-        ('[{"a": 1} {"b": 2}] garbage', 1, (1, 11), "not JSON: expecting ',' delimiter"),
-        ('[{"a": 1}] garbage', 1, (1, 12), "not JSON: more text after the end of the array"),
-        (f"[{ROWS}]\n[{ROWS}]\n", 20, (2, 1), "not JSON: more text after the end of the array"),
-        ('[{"a": 1}]]', 1, (1, 11), "not JSON: more text after the end of the array"),
-        ("[", 0, (1, 2), "not JSON: expecting value"),
-        ("", 0, (1, 1), "not JSON: the file is empty"),
-        (" \n", 0, (2, 1), "not JSON: the file is empty"),
-        ('{\n "a": 1,\n "b": ,\n "c": [\n  {"d": 1}\n ]\n}\n', 0, (3, 7), "not JSON: expecting value"),
-        ('{\n "a": 1\n}\n]', 1, (4, 1), "not JSON: expecting value"),
-        ('{"a": 1},\n', 1, (1, 9), "not JSON: expecting value"),
+        ('[{"a": 1}, {"b": ', 1, (1, 18), "not valid JSON: expecting value"),
+        ('[{"a": 1}', 1, (1, 10), "not valid JSON: the file ends inside the array"),
+        ('[{"a": 1},\n {"b": 2]', 1, (2, 9), "not valid JSON: expecting ',' delimiter"),
+        ('[{"a": 1} {"b": 2}] garbage', 1, (1, 11), "not valid JSON: expecting ',' delimiter"),
+        ('[{"a": 1}] garbage', 1, (1, 12), "not valid JSON: more text after the end of the array"),
+        (f"[{ROWS}]\n[{ROWS}]\n", 20, (2, 1), "not valid JSON: more text after the end of the array"),
+        ('[{"a": 1}]]', 1, (1, 11), "not valid JSON: more text after the end of the array"),
+        ("[", 0, (1, 2), "not valid JSON: expecting value"),
+        ("", 0, (1, 1), "not valid JSON: the file is empty"),
+        (" \n", 0, (2, 1), "not valid JSON: the file is empty"),
+        ('{\n "a": 1,\n "b": ,\n "c": [\n  {"d": 1}\n ]\n}\n', 0, (3, 7), "not valid JSON: expecting value"),
+        ('{\n "a": 1\n}\n]', 1, (4, 1), "not valid JSON: expecting value"),
+        ('{"a": 1},\n', 1, (1, 9), "not valid JSON: expecting value"),
     ],
 )
 def test_a_json_file_that_is_neither_an_array_nor_objects_says_where_and_why(

@@ -114,7 +114,7 @@ def test_a_broken_line_is_told_and_the_others_are_read(tmp_path: Path) -> None:
 
 
 def test_a_broken_array_cannot_be_opened(tmp_path: Path) -> None:
-    with pytest.raises(InputError, match=r"golden\.json:3:11: not JSON: expecting value") as caught:
+    with pytest.raises(InputError, match=r"golden\.json:3:11: not valid JSON: expecting value") as caught:
         opened(tmp_path / "golden.json", '[\n{"input": "a", "expected": "b"},\n{"input": }]')
 
     [problem] = caught.value.problems
@@ -126,7 +126,9 @@ def test_what_stands_behind_the_array_is_not_dropped_in_silence(tmp_path: Path, 
     item = '{"input": "a", "expected": "b"}'
     text = f"[{item}, {item}]\n" + more.replace("%s", item)
 
-    with pytest.raises(InputError, match=r"golden\.json:2:1: not JSON: more text after the end of the array"):
+    with pytest.raises(
+        InputError, match=r"golden\.json:2:1: not valid JSON: more text after the end of the array"
+    ):
         opened(tmp_path / "golden.json", text)
 
 

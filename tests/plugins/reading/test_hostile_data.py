@@ -38,7 +38,7 @@ REFUSED: dict[str, tuple[Callable[[], bytes], str, str]] = {
     "a hundred thousand turns": (
         lambda: turns(*["word"] * 100_000),
         "schema",
-        f"more than {MAX_TURNS:,} is no conversation",
+        f"the limit is {MAX_TURNS:,}",
     ),
     "a line of 50 MB": (lambda: turns("q", "lorem " * 8_400_000), "json", "longer than 16 MiB"),
     "deep lists": (lambda: b'{"messages":' + b"[" * 100_000 + b"]" * 100_000 + b"}\n", "json", "too deeply"),
@@ -46,9 +46,9 @@ REFUSED: dict[str, tuple[Callable[[], bytes], str, str]] = {
     "deep tools": (
         lambda: turns("q", "a", tools="[" * 100_000),
         "schema",
-        "'tools' is a text that is not JSON",
+        "'tools' is a text that is not valid JSON",
     ),
-    "a raw NUL": (lambda: turns("q", "a").replace(b"a", b"\x00", 1), "json", "not JSON"),
+    "a raw NUL": (lambda: turns("q", "a").replace(b"a", b"\x00", 1), "json", "not valid JSON"),
     "half a character": (lambda: turns("q", "\ud800"), "encoding", "lone surrogate"),
     "a byte order mark": (lambda: b"\xef\xbb\xbf" + turns("q", "a"), "encoding", "byte order mark"),
     "a number of 10,000 digits": (

@@ -158,7 +158,7 @@ def test_a_fault_stands_where_json_loads_finds_it(
     assert row.trouble is not None
     assert (row.line, row.trouble.column) == (wanted.value.lineno, wanted.value.colno)
     assert row.offset == len(text[: wanted.value.pos].encode())
-    assert row.trouble.message == f"not JSON: {wanted.value.msg[0].lower()}{wanted.value.msg[1:]}"
+    assert row.trouble.message == f"not valid JSON: {wanted.value.msg[0].lower()}{wanted.value.msg[1:]}"
 
 
 def rows_of(name: Path, content: bytes, monkeypatch: pytest.MonkeyPatch) -> list[RawRow]:

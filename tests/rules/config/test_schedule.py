@@ -65,7 +65,7 @@ def test_steps_epochs_batch_and_warm_up_are_measured() -> None:
         "effective_batch": 4,
         "warmup_steps": 2,
     }
-    assert result.result.summary == "20 steps in 2 epochs, effective batch 4, 2 of them warm-up"
+    assert result.result.summary == "20 steps (2 warm-up) in 2 epochs, effective batch 4"
 
 
 def test_packed_blocks_are_counted_and_not_rows() -> None:

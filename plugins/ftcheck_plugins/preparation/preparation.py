@@ -156,8 +156,16 @@ def _worth_loading(source: Source, inputs: Any) -> bool:
     if any(name.endswith(".csv") for name in source.files) or inputs.get("rows").remarks.get("structured"):
         return True
     first = next(files.stream(source), None)
-    values = first.data.values() if first is not None and first.data is not None else ()
-    return any(isinstance(one, str) and DATE.match(one) for one in values)
+    return first is not None and any(DATE.match(one) for one in _texts(first.data))
+
+
+def _texts(value: Any) -> Iterator[str]:
+    """All texts in a row."""
+    if isinstance(value, str):
+        yield value
+    elif isinstance(value, list | dict):
+        for one in value.values() if isinstance(value, dict) else value:
+            yield from _texts(one)
 
 
 def _work(run: Run) -> Path:

@@ -106,9 +106,10 @@ def _decided(job: Job, rows: Rows, decided: Decision) -> Iterator[Finding]:
         )
         yield Finding(message, Severity.INFO, at=place)
     elif decided.raises is not None:
+        converted = rows.opening.get("conversations") == "from-value" and job.trainer.use != "command"
         yield Finding(
             f"TRL raises on these columns: {decided.raises}{fed}",
-            _severity(job),
+            Severity.INFO if converted else _severity(job),
             at=place,
             fix=drop or "name the column that is trained messages, prompt and completion, or text",
             why="TRL decides by the columns of the data set and the values of its first row.",

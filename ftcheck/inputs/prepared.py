@@ -6,12 +6,16 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Protocol
 
+from ftcheck.inputs.columns import KeySet
 from ftcheck.inputs.tokenizer import Message
+from ftcheck.packing.truncation import cut_bounds
 from ftcheck.records import Location
 
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
+
+    from ftcheck.settings import Training
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,14 +32,18 @@ class RowError:
 class Rows:
     """The rows of a data set before any tokenizer: columns over all rows, in data order.
 
-    `file` (int32, index into `files`), `line` (int64, from 1; the row's position in files that have
-    no lines), `offset` (int64, bytes), `turns` (int32, messages in the row), `row_errors` by row
-    index (from 0). `records` are sha256 hex digests of each row's bytes. `format` is the layout that
-    was found. `system` holds, for each row, an index into `system_prompts` (-1: none). `remarks` are
-    rows that a trainer would take but hardly anybody means, by code: `role`, `null-content`,
-    `empty-answer`, `no-answer`, `text-arguments`. `asked` and `said` (int64) are the fingerprints of what
-    is asked in a row and of all that is said in it (`ftcheck.dedup.fingerprints`; 0: nothing). `marks` are
-    the special tokens that stand in rows as text, each with its rows.
+    `file` (int32, index into `files`), `line` (int64, from 1; the row's position in files that have no
+    lines), `offset` (int64, bytes), `turns` (int32, messages in the row), `row_errors` by row index (from 0).
+    `records` are sha256 hex digests of each row's bytes. `format` is the layout that was found. `system`
+    holds, for each row, an index into `system_prompts` (-1: none). `remarks` are rows that a trainer would
+    take but hardly anybody means, by code: `role`, `null-content`, `empty-answer`, `no-answer`,
+    `text-arguments`; `structured` are rows that hold more than texts, and `switched-off` and
+    `switched-off-prompt` those with an answer (in the prompt) that a key of its message keeps out of the loss
+    (`tables/message_switches.json`). `asked` and `said` (int64) are the fingerprints of what is asked in a
+    row and of all that is said in it (`ftcheck.dedup.fingerprints`; 0: nothing). `marks` are the special
+    tokens that stand in rows as text, each with its rows. `key_sets` are the keys of the rows; `opening`
+    tells what kind of value each column has that TRL looks at, in the first row that could be read
+    (`ftcheck.inputs.columns`).
     """
 
     files: tuple[str, ...]
@@ -53,6 +61,8 @@ class Rows:
     asked: NDArray[np.int64] = field(default_factory=lambda: _nothing())
     said: NDArray[np.int64] = field(default_factory=lambda: _nothing())
     marks: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
+    key_sets: tuple[KeySet, ...] = ()
+    opening: Mapping[str, str] = field(default_factory=dict)
 
     def __len__(self) -> int:
         """Number of rows, the broken ones among them."""
@@ -143,6 +153,23 @@ class Prepared:
         lengths = self.lengths()
         return lengths if max_length is None or not cut else lengths.clip(max=max_length)
 
+    def fed_spans(self, training: Training) -> NDArray[np.int64]:
+        """What is fed, after truncation: (row, start, stop) of each sequence, as `sequences`, but cut."""
+        import numpy as np
+
+        starts, stops = cut_bounds(training)(self.sequences[:, 1], self.sequences[:, 2])
+        return np.stack([self.sequences[:, 0], starts.clip(min=self.sequences[:, 1]), stops], axis=1)
+
+    def headless(self, training: Training) -> NDArray[np.bool_]:
+        """Rows that are fed, but nowhere from their first token on (`keep_end` cuts the beginning away)."""
+        import numpy as np
+
+        spans = self.fed_spans(training)
+        whole = np.zeros(len(self), dtype=bool)
+        whole[spans[spans[:, 1] == 0, 0]] = True
+        found: NDArray[np.bool_] = self.used & ~whole
+        return found
+
     def rows_where(self, mask: NDArray[np.bool_]) -> Iterator[Row]:
         """The rows that `mask` (one bool a row) selects, in data order."""
         for index in mask.nonzero()[0].tolist():
@@ -174,7 +201,10 @@ class TokenStore(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class SampleRow:
-    """One row's conversation, kept for rules that compare renderings."""
+    """One row's conversation, kept for rules that compare renderings.
+
+    `ids` are its tokens before truncation; those from `start` up to `stop` are fed (`stop` None: all).
+    """
 
     index: int
     messages: tuple[Message, ...]
@@ -183,6 +213,13 @@ class SampleRow:
     at: Location
     tools: Any = None
     template_kwargs: Mapping[str, Any] = field(default_factory=dict)
+    start: int = 0
+    stop: int | None = None
+
+    @property
+    def fed(self) -> tuple[int, ...]:
+        """The tokens that are fed."""
+        return self.ids[self.start : self.stop]
 
 
 @dataclass(frozen=True, slots=True)

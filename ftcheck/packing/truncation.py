@@ -1,6 +1,7 @@
 """How the trainer cuts a row that is too long, and whether it drops one that the cut empties."""
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 from ftcheck.settings import Training
@@ -29,3 +30,9 @@ def cut_bounds(training: Training) -> Callable[[Any, Any], tuple[Any, Any]]:
 def drops(training: Training) -> bool:
     """Whether TRL drops rows that are fully masked after truncation: not when it packs."""
     return training.max_length is not None and not training.packing
+
+
+def of_evaluation(training: Training) -> Training:
+    """The same for evaluation rows: `eval_packing` stands in for `packing` where it is set."""
+    packs = training.extra.get("eval_packing")
+    return training if packs is None else replace(training, packing=bool(packs))

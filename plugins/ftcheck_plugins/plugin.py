@@ -39,6 +39,7 @@ def ftcheck_loaders() -> list[Loader]:
         machine.machine,
         machine.packages,
         config.model,
+        preparation.as_loaded,
         preparation.prepared,
         preparation.prepared_eval,
         preparation.rows,

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 from ftcheck.errors import InputError, TrainingError
 from ftcheck.inputs.container import Inputs
 from ftcheck.inputs.prepared import Prepared
-from ftcheck.packing.truncation import cutter
+from ftcheck.packing.truncation import cutter, of_evaluation
 from ftcheck.settings import Job, Training
 from ftcheck_trainers.quiet_libraries import quiet_libraries
 
@@ -132,12 +132,11 @@ def eval_rows(job: Job, inputs: Inputs, folder: Path) -> Any:
         raise TrainingError(f"training.eval_strategy is {training.eval_strategy}, but data.eval is not set")
     for row, trouble in sorted(prepared.row_errors.items())[:1]:
         raise InputError(f"{prepared.at(row)}: this row of data.eval cannot be used: {trouble.message}")
-    return fed_rows(prepared, training, folder)
+    return fed_rows(prepared, of_evaluation(training), folder)
 
 
 def eval_blocks(rows: Any, training: Training, folder: Path) -> Any:
     """The evaluation rows as batches are drawn from them; None of none."""
     if rows is None:
         return None
-    packs = training.extra.get("eval_packing")
-    return arranged(rows, training, folder, pack=training.packing if packs is None else bool(packs))
+    return arranged(rows, training, folder, pack=of_evaluation(training).packing)

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from ftcheck.dedup import fingerprints
+from ftcheck.inputs import columns
 from ftcheck.inputs.prepared import RowError
 from ftcheck.inputs.tokenizer import Tokenizer
 from ftcheck.settings import Job
@@ -35,7 +36,9 @@ class Batch:
 
     `columns` hold one entry a row: `file`, `line`, `offset`, `turns`, `system` (an index into `prompts`, -1
     for none), and the fingerprints `asked` and `said`; `records` the sha256 of each row, 32 bytes each.
-    `notes` say why an engine that was tried was left.
+    `notes` say why an engine that was tried was left. `key_sets` are the sets of keys that rows have (and
+    whether they have a value for `chat_template_kwargs`), each with its number of rows and the first;
+    `opening` what kinds of values the first row has that could be read (`ftcheck.inputs.columns`).
     """
 
     columns: "dict[str, NDArray[np.int64]]"
@@ -48,6 +51,8 @@ class Batch:
     prompts: tuple[str, ...]
     engine: str
     notes: tuple[str, ...]
+    key_sets: dict[tuple[tuple[str, ...], bool], list[int]]
+    opening: dict[str, str] | None
 
     def __len__(self) -> int:
         """Number of rows."""
@@ -75,12 +80,13 @@ class BatchMaker:
 
         found = _Found()
         examples = [self._example(n, raw, found) for n, raw in enumerate(raws)]
+        opening = next((raw.data for raw in raws if raw.data is not None), None)
         tokens = self._tokens(examples, found)
         places = zip(*((raw.file, raw.line, raw.offset) for raw in raws), strict=True)
-        columns = dict(zip(("file", "line", "offset"), places, strict=True)) | found.columns()
+        values_of = dict(zip(("file", "line", "offset"), places, strict=True)) | found.columns()
         engine = self._rows.engine if self._rows is not None else None
         return Batch(
-            columns={name: np.array(values, dtype=np.int64) for name, values in columns.items()},
+            columns={name: np.array(values, dtype=np.int64) for name, values in values_of.items()},
             records=b"".join([raw.record for raw in raws]),
             tokens=tokens,
             layout=self._layout,
@@ -90,6 +96,8 @@ class BatchMaker:
             prompts=tuple(found.prompts),
             engine=engine.name if engine is not None else "tokenizers",
             notes=(engine.note,) if engine is not None and engine.note else (),
+            key_sets=_key_sets(raws),
+            opening=columns.kinds(opening, self._text_field) if opening is not None else None,
         )
 
     def _tokens(self, examples: Sequence[Example | None], found: "_Found") -> Tokens:
@@ -123,6 +131,21 @@ class BatchMaker:
             keys = ", ".join(sorted(map(str, raw.data))[:8]) or "none"
             return RowError("schema", f"unknown row format; the row's keys are: {keys}", NO_LAYOUT)
         return row_formats.example(raw.data, self._layout, self._text_field)
+
+
+def _key_sets(raws: Sequence[RawRow]) -> dict[tuple[tuple[str, ...], bool], list[int]]:
+    """Which sets of keys these rows have: see `Batch`."""
+    found: dict[tuple[tuple[str, ...], bool], list[int]] = {}
+    for number, raw in enumerate(raws):
+        data = raw.data
+        if data is None:
+            continue
+        one = (tuple(data), columns.SWITCHES in data and data[columns.SWITCHES] is not None)
+        if one in found:
+            found[one][0] += 1
+        else:
+            found[one] = [1, number]
+    return found
 
 
 class _Found:

@@ -6,16 +6,21 @@ pass, over that file only: outliers, truncation, what is fed, and the digest ove
 
 import json
 import os
+import re
 import time
-from collections.abc import Iterator
-from dataclasses import dataclass, field
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field, replace
+from functools import partial
 from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ftcheck.digest import of_json
 from ftcheck.errors import FtcheckError, InputError
+from ftcheck.inputs import columns
+from ftcheck.inputs.columns import KeySet
 from ftcheck.inputs.container import Run
+from ftcheck.inputs.loaded import AsLoaded
 from ftcheck.inputs.loader import loader
 from ftcheck.inputs.prepared import (
     Prepared,
@@ -25,6 +30,7 @@ from ftcheck.inputs.prepared import (
     SampleRow,
 )
 from ftcheck.inputs.tokenizer import Tokenizer
+from ftcheck.packing.truncation import of_evaluation
 from ftcheck.records import Progress
 from ftcheck.settings import Job, Outliers, Training
 from ftcheck_plugins.model.tokenizer import ChatTokenizer
@@ -34,7 +40,7 @@ from ftcheck_plugins.preparation.batches import Batch, BatchMaker
 from ftcheck_plugins.preparation.prepared_cache import CacheSlot
 from ftcheck_plugins.preparation.rendering import Differs
 from ftcheck_plugins.preparation.trl_tokenize import RowTokenizer
-from ftcheck_plugins.reading import files, row_formats
+from ftcheck_plugins.reading import files, loaded, row_formats
 from ftcheck_plugins.reading.files import RawRow, Source
 from ftcheck_plugins.reading.row_formats import Example
 
@@ -42,11 +48,16 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-VERSION = 5
+VERSION = 6
 SAMPLE_RANDOM = 200
 SAMPLE_LONGEST = 50
 MAX_REMARKS = 10_000
 MAX_SYSTEM_PROMPTS = 1_000
+MAX_KEY_SETS = 1_000
+LOOKED_AT = 256 << 20
+"""Bytes of files that are loaded with datasets although the job's trainer does not do so."""
+DATE = re.compile(r"\d{4}-\d\d-\d\d")
+"""How a text begins that Arrow's JSON reader may take for a date."""
 
 
 @loader("prepared")
@@ -91,27 +102,92 @@ def sample(job: Job, run: Run, prepared: Prepared) -> Sample:
     longest = good[np.argsort(prepared.length[good], kind="stable")[-SAMPLE_LONGEST:]]
     chosen = np.unique(np.concatenate([drawn, longest])).tolist()
     table = prepared.rows
+    spans = _first_spans(prepared, job.training)
     wanted = [(row, int(table.file[row]), int(table.offset[row])) for row in chosen]
-    raw = files.at_rows(source_of(job, "train"), wanted, offline=run.offline)
+    raw = files.at_rows(source_of(job, "train", run), wanted, offline=run.offline)
     built = [
-        _sample_row(index, one, prepared, job.training.dataset_text_field)
+        _sample_row(index, one, prepared, job.training.dataset_text_field, spans[index])
         for index, one in zip(chosen, raw, strict=True)
     ]
     return Sample(rows=tuple(one for one in built if one is not None), total=len(good))
 
 
-def _sample_row(index: int, raw: RawRow, prepared: Prepared, text_field: str) -> SampleRow | None:
+def _first_spans(prepared: Prepared, training: Training) -> dict[int, tuple[int, int]]:
+    """Of each row that is fed, from where to where its first sequence is."""
+    spans: dict[int, tuple[int, int]] = {}
+    for row, start, stop in prepared.fed_spans(training).tolist():
+        spans.setdefault(row, (start, stop))
+    return spans
+
+
+def _sample_row(
+    index: int, raw: RawRow, prepared: Prepared, text_field: str, span: tuple[int, int]
+) -> SampleRow | None:
     made = row_formats.example(raw.data, prepared.rows.format, text_field) if raw.data else None
     if not isinstance(made, Example) or not made.conversational:
         return None
     turns = made.turns
     last_answer = max((n for n, turn in enumerate(turns) if turn["role"] == "assistant"), default=len(turns))
     ids = tuple(prepared.tokens.ids(index).tolist())
-    return SampleRow(index, turns, last_answer, ids, prepared.at(index), made.tools, made.template_kwargs)
+    return SampleRow(
+        index, turns, last_answer, ids, prepared.at(index), made.tools, made.template_kwargs, *span
+    )
 
 
-def source_of(job: Job, split: str) -> Source:
-    """The data set of a split, `train` or `eval`. Raises `InputError` where none is named or found."""
+@loader("loaded")
+def as_loaded(job: Job, run: Run, inputs: Any) -> AsLoaded | None:
+    """What load_dataset makes of the training files; None where nobody will read them so, or it is not here.
+
+    The trainer `qlora` feeds what was prepared here, but a script behind `ftcheck.require` may stand in its
+    place: its files are looked at where they hold more than texts, up to `LOOKED_AT` bytes.
+    """
+    source = _named(job, "train")
+    if source.hub is not None or not loaded.installed():
+        return None
+    if job.trainer.use != "command" and not _worth_loading(source, inputs):
+        return None
+    return loaded.load(source, _work(run)).compared
+
+
+def _worth_loading(source: Source, inputs: Any) -> bool:
+    """Whether files hold more than texts: numbers in tool calls, cells of CSV, texts that are dates."""
+    if sum(Path(name).stat().st_size for name in source.files) > LOOKED_AT:
+        return False
+    if any(name.endswith(".csv") for name in source.files) or inputs.get("rows").remarks.get("structured"):
+        return True
+    first = next(files.stream(source), None)
+    return first is not None and any(DATE.match(one) for one in _texts(first.data))
+
+
+def _texts(value: Any) -> Iterator[str]:
+    """All texts in a row."""
+    if isinstance(value, str):
+        yield value
+    elif isinstance(value, list | dict):
+        for one in value.values() if isinstance(value, dict) else value:
+            yield from _texts(one)
+
+
+def _work(run: Run) -> Path:
+    work = run.folder / "prepared"
+    work.mkdir(parents=True, exist_ok=True)
+    return work
+
+
+def source_of(job: Job, split: str, run: Run) -> Source:
+    """The data set of a split, `train` or `eval`, as the job's trainer reads it.
+
+    A command reads its files with datasets: where that gives other values, they are the rows. Raises
+    `InputError` where no data set is named or found.
+    """
+    source = _named(job, split)
+    if job.trainer.use != "command" or source.hub is not None or not loaded.installed():
+        return source
+    read = loaded.load(source, _work(run))
+    return replace(source, through=partial(loaded.rows, source, read)) if read.other else source
+
+
+def _named(job: Job, split: str) -> Source:
     stated = job.data.train if split == "train" else job.data.eval
     if stated is None:
         raise InputError(f"job {job.name}: data.{split} is not set")
@@ -125,11 +201,11 @@ def _prepare(job: Job, run: Run, side: Any, split: str) -> Prepared:
     `side` is the tokenizer, the `Inputs` that open it where it is needed, or None: rows without tokens.
     """
     kind = split if side is not None else f"{split}-untokenised"
-    work = run.folder / "prepared"
-    work.mkdir(parents=True, exist_ok=True)
+    work = _work(run)
     folder = work / of_json([job.name, kind])[7:23]
-    source = source_of(job, split)
+    source = source_of(job, split, run)
     outliers = job.data.outliers if split == "train" else None
+    training = job.training if split == "train" else of_evaluation(job.training)
     shelf = CacheSlot(job, run, source, side, split)
     done = (folder / "done.json").is_file()
     kept = None if done else shelf.find()
@@ -146,9 +222,7 @@ def _prepare(job: Job, run: Run, side: Any, split: str) -> Prepared:
     if kept is not None:
         try:
             file = RowFile(kept / ROWS, tokens)
-            return shelf.took(
-                _finish(file, kept, job.training, outliers, shelf.answering, work, making=False)
-            )
+            return shelf.took(_finish(file, kept, training, outliers, shelf.answering, work, making=False))
         except FtcheckError:
             raise
         except Exception:
@@ -156,7 +230,7 @@ def _prepare(job: Job, run: Run, side: Any, split: str) -> Prepared:
     if not done:
         _Pass(job, run, source, shelf.tokenizer, split).write(folder)
     file = RowFile(folder / ROWS)
-    made = _finish(file, folder, job.training, outliers, shelf.answering, work, making=True)
+    made = _finish(file, folder, training, outliers, shelf.answering, work, making=True)
     if not done:
         shelf.keep(folder, made)
     return made
@@ -177,6 +251,8 @@ class _Pass:
     marks: dict[str, list[int]] = field(default_factory=dict)
     prompts: dict[str, int] = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)
+    key_sets: dict[tuple[tuple[str, ...], bool], list[int]] = field(default_factory=dict)
+    opening: dict[str, str] | None = None
     engine: str = "tokenizers"
     seen: int = 0
     tokens: int = 0
@@ -226,6 +302,11 @@ class _Pass:
         for mine, theirs in ((self.remarks, batch.remarks), (self.marks, batch.marks)):
             for code, found in theirs.items():
                 _note(mine, code, (self.seen + n for n in found))
+        if self.opening is None:
+            self.opening = batch.opening
+        for one, (number, first) in batch.key_sets.items():
+            held = self.key_sets.setdefault(_keys(one, self.key_sets), [0, self.seen + first])
+            held[0] += number
         system = batch.columns["system"]
         system[system >= 0] = [self._system(batch.prompts[n]) for n in system[system >= 0].tolist()]
         self.engine = batch.engine
@@ -248,9 +329,20 @@ class _Pass:
             "marks": self.marks,
             "system_prompts": list(self.prompts),
             "notes": self.notes,
+            "key_sets": [[*one, *counts] for one, counts in self.key_sets.items()],
+            "opening": self.opening or {},
             "engine": self.engine,
         }
         (making / "done.json").write_text(json.dumps(about), encoding="utf-8")
+
+
+def _keys(
+    one: tuple[tuple[str, ...], bool], known: Mapping[tuple[tuple[str, ...], bool], Any]
+) -> tuple[tuple[str, ...], bool]:
+    """A set of keys; of very many, beyond the first ones, those that TRL looks at."""
+    if one in known or len(known) < MAX_KEY_SETS:
+        return one
+    return tuple(sorted({*one[0]} & {*columns.LOOKED_AT})), one[1]
 
 
 def _note(found: dict[str, list[int]], code: str, rows: Iterator[int]) -> None:
@@ -334,6 +426,8 @@ def _rows(about: dict[str, Any], file: RowFile, row_errors: dict[int, RowError])
         said=file.column("said"),
         marks={mark: tuple(found) for mark, found in about["marks"].items()},
         notes=tuple(about["notes"]),
+        key_sets=tuple(KeySet(tuple(keys), *rest) for keys, *rest in about["key_sets"]),
+        opening=about["opening"],
     )
 
 

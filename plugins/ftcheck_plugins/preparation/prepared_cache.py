@@ -48,6 +48,8 @@ LIBRARIES = (
     "transformers",
 )
 """Libraries whose version may change ids, masks or the file's layout."""
+READERS = ("datasets", "pandas", "pyarrow")
+"""Libraries that read the rows where they are taken as datasets loads them."""
 # fmt: off
 NO_TOKENIZER = frozenset((
     ".arrow", ".bin", ".ckpt", ".csv", ".gguf", ".gz", ".h5", ".jpg", ".jsonl", ".lock", ".log", ".md",
@@ -184,6 +186,7 @@ class CacheSlot:
             "data": data or of_files(paths),
             "suffixes": [path.suffix for path in paths],
             "excluded": {file: sorted(offsets) for file, offsets in sorted(self._source.excluded.items())},
+            "loaded": None if self._source.through is None else _versions_of(READERS),
             "format": self._job.data.format,
             "training": _seen_by_the_first_pass(self._job.training),
             "tokenizer": None if self._side is None else _tokenizer(self._job),
@@ -316,8 +319,13 @@ def _days(texts: Iterable[bytes]) -> str | None:
 
 @cache
 def _versions() -> dict[str, str]:
-    found = {"ftcheck": metadata.version("ftcheck"), "python": platform.python_version()}
-    for name in LIBRARIES:
+    own = {"ftcheck": metadata.version("ftcheck"), "python": platform.python_version()}
+    return own | _versions_of(LIBRARIES)
+
+
+def _versions_of(names: Iterable[str]) -> dict[str, str]:
+    found: dict[str, str] = {}
+    for name in names:
         try:
             found[name] = metadata.version(name)
         except metadata.PackageNotFoundError:

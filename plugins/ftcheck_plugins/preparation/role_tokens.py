@@ -52,7 +52,7 @@ def role_tokens(job: Job, run: Run, prepared: Prepared, inputs: Any) -> RoleToke
     drawn = good
     if len(good) > MOST:
         drawn = np.sort(np.random.default_rng(0).choice(good, MOST, replace=False))
-    source = source_of(job, "train")
+    source = source_of(job, "train", run)
     kept = Result(CacheSlot(job, run, source, inputs, "train"), "words", of_bytes(drawn.tobytes()))
     found = _read(kept.read())
     if found is None:
@@ -123,7 +123,7 @@ class _Count:
         table = self.prepared.rows
         columns = (drawn, table.file[drawn], table.offset[drawn])
         wanted = list(zip(*(one.tolist() for one in columns), strict=True))
-        source = source_of(self.job, "train")
+        source = source_of(self.job, "train", self.run)
         found, seen = nothing(), 0
         for raws in batches(files.rows_at(source, wanted, offline=self.run.offline)):
             found = found.merge(self._batch(raws, drawn[seen : seen + len(raws)]))

@@ -7,7 +7,7 @@ import json
 import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from itertools import groupby, islice, pairwise
+from itertools import count, groupby, islice, pairwise
 from operator import itemgetter
 from pathlib import Path
 from typing import Any, BinaryIO, NamedTuple
@@ -43,11 +43,13 @@ class Source:
     """The files of one data set, or the name of a data set on the hub.
 
     `excluded` are rows that are passed over as if they were not there: where they begin, by their file.
+    `through` gives the rows where they are not taken from the files as they are (`reading.loaded`).
     """
 
     files: tuple[str, ...]
     hub: str | None = None
     excluded: Mapping[int, frozenset[int]] = field(default_factory=dict)
+    through: "Callable[[], Iterator[RawRow]] | None" = None
 
 
 def find(stated: str | Sequence[str], place: Location, what: str, exclude: str | None = None) -> Source:
@@ -113,6 +115,9 @@ def _problem(message: str, place: Location) -> InputError:
 
 def stream(source: Source, *, offline: bool = False) -> Iterator[RawRow]:
     """All rows of a data set, in order. Broken rows come with a trouble, and reading goes on."""
+    if source.through is not None:
+        yield from source.through()
+        return
     if source.hub is not None:
         yield from _hub(source.hub, offline)
         return
@@ -136,7 +141,7 @@ def rows_at(
     source: Source, wanted: Sequence[tuple[int, int, int]], *, offline: bool = False
 ) -> Iterator[RawRow]:
     """The same one after the other: JSON lines are sought, other files read through."""
-    if source.hub is None and all(name.endswith(".jsonl") for name in source.files):
+    if _lines_only(source):
         for file, places in groupby(wanted, key=itemgetter(1)):
             yield from _sought(file, Path(source.files[file]), [offset for _, _, offset in places])
         return
@@ -157,7 +162,7 @@ def _sought(file: int, path: Path, offsets: Sequence[int]) -> Iterator[RawRow]:
 
 def pieces(source: Source, size: int) -> "list[Lines] | None":
     """JSON lines in pieces of about `size` bytes, in order; None where there are other files too."""
-    if source.hub is not None or not all(name.endswith(".jsonl") for name in source.files):
+    if not _lines_only(source):
         return None
     found: list[Lines] = []
     for file, name in enumerate(source.files):
@@ -168,6 +173,12 @@ def pieces(source: Source, size: int) -> "list[Lines] | None":
         excluded = source.excluded.get(file, frozenset())
         found += [Lines(file, Path(name), *both, excluded) for both in pairwise(edges)]
     return found
+
+
+def _lines_only(source: Source) -> bool:
+    """Whether the rows stand in JSON lines, and are taken as they stand there."""
+    alone = source.hub is None and source.through is None
+    return alone and all(name.endswith(".jsonl") for name in source.files)
 
 
 def _edges(path: Path, size: int) -> list[int]:
@@ -414,13 +425,15 @@ def _broken(file: int, fault: Fault) -> RawRow:
 
 
 def _csv(file: int, path: Path) -> Iterator[RawRow]:
+    csv.field_size_limit(MAX_LINE)
     with path.open("rb") as handle:
         text = io.TextIOWrapper(handle, encoding="utf-8-sig", newline="")
-        reader = csv.DictReader(text, strict=True)
-        line = 2
+        reader = csv.reader(text, strict=True)
+        names: list[str] | None = None
+        line = 1
         while True:
             try:
-                values = next(reader)
+                cells = next(reader)
             except StopIteration:
                 return
             except (csv.Error, UnicodeDecodeError) as error:
@@ -428,17 +441,30 @@ def _csv(file: int, path: Path) -> Iterator[RawRow]:
                 digest = hashlib.sha256(f"{path}:{line}".encode()).digest()
                 yield RawRow(file, line, 0, digest, None, RowError(code, f"not CSV: {error}"))
                 return
-            yield _plain(file, line, values)
+            if cells and names is None:
+                names = _columns(cells)
+            elif cells and names is not None:
+                yield _plain(file, line, names, cells)
             line = reader.line_num + 1
 
 
-def _plain(file: int, line: int, values: dict[Any, Any]) -> RawRow:
-    fits = None not in values and not any(value is None for value in values.values())
-    known = values if fits else [*map(str, values), *map(str, values.values())]
+def _columns(header: Sequence[str]) -> list[str]:
+    """Names of columns; a name that was there before gets a number, as pandas and so datasets names it."""
+    names: list[str] = []
+    for name in header:
+        again = (f"{name}.{number}" for number in count(1))
+        names.append(name if name not in names else next(one for one in again if one not in names))
+    return names
+
+
+def _plain(file: int, line: int, names: Sequence[str], cells: Sequence[str]) -> RawRow:
+    fits = len(cells) == len(names)
+    values = dict(zip(names, cells, strict=True)) if fits else None
+    known = values if fits else [*names, *cells]
     record = hashlib.sha256(canonical(known).encode("utf-8", "surrogatepass")).digest()
     if fits:
         return RawRow(file, line, 0, record, values)
-    wrong = RowError("schema", "the number of columns differs from the header")
+    wrong = RowError("schema", f"this row has {len(cells)} columns, the header {len(names)}")
     return RawRow(file, line, 0, record, None, wrong)
 
 

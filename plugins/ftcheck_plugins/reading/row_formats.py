@@ -2,12 +2,15 @@
 
 import json
 from collections.abc import Iterator, Mapping, Sequence
-from functools import lru_cache
+from datetime import date, time
+from functools import cache, lru_cache
 from types import MappingProxyType
 from typing import Any, NamedTuple
 
+from ftcheck import tables
 from ftcheck.dedup import fingerprints
 from ftcheck.digest import canonical
+from ftcheck.inputs import columns
 from ftcheck.inputs.prepared import RowError
 from ftcheck.inputs.tokenizer import Message
 
@@ -107,7 +110,13 @@ class Example(NamedTuple):
 
 
 def detect(row: Mapping[str, Any], text_field: str) -> str | None:
-    """The layout of a row by its keys, as TRL looks at them; None if it is none of the known ones."""
+    """The layout of a row, decided as TRL decides by its columns; None if it is none of the known ones.
+
+    Where TRL would raise, the layout that can be prepared all the same: `data-schema` says so.
+    """
+    decided = columns.decide(row, columns.kinds(row, text_field), text_field).layout
+    if decided in LAYOUT_KEYS:
+        return decided
     if "prompt" in row and "completion" in row:
         return "prompt-completion"
     if "messages" in row:
@@ -153,7 +162,10 @@ def _prompt_completion(row: Mapping[str, Any], text_field: str) -> Example:
     if isinstance(prompt, list) and isinstance(completion, list):
         (asked, first), (answered, second) = _turns(prompt, "prompt"), _turns(completion, "completion")
         return Example(prompt=asked, completion=answered, talk=_both(first, second), **_extras(row))
-    raise _Misfit("'prompt' and 'completion' must both be texts, or both be lists of messages")
+    raise _Misfit(
+        "'prompt' and 'completion' must both be texts, or both be lists of messages;"
+        f" they are {_kind(prompt)} and {_kind(completion)}"
+    )
 
 
 def _text(row: Mapping[str, Any], text_field: str) -> Example:
@@ -235,7 +247,7 @@ def _check_turn(turn: Any, where: str) -> None:
 
 def _kind(value: Any) -> str:
     names = {list: "a list", dict: "an object", str: "a text", bool: "true or false", type(None): "null"}
-    return names.get(type(value), "a number")
+    return names.get(type(value), "a date" if isinstance(value, date | time) else "a number")
 
 
 def _extras(row: Mapping[str, Any]) -> dict[str, Any]:
@@ -334,6 +346,9 @@ def gist(made: Example) -> Gist:
     last = next((turn.get("content") for turn in reversed(turns) if turn["role"] == "assistant"), None)
     remarks = [*sorted(found), *(_of_answer(last) if isinstance(last, str) else ())]
     beside = [one for turn in turns for one in _beside(turn)]
+    asked = made.prompt if isinstance(made.prompt, tuple) else ()
+    remarks += _switched_off(turns, len(asked))
+    remarks += ["structured"] if talk(turns) is None else []
     return known._replace(remarks=remarks, said=[*known.said, *beside], system=system_prompt(turns))
 
 
@@ -369,6 +384,35 @@ def _rare_remarks(turn: Message, role: str, content: Any) -> Iterator[str]:
         yield "message-keys"
     if turn.get("weight") not in (None, 0, 1):
         yield "weight"
+
+
+@cache
+def _switches() -> tuple[frozenset[str], frozenset[str]]:
+    """Keys of a message that keep it out of the loss: where they are false, and where they are true."""
+    table = tables.load("message_switches")
+    return frozenset(table["off_when_false"]), frozenset(table["off_when_true"])
+
+
+def _switched_off(turns: Sequence[Message], asked: int) -> Iterator[str]:
+    """`switched-off` where a key keeps an answer out of the loss; of the first `asked`, the prompt, apart."""
+    false, true = _switches()
+    off = [
+        number
+        for number, turn in enumerate(turns)
+        if turn["role"] == "assistant"
+        and (
+            any(_is_no(turn[key]) for key in false & turn.keys())
+            or any(turn[key] in (True, 1) for key in true & turn.keys())
+        )
+    ]
+    if any(number < asked for number in off):
+        yield "switched-off-prompt"
+    if any(number >= asked for number in off):
+        yield "switched-off"
+
+
+def _is_no(value: Any) -> bool:
+    return value is not None and value in (0, False, "0", "false", "False")
 
 
 def _of_answer(text: str) -> list[str]:

@@ -20,6 +20,7 @@ from ftcheck import (
 from ftcheck.extension.rules import Yield
 from ftcheck.inputs import exclude_list
 from ftcheck.plurals import agreeing, counted
+from ftcheck_rules.data.as_trained import as_loaded, columns
 
 UNREADABLE = ("encoding", "json")
 
@@ -58,8 +59,11 @@ def data_readable(job: Job, inputs: Inputs) -> Iterator[Yield]:
     model has been loaded; a loader that skips broken rows silently trains on less data than expected.
 
     Opens the files named by data.train and reads every row. A row counts as broken if it is not UTF-8, is not
-    valid JSON, or cannot be extracted from its file. No other rule looks at data.eval, so its rows are read
-    here too, and each must pass the whole preparation. No parameters.
+    valid JSON, or cannot be extracted from its file. A trainer.use: command reads its files with
+    datasets.load_dataset, so these files are loaded with it, and its rows are the ones that are checked;
+    where its values are others than those of the files (dates, rounded numbers, null), or it raises, a
+    finding says so. The rows of data.eval are read here too: each must pass the whole preparation, in the
+    format of the training rows. No parameters.
     """
     if job.data.train is None and job.trainer.use == "command":
         yield Skip("data.train is not set: the job's command reads its own data")
@@ -91,6 +95,7 @@ def data_readable(job: Job, inputs: Inputs) -> Iterator[Yield]:
     for row, trouble in broken.items():
         yield Finding(trouble.message, at=rows.at(row, trouble.column), fix=trouble.fix)
     yield Exclude(sorted(broken), rows.at)
+    yield from as_loaded(job, inputs, rows)
     if job.data.eval is not None:
         yield from _evaluation(job, inputs, rows)
 
@@ -113,11 +118,33 @@ def _evaluation(job: Job, inputs: Inputs, rows: Rows) -> Iterator[Finding | Meas
     if not len(prepared):
         fix = "write at least one row, or remove data.eval"
         yield Finding("data.eval contains no rows", at=job.at("data.eval"), fix=fix)
+    yield from _other_than_training(job, prepared.rows, rows)
     told = {trouble.message for trouble in rows.row_errors.values() if trouble.code == "template"}
     for row, trouble in prepared.row_errors.items():
         if trouble.message in told:
             continue
         yield Finding(trouble.message, at=prepared.rows.at(row, trouble.column), fix=trouble.fix)
+
+
+def _other_than_training(job: Job, evaluated: Rows, rows: Rows) -> Iterator[Finding]:
+    """Evaluation rows of another format, or that nothing will evaluate."""
+    if (
+        "unknown" not in (evaluated.format, rows.format)
+        and evaluated.format != rows.format
+        and len(evaluated)
+    ):
+        yield Finding(
+            f"the rows of data.eval are {evaluated.format}, those of data.train {rows.format}",
+            Severity.WARNING,
+            at=job.at("data.eval"),
+            fix="write both in the same format",
+            why="The loss is taken from other tokens than in training, so eval_loss cannot be compared with"
+            " the training loss; TRL decides by the training rows what is masked in both.",
+        )
+    if not job.evaluates:
+        message = "training.eval_strategy is 'no': the rows of data.eval are checked, but not evaluated on"
+        fix = "set training.eval_strategy: epoch, or remove data.eval"
+        yield Finding(message, Severity.INFO, at=job.at("training.eval_strategy"), fix=fix)
 
 
 def _cannot_open(error: InputError, job: Job, key: str = "data.train") -> Iterator[Finding]:
@@ -144,7 +171,10 @@ def data_schema(job: Job, rows: Rows) -> Iterator[Yield]:
     A missing key ends the run in the middle of preparation. An unknown role, an empty answer or a null
     content raises no error: the model learns to answer with nothing, or with the word None.
 
-    Checks every readable row, in the format that data.format states or the first row shows. No parameters.
+    Checks every readable row, in the format that data.format states or the first row shows, and compares that
+    with what the installed TRL decides by the columns and the first row: where it trains other columns, or
+    raises, that is an error for a command, and a warning for qlora, which feeds the rows as they are prepared
+    here. No parameters.
     """
     wrong = {row: trouble for row, trouble in rows.row_errors.items() if trouble.code == "schema"}
     unreadable = sum(trouble.code in UNREADABLE for trouble in rows.row_errors.values())
@@ -163,6 +193,7 @@ def data_schema(job: Job, rows: Rows) -> Iterator[Yield]:
     yield Exclude(sorted({*wrong, *errors}), rows.at)
     for code, found in remarked.items():
         yield from _remarks(code, found, job, rows)
+    yield from columns(job, rows)
     yield from _notes(job, rows)
 
 

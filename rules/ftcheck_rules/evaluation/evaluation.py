@@ -70,7 +70,7 @@ def evaluation_parity(
     points, and the data gets the blame. If generation does not stop at the token that ends the training rows,
     the model rambles on.
 
-    The served prompt of each sample row must equal the start of the row's ids (`template-parity` and
+    The served prompt of each sample row must equal the start of the row as it is fed (`template-parity` and
     `tokenizer-parity` say what differs). An `evaluation` section of the policy must prompt as training does,
     and pad on the left where it uses batches. The usual system prompt of the rows must be that of serving and
     evaluation. The token that ends rows must stop generation. Gold items must be complete and have unique
@@ -100,13 +100,17 @@ def evaluation_parity(
 
 
 def _difference(row: SampleRow, serving: ServingSide) -> str | None:
-    """How the prompt that the server would send for a row differs from the row's own ids."""
+    """How the prompt that the server would send for a row differs from the row as it is fed."""
+    if row.start:
+        return (
+            f"the row is fed from its token {row.start + 1} on: truncation cuts the beginning of the prompt"
+        )
     talk = Talk(row.messages, row.messages[: row.prompt_turns], row_switches(row), at=row.at)
     theirs = prompt_as_sent(serving, talk)
     if theirs.text is None:
         return f"serving cannot render the prompt; the template's own message: {theirs.problem}"
     ids = serving.tokenizer.encode(theirs.text)
-    if tuple(ids) == row.ids[: len(ids)]:
+    if tuple(ids) == row.ids[: len(ids)] or tuple(ids[: len(row.fed)]) == row.fed:
         return None
     pairs = zip(ids, row.ids, strict=False)
     same = next((n for n, (one, other) in enumerate(pairs) if one != other), min(len(ids), len(row.ids)))
@@ -284,7 +288,7 @@ def _stop(
     Rows without any stop token are left to `trained-tokens`.
     """
     stops = model.stop_ids | {one for one in (serving.tokenizer.eos_token_id,) if one is not None}
-    endings = Counter(_ending(row.ids, tokenizer) for row in sample.rows)
+    endings = Counter(_ending(row.fed, tokenizer) for row in sample.rows)
     for ending, count in endings.most_common():
         if ending and ending[0] not in stops:
             known = ", ".join(_shown(tokenizer, one) for one in sorted(stops)) or "nothing"

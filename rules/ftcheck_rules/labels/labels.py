@@ -1,5 +1,6 @@
 """Label rules: which tokens of each row are in the loss, and which does truncation remove?"""
 
+import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -8,6 +9,7 @@ from ftcheck import (
     Change,
     Finding,
     InputError,
+    Inputs,
     Job,
     Measurement,
     Prepared,
@@ -17,10 +19,12 @@ from ftcheck import (
     Summary,
     Tokenizer,
     rule,
+    tables,
     templates,
 )
 from ftcheck.extension.rules import Yield
 from ftcheck.inputs.prepared import SampleRow
+from ftcheck.packing.truncation import of_evaluation
 from ftcheck.plurals import agreeing, counted
 from ftcheck_rules.lengths.lengths import STEP, rounded_up
 from ftcheck_rules.template.templates import row_switches, training_text
@@ -43,7 +47,12 @@ class TrainedTokens:
 
 @rule("trained-tokens", family="labels", cases="ftcheck_rules.labels.cases.labels")
 def trained_tokens(
-    job: Job, tokenizer: Tokenizer, prepared: Prepared, sample: Sample, params: TrainedTokens
+    job: Job,
+    tokenizer: Tokenizer,
+    prepared: Prepared,
+    sample: Sample,
+    inputs: Inputs,
+    params: TrainedTokens,
 ) -> Iterator[Yield]:
     """Every row has tokens in the loss, and the token that ends the answer is among them.
 
@@ -53,8 +62,11 @@ def trained_tokens(
 
     Counts the tokens in the loss as the trainer will set the labels. Stop tokens are looked for in rows that
     are not truncated. Questions in the loss are reported where the policy does not set assistant_only_loss or
-    completion_only_loss. Where assistant_only_loss includes tokens of the prompt, as TRL's mask does with
-    some tokenizers, the sample rows show it. Parameter: min_stop_share (default 0.99).
+    completion_only_loss: false; completion_only_loss: true has no effect on rows without a prompt and a
+    completion, which is an error. So is an answer in the loss whose message says that it shall not be
+    (weight: 0 and such keys, which TRL does not read). Where assistant_only_loss includes tokens of the
+    prompt, as TRL's mask does with some tokenizers, the sample rows show it. Evaluation rows that have no
+    token in the loss are reported too. Parameter: min_stop_share (default 0.99).
     """
     import numpy as np
 
@@ -78,8 +90,11 @@ def trained_tokens(
     yield from _stop_alone(tokenizer, prepared, good & ~never)
     yield from _cut_away(job, by_cut)
     yield from _stops(tokenizer, prepared, good, params)
+    yield from _no_effect(job, tokenizer, prepared)
+    yield from _switched_off(job, tokenizer, prepared)
     yield from _all_in_loss(job, tokenizer, prepared, good)
     yield from _prompt_in_loss(job, tokenizer, prepared, sample)
+    yield from _untrained_evaluation(job, inputs)
 
 
 def _outliers_dropped(job: Job, prepared: Prepared) -> "NDArray[np.bool_]":
@@ -160,13 +175,119 @@ def _ending(tokenizer: Tokenizer) -> str:
     return f"end each answer with a stop token ({names}), in the template or with training.eos_token"
 
 
+def _without_effect(job: Job, prepared: Prepared) -> bool:
+    """Whether completion_only_loss is true, and nothing in the rows is a completion (TRL 1.16: no mask)."""
+    training = job.training
+    split = prepared.rows.format in ("prompt-completion", "alpaca", "unknown")
+    return bool(training.completion_only_loss) and not training.assistant_only_loss and not split
+
+
+def _no_effect(job: Job, tokenizer: Tokenizer, prepared: Prepared) -> Iterator[Finding]:
+    if not _without_effect(job, prepared):
+        return
+    whole = int((prepared.used & (prepared.trained == prepared.kept)).sum())
+    if prepared.rows.format == "text":
+        fix = "split the rows into prompt and completion, or remove completion_only_loss"
+        change = None
+    else:
+        template = templates.applied(tokenizer.chat_template, assistant_only_loss=True) or ""
+        can = templates.has_markers(template)
+        fix = "set assistant_only_loss: true instead, or split the rows into prompt and completion"
+        fix = fix if can else f"add {{% generation %}} markers to the template and {fix}"
+        key = f"jobs.{job.name}.training.assistant_only_loss"
+        change = Change(key, False, True, safe=False) if can else None
+    yield Finding(
+        f"completion_only_loss: true has no effect on {prepared.rows.format} rows: {whole:,} of"
+        f" {counted(int(prepared.used.sum()), 'row')} {agreeing(whole, 'is', 'are')} in the loss with every"
+        " token",
+        at=job.at("training.completion_only_loss"),
+        fix=fix,
+        change=change,
+        why="TRL masks prompts only in rows with the columns prompt and completion; here the model also"
+        " learns to write the questions.",
+    )
+
+
+def _switched_off(job: Job, tokenizer: Tokenizer, prepared: Prepared) -> Iterator[Finding]:
+    """Answers in the loss whose message says that they shall not be."""
+    table = tables.load("message_switches")
+    names = (*table["off_when_false"], *table["off_when_true"])
+    template = tokenizer.chat_template or ""
+    if any(re.search(rf"\b{name}\b", template) for name in names):
+        return  # the template may read the key itself
+    remarks = prepared.rows.remarks
+    codes = ["switched-off"]
+    if job.training.completion_only_loss is False or prepared.rows.format not in (
+        "prompt-completion",
+        "alpaca",
+    ):
+        codes.append("switched-off-prompt")
+    rows = sorted({row for code in codes for row in remarks.get(code, ()) if prepared.trained[row]})
+    if not rows:
+        return
+    command = job.trainer.use == "command"
+    have = agreeing(len(rows), "has an answer", "have answers")
+    yield Finding(
+        f"{len(rows):,} of {counted(len(prepared), 'row')} {have} that a key of the message keeps out of the"
+        " loss (weight: 0, train: false or the like), and TRL trains on all the same: it does not read such"
+        " keys",
+        Severity.WARNING if command else Severity.ERROR,
+        at=prepared.at(rows[0]),
+        fix="make sure that the command reads this key, or split the rows so that these answers are in the"
+        " prompt"
+        if command
+        else "split the rows so that these answers are in the prompt and the others are completions, or"
+        " remove the rows",
+        why="The model is trained on answers that were marked as not to be learned.",
+    )
+
+
+def _untrained_evaluation(job: Job, inputs: Inputs) -> Iterator[Finding]:
+    """Evaluation rows without a token in the loss before truncation; what it removes is `truncation`'s."""
+    evaluated = _evaluation(job, inputs)
+    if evaluated is None:
+        return
+    good = _usable(job, evaluated)
+    never = good & (evaluated.trained + evaluated.trained_lost == 0)
+    if never.any():
+        count, total = int(never.sum()), int(good.sum())
+        are = agreeing(count, "has no token", "have no token")
+        yield Finding(
+            f"{count:,} of {counted(total, 'evaluation row')} {are} in the loss",
+            Severity.ERROR if count == total else Severity.WARNING,
+            at=evaluated.at(int(never.argmax())),
+            fix="add an answer to the row, or remove the row",
+            why="TRL silently drops these rows: eval_loss is measured on the others alone.",
+        )
+
+
+def _evaluation(job: Job, inputs: Inputs) -> Prepared | None:
+    """The evaluation rows, where a training evaluates on them; files that cannot be read: `data-readable`."""
+    if not job.evaluates or not inputs.has("prepared_eval"):
+        return None
+    try:
+        found: Prepared | None = inputs.get("prepared_eval")
+    except InputError:
+        return None
+    return found if found is not None and len(found) else None
+
+
+def _usable(job: Job, prepared: Prepared) -> "NDArray[np.bool_]":
+    import numpy as np
+
+    good = np.ones(len(prepared), dtype=bool)
+    good[list(prepared.row_errors)] = False
+    return good
+
+
 def _all_in_loss(
     job: Job, tokenizer: Tokenizer, prepared: Prepared, good: "NDArray[np.bool_]"
 ) -> Iterator[Finding]:
     """Conversations whose questions are in the loss although the policy does not ask for it."""
     asked = good & (prepared.rows.turns > 1) & prepared.used
     whole = asked & (prepared.trained == prepared.kept)
-    said = any(f"training.{key}" in job.places for key in ("assistant_only_loss", "completion_only_loss"))
+    stated = "training.completion_only_loss" in job.places and not job.training.completion_only_loss
+    said = stated or "training.assistant_only_loss" in job.places or _without_effect(job, prepared)
     if said or job.training.assistant_only_loss or not asked.any() or not whole[asked].all():
         return
     template = templates.applied(tokenizer.chat_template, assistant_only_loss=True) or ""
@@ -255,15 +376,16 @@ class Truncation:
 
 
 @rule("truncation", family="labels", cases="ftcheck_rules.labels.cases.labels")
-def truncation(job: Job, prepared: Prepared, params: Truncation) -> Iterator[Yield]:
+def truncation(job: Job, prepared: Prepared, inputs: Inputs, params: Truncation) -> Iterator[Yield]:
     """Cutting rows to max_length removes hardly any token from the loss.
 
     A row without a token in the loss costs compute and teaches nothing; TRL silently drops it. A row whose
     answer is cut teaches an answer without an end.
 
     Counts as the trainer cuts; packing by bfd_split or wrapped cuts nothing. The proposed max_length assumes
-    that a row's trained tokens are its last ones. Parameters: max_lost_share (default 0.01), max_untrained
-    (0), keep (0.99).
+    that a row's trained tokens are its last ones. Evaluation rows that truncation leaves without a token in
+    the loss are a warning, and an error where none is left. Parameters: max_lost_share (default 0.01),
+    max_untrained (0), keep (0.99).
     """
     import numpy as np
 
@@ -279,8 +401,9 @@ def truncation(job: Job, prepared: Prepared, params: Truncation) -> Iterator[Yie
     share = gone / everything if everything else 0.0
     bad = share > params.max_lost_share or int(none_left.sum()) > params.max_untrained
     yield from _cut_counts(cut, none_left, gone, params, everything)
+    yield from _cut_evaluation(job, inputs)
     if not cut.any():
-        yield Summary("no row is cut")
+        yield Summary("no training row is cut" if job.evaluates else "no row is cut")
         return
     said = f"{int(cut.sum()):,} of {counted(int(good.sum()), 'row')} cut · "
     said += f"{counted(gone, 'trained token')} lost ({100 * share:.1f} %)"
@@ -291,6 +414,35 @@ def truncation(job: Job, prepared: Prepared, params: Truncation) -> Iterator[Yie
         yield _too_much(job, prepared, good, params, said)
     for row in _worst(cut, lost):
         yield _cut_row(job, prepared, row, bad)
+
+
+def _cut_evaluation(job: Job, inputs: Inputs) -> Iterator[Finding | Measurement]:
+    evaluated = _evaluation(job, inputs)
+    if evaluated is None:
+        return
+    good = _usable(job, evaluated)
+    gone = good & (evaluated.trained == 0) & (evaluated.trained_lost > 0)
+    count, total = int(gone.sum()), int(good.sum())
+    yield Measurement("eval_rows_untrained", count, unit="rows", limit="0")
+    if not count:
+        return
+    left = int((good & evaluated.used).sum())
+    packed = bool(of_evaluation(job.training).packing)
+    drops = "these rows add nothing to" if packed else "TRL silently drops these rows from"
+    why = f"{drops} the evaluation, and eval_loss is measured on the others alone."
+    if not left or (packed and not evaluated.trained.any()):
+        best = job.training.extra.get("load_best_model_at_end")
+        why = "The evaluation has no row: eval_loss is never logged, and nothing says so."
+        why += " load_best_model_at_end then ends in a KeyError." if best else ""
+    needed = rounded_up(int(evaluated.length[gone].max()))
+    yield Finding(
+        f"max_length {job.training.max_length} leaves {count:,} of {counted(total, 'evaluation row')} without"
+        " a token in the loss",
+        Severity.WARNING if left and evaluated.trained.any() else Severity.ERROR,
+        at=evaluated.at(int(gone.argmax())),
+        fix=f"raise max_length (the longest of them needs {needed}), or shorten the prompts of data.eval",
+        why=why[0].upper() + why[1:],
+    )
 
 
 def _cut_counts(

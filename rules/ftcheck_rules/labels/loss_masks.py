@@ -144,7 +144,8 @@ def response_markers(
     if not chosen:
         yield Skip("no row is left to train on")
         return
-    rows = [_numbers(prepared.tokens.ids(row).tolist()) for row in chosen]
+    spans = {row: (start, stop) for row, start, stop in prepared.fed_spans(job.training).tolist()}
+    rows = [_numbers(prepared.tokens.ids(row)[slice(*spans[row])].tolist()) for row in chosen]
     said = []
     for key, marker in stated.items():
         if marker:

@@ -35,9 +35,10 @@ def special_tokens(job: Job, tokenizer: Tokenizer, prepared: Prepared, model: Mo
     scores drop without a visible cause. A padding token beyond the embedding table ends the run at the first
     batch.
 
-    Counts BOS tokens at the start of rows. Rows need none where the tokenizer itself starts no text with one
-    (Qwen). Padding is compared with vocab_size, or with model.resize_embeddings_to. Padding with EOS is not
-    an error here: see `collator`. No parameters.
+    Counts BOS tokens at the start of rows as they are fed: truncation_mode: keep_end cuts their beginning.
+    Rows need none where the tokenizer itself starts no text with one (Qwen). Padding is compared with
+    vocab_size, or with model.resize_embeddings_to. Padding with EOS is not an error here: see `collator`. No
+    parameters.
     """
     import numpy as np
 
@@ -46,14 +47,19 @@ def special_tokens(job: Job, tokenizer: Tokenizer, prepared: Prepared, model: Mo
     if not good.any():
         yield Skip("no row could be prepared")
         return
-    double = good & (prepared.bos > 1)
-    missing = _without_bos(tokenizer, prepared, good)
+    headless = good & prepared.headless(job.training)
+    double = good & (prepared.bos > 1) & ~headless
+    missing = _without_bos(tokenizer, prepared, good & ~headless)
+    cut_off = int((headless & (prepared.bos > 0)).sum())
     yield Measurement("rows_with_two_bos", int(double.sum()), unit="rows", limit="0")
-    yield Measurement("rows_without_bos", int(missing.sum()), unit="rows", limit="0")
+    yield Measurement("rows_without_bos", int(missing.sum()) + cut_off, unit="rows", limit="0")
     yield from _double(tokenizer, prepared, double)
     yield from _missing(job, tokenizer, prepared, missing)
+    yield from _beheaded(job, tokenizer, prepared, headless)
     yield from _padding(job, tokenizer, model)
-    yield Summary(f"{_begin(tokenizer, prepared, good)} · padding token {_pad_name(job, tokenizer)}")
+    yield Summary(
+        f"{_begin(tokenizer, prepared, good, headless)} · padding token {_pad_name(job, tokenizer)}"
+    )
 
 
 def _without_bos(tokenizer: Tokenizer, prepared: Prepared, good: "NDArray[np.bool_]") -> "NDArray[np.bool_]":
@@ -65,11 +71,41 @@ def _without_bos(tokenizer: Tokenizer, prepared: Prepared, good: "NDArray[np.boo
     return found
 
 
-def _begin(tokenizer: Tokenizer, prepared: Prepared, good: "NDArray[np.bool_]") -> str:
+def _beheaded(
+    job: Job, tokenizer: Tokenizer, prepared: Prepared, headless: "NDArray[np.bool_]"
+) -> Iterator[Finding]:
+    """Rows that lose their beginning: BOS, where there is one, and a conversation's system prompt."""
+    rows = headless & ((prepared.bos > 0) | (prepared.rows.system >= 0))
+    count = int(rows.sum())
+    if not count:
+        return
+    lost = []
+    if (headless & (prepared.bos > 0)).any() and tokenizer.bos_token_id is not None:
+        lost.append(f"{tokenizer.show([tokenizer.bos_token_id])}")
+    if (headless & (prepared.rows.system >= 0)).any():
+        lost.append("the system prompt")
+    key = "truncation_mode" if job.training.truncation_mode == "keep_end" else "max_length"
+    yield Finding(
+        f"{count:,} of {counted(len(prepared), 'row')} {agreeing(count, 'is', 'are')} fed without"
+        f" {agreeing(count, 'its', 'their')} beginning ({' and '.join(lost)}): {key} cuts it off",
+        Severity.WARNING,
+        at=job.at(f"training.{key}"),
+        fix="raise max_length, set truncation_mode: keep_start, or drop the longest rows (data.outliers)",
+        why="No request begins in the middle of a row: the model is asked differently than it was trained.",
+    )
+
+
+def _begin(
+    tokenizer: Tokenizer, prepared: Prepared, good: "NDArray[np.bool_]", headless: "NDArray[np.bool_]"
+) -> str:
     if tokenizer.bos_token_id is None:
         return "the tokenizer has no BOS"
-    with_one = int((good & (prepared.bos > 0)).sum())
-    if not with_one and tokenizer.encode("x", special=True)[:1] != [tokenizer.bos_token_id]:
+    with_one = int((good & (prepared.bos > 0) & ~headless).sum())
+    if (
+        not with_one
+        and not headless.any()
+        and tokenizer.encode("x", special=True)[:1] != [tokenizer.bos_token_id]
+    ):
         return "no BOS expected: the tokenizer adds none"
     total = int(good.sum())
     start = agreeing(total, "starts", "start")

@@ -23,7 +23,9 @@ def written(path: Path) -> RowFile:
             columns = {name: np.zeros(len(rows), dtype=np.int64) for name in names}
             tokens = Tokens(Ids(flat, starts), mask, np.zeros(len(rows), dtype=np.int32), {})
             writer.add(
-                Batch(columns, bytes(32 * len(rows)), tokens, "text", {}, {}, {}, (), "tokenizers", ())
+                Batch(
+                    columns, bytes(32 * len(rows)), tokens, "text", {}, {}, {}, (), "tokenizers", (), {}, None
+                )
             )
     return RowFile(path)
 

@@ -132,7 +132,7 @@ def test_data_of_which_no_row_can_be_read_is_skipped() -> None:
     assert schema(row_errors=dict.fromkeys(range(4), broken)).skipped == "no row can be read"
 
 
-WITH_EVAL = job(data={"train": "train.jsonl", "eval": "eval.jsonl"})
+WITH_EVAL = job(data={"train": "train.jsonl", "eval": "eval.jsonl"}, training={"eval_strategy": "epoch"})
 
 
 def test_a_broken_row_of_the_evaluation_data_is_a_finding_too() -> None:

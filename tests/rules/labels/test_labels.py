@@ -9,7 +9,7 @@ from ftcheck_rules.labels.labels import trained_tokens, truncation
 from ftcheck import Location, Severity
 from ftcheck.inputs.prepared import RowError
 from ftcheck.inputs.tokenizer import Message
-from ftcheck.testing import Case, FakeTokenizer, Ran, job, prepared, rows, run, sample, tokenizer
+from ftcheck.testing import Case, FakeTokenizer, Ran, inputs, job, prepared, rows, run, sample, tokenizer
 
 RULES = {one.id: one for one in (trained_tokens, truncation)}
 TALK: tuple[Message, ...] = ({"role": "user", "content": "Why?"}, {"role": "assistant", "content": "So."})
@@ -25,6 +25,7 @@ def trained(rows: Any, *, talk: Any = None, params: Any = None, **training: Any)
     return run(
         trained_tokens,
         params,
+        inputs=inputs(),
         job=job(training=training),
         tokenizer=tokenizer(),
         prepared=rows,
@@ -63,11 +64,13 @@ def test_outliers_that_the_policy_drops_are_no_concern() -> None:
     rows = prepared([10, 50], trained=[5, 5], max_length=20, outlier=np.array([False, True]))
     dropping = job(data={"outliers": {"action": "drop"}})
 
-    ran = run(trained_tokens, job=dropping, tokenizer=tokenizer(), prepared=rows, sample=sample())
+    ran = run(
+        trained_tokens, inputs=inputs(), job=dropping, tokenizer=tokenizer(), prepared=rows, sample=sample()
+    )
 
     assert ran.result.outcome == "passed"
     assert ran.measured["rows_untrained"] == 0
-    assert run(truncation, job=dropping, prepared=rows).measured["rows_cut"] == 0
+    assert run(truncation, inputs=inputs(), job=dropping, prepared=rows).measured["rows_cut"] == 0
 
 
 @pytest.mark.parametrize(
@@ -135,6 +138,7 @@ def test_a_line_break_before_the_answer_in_the_loss_is_a_remark_only() -> None:
 
     ran = run(
         trained_tokens,
+        inputs=inputs(),
         job=job(training={"assistant_only_loss": True}),
         tokenizer=using,
         prepared=prepared([length], trained=[len("\nSo.") + 1]),
@@ -154,6 +158,7 @@ def whole(*, places: dict[str, Any] | None = None, template: str = MARKED, turns
     made = job()
     return run(
         trained_tokens,
+        inputs=inputs(),
         job=replace(made, places={**made.places, **(places or {})}),
         tokenizer=tokenizer(chat_template=template, training_template=template),
         prepared=prepared([9, 9], of=rows(2, turns=[turns] * 2)),
@@ -220,7 +225,7 @@ def test_a_row_with_only_its_stop_token_in_the_loss(last: int, remarks: Any, out
 def test_no_prepared_row_is_skipped() -> None:
     broken = prepared([9], row_errors={0: RowError("json", "not JSON")})
     assert trained(broken).skipped == "no row could be prepared"
-    assert run(truncation, job=job(), prepared=broken).skipped == "no row could be prepared"
+    assert run(truncation, inputs=inputs(), job=job(), prepared=broken).skipped == "no row could be prepared"
 
 
 def cut(
@@ -228,7 +233,7 @@ def cut(
 ) -> Ran:
     made = job(training={"max_length": max_length, **sections.pop("training", {})}, **sections)
     rows = prepared(lengths, trained=in_loss, max_length=max_length, packing=made.training.packing)
-    return run(truncation, params, job=made, prepared=rows)
+    return run(truncation, params, inputs=inputs(), job=made, prepared=rows)
 
 
 def test_a_row_left_with_nothing_is_an_error_on_its_line() -> None:
@@ -287,7 +292,9 @@ def test_nothing_is_proposed_past_the_target() -> None:
 
 def test_a_packing_that_splits_cuts_nothing() -> None:
     splitting = job(training={"max_length": 100, "packing": True, "packing_strategy": "bfd_split"})
-    ran = run(truncation, job=splitting, prepared=prepared([300], trained=[50], packing=True))
+    ran = run(
+        truncation, inputs=inputs(), job=splitting, prepared=prepared([300], trained=[50], packing=True)
+    )
     assert ran.result.summary == "no row is cut"
 
 

@@ -20,6 +20,7 @@ def ftcheck_loaders() -> list[Loader]:
         config,
         hub,
         lock,
+        packed_batch,
         safetensors_headers,
         tokenizer,
     )
@@ -39,6 +40,7 @@ def ftcheck_loaders() -> list[Loader]:
         machine.machine,
         machine.packages,
         config.model,
+        packed_batch.packed_batch,
         preparation.prepared,
         preparation.prepared_eval,
         preparation.rows,

@@ -307,6 +307,8 @@ class Evaluation:
     """Questions that are generated at once."""
     padding_side: Literal["left", "right"] | None = None
     """Where batches are padded; batched generation needs left."""
+    compute_metrics: bool = False
+    """Whether evaluations during training compute metrics on the logits (Trainer's compute_metrics)."""
     precision: Literal["trained", "full"] = "trained"
     """The base under the adapter when gold questions are answered: quantised as in training, or not."""
 

@@ -24,7 +24,7 @@ def ftcheck_loaders() -> list[Loader]:
         safetensors_headers,
         tokenizer,
     )
-    from ftcheck_plugins.preparation import collator, preparation, role_tokens
+    from ftcheck_plugins.preparation import collator, preparation, role_tokens, scheduler
     from ftcheck_plugins.reading import benchmarks, gold, output_schema
 
     return [
@@ -50,6 +50,7 @@ def ftcheck_loaders() -> list[Loader]:
         dry_save.saved,
         output_schema.output_schema,
         role_tokens.role_tokens,
+        scheduler.scheduler,
         environment.environment,
         tokenizer.evaluation,
         tokenizer.serving,

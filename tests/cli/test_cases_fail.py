@@ -59,3 +59,19 @@ def test_hybrid_packing(tmp_path: Path) -> None:
     assert finding["severity"] == "error"
     assert "causal_conv1d" in finding["message"]
     assert "packing-isolation" in seen.loud
+
+
+def test_mxfp4_base_bnb(tmp_path: Path) -> None:
+    seen = run_case("mxfp4-base-bnb", tmp_path)
+    assert [one["severity"] for one in seen.of("base-quantization")] == ["error", "error"]
+
+
+def test_cosine_with_min_lr(tmp_path: Path) -> None:
+    seen = run_case("cosine-with-min-lr", tmp_path)
+    [finding] = [one for one in seen.of("schedule") if one["severity"] == "error"]
+    assert "min_lr" in finding["message"]
+
+
+def test_bf16_on_t4(tmp_path: Path) -> None:
+    seen = run_case("bf16-on-t4", tmp_path)
+    assert [one["severity"] for one in seen.of("precision")] == ["error", "error"]

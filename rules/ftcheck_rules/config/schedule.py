@@ -18,7 +18,7 @@ from ftcheck import (
     rule,
     tables,
 )
-from ftcheck.estimate.blocks import packed
+from ftcheck.estimate.blocks import fed
 from ftcheck.estimate.steps import (
     Steps,
     devices,
@@ -27,6 +27,7 @@ from ftcheck.estimate.steps import (
     steps,
 )
 from ftcheck.extension.rules import Yield
+from ftcheck.inputs.container import Inputs
 from ftcheck.plurals import agreeing, counted
 from ftcheck.records import ON_COMMAND_LINE
 
@@ -48,7 +49,7 @@ class Schedule:
 
 
 @rule("schedule", family="config", cases="ftcheck_rules.config.cases.schedule")
-def schedule(job: Job, prepared: Prepared, params: Schedule) -> Iterator[Yield]:
+def schedule(job: Job, prepared: Prepared, inputs: Inputs, params: Schedule) -> Iterator[Yield]:
     """The run has enough optimizer steps, the intended number of epochs, and a warm-up that ends.
 
     Packing and several GPUs leave a small data set with few steps: the model hardly changes. A max_steps left
@@ -56,8 +57,10 @@ def schedule(job: Job, prepared: Prepared, params: Schedule) -> Iterator[Yield]:
     the run, the learning rate is never reached; after tens of epochs the model has memorised the rows.
 
     Steps are counted as transformers counts them, over the planned packed blocks, and over all devices of
-    hardware.count. The effective batch is compared with targets.effective_batch. Parameters: min_steps
-    (default 8), max_epochs (10), max_warmup (0.5 of all steps).
+    hardware.count. The effective batch is compared with targets.effective_batch. The learning rate schedule
+    is built with `transformers.get_scheduler`, for these steps and lr_scheduler_kwargs, on a dummy optimizer
+    and stepped; what it raises is an error. Parameters: min_steps (default 8), max_epochs (10), max_warmup
+    (0.5 of all steps).
     """
     nothing = _nothing(job, prepared)
     if nothing is not None:
@@ -71,14 +74,29 @@ def schedule(job: Job, prepared: Prepared, params: Schedule) -> Iterator[Yield]:
     yield from _amount(job, plan, params)
     yield from _warmup(job, plan, params)
     yield from _intervals(job, plan)
+    yield from _scheduler(job, plan, inputs)
 
 
-def fed(job: Job, prepared: Prepared) -> int:
-    """Rows per epoch, or blocks where they are packed."""
-    training = job.training
-    if training.packing and training.max_length is not None:
-        return packed(prepared, job, training.max_length).planned
-    return len(prepared.sequences)
+def _scheduler(job: Job, plan: Steps, inputs: Inputs) -> Iterator[Finding]:
+    """What transformers raises when it builds the schedule, or steps it."""
+    name = job.training.lr_scheduler_type
+    problem: str | None = inputs.get("scheduler")
+    if problem is None:
+        return
+    table = tables.load("schedulers")["needs"].get(name)
+    key, kwargs = "training.lr_scheduler_kwargs", job.training.extra.get("lr_scheduler_kwargs") or {}
+    message = f"lr_scheduler_type {name} does not work with these settings: {problem}"
+    why = "The run ends when the trainer builds its scheduler, after the model has been loaded."
+    if table is None or not isinstance(kwargs, Mapping) or set(table["any"]) & set(kwargs):
+        fix = f"correct lr_scheduler_kwargs, or choose another schedule than {name}"
+        at = job.at(key if kwargs else "training.lr_scheduler_type")
+        yield Finding(message, at=at, fix=fix, why=why)
+        return
+    [(argument, value)] = table["proposed"].items()
+    new = max(1, plan.total // 10) if value == "steps" else value
+    fix = f"set lr_scheduler_kwargs: {{{argument}: {new}}}"
+    change = Change(f"jobs.{job.name}.{key}.{argument}", None, new, safe=False)
+    yield Finding(message, at=job.at("training.lr_scheduler_type"), fix=fix, change=change, why=why)
 
 
 def _nothing(job: Job, prepared: Prepared) -> str | None:

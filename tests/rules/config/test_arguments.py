@@ -346,3 +346,25 @@ def test_a_changed_default_that_the_policy_states_is_no_finding() -> None:
 
     assert ran.findings == ()
     assert ran.measured["defaults_changed"] == 1
+
+
+ACCURATE = {**STEPS, "metric_for_best_model": "accuracy"}
+
+
+def test_item_12_a_metric_that_nothing_computes_is_an_error() -> None:
+    assert one(**ACCURATE) == ("error", "metric_for_best_model", "loss")
+    assert one(use="command", **ACCURATE)[0] == "warning"
+
+
+@pytest.mark.parametrize("name", ["loss", "eval_loss", "eval_mean_token_accuracy", "entropy", None])
+def test_item_12_metrics_that_trl_has_are_fine(name: str | None) -> None:
+    assert found(**{**STEPS, "metric_for_best_model": name}) == ()
+
+
+def test_item_12_no_evaluation_and_metrics_of_the_command_are_fine() -> None:
+    computes = replace(
+        made(use="command", **ACCURATE), evaluation=job(evaluation={"compute_metrics": True}).evaluation
+    )
+
+    assert found(metric_for_best_model="accuracy") == ()
+    assert run(training_arguments, job=computes, lock=None).findings == ()

@@ -8,7 +8,7 @@ from ftcheck_rules.config.schedule import learning_rate, schedule
 from ftcheck import Finding, Severity
 from ftcheck.records import ON_COMMAND_LINE, Location
 from ftcheck.settings import Job
-from ftcheck.testing import Case, Ran, job, model_config, prepared, run
+from ftcheck.testing import Case, Ran, inputs, job, model_config, prepared, run
 
 RULES = {one.id: one for one in (schedule, learning_rate)}
 
@@ -33,7 +33,7 @@ def made(*, target: int | None = None, gpus: int = 1, path: str = "policy.yaml",
 def ran(count: int = 40, params: Any = None, length: int = 10, **settings: Any) -> Ran:
     one = made(**settings)
     rows = prepared([length] * count, max_length=10, packing=one.training.packing)
-    return run(schedule, params, job=one, prepared=rows)
+    return run(schedule, params, job=one, prepared=rows, inputs=inputs(one, scheduler=None))
 
 
 def only(result: Ran) -> tuple[Severity, str, Any]:
@@ -121,7 +121,12 @@ def test_max_steps_on_the_command_line_is_a_trial() -> None:
     place = Location(path=ON_COMMAND_LINE)
     trial = replace(trial, places={**trial.places, "training.max_steps": place})
 
-    result = run(schedule, job=trial, prepared=prepared([10] * 40, max_length=10))
+    result = run(
+        schedule,
+        job=trial,
+        prepared=prepared([10] * 40, max_length=10),
+        inputs=inputs(trial, scheduler=None),
+    )
 
     assert result.result.outcome == "passed"
     assert {f.severity for f in result.findings} == {Severity.INFO}
@@ -200,7 +205,8 @@ def test_saves_and_evaluations_beyond_the_run_come_at_its_end() -> None:
 
 def test_what_the_policy_does_not_state_is_not_reported() -> None:
     one = job(training={"per_device_train_batch_size": 1, "eval_strategy": "steps"})
-    assert run(schedule, job=one, prepared=prepared([5] * 3)).findings == ()
+    opened = inputs(one, scheduler=None)
+    assert run(schedule, job=one, prepared=prepared([5] * 3), inputs=opened).findings == ()
 
 
 def test_an_evaluation_that_is_put_off_beyond_the_run_never_comes() -> None:
@@ -290,3 +296,36 @@ def test_an_optimizer_without_a_band_is_skipped_where_all_weights_are_trained() 
     assert rate(1e-2, adapter=None, optim="adafactor").skipped == (
         "no range of learning rates is known for the optimizer adafactor"
     )
+
+
+PROBLEM = "ValueError: One of min_lr or min_lr_rate should be set through the `lr_scheduler_kwargs`"
+
+
+def test_item_12_a_schedule_without_its_argument_is_an_error_with_its_change() -> None:
+    one = made(lr_scheduler_type="cosine_with_min_lr")
+    rows = prepared([10] * 40, max_length=10)
+
+    [finding] = run(schedule, job=one, prepared=rows, inputs=inputs(one, scheduler=PROBLEM)).findings
+
+    assert _said(finding) == (Severity.ERROR, "training.lr_scheduler_type", 0.1)
+    assert PROBLEM in finding.message
+    assert finding.change is not None
+    assert finding.change.path == "jobs.job.training.lr_scheduler_kwargs.min_lr_rate"
+
+
+def test_item_12_decay_steps_are_proposed_for_the_planned_steps() -> None:
+    one = made(lr_scheduler_type="warmup_stable_decay")
+    rows = prepared([10] * 40, max_length=10)
+
+    [finding] = run(schedule, job=one, prepared=rows, inputs=inputs(one, scheduler="TypeError")).findings
+
+    assert _said(finding) == (Severity.ERROR, "training.lr_scheduler_type", 12)
+
+
+def test_item_12_an_argument_that_is_there_but_wrong_has_no_change() -> None:
+    one = made(lr_scheduler_type="cosine_with_min_lr", extra={"lr_scheduler_kwargs": {"min_lr": "x"}})
+    rows = prepared([10] * 40, max_length=10)
+
+    [finding] = run(schedule, job=one, prepared=rows, inputs=inputs(one, scheduler="TypeError")).findings
+
+    assert _said(finding) == (Severity.ERROR, "training.lr_scheduler_kwargs", None)

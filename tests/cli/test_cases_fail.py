@@ -75,3 +75,10 @@ def test_cosine_with_min_lr(tmp_path: Path) -> None:
 def test_bf16_on_t4(tmp_path: Path) -> None:
     seen = run_case("bf16-on-t4", tmp_path)
     assert [one["severity"] for one in seen.of("precision")] == ["error", "error"]
+
+
+def test_moe_experts_not_quantised(tmp_path: Path) -> None:
+    seen = run_case("moe-experts-not-quantised", tmp_path)
+    [finding] = seen.of("memory-fit")
+    assert finding["severity"] == "error"
+    assert "54.0 GiB of them are fused experts" in finding["message"]

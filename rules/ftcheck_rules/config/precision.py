@@ -92,6 +92,7 @@ def _unsupported(job: Job) -> Iterator[Finding]:
     needed = {name: tuple(least) for name, least in tables.load("attention")["capability"].items()}
     if named.capability < needed.get(attention, (0, 0)):
         least = ".".join(map(str, needed[attention]))
+        key = f"jobs.{job.name}.training.model_init_kwargs.attn_implementation"
         yield Finding(
             f"attn_implementation is {attention}, which needs compute capability {least}, but {has}",
             at=job.at("training.model_init_kwargs"),

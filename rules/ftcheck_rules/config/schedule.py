@@ -1,8 +1,10 @@
 """Schedule rules: how many optimizer steps are there, and does the learning rate suit the method?"""
 
 import math
+import shutil
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from ftcheck import (
@@ -19,6 +21,7 @@ from ftcheck import (
     tables,
 )
 from ftcheck.estimate.blocks import fed
+from ftcheck.estimate.disk import estimate, kept_checkpoints
 from ftcheck.estimate.steps import (
     Steps,
     devices,
@@ -28,9 +31,11 @@ from ftcheck.estimate.steps import (
 )
 from ftcheck.extension.rules import Yield
 from ftcheck.inputs.container import Inputs
+from ftcheck.paths import existing_folder
 from ftcheck.plurals import agreeing, counted
 from ftcheck.records import ON_COMMAND_LINE
 
+GIB = 1 << 30
 USUAL_EPOCHS = 3
 USUAL_WARMUP = 0.03
 BOTH = {"training.max_steps", "training.num_train_epochs"}
@@ -59,8 +64,9 @@ def schedule(job: Job, prepared: Prepared, inputs: Inputs, params: Schedule) -> 
     Steps are counted as transformers counts them, over the planned packed blocks, and over all devices of
     hardware.count. The effective batch is compared with targets.effective_batch. The learning rate schedule
     is built with `transformers.get_scheduler`, for these steps and lr_scheduler_kwargs, on a dummy optimizer
-    and stepped; what it raises is an error. Parameters: min_steps (default 8), max_epochs (10), max_warmup
-    (0.5 of all steps).
+    and stepped; what it raises is an error. Without save_total_limit, the steps also say how many checkpoints
+    are kept: they must fit the disk of training.output_dir. Parameters: min_steps (default 8), max_epochs
+    (10), max_warmup (0.5 of all steps).
     """
     nothing = _nothing(job, prepared)
     if nothing is not None:
@@ -75,6 +81,31 @@ def schedule(job: Job, prepared: Prepared, inputs: Inputs, params: Schedule) -> 
     yield from _warmup(job, plan, params)
     yield from _intervals(job, plan)
     yield from _scheduler(job, plan, inputs)
+    yield from _checkpoints(job, plan)
+
+
+def _checkpoints(job: Job, plan: Steps) -> Iterator[Yield]:
+    """Room for the checkpoints, where their number follows from the steps (else `disk-space` knows it)."""
+    training = job.training
+    if training.output_dir is None or kept_checkpoints(training) is not None:
+        return
+    found = estimate(job, plan.total)
+    if not found.bytes:
+        return
+    yield Measurement("checkpoints", found.checkpoints)
+    yield Measurement("checkpoints_gib", round(found.bytes / GIB, 2), unit="GiB")
+    folder = existing_folder(Path(training.output_dir))
+    free = shutil.disk_usage(folder).free
+    if found.bytes > free:
+        what = f"{counted(found.checkpoints or 0, 'checkpoint')} of {found.each / GIB:.1f} GiB"
+        message = f"save_steps {training.save_steps:g} without save_total_limit keeps {what}"
+        message += (
+            f" and the final save: {found.bytes / GIB:.1f} GiB, but {folder} has {free / GIB:.1f} GiB free"
+        )
+        key = "training.save_total_limit"
+        change = Change(f"jobs.{job.name}.{key}", None, 2)
+        why = "A full disk ends the run in the middle of a checkpoint."
+        yield Finding(message, at=job.at(key), fix="set save_total_limit: 2", change=change, why=why)
 
 
 def _scheduler(job: Job, plan: Steps, inputs: Inputs) -> Iterator[Finding]:

@@ -231,10 +231,9 @@ def _lacking(name: str, one: Gpu, params: GpuNeeds) -> Iterator[Finding]:
     needed, asked = params.min_memory_gib, params.min_capability
     if needed is not None:
         yield from _lacking_memory(name, one.memory, one.free, needed)
-    if asked is not None and one.capability is not None:
-        if one.capability < _numbers(asked):
-            message = f"{name} has compute capability {_dotted(one.capability)}, min_capability is {asked}"
-            yield Finding(message, fix="use a newer GPU, or lower min_capability")
+    if asked is not None and one.capability is not None and one.capability < _numbers(asked):
+        message = f"{name} has compute capability {_dotted(one.capability)}, min_capability is {asked}"
+        yield Finding(message, fix="use a newer GPU, or lower min_capability")
 
 
 def _lacking_memory(name: str, memory: int | None, free: int | None, needed: float) -> Iterator[Finding]:

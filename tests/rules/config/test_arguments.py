@@ -9,7 +9,7 @@ from ftcheck_rules.config.cases.arguments import CASES
 from ftcheck import Change, Finding, Severity, tables
 from ftcheck.lock import today
 from ftcheck.records import Location
-from ftcheck.settings import Job, TrainerChoice
+from ftcheck.settings import Evaluation, Job, TrainerChoice
 from ftcheck.testing import Case, Ran, job, lock, packages, run
 
 RULES = {one.id: one for one in (training_arguments, known_bugs)}
@@ -362,9 +362,7 @@ def test_item_12_metrics_that_trl_has_are_fine(name: str | None) -> None:
 
 
 def test_item_12_no_evaluation_and_metrics_of_the_command_are_fine() -> None:
-    computes = replace(
-        made(use="command", **ACCURATE), evaluation=job(evaluation={"compute_metrics": True}).evaluation
-    )
+    computes = replace(made(use="command", **ACCURATE), evaluation=Evaluation(compute_metrics=True))
 
     assert found(metric_for_best_model="accuracy") == ()
     assert run(training_arguments, job=computes, lock=None).findings == ()

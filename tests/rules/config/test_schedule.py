@@ -1,4 +1,7 @@
+import json
 from dataclasses import replace
+from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -10,6 +13,7 @@ from ftcheck.records import ON_COMMAND_LINE, Location
 from ftcheck.settings import Job
 from ftcheck.testing import Case, Ran, inputs, job, model_config, prepared, run
 
+GIB = 1 << 30
 RULES = {one.id: one for one in (schedule, learning_rate)}
 
 
@@ -329,3 +333,33 @@ def test_item_12_an_argument_that_is_there_but_wrong_has_no_change() -> None:
     [finding] = run(schedule, job=one, prepared=rows, inputs=inputs(one, scheduler="TypeError")).findings
 
     assert _said(finding) == (Severity.ERROR, "training.lr_scheduler_kwargs", None)
+
+
+def test_item_14_checkpoints_that_the_schedule_counts_must_fit_the_disk(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "base").mkdir()
+    shape = {"hidden_size": 4096, "intermediate_size": 14336, "num_hidden_layers": 32, "vocab_size": 128256}
+    heads = {"num_attention_heads": 32, "num_key_value_heads": 8}
+    (tmp_path / "base" / "config.json").write_text(json.dumps({**shape, **heads}))
+    lora = {"r": 16, "target_modules": "all-linear"}
+
+    def checked(free: float, **training: Any) -> Ran:
+        monkeypatch.setattr(
+            "ftcheck_rules.config.schedule.shutil.disk_usage",
+            lambda path: SimpleNamespace(free=int(free * GIB)),
+        )
+        stated = {"per_device_train_batch_size": 1, "lora": lora, "output_dir": str(tmp_path), **training}
+        one = job(model={"name": str(tmp_path / "base")}, training=stated)
+        rows = prepared([10] * 13, max_length=10)
+        return run(schedule, job=one, prepared=rows, inputs=inputs(one, scheduler=None))
+
+    [finding] = checked(10, save_steps=1).findings
+
+    assert finding.severity is Severity.ERROR
+    assert "keeps 39 checkpoints of 0.5 GiB and the final save: 18.4 GiB" in finding.message
+    assert _said(finding) == (Severity.ERROR, "training.save_total_limit", 2)
+    assert checked(10, save_steps=1).measured["checkpoints"] == 39
+    assert checked(20, save_steps=1).findings == ()
+    assert checked(10, save_steps=1, save_total_limit=2).findings == ()
+    assert checked(10, save_steps=13).findings == ()

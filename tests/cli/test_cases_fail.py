@@ -82,3 +82,9 @@ def test_moe_experts_not_quantised(tmp_path: Path) -> None:
     [finding] = seen.of("memory-fit")
     assert finding["severity"] == "error"
     assert "54.0 GiB of them are fused experts" in finding["message"]
+
+
+def test_resume_at_end(tmp_path: Path) -> None:
+    seen = run_case("resume-at-end", tmp_path)
+    [finding] = [one for one in seen.of("resume") if one["severity"] == "error"]
+    assert "at step 30 of 30" in finding["message"]

@@ -31,9 +31,10 @@ from ftcheck.estimate.steps import (
 )
 from ftcheck.extension.rules import Yield
 from ftcheck.inputs.container import Inputs
-from ftcheck.paths import existing_folder
+from ftcheck.paths import existing_folder, near
 from ftcheck.plurals import agreeing, counted
 from ftcheck.records import ON_COMMAND_LINE
+from ftcheck_rules.host.resume import STATE, read_json, resumable
 
 GIB = 1 << 30
 USUAL_EPOCHS = 3
@@ -65,7 +66,8 @@ def schedule(job: Job, prepared: Prepared, inputs: Inputs, params: Schedule) -> 
     hardware.count. The effective batch is compared with targets.effective_batch. The learning rate schedule
     is built with `transformers.get_scheduler`, for these steps and lr_scheduler_kwargs, on a dummy optimizer
     and stepped; what it raises is an error. Without save_total_limit, the steps also say how many checkpoints
-    are kept: they must fit the disk of training.output_dir. Parameters: min_steps (default 8), max_epochs
+    are kept: they must fit the disk of training.output_dir. A checkpoint there that a run would resume from
+    must be of these rows and batches. Parameters: min_steps (default 8), max_epochs
     (10), max_warmup (0.5 of all steps).
     """
     nothing = _nothing(job, prepared)
@@ -82,6 +84,34 @@ def schedule(job: Job, prepared: Prepared, inputs: Inputs, params: Schedule) -> 
     yield from _intervals(job, plan)
     yield from _scheduler(job, plan, inputs)
     yield from _checkpoints(job, plan)
+    yield from _resumed(job, plan, prepared)
+
+
+def _resumed(job: Job, plan: Steps, prepared: Prepared) -> Iterator[Finding]:
+    """Whether the checkpoint that a run would resume from was made from these rows, in such batches."""
+    checkpoint = resumable(job)
+    if checkpoint is None:
+        return
+    state, run = read_json(checkpoint / STATE), read_json(checkpoint.parent / "run.json")
+    at, where = job.at("training.output_dir"), near(str(checkpoint))
+    fix = "set another training.output_dir, or restore the data and settings of that run"
+    why = "Rows are skipped or trained on twice when the run resumes."
+    ids = run.get("ids")
+    if isinstance(ids, str) and prepared.digest is not None and ids != prepared.digest:
+        message = f"{where} was made from other token ids than those of data.train now (run.json)"
+        yield Finding(message, at=at, fix=fix, why=why)
+        return
+    epochs, planned = state.get("num_train_epochs"), state.get("max_steps")
+    if type(epochs) is not int or type(planned) is not int or job.training.max_steps > 0 or plan.total < 1:
+        return
+    expected = math.ceil(epochs * plan.an_epoch)
+    # transformers rounds epochs up in the state: fewer steps than that are those of a part of an epoch.
+    if planned > expected or planned <= (epochs - 1) * plan.an_epoch:
+        message = (
+            f"{where} was made in a run of {counted(planned, 'step')} for {counted(epochs, 'epoch')}; these"
+        )
+        message += f" rows and batches make {expected:,}: it has other data or another batch"
+        yield Finding(message, Severity.WARNING, at=at, fix=fix, why=why)
 
 
 def _checkpoints(job: Job, plan: Steps) -> Iterator[Yield]:

@@ -186,7 +186,7 @@ def test_item_11_what_fits_by_its_lower_bound_is_still_unknown() -> None:
 
 def test_item_11_a_whole_model_has_gradients_and_states() -> None:
     one = a_job(targets={"memory_gib": 16.0}, lora=None, quantization=None)
-    whole = replace(modules(), total=2 << 30)
+    whole = replace(modules(), total=4 << 30)
     opened = inputs(one, model=model_config(**LLAMA_8B), prepared=prepared([64] * 4), modules=whole)
 
     [finding] = findings(list(memory_fit(one, machine(), opened)))

@@ -363,3 +363,29 @@ def test_item_14_checkpoints_that_the_schedule_counts_must_fit_the_disk(
     assert checked(20, save_steps=1).findings == ()
     assert checked(10, save_steps=1, save_total_limit=2).findings == ()
     assert checked(10, save_steps=13).findings == ()
+
+
+def resumed(folder: Path, count: int = 40, ids: str | None = None, **state: Any) -> Ran:
+    """A job of one row a step, in whose folder there is a checkpoint."""
+    (folder / "checkpoint-5").mkdir(exist_ok=True)
+    stated = {"global_step": 5, "num_train_epochs": 3, **state}
+    (folder / "checkpoint-5" / "trainer_state.json").write_text(json.dumps(stated))
+    if ids is not None:
+        (folder / "run.json").write_text(json.dumps({"status": "running", "ids": ids}))
+    return ran(count, output_dir=str(folder))
+
+
+def test_item_17_a_checkpoint_of_other_data_or_batches_is_found_by_its_steps(tmp_path: Path) -> None:
+    assert resumed(tmp_path, max_steps=120).findings == ()
+    assert resumed(tmp_path, max_steps=101).findings == ()  # 2.5 epochs, which the state rounds up
+    for steps in (60, 30, 240):
+        [finding] = resumed(tmp_path, max_steps=steps).findings
+        assert finding.severity is Severity.WARNING
+        assert f"in a run of {steps} steps for 3 epochs" in finding.message
+
+
+def test_item_17_a_checkpoint_of_other_ids_is_an_error(tmp_path: Path) -> None:
+    [finding] = resumed(tmp_path, max_steps=120, ids="sha256:" + "1" * 64).findings
+    assert finding.severity is Severity.ERROR
+    assert "other token ids" in finding.message
+    assert resumed(tmp_path, max_steps=120, ids="sha256:" + "0" * 64).findings == ()

@@ -63,7 +63,7 @@ def test_hybrid_packing(tmp_path: Path) -> None:
 
 def test_mxfp4_base_bnb(tmp_path: Path) -> None:
     seen = run_case("mxfp4-base-bnb", tmp_path)
-    assert [one["severity"] for one in seen.of("base-quantization")] == ["error", "error"]
+    assert [one["severity"] for one in seen.of("base-model")] == ["error", "error"]
 
 
 def test_cosine_with_min_lr(tmp_path: Path) -> None:

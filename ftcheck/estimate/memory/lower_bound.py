@@ -36,8 +36,8 @@ def lower_bound(job: Job, config: Mapping[str, Any], modules: Modules | None) ->
         return None
     number = 4 if job.training.bf16 is False and not job.training.fp16 else 2
     if modules is None:
-        experts = _stated_experts(config) * number
-        return LowerBound(experts, experts) if experts and _bits(job) < 16 else None
+        held = float(_stated_experts(config) * number)
+        return LowerBound(held, held) if held and _bits(job) < 16 else None
     total = experts = 0.0
     for name, shape in modules.parameters.items():
         count, owner = math.prod(shape), name.rpartition(".")[0]

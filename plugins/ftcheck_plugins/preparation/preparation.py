@@ -9,7 +9,6 @@ import os
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -45,7 +44,6 @@ if TYPE_CHECKING:
 VERSION = 5
 SAMPLE_RANDOM = 200
 SAMPLE_LONGEST = 50
-MAX_REMARKS = 10_000
 MAX_SYSTEM_PROMPTS = 1_000
 
 
@@ -256,7 +254,7 @@ class _Pass:
 def _note(found: dict[str, list[int]], code: str, rows: Iterator[int]) -> None:
     """Remember rows under a code; of very many rows the first ones."""
     rows_of_code = found.setdefault(code, [])
-    rows_of_code.extend(islice(rows, MAX_REMARKS - len(rows_of_code)))
+    rows_of_code.extend(rows)
 
 
 def _count(number: int) -> str:

@@ -103,7 +103,7 @@ def test_a_model_that_cannot_be_built_is_unknown_and_the_table_answers(tmp_path:
 
 
 def test_without_torch_the_table_answers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(module.importlib.util, "find_spec", lambda name: None)
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
     found = opened(tmp_path, **HYBRID)
     assert (found.outcome, found.source) == ("refused", "a table of 2026-11-28")
 

@@ -63,6 +63,6 @@ def test_every_schedule_of_transformers_is_plain_needs_something_or_builds() -> 
 
 
 def test_without_torch_the_table_answers(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(module.importlib.util, "find_spec", lambda name: None)
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
     assert problem("cosine_with_min_lr") == "it needs min_lr or min_lr_rate in lr_scheduler_kwargs"
     assert problem("polynomial") is None

@@ -348,7 +348,7 @@ def test_a_changed_default_that_the_policy_states_is_no_finding() -> None:
     assert ran.measured["defaults_changed"] == 1
 
 
-ACCURATE = {**STEPS, "metric_for_best_model": "accuracy"}
+ACCURATE: dict[str, Any] = {**STEPS, "metric_for_best_model": "accuracy"}
 
 
 def test_item_12_a_metric_that_nothing_computes_is_an_error() -> None:

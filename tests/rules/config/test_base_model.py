@@ -1,10 +1,12 @@
-"""A base that is quantised already (item 10), held against what transformers itself refuses."""
+"""A base that is quantised already (item 10), and an adapter in its folder (item 29)."""
 
+from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import pytest
-from ftcheck_rules.config.base_quantization import base_quantization
-from ftcheck_rules.config.cases.base_quantization import CASES, FOUR_BIT
+from ftcheck_rules.config.base_model import base_model
+from ftcheck_rules.config.cases.base_model import CASES, FOUR_BIT
 
 from ftcheck import Severity, tables
 from ftcheck.testing import Case, Ran, job, model_config, run
@@ -12,14 +14,14 @@ from ftcheck.testing import Case, Ran, job, model_config, run
 
 @pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
 def test_the_planted_cases_come_out_as_they_say(case: Case) -> None:
-    ran = run(base_quantization, case.params, **case.inputs())
+    ran = run(base_model, case.params, **case.inputs())
     assert ran.result.outcome == ("failed" if case.fails else "passed")
 
 
 def ran(quantization_config: Any, trainer: str = "qlora", **training: Any) -> Ran:
     stated = {} if quantization_config is None else {"quantization_config": quantization_config}
     one = job(training={"lora": {"r": 8}, **training}, trainer={"use": trainer})
-    return run(base_quantization, job=one, model=model_config(**stated))
+    return run(base_model, job=one, model=model_config(**stated))
 
 
 @pytest.mark.parametrize("method", sorted(tables.load("quantization_methods")["methods"]))
@@ -60,9 +62,11 @@ def test_item_10_the_quantizers_say_whether_they_train() -> None:
 
 
 def test_a_quantised_text_model_counts() -> None:
-    config = {"text_config": {"model_type": "llama", "quantization_config": {"quant_method": "mxfp4"}}}
+    config: dict[str, Any] = {
+        "text_config": {"model_type": "llama", "quantization_config": {"quant_method": "mxfp4"}}
+    }
     one = job(training={"lora": {"r": 8}})
-    assert run(base_quantization, job=one, model=model_config(**config)).worst is Severity.ERROR
+    assert run(base_model, job=one, model=model_config(**config)).worst is Severity.ERROR
 
 
 def test_a_base_that_is_dequantised_when_loaded_trains() -> None:
@@ -90,3 +94,28 @@ def test_no_method_is_no_finding(stated: Any) -> None:
 def test_a_method_that_is_unknown_is_said() -> None:
     [finding] = ran({"quant_method": "newquant"}, quantization=FOUR_BIT).findings
     assert finding.severity is Severity.INFO
+
+
+def test_item_29_an_adapter_in_the_folder_of_the_base_is_an_error(tmp_path: Path) -> None:
+    one, model = job(training={"lora": {"r": 8}}), replace(model_config(), path=str(tmp_path))
+    assert run(base_model, job=one, model=model).findings == ()
+
+    (tmp_path / "adapter_config.json").write_text('{"base_model_name_or_path": "owner/other"}')
+
+    [finding] = run(base_model, job=one, model=model).findings
+    assert finding.severity is Severity.ERROR
+    assert "adapter_config.json" in finding.message
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_item_29_transformers_itself_loads_the_adapter(tmp_path: Path) -> None:
+    from peft import LoraConfig, get_peft_model
+    from transformers import AutoModelForCausalLM, LlamaConfig, LlamaForCausalLM
+
+    size = {"hidden_size": 16, "intermediate_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2}
+    base = LlamaForCausalLM(LlamaConfig(vocab_size=32, **size))
+    base.save_pretrained(tmp_path)
+    get_peft_model(base, LoraConfig(r=2, target_modules=["q_proj"])).save_pretrained(str(tmp_path))
+
+    loaded = AutoModelForCausalLM.from_pretrained(tmp_path)
+    assert any("lora" in name for name, _ in loaded.named_parameters())

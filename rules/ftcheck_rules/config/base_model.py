@@ -1,6 +1,7 @@
-"""Quantization rule: can a base that is quantised already be loaded and trained as the policy says?"""
+"""Base model rule: is the base loaded and trained as the policy says, in spite of what its folder holds?"""
 
 from collections.abc import Iterator, Mapping
+from pathlib import Path
 from typing import Any
 
 from ftcheck import Change, Finding, Job, Measurement, ModelConfig, Severity, Summary, rule, tables
@@ -8,21 +9,25 @@ from ftcheck.extension.rules import Yield
 from ftcheck.inputs.model_shape import text_config
 
 TRAINER = "qlora"
+ADAPTER = "adapter_config.json"
 AT = "training.quantization"
 WITHOUT = "name the base's unquantised weights (often a -bf16 or -BF16 repository)"
 
 
-@rule("base-quantization", family="config", cases="ftcheck_rules.config.cases.base_quantization")
-def base_quantization(job: Job, model: ModelConfig) -> Iterator[Yield]:
-    """A base that is quantised already can be loaded and trained as the policy says.
+@rule("base-model", family="config", cases="ftcheck_rules.config.cases.base_model")
+def base_model(job: Job, model: ModelConfig) -> Iterator[Yield]:
+    """The base loads as the policy says: no other quantization, and no adapter in its folder.
 
     transformers loads a base that is published in MXFP4, FP8 or GPTQ by its own method, and refuses a
     BitsAndBytesConfig beside it; several methods cannot be trained at all, with an adapter or without. Both
-    end the run after the base was downloaded.
+    end the run after the base was downloaded. Where the folder holds an adapter, transformers silently loads
+    it onto the base.
 
     Compares quantization_config in the base's config.json with training.quantization and training.lora. The
-    methods are in a dated table (ftcheck/tables/quantization_methods.json). No parameters.
+    methods are in a dated table (ftcheck/tables/quantization_methods.json). Looks for adapter_config.json
+    beside config.json. No parameters.
     """
+    yield from _adapter_beside(job, model)
     stated = stated_quantization(model.config)
     method = method_of(stated)
     yield Measurement("base_quantization", method)
@@ -45,6 +50,19 @@ def base_quantization(job: Job, model: ModelConfig) -> Iterator[Yield]:
         yield _untrained(job, name)
     elif known is not None and known["trains"] is False and not stated.get("dequantize"):
         yield _not_trainable(job, name)
+
+
+def _adapter_beside(job: Job, model: ModelConfig) -> Iterator[Finding]:
+    """PreTrainedModel.from_pretrained loads the adapter beside a config.json (transformers 5.23)."""
+    path = Path(model.path) / ADAPTER
+    if not path.is_file():
+        return
+    yield Finding(
+        f"the base's folder contains {ADAPTER}: transformers silently loads that adapter onto the base",
+        at=job.at("model.name"),
+        fix="move the adapter's files out of the folder, or merge the adapter into the base",
+        why="What is trained is another model than the one that was checked.",
+    )
 
 
 def stated_quantization(config: Mapping[str, Any]) -> Mapping[str, Any]:

@@ -5,7 +5,7 @@ from collections.abc import Callable
 from typing import Any
 
 from ftcheck.inputs.packed_batch import TINY_MODEL, PackedBatch
-from tests.faults.bench import GIB, Bench
+from tests.faults.bench import GIB, JOB, Bench
 from tests.faults.catalogue import Fault, Plant
 
 FAULTS: list[Fault] = []
@@ -79,7 +79,6 @@ def _(bench: Bench) -> None:
 @fault("bf16-on-named-t4", "precision", "training.bf16")
 def _(bench: Bench) -> None:
     """The job computes in bfloat16, and will run on a T4."""
-    bench.set("training.bf16", True)
     bench.set("hardware", {"gpu": "T4", "count": 1})
 
 
@@ -90,7 +89,8 @@ def _(bench: Bench) -> None:
 
     bench.set("training.save_steps", 1)
     bench.drop("training.save_total_limit")
-    bench.patch("shutil.disk_usage", lambda path: SimpleNamespace(total=GIB, used=0, free=2 << 20))
+    bench.policy["checks"] = {"disk-space": {"params": {"min_free_gib": 0.0}}}
+    bench.patch("shutil.disk_usage", lambda path: SimpleNamespace(total=GIB, used=0, free=8 << 20))
 
 
 @fault("metrics-on-whole-logits", "logits-memory", "training.per_device_eval_batch_size")
@@ -116,7 +116,18 @@ def _(bench: Bench) -> None:
     _checkpoint(bench, max_steps=30, num_train_epochs=2)
 
 
-@fault("resume-of-other-data", "schedule", "training.output_dir", "warning")
+def _interrupted(bench: Bench) -> None:
+    """run.json of a run of the same job section, on rows with other ids."""
+    from ftcheck.digest import of_json
+    from ftcheck.runner.load import load
+
+    digest = of_json(load(bench.path).policy.jobs[JOB].canonical)
+    values = {"status": "running", "ids": "sha256:" + "1" * 64, "ticket": {"job_digest": digest}}
+    bench.file("out/run.json", json.dumps(values))
+
+
+@fault("resume-of-other-data", "schedule", "training.output_dir")
 def _(bench: Bench) -> None:
-    """The checkpoint in the run folder was made from more rows."""
+    """The checkpoint of an interrupted run of this job was made from other rows."""
     _checkpoint(bench, max_steps=9_000, num_train_epochs=2)
+    bench.then(_interrupted)

@@ -127,7 +127,7 @@ def _checkpoints(job: Job, plan: Steps) -> Iterator[Yield]:
     folder = existing_folder(Path(training.output_dir))
     free = shutil.disk_usage(folder).free
     if found.bytes > free:
-        what = f"{counted(found.checkpoints or 0, 'checkpoint')} of {found.each / GIB:.1f} GiB"
+        what = f"{counted(found.checkpoints or 0, 'checkpoint')} of {_size(found.each)}"
         message = f"save_steps {training.save_steps:g} without save_total_limit keeps {what}"
         message += (
             f" and the final save: {found.bytes / GIB:.1f} GiB, but {folder} has {free / GIB:.1f} GiB free"
@@ -136,6 +136,11 @@ def _checkpoints(job: Job, plan: Steps) -> Iterator[Yield]:
         change = Change(f"jobs.{job.name}.{key}", None, 2)
         why = "A full disk ends the run in the middle of a checkpoint."
         yield Finding(message, at=job.at(key), fix="set save_total_limit: 2", change=change, why=why)
+
+
+def _size(count: float) -> str:
+    """Bytes as text: in GiB, or in MiB below a tenth of a GiB."""
+    return f"{count / GIB:.1f} GiB" if count >= GIB / 10 else f"{count / (1 << 20):.0f} MiB"
 
 
 def _scheduler(job: Job, plan: Steps, inputs: Inputs) -> Iterator[Finding]:

@@ -62,9 +62,8 @@ def test_item_10_the_quantizers_say_whether_they_train() -> None:
 
 
 def test_a_quantised_text_model_counts() -> None:
-    config: dict[str, Any] = {
-        "text_config": {"model_type": "llama", "quantization_config": {"quant_method": "mxfp4"}}
-    }
+    text = {"model_type": "llama", "quantization_config": {"quant_method": "mxfp4"}}
+    config: dict[str, Any] = {"text_config": text}
     one = job(training={"lora": {"r": 8}})
     assert run(base_model, job=one, model=model_config(**config)).worst is Severity.ERROR
 

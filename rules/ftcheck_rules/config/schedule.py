@@ -129,9 +129,7 @@ def _checkpoints(job: Job, plan: Steps) -> Iterator[Yield]:
     if found.bytes > free:
         what = f"{counted(found.checkpoints or 0, 'checkpoint')} of {_size(found.each)}"
         message = f"save_steps {training.save_steps:g} without save_total_limit keeps {what}"
-        message += (
-            f" and the final save: {found.bytes / GIB:.1f} GiB, but {folder} has {free / GIB:.1f} GiB free"
-        )
+        message += f" and the final save: {_size(found.bytes)}, but {folder} has {_size(free)} free"
         key = "training.save_total_limit"
         change = Change(f"jobs.{job.name}.{key}", None, 2)
         why = "A full disk ends the run in the middle of a checkpoint."

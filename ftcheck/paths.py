@@ -74,3 +74,10 @@ def hub_cache() -> Path:
         return Path(cache)
     home = os.environ.get("HF_HOME") or os.environ.get("XDG_CACHE_HOME", "~/.cache") + "/huggingface"
     return Path(home).expanduser() / "hub"
+
+
+def existing_folder(folder: Path) -> Path:
+    """The folder, or the nearest existing one above it."""
+    while not os.path.exists(folder) and folder != folder.parent:
+        folder = folder.parent
+    return folder

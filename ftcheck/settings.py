@@ -307,6 +307,8 @@ class Evaluation:
     """Number of questions answered per batch."""
     padding_side: Literal["left", "right"] | None = None
     """Side on which batches are padded; batched generation needs left."""
+    compute_metrics: bool = False
+    """Whether evaluations during training compute metrics on the logits (Trainer's compute_metrics)."""
     precision: Literal["trained", "full"] = "trained"
     """Precision of the base model when it answers gold questions: quantised as in training, or full."""
 

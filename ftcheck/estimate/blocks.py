@@ -75,3 +75,11 @@ def _pieces(lengths: "NDArray[Any]", capacity: int, strategy: str) -> "NDArray[A
         return lengths
     whole = np.repeat(capacity, int((lengths // capacity).sum()))
     return np.concatenate([whole, lengths % capacity]).astype(np.int64)
+
+
+def fed(job: Job, prepared: Prepared) -> int:
+    """Rows per epoch, or blocks where they are packed."""
+    training = job.training
+    if training.packing and training.max_length is not None:
+        return packed(prepared, job, training.max_length).planned
+    return len(prepared.sequences)

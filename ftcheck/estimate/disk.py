@@ -19,15 +19,23 @@ STATES = 12
 
 @dataclass(frozen=True, slots=True)
 class Estimate:
-    """What a run writes at most: bytes in all (0: cannot be told), checkpoints kept (None: the same)."""
+    """What a run writes at most: bytes in all (0: unknown), checkpoints kept (None: unknown).
+
+    `bytes` are those of the checkpoints (of one, where their number is unknown) and of the final save;
+    `each` is one checkpoint.
+    """
 
     bytes: int
     checkpoints: int | None
     problem: str = ""
+    each: int = 0
 
 
-def estimate(job: Job) -> Estimate:
-    """What a job's run writes, from its settings and the base model's config.json where that is at hand."""
+def estimate(job: Job, steps: int | None = None) -> Estimate:
+    """What a job's run writes, from its settings and the base model's config.json where that is at hand.
+
+    `steps` are the optimizer steps of the run, where they are known.
+    """
     if job.trainer.use != TRAINER:
         return Estimate(0, None, f"the trainer '{job.trainer.use}' decides what is written")
     folder = model_folder(job.model.name, job.model.revision)
@@ -40,9 +48,9 @@ def estimate(job: Job) -> Estimate:
         return Estimate(0, None, str(error))
     tokenizer = sum(one.stat().st_size for one in folder.glob("tokenizer*") if one.is_file())
     states = 2 if "8bit" in (job.training.optim or "") else 8
-    kept = kept_checkpoints(job.training)
-    each = weights * (4 + states) + tokenizer
-    return Estimate(each * (1 if kept is None else kept) + weights * 4 + tokenizer, kept)
+    kept = kept_checkpoints(job.training, steps)
+    each, final = weights * (4 + states) + tokenizer, weights * 4 + tokenizer
+    return Estimate(each * (1 if kept is None else kept) + final, kept, each=each)
 
 
 def _config(folder: Path) -> dict[str, Any] | None:
@@ -67,17 +75,21 @@ def count_trained(config: Mapping[str, Any], lora: Lora | None) -> int:
     return shape.weights if lora is None else decoder_adapter(lora, shape).trained
 
 
-def kept_checkpoints(training: Training) -> int | None:
-    """How many checkpoints lie on the disk at the most; None where only the data could tell."""
+def kept_checkpoints(training: Training, steps: int | None = None) -> int | None:
+    """How many checkpoints lie on the disk at the most; None where only the data could tell, in `steps`.
+
+    transformers saves every save_steps, and at the last step.
+    """
     made: float | None = None
+    total = training.max_steps if training.max_steps > 0 else steps
     if training.save_strategy == "no":
         made = 0
     elif training.save_strategy == "epoch" and training.max_steps <= 0:
         made = math.ceil(training.num_train_epochs)
     elif training.save_strategy == "steps" and 0 < training.save_steps < 1:
         made = math.ceil(1 / training.save_steps)
-    elif training.save_strategy == "steps" and training.max_steps > 0:
-        made = math.ceil(training.max_steps / training.save_steps)
+    elif training.save_strategy == "steps" and total is not None:
+        made = math.ceil(total / training.save_steps)
     limit = None if training.save_total_limit is None else training.save_total_limit + 1
     known = [count for count in (made, limit) if count is not None]
     return int(min(known)) if known else None

@@ -6,6 +6,7 @@ never taken for an RTX 3090.
 """
 
 import re
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from functools import cache
 from typing import Any
@@ -13,6 +14,7 @@ from typing import Any
 from ftcheck import tables
 from ftcheck.estimate.interval import Interval
 from ftcheck.inputs.machine import Machine
+from ftcheck.records import Change
 from ftcheck.settings import Job
 
 GIB = 1 << 30
@@ -113,6 +115,20 @@ def _words(name: str) -> frozenset[str]:
     ):
         text = re.sub(pattern, new, text)
     return frozenset(text.split()) - UNSPOKEN
+
+
+def asks_for_bfloat16(job: Job) -> Iterator[tuple[str, Change | None]]:
+    """The settings that ask for bfloat16, with the change to float16; TRL's default is yes unless fp16 is
+    set.
+    """
+    training, quantization = job.training, job.training.quantization
+    if training.bf16 is None and not training.fp16:
+        yield "training.bf16", Change(f"jobs.{job.name}.training.fp16", False, True, safe=False)
+    elif training.bf16:
+        yield "training.bf16", None
+    if quantization is not None and quantization.bnb_4bit_compute_dtype == "bfloat16":
+        key = "training.quantization.bnb_4bit_compute_dtype"
+        yield key, Change(f"jobs.{job.name}.{key}", "bfloat16", "float16", safe=False)
 
 
 def gpu_memory(job: Job, machine: Machine) -> tuple[float | None, str]:

@@ -260,7 +260,10 @@ def _folder(folder: Path) -> Iterable[Found]:
         content = path.read_bytes()
         code = _code_in(folder)
         info = PluginInfo(path.stem, str(folder), hashlib.sha256(content).hexdigest()[:12], code)
-        yield info, _with_rules(_from_file(path))
+        module = _with_rules(_from_file(path))
+        if not any(name.startswith("ftcheck_") for name in vars(module)):
+            raise PluginError(f"{path}: defines no rule (a function under @rule) and no hook (--rules-dir)")
+        yield info, module
 
 
 def _with_rules(module: ModuleType) -> ModuleType:

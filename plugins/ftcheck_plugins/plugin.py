@@ -20,10 +20,11 @@ def ftcheck_loaders() -> list[Loader]:
         config,
         hub,
         lock,
+        packed_batch,
         safetensors_headers,
         tokenizer,
     )
-    from ftcheck_plugins.preparation import collator, preparation, role_tokens
+    from ftcheck_plugins.preparation import collator, preparation, role_tokens, scheduler
     from ftcheck_plugins.reading import benchmarks, gold, output_schema
 
     return [
@@ -40,6 +41,7 @@ def ftcheck_loaders() -> list[Loader]:
         machine.packages,
         config.model,
         preparation.as_loaded,
+        packed_batch.packed_batch,
         preparation.prepared,
         preparation.prepared_eval,
         preparation.rows,
@@ -49,6 +51,7 @@ def ftcheck_loaders() -> list[Loader]:
         dry_save.saved,
         output_schema.output_schema,
         role_tokens.role_tokens,
+        scheduler.scheduler,
         environment.environment,
         tokenizer.evaluation,
         tokenizer.serving,

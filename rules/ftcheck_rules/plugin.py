@@ -10,6 +10,7 @@ def ftcheck_rules() -> list[Rule]:
     from ftcheck_rules.config import (
         adapters,
         arguments,
+        base_model,
         distributed,
         precision,
         schedule,
@@ -49,6 +50,7 @@ def ftcheck_rules() -> list[Rule]:
         adapters.merge,
         arguments.known_bugs,
         arguments.training_arguments,
+        base_model.base_model,
         budget.cost,
         budget.run_time,
         data.data_readable,

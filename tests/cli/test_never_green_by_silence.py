@@ -389,3 +389,13 @@ def test_a_report_never_holds_a_secret(project: Project) -> None:
     for name in ("r.json", "r.xml", "r.md", "r.txt"):
         assert secret not in (project.folder / name).read_text(encoding="utf-8")
     assert secret not in ran.out + ran.err
+
+
+def test_item_19_a_file_without_rules_is_no_rules(project: Project) -> None:
+    project.write("more/empty.py", "ANSWER = 42\n")
+    project.policy("fine: {}")
+
+    ran = project.run("--rules-dir", "more")
+
+    red(ran, 3)
+    assert "empty.py: defines no rule (a function under @rule) and no hook" in ran.err

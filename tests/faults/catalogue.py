@@ -704,6 +704,7 @@ def _(bench: Bench) -> None:
         json.dumps({"peft_type": "LORA", "r": 8, "lora_alpha": 32, "base_model_name_or_path": "model"}),
     )
     bench.file("out/checkpoint-10/trainer_state.json", json.dumps({"global_step": 10}))
+    bench.file("out/checkpoint-10/optimizer.pt", b"")
 
 
 @fault("I", "base-path", "server-limits", "model.name")
@@ -1060,3 +1061,6 @@ def resplit(bench: Bench) -> None:
 from tests.faults import kinds_read  # noqa: E402  (it takes `Fault` from here)
 
 FAULTS += kinds_read.FAULTS
+from tests.faults import kinds_fail  # noqa: E402  (it takes `Fault` from here)
+
+FAULTS += kinds_fail.FAULTS

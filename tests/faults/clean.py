@@ -54,6 +54,21 @@ def _(bench: Bench) -> None:
     bench.set("training.model_init_kwargs", {"attn_implementation": "eager"})
 
 
+@small("a schedule with its argument, on a named GPU")
+def _(bench: Bench) -> None:
+    bench.set("training.lr_scheduler_type", "cosine_with_min_lr")
+    bench.set("training.lr_scheduler_kwargs", {"min_lr_rate": 0.1})
+    bench.set("hardware", {"gpu": "A100 80GB", "count": 1})
+
+
+@small("a metric that TRL computes decides which checkpoint is kept")
+def _(bench: Bench) -> None:
+    bench.set("training.eval_strategy", "epoch")
+    bench.set("training.save_strategy", "epoch")
+    bench.set("training.load_best_model_at_end", True)
+    bench.set("training.metric_for_best_model", "mean_token_accuracy")
+
+
 @small("packing with sdpa")
 def _(bench: Bench) -> None:
     bench.set("training.model_init_kwargs", {"attn_implementation": "sdpa"})

@@ -117,7 +117,7 @@ def method(job: Job, shape: Decoder) -> Method:
         ranks=adapter.ranks,
         dropout=training.lora.lora_dropout,
         adapter_bytes=adapter_bytes,
-        state_bytes=_state_bytes(job, adapter_bytes),
+        state_bytes=state_bytes(job, adapter_bytes),
         trained=adapter.trained,
         adapted=adapter.layers,
         checkpointing=bool(extra.get("activation_checkpointing", training.gradient_checkpointing)),
@@ -137,7 +137,8 @@ def _compute_bytes(job: Job) -> int:
     return 4 if chosen is not None and chosen.bnb_4bit_compute_dtype in (None, "float32") else 2
 
 
-def _state_bytes(job: Job, weight: int) -> float:
+def state_bytes(job: Job, weight: int) -> float:
+    """Bytes of optimizer state for a trained weight of `weight` bytes."""
     name = str(job.training.optim or "adamw_torch_fused")
     if name not in OPTIMIZERS:
         return 8.0

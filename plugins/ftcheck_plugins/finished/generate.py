@@ -81,12 +81,13 @@ def load(asked: Mapping[str, Any]) -> tuple[Any, dict[str, Any]]:
     None). Raises what transformers and peft raise.
     """
     import torch
-    from transformers import AutoModelForCausalLM, BitsAndBytesConfig
+    from transformers import BitsAndBytesConfig
 
     warnings.simplefilter("ignore")
     device = "cuda:0" if torch.cuda.is_available() else "cpu"
     quantization = asked["quantization"]
-    base = AutoModelForCausalLM.from_pretrained(
+    base = base_class(asked["base"], asked["revision"], asked["trust_remote_code"], asked["adapter"])
+    base = base.from_pretrained(
         asked["base"],
         revision=asked["revision"],
         trust_remote_code=asked["trust_remote_code"],
@@ -105,6 +106,43 @@ def load(asked: Mapping[str, Any]) -> tuple[Any, dict[str, Any]]:
     model = _with_adapter(base, asked["adapter"])
     facts |= tensors(Path(asked["adapter"])) | _left_out(model, Path(asked["adapter"]))
     return model.eval(), facts
+
+
+def base_class(name: str, revision: str | None, trust_remote_code: bool, adapter: str | None) -> Any:
+    """The class that TRL loads a base with (trl.trainer.utils.create_model_from_path): `architectures[0]`.
+
+    An adapter that another program trained on the text model of a multimodal base has that model's names:
+    it is loaded on AutoModelForCausalLM.
+    """
+    import transformers
+    from transformers import AutoConfig, AutoModelForCausalLM, AutoModelForImageTextToText
+
+    config = AutoConfig.from_pretrained(name, revision=revision, trust_remote_code=trust_remote_code)
+    stated = getattr(transformers, (config.architectures or ["?"])[0], None)
+    if stated is None:
+        auto_map = getattr(config, "auto_map", None) or {}
+        return (
+            AutoModelForImageTextToText if "AutoModelForImageTextToText" in auto_map else AutoModelForCausalLM
+        )
+    several = config.get_text_config() is not config
+    if (
+        several
+        and adapter is not None
+        and not any(".language_model." in one for one in _names(Path(adapter)))
+    ):
+        return AutoModelForCausalLM
+    return stated
+
+
+def _names(folder: Path) -> set[str]:
+    """Tensors of an adapter."""
+    from safetensors import safe_open
+
+    path = folder / "adapter_model.safetensors"
+    if not path.is_file():
+        return set()
+    with safe_open(str(path), framework="pt") as file:
+        return set(file.keys())
 
 
 def _with_adapter(base: Any, folder: str) -> Any:

@@ -40,7 +40,7 @@ def collated(job: Job, tokenizer: Tokenizer, prepared: Prepared) -> Collated | N
     """Two rows through the collator; None where TRL's is meant and TRL is not installed here."""
     if not isinstance(tokenizer, ChatTokenizer):
         raise InputError(f"collating needs a transformers tokenizer, not {tokenizer!r}")
-    if job.trainer.collator == "trl" and _trl_source() is None:
+    if job.trainer.collator == "trl" and trl_source() is None:
         return None
     chosen = _two_rows(prepared)
     fed = [_fed(job, prepared, row) for row in chosen]
@@ -54,7 +54,7 @@ def collated(job: Job, tokenizer: Tokenizer, prepared: Prepared) -> Collated | N
     return _counted(job.trainer.collator, chosen, fed, labels, tokenizer.stop_ids)
 
 
-def _trl_source() -> str | None:
+def trl_source() -> str | None:
     """The source of TRL's collator as installed, without importing TRL; None without TRL."""
     spec = importlib.util.find_spec("trl")
     for location in (spec.submodule_search_locations or []) if spec else []:
@@ -101,7 +101,7 @@ def _by_trl(job: Job, backend: Any, fed: Sequence[Fed]) -> list[list[int]]:
 
 def known_trl() -> bool:
     """Whether the installed collator is, letter by letter, one whose source was read."""
-    digest = hashlib.sha256((_trl_source() or "").encode()).hexdigest()
+    digest = hashlib.sha256((trl_source() or "").encode()).hexdigest()
     return f"sha256:{digest}" in tables.load("collators")["trl"]
 
 

@@ -11,7 +11,6 @@ import time
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from functools import partial
-from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -51,7 +50,6 @@ if TYPE_CHECKING:
 VERSION = 6
 SAMPLE_RANDOM = 200
 SAMPLE_LONGEST = 50
-MAX_REMARKS = 10_000
 MAX_SYSTEM_PROMPTS = 1_000
 MAX_KEY_SETS = 1_000
 LOOKED_AT = 256 << 20
@@ -348,7 +346,7 @@ def _keys(
 def _note(found: dict[str, list[int]], code: str, rows: Iterator[int]) -> None:
     """Remember rows under a code; of very many rows the first ones."""
     rows_of_code = found.setdefault(code, [])
-    rows_of_code.extend(islice(rows, MAX_REMARKS - len(rows_of_code)))
+    rows_of_code.extend(rows)
 
 
 def _count(number: int) -> str:

@@ -21,7 +21,7 @@ from ftcheck import (
 )
 from ftcheck.durations import seconds
 from ftcheck.errors import FtcheckError
-from ftcheck.estimate.blocks import packed
+from ftcheck.estimate.blocks import fed, packed
 from ftcheck.estimate.disk import STATES, trained_weights
 from ftcheck.estimate.interval import Interval
 from ftcheck.estimate.run_time import (
@@ -42,7 +42,6 @@ from ftcheck.extension.rules import Yield
 from ftcheck.inputs.container import Inputs
 from ftcheck.packing.padding import expected_padding, padding
 from ftcheck.settings import Training
-from ftcheck_rules.config.schedule import fed
 
 HOUR = 3600.0
 

@@ -1,6 +1,7 @@
 """Memory rules: do the logits of a full batch fit the GPU?"""
 
 from collections.abc import Iterator
+from dataclasses import replace
 
 from ftcheck import Change, Finding, Job, Machine, Measurement, Severity, Skip, Summary, rule
 from ftcheck.errors import FtcheckError
@@ -13,6 +14,8 @@ from ftcheck.plurals import counted
 
 GIB = 1 << 30
 TRAINER = "qlora"
+KEPT_BYTES = 4
+"""accelerate turns the logits that an evaluation returns into float32."""
 LOGIT_BYTES = 8
 """Two float32 tensors of the logits' shape at once: the logits and their gradient or log-probabilities."""
 PLENTY = 0.5
@@ -31,12 +34,15 @@ def logits_memory(job: Job, machine: Machine, inputs: Inputs) -> Iterator[Yield]
     Size: rows of the largest batch x longest sequence after truncation x vocabulary x 8 bytes, the least that
     is allocated at once (measured on transformers 5.23: 14 bytes in training, 8 to 10 in evaluation). TRL
     computes the loss in tiles and allocates no logits, except with label smoothing; for a command this is
-    unknown, and it gets a warning. The memory is hardware.memory_gib, else that of hardware.gpu, else this
-    machine's.
+    unknown, and it gets a warning. With evaluation.compute_metrics, evaluations allocate logits, and the
+    Trainer keeps those of all evaluation rows on the GPU unless eval_accumulation_steps or batch_eval_metrics
+    is set (4 bytes each; a warning, as preprocess_logits_for_metrics may shrink them). The memory is
+    hardware.memory_gib, else that of hardware.gpu, else this machine's.
     """
     memory, source = gpu_memory(job, machine)
     free_of_logits = _makes_none(job)
-    if free_of_logits is not None:
+    metrics = computes_metrics(job)
+    if free_of_logits is not None and not metrics:
         yield Measurement("logits_gib", 0.0, unit="GiB")
         yield Summary(free_of_logits)
         return
@@ -49,7 +55,7 @@ def logits_memory(job: Job, machine: Machine, inputs: Inputs) -> Iterator[Yield]
         yield Skip("config.json has no vocab_size")
         return
     sizes = {}
-    for side, key in SIDES:
+    for side, key in SIDES if free_of_logits is None else SIDES[1:]:
         batch = _largest(job, inputs, side, key)
         if batch is not None:
             rows, length = batch
@@ -57,11 +63,42 @@ def logits_memory(job: Job, machine: Machine, inputs: Inputs) -> Iterator[Yield]
             limit = f"<= {memory:g}"
             yield Measurement(f"{side}_logits_gib", round(sizes[side], 2), unit="GiB", limit=limit)
             if sizes[side] > memory:
-                yield _too_large(job, key, rows, length, vocabulary, memory)
+                yield _too_large(job, key, rows, length, vocabulary, memory, metrics=metrics)
+    if metrics:
+        yield from _kept(job, inputs, vocabulary, memory)
     if not sizes:
         yield Skip("there are no rows to measure")
         return
     yield Summary(f"the logits take {max(sizes.values()):.1f} GiB of {memory:g} GiB")
+
+
+def computes_metrics(job: Job) -> bool:
+    """Whether the policy says that evaluations during training compute metrics on logits."""
+    return job.evaluates and job.evaluation is not None and job.evaluation.compute_metrics
+
+
+def _kept(job: Job, inputs: Inputs, vocabulary: int, memory: float) -> Iterator[Yield]:
+    """The logits of all evaluation rows, which the Trainer concatenates where they were computed."""
+    extra = job.training.extra
+    if extra.get("eval_accumulation_steps") or extra.get("batch_eval_metrics"):
+        return
+    whole = replace(job, training=replace(job.training, per_device_eval_batch_size=1 << 40))
+    found = _largest(whole, inputs, *SIDES[1])
+    if found is None:
+        return
+    rows, length = found
+    size = rows * length * vocabulary * KEPT_BYTES / GIB
+    yield Measurement("kept_logits_gib", round(size, 2), unit="GiB", limit=f"<= {memory:g}")
+    if size > memory:
+        key = "training.eval_accumulation_steps"
+        yield Finding(
+            f"evaluation.compute_metrics keeps the logits of all {rows:,} evaluation sequences on the GPU:"
+            f" {size:.1f} GiB, the GPU has {memory:g} GiB, unless preprocess_logits_for_metrics shrinks them",
+            Severity.WARNING,
+            at=job.at(key),
+            fix="set eval_accumulation_steps: 1 (the CPU's memory takes them), or batch_eval_metrics: true",
+            change=Change(f"jobs.{job.name}.{key}", None, 1),
+        )
 
 
 def _makes_none(job: Job) -> str | None:
@@ -92,11 +129,15 @@ def _largest(job: Job, inputs: Inputs, side: str, key: str) -> tuple[int, int] |
     return min(batch, len(fed)), int(fed.max())
 
 
-def _too_large(job: Job, key: str, rows: int, length: int, vocabulary: int, memory: float) -> Finding:
+def _too_large(
+    job: Job, key: str, rows: int, length: int, vocabulary: int, memory: float, *, metrics: bool
+) -> Finding:
     stated: int = getattr(job.training, key)
     each = length * vocabulary * LOGIT_BYTES / GIB
     fits = max(1, int(PLENTY * memory / each))
-    sure = job.trainer.use == TRAINER
+    metrics = metrics and key == SIDES[1][1]
+    sure = metrics or job.trainer.use == TRAINER
+    without = "evaluation.compute_metrics" if metrics else "label_smoothing_factor"
     message = (
         f"the logits of {counted(rows, 'row')} of {length:,} tokens with a vocabulary of {vocabulary:,}"
         f" take {rows * each:.1f} GiB, the GPU has {memory:g} GiB"
@@ -106,7 +147,7 @@ def _too_large(job: Job, key: str, rows: int, length: int, vocabulary: int, memo
         message if sure else f"{message}, unless the command computes its loss in tiles",
         Severity.ERROR if sure else Severity.WARNING,
         at=job.at(f"training.{key}"),
-        fix=f"{lower}, or remove label_smoothing_factor" if sure else f"{lower}, or set use_liger_kernel",
+        fix=f"{lower}, or remove {without}" if sure else f"{lower}, or set use_liger_kernel",
         change=Change(f"jobs.{job.name}.training.{key}", stated, fits, safe=key != SIDES[0][1])
         if fits < rows
         else None,

@@ -13,10 +13,12 @@ from ftcheck.estimate.memory.fit import (
     verdict,
 )
 from ftcheck.estimate.memory.formulas import GIB, Memory, estimate
+from ftcheck.estimate.memory.lower_bound import LowerBound, lower_bound
 from ftcheck.estimate.memory.shapes import CannotTell
 from ftcheck.extension.rules import Yield
 from ftcheck.inputs.container import Inputs
 from ftcheck.inputs.model_shape import well_known
+from ftcheck.inputs.modules import Modules
 from ftcheck.inputs.prepared import Prepared
 
 STATED = ("hardware.gpu", "hardware.memory_gib", "targets.memory_gib")
@@ -36,7 +38,9 @@ def memory_fit(job: Job, machine: Machine, inputs: Inputs) -> Iterator[Yield]:
     state, activations, logits, CUDA context; as an interval with its assumptions. Compared with the smaller
     of targets.memory_gib and the GPU's memory (hardware.memory_gib; hardware.gpu less 6 % for driver and
     error correction; else this machine's). It is an error if the likely value exceeds that, a warning if the
-    interval does. Skipped where the model or the training method is not modelled. No parameters.
+    interval does. Where the model or the training method is not modelled, its weights as they are loaded are
+    the least it needs (bitsandbytes does not quantise fused experts): an error if they alone exceed the
+    memory, else the check is skipped. No parameters.
     """
     limit, words = _limit(job, machine)
     if limit is None:
@@ -48,7 +52,7 @@ def memory_fit(job: Job, machine: Machine, inputs: Inputs) -> Iterator[Yield]:
         memory = estimate(job, config, longest=longest, sequences=sequences)
         most = largest_batch(job, config, limit, longest=longest)
     except FtcheckError as error:
-        yield Skip(f"the memory is unknown: {error}")
+        yield from _at_least(job, inputs, limit, words, error)
         return
     yield from _measured(memory, limit, most)
     said = verdict(memory, limit)
@@ -58,6 +62,43 @@ def memory_fit(job: Job, machine: Machine, inputs: Inputs) -> Iterator[Yield]:
         yield from _found(
             job, memory, limit, words, cheapest(job, config, limit, longest=longest, sequences=sequences)
         )
+
+
+def _at_least(job: Job, inputs: Inputs, limit: float, source: str, error: FtcheckError) -> Iterator[Yield]:
+    """The lower bound, where the memory is not modelled."""
+    least = _lower_bound(job, inputs)
+    if least is None:
+        yield Skip(f"the memory is unknown: {error}")
+        return
+    total, experts = least.total / GIB, least.experts / GIB
+    if total <= limit:
+        yield Skip(f"the memory is unknown, but at least {total:.1f} of {limit:g} GiB: {error}")
+        return
+    yield Measurement("peak_gib_at_least", round(total, 2), unit="GiB", limit=f"<= {limit:g}")
+    yield Measurement("unquantised_experts_gib", round(experts, 2), unit="GiB")
+    yield Summary(f"at least {total:.1f} GiB, does not fit {limit:g} GiB")
+    whole = job.training.lora is None
+    what = "weights, gradients and optimizer states" if whole else "weights"
+    message = f"the model's {what} alone need at least {total:.1f} GiB, but {source} is {limit:g} GiB:"
+    message += " it does not fit"
+    if experts:
+        message += f"; {experts:.1f} GiB of them are fused experts, which bitsandbytes does not quantise"
+    fix = "use a larger GPU or a smaller model" + (
+        ", or train an adapter (training.lora)" if whole else ": no training setting makes it fit"
+    )
+    yield Finding(message, at=job.at("model.name"), fix=fix, why="The run ends while the model loads.")
+
+
+def _lower_bound(job: Job, inputs: Inputs) -> LowerBound | None:
+    try:
+        config = _config(job, inputs)
+    except FtcheckError:
+        return None
+    try:
+        modules: Modules | None = inputs.get("modules")
+    except FtcheckError:
+        modules = None
+    return lower_bound(job, config, modules)
 
 
 def predicted(job: Job, inputs: Inputs) -> Memory:

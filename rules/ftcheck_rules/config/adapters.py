@@ -19,6 +19,7 @@ from ftcheck import (
 )
 from ftcheck.estimate.lora_targets import (
     ALL_LINEAR,
+    OTHER_SENSES,
     Targets,
     adapted,
     adapter_weights,
@@ -84,6 +85,34 @@ def lora_targets(
     yield from _unmatched(job, lora, modules, found)
     yield from _uncovered(job, lora, modules, found)
     yield from _too_much(job, lora, modules, found, params)
+    yield from _other_senses(job, lora, found)
+
+
+def _other_senses(job: Job, lora: Lora, found: Targets) -> Iterator[Finding]:
+    """Modules of a vision or audio tower, which rows of text never reach."""
+    unused = [name for name in found.modules if OTHER_SENSES.search(name)]
+    if not unused or len(unused) == len(found.modules):
+        return
+    towers = sorted({_tower(name) for name in unused})
+    key, old = "training.lora.exclude_modules", lora.extra.get("exclude_modules")
+    new = f".*({'|'.join(re.escape(one) for one in towers)}).*"
+    are = agreeing(len(unused), "is", "are")
+    message = (
+        f"{len(unused)} of {counted(len(found.modules), 'adapted module')} {are} in {', '.join(towers)}, such"
+    )
+    message += (
+        f" as {unused[0]}: no row of text reaches them, and their adapters stay as they are at the start"
+    )
+    change = Change(f"jobs.{job.name}.{key}", old, new, safe=False) if old is None else None
+    fix = f'set exclude_modules: "{new}"'
+    why = "The adapter has tensors that were never trained; servers may refuse adapters on such modules."
+    at = job.at("training.lora.target_modules")
+    yield Finding(message, Severity.WARNING, at=at, fix=fix, change=change, why=why)
+
+
+def _tower(name: str) -> str:
+    """The part of a module's name that names the tower, such as `visual` or `vision_tower`."""
+    return next(part for part in name.split(".") if OTHER_SENSES.search(part))
 
 
 def _counted(lora: Lora, modules: Modules, found: Targets) -> Iterator[Yield]:

@@ -173,6 +173,30 @@ def _save_best(job: Job) -> Iterator[Finding]:
         yield _finding(job, "save_strategy", message, "set eval_strategy", Severity.WARNING)
 
 
+def _best_metric(job: Job) -> Iterator[Finding]:
+    """At the first evaluation the Trainer looks the metric up among those of the evaluation."""
+    name = _get(job, "metric_for_best_model")
+    if not isinstance(name, str) or job.training.eval_strategy == "no":
+        return
+    known = tables.load("evaluation_metrics")["metrics"]
+    if name.removeprefix("eval_") in known or _computes_metrics(job):
+        return
+    sure = job.trainer.use == OWN
+    message = f"metric_for_best_model is {name}, which nothing computes: TRL's evaluations have loss,"
+    message += " mean_token_accuracy and entropy; the first one ends with a KeyError"
+    if not sure:
+        message += ", unless the command computes it (evaluation.compute_metrics: true says so)"
+    key = "metric_for_best_model"
+    change = Change(f"jobs.{job.name}.training.{key}", name, "loss", safe=False)
+    severity = Severity.ERROR if sure else Severity.WARNING
+    yield Finding(message, severity, job.at(f"training.{key}"), f"set {key}: loss", change)
+
+
+def _computes_metrics(job: Job) -> bool:
+    """Whether the policy says that the command computes metrics of its own; ftcheck's trainer does not."""
+    return job.trainer.use != OWN and bool(job.evaluation is not None and job.evaluation.compute_metrics)
+
+
 def _half(job: Job) -> Iterator[Finding]:
     if job.training.fp16 and job.training.bf16:
         yield _set(job, "fp16", "fp16 and bf16 are both on: transformers refuses to start", False)
@@ -295,6 +319,7 @@ COMBINATIONS: tuple[Callable[[Job], Iterator[Finding]], ...] = (
     _best_model,
     _evaluation,
     _save_best,
+    _best_metric,
     _half,
     _steps,
     _numbers,

@@ -5,6 +5,7 @@ from typing import Any
 
 from ftcheck import Change, Finding, Job, Measurement, Severity, Summary, rule, tables
 from ftcheck.errors import FtcheckError
+from ftcheck.estimate.gpus import BFLOAT16, asks_for_bfloat16, card
 from ftcheck.extension.rules import Yield
 from ftcheck.inputs.container import Inputs
 from ftcheck.inputs.model import ModelConfig
@@ -47,7 +48,9 @@ def precision(job: Job, inputs: Inputs) -> Iterator[Yield]:
     support float32, and 4-bit layers that compute in float32 are silently slow.
 
     Checks bf16, fp16, model_init_kwargs and quantization; with fp16 also the model type, against a dated
-    table (ftcheck/tables/precision.json). What transformers casts under mixed precision is a warning.
+    table (ftcheck/tables/precision.json). What transformers casts under mixed precision is a warning. Where
+    hardware.gpu names a GPU, bfloat16, tf32 and FlashAttention are compared with its compute capability
+    (ftcheck/tables/gpus.json); the GPUs of this machine are checked by `gpu`.
     """
     weights = loaded_in(job)
     yield Measurement("compute_dtype", computes_in(job))
@@ -59,6 +62,49 @@ def precision(job: Job, inputs: Inputs) -> Iterator[Yield]:
         yield from _unscales(job, weights)
     yield from _attends(job, weights)
     yield from _slow(job)
+    yield from _unsupported(job)
+
+
+def _unsupported(job: Job) -> Iterator[Finding]:
+    """What the GPU that hardware.gpu names does not do."""
+    named = card(job.hardware.gpu) if job.hardware.gpu is not None else None
+    if named is None or named.capability is None:
+        return
+    has = f"{named.name} has compute capability {named.capability[0]}.{named.capability[1]}"
+    if named.capability < BFLOAT16:
+        for key, change in asks_for_bfloat16(job):
+            yield Finding(
+                f"training computes in bfloat16, which the GPU of hardware.gpu does not support: {has},"
+                " bfloat16 needs 8.0",
+                at=job.at(key),
+                fix="use float16 and watch the loss for NaN, or a GPU of the Ampere generation or newer",
+                change=change,
+                why="The GPU fails at the first step, or emulates bfloat16 very slowly.",
+            )
+        if job.training.extra.get("tf32"):
+            yield Finding(
+                f"tf32 is on, which needs compute capability 8.0, but {has}: transformers refuses to start",
+                at=job.at("training.tf32"),
+                fix="set tf32: false",
+                change=Change(f"jobs.{job.name}.training.tf32", True, False, safe=False),
+            )
+    attention = str(model_arguments(job).get("attn_implementation", ""))
+    needed = {name: tuple(least) for name, least in tables.load("attention")["capability"].items()}
+    if named.capability < needed.get(attention, (0, 0)):
+        least = ".".join(map(str, needed[attention]))
+        key = f"jobs.{job.name}.training.model_init_kwargs.attn_implementation"
+        yield Finding(
+            f"attn_implementation is {attention}, which needs compute capability {least}, but {has}",
+            at=job.at("training.model_init_kwargs"),
+            fix="set attn_implementation: sdpa",
+            change=Change(
+                f"jobs.{job.name}.training.model_init_kwargs.attn_implementation",
+                attention,
+                "sdpa",
+                safe=False,
+            ),
+            why="The first forward pass fails.",
+        )
 
 
 def _overflows(job: Job, inputs: Inputs) -> Iterator[Finding]:

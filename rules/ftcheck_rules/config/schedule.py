@@ -1,8 +1,10 @@
 """Schedule rules: how many optimizer steps are there, and does the learning rate suit the method?"""
 
 import math
+import shutil
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from ftcheck import (
@@ -18,7 +20,8 @@ from ftcheck import (
     rule,
     tables,
 )
-from ftcheck.estimate.blocks import packed
+from ftcheck.estimate.blocks import fed
+from ftcheck.estimate.disk import estimate, kept_checkpoints
 from ftcheck.estimate.steps import (
     Steps,
     devices,
@@ -27,9 +30,13 @@ from ftcheck.estimate.steps import (
     steps,
 )
 from ftcheck.extension.rules import Yield
+from ftcheck.inputs.container import Inputs
+from ftcheck.paths import existing_folder, near
 from ftcheck.plurals import agreeing, counted
 from ftcheck.records import ON_COMMAND_LINE
+from ftcheck_rules.host.resume import STATE, read_json, resumable
 
+GIB = 1 << 30
 USUAL_EPOCHS = 3
 USUAL_WARMUP = 0.03
 BOTH = {"training.max_steps", "training.num_train_epochs"}
@@ -48,7 +55,7 @@ class Schedule:
 
 
 @rule("schedule", family="config", cases="ftcheck_rules.config.cases.schedule")
-def schedule(job: Job, prepared: Prepared, params: Schedule) -> Iterator[Yield]:
+def schedule(job: Job, prepared: Prepared, inputs: Inputs, params: Schedule) -> Iterator[Yield]:
     """The run has enough optimizer steps, the intended number of epochs, and a warm-up that ends.
 
     Packing and several GPUs leave a small data set with few steps: the model hardly changes. A max_steps left
@@ -56,8 +63,12 @@ def schedule(job: Job, prepared: Prepared, params: Schedule) -> Iterator[Yield]:
     the run, the learning rate is never reached; after tens of epochs the model has memorised the rows.
 
     Steps are counted as transformers counts them, over the planned packed blocks, and over all devices of
-    hardware.count. The effective batch is compared with targets.effective_batch. Parameters: min_steps
-    (default 8), max_epochs (10), max_warmup (0.5 of all steps).
+    hardware.count. The effective batch is compared with targets.effective_batch. The learning rate schedule
+    is built with `transformers.get_scheduler`, for these steps and lr_scheduler_kwargs, on a dummy optimizer
+    and stepped; what it raises is an error. Without save_total_limit, the steps also say how many checkpoints
+    are kept: they must fit the disk of training.output_dir. A checkpoint there that a run would resume from
+    must be of these rows and batches. Parameters: min_steps (default 8), max_epochs
+    (10), max_warmup (0.5 of all steps).
     """
     nothing = _nothing(job, prepared)
     if nothing is not None:
@@ -71,14 +82,85 @@ def schedule(job: Job, prepared: Prepared, params: Schedule) -> Iterator[Yield]:
     yield from _amount(job, plan, params)
     yield from _warmup(job, plan, params)
     yield from _intervals(job, plan)
+    yield from _scheduler(job, plan, inputs)
+    yield from _checkpoints(job, plan)
+    yield from _resumed(job, plan, prepared)
 
 
-def fed(job: Job, prepared: Prepared) -> int:
-    """Rows per epoch, or blocks where they are packed."""
+def _resumed(job: Job, plan: Steps, prepared: Prepared) -> Iterator[Finding]:
+    """Whether the checkpoint that a run would resume from was made from these rows, in such batches."""
+    checkpoint = resumable(job)
+    if checkpoint is None:
+        return
+    state, run = read_json(checkpoint / STATE), read_json(checkpoint.parent / "run.json")
+    at, where = job.at("training.output_dir"), near(str(checkpoint))
+    fix = "set another training.output_dir, or restore the data and settings of that run"
+    why = "Rows are skipped or trained on twice when the run resumes."
+    ids = run.get("ids")
+    if isinstance(ids, str) and prepared.digest is not None and ids != prepared.digest:
+        message = f"{where} was made from other token ids than those of data.train now (run.json)"
+        yield Finding(message, at=at, fix=fix, why=why)
+        return
+    epochs, planned = state.get("num_train_epochs"), state.get("max_steps")
+    if type(epochs) is not int or type(planned) is not int or job.training.max_steps > 0 or plan.total < 1:
+        return
+    expected = math.ceil(epochs * plan.an_epoch)
+    # transformers rounds epochs up in the state: fewer steps than that are those of a part of an epoch.
+    if planned > expected or planned <= (epochs - 1) * plan.an_epoch:
+        message = (
+            f"{where} was made in a run of {counted(planned, 'step')} for {counted(epochs, 'epoch')}; these"
+        )
+        message += f" rows and batches make {expected:,}: it has other data or another batch"
+        yield Finding(message, Severity.WARNING, at=at, fix=fix, why=why)
+
+
+def _checkpoints(job: Job, plan: Steps) -> Iterator[Yield]:
+    """Room for the checkpoints, where their number follows from the steps (else `disk-space` knows it)."""
     training = job.training
-    if training.packing and training.max_length is not None:
-        return packed(prepared, job, training.max_length).planned
-    return len(prepared.sequences)
+    if training.output_dir is None or kept_checkpoints(training) is not None:
+        return
+    found = estimate(job, plan.total)
+    if not found.bytes:
+        return
+    yield Measurement("checkpoints", found.checkpoints)
+    yield Measurement("checkpoints_gib", round(found.bytes / GIB, 2), unit="GiB")
+    folder = existing_folder(Path(training.output_dir))
+    free = shutil.disk_usage(folder).free
+    if found.bytes > free:
+        what = f"{counted(found.checkpoints or 0, 'checkpoint')} of {_size(found.each)}"
+        message = f"save_steps {training.save_steps:g} without save_total_limit keeps {what}"
+        message += f" and the final save: {_size(found.bytes)}, but {folder} has {_size(free)} free"
+        key = "training.save_total_limit"
+        change = Change(f"jobs.{job.name}.{key}", None, 2)
+        why = "A full disk ends the run in the middle of a checkpoint."
+        yield Finding(message, at=job.at(key), fix="set save_total_limit: 2", change=change, why=why)
+
+
+def _size(count: float) -> str:
+    """Bytes as text: in GiB, or in MiB below a tenth of a GiB."""
+    return f"{count / GIB:.1f} GiB" if count >= GIB / 10 else f"{count / (1 << 20):.0f} MiB"
+
+
+def _scheduler(job: Job, plan: Steps, inputs: Inputs) -> Iterator[Finding]:
+    """What transformers raises when it builds the schedule, or steps it."""
+    name = job.training.lr_scheduler_type
+    problem: str | None = inputs.get("scheduler")
+    if problem is None:
+        return
+    table = tables.load("schedulers")["needs"].get(name)
+    key, kwargs = "training.lr_scheduler_kwargs", job.training.extra.get("lr_scheduler_kwargs") or {}
+    message = f"lr_scheduler_type {name} does not work with these settings: {problem}"
+    why = "The run ends when the trainer builds its scheduler, after the model has been loaded."
+    if table is None or not isinstance(kwargs, Mapping) or set(table["any"]) & set(kwargs):
+        fix = f"correct lr_scheduler_kwargs, or choose another schedule than {name}"
+        at = job.at(key if kwargs else "training.lr_scheduler_type")
+        yield Finding(message, at=at, fix=fix, why=why)
+        return
+    [(argument, value)] = table["proposed"].items()
+    new = max(1, plan.total // 10) if value == "steps" else value
+    fix = f"set lr_scheduler_kwargs: {{{argument}: {new}}}"
+    change = Change(f"jobs.{job.name}.{key}.{argument}", None, new, safe=False)
+    yield Finding(message, at=job.at("training.lr_scheduler_type"), fix=fix, change=change, why=why)
 
 
 def _nothing(job: Job, prepared: Prepared) -> str | None:

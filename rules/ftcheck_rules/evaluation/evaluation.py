@@ -93,10 +93,13 @@ def evaluation_parity(
         yield from _gold(job, gold, has_template=serving.tokenizer.chat_template is not None)
     if not conversations and gold is None and job.evaluation is None:
         yield Skip("the rows are not conversations, and data.gold is not set")
+    elif not compared and gold is None and job.evaluation is None:
+        yield Skip("no sample row has a prompt with an answer after it: nothing was compared")
     questions = f" · {counted(len(gold.items), 'gold item')}" if gold is not None else ""
     same = len(compared) - len(different)
     are = agreeing(len(compared), "is", "are")
-    yield Summary(f"{same:,} of {counted(len(compared), 'prompt')} {are} served as trained{questions}")
+    served = f"{same:,} of {counted(len(compared), 'prompt')} {are} served as trained"
+    yield Summary(f"{served if compared else 'no prompt to compare'}{questions}")
 
 
 def _difference(row: SampleRow, serving: ServingSide) -> str | None:

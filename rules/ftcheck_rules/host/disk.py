@@ -13,6 +13,7 @@ from ftcheck import Change, Finding, Jobs, Measurement, Severity, Skip, Summary,
 from ftcheck.digest import of_json
 from ftcheck.estimate.disk import Estimate, estimate
 from ftcheck.extension.rules import Yield
+from ftcheck.paths import existing_folder
 from ftcheck.plurals import agreeing, counted
 from ftcheck.settings import Job
 
@@ -37,9 +38,12 @@ def disk_space(jobs: Jobs, params: DiskSpace) -> Iterator[Yield]:
 
     A checkpoint consists of the trained weights, the optimizer's two states (together at most 12 bytes per
     weight, 6 with an 8-bit optimizer) and the tokenizer. One more than `save_total_limit` is counted, because
-    the oldest is deleted only after the newest has been written. Jobs on the same disk are added up.
+    the oldest is deleted only after the newest has been written. The final save comes on top. Jobs on the
+    same disk are added up. Where the number of checkpoints depends on the rows, `schedule` counts them.
     """
-    writing = [(_existing(Path(job.training.output_dir)), job) for job in jobs if job.training.output_dir]
+    writing = [
+        (existing_folder(Path(job.training.output_dir)), job) for job in jobs if job.training.output_dir
+    ]
     if not writing:
         yield Skip("no job sets training.output_dir")
         return
@@ -62,19 +66,14 @@ def _size(count: float) -> str:
 
 
 def _in_words(estimates: Iterable["Estimate"], free: int) -> str:
-    known = [one for one in estimates if one.bytes]
-    count = sum(1 if one.checkpoints is None else one.checkpoints for one in known)
-    need = sum(one.bytes for one in known)
-    room = f"{free / GIB:,.0f} GiB"
-    needs = f"{counted(count, 'checkpoint')} {agreeing(count, 'needs', 'need')} {_size(need)}"
-    return f"{needs}, {room} free" if known else f"{room} free"
-
-
-def _existing(folder: Path) -> Path:
-    """The folder, or the nearest existing one above it."""
-    while not os.path.exists(folder) and folder != folder.parent:
-        folder = folder.parent
-    return folder
+    known, room = [one for one in estimates if one.bytes], f"{free / GIB:,.0f} GiB free"
+    if not known:
+        return room
+    if any(one.checkpoints is None for one in known):
+        each = max(one.each for one in known if one.checkpoints is None)
+        return f"a checkpoint needs {_size(each)}, how many are kept depends on the rows; {room}"
+    count, need = sum(one.checkpoints or 0 for one in known), sum(one.bytes for one in known)
+    return f"{counted(count, 'checkpoint')} and the final save need {_size(need)}, {room}"
 
 
 def _disk(folder: Path) -> int:
@@ -107,8 +106,8 @@ def _unknown(job: Job, found: "Estimate") -> Iterator[Finding]:
         yield Finding(message, Severity.INFO, at=job.at("training.output_dir"))
     elif found.checkpoints is None:
         yield Finding(
-            f"the number of checkpoints that {job.name} will keep is unknown; each takes up to"
-            f" {found.bytes / GIB:.2f} GiB, and one is counted",
+            f"how many checkpoints {job.name} keeps depends on the rows (schedule counts them); each takes"
+            f" up to {_size(found.each)}, and one is counted here",
             Severity.INFO,
             at=job.at("training.save_total_limit"),
             fix="set training.save_total_limit",
@@ -166,7 +165,7 @@ def _folder(job: Job, owners: dict[str, str]) -> Iterator[Finding]:
 
 def _unwritable(folder: Path) -> str | None:
     """Why nothing can be written there; None if a file could be created and removed."""
-    there = _existing(folder)
+    there = existing_folder(folder)
     if not there.is_dir():
         return "is a file" if there == folder else f"cannot be created: {there} is a file"
     if folder.is_symlink() and there != folder:

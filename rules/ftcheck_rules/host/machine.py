@@ -5,7 +5,6 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
 from ftcheck import (
-    Change,
     Finding,
     Jobs,
     Machine,
@@ -17,7 +16,7 @@ from ftcheck import (
     rule,
     tables,
 )
-from ftcheck.estimate.gpus import BFLOAT16, same_gpu
+from ftcheck.estimate.gpus import BFLOAT16, Card, asks_for_bfloat16, card, same_gpu
 from ftcheck.extension.rules import Yield
 from ftcheck.inputs.machine import Gpu
 from ftcheck.settings import Job
@@ -144,7 +143,9 @@ def gpu(machine: Machine, jobs: Jobs, params: GpuNeeds) -> Iterator[Yield]:
     morning.
 
     Asks the driver (NVML, else nvidia-smi) for the GPUs that CUDA_VISIBLE_DEVICES leaves visible. A job whose
-    `hardware.gpu` names another GPU is not compared with this machine's.
+    `hardware.gpu` names another GPU is not compared with this machine's: the parameters are then compared
+    with what a dated table says of that GPU (ftcheck/tables/gpus.json), and `precision` checks its number
+    formats.
     """
     if machine.problem is not None:
         severity = Severity.ERROR if params.require else Severity.WARNING
@@ -156,8 +157,11 @@ def gpu(machine: Machine, jobs: Jobs, params: GpuNeeds) -> Iterator[Yield]:
             "no NVIDIA GPU on this machine, or CUDA_VISIBLE_DEVICES hides it",
             fix="train on another machine, or remove `require` from this check's params",
         )
+    elsewhere = _elsewhere(machine, jobs)
+    for job, named in elsewhere:
+        yield from _lacking_named(job, named, params)
     if not machine.gpus:
-        yield Skip("no NVIDIA GPU on this machine")
+        yield from _only_named(elsewhere, params)
         return
     free = min((one.free for one in machine.gpus if one.free is not None), default=None)
     lowest = min((one.capability for one in machine.gpus if one.capability), default=None)
@@ -171,6 +175,44 @@ def gpu(machine: Machine, jobs: Jobs, params: GpuNeeds) -> Iterator[Yield]:
     many = f"{len(machine.gpus)} x " if len(machine.gpus) > 1 else ""
     memory = "free memory unknown" if free is None else f"{free / GIB:.1f} GiB free"
     yield Summary(f"{many}{machine.gpus[0].name} · {memory} · driver {machine.gpus[0].driver}")
+
+
+def _elsewhere(machine: Machine, jobs: Jobs) -> list[tuple[Job, Card]]:
+    """Jobs whose hardware.gpu is a known GPU that this machine does not have."""
+    named = [(job, card(job.hardware.gpu)) for job in jobs if job.hardware.gpu is not None]
+    here = [one.name for one in machine.gpus]
+    return [
+        (job, one) for job, one in named if one is not None and not any(same_gpu(one.name, n) for n in here)
+    ]
+
+
+def _lacking_named(job: Job, named: Card, params: GpuNeeds) -> Iterator[Finding]:
+    """What a GPU lacks that only the policy names: its memory in all, as what is free is unknown."""
+    needed, asked, at = params.min_memory_gib, params.min_capability, job.at("hardware.gpu")
+    memory = job.hardware.memory_gib or named.memory_gib
+    if needed is not None and memory is not None and memory < needed:
+        message = f"{job.name}: {named.name} has {memory:g} GiB, min_memory_gib is {needed:g}"
+        why = "The run ends out of memory while the model loads, or later."
+        yield Finding(message, at=at, fix="use a GPU with more memory", why=why)
+    if asked is not None and named.capability is not None and named.capability < _numbers(asked):
+        has = _dotted(named.capability)
+        message = f"{job.name}: {named.name} has compute capability {has}, min_capability is {asked}"
+        yield Finding(message, at=at, fix="use a newer GPU, or lower min_capability")
+
+
+def _only_named(elsewhere: list[tuple[Job, Card]], params: GpuNeeds) -> Iterator[Yield]:
+    """Without a GPU here: a check of the named ones where a parameter asks something of them."""
+    if not elsewhere or (params.min_memory_gib is None and params.min_capability is None):
+        yield Skip("no NVIDIA GPU on this machine")
+        return
+    names = dict.fromkeys(one.name for _, one in elsewhere)
+    yield Measurement("gpus_named", len(names))
+    yield Summary(f"no NVIDIA GPU on this machine; {', '.join(names)} checked by the table")
+
+
+def _numbers(capability: str) -> tuple[int, int]:
+    major, _, minor = capability.partition(".")
+    return int(major), int(minor or 0)
 
 
 def _gib(size: int | None) -> float | None:
@@ -189,11 +231,9 @@ def _lacking(name: str, one: Gpu, params: GpuNeeds) -> Iterator[Finding]:
     needed, asked = params.min_memory_gib, params.min_capability
     if needed is not None:
         yield from _lacking_memory(name, one.memory, one.free, needed)
-    if asked is not None and one.capability is not None:
-        major, _, minor = asked.partition(".")
-        if one.capability < (int(major), int(minor or 0)):
-            message = f"{name} has compute capability {_dotted(one.capability)}, min_capability is {asked}"
-            yield Finding(message, fix="use a newer GPU, or lower min_capability")
+    if asked is not None and one.capability is not None and one.capability < _numbers(asked):
+        message = f"{name} has compute capability {_dotted(one.capability)}, min_capability is {asked}"
+        yield Finding(message, fix="use a newer GPU, or lower min_capability")
 
 
 def _lacking_memory(name: str, memory: int | None, free: int | None, needed: float) -> Iterator[Finding]:
@@ -218,7 +258,7 @@ def _no_bfloat16(machine: Machine, jobs: Jobs) -> Iterator[Finding]:
         return
     for job in jobs:
         elsewhere = job.hardware.gpu is not None and not same_gpu(job.hardware.gpu, old.name)
-        for key, change in () if elsewhere else _bfloat16(job):
+        for key, change in () if elsewhere else asks_for_bfloat16(job):
             yield Finding(
                 f"{job.name} computes in bfloat16, which {old.name} does not support: its compute capability"
                 f" is {_dotted(old.capability)}, bfloat16 needs 8.0",
@@ -227,15 +267,3 @@ def _no_bfloat16(machine: Machine, jobs: Jobs) -> Iterator[Finding]:
                 change=change,
                 why="The GPU fails at the first step, or emulates bfloat16 very slowly.",
             )
-
-
-def _bfloat16(job: Job) -> Iterator[tuple[str, Change | None]]:
-    """The settings that ask for bfloat16; TRL's own default is yes unless fp16 is set."""
-    training, quantization = job.training, job.training.quantization
-    if training.bf16 is None and not training.fp16:
-        yield "training.bf16", Change(f"jobs.{job.name}.training.fp16", False, True, safe=False)
-    elif training.bf16:
-        yield "training.bf16", None
-    if quantization is not None and quantization.bnb_4bit_compute_dtype == "bfloat16":
-        key = "training.quantization.bnb_4bit_compute_dtype"
-        yield key, Change(f"jobs.{job.name}.{key}", "bfloat16", "float16", safe=False)

@@ -1,6 +1,7 @@
 """Resume rule: does the checkpoint in the run folder fit the job that would resume from it?"""
 
 import json
+import math
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,7 @@ from ftcheck.plurals import agreeing, counted
 
 ADAPTER = "adapter_config.json"
 STATE = "trainer_state.json"
+OPTIMIZER = ("optimizer.pt", "optimizer*", "pytorch_model_fsdp*", "global_step*")
 SCALARS = ("r", "lora_alpha", "use_rslora", "use_dora", "bias")
 LISTS = ("target_modules", "modules_to_save")
 
@@ -22,31 +24,39 @@ def resume(jobs: Jobs) -> Iterator[Yield]:
 
     An adapter of another rank cannot be loaded, which shows after the base model has been loaded; one with
     another scale or base loads, and training continues from weights that mean something else. With another
-    batch size, the rows seen so far are counted wrongly.
+    batch size, the rows seen so far are counted wrongly. A run that resumes at its last step trains nothing,
+    and one without the optimizer's state starts it again from zero.
 
-    Reads adapter_config.json and trainer_state.json of the checkpoint with the highest step.
+    Reads adapter_config.json and trainer_state.json of the checkpoint with the highest step, and looks for
+    the optimizer's state beside them. `schedule` compares the rows and the number of steps.
     """
-    resumable = [(job, found) for job in jobs if (found := _resumable(job)) is not None]
-    yield Measurement("checkpoints", len(resumable))
-    if not resumable:
+    checkpoints = [(job, found) for job in jobs if (found := resumable(job)) is not None]
+    yield Measurement("checkpoints", len(checkpoints))
+    if not checkpoints:
         yield Summary("nothing to resume")
         return
     others = 0
-    for job, checkpoint in resumable:
+    for job, checkpoint in checkpoints:
         yield Measurement(f"{job.name}_checkpoint", checkpoint.name)
-        findings = [*_adapter(job, checkpoint), *_batch(job, checkpoint, _read(checkpoint / STATE))]
+        state = read_json(checkpoint / STATE)
+        findings = [
+            *_adapter(job, checkpoint),
+            *_batch(job, checkpoint, state),
+            *_at_its_end(job, checkpoint, state),
+            *_without_optimizer(job, checkpoint),
+        ]
         others += bool(findings)
         yield from findings
-    fit = agreeing(len(resumable), "fits its job", "fit their jobs")
-    yield Summary(f"{len(resumable) - others} of {counted(len(resumable), 'checkpoint')} {fit}")
+    fit = agreeing(len(checkpoints), "fits its job", "fit their jobs")
+    yield Summary(f"{len(checkpoints) - others} of {counted(len(checkpoints), 'checkpoint')} {fit}")
 
 
-def _resumable(job: Job) -> Path | None:
+def resumable(job: Job) -> Path | None:
     """The checkpoint that a resumed run of the job would take; None without one, or after the run's end."""
     if job.training.output_dir is None:
         return None
     folder = Path(job.training.output_dir)
-    finished = _read(folder / "run.json").get("status") == "finished"
+    finished = read_json(folder / "run.json").get("status") == "finished"
     return None if finished else last_checkpoint(folder)
 
 
@@ -57,7 +67,8 @@ def last_checkpoint(folder: Path) -> Path | None:
     return max(numbered, key=lambda path: int(path.name.rpartition("-")[2]), default=None)
 
 
-def _read(path: Path) -> Mapping[str, Any]:
+def read_json(path: Path) -> Mapping[str, Any]:
+    """A JSON object from a file; empty where there is none."""
     try:
         found = json.loads(path.read_bytes())
     except (OSError, ValueError):
@@ -66,7 +77,7 @@ def _read(path: Path) -> Mapping[str, Any]:
 
 
 def _adapter(job: Job, checkpoint: Path) -> Iterator[Finding]:
-    lora, saved = job.training.lora, _read(checkpoint / ADAPTER)
+    lora, saved = job.training.lora, read_json(checkpoint / ADAPTER)
     where = near(str(checkpoint))
     if lora is None and saved:
         yield _differs(job, "training.lora", f"{where} contains an adapter, this job trains all weights")
@@ -124,3 +135,44 @@ def _batch(job: Job, checkpoint: Path, state: Mapping[str, Any]) -> Iterator[Fin
             change=Change(f"jobs.{job.name}.{key}", is_now, was, safe=False),
             why="Rows are skipped or trained on twice when the run resumes.",
         )
+
+
+def _at_its_end(job: Job, checkpoint: Path, state: Mapping[str, Any]) -> Iterator[Finding]:
+    """Nothing is left to train: the checkpoint's step is the last one of the job."""
+    step, last = state.get("global_step"), _last_step(job, state)
+    if type(step) is not int or last is None or step < last:
+        return
+    yield Finding(
+        f"{near(str(checkpoint))} is at step {step:,} of {last:,}: a run that resumes has nothing left to"
+        " train",
+        at=job.at("training.output_dir"),
+        fix="set another training.output_dir, or raise num_train_epochs or max_steps",
+        why="The run ends at once, with the weights of the checkpoint.",
+    )
+
+
+def _last_step(job: Job, state: Mapping[str, Any]) -> int | None:
+    """The job's last step: max_steps, or the checkpoint's own for as many epochs as the job has."""
+    if job.training.max_steps > 0:
+        return job.training.max_steps
+    steps, epochs = state.get("max_steps"), state.get("num_train_epochs")
+    if type(steps) is not int or type(epochs) is not int or steps < 1 or epochs < 1:
+        return None
+    return (
+        steps
+        if job.training.num_train_epochs <= epochs
+        else math.ceil(steps * job.training.num_train_epochs / epochs)
+    )
+
+
+def _without_optimizer(job: Job, checkpoint: Path) -> Iterator[Finding]:
+    """save_only_model leaves the optimizer's state out; FSDP and DeepSpeed name theirs otherwise."""
+    if any(found for pattern in OPTIMIZER for found in checkpoint.glob(pattern)):
+        return
+    yield Finding(
+        f"{near(str(checkpoint))} contains no optimizer state ({OPTIMIZER[0]})",
+        Severity.WARNING,
+        at=job.at("training.output_dir"),
+        fix="set another training.output_dir, or resume from a checkpoint that is complete",
+        why="A run that resumes from it starts its optimizer again from zero, or refuses the checkpoint.",
+    )

@@ -57,6 +57,8 @@ def collator(job: Job, collated: Collated | None) -> Iterator[Yield]:
         why = "The run ends at its first batch."
         yield Finding(f"{name} cannot build a batch: {collated.problem}", at=place, fix=fix, why=why)
         return
+    if not collated.stops:
+        yield Skip("no stop token of the two rows is in the loss: no label to keep (see trained-tokens)")
     yield Measurement("stops", collated.stops, unit="tokens")
     yield Measurement("stops_lost", collated.stops_lost, unit="tokens", limit="0")
     yield Measurement("pads_trained", collated.pads_trained, unit="tokens", limit="0")

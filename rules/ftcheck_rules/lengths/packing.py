@@ -8,6 +8,7 @@ from ftcheck import (
     Change,
     Finding,
     Job,
+    Machine,
     Measurement,
     Packages,
     Prepared,
@@ -17,13 +18,18 @@ from ftcheck import (
     rule,
     tables,
 )
+from ftcheck.errors import FtcheckError
 from ftcheck.estimate.blocks import Packed, packed
+from ftcheck.estimate.gpus import same_gpu
 from ftcheck.estimate.steps import steps
 from ftcheck.extension.rules import Yield
+from ftcheck.inputs.container import Inputs
+from ftcheck.inputs.packed_batch import TINY_MODEL, PackedBatch
 from ftcheck.packing.padding import expected_padding
 from ftcheck.plurals import agreeing, counted
 from ftcheck_rules.lengths.lengths import STEP, unknown_attention
 
+TRAINER = "qlora"
 FEW = 20
 """With fewer blocks than this, the emptiest one is not judged."""
 TRIED = 4
@@ -189,7 +195,7 @@ def _too_few(job: Job, plan: Packed) -> Iterator[Finding]:
 
 
 @rule("packing-isolation", family="lengths", cases="ftcheck_rules.lengths.cases.packing")
-def packing_isolation(job: Job, packages: Packages) -> Iterator[Yield]:
+def packing_isolation(job: Job, packages: Packages, inputs: Inputs) -> Iterator[Yield]:
     """Rows that are packed into one block do not attend to each other.
 
     A row that attends to the one before it learns to answer another row's question; wrapped packing also cuts
@@ -197,8 +203,11 @@ def packing_isolation(job: Job, packages: Packages) -> Iterator[Yield]:
 
     Judged by packing_strategy, padding_free and the attn_implementation in model_init_kwargs. TRL restarts
     the positions of each row, and transformers isolates such rows with eager, sdpa, flex and flash attention
-    alike: packing does not require flash attention. What older versions cannot do is `info`. The facts are in
-    `tables/attention.json`. Skipped where nothing is packed. No parameters.
+    alike: packing does not require flash attention. What older versions cannot do is `info`. No mask isolates
+    rows in state-space, linear-attention and convolution layers (Qwen3.5, Falcon-H1, Jamba): for those, one
+    packed batch runs through a tiny random model of the same class, against its rows alone, with the kernels
+    that are installed here. The facts are in `tables/attention.json` and `tables/recurrent_models.json`.
+    Skipped where nothing is packed. No parameters.
     """
     training = job.training
     if not training.packing and not training.padding_free:
@@ -206,8 +215,11 @@ def packing_isolation(job: Job, packages: Packages) -> Iterator[Yield]:
         return
     how = training.packing_strategy if training.packing else "padding_free"
     yield Measurement("packed_by", how)
-    isolated = f"packed rows are isolated ({how})"
-    yield Summary(isolated if how != "wrapped" else "packed rows attend to each other (wrapped)")
+    batch = None if how == "wrapped" else _tried(inputs)
+    if batch is not None:
+        yield Measurement("packed_batch", batch.outcome)
+        yield Measurement("packed_batch_difference", batch.difference)
+    yield Summary(_isolation_in_words(how, batch))
     if how == "wrapped":
         yield Finding(
             "packing_strategy is wrapped: rows of a block attend to each other, and are cut where it ends",
@@ -225,6 +237,63 @@ def packing_isolation(job: Job, packages: Packages) -> Iterator[Yield]:
             fix="set attn_implementation: sdpa, or to a flash attention; or turn packing off",
         )
     yield from _older(job, packages)
+    if batch is not None:
+        yield from _recurrent(job, batch, inputs)
+
+
+def _tried(inputs: Inputs) -> PackedBatch | None:
+    """What a packed batch does in a recurrent model; None for others, and without a config.json."""
+    try:
+        found: PackedBatch | None = inputs.get("packed_batch")
+    except FtcheckError:
+        return None
+    return found
+
+
+def _isolation_in_words(how: str, batch: PackedBatch | None) -> str:
+    if how == "wrapped":
+        return "packed rows attend to each other (wrapped)"
+    if batch is None:
+        return f"packed rows are isolated ({how})"
+    return {
+        "isolated": f"packed rows are isolated ({how}; tried on {batch.source})",
+        "leaks": f"packed rows are not isolated ({how})",
+        "refused": "the model refuses packed rows",
+        "unknown": "whether packed rows are isolated is unknown",
+    }[batch.outcome]
+
+
+def _recurrent(job: Job, batch: PackedBatch, inputs: Inputs) -> Iterator[Finding]:
+    """Layers that carry a state from token to token, which no attention mask stops."""
+    key = "training.packing" if job.training.packing else "training.padding_free"
+    kind = inputs.get("model").config.get("model_type")
+    change = Change(f"jobs.{job.name}.{key}", True, False, safe=False)
+    off = f"set {key.rpartition('.')[2]}: false"
+    if batch.outcome == "refused":
+        elsewhere = batch.source != TINY_MODEL or job.trainer.use != TRAINER or _trains_elsewhere(job, inputs)
+        message = f"{kind} does not take packed rows with the libraries installed here: {batch.message}"
+        fix = f"install the library that the message names where the job trains, or {off}"
+        why = "The run ends at its first step."
+        severity = Severity.WARNING if elsewhere else Severity.ERROR
+        yield Finding(message, severity, job.at(key), fix, None if elsewhere else change, why=why)
+    elif batch.outcome == "leaks":
+        share = f" (by {100 * batch.difference:.2g} %)" if batch.difference is not None else ""
+        message = f"{kind} ignores the boundaries of packed rows: a row's logits change{share} with the row"
+        message += f" before it in the block (known from {batch.source})"
+        yield Finding(message, Severity.ERROR, job.at(key), off, change)
+    elif batch.outcome == "unknown":
+        message = f"it is unknown whether {kind}, which has recurrent layers, isolates packed rows:"
+        message += f" {batch.message}"
+        yield Finding(message, Severity.WARNING, job.at(key), off, change)
+
+
+def _trains_elsewhere(job: Job, inputs: Inputs) -> bool:
+    """Whether hardware.gpu names a GPU that is not in this machine: other libraries may be there."""
+    stated = job.hardware.gpu
+    if stated is None:
+        return False
+    machine: Machine = inputs.get("machine")
+    return not any(same_gpu(stated, one.name) for one in machine.gpus)
 
 
 def _older(job: Job, packages: Packages) -> Iterator[Finding]:

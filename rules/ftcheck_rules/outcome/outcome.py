@@ -1,7 +1,7 @@
 """Outcome rules: did the run finish, does its adapter load, and did it need the predicted memory?"""
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from statistics import median
 from typing import Any
 
@@ -313,7 +313,21 @@ def _same_base(job: Job, named: str) -> bool:
     return there is not None and model_digest(job) == model_digest(job, named)
 
 
+COMPILED = "_orig_mod."
+"""What torch.compile puts in front of the names of a compiled module."""
+
+
 def _tensors(adapter: Adapter, at: Location) -> Iterator[Finding]:
+    if any(COMPILED in name for name in adapter.unexpected):
+        name = next(name for name in adapter.unexpected if COMPILED in name)
+        yield Finding(
+            f"the adapter's tensors have names of a compiled model, such as {name}: they load into no other",
+            at=at,
+            fix=f"rename the tensors in adapter_model.safetensors, without {COMPILED!r}; what was trained is"
+            " in them, nothing has to be trained again",
+            why="PEFT only warns about names that it does not know: the model answers as the base alone.",
+        )
+        adapter = replace(adapter, not_loaded=(), unexpected=())
     for names, what in (
         (adapter.not_finite, ("contains values that are not finite", "contain values that are not finite")),
         (adapter.not_loaded, ("is missing in the file", "are missing in the file")),

@@ -35,7 +35,6 @@ GENEROUS = 8
 PROBES: tuple[Any, ...] = ({}, [], "", 0, None)
 """A schema that accepts all of these accepts anything."""
 
-REMARKED = 10_000
 """How many rows of a kind are remembered."""
 
 Lengths = Mapping[str, "NDArray[np.int64]"]
@@ -288,11 +287,8 @@ def output_schema(
 
 
 def _in_json(whole: tuple[int, ...], broken: tuple[int, ...], rows: Rows) -> bool:
-    """Whether the training data answers in JSON: most rows do, and what starts like JSON mostly is.
-
-    With very many rows only the first 10,000 are remembered.
-    """
-    return len(whole) > 9 * len(broken) and len(whole) >= min(len(rows) // 2, REMARKED) and len(whole) > 0
+    """Whether the training data answers in JSON: most rows do, and what starts like JSON mostly is."""
+    return len(whole) > 9 * len(broken) and len(whole) >= len(rows) // 2 and len(whole) > 0
 
 
 def _broken_answers(broken: tuple[int, ...], rows: Rows) -> Iterator[Finding]:

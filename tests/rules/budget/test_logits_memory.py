@@ -6,6 +6,7 @@ from ftcheck_rules.budget.logits_memory import logits_memory
 
 from ftcheck.estimate.gpus import gpu_memory
 from ftcheck.records import Severity
+from ftcheck.settings import Evaluation
 from ftcheck.testing import Case, Ran, gpu, inputs, job, machine, model_config, prepared, run
 
 SMOOTHED = {"label_smoothing_factor": 0.1}
@@ -116,3 +117,35 @@ def test_memory_of_gpus_by_name(name: str, memory: float | None) -> None:
 
 def test_memory_of_this_machine_counts_where_the_policy_names_no_other() -> None:
     assert gpu_memory(job(), machine(gpu(memory_gib=80), gpu(memory_gib=40)))[0] == 40
+
+
+METRICS: dict[str, Any] = {"data": {"eval": "eval.jsonl"}, "evaluation": Evaluation(compute_metrics=True)}
+
+
+@pytest.mark.parametrize("trainer", [{}, {"trainer": {"use": "command", "argv": ("train",)}}])
+def test_item_15_metrics_on_logits_allocate_them_in_evaluation(trainer: dict[str, Any]) -> None:
+    evaluated = {"extra": {}, "eval_strategy": "steps", "per_device_eval_batch_size": 32}
+
+    got = ran({**evaluated, "extra": {"eval_accumulation_steps": 1}}, **trainer, **METRICS)
+    found = {one.at.yaml_path: one for one in got.findings if one.at is not None}
+
+    finding = found["jobs.mapper.training.per_device_eval_batch_size"]
+    assert finding.severity is Severity.ERROR
+    assert "evaluation.compute_metrics" in (finding.fix or "")
+    assert got.measured["eval_logits_gib"] == 64.0
+    quiet = {"data": METRICS["data"], "evaluation": Evaluation()}
+    assert ran(evaluated, **quiet).measured == {"logits_gib": 0.0}
+
+
+def test_item_15_the_logits_of_all_evaluation_rows_are_kept_on_the_gpu() -> None:
+    evaluated = {"extra": {}, "eval_strategy": "steps", "per_device_eval_batch_size": 1}
+
+    [finding] = ran(evaluated, **METRICS).findings
+
+    assert finding.severity is Severity.WARNING
+    assert "all 40 evaluation sequences on the GPU: 40.0 GiB" in finding.message
+    assert finding.change is not None
+    assert finding.change.path == "jobs.mapper.training.eval_accumulation_steps"
+    assert ran({**evaluated, "extra": {"eval_accumulation_steps": 1}}, **METRICS).findings == ()
+    assert ran({**evaluated, "extra": {"batch_eval_metrics": True}}, **METRICS).findings == ()
+    assert ran({**evaluated, "eval_strategy": "no"}, **METRICS).findings == ()

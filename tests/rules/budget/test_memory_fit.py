@@ -1,5 +1,6 @@
 """Rule memory-fit: fits, tight, does not fit, what to change, and when it cannot tell."""
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -8,9 +9,10 @@ from ftcheck_rules.budget.memory_fit import memory_fit
 
 from ftcheck import Severity
 from ftcheck.inputs.machine import Machine
+from ftcheck.inputs.modules import Modules
 from ftcheck.records import Finding, Measurement, Skip
 from ftcheck.settings import Job
-from ftcheck.testing import Case, gpu, inputs, job, machine, model_config, prepared
+from ftcheck.testing import Case, gpu, inputs, job, machine, model_config, modules, prepared
 
 TRAINING = {
     "max_length": 2048,
@@ -141,3 +143,69 @@ def test_a_known_model_needs_no_config_and_no_rows() -> None:
     said = list(memory_fit(one, machine(), opened))
     assert findings(said) == []
     assert numbers(said)["peak_gib"] > 6
+
+
+MOE: dict[str, Any] = {
+    "model_type": "qwen3_moe",
+    "hidden_size": 2048,
+    "num_hidden_layers": 48,
+    "num_attention_heads": 32,
+    "vocab_size": 151936,
+    "num_experts": 128,
+    "moe_intermediate_size": 768,
+}
+"""Qwen3-30B-A3B: 48 x 128 x 3 x 2048 x 768 weights are 54 GiB in 16 bits."""
+
+
+def look_at_experts(memory: float, found: Modules | None, **training: Any) -> list[Any]:
+    one = a_job(targets={"memory_gib": memory}, **training)
+    opened = inputs(one, model=model_config(**MOE), prepared=prepared([64] * 4), modules=found)
+    return list(memory_fit(one, machine(), opened))
+
+
+def test_item_11_fused_experts_stay_in_16_bits_and_do_not_fit() -> None:
+    experts = {f"model.layers.{n}.mlp.experts.gate_up_proj": (128, 1536, 2048) for n in range(48)}
+    experts |= {f"model.layers.{n}.mlp.experts.down_proj": (128, 2048, 768) for n in range(48)}
+    small = modules(experts=2, model_type="qwen3_moe")
+    built = replace(small, parameters={**small.parameters, **experts})
+
+    for found in (built, None):  # without torch, by the dimensions in config.json
+        said = look_at_experts(22.56, found)
+        [finding] = findings(said)
+        assert finding.severity is Severity.ERROR
+        assert "54.0 GiB of them are fused experts, which bitsandbytes does not quantise" in finding.message
+        assert numbers(said)["unquantised_experts_gib"] == 54.0
+    assert not findings(look_at_experts(80, built))
+
+
+def test_item_11_what_fits_by_its_lower_bound_is_still_unknown() -> None:
+    (said,) = look_at_experts(80, None)
+    assert isinstance(said, Skip)
+    assert "at least 54.0 of 80 GiB" in said.reason
+
+
+def test_item_11_a_whole_model_has_gradients_and_states() -> None:
+    one = a_job(targets={"memory_gib": 16.0}, lora=None, quantization=None)
+    whole = replace(modules(), total=4 << 30)
+    opened = inputs(one, model=model_config(**LLAMA_8B), prepared=prepared([64] * 4), modules=whole)
+
+    [finding] = findings(list(memory_fit(one, machine(), opened)))
+    assert "weights, gradients and optimizer states" in finding.message
+    assert "training.lora" in (finding.fix or "")
+    paged = replace(one, training=replace(one.training, optim="paged_adamw_8bit"))
+    assert not findings(list(memory_fit(paged, machine(), opened)))
+
+
+@pytest.mark.parametrize(
+    "extra",
+    [{"deepspeed": "zero3.json"}, {"fsdp": "full_shard"}, {"model_init_kwargs": {"device_map": "auto"}}],
+)
+def test_item_11_a_model_that_is_spread_has_no_bound_on_one_gpu(extra: Any) -> None:
+    assert not findings(look_at_experts(16, None, extra=extra))
+
+
+def test_item_11_a_base_in_its_own_quantization_has_no_bound() -> None:
+    one = a_job(targets={"memory_gib": 16.0}, quantization=None)
+    config = {**MOE, "quantization_config": {"quant_method": "mxfp4"}}
+    opened = inputs(one, model=model_config(**config), prepared=prepared([64] * 4), modules=None)
+    assert not findings(list(memory_fit(one, machine(), opened)))

@@ -301,3 +301,26 @@ def test_a_whole_model_has_no_adapter_to_merge() -> None:
     made = job(serving={"adapter": "merged"})
     ran = run(merge, job=made, model=model_config(), modules=modules(), machine=machine())
     assert ran.skipped == "training.lora is not set: there is no adapter to merge"
+
+
+def with_tower(**lora: Any) -> Ran:
+    tower = {f"model.visual.blocks.{n}.attn.{name}": (64, 64) for n in range(4) for name in ("qkv", "proj")}
+    text = modules()
+    both = replace(text, linear={**text.linear, **tower}, names=(*text.names, *tower))
+    return looked(both, **lora)
+
+
+def test_item_18_modules_of_a_vision_tower_are_a_warning_with_what_leaves_them_out() -> None:
+    [finding] = with_tower(target_modules="all-linear").findings
+
+    assert finding.severity is Severity.WARNING
+    assert finding.message.startswith("8 of 22 adapted modules are in visual")
+    assert finding.change is not None
+    assert finding.change.path == "jobs.job.training.lora.exclude_modules"
+    left_out = {"exclude_modules": finding.change.new}
+    assert with_tower(target_modules="all-linear", extra=left_out).findings == ()
+
+
+def test_item_18_a_text_model_and_targets_in_the_text_model_are_fine() -> None:
+    assert with_tower(target_modules=("q_proj", "v_proj")).findings == ()
+    assert looked(modules(), target_modules="all-linear").findings == ()

@@ -9,7 +9,7 @@ from ftcheck_rules.config.cases.arguments import CASES
 from ftcheck import Change, Finding, Severity, tables
 from ftcheck.lock import today
 from ftcheck.records import Location
-from ftcheck.settings import Job, TrainerChoice
+from ftcheck.settings import Evaluation, Job, TrainerChoice
 from ftcheck.testing import Case, Ran, job, lock, packages, run
 
 RULES = {one.id: one for one in (training_arguments, known_bugs)}
@@ -346,3 +346,23 @@ def test_a_changed_default_that_the_policy_states_is_no_finding() -> None:
 
     assert ran.findings == ()
     assert ran.measured["defaults_changed"] == 1
+
+
+ACCURATE: dict[str, Any] = {**STEPS, "metric_for_best_model": "accuracy"}
+
+
+def test_item_12_a_metric_that_nothing_computes_is_an_error() -> None:
+    assert one(**ACCURATE) == ("error", "metric_for_best_model", "loss")
+    assert one(use="command", **ACCURATE)[0] == "warning"
+
+
+@pytest.mark.parametrize("name", ["loss", "eval_loss", "eval_mean_token_accuracy", "entropy", None])
+def test_item_12_metrics_that_trl_has_are_fine(name: str | None) -> None:
+    assert found(**{**STEPS, "metric_for_best_model": name}) == ()
+
+
+def test_item_12_no_evaluation_and_metrics_of_the_command_are_fine() -> None:
+    computes = replace(made(use="command", **ACCURATE), evaluation=Evaluation(compute_metrics=True))
+
+    assert found(metric_for_best_model="accuracy") == ()
+    assert run(training_arguments, job=computes, lock=None).findings == ()

@@ -101,3 +101,44 @@ def test_4_bit_layers_compute_in_what_training_computes_in(training: dict[str, A
 
 def test_8_bit_weights_have_no_compute_dtype() -> None:
     assert ran(quantization={"load_in_8bit": True}).findings == ()
+
+
+def on(gpu: str | None, **training: Any) -> Ran:
+    one = job("mapper", training=training, hardware={"gpu": gpu})
+    return run(precision, job=one, inputs=inputs(one, model=model_config(model_type="llama")))
+
+
+def test_item_13_bfloat16_on_a_named_t4_is_an_error_at_each_setting() -> None:
+    four_bit = {"load_in_4bit": True, "bnb_4bit_compute_dtype": "bfloat16"}
+
+    findings = on("T4", bf16=True, quantization=four_bit).findings
+
+    assert {finding.severity for finding in findings} == {Severity.ERROR}
+    assert [finding.at.yaml_path for finding in findings if finding.at is not None] == [
+        "jobs.mapper.training.bf16",
+        "jobs.mapper.training.quantization.bnb_4bit_compute_dtype",
+    ]
+    [default] = on("NVIDIA Tesla V100-SXM2-32GB").findings
+    assert default.change == Change("jobs.mapper.training.fp16", False, True, safe=False)
+
+
+@pytest.mark.parametrize("gpu", ["A100 80GB", "RTX 4090", "H100", "L4", "a GPU that nobody knows", None])
+def test_item_13_newer_and_unknown_gpus_compute_in_bfloat16(gpu: str | None) -> None:
+    assert on(gpu, bf16=True).findings == ()
+
+
+def test_item_13_float16_on_a_t4_is_fine() -> None:
+    four_bit = {"load_in_4bit": True, "bnb_4bit_compute_dtype": "float16"}
+    assert on("T4", fp16=True, lora={"r": 8}, quantization=four_bit).findings == ()
+
+
+def test_item_13_tf32_and_flash_attention_need_newer_gpus_than_the_named_one() -> None:
+    flash = {"model_init_kwargs": {"attn_implementation": "flash_attention_2"}}
+    half = {"fp16": True, "lora": {"r": 8}}
+
+    assert on("T4", extra={"tf32": True}, **half).worst is Severity.ERROR
+    assert on("T4", extra=flash, **half).worst is Severity.ERROR
+    assert on("A100", extra={**flash, "tf32": True}).findings == ()
+    third = {"model_init_kwargs": {"attn_implementation": "flash_attention_3"}}
+    assert on("A100", extra=third).worst is Severity.ERROR
+    assert on("H100", extra=third).findings == ()

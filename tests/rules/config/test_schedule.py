@@ -1,4 +1,7 @@
+import json
 from dataclasses import replace
+from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -8,8 +11,9 @@ from ftcheck_rules.config.schedule import learning_rate, schedule
 from ftcheck import Finding, Severity
 from ftcheck.records import ON_COMMAND_LINE, Location
 from ftcheck.settings import Job
-from ftcheck.testing import Case, Ran, job, model_config, prepared, run
+from ftcheck.testing import Case, Ran, inputs, job, model_config, prepared, run
 
+GIB = 1 << 30
 RULES = {one.id: one for one in (schedule, learning_rate)}
 
 
@@ -33,7 +37,7 @@ def made(*, target: int | None = None, gpus: int = 1, path: str = "policy.yaml",
 def ran(count: int = 40, params: Any = None, length: int = 10, **settings: Any) -> Ran:
     one = made(**settings)
     rows = prepared([length] * count, max_length=10, packing=one.training.packing)
-    return run(schedule, params, job=one, prepared=rows)
+    return run(schedule, params, job=one, prepared=rows, inputs=inputs(one, scheduler=None))
 
 
 def only(result: Ran) -> tuple[Severity, str, Any]:
@@ -121,7 +125,12 @@ def test_max_steps_on_the_command_line_is_a_trial() -> None:
     place = Location(path=ON_COMMAND_LINE)
     trial = replace(trial, places={**trial.places, "training.max_steps": place})
 
-    result = run(schedule, job=trial, prepared=prepared([10] * 40, max_length=10))
+    result = run(
+        schedule,
+        job=trial,
+        prepared=prepared([10] * 40, max_length=10),
+        inputs=inputs(trial, scheduler=None),
+    )
 
     assert result.result.outcome == "passed"
     assert {f.severity for f in result.findings} == {Severity.INFO}
@@ -200,7 +209,8 @@ def test_saves_and_evaluations_beyond_the_run_come_at_its_end() -> None:
 
 def test_what_the_policy_does_not_state_is_not_reported() -> None:
     one = job(training={"per_device_train_batch_size": 1, "eval_strategy": "steps"})
-    assert run(schedule, job=one, prepared=prepared([5] * 3)).findings == ()
+    opened = inputs(one, scheduler=None)
+    assert run(schedule, job=one, prepared=prepared([5] * 3), inputs=opened).findings == ()
 
 
 def test_an_evaluation_that_is_put_off_beyond_the_run_never_comes() -> None:
@@ -290,3 +300,92 @@ def test_an_optimizer_without_a_band_is_skipped_where_all_weights_are_trained() 
     assert rate(1e-2, adapter=None, optim="adafactor").skipped == (
         "no range of learning rates is known for the optimizer adafactor"
     )
+
+
+PROBLEM = "ValueError: One of min_lr or min_lr_rate should be set through the `lr_scheduler_kwargs`"
+
+
+def test_item_12_a_schedule_without_its_argument_is_an_error_with_its_change() -> None:
+    one = made(lr_scheduler_type="cosine_with_min_lr")
+    rows = prepared([10] * 40, max_length=10)
+
+    [finding] = run(schedule, job=one, prepared=rows, inputs=inputs(one, scheduler=PROBLEM)).findings
+
+    assert _said(finding) == (Severity.ERROR, "training.lr_scheduler_type", 0.1)
+    assert PROBLEM in finding.message
+    assert finding.change is not None
+    assert finding.change.path == "jobs.job.training.lr_scheduler_kwargs.min_lr_rate"
+
+
+def test_item_12_decay_steps_are_proposed_for_the_planned_steps() -> None:
+    one = made(lr_scheduler_type="warmup_stable_decay")
+    rows = prepared([10] * 40, max_length=10)
+
+    [finding] = run(schedule, job=one, prepared=rows, inputs=inputs(one, scheduler="TypeError")).findings
+
+    assert _said(finding) == (Severity.ERROR, "training.lr_scheduler_type", 12)
+
+
+def test_item_12_an_argument_that_is_there_but_wrong_has_no_change() -> None:
+    one = made(lr_scheduler_type="cosine_with_min_lr", extra={"lr_scheduler_kwargs": {"min_lr": "x"}})
+    rows = prepared([10] * 40, max_length=10)
+
+    [finding] = run(schedule, job=one, prepared=rows, inputs=inputs(one, scheduler="TypeError")).findings
+
+    assert _said(finding) == (Severity.ERROR, "training.lr_scheduler_kwargs", None)
+
+
+def test_item_14_checkpoints_that_the_schedule_counts_must_fit_the_disk(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "base").mkdir()
+    shape = {"hidden_size": 4096, "intermediate_size": 14336, "num_hidden_layers": 32, "vocab_size": 128256}
+    heads = {"num_attention_heads": 32, "num_key_value_heads": 8}
+    (tmp_path / "base" / "config.json").write_text(json.dumps({**shape, **heads}))
+    lora = {"r": 16, "target_modules": "all-linear"}
+
+    def checked(free: float, **training: Any) -> Ran:
+        monkeypatch.setattr(
+            "ftcheck_rules.config.schedule.shutil.disk_usage",
+            lambda path: SimpleNamespace(free=int(free * GIB)),
+        )
+        stated = {"per_device_train_batch_size": 1, "lora": lora, "output_dir": str(tmp_path), **training}
+        one = job(model={"name": str(tmp_path / "base")}, training=stated)
+        rows = prepared([10] * 13, max_length=10)
+        return run(schedule, job=one, prepared=rows, inputs=inputs(one, scheduler=None))
+
+    [finding] = checked(10, save_steps=1).findings
+
+    assert finding.severity is Severity.ERROR
+    assert "keeps 39 checkpoints of 0.5 GiB and the final save: 18.4 GiB" in finding.message
+    assert _said(finding) == (Severity.ERROR, "training.save_total_limit", 2)
+    assert checked(10, save_steps=1).measured["checkpoints"] == 39
+    assert checked(20, save_steps=1).findings == ()
+    assert checked(10, save_steps=1, save_total_limit=2).findings == ()
+    assert checked(10, save_steps=13).findings == ()
+
+
+def resumed(folder: Path, count: int = 40, ids: str | None = None, **state: Any) -> Ran:
+    """A job of one row a step, in whose folder there is a checkpoint."""
+    (folder / "checkpoint-5").mkdir(exist_ok=True)
+    stated = {"global_step": 5, "num_train_epochs": 3, **state}
+    (folder / "checkpoint-5" / "trainer_state.json").write_text(json.dumps(stated))
+    if ids is not None:
+        (folder / "run.json").write_text(json.dumps({"status": "running", "ids": ids}))
+    return ran(count, output_dir=str(folder))
+
+
+def test_item_17_a_checkpoint_of_other_data_or_batches_is_found_by_its_steps(tmp_path: Path) -> None:
+    assert resumed(tmp_path, max_steps=120).findings == ()
+    assert resumed(tmp_path, max_steps=101).findings == ()  # 2.5 epochs, which the state rounds up
+    for steps in (60, 30, 240):
+        [finding] = resumed(tmp_path, max_steps=steps).findings
+        assert finding.severity is Severity.WARNING
+        assert f"in a run of {steps} steps for 3 epochs" in finding.message
+
+
+def test_item_17_a_checkpoint_of_other_ids_is_an_error(tmp_path: Path) -> None:
+    [finding] = resumed(tmp_path, max_steps=120, ids="sha256:" + "1" * 64).findings
+    assert finding.severity is Severity.ERROR
+    assert "other token ids" in finding.message
+    assert resumed(tmp_path, max_steps=120, ids="sha256:" + "0" * 64).findings == ()

@@ -298,3 +298,12 @@ def test_plain_text_without_a_gold_set_is_skipped() -> None:
     assert (
         run(evaluation_parity, **plain).skipped == "the rows are not conversations, and data.gold is not set"
     )
+
+
+def test_item_19_no_prompt_compared_is_no_pass() -> None:
+    nothing = parity(sample=sample(({"role": "assistant", "content": "Yes."},)), gold=None)
+
+    ran = run(evaluation_parity, **nothing)
+
+    assert ran.measured["prompts_compared"] == 0
+    assert ran.result.outcome != "passed"

@@ -106,7 +106,7 @@ def test_checkpoints_that_fit_pass_with_need_and_room(tmp_path: Path) -> None:
     assert ran.findings == ()
     assert ran.measured["need_gib"] == 0.05
     assert ran.result.summary is not None
-    assert ran.result.summary.startswith("3 checkpoints need 50 MiB, ")
+    assert ran.result.summary.startswith("3 checkpoints and the final save need 50 MiB, ")
 
 
 def test_checkpoints_that_do_not_fit_are_an_error_and_jobs_on_one_disk_add_up(tmp_path: Path) -> None:
@@ -238,3 +238,25 @@ def test_checkpoints_of_another_program_are_a_warning(tmp_path: Path) -> None:
 
 def test_a_policy_without_jobs_is_skipped() -> None:
     assert run(output_dir, jobs=()).skipped == "the policy has no job"
+
+
+def test_item_14_the_steps_of_the_schedule_count_the_checkpoints(tmp_path: Path) -> None:
+    model = base_model(tmp_path / "base")
+    one = writing(tmp_path, model=model, save_steps=1)
+
+    found = estimate(one, 39)
+
+    assert (found.checkpoints, found.each) == (39, ADAPTER * 12 + 1000)
+    assert found.bytes == 39 * found.each + ADAPTER * 4 + 1000
+    assert kept_checkpoints(Training(save_steps=10), 39) == 4
+    assert kept_checkpoints(Training(save_steps=10, save_total_limit=2), 39) == 3
+
+
+def test_item_14_one_checkpoint_is_not_said_with_the_size_of_the_final_save(tmp_path: Path) -> None:
+    one = writing(tmp_path, model=base_model(tmp_path / "base"), save_steps=1)
+
+    ran = run(disk_space, {"min_free_gib": 0.0}, jobs=(one,))
+
+    assert (ran.result.summary or "").startswith("a checkpoint needs 0.5 GiB, how many are kept depends")
+    [finding] = ran.findings
+    assert "schedule counts them" in finding.message

@@ -226,3 +226,22 @@ def test_a_capability_below_the_one_asked_for_is_an_error() -> None:
 def test_a_capability_that_is_none_is_refused() -> None:
     with pytest.raises(ValueError, match="must look like"):
         GpuNeeds(min_capability="hopper")
+
+
+def test_item_13_the_parameters_hold_for_a_gpu_that_only_the_policy_names() -> None:
+    jobs = (job(hardware={"gpu": "T4"}),)
+    here = machine(one_gpu("NVIDIA H100", 80, (9, 0)))
+
+    for seen in (machine(), here):
+        memory = run(gpu, {"min_memory_gib": 24.0}, machine=seen, jobs=jobs)
+        capability = run(gpu, {"min_capability": "8.0"}, machine=seen, jobs=jobs)
+        assert [one.worst for one in (memory, capability)] == [Severity.ERROR] * 2
+        assert memory.findings[0].at == jobs[0].at("hardware.gpu")
+    assert run(gpu, {"min_memory_gib": 8.0}, machine=machine(), jobs=jobs).result.outcome == "passed"
+    assert run(gpu, {"min_memory_gib": 8.0}, machine=machine(), jobs=(job(),)).skipped is not None
+    assert run(gpu, machine=machine(), jobs=jobs).skipped is not None
+
+
+def test_item_13_a_gpu_that_the_table_does_not_know_is_not_judged() -> None:
+    jobs = (job(hardware={"gpu": "a GPU that nobody knows"}),)
+    assert run(gpu, {"min_capability": "8.0"}, machine=machine(), jobs=jobs).skipped is not None

@@ -24,6 +24,7 @@ def checkpoint(folder: Path, step: int = 10, adapter: dict[str, Any] | None = SA
     made = folder / f"checkpoint-{step}"
     made.mkdir()
     (made / "trainer_state.json").write_text(json.dumps({"global_step": step, **state}))
+    (made / "optimizer.pt").touch()
     if adapter is not None:
         (made / "adapter_config.json").write_text(json.dumps(adapter))
 
@@ -137,4 +138,35 @@ def test_a_state_that_cannot_be_read_says_nothing_about_the_batch(tmp_path: Path
     checkpoint(tmp_path)
     (tmp_path / "checkpoint-10" / "trainer_state.json").write_text("{")
 
+    assert run(resume, jobs=(resuming(tmp_path),)).findings == ()
+
+
+def test_item_17_a_checkpoint_at_its_last_step_has_nothing_left_to_train(tmp_path: Path) -> None:
+    checkpoint(tmp_path, 30, max_steps=30, num_train_epochs=2)
+
+    [finding] = run(resume, jobs=(resuming(tmp_path, num_train_epochs=2.0),)).findings
+
+    assert finding.severity is Severity.ERROR
+    assert "at step 30 of 30: a run that resumes has nothing left to train" in finding.message
+    assert run(resume, jobs=(resuming(tmp_path, num_train_epochs=3.0),)).findings == ()
+    assert run(resume, jobs=(resuming(tmp_path, max_steps=30),)).worst is Severity.ERROR
+    assert run(resume, jobs=(resuming(tmp_path, max_steps=31),)).findings == ()
+
+
+def test_item_17_a_checkpoint_in_the_middle_of_its_run_passes(tmp_path: Path) -> None:
+    checkpoint(tmp_path, 20, max_steps=30, num_train_epochs=2)
+    assert run(resume, jobs=(resuming(tmp_path, num_train_epochs=2.0),)).findings == ()
+
+
+def test_item_17_a_checkpoint_without_optimizer_state_is_a_warning(tmp_path: Path) -> None:
+    checkpoint(tmp_path)
+    (tmp_path / "checkpoint-10" / "optimizer.pt").unlink()
+
+    [finding] = run(resume, jobs=(resuming(tmp_path),)).findings
+    assert (finding.severity, finding.message.endswith("no optimizer state (optimizer.pt)")) == (
+        "warning",
+        True,
+    )
+
+    (tmp_path / "checkpoint-10" / "global_step10").mkdir()  # DeepSpeed's
     assert run(resume, jobs=(resuming(tmp_path),)).findings == ()

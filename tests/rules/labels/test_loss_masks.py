@@ -158,3 +158,10 @@ def test_what_chat_template_says_already_is_a_remark() -> None:
 )
 def test_where_no_prompt_is_masked_it_is_skipped(layout: str, training: Any) -> None:
     assert boundary([1], layout=layout, **training).skipped is not None
+
+
+def test_item_19_no_stop_token_in_the_loss_is_no_pass() -> None:
+    ran = collating(Collated("trl", rows=(0, 1), pads=5))
+    assert ran.skipped is not None
+    assert "no stop token" in ran.skipped
+    assert collating(Collated("trl", rows=(0, 1), pads=5, pads_trained=2)).result.outcome == "failed"

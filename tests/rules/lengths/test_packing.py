@@ -5,8 +5,10 @@ from ftcheck_rules.lengths.cases.packing import CASES
 from ftcheck_rules.lengths.packing import packing_efficiency, packing_isolation, tokens_per_step
 
 from ftcheck import Severity
+from ftcheck.inputs.machine import Gpu
+from ftcheck.inputs.packed_batch import TINY_MODEL, PackedBatch
 from ftcheck.packing import cutting_stock
-from ftcheck.testing import Case, Ran, job, packages, prepared, run
+from ftcheck.testing import Case, Ran, gpu, inputs, job, machine, model_config, packages, prepared, run
 
 RULES = {one.id: one for one in (packing_efficiency, packing_isolation, tokens_per_step)}
 
@@ -196,7 +198,55 @@ def test_what_keeps_padding_low_is_no_finding(calmer: Any) -> None:
 def together(versions: Any = None, **training: Any) -> Ran:
     made = job(training={"packing": True, "max_length": 512, **training})
     have = packages(**{"transformers": "5.23.0", "trl": "1.16.0", **(versions or {})})
-    return run(packing_isolation, job=made, packages=have)
+    return run(packing_isolation, job=made, packages=have, inputs=inputs(made, packed_batch=None))
+
+
+def recurrent(batch: PackedBatch, *gpus: Gpu, kind: str = "jamba", **sections: Any) -> Ran:
+    made = job(training={"packing": True, "max_length": 512}, **sections)
+    opened = inputs(made, packed_batch=batch, model=model_config(model_type=kind), machine=machine(*gpus))
+    return run(packing_isolation, job=made, packages=packages(), inputs=opened)
+
+
+REFUSED = PackedBatch("refused", TINY_MODEL, "ValueError: install causal_conv1d")
+
+
+def test_item_9_a_model_that_refuses_packed_rows_is_an_error() -> None:
+    ran = recurrent(REFUSED)
+    [finding] = ran.findings
+
+    assert finding.severity is Severity.ERROR
+    assert "install causal_conv1d" in finding.message
+    assert finding.change is not None
+    assert (finding.change.path, finding.change.new) == ("jobs.job.training.packing", False)
+    assert ran.result.summary == "the model refuses packed rows"
+
+
+@pytest.mark.parametrize(
+    "sections", [{"hardware": {"gpu": "H100"}}, {"trainer": {"use": "command", "argv": ("train",)}}]
+)
+def test_item_9_what_is_installed_elsewhere_is_unknown_here(sections: Any) -> None:
+    [finding] = recurrent(REFUSED, **sections).findings
+    assert finding.severity is Severity.WARNING
+
+
+def test_item_9_the_gpu_that_is_named_is_here() -> None:
+    [finding] = recurrent(REFUSED, gpu("NVIDIA H100 80GB HBM3"), hardware={"gpu": "H100"}).findings
+    assert finding.severity is Severity.ERROR
+
+
+def test_item_9_a_leak_between_packed_rows_is_an_error_wherever_it_trains() -> None:
+    [finding] = recurrent(
+        PackedBatch("leaks", TINY_MODEL, difference=0.05), hardware={"gpu": "H100"}
+    ).findings
+
+    assert finding.severity is Severity.ERROR
+    assert "by 5 %" in finding.message
+
+
+def test_item_9_an_unknown_model_is_a_warning_and_an_isolated_one_passes() -> None:
+    [finding] = recurrent(PackedBatch("unknown", "nothing", "it does not run")).findings
+    assert finding.severity is Severity.WARNING
+    assert not recurrent(PackedBatch("isolated", TINY_MODEL, difference=1e-7)).findings
 
 
 def attention(name: str) -> dict[str, Any]:

@@ -135,3 +135,19 @@ def test_a_peak_above_the_target_is_an_error_though_it_was_predicted() -> None:
     about: dict[str, Any] = {"memory_peak_gib": 11.6, "expected": {"memory_gib": {"low": 11.0, "high": 12.0}}}
     ran = run(memory_peak, job=made, run_artifacts=run_artifacts(**about), inputs=inputs(made))
     assert worst(ran) == ["the peak was 11.6 GiB, targets.memory_gib is 11"]
+
+
+def test_item_18_names_of_a_compiled_model_want_renaming_and_no_training() -> None:
+    names = tuple(f"base_model.model._orig_mod.model.layers.{n}.lora_A.weight" for n in range(8))
+
+    ran = run(
+        adapter_loads,
+        job=job(),
+        run_artifacts=run_artifacts(),
+        adapter=adapter(unexpected=names, not_loaded=tuple(one.replace("_orig_mod.", "") for one in names)),
+    )
+
+    [finding] = [one for one in ran.findings if "_orig_mod" in one.message]
+    assert finding.severity is Severity.ERROR
+    assert "rename the tensors" in (finding.fix or "")
+    assert not any("train again" in (one.fix or "") for one in ran.findings)

@@ -13,6 +13,11 @@ def _job(model_type: str = "llama", **training: Any) -> Mapping[str, Any]:
     return {"job": one, "inputs": inputs(one, model=model_config(model_type=model_type))}
 
 
+def _on(gpu: str) -> Mapping[str, Any]:
+    one = job(training={"bf16": True}, hardware={"gpu": gpu})
+    return {"job": one, "inputs": inputs(one, model=model_config(model_type="llama"))}
+
+
 CASES: tuple[Case, ...] = (
     Case("precision", "Gemma in float16", True, lambda: _job("gemma2", fp16=True, lora={"r": 8})),
     Case("precision", "all weights trained in float16", True, lambda: _job(fp16=True)),
@@ -23,6 +28,8 @@ CASES: tuple[Case, ...] = (
         True,
         lambda: _job(bf16=False, extra={"model_init_kwargs": {"attn_implementation": "flash_attention_2"}}),
     ),
+    Case("precision", "bfloat16 on a T4", True, lambda: _on("T4")),
+    Case("precision", "bfloat16 on an A100", False, lambda: _on("A100")),
     Case(
         "precision",
         "bfloat16 throughout",

@@ -3,7 +3,8 @@
 from collections.abc import Sequence
 from typing import Any
 
-from ftcheck.testing import Case, job, packages, prepared
+from ftcheck.inputs.packed_batch import TINY_MODEL, PackedBatch
+from ftcheck.testing import Case, inputs, job, machine, model_config, packages, prepared
 
 
 def _packed(lengths: Sequence[int], capacity: int, *, batch: int = 1, steps: int = 1) -> dict[str, Any]:
@@ -32,9 +33,10 @@ def _padded(lengths: Sequence[int]) -> dict[str, Any]:
     return {"job": made, "prepared": prepared(lengths, max_length=1000)}
 
 
-def _together(**training: Any) -> dict[str, Any]:
+def _together(batch: PackedBatch | None = None, **training: Any) -> dict[str, Any]:
     made = job(training={"packing": True, "max_length": 512, **training})
-    return {"job": made, "packages": packages(transformers="5.23.0", trl="1.16.0")}
+    opened = inputs(made, packed_batch=batch, model=model_config(model_type="jamba"), machine=machine())
+    return {"job": made, "packages": packages(transformers="5.23.0", trl="1.16.0"), "inputs": opened}
 
 
 CASES = (
@@ -45,6 +47,24 @@ CASES = (
         "an attention without a mask",
         True,
         lambda: _together(extra={"model_init_kwargs": {"attn_implementation": "xformers"}}),
+    ),
+    Case(
+        "packing-isolation",
+        "recurrent layers that ignore the boundaries of rows",
+        True,
+        lambda: _together(PackedBatch("leaks", TINY_MODEL, difference=0.1)),
+    ),
+    Case(
+        "packing-isolation",
+        "a model that refuses packed rows",
+        True,
+        lambda: _together(PackedBatch("refused", TINY_MODEL, "ValueError: no kernel")),
+    ),
+    Case(
+        "packing-isolation",
+        "recurrent layers that isolate rows",
+        False,
+        lambda: _together(PackedBatch("isolated", TINY_MODEL, difference=1e-7)),
     ),
     Case("packing-isolation", "best-fit packing, any known attention", False, _together),
     Case("packing-efficiency", "rows just over half a block", True, lambda: _packed([6] * 8, 10)),

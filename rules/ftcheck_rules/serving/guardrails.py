@@ -14,6 +14,7 @@ from ftcheck import (
     ModelConfig,
     Prepared,
     Severity,
+    Skip,
     Summary,
     rule,
 )
@@ -22,7 +23,8 @@ from ftcheck.inputs.endpoint import Endpoint
 from ftcheck.packing.lengths import nearest_rank
 from ftcheck.plurals import agreeing, counted
 from ftcheck_rules.serving.guard_probes import probes
-from ftcheck_rules.serving.serving import Lengths, answered
+from ftcheck_rules.serving.serving import NOTHING_SAID, Lengths, answered
+from ftcheck_rules.serving.windows import server_window
 
 if TYPE_CHECKING:
     import numpy as np
@@ -59,8 +61,9 @@ def guardrail(
     Without them the server silently cuts a long input or runs out of memory, an invalid answer is returned as
     it is, and a log keeps what users wrote.
 
-    Inputs are measured on the prompts of the training rows, where the loss separates them from the answers,
-    and on the gold prompts. Parameter: over_limit_percent (default 1).
+    Skipped where the policy has no `serving` section. Inputs are measured on the prompts of the training
+    rows, where the loss separates them from the answers, and on the gold prompts. Parameter:
+    over_limit_percent (default 1).
 
     Where serving.endpoint names the guarded proxy (an OpenAI-compatible URL; its key in
     FTCHECK_ENDPOINT_KEY), the declared guardrails are also probed: an input of exactly the limit is answered,
@@ -70,6 +73,9 @@ def guardrail(
     result is unknown. With --offline only this machine is probed. Parameters: probe_model (default: the job's
     name), probe_seconds (default 60).
     """
+    if not job.serves:
+        yield Skip(NOTHING_SAID)
+        return
     lengths, limit = _inputs(gold, prepared), job.serving.max_input_tokens
     yield from _declared(job)
     yield from _retries(job)
@@ -176,11 +182,10 @@ def _retries(job: Job) -> Iterator[Finding]:
 def _fits(job: Job, model: ModelConfig) -> Iterator[Yield]:
     """Input and output together must fit the server's context, and the model's."""
     taken, given = job.serving.max_input_tokens, job.serving.max_new_tokens
-    windows = {
-        "serving.max_model_len": job.serving.max_model_len,
-        "the model's context window": model.context,
-    }
-    known = {name: window for name, window in windows.items() if window is not None}
+    server = server_window(job)
+    known = {server.name: server.tokens} if server is not None else {}
+    if model.context is not None:
+        known["the model's context window"] = model.context
     if taken is None or given is None:
         return
     least = min(known, key=lambda name: known[name], default=None)
@@ -190,12 +195,16 @@ def _fits(job: Job, model: ModelConfig) -> Iterator[Yield]:
         return
     left = known[least] - given
     key = f"jobs.{job.name}.serving.max_input_tokens"
+    by_default = server is not None and least == server.name and job.serving.max_model_len is None
+    fix = f"max_input_tokens: {taken} -> {left}" if left > 0 else "lower serving.max_new_tokens"
+    if server is not None and by_default:
+        fix = server.remedy(taken + given)
     yield Finding(
         f"max_input_tokens {taken} + max_new_tokens {given} = {taken + given} tokens, but {least} is"
-        f" {known[least]}",
+        f" {known[least]:,}",
         at=job.at("serving.max_input_tokens"),
-        fix=f"max_input_tokens: {taken} -> {left}" if left > 0 else "lower serving.max_new_tokens",
-        change=Change(key, taken, left) if left > 0 else None,
+        fix=fix,
+        change=Change(key, taken, left) if left > 0 and not by_default else None,
         why="The server rejects long inputs, or cuts their answers.",
     )
 

@@ -23,7 +23,7 @@ def ftcheck_loaders() -> list[Loader]:
         safetensors_headers,
         tokenizer,
     )
-    from ftcheck_plugins.preparation import collator, preparation, role_tokens
+    from ftcheck_plugins.preparation import collator, preparation, role_tokens, row_texts
     from ftcheck_plugins.reading import benchmarks, gold, output_schema
 
     return [
@@ -48,6 +48,7 @@ def ftcheck_loaders() -> list[Loader]:
         dry_save.saved,
         output_schema.output_schema,
         role_tokens.role_tokens,
+        row_texts.row_texts,
         environment.environment,
         tokenizer.evaluation,
         tokenizer.serving,

@@ -74,3 +74,12 @@ def test_20_a_job_without_serving_opens_the_gate(tmp_path: Path) -> None:
         assert "no `serving` section" in found[name]["reason"]
     assert found["evaluation-parity"]["outcome"] == "passed"
     assert "unknown" in said(found["evaluation-parity"])[0]
+
+
+def test_24_exploded_conversations_are_all_told(tmp_path: Path) -> None:
+    found = findings("exploded-conversations", tmp_path, "leakage")["leakage"]
+
+    measured = {one["name"]: one["value"] for one in found["measurements"]}
+    assert measured["eval_leaked"] == measured["eval_compared"] == 30
+    assert found["findings_total"] == 30
+    assert {one["severity"] for one in found["findings"]} == {"error"}

@@ -334,7 +334,7 @@ def test_16_a_stop_text_inside_answers_cuts_them() -> None:
     asked = {"job": job(serving={"system_prompt": PROMPT, "stop": ("\n\n", "Two.")})}
     drawn = {"sample": sample(turns), "gold": gold(("?", "First\n\nsecond"), system_prompt=PROMPT)}
 
-    found = run(evaluation_parity, **parity(**asked, **drawn)).findings
+    found = run(evaluation_parity, **{**parity(), **asked, **drawn}).findings
 
     assert sorted(one.message for one in found) == [
         "serving.stop '\\n\\n' occurs inside answers: 1 of 1 gold answer contains it, first gold.json:1",

@@ -3,14 +3,20 @@
 from collections.abc import Sequence
 from typing import Any
 
-from ftcheck.testing import Case, job, prepared, sample, tokenizer
+from ftcheck.testing import Case, job, model_config, prepared, sample, tokenizer
 
 MARKED = "{% for m in messages %}{% generation %}…{% endgeneration %}{% endfor %}"
 
 
 def _labels(lengths: Sequence[int], trained: Sequence[int], **columns: Any) -> dict[str, Any]:
     rows = prepared(lengths, trained=trained, **columns)
-    return {"job": job(), "tokenizer": tokenizer(), "prepared": rows, "sample": sample()}
+    return {
+        "job": job(),
+        "tokenizer": tokenizer(),
+        "prepared": rows,
+        "sample": sample(),
+        "model": model_config(),
+    }
 
 
 def _never_stops() -> dict[str, Any]:
@@ -26,7 +32,7 @@ def _cut(lengths: Sequence[int], trained: Sequence[int], max_length: int) -> dic
 
 def _questions_too(**training: Any) -> dict[str, Any]:
     using = tokenizer(chat_template=MARKED, training_template=MARKED)
-    made = {"job": job(training=training), "tokenizer": using, "sample": sample()}
+    made = {"job": job(training=training), "tokenizer": using, "sample": sample(), "model": model_config()}
     return {**made, "prepared": prepared([9, 9])}
 
 

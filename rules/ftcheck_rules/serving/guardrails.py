@@ -80,7 +80,7 @@ def guardrail(
     yield from _declared(job)
     yield from _retries(job)
     yield Measurement("max_input_tokens", limit, unit="tokens")
-    yield from _fits(job, model)
+    yield from _fits(job, model, lengths, params)
     if lengths:
         yield from _input_lengths(lengths, limit)
     if limit is not None:
@@ -179,8 +179,11 @@ def _retries(job: Job) -> Iterator[Finding]:
         yield Finding(message, Severity.INFO, at=at, fix="set schema_retries: 1", change=change)
 
 
-def _fits(job: Job, model: ModelConfig) -> Iterator[Yield]:
-    """Input and output together must fit the server's context, and the model's."""
+def _fits(job: Job, model: ModelConfig, lengths: Lengths, params: Guardrail) -> Iterator[Yield]:
+    """Input and output together must fit the server's context, and the model's.
+
+    A lower limit is only proposed where the real inputs fit it: else the next finding would reject it.
+    """
     taken, given = job.serving.max_input_tokens, job.serving.max_new_tokens
     server = server_window(job)
     known = {server.name: server.tokens} if server is not None else {}
@@ -197,22 +200,29 @@ def _fits(job: Job, model: ModelConfig) -> Iterator[Yield]:
     key = f"jobs.{job.name}.serving.max_input_tokens"
     by_default = server is not None and least == server.name and job.serving.max_model_len is None
     fix = f"max_input_tokens: {taken} -> {left}" if left > 0 else "lower serving.max_new_tokens"
+    holds = not any(_too_many_over(found, left, params) for found in lengths.values())
     if server is not None and by_default:
         fix = server.remedy(taken + given)
+    elif not holds:
+        fix = f"lower serving.max_new_tokens, or use a larger context: real inputs exceed {left:,} tokens"
     yield Finding(
         f"max_input_tokens {taken} + max_new_tokens {given} = {taken + given} tokens, but {least} is"
         f" {known[least]:,}",
         at=job.at("serving.max_input_tokens"),
         fix=fix,
-        change=Change(key, taken, left) if left > 0 and not by_default else None,
+        change=Change(key, taken, left) if left > 0 and not by_default and holds else None,
         why="The server rejects long inputs, or cuts their answers.",
     )
+
+
+def _too_many_over(lengths: "NDArray[np.int64]", limit: int, params: Guardrail) -> bool:
+    return bool(100 * int((lengths > limit).sum()) > params.over_limit_percent * len(lengths))
 
 
 def _over(job: Job, what: str, lengths: "NDArray[np.int64]", params: Guardrail) -> Iterator[Finding]:
     limit, action = job.serving.max_input_tokens or 0, job.serving.over_limit
     over = int((lengths > limit).sum())
-    if 100 * over <= params.over_limit_percent * len(lengths):
+    if not _too_many_over(lengths, limit, params):
         return
     fate = {"reject": "rejected", "chunk": "split into chunks", "rules": "answered by the rules"}
     would = f"; {agreeing(over, 'it', 'they')} would be {fate[action]}" if action in fate else ""

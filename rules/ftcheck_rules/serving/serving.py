@@ -68,7 +68,8 @@ def output_cap(job: Job, gold: GoldSet | None, prepared: Prepared, params: Outpu
     model rambles to the end of its context window.
 
     Measured on the gold answers, and on the training answers where the loss is on answers alone; in tokens
-    with the stop token, as nearest-rank percentiles. evaluation.max_new_tokens, where it is set, is compared
+    with the stop token, as nearest-rank percentiles. Above the percentile, a gold answer that is cut is a
+    warning, and a training answer `info`. evaluation.max_new_tokens, where it is set, is compared
     with the gold answers. Skipped where the policy has neither that nor a `serving` section. Parameters:
     percentile (default 99), headroom_tokens (default 0).
     """
@@ -219,7 +220,8 @@ def _cut(
         message = f"max_new_tokens is {cap}: {cut}; the longest has {counted(longest, 'token')}"
         fixable = change if change is not None and change.new >= longest else None
         fix = f"set max_new_tokens to {longest} to cut none"
-        yield Finding(message, Severity.WARNING, at=place, fix=fix, change=fixable)
+        severity = Severity.WARNING if what == "gold" else Severity.INFO
+        yield Finding(message, severity, at=place, fix=fix, change=fixable)
 
 
 def _off_target(job: Job, cap: int, need: int | None) -> Iterator[Finding]:

@@ -83,3 +83,50 @@ def test_24_exploded_conversations_are_all_told(tmp_path: Path) -> None:
     assert measured["eval_leaked"] == measured["eval_compared"] == 30
     assert found["findings_total"] == 30
     assert {one["severity"] for one in found["findings"]} == {"error"}
+
+
+def test_25_preference_rows_are_called_that_once(tmp_path: Path) -> None:
+    found = findings("preference-rows", tmp_path, "data-schema")["data-schema"]
+
+    [message] = said(found)
+    assert message.startswith("the rows are preference data (chosen and rejected answers)")
+    assert "60 rows; also lines 2, 3" in message
+
+
+def test_25_contents_as_lists_of_parts_are_called_that(tmp_path: Path) -> None:
+    found = findings("content-parts", tmp_path, "chat-template")["chat-template"]
+
+    [message] = said(found)
+    assert message.startswith(
+        "the content of messages is a list of parts, and the chat template wants a text"
+    )
+    assert "60 rows" in message
+    assert "TypeError" not in message
+
+
+def test_25_unknown_roles_are_named_once_with_their_rows(tmp_path: Path) -> None:
+    findings("preference-rows", tmp_path, "data-schema")
+    roles = ["narrator", "user", "assistant"]
+    row = {"messages": [{"role": one, "content": "Why is it so?"} for one in roles]}
+    (tmp_path / "train.jsonl").write_text(3 * (json.dumps(row) + "\n"), encoding="utf-8")
+    command = [sys.executable, "-m", "ftcheck", "run", "policy.yaml", "--offline", "-o", "json=r.json"]
+    subprocess.run([*command, "--select", "data-schema"], cwd=tmp_path, capture_output=True, check=False)
+    results = json.loads((tmp_path / "r.json").read_text(encoding="utf-8"))["results"]
+
+    [message] = said(next(one for one in results if one["rule"] == "data-schema"))
+    assert message == "chat templates do not know the role 'narrator' (3 rows; also lines 2, 3)"
+
+
+def test_clean_tools_says_nothing_but_what_its_text_admits(tmp_path: Path) -> None:
+    """TRL's own training template, said by the two checks that compare it with the served one."""
+    names = (
+        "duplicates",
+        "data-schema",
+        "trained-tokens",
+        "special-tokens-in-text",
+        "chat-template",
+        "guardrail",
+    )
+    found = findings("clean-tools", tmp_path, *names)
+
+    assert {name: one["outcome"] for name, one in found.items()} == dict.fromkeys(names, "passed")

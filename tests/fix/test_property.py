@@ -69,12 +69,12 @@ class Generated:
         for change in changes:
             _, _, section, key = change.path.split(".")
             sections[section][key] = change.new
-        return job(**sections)
+        return job("job", **sections)
 
     def results(self, changes: Sequence[Change]) -> list[Result]:
         one = self.job(changes)
         rows = prepared(self.lengths, trained=self.trained, max_length=one.training.max_length)
-        given = {
+        given: dict[str, Any] = {
             "job": one,
             "prepared": rows,
             "gold": self.gold,
@@ -123,7 +123,7 @@ def test_26_after_fix_the_checks_whose_changes_were_taken_pass(block: int) -> No
 @pytest.mark.parametrize("seed", range(2))
 def test_26_the_same_with_every_recommended_check_on_real_rows(base: str, seed: int, tmp_path: Path) -> None:
     dice, bench = Random(f"{base} {seed}"), BASES[base](tmp_path)
-    settings = {
+    settings: dict[str, list[Any]] = {
         "training.max_length": [48, 96, 200, 2048],
         "training.packing": [True, False],
         "training.gradient_accumulation_steps": [1, 64],

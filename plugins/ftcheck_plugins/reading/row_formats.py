@@ -1,6 +1,7 @@
 """Row layouts: tells them apart, and turns each row into the conversation or text that TRL would see."""
 
 import json
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from functools import lru_cache
 from types import MappingProxyType
@@ -23,6 +24,8 @@ SHAREGPT_ROLES = {
     "tool": "tool",
     "observation": "tool",
 }
+NAME = re.compile(r"[A-Za-z][\w.-]{0,31}")
+"""A role that is a name; any other text in its place is not repeated."""
 MAX_TURNS = 10_000
 """Templates take time with the square of the messages: 10,000 take seconds, 100,000 take minutes."""
 MESSAGE_KEYS = frozenset(
@@ -303,7 +306,8 @@ def _shape(form: tuple[str, ...]) -> _Shape:
     answers = tuple(n for n, role in enumerate(roles) if role == "assistant")
     said = tuple(n for n, role in enumerate(roles) if role != "system")
     first = answers[0] if answers else len(roles)
-    found = {"role" for role in roles if role not in ROLES}
+    strange = {role for role in roles if role not in ROLES}
+    found = {"role", *(f"role:{role}" for role in strange if NAME.fullmatch(role))} if strange else set()
     if not answers:
         found.add("no-answer")
     elif roles[-1] != "assistant":
@@ -367,6 +371,10 @@ def _rare_remarks(turn: Message, role: str, content: Any) -> Iterator[str]:
         yield "text-arguments"
     if not MESSAGE_KEYS.issuperset(turn):
         yield "message-keys"
+    if isinstance(content, list):
+        yield "content-parts"
+        if any(isinstance(part, Mapping) and part.get("type") not in (None, "text") for part in content):
+            yield "media-parts"
     if turn.get("weight") not in (None, 0, 1):
         yield "weight"
 

@@ -284,7 +284,7 @@ def _other_prompt(
     verb = "serve" if who == "serving" else "evaluate"
     return Finding(
         f"{count:,} of {counted(total, 'training row')} {agreeing(count, 'has', 'have')} {_named(trained)},"
-        f" but {sender} sends {_named(sent)}",
+        f" but {sender} sends {_named(sent)}{_where_they_part(trained, sent)}",
         at=job.at(f"{who}.system_prompt"),
         fix=f"{verb} with the system prompt of the training rows"
         if trained is not None
@@ -292,6 +292,25 @@ def _other_prompt(
         change=Change(key, sent, trained) if count == total else None,
         why="The model answers under instructions that it was not trained with.",
     )
+
+
+def _where_they_part(trained: str | None, sent: str | None) -> str:
+    """Where two prompts that are nearly the same differ; neither is shown."""
+    if not trained or not sent:
+        return ""
+    first = _alike(trained, sent)
+    same = first + _alike(trained[first:][::-1], sent[first:][::-1])
+    longer = max(len(trained), len(sent))
+    if 2 * same < longer:
+        return ""
+    other = longer - same
+    return f"; they differ in {counted(other, 'character')} from character {first + 1} on"
+
+
+def _alike(one: str, other: str) -> int:
+    """How many characters two texts have in common at their beginning."""
+    pairs = enumerate(zip(one, other, strict=False))
+    return next((n for n, (mine, theirs) in pairs if mine != theirs), min(len(one), len(other)))
 
 
 def _named(prompt: str | None) -> str:

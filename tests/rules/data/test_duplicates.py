@@ -258,7 +258,7 @@ def evaluated(
         prepared([len(one) for one in texts], tokens=Store(texts, answer=10_000), of=rows(len(texts), **of))
         for texts, of in ((train, train_of), (tests, tests_of))
     ]
-    given = {"gold": None, "benchmarks": None, "tokenizer": Spaced()}
+    given: dict[str, Any] = {"gold": None, "benchmarks": None, "tokenizer": Spaced()}
     return run(leakage, job=job(), prepared=side[0], prepared_eval=side[1], **given)
 
 

@@ -349,3 +349,11 @@ def test_20_nothing_said_of_the_served_system_prompt_is_unknown_not_none() -> No
         assert "whether the server sends one is unknown" in ran.findings[0].message
     said = run(evaluation_parity, **parity(job=job(serving={"system_prompt": None})))
     assert said.result.outcome == "failed"
+
+
+def test_25_prompts_that_differ_in_one_character_say_where() -> None:
+    ran = run(evaluation_parity, **parity("Answer briefly!", gold=None))
+
+    [finding] = ran.findings
+    assert "they differ in 1 character from character 15 on" in finding.message
+    assert "briefly" not in finding.message

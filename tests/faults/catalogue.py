@@ -1055,3 +1055,8 @@ def resplit(bench: Bench) -> None:
     split = found["pre_tokenizer"]["pretokenizers"][0]["pattern"]
     split["Regex"] = split["Regex"].replace("\\p{N}{1,3}", "\\p{N}")
     path.write_text(json.dumps(found), encoding="utf-8")
+
+
+from tests.faults import kinds_serve  # noqa: E402  (it takes `Fault` from here)
+
+FAULTS += kinds_serve.FAULTS

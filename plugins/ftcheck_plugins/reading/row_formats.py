@@ -403,5 +403,5 @@ def system_prompt(turns: Sequence[Message]) -> str | None:
     """The text of the first message if it is a system message."""
     if turns and turns[0]["role"] in ("system", "developer"):
         content = turns[0].get("content")
-        return content if isinstance(content, str) else None
+        return content if isinstance(content, str) else fingerprints.text_of(content) or None
     return None

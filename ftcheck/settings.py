@@ -420,6 +420,15 @@ class Job(JobSettings):
         """Whether a training evaluates as it goes on: on data.eval, by training.eval_strategy."""
         return self.training.eval_strategy != "no" and self.data.eval is not None
 
+    @property
+    def serves(self) -> bool:
+        """Whether the policy says anything of serving. Where it does not, nothing about it is known."""
+        return self.states("serving") or self.serving != Serving()
+
+    def states(self, key: str) -> bool:
+        """Whether the policy states `serving.system_prompt` (say), or any part of it, null included."""
+        return any(one == key or one.startswith(f"{key}.") for one in self.places)
+
     def at(self, key: str) -> Location:
         """Where `training.max_length` (say) stands in the policy; the nearest section if it is not set."""
         path = f"jobs.{self.name}.{key}" if key else f"jobs.{self.name}"

@@ -61,7 +61,8 @@ Record = TypeVar("Record")
 def job(name: str = "job", **sections: Any) -> Job:
     """A job; sections are given as mappings: `job(training={"max_length": 8}, serving={...})`.
 
-    Every setting's place is line 1 of `policy.yaml`, with its YAML path.
+    Every setting's place is line 1 of `policy.yaml`, with its YAML path. A `serving` section that is given
+    counts as stated, as do its keys.
     """
     types = {f.name: f.default_factory for f in fields(Job) if callable(f.default_factory)}
     made: dict[str, Any] = {"model": Model(name="model")}
@@ -73,7 +74,10 @@ def job(name: str = "job", **sections: Any) -> Job:
         else:
             made[section] = values
     place = Location(path="policy.yaml", line=1, column=1)
-    return Job(name=name, places={"": place}, **made)
+    stated = {"": place}
+    if isinstance(serving := sections.get("serving"), Mapping):
+        stated |= dict.fromkeys(("serving", *(f"serving.{one}" for one in serving)), place)
+    return Job(name=name, places=stated, **made)
 
 
 def _record(kind: type[Record], values: Mapping[str, Any]) -> Record:

@@ -142,7 +142,8 @@ def search(
     """Change what the results ask for, check again under the changes, and so on until nothing is asked for.
 
     Without `check` (a stored report) the first results are all there is. A key that checks pull to and
-    fro is left as it was: no value of it pleases them all.
+    fro is left as it was: no value of it pleases them all. So is one whose new value the check that asked for
+    it rejects in the end, where other changes have moved what it must fit.
     """
     state = _Search(objection, unsafe=unsafe, results={one.check.id: one for one in first})
     settled = False
@@ -152,6 +153,8 @@ def search(
             break
         if check is None:
             break
+        state.results |= {one.check.id: one for one in check(state.changes)}
+    while check is not None and state.withdraw():
         state.results |= {one.check.id: one for one in check(state.changes)}
     return Found(
         taken=tuple(state.taken.values()),
@@ -191,6 +194,24 @@ class _Search:
             else:
                 self._take(path, choice)
         return self.changes != before
+
+    def withdraw(self) -> bool:
+        """Take back changes that their own checks reject at the same key; whether there were any."""
+        rejected = {path: why for path, one in self.taken.items() if (why := self._rejected(path, one))}
+        for path, why in rejected.items():
+            choice = self.taken[path]
+            self._leave(path, choice, f"with {shown(choice.change.new)}, {why}")
+        return bool(rejected)
+
+    def _rejected(self, path: str, choice: Choice) -> str | None:
+        """What a check that asked for a change still says of that key, more than a remark."""
+        for check in choice.checks:
+            result = self.results.get(check)
+            for finding in result.findings if result is not None and result.outcome is Outcome.FAILED else ():
+                at_key = finding.at is not None and finding.at.yaml_path == path
+                if at_key and finding.severity is not Severity.INFO:
+                    return f"{check} still fails: {finding.message}"
+        return None
 
     def _take(self, path: str, choice: Choice) -> None:
         had = self.had.setdefault(path, [choice.change.old])

@@ -33,6 +33,38 @@ def small(name: str, base: str = "chat") -> Callable[[Change], Change]:
     return listed
 
 
+def _without_serving(bench: Bench) -> None:
+    bench.drop("serving")
+
+
+for _base in BASES:
+    small(f"nothing said of serving: {_base}", _base)(_without_serving)
+
+
+@small("HTML under a vocabulary whose tags are added tokens, but not special")
+def _(bench: Bench) -> None:
+    """Gemma's <h1> and <table>: here a piece of JSON that stands in every answer."""
+    piece = '{"'
+    number = bench.tokenizer["model"]["vocab"][piece]
+    flags = dict.fromkeys(("single_word", "lstrip", "rstrip", "normalized", "special"), False)
+    bench.tokenizer["added_tokens"].append({"id": number, "content": piece, **flags})
+
+
+@small("generic prompts, each with many answers")
+def _(bench: Bench) -> None:
+    prompts = ("Write a request.", "Make up a ticket.", "Say what a user may say.")
+    for rows in (bench.train, bench.evaluation):
+        for number, row in enumerate(rows):
+            system, asked, answer = row["messages"]
+            words = asked["content"]
+            row["messages"] = [
+                system,
+                {**asked, "content": prompts[number % 3]},
+                {**answer, "content": words},
+            ]
+    bench.set("serving.max_new_tokens", 256)
+
+
 @small("padding is EOS, with TRL's collator")
 def _(bench: Bench) -> None:
     bench.tokenizer_config["pad_token"] = "<|eot_id|>"

@@ -24,6 +24,10 @@ if TYPE_CHECKING:
 
 ROWS = 1_000
 """Rows of one batch."""
+PREFERENCE = "the rows are preference data (chosen and rejected answers), which SFT cannot train on"
+FOR_PREFERENCE = (
+    "train with a preference trainer (DPO), or write the chosen answers as prompt + completion or messages"
+)
 NO_LAYOUT = (
     "messages | prompt + completion | text | conversations | instruction + output;"
     " set data.format, or training.dataset_text_field"
@@ -128,6 +132,8 @@ class BatchMaker:
         if self._layout is None:
             self._layout = row_formats.detect(raw.data, self._text_field)
         if self._layout is None:
+            if {"chosen", "rejected"} <= raw.data.keys():
+                return RowError("schema", PREFERENCE, FOR_PREFERENCE)
             keys = ", ".join(sorted(map(str, raw.data))[:8]) or "none"
             return RowError("schema", f"unknown row format; the row's keys are: {keys}", NO_LAYOUT)
         return row_formats.example(raw.data, self._layout, self._text_field)

@@ -8,7 +8,8 @@ import hashlib
 import importlib.util
 import re
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -135,13 +136,27 @@ def _apart(labels: Sequence[int], fed: Sequence[Fed]) -> list[list[int]]:
     return found
 
 
+@contextmanager
+def _padding(job: Job, backend: Any) -> Iterator[None]:
+    """The tokenizer with the padding token of training.pad_token, where the policy states one."""
+    stated, own = job.training.extra.get("pad_token"), backend.pad_token
+    known = isinstance(stated, str) and stated in backend.get_vocab()
+    try:
+        if known:
+            backend.pad_token = stated
+        yield
+    finally:
+        if known:
+            backend.pad_token = own
+
+
 def _by_transformers(job: Job, backend: Any, fed: Sequence[Fed]) -> list[list[int]]:
     """Labels that transformers' collator makes of the ids alone, whatever labels there were."""
     from transformers import DataCollatorForLanguageModeling
 
-    collator = DataCollatorForLanguageModeling(backend, mlm=False, return_tensors="np")
-    with warnings.catch_warnings():
+    with warnings.catch_warnings(), _padding(job, backend):
         warnings.simplefilter("ignore")
+        collator = DataCollatorForLanguageModeling(backend, mlm=False, return_tensors="np")
         batch: Mapping[str, Any] = collator([{"input_ids": ids} for ids, _ in fed])
     width = batch["labels"].shape[1]
     made = []

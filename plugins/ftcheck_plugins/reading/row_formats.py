@@ -1,6 +1,7 @@
 """Row layouts: tells them apart, and turns each row into the conversation or text that TRL would see."""
 
 import json
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from datetime import date, time
 from functools import cache, lru_cache
@@ -26,6 +27,8 @@ SHAREGPT_ROLES = {
     "tool": "tool",
     "observation": "tool",
 }
+NAME = re.compile(r"[A-Za-z][\w.-]{0,31}")
+"""A role that is a name; any other text in its place is not repeated."""
 MAX_TURNS = 10_000
 """Templates take time with the square of the messages: 10,000 take seconds, 100,000 take minutes."""
 MESSAGE_KEYS = frozenset(
@@ -315,7 +318,8 @@ def _shape(form: tuple[str, ...]) -> _Shape:
     answers = tuple(n for n, role in enumerate(roles) if role == "assistant")
     said = tuple(n for n, role in enumerate(roles) if role != "system")
     first = answers[0] if answers else len(roles)
-    found = {"role" for role in roles if role not in ROLES}
+    strange = {role for role in roles if role not in ROLES}
+    found = {"role", *(f"role:{role}" for role in strange if NAME.fullmatch(role))} if strange else set()
     if not answers:
         found.add("no-answer")
     elif roles[-1] != "assistant":
@@ -382,6 +386,10 @@ def _rare_remarks(turn: Message, role: str, content: Any) -> Iterator[str]:
         yield "text-arguments"
     if not MESSAGE_KEYS.issuperset(turn):
         yield "message-keys"
+    if isinstance(content, list):
+        yield "content-parts"
+        if any(isinstance(part, Mapping) and part.get("type") not in (None, "text") for part in content):
+            yield "media-parts"
     if turn.get("weight") not in (None, 0, 1):
         yield "weight"
 
@@ -439,5 +447,5 @@ def system_prompt(turns: Sequence[Message]) -> str | None:
     """The text of the first message if it is a system message."""
     if turns and turns[0]["role"] in ("system", "developer"):
         content = turns[0].get("content")
-        return content if isinstance(content, str) else None
+        return content if isinstance(content, str) else fingerprints.text_of(content) or None
     return None

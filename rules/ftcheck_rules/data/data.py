@@ -1,6 +1,6 @@
 """Data rules: can the rows be read, and do they have the format that training needs?"""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 from ftcheck import (
@@ -19,9 +19,12 @@ from ftcheck import (
 )
 from ftcheck.extension.rules import Yield
 from ftcheck.inputs import exclude_list
+from ftcheck.inputs.prepared import RowError
 from ftcheck.plurals import agreeing, counted
 from ftcheck_rules.data.as_trained import as_loaded, columns
 
+NAMED = 20
+"""How many rows of a cause are named."""
 UNREADABLE = ("encoding", "json")
 
 REMARKS = {
@@ -188,13 +191,31 @@ def data_schema(job: Job, rows: Rows) -> Iterator[Yield]:
     yield Measurement("format", rows.format)
     yield Measurement("rows_wrong", len(errors | set(wrong)), unit="rows", limit="0")
     yield Summary(_in_words(rows, set(wrong), remarked, unreadable))
-    for row, trouble in wrong.items():
-        yield Finding(trouble.message, at=rows.at(row, trouble.column), fix=trouble.fix)
+    yield from _malformed(wrong, rows)
     yield Exclude(sorted({*wrong, *errors}), rows.at)
     for code, found in remarked.items():
         yield from _remarks(code, found, job, rows)
     yield from columns(job, rows)
     yield from _notes(job, rows)
+
+
+def _malformed(wrong: Mapping[int, RowError], rows: Rows) -> Iterator[Finding]:
+    """One finding for each cause, at its first row."""
+    groups: dict[tuple[str, str | None], list[int]] = {}
+    for row, trouble in wrong.items():
+        groups.setdefault((trouble.message, trouble.fix), []).append(row)
+    for (message, fix), found in groups.items():
+        at = rows.at(found[0], wrong[found[0]].column)
+        yield Finding(f"{message}{which(found, rows)}", at=at, fix=fix)
+
+
+def which(found: Sequence[int], rows: Rows) -> str:
+    """` (60 rows; also lines 2, 3, …)`; nothing for one row."""
+    if len(found) == 1:
+        return ""
+    lines = ", ".join(str(rows.at(row).line) for row in found[1:NAMED])
+    more = ", …" if len(found) > NAMED else ""
+    return f" ({len(found):,} rows; also {agreeing(len(found) - 1, 'line', 'lines')} {lines}{more})"
 
 
 def _in_words(
@@ -215,8 +236,24 @@ def _in_words(
 def _remarks(code: str, found: tuple[int, ...], job: Job, rows: Rows) -> Iterator[Finding]:
     message, fix = REMARKS[code]
     severity = _severity(code, job, rows)
+    if code == "role":
+        yield from _roles(found, severity, fix, rows)
+        return
     for row in found:
         yield Finding(message, severity, at=rows.at(row), fix=fix)
+
+
+def _roles(found: tuple[int, ...], severity: Severity, fix: str, rows: Rows) -> Iterator[Finding]:
+    """One finding for each unknown role, by its name where it is one."""
+    named = {
+        code.partition(":")[2]: where for code, where in rows.remarks.items() if code.startswith("role:")
+    }
+    told = {row for where in named.values() for row in where}
+    unnamed = tuple(row for row in found if row not in told)
+    for name, where in [*sorted(named.items()), *([("", unnamed)] if unnamed else [])]:
+        what = f"the role {name!r}" if name else "a message has a role that"
+        known = f"chat templates do not know {what}" if name else f"{what} chat templates do not know"
+        yield Finding(f"{known}{which(where, rows)}", severity, at=rows.at(where[0]), fix=fix)
 
 
 def _severity(code: str, job: Job, rows: Rows) -> Severity:

@@ -1,5 +1,6 @@
 """Overlap rules: duplicate rows in the training data, and test questions in the training data."""
 
+import zlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,6 +10,7 @@ from ftcheck import (
     Exclude,
     Finding,
     GoldSet,
+    Inputs,
     Job,
     Location,
     Measurement,
@@ -24,6 +26,7 @@ from ftcheck.dedup import fingerprints, minhash
 from ftcheck.dedup.fingerprints import NOTHING
 from ftcheck.extension.rules import Yield
 from ftcheck.inputs.benchmarks import Benchmarks
+from ftcheck.inputs.row_texts import RowTexts
 from ftcheck.plurals import agreeing, counted
 
 if TYPE_CHECKING:
@@ -33,10 +36,20 @@ if TYPE_CHECKING:
     Ints = NDArray[np.int64]
     Mask = NDArray[np.bool_]
 
+GENERIC = 3
+"""A prompt with more different answers than this is a generic one (`Write a poem`): not a question."""
+BEGINS = 0.95
+"""The share of a row's answers that stands in a longer row with the same question: then that goes on."""
+CANDIDATES = 256
+"""Training rows with the same first question that an evaluation row is compared with, token by token."""
 SHINGLE = 5
 """Tokens of an n-gram where two rows are compared."""
 MAX_PAIRS = 100_000
 """Pairs of rows that are compared exactly; MinHash proposes few that are not near-duplicates."""
+WORDS = 3
+"""Words of an n-gram where the texts of two rows are compared: about as many characters as 5 tokens."""
+PAIRS_READ = 5_000
+"""Pairs of rows whose texts are read and compared at once."""
 MAX_TEST_TOKENS = 4_000_000
 """Tokens of evaluation rows that are searched for in the training rows; of more, every nth row is used."""
 
@@ -63,7 +76,7 @@ class Duplicates:
 
 
 @rule("duplicates", family="data", cases="ftcheck_rules.data.cases.duplicates")
-def duplicates(job: Job, prepared: Prepared, params: Duplicates) -> Iterator[Yield]:
+def duplicates(job: Job, prepared: Prepared, inputs: Inputs, params: Duplicates) -> Iterator[Yield]:
     """Few rows duplicate another row, and each question has one answer.
 
     Data that was concatenated twice is learned twice: the model memorises it, and a random split puts one of
@@ -72,10 +85,12 @@ def duplicates(job: Job, prepared: Prepared, params: Duplicates) -> Iterator[Yie
 
     Two rows are exact duplicates if their messages are equal, ignoring case, punctuation and whitespace,
     under the same system prompt (`2 + 3` is not `2 - 3`, `C++` is not `C#`). They are near-duplicates if the
-    Jaccard index of their token 5-grams is at least 0.9, over the row and over its answer alone. N-grams that
+    Jaccard index of their token 5-grams is at least 0.9, over the row and over its answer alone, and so is
+    that of the word 3-grams of what is asked and answered (no system prompt, no tool list). N-grams that
     more than a tenth of the rows share (system prompt, template) are ignored, and rows with fewer than 32
     others are not compared. Pairs are proposed by MinHash (128 permutations) and compared exactly. Questions
-    are compared in rows with one question and one answer. Parameters: max_duplicate_share (default 0.01),
+    are compared in rows with one question and one answer; a prompt with four or more different answers is a
+    generic one, and that is `info`. Parameters: max_duplicate_share (default 0.01),
     max_near_duplicate_share (default 0.05), max_conflict_share (default 0.05), likeness (default 0.9),
     min_ngrams (default 32). Up to these shares a finding is `info`.
     """
@@ -86,18 +101,21 @@ def duplicates(job: Job, prepared: Prepared, params: Duplicates) -> Iterator[Yie
         return
     first = _first_like(rows.said, rows.system)
     copied = spoken & (first != _numbers(len(rows)))
-    near = _near(prepared, spoken & ~copied, params)
-    questions, conflicting = _conflicts(rows)
+    near = _near(prepared, inputs, spoken & ~copied, params)
+    answers = _conflicts(rows)
     total = int(spoken.sum())
-    yield from _shares(total, int(copied.sum()), len(near), questions, params)
+    yield from _shares(total, int(copied.sum()), len(near), answers.questions, params)
+    yield Measurement("rows_under_generic_prompts", len(answers.under_prompts), unit="rows")
     exact = counted(int(copied.sum()), "exact duplicate")
     yield Summary(f"{exact} · {counted(len(near), 'near-duplicate')} · {counted(total, 'row')}")
     if copied.any():
         yield from _told(_copied(rows, first, copied, total, params), rows, copied.nonzero()[0].tolist())
     if near:
         yield from _told(_alike(rows, near, total, params), rows, sorted(near))
-    if len(conflicting):
-        yield _conflict(rows, questions, conflicting, total, params)
+    if answers.questions:
+        yield _conflict(rows, answers, total, params)
+    if answers.prompts:
+        yield _generic(rows, answers, total)
 
 
 def _told(finding: Finding, rows: Rows, found: Sequence[int]) -> Iterator[Yield]:
@@ -126,16 +144,40 @@ def _first_like(words: "Ints", system: "NDArray[np.int32]") -> "Ints":
     return first
 
 
-def _near(prepared: Prepared, distinct: "Mask", params: Duplicates) -> dict[int, int]:
+def _near(prepared: Prepared, inputs: Inputs, distinct: "Mask", params: Duplicates) -> dict[int, int]:
     """Near-duplicates of an earlier row, each with that row."""
     rows = distinct.nonzero()[0].tolist()
     common = minhash.boilerplate(prepared.tokens, rows, SHINGLE)
     pairs = minhash.likely_pairs(prepared.tokens, rows, SHINGLE, params.min_ngrams, common)
+    alike = [pair for pair in pairs[:MAX_PAIRS] if _are_alike(prepared, *pair, common, params.likeness)]
     found: dict[int, int] = {}
-    for later, earlier in pairs[:MAX_PAIRS]:
-        if later not in found and _are_alike(prepared, later, earlier, common, params.likeness):
-            found[later] = earlier
+    for start in range(0, len(alike), PAIRS_READ):
+        some = [pair for pair in alike[start : start + PAIRS_READ] if pair[0] not in found]
+        for later, earlier in _say_the_same(inputs, some, params):
+            found.setdefault(later, earlier)
     return found
+
+
+def _say_the_same(
+    inputs: Inputs, pairs: Sequence[tuple[int, int]], params: Duplicates
+) -> Iterator[tuple[int, int]]:
+    """Pairs that are alike in what is asked and answered: a shared tool list is none of it."""
+    if not pairs:
+        return
+    texts: RowTexts = inputs.get("row_texts")
+    rows = sorted({row for pair in pairs for row in pair})
+    made = minhash.grams([_word_ids(text) for text in texts.said(rows)], WORDS)
+    place = {row: number for number, row in enumerate(rows)}
+    for later, earlier in pairs:
+        one, other = made.of(place[later]), made.of(place[earlier])
+        enough = min(len(one), len(other)) >= params.min_ngrams / 2
+        if enough and minhash.jaccard(one, other) >= params.likeness:
+            yield later, earlier
+
+
+def _word_ids(text: str) -> list[int]:
+    """The words of a text as numbers: without case and punctuation."""
+    return [zlib.crc32(word) for word in fingerprints.words_of([text])[0].split()]
 
 
 def _are_alike(prepared: Prepared, one: int, other: int, common: Any, least: float) -> bool:
@@ -156,14 +198,45 @@ def _answers_alike(prepared: Prepared, one: int, other: int, least: float) -> bo
     return minhash.jaccard(made.of(0), made.of(1)) >= least
 
 
-def _conflicts(rows: Rows) -> "tuple[int, Ints]":
-    """How many questions have several answers, and the rows that give another one than the first."""
+@dataclass(frozen=True)
+class _Answers:
+    """Questions with several answers and the rows that contradict an earlier one; generic prompts apart."""
+
+    questions: int
+    conflicting: "Ints"
+    prompts: int
+    under_prompts: "Ints"
+
+
+def _conflicts(rows: Rows) -> _Answers:
+    """Rows with one question and one answer, by question and system prompt."""
     import numpy as np
 
-    single = (rows.asked != NOTHING) & (rows.turns - (rows.system >= 0) <= 2)
+    single = _single(rows)
     first = _first_like(rows.asked, rows.system)
-    other = single & single[first] & (rows.said != rows.said[first])
-    return len(np.unique(first[other])), other.nonzero()[0]
+    answers = _different_answers(first, rows.said, single)
+    other = single & single[first] & (rows.said != rows.said[first]) & (answers[first] <= GENERIC)
+    under = single & (answers[first] > GENERIC)
+    return _Answers(
+        questions=len(np.unique(first[other])),
+        conflicting=other.nonzero()[0],
+        prompts=len(np.unique(first[under])),
+        under_prompts=under.nonzero()[0],
+    )
+
+
+def _single(rows: Rows) -> "Mask":
+    """Rows with one question and at most one answer."""
+    single: Mask = (rows.asked != NOTHING) & (rows.turns - (rows.system >= 0) <= 2)
+    return single
+
+
+def _different_answers(first: "Ints", said: "Ints", wanted: "Mask") -> "Ints":
+    """For each row that is the first of its question: how many different answers the wanted rows give it."""
+    import numpy as np
+
+    pairs = np.unique(np.stack([first[wanted], said[wanted]], axis=1), axis=0)
+    return np.bincount(pairs[:, 0], minlength=len(first)).astype(np.int64)
 
 
 def _shares(total: int, copied: int, near: int, questions: int, params: Duplicates) -> Iterator[Measurement]:
@@ -204,18 +277,31 @@ def _alike(rows: Rows, near: dict[int, int], total: int, params: Duplicates) -> 
     return Finding(message, severity, at=rows.at(row), fix="keep one row of each group", why=why)
 
 
-def _conflict(rows: Rows, questions: int, conflicting: "Ints", total: int, params: Duplicates) -> Finding:
-    row = int(conflicting[0])
+def _conflict(rows: Rows, answers: _Answers, total: int, params: Duplicates) -> Finding:
+    count, row = len(answers.conflicting), int(answers.conflicting[0])
     first = int(_first_like(rows.asked, rows.system)[row])
-    has = agreeing(questions, "has", "have")
+    has = agreeing(answers.questions, "has", "have")
     message = (
-        f"{counted(questions, 'question')} {has} different answers in different rows;"
-        f" this row contradicts {_name(rows.at(first))}"
+        f"{counted(answers.questions, 'question')} {has} different answers: {_of(count, total)}"
+        f" {agreeing(count, 'answers', 'answer')} otherwise than an earlier row; this row contradicts"
+        f" {_name(rows.at(first))}"
     )
     fix = "keep one answer to each question, unless the model is meant to learn several"
-    severity = _above(len(conflicting), total, params.max_conflict_share)
+    severity = _above(count, total, params.max_conflict_share)
     why = "Different answers to the same question pull the model in different directions."
     return Finding(message, severity, at=rows.at(row), fix=fix, why=why)
+
+
+def _generic(rows: Rows, answers: _Answers, total: int) -> Finding:
+    """Prompts that many rows share: they do not say what the answer is, so none contradicts another."""
+    count = len(answers.under_prompts)
+    message = (
+        f"{_of(count, total)} {agreeing(count, 'stands', 'stand')} under"
+        f" {counted(answers.prompts, 'generic prompt')} with more than {GENERIC} different answers each;"
+        " this row is the first"
+    )
+    fix = "nothing, if the answers are meant to vary; else add what tells them apart to the prompts"
+    return Finding(message, Severity.INFO, at=rows.at(int(answers.under_prompts[0])), fix=fix)
 
 
 def _above(count: int, total: int, share: float) -> Severity:
@@ -255,11 +341,21 @@ class Leakage:
 
 @dataclass(frozen=True, slots=True)
 class Leak:
-    """A test item that is in the training data: its place, the row, and the share if not all of it is."""
+    """A test item that is in the training data: its place, the row, and the share if not all of it is.
+
+    `how` tells what is there of an evaluation row: the whole `row`, its `beginning` (or it is that of the
+    training row: `continued`), or only its `question`.
+    """
 
     at: Location
     row: int
     share: float | None = None
+    how: str = "row"
+
+    @property
+    def copied(self) -> bool:
+        """Whether the training row says what the test item says, answer included."""
+        return self.share is None and self.how != "question"
 
 
 @dataclass(frozen=True)
@@ -271,6 +367,8 @@ class Side:
     total: int
     leaks: tuple[Leak, ...]
     overlap_is_error: bool
+    prompts: tuple[Location, ...] = ()
+    """Items of which only a generic prompt is in the training data."""
 
 
 @rule("leakage", family="data", cases="ftcheck_rules.data.cases.duplicates")
@@ -292,10 +390,12 @@ def leakage(
     turns and plain text by all their messages. Longer texts also count as leaked if 80 % of their token
     13-grams occur in training rows (for evaluation rows: of the question, where the loss separates it from
     the answer, because answers of one form are similar by design). N-grams that more than a tenth of the rows
-    share are ignored. Each leaked item is a warning, and an error where more than 5 % of its set leaked (for
-    evaluation rows only whole questions count towards that, because rows about the same document overlap).
-    Parameters: max_leaked_share (default 0.05), min_words (default 3), ngram (default 13), min_ngrams
-    (default 8), min_row_ngrams (default 32), overlap (default 0.8).
+    share are ignored. Each leaked item is a warning, and an error where more than 5 % of its set leaked. Of
+    evaluation rows only copies count towards that, question and answer, and conversations that begin, or go
+    on from, one in the training rows; a question with another answer is a warning, and a generic prompt (with
+    more than three different answers) is `info`. Parameters: max_leaked_share (default 0.05), min_words
+    (default 3), ngram (default 13), min_ngrams (default 8), min_row_ngrams (default 32), overlap (default
+    0.8).
     """
     rows = prepared.rows
     if prepared_eval is None and gold is None and benchmarks is None:
@@ -317,6 +417,10 @@ def leakage(
     for side in sides:
         yield Measurement(f"{side.name}_compared", side.total, unit="items")
         yield Measurement(f"{side.name}_leaked", len(side.leaks), unit="items", limit="0")
+        if side.name == "eval":
+            shared = sum(leak.how == "question" for leak in side.leaks)
+            yield Measurement("eval_questions_shared", shared, unit="rows", limit="0")
+            yield Measurement("eval_prompts_shared", len(side.prompts), unit="rows")
     yield Summary(" · ".join(f"{one.name} {len(one.leaks):,} of {one.total:,}" for one in sides) + " leaked")
     for side in sides:
         yield from _leaked(side, rows, params)
@@ -352,6 +456,9 @@ class _Known:
         self._asked = np.unique(prepared.rows.asked, return_index=True)
         self._said = np.unique(prepared.rows.said, return_index=True)
         self._rows = (prepared.rows.said != NOTHING).nonzero()[0].tolist()
+        self._order = np.argsort(prepared.rows.asked, kind="stable")
+        self._sorted = prepared.rows.asked[self._order]
+        self._blank: dict[int, bool] = {}
 
     def texts(self, name: str, item: str, items: Sequence[tuple[str, Location]]) -> Side:
         """The leaks among questions."""
@@ -372,22 +479,91 @@ class _Known:
     def rows(self, tests: Prepared) -> Side:
         """The leaks among evaluation rows."""
         rows, leaks = tests.rows, {}
-        single = (rows.asked != NOTHING) & (rows.turns - (rows.system >= 0) <= 2)
+        single, generic = _single(rows), self._generic(tests)
+        prompts: list[Location] = []
         spoken = (rows.said != NOTHING).nonzero()[0].tolist()
         for number in spoken:
-            words, known = (rows.asked, self._asked) if single[number] else (rows.said, self._said)
-            row = _found(known, int(words[number]))
+            at, row = rows.at(number), _found(self._said, int(rows.said[number]))
             if row is not None:
-                leaks[number] = Leak(rows.at(number), row)
+                leaks[number] = Leak(at, row)
+            elif (begun := self._begun(tests, number)) is not None:
+                leaks[number] = begun
+            elif single[number] and (row := _found(self._asked, int(rows.asked[number]))) is not None:
+                if int(rows.asked[number]) in generic:
+                    prompts.append(at)
+                else:
+                    leaks[number] = Leak(at, row, how="question")
         apart = tests.masked or rows.format == "text"
-        left = [number for number in spoken if number not in leaks and apart]
+        asked_alone = {int(number) for number in spoken if int(rows.asked[number]) in generic}
+        left = [number for number in spoken if number not in leaks and number not in asked_alone and apart]
         step = max(-(-int(tests.length[left].sum()) // MAX_TEST_TOKENS), 1)
         left = left[::step]
         asked = [_prompt(tests, number) for number in left]
         for index, one in self._overlapping(asked, self._params.min_row_ngrams):
             leaks[left[index]] = Leak(rows.at(left[index]), one.row, one.share)
         ordered = tuple(leaks[number] for number in sorted(leaks))
-        return Side("eval", "evaluation row", len(spoken), ordered, False)
+        return Side("eval", "evaluation row", len(spoken), ordered, False, tuple(prompts))
+
+    def _generic(self, tests: Prepared) -> frozenset[int]:
+        """Questions (fingerprints) with so many different answers that they are prompts, on both sides."""
+        import numpy as np
+
+        both = [self._prepared.rows, tests.rows]
+        asked = np.concatenate([one.asked[_single(one)] for one in both])
+        said = np.concatenate([one.said[_single(one)] for one in both])
+        pairs = np.unique(np.stack([asked, said], axis=1), axis=0)
+        questions, answers = np.unique(pairs[:, 0], return_counts=True)
+        return frozenset(questions[answers > GENERIC].tolist())
+
+    def _begun(self, tests: Prepared, number: int) -> Leak | None:
+        """A training row that begins with all of this conversation, or all of which this one begins with."""
+        at, words = tests.rows.at(number), int(tests.rows.asked[number])
+        mine = _spoken_turns(tests.rows, number)
+        for row in self._same_question(words):
+            if max(mine, _spoken_turns(self._prepared.rows, row)) <= 2:
+                continue
+            if tests.length[number] <= self._prepared.length[row]:
+                if self._begins((tests, number), (self._prepared, row)):
+                    return Leak(at, row, how="beginning")
+            elif self._begins((self._prepared, row), (tests, number)):
+                return Leak(at, row, how="continued")
+        return None
+
+    def _same_question(self, words: int) -> list[int]:
+        """Training rows with this first question."""
+        import numpy as np
+
+        if words == NOTHING:
+            return []
+        low, high = (int(np.searchsorted(self._sorted, words, side)) for side in ("left", "right"))
+        found: list[int] = self._order[low : min(high, low + CANDIDATES)].tolist()
+        return found
+
+    def _begins(self, short: tuple[Prepared, int], long: tuple[Prepared, int]) -> bool:
+        """Whether the longer row says all of the shorter one first, up to the end of a turn.
+
+        A template may write the last turn otherwise than earlier ones: then the answers are compared.
+        """
+        ids, others = (side.tokens.ids(row) for side, row in (short, long))
+        end = len(ids)
+        while end and self._is_blank(int(ids[end - 1])):
+            end -= 1
+        ended = end == len(others) or (end < len(others) and self._is_blank(int(others[end])))
+        if end and ended and (ids[:end] == others[:end]).all():
+            return True
+        side, row = short
+        answers = ids[side.tokens.mask(row)] if side.masked else ids
+        made = minhash.grams([answers, others], SHINGLE)
+        if not len(made.of(0)) or (not side.masked and _spoken_turns(side.rows, row) <= 2):
+            return False
+        return bool(_contained(made.of(0), made.of(1)) >= BEGINS)
+
+    def _is_blank(self, token: int) -> bool:
+        """Whether a token ends a turn, or is blank: what may stand behind an answer."""
+        if token not in self._blank:
+            special = token in self._tokenizer.special_ids
+            self._blank[token] = special or not self._tokenizer.show([token]).strip()
+        return self._blank[token]
 
     def _row_of(self, words: int) -> int | None:
         row = _found(self._asked, words)
@@ -397,6 +573,19 @@ class _Known:
         params = self._params
         found = minhash.overlaps(texts, self._prepared.tokens, self._rows, params.ngram, least)
         return [(number, one) for number, one in sorted(found.items()) if one.share >= params.overlap]
+
+
+def _spoken_turns(rows: Rows, row: int) -> int:
+    """Messages of a row but for its system message."""
+    return int(rows.turns[row]) - int(rows.system[row] >= 0)
+
+
+def _contained(some: Any, others: Any) -> float:
+    """The share of n-grams that are among the others, as sets."""
+    import numpy as np
+
+    some = np.unique(some)
+    return float(np.isin(some, others).mean()) if len(some) else 0.0
 
 
 def _prompt(tests: Prepared, row: int) -> Any:
@@ -416,7 +605,7 @@ def _found(known: "tuple[Ints, Ints]", words: int) -> int | None:
 
 
 def _leaked(side: Side, rows: Rows, params: Leakage) -> Iterator[Yield]:
-    whole = sum(leak.share is None or side.overlap_is_error for leak in side.leaks)
+    whole = sum(leak.copied or side.overlap_is_error for leak in side.leaks)
     much = whole > params.max_leaked_share * side.total
     fixes = {
         "gold": "remove the row from the training data, or the question from the gold set",
@@ -424,14 +613,32 @@ def _leaked(side: Side, rows: Rows, params: Leakage) -> Iterator[Yield]:
         "eval": "split the data again, with all rows of a question or document on the same side",
     }
     for number, leak in enumerate(side.leaks):
-        counts = leak.share is None or side.overlap_is_error
+        counts = leak.copied or side.overlap_is_error
         severity = Severity.ERROR if much and counts else Severity.WARNING
-        message = f"this {side.item} {_how(leak)} the training data, {_name(rows.at(leak.row))}"
+        message = _how(leak, side.item, _name(rows.at(leak.row)))
         if number == 0:
             message += f" ({len(side.leaks):,} of {side.total:,} leaked, {len(side.leaks) / side.total:.1%})"
         yield Finding(message, severity, at=leak.at, fix=fixes[side.name])
-        yield Exclude([leak.row], rows.at)
+        if leak.copied:
+            yield Exclude([leak.row], rows.at)
+    if side.prompts:
+        count = len(side.prompts)
+        has = agreeing(count, "shares", "share")
+        yield Finding(
+            f"{count:,} of {counted(side.total, side.item)} {has} a generic prompt with training rows, but no"
+            " answer",
+            Severity.INFO,
+            at=side.prompts[0],
+            fix="nothing: a prompt with many different answers gives none of them away",
+        )
 
 
-def _how(leak: Leak) -> str:
-    return "is in" if leak.share is None else f"has {leak.share:.0%} of its token n-grams in"
+def _how(leak: Leak, item: str, row: str) -> str:
+    if leak.share is not None:
+        return f"this {item} has {leak.share:.0%} of its token n-grams in the training data, {row}"
+    return {
+        "row": f"this {item} is in the training data, {row}",
+        "question": f"the question of this {item} is in the training data with another answer, {row}",
+        "beginning": f"this {item} is the beginning of a row in the training data, {row}",
+        "continued": f"this {item} goes on from a row in the training data, {row}",
+    }[leak.how]

@@ -29,8 +29,9 @@ def special_tokens_in_text(prepared: Prepared, tokenizer: Tokenizer, params: Mar
     The tokenizer turns the text into the control token: a quoted `<|eot_id|>` ends the turn in the middle of
     a sentence, and what follows belongs to no role. A user who types one does the same to the served model.
 
-    Searches the contents of every row, before the template is applied, for the tokenizer's special and added
-    tokens, except those for reasoning and tool calls. Plain text may contain them on purpose, and so may
+    Searches the contents of every row, before the template is applied, for the tokenizer's special tokens,
+    except those for reasoning and tool calls. Added tokens with `special: false` that the template does not
+    write (Gemma's `<h1>` and `<table>`) are ordinary text. Plain text may contain them on purpose, and so may
     prompts and completions that were rendered by hand (most rows contain them); that is `info`. So is a token
     that the template never writes and that more than a tenth of the rows contain. Parameters: meant_share
     (default 0.1).
@@ -40,15 +41,22 @@ def special_tokens_in_text(prepared: Prepared, tokenizer: Tokenizer, params: Mar
     if total == 0:
         yield Skip("no row can be read")
         return
-    found = {mark: where for mark, where in rows.marks.items() if not WRITTEN.fullmatch(mark)}
+    ours = _control(tokenizer)
+    written = {mark: where for mark, where in rows.marks.items() if not WRITTEN.fullmatch(mark)}
+    found = {mark: where for mark, where in written.items() if mark in ours or _special(tokenizer, mark)}
     marked = {row for where in found.values() for row in where}
     yield Measurement("rows_with_special_tokens", len(marked), unit="rows", limit="0")
     yield Measurement("special_tokens", len(found), unit="tokens")
+    yield Measurement("ordinary_added_tokens", len(written) - len(found), unit="tokens")
     contain = agreeing(len(marked), "contains", "contain")
     yield Summary(f"{len(marked):,} of {counted(total, 'row')} {contain} special tokens as text")
-    ours = _control(tokenizer)
     for mark, where in sorted(found.items(), key=lambda one: one[1][0]):
         yield _finding(mark, where, _severity(mark in ours, len(where) / total, rows, params), rows, total)
+
+
+def _special(tokenizer: Tokenizer, mark: str) -> bool:
+    """Whether the tokenizer calls it special; other added tokens (Gemma's `<h1>`) are ordinary text."""
+    return mark not in tokenizer.plain(tokenizer.encode(mark))
 
 
 def _control(tokenizer: Tokenizer) -> frozenset[str]:

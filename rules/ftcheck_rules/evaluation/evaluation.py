@@ -13,6 +13,7 @@ from ftcheck import (
     Location,
     Measurement,
     ModelConfig,
+    Prepared,
     Rows,
     Sample,
     ServingSide,
@@ -21,12 +22,14 @@ from ftcheck import (
     Summary,
     Tokenizer,
     rule,
+    tables,
 )
 from ftcheck.digest import of_text
 from ftcheck.extension.rules import Yield
 from ftcheck.inputs.prepared import SampleRow
 from ftcheck.inputs.probe_texts import Pair, counts, first_difference
 from ftcheck.plurals import agreeing, counted
+from ftcheck_rules.evaluation import stop_texts
 from ftcheck_rules.template.renderings import (
     Talk,
     other_words,
@@ -60,6 +63,7 @@ def evaluation_parity(
     model: ModelConfig,
     rows: Rows,
     sample: Sample,
+    prepared: Prepared,
     gold: GoldSet | None,
     evaluation: ServingSide | None,
     params: EvaluationParity,
@@ -73,8 +77,10 @@ def evaluation_parity(
     The served prompt of each sample row must equal the start of the row as it is fed (`template-parity` and
     `tokenizer-parity` say what differs). An `evaluation` section of the policy must prompt as training does,
     and pad on the left where it uses batches. The usual system prompt of the rows must be that of serving and
-    evaluation. The token that ends rows must stop generation. Gold items must be complete and have unique
-    ids. Parameters: different_percent (default 1), usual_percent (default 99).
+    evaluation, where the policy states one (null for none). The token that ends rows must stop generation:
+    with transformers' generate too, which knows eos_token_id of generation_config.json alone, where no
+    ordinary token may be listed. No text of serving.stop may occur inside an answer. Gold items must be
+    complete and have unique ids. Parameters: different_percent (default 1), usual_percent (default 99).
     """
     compared = [row for row in sample.rows if 0 < row.prompt_turns < len(row.messages)]
     different = [(row, why) for row in compared if (why := _difference(row, serving)) is not None]
@@ -84,11 +90,14 @@ def evaluation_parity(
     yield Measurement("prompts_different", len(different), unit="rows", limit="0")
     if different:
         yield _different(job, compared, different, params)
-    if conversations:
+    if conversations and job.states("serving.system_prompt"):
         yield from _system_prompt(job, serving, rows, params, "serving", job.serving.system_prompt)
+    elif conversations:
+        yield from _prompt_unknown(job, rows, params)
     if job.evaluation is not None and evaluation is not None:
         yield from _evaluated(job, tokenizer, evaluation, rows, sample, params)
     yield from _stop(job, tokenizer, serving, model, sample)
+    yield from stop_texts.inside_answers(job, tokenizer, prepared, sample, gold)
     if gold is not None:
         yield from _gold(job, gold, has_template=serving.tokenizer.chat_template is not None)
     if not conversations and gold is None and job.evaluation is None:
@@ -235,6 +244,22 @@ def _system_prompt(
         )
 
 
+def _prompt_unknown(job: Job, rows: Rows, params: EvaluationParity) -> Iterator[Finding]:
+    """Nothing is said of the served system prompt: requests may bring it, so only what is needed is said."""
+    good = [one for row, one in enumerate(rows.system.tolist()) if row not in rows.row_errors]
+    with_one = sum(one != NONE for one in good)
+    if good and 100 * with_one >= params.usual_percent * len(good):
+        have = agreeing(with_one, "has", "have")
+        yield Finding(
+            f"{with_one:,} of {counted(len(good), 'training row')} {have} a system prompt; whether the server"
+            " sends one is unknown (serving.system_prompt is not set)",
+            Severity.INFO,
+            at=job.at("serving.system_prompt"),
+            fix="set serving.system_prompt to what the server or the requests send, or to null for none",
+            why="Without its instructions the model answers otherwise than it was trained to.",
+        )
+
+
 def _text(rows: Rows, index: int) -> str | None:
     return None if index == NONE else rows.system_prompts[index]
 
@@ -266,7 +291,7 @@ def _other_prompt(
     verb = "serve" if who == "serving" else "evaluate"
     return Finding(
         f"{count:,} of {counted(total, 'training row')} {agreeing(count, 'has', 'have')} {_named(trained)},"
-        f" but {sender} sends {_named(sent)}",
+        f" but {sender} sends {_named(sent)}{_where_they_part(trained, sent)}",
         at=job.at(f"{who}.system_prompt"),
         fix=f"{verb} with the system prompt of the training rows"
         if trained is not None
@@ -274,6 +299,25 @@ def _other_prompt(
         change=Change(key, sent, trained) if count == total else None,
         why="The model answers under instructions that it was not trained with.",
     )
+
+
+def _where_they_part(trained: str | None, sent: str | None) -> str:
+    """Where two prompts that are nearly the same differ; neither is shown."""
+    if not trained or not sent:
+        return ""
+    first = _alike(trained, sent)
+    same = first + _alike(trained[first:][::-1], sent[first:][::-1])
+    longer = max(len(trained), len(sent))
+    if 2 * same < longer:
+        return ""
+    other = longer - same
+    return f"; they differ in {counted(other, 'character')} from character {first + 1} on"
+
+
+def _alike(one: str, other: str) -> int:
+    """How many characters two texts have in common at their beginning."""
+    pairs = enumerate(zip(one, other, strict=False))
+    return next((n for n, (mine, theirs) in pairs if mine != theirs), min(len(one), len(other)))
 
 
 def _named(prompt: str | None) -> str:
@@ -290,19 +334,88 @@ def _stop(
 
     Rows without any stop token are left to `trained-tokens`.
     """
-    stops = model.stop_ids | {one for one in (serving.tokenizer.eos_token_id,) if one is not None}
+    foreign = _ordinary_stops(serving.tokenizer, model)
+    yield from _foreign(job, serving.tokenizer, model, foreign)
+    eos = serving.tokenizer.eos_token_id
+    stops = model.stop_ids | {one for one in (eos,) if one is not None}
     endings = Counter(_ending(row.fed, tokenizer) for row in sample.rows)
     for ending, count in endings.most_common():
         if ending and ending[0] not in stops:
-            known = ", ".join(_shown(tokenizer, one) for one in sorted(stops)) or "nothing"
-            yield Finding(
-                f"training ends turns with {_shown(tokenizer, ending[0])} ({count:,} of"
-                f" {counted(len(sample.rows), 'sample row')}), but generation stops at {known}",
-                Severity.WARNING if stops.intersection(ending) else Severity.ERROR,
-                at=job.at("model.name"),
-                fix=f"add {ending[0]} to eos_token_id in generation_config.json, or set training.eos_token",
-                why="The served model does not stop at the end of its answer, and rambles on to the cap.",
-            )
+            yield _runs_on(job, tokenizer, ending[0], count, sample, stops, bool(stops.intersection(ending)))
+        elif ending and model.stop_ids and not model.stop_ids.intersection(ending) and _as_loaded(job):
+            yield _by_tokenizer_alone(job, tokenizer, model, ending[0], (count, len(sample.rows)), foreign)
+
+
+def _runs_on(
+    job: Job,
+    tokenizer: Tokenizer,
+    ending: int,
+    count: int,
+    sample: Sample,
+    stops: frozenset[int],
+    later: bool,
+) -> Finding:
+    known = ", ".join(_shown(tokenizer, one) for one in sorted(stops)) or "nothing"
+    return Finding(
+        f"training ends turns with {_shown(tokenizer, ending)} ({count:,} of"
+        f" {counted(len(sample.rows), 'sample row')}), but generation stops at {known}",
+        Severity.WARNING if later else Severity.ERROR,
+        at=job.at("model.name"),
+        fix=f"add {ending} to eos_token_id in generation_config.json, or set training.eos_token",
+        why="The served model does not stop at the end of its answer, and rambles on to the cap.",
+    )
+
+
+def _as_loaded(job: Job) -> bool:
+    """Whether the generation config stays what the base model has: a Trainer aligns it where all is saved."""
+    return job.training.lora is not None and job.training.extra.get("eos_token") is None
+
+
+def _by_tokenizer_alone(
+    job: Job,
+    tokenizer: Tokenizer,
+    model: ModelConfig,
+    ending: int,
+    counts: tuple[int, int],
+    foreign: Sequence[int],
+) -> Finding:
+    """The trained stop is the tokenizer's EOS, which not every engine stops at."""
+    table = tables.load("serving_engines")["stops"]
+    stops_too = job.serving.engine in (None, *table["adds_tokenizer_eos"])
+    known = ", ".join(_shown(tokenizer, one) for one in sorted(model.stop_ids))
+    count, total = counts
+    return Finding(
+        f"training ends turns with {_shown(tokenizer, ending)} ({count:,} of {counted(total, 'sample row')}),"
+        f" which is the tokenizer's EOS, but {_stated_in(model)} lists {known} alone: transformers'"
+        " generate does not stop there",
+        Severity.WARNING if stops_too and not foreign else Severity.ERROR,
+        at=job.at("model.name"),
+        fix=f"add {ending} to eos_token_id in generation_config.json",
+        why="What generates with transformers rambles on to the cap: scripts, evaluation harnesses, servers.",
+    )
+
+
+def _stated_in(model: ModelConfig) -> str:
+    return "generation_config.json" if "eos_token_id" in model.generation else "config.json"
+
+
+def _ordinary_stops(tokenizer: Tokenizer, model: ModelConfig) -> tuple[int, ...]:
+    """Listed stops that the tokenizer has as ordinary text: the file is another model's."""
+    special = tokenizer.special_ids | {tokenizer.eos_token_id, tokenizer.pad_token_id, tokenizer.bos_token_id}
+    return tuple(one for one in sorted(model.stop_ids) if 0 <= one < tokenizer.size and one not in special)
+
+
+def _foreign(job: Job, tokenizer: Tokenizer, model: ModelConfig, foreign: Sequence[int]) -> Iterator[Finding]:
+    for one in foreign:
+        eos = tokenizer.eos_token_id
+        instead = f"set it to {eos}, as the tokenizer has it" if eos is not None else "correct it"
+        yield Finding(
+            f"eos_token_id {one} in {_stated_in(model)} is the ordinary token {tokenizer.show([one])!r} of"
+            " this tokenizer: the file belongs to another model",
+            at=job.at("model.name"),
+            fix=f"{instead}, in {_stated_in(model)}",
+            why="Every engine that reads the file ends answers in the middle, at that text.",
+        )
 
 
 def _ending(ids: tuple[int, ...], tokenizer: Tokenizer) -> tuple[int, ...]:

@@ -12,6 +12,7 @@ from ftcheck import (
     Inputs,
     Job,
     Measurement,
+    ModelConfig,
     Prepared,
     Sample,
     Severity,
@@ -33,6 +34,8 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
+LAST = 8
+"""How many tokens at a row's end are searched for the one that ends it."""
 FEW = 3
 """A row with at most this many tokens in the loss may have no answer besides its stop token."""
 
@@ -52,6 +55,7 @@ def trained_tokens(
     prepared: Prepared,
     sample: Sample,
     inputs: Inputs,
+    model: ModelConfig,
     params: TrainedTokens,
 ) -> Iterator[Yield]:
     """Every row has tokens in the loss, and the token that ends the answer is among them.
@@ -61,12 +65,14 @@ def trained_tokens(
     learns to ask them.
 
     Counts the tokens in the loss as the trainer will set the labels. Stop tokens are looked for in rows that
-    are not truncated. Questions in the loss are reported where the policy does not set assistant_only_loss or
-    completion_only_loss: false; completion_only_loss: true has no effect on rows without a prompt and a
-    completion, which is an error. So is an answer in the loss whose message says that it shall not be
-    (weight: 0 and such keys, which TRL does not read). Where assistant_only_loss includes tokens of the
-    prompt, as TRL's mask does with some tokenizers, the sample rows show it. Evaluation rows that have no
-    token in the loss are reported too. Parameter: min_stop_share (default 0.99).
+    are not truncated: the tokenizer's EOS, what the template writes after an answer, and eos_token_id of the
+    model's generation_config.json (gpt-oss' `<|call|>`, Llama 3.1's `<|eom_id|>`). Questions in the loss are
+    reported where the policy does not set assistant_only_loss or completion_only_loss: false;
+    completion_only_loss: true has no effect on rows without a prompt and a completion, which is an error. So
+    is an answer in the loss whose message says that it shall not be (weight: 0 and such keys, which TRL does
+    not read). Where assistant_only_loss includes tokens of the prompt, as TRL's mask does with some
+    tokenizers, the sample rows show it. Evaluation rows that have no token in the loss are reported too.
+    Parameter: min_stop_share (default 0.99).
     """
     import numpy as np
 
@@ -89,7 +95,7 @@ def trained_tokens(
         yield Finding(message, at=row.at, fix=fix, why=why)
     yield from _stop_alone(tokenizer, prepared, good & ~never)
     yield from _cut_away(job, by_cut)
-    yield from _stops(tokenizer, prepared, good, params)
+    yield from _stops(tokenizer, prepared, model, good, params)
     yield from _no_effect(job, tokenizer, prepared)
     yield from _switched_off(job, tokenizer, prepared)
     yield from _all_in_loss(job, tokenizer, prepared, good)
@@ -134,18 +140,28 @@ def _cut_away(job: Job, by_cut: "NDArray[np.bool_]") -> Iterator[Finding]:
 
 
 def _stops(
-    tokenizer: Tokenizer, prepared: Prepared, good: "NDArray[np.bool_]", params: TrainedTokens
+    tokenizer: Tokenizer,
+    prepared: Prepared,
+    model: ModelConfig,
+    good: "NDArray[np.bool_]",
+    params: TrainedTokens,
 ) -> Iterator[Finding | Measurement]:
     uncut = good & prepared.used & (prepared.trained > 0) & (prepared.kept >= prepared.length)
     count = int(uncut.sum())
-    yield Measurement("ends_in_stop", _share(prepared.ends_in_stop & uncut, uncut))
-    share = _share(prepared.stop_trained & uncut, uncut)
+    ends, taught = _with_stops_of(model, tokenizer, prepared, uncut)
+    yield Measurement("ends_in_stop", _share(ends & uncut, uncut))
+    share = _share(taught & uncut, uncut)
     limit = f">= {params.min_stop_share:g}"
     yield Measurement("stop_trained", share, limit=limit)
-    missing = uncut & ~prepared.stop_trained
+    missing = uncut & ~taught
     if not missing.any():
         return
-    severity = Severity.ERROR if share is not None and share < params.min_stop_share else Severity.WARNING
+    by_token = _endings(tokenizer, prepared, missing & ~ends)
+    for token, rows in sorted(by_token.items()):
+        yield _unknown_stop(tokenizer, prepared, model, token, rows, count)
+        missing[rows] = False
+    left = _share(uncut & ~missing, uncut)
+    severity = Severity.ERROR if left is not None and left < params.min_stop_share else Severity.WARNING
     for absent, said, fix in (
         (True, ("does not end with a stop token", "do not end with a stop token"), _ending(tokenizer)),
         (
@@ -157,12 +173,63 @@ def _stops(
             "move it into the template's {% generation %} block",
         ),
     ):
-        rows = missing & (prepared.ends_in_stop != absent)
-        if rows.any():
-            found = int(rows.sum())
+        rows_of_kind = missing & (ends != absent)
+        if rows_of_kind.any():
+            found = int(rows_of_kind.sum())
             message = f"{found:,} of {counted(count, 'row')} that are not truncated {agreeing(found, *said)}"
             why = "The model does not learn to stop: it goes on to invent the next question."
-            yield Finding(message, severity, at=prepared.at(int(rows.argmax())), fix=fix, why=why)
+            at = prepared.at(int(rows_of_kind.argmax()))
+            yield Finding(message, severity, at=at, fix=fix, why=why)
+
+
+def _with_stops_of(
+    model: ModelConfig, tokenizer: Tokenizer, prepared: Prepared, uncut: "NDArray[np.bool_]"
+) -> "tuple[NDArray[np.bool_], NDArray[np.bool_]]":
+    """Rows that end in a stop token, and those with one in the loss: the generation config's count too."""
+    ends, taught = prepared.ends_in_stop.copy(), prepared.stop_trained.copy()
+    more = model.stop_ids - tokenizer.stop_ids
+    for row in (uncut & ~ends).nonzero()[0].tolist() if more else ():
+        place = _last_of(tokenizer, prepared, row)
+        if place is not None and int(prepared.tokens.ids(row)[place]) in more:
+            ends[row], taught[row] = True, bool(prepared.tokens.mask(row)[place])
+    return ends, taught
+
+
+def _last_of(tokenizer: Tokenizer, prepared: Prepared, row: int) -> int | None:
+    """The place of the row's last token that is not blank."""
+    ids = prepared.tokens.ids(row)
+    tail = range(len(ids) - 1, max(len(ids) - 1 - LAST, -1), -1)
+    return next((n for n in tail if tokenizer.show([int(ids[n])]).strip()), None)
+
+
+def _endings(tokenizer: Tokenizer, prepared: Prepared, rows: "NDArray[np.bool_]") -> dict[int, list[int]]:
+    """Rows that end in a special token which is in the loss and in the template, but is no known stop."""
+    template = tokenizer.training_template or tokenizer.chat_template or ""
+    found: dict[int, list[int]] = {}
+    for row in rows.nonzero()[0].tolist():
+        place = _last_of(tokenizer, prepared, row)
+        token = int(prepared.tokens.ids(row)[place]) if place is not None else -1
+        if token in tokenizer.special_ids and prepared.tokens.mask(row)[place]:
+            name = tokenizer.show([token])
+            if name and name in template:
+                found.setdefault(token, []).append(row)
+    return found
+
+
+def _unknown_stop(
+    tokenizer: Tokenizer, prepared: Prepared, model: ModelConfig, token: int, rows: list[int], count: int
+) -> Finding:
+    """A turn that ends otherwise, such as one with a tool call: the token is right, the stop is missing."""
+    name, end = tokenizer.show([token]), agreeing(len(rows), "ends", "end")
+    listed = "does not list it" if model.stop_ids else "is not known: whether generation stops there is open"
+    return Finding(
+        f"{len(rows):,} of {counted(count, 'row')} that are not truncated {end} with {name}, which the"
+        f" template writes there, but eos_token_id of generation_config.json {listed}",
+        Severity.WARNING if model.stop_ids else Severity.INFO,
+        at=prepared.at(rows[0]),
+        fix=f"add {token} ({name}) to eos_token_id in generation_config.json; do not change the rows",
+        why="Generation does not stop after it: the model goes on past a tool call that nobody has answered.",
+    )
 
 
 def _share(some: "NDArray[np.bool_]", all_of_them: "NDArray[np.bool_]") -> float | None:

@@ -21,6 +21,7 @@ from ftcheck.extension.rules import Yield
 from ftcheck.packing.lengths import Histogram
 from ftcheck.packing.padding import expected_padding
 from ftcheck.plurals import agreeing, counted
+from ftcheck_rules.serving.windows import Window, server_window
 
 if TYPE_CHECKING:
     import numpy as np
@@ -192,11 +193,14 @@ def context_window(job: Job, model: ModelConfig, prepared: Prepared) -> Iterator
     Positions beyond the window were never trained: the loss looks fine, and the model rambles. A server with
     a smaller window rejects or cuts what the model was tuned on.
 
-    Compares the rows after truncation with max_position_embeddings and serving.max_model_len. A sliding
+    Compares the rows after truncation with max_position_embeddings and with serving.max_model_len, or the
+    default context of serving.engine where one is known (`tables/serving_engines.json`). A sliding
     window smaller than max_length is `info`, unless training.model_init_kwargs sets an attention
     implementation that is not known to respect it (`tables/attention.json`). No parameters.
     """
-    windows = {"the model's context": model.context, "serving.max_model_len": job.serving.max_model_len}
+    server = server_window(job)
+    served = server.tokens if server is not None else None
+    windows = {"the model's context": model.context, "the server's": served}
     known = {name: window for name, window in windows.items() if window is not None}
     fed = _positions(job, prepared)
     if not known or not len(fed):
@@ -209,7 +213,7 @@ def context_window(job: Job, model: ModelConfig, prepared: Prepared) -> Iterator
     yield Measurement("rows_over", int((fed > min(known.values())).sum()), unit="rows", limit="0")
     yield Summary(f"longest row {counted(longest, 'token')}, context window {min(known.values()):,}")
     yield from _window(job, model, fed)
-    yield from _server(job, model, fed)
+    yield from _server(job, model, server, fed)
     yield from _sliding(job, model, longest)
 
 
@@ -241,20 +245,20 @@ def _window(job: Job, model: ModelConfig, fed: "NDArray[Any]") -> Iterator[Findi
         yield Finding(message, Severity.WARNING, at=place, fix=fix, change=change)
 
 
-def _server(job: Job, model: ModelConfig, fed: "NDArray[Any]") -> Iterator[Finding]:
-    served, place = job.serving.max_model_len, job.at("serving.max_model_len")
-    if served is None:
+def _server(job: Job, model: ModelConfig, server: Window | None, fed: "NDArray[Any]") -> Iterator[Finding]:
+    if server is None:
         return
-    over = int((fed > served).sum())
+    over, place = int((fed > server.tokens).sum()), job.at(server.key)
     if over:
         longest = int(fed.max())
         message = f"{over:,} of {counted(len(fed), 'sequence')} {agreeing(over, 'exceeds', 'exceed')}"
-        message += f" serving.max_model_len {served}; the longest has {counted(longest, 'token')}"
-        fix = f"start the server with a max_model_len of at least {rounded_up(longest)}"
+        message += f" {server.name}, {server.tokens:,} tokens; the longest has {longest:,}"
+        fix = server.remedy(rounded_up(longest))
         why = "The server rejects or cuts inputs of the length that the model was tuned on."
         yield Finding(message, at=place, fix=fix, why=why)
-    if model.context is not None and served > model.context:
-        message = f"serving.max_model_len {served} exceeds the model's context window of {model.context:,}"
+    stated = job.serving.max_model_len
+    if model.context is not None and stated is not None and stated > model.context:
+        message = f"serving.max_model_len {stated} exceeds the model's context window of {model.context:,}"
         fix = f"start the server with a max_model_len of at most {model.context}"
         yield Finding(message, at=place, fix=fix)
 

@@ -14,6 +14,7 @@ from ftcheck import (
     ModelConfig,
     Prepared,
     Severity,
+    Skip,
     Summary,
     rule,
 )
@@ -22,7 +23,8 @@ from ftcheck.inputs.endpoint import Endpoint
 from ftcheck.packing.lengths import nearest_rank
 from ftcheck.plurals import agreeing, counted
 from ftcheck_rules.serving.guard_probes import probes
-from ftcheck_rules.serving.serving import Lengths, answered
+from ftcheck_rules.serving.serving import NOTHING_SAID, Lengths, answered
+from ftcheck_rules.serving.windows import server_window
 
 if TYPE_CHECKING:
     import numpy as np
@@ -59,8 +61,9 @@ def guardrail(
     Without them the server silently cuts a long input or runs out of memory, an invalid answer is returned as
     it is, and a log keeps what users wrote.
 
-    Inputs are measured on the prompts of the training rows, where the loss separates them from the answers,
-    and on the gold prompts. Parameter: over_limit_percent (default 1).
+    Skipped where the policy has no `serving` section. Inputs are measured on the prompts of the training
+    rows, where the loss separates them from the answers, and on the gold prompts. Parameter:
+    over_limit_percent (default 1).
 
     Where serving.endpoint names the guarded proxy (an OpenAI-compatible URL; its key in
     FTCHECK_ENDPOINT_KEY), the declared guardrails are also probed: an input of exactly the limit is answered,
@@ -70,11 +73,14 @@ def guardrail(
     result is unknown. With --offline only this machine is probed. Parameters: probe_model (default: the job's
     name), probe_seconds (default 60).
     """
+    if not job.serves:
+        yield Skip(NOTHING_SAID)
+        return
     lengths, limit = _inputs(gold, prepared), job.serving.max_input_tokens
     yield from _declared(job)
     yield from _retries(job)
     yield Measurement("max_input_tokens", limit, unit="tokens")
-    yield from _fits(job, model)
+    yield from _fits(job, model, lengths, params)
     if lengths:
         yield from _input_lengths(lengths, limit)
     if limit is not None:
@@ -173,14 +179,16 @@ def _retries(job: Job) -> Iterator[Finding]:
         yield Finding(message, Severity.INFO, at=at, fix="set schema_retries: 1", change=change)
 
 
-def _fits(job: Job, model: ModelConfig) -> Iterator[Yield]:
-    """Input and output together must fit the server's context, and the model's."""
+def _fits(job: Job, model: ModelConfig, lengths: Lengths, params: Guardrail) -> Iterator[Yield]:
+    """Input and output together must fit the server's context, and the model's.
+
+    A lower limit is only proposed where the real inputs fit it: else the next finding would reject it.
+    """
     taken, given = job.serving.max_input_tokens, job.serving.max_new_tokens
-    windows = {
-        "serving.max_model_len": job.serving.max_model_len,
-        "the model's context window": model.context,
-    }
-    known = {name: window for name, window in windows.items() if window is not None}
+    server = server_window(job)
+    known = {server.name: server.tokens} if server is not None else {}
+    if model.context is not None:
+        known["the model's context window"] = model.context
     if taken is None or given is None:
         return
     least = min(known, key=lambda name: known[name], default=None)
@@ -190,20 +198,31 @@ def _fits(job: Job, model: ModelConfig) -> Iterator[Yield]:
         return
     left = known[least] - given
     key = f"jobs.{job.name}.serving.max_input_tokens"
+    by_default = server is not None and least == server.name and job.serving.max_model_len is None
+    fix = f"max_input_tokens: {taken} -> {left}" if left > 0 else "lower serving.max_new_tokens"
+    holds = not any(_too_many_over(found, left, params) for found in lengths.values())
+    if server is not None and by_default:
+        fix = server.remedy(taken + given)
+    elif not holds:
+        fix = f"lower serving.max_new_tokens, or use a larger context: real inputs exceed {left:,} tokens"
     yield Finding(
         f"max_input_tokens {taken} + max_new_tokens {given} = {taken + given} tokens, but {least} is"
-        f" {known[least]}",
+        f" {known[least]:,}",
         at=job.at("serving.max_input_tokens"),
-        fix=f"max_input_tokens: {taken} -> {left}" if left > 0 else "lower serving.max_new_tokens",
-        change=Change(key, taken, left) if left > 0 else None,
+        fix=fix,
+        change=Change(key, taken, left) if left > 0 and not by_default and holds else None,
         why="The server rejects long inputs, or cuts their answers.",
     )
+
+
+def _too_many_over(lengths: "NDArray[np.int64]", limit: int, params: Guardrail) -> bool:
+    return bool(100 * int((lengths > limit).sum()) > params.over_limit_percent * len(lengths))
 
 
 def _over(job: Job, what: str, lengths: "NDArray[np.int64]", params: Guardrail) -> Iterator[Finding]:
     limit, action = job.serving.max_input_tokens or 0, job.serving.over_limit
     over = int((lengths > limit).sum())
-    if 100 * over <= params.over_limit_percent * len(lengths):
+    if not _too_many_over(lengths, limit, params):
         return
     fate = {"reject": "rejected", "chunk": "split into chunks", "rules": "answered by the rules"}
     would = f"; {agreeing(over, 'it', 'they')} would be {fate[action]}" if action in fate else ""

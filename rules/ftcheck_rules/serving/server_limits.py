@@ -6,9 +6,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ftcheck import Finding, Job, Measurement, Severity, Skip, Summary, rule, tables
+from ftcheck import Finding, Job, Measurement, ModelConfig, Severity, Skip, Summary, rule, tables
+from ftcheck.estimate.lora_targets import ALL_LINEAR, OTHER_SENSES
 from ftcheck.extension.rules import Yield
 from ftcheck.inputs.dry_save import DrySave
+from ftcheck.settings import Lora
+from ftcheck_rules.serving.windows import before
 
 NAMES = {
     "vllm": "vLLM",
@@ -27,12 +30,12 @@ LOADS_WITH_TRANSFORMERS = ("vllm", "transformers")
     cases="ftcheck_rules.serving.cases.server_limits",
     only=("serving.engine", "serving.adapter", "serving.transformers"),
 )
-def server_limits(job: Job, saved: DrySave) -> Iterator[Yield]:
+def server_limits(job: Job, saved: DrySave, model: ModelConfig) -> Iterator[Yield]:
     """The declared server can load what training saves: adapter, tokenizer, template and base model.
 
     What a server rejects shows after training: an adapter above its maximum rank, modules that are not LoRA
     matrices, a tokenizer class or a template file that its version does not know, a base model in a folder
-    that only this machine has.
+    that only this machine has. An adapter whose names are not those of the served class is silently ignored.
 
     Checked where serving.engine, serving.adapter or serving.transformers is set, against dated tables of what
     engines and versions accept (serving_engines.json, llama_cpp_pretokenizers.json) and against the
@@ -42,7 +45,13 @@ def server_limits(job: Job, saved: DrySave) -> Iterator[Yield]:
     if side.engine is None and side.adapter is None and side.transformers is None:
         yield Skip("none of serving.engine, serving.adapter and serving.transformers is set")
         return
-    said = [*_adapter(job), *_base_path(job), *_tokenizer_class(job, saved), *_template(job, saved)]
+    said = [
+        *_adapter(job),
+        *_names(job, model),
+        *_base_path(job),
+        *_tokenizer_class(job, saved),
+        *_template(job, saved),
+    ]
     said += _pretokenizer(job, saved)
     yield from said
     looked = [one.name for one in said if isinstance(one, Measurement)]
@@ -114,6 +123,55 @@ def _refused(job: Job, key: str, why: Mapping[str, str]) -> Iterator[Finding]:
     yield Finding(message, at=job.at(f"training.lora.{key}"), fix=fix)
 
 
+def _names(job: Job, model: ModelConfig) -> Iterator[Yield]:
+    """Names of an adapter's tensors that the class which the server loads does not have."""
+    lora, kind = job.training.lora, _multimodal(model)
+    known = tables.load("serving_engines")["adapters"].get(job.serving.engine or "", {}).get("names")
+    if lora is None or kind is None or known is None or job.serving.adapter != "separate":
+        return
+    yield Measurement("served_class", kind)
+    beside = _beside_the_text_model(lora)
+    why = f"The server starts, answers, and ignores what was trained: {known['says']} ({known['thread']})."
+    if job.trainer.use == "command":
+        yield Finding(
+            f"the base is multimodal ({kind}): if the command trains its text model alone"
+            " (AutoModelForCausalLM), the adapter's names (model.layers.…) are not those of the class that"
+            f" {_name(job)} loads (language_model.…), and are ignored",
+            Severity.WARNING,
+            at=job.at("model.name"),
+            fix=f"load the base as {kind} (or AutoModelForImageTextToText) in training; or rename the"
+            " adapter's tensors, or serve it merged (serving.adapter: merged)",
+            why=why,
+        )
+    elif beside:
+        yield Finding(
+            f"the base is multimodal ({kind}), and {beside} puts LoRA on modules beside its text model too:"
+            f" {_name(job)} loads adapters for the text model, and ignores the names of the others",
+            Severity.WARNING,
+            at=job.at("training.lora.target_modules"),
+            fix="name modules of the text model alone in target_modules, or exclude the others with"
+            " training.lora.exclude_modules",
+            why=why,
+        )
+
+
+def _multimodal(model: ModelConfig) -> str | None:
+    """The class of a base that has more than a text model; None for any other."""
+    named = model.config.get("architectures")
+    parts = [key for key in model.config if key.endswith("_config") and OTHER_SENSES.search(key)]
+    if not isinstance(named, list) or not named or not parts or "text_config" not in model.config:
+        return None
+    kind = str(named[0])
+    return None if kind.endswith("ForCausalLM") else kind
+
+
+def _beside_the_text_model(lora: Lora) -> str | None:
+    """The setting by which LoRA reaches the vision or audio part too; None where nothing says so."""
+    if lora.extra.get("exclude_modules") or lora.target_modules != ALL_LINEAR:
+        return None
+    return "target_modules: all-linear"
+
+
 def _base_path(job: Job) -> Iterator[Yield]:
     """adapter_config.json names the base as model.name does, which may be a folder that disappears."""
     if job.training.lora is None or job.serving.adapter != "separate" or job.serving.engine is None:
@@ -141,15 +199,6 @@ def _passing(name: str) -> str | None:
     return "which is a temporary folder of this machine" if temporary & set(path.parents) else None
 
 
-def _version(stated: str) -> tuple[int, ...]:
-    """`4.55.0` as numbers; what is not a number counts as 0."""
-    return tuple(int(part) if part.isdigit() else 0 for part in stated.split(".")[:3])
-
-
-def _before(stated: str, first: str) -> bool:
-    return _version(stated) < _version(first)
-
-
 def _reader(job: Job, saved: DrySave) -> str | None:
     """The version of transformers that reads the saved files; None where the engine uses none."""
     if job.serving.transformers is not None:
@@ -167,11 +216,11 @@ def _tokenizer_class(job: Job, saved: DrySave) -> Iterator[Yield]:
     if version is None or name is None or not _loads_saved(job):
         return
     yield Measurement("tokenizer_class", name)
-    if not _before(version, "5"):
+    if not before(version, "5"):
         return
     at = job.at("serving.transformers")
     known = tables.load("serving_engines")["tokenizer_classes"].get(name)
-    if known is not None and _before(version, known["from"]):
+    if known is not None and before(version, known["from"]):
         yield Finding(
             f"transformers {saved.transformers} saves tokenizer_class {name}, which transformers {version} on"
             f" the server does not know: the server will not start ({known['thread']})",
@@ -225,13 +274,13 @@ def _blind(job: Job, saved: DrySave) -> Blind | None:
     engine = table["engines"].get(job.serving.engine or "")
     if engine is not None:
         stated, first = job.serving.engine_version, engine["from"]
-        reads = first is not None and stated is not None and not _before(stated, first)
+        reads = first is not None and stated is not None and not before(stated, first)
         return Blind("serving.engine", "" if reads else _name(job), engine["thread"])
     version = _reader(job, saved)
     if version is None:
         return None
     known = table["transformers"]
-    blind = _before(version, known["from"])
+    blind = before(version, known["from"])
     return Blind("serving.transformers", f"transformers {version}" if blind else "", known["thread"])
 
 

@@ -37,6 +37,9 @@ PROBES: tuple[Any, ...] = ({}, [], "", 0, None)
 
 """How many rows of a kind are remembered."""
 
+NOTHING_SAID = "the policy has no `serving` section, so nothing is known of the server"
+"""Why a check that needs one is skipped."""
+
 Lengths = Mapping[str, "NDArray[np.int64]"]
 
 
@@ -64,12 +67,17 @@ def output_cap(job: Job, gold: GoldSet | None, prepared: Prepared, params: Outpu
     model rambles to the end of its context window.
 
     Measured on the gold answers, and on the training answers where the loss is on answers alone; in tokens
-    with the stop token, as nearest-rank percentiles. evaluation.max_new_tokens, where it is set, is compared
-    with the gold answers. Parameters: percentile (default 99), headroom_tokens (default 0).
+    with the stop token, as nearest-rank percentiles. Above the percentile, a gold answer that is cut is a
+    warning, and a training answer `info`. evaluation.max_new_tokens, where it is set, is compared
+    with the gold answers. Skipped where the policy has neither that nor a `serving` section. Parameters:
+    percentile (default 99), headroom_tokens (default 0).
     """
     cap, answers = job.serving.max_new_tokens, _answers(gold, prepared)
     need = _needed(answers, params)
     yield from _answer_lengths(answers, params, cap)
+    if not job.serves:
+        yield from _in_evaluation_alone(job, answers, params)
+        return
     yield Measurement("cap", cap, unit="tokens", limit=_range(job.targets.max_new_tokens))
     if cap is None:
         yield _no_cap(job, need)
@@ -85,6 +93,17 @@ def output_cap(job: Job, gold: GoldSet | None, prepared: Prepared, params: Outpu
         yield Summary(f"{shown} (max_new_tokens {'is not set' if cap is None else cap})")
     else:
         yield Skip("there are no gold answers, and the loss is not on answers alone: no lengths to compare")
+
+
+def _in_evaluation_alone(job: Job, answers: Lengths, params: OutputCap) -> Iterator[Yield]:
+    """The cap of evaluation, where nothing is said of a server."""
+    evaluated = list(_cut_in_evaluation(job, answers, params))
+    yield from evaluated
+    if evaluated:
+        shown = f"gold max {int(answers['gold'].max()):,} tokens"
+        yield Summary(f"{shown} (evaluation.max_new_tokens {evaluated[0].value})")  # type: ignore[union-attr]
+    else:
+        yield Skip(NOTHING_SAID)
 
 
 def _answers(gold: GoldSet | None, prepared: Prepared) -> dict[str, "NDArray[np.int64]"]:
@@ -200,7 +219,8 @@ def _cut(
         message = f"max_new_tokens is {cap}: {cut}; the longest has {counted(longest, 'token')}"
         fixable = change if change is not None and change.new >= longest else None
         fix = f"set max_new_tokens to {longest} to cut none"
-        yield Finding(message, Severity.WARNING, at=place, fix=fix, change=fixable)
+        severity = Severity.WARNING if what == "gold" else Severity.INFO
+        yield Finding(message, severity, at=place, fix=fix, change=fixable)
 
 
 def _off_target(job: Job, cap: int, need: int | None) -> Iterator[Finding]:
@@ -273,6 +293,7 @@ def output_schema(
         yield Finding(
             "serving.output_schema is set, but neither serving nor training has a system prompt that asks for"
             " this form",
+            Severity.ERROR if job.states("serving.system_prompt") else Severity.INFO,
             at=job.at("serving.system_prompt"),
             fix="describe the form of the answer in a strict system prompt, in training and in serving",
             why="Nothing tells the model which form is expected.",

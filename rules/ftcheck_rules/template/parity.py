@@ -125,7 +125,7 @@ def _serving_differs(
     )
     return Finding(
         f"{what}, on {counts(pairs)}; {shown}",
-        at=_place(job, serving),
+        at=job.at("serving.chat_template_kwargs") if opens else _place(job, tokenizer, serving),
         fix="send the template switches of training (serving.chat_template_kwargs), or train on rows that"
         " start with reasoning"
         if opens
@@ -159,14 +159,16 @@ def _remedy(tokenizer: Tokenizer, serving: ServingSide) -> str:
     )
 
 
-def _place(job: Job, serving: ServingSide) -> Location:
-    """The serving setting that most likely causes the difference."""
+def _place(job: Job, tokenizer: Tokenizer, serving: ServingSide) -> Location:
+    """The serving setting that most likely causes the difference: of one template, only the switches can."""
+    own_template = tokenizer.training_template in (None, tokenizer.chat_template)
+    usual = "chat_template_kwargs" if serving.tokenizer is tokenizer and own_template else "chat_template"
     stated = {
         "chat_template": job.serving.chat_template is not None,
         "chat_template_kwargs": bool(serving.switches),
         "tokenizer": job.serving.tokenizer is not None,
     }
-    return job.at("serving." + next((key for key, there in stated.items() if there), "chat_template"))
+    return job.at("serving." + next((key for key, there in stated.items() if there), usual))
 
 
 def _gold_differs(job: Job, tokenizer: Tokenizer, serving: ServingSide, pairs: Sequence[Pair]) -> Finding:

@@ -113,6 +113,7 @@ def chat_template(job: Job, tokenizer: Tokenizer, prepared: Prepared, sample: Sa
         if rows := defects[code]:
             message = f"{what} in {len(rows):,} of {counted(len(sample.rows), 'sample row')}"
             yield Finding(message, severity, at=rows[0].at, fix=fix, why=why)
+    yield from _printed(tokenizer, prepared, sample)
     yield from _twice(tokenizer, prepared, sample)
     yield from _probes(tokenizer)
     rendered = len(prepared) - len(prepared.row_errors)
@@ -150,11 +151,49 @@ def _general(
 def _raised(failed: Mapping[int, RowError], prepared: Prepared) -> Iterator[Finding]:
     """One finding a message, at the first row that has it."""
     groups: dict[str, list[int]] = defaultdict(list)
+    parts = set(prepared.rows.remarks.get("content-parts", ()))
+    listed = [row for row, trouble in failed.items() if row in parts and "TypeError" in trouble.message]
+    told = set(listed)
+    if listed:
+        yield _parts(listed, prepared, "and the chat template wants a text")
     for row, trouble in failed.items():
+        if row in told:
+            continue
         groups[trouble.message[:WORDS]].append(row)
     for message, rows in groups.items():
         trouble = failed[rows[0]]
         yield Finding(f"{message} ({_which(rows, prepared)})", at=prepared.at(rows[0]), fix=trouble.fix)
+
+
+def _parts(rows: Sequence[int], prepared: Prepared, what: str) -> Finding:
+    """Contents as lists of parts, where the template takes texts."""
+    media = set(prepared.rows.remarks.get("media-parts", ()))
+    has_media = any(row in media for row in rows)
+    return Finding(
+        f"the content of messages is a list of parts, {what} ({_which(rows, prepared)})",
+        at=prepared.at(rows[0]),
+        fix="this base reads text alone: remove the images and write each content as a text"
+        if has_media
+        else 'write each content as one text: {"role": "user", "content": "..."}',
+        why="The run ends in the middle of preparation, or the model learns the list as it is printed.",
+    )
+
+
+def _printed(tokenizer: Tokenizer, prepared: Prepared, sample: Sample) -> Iterator[Finding]:
+    """Lists of parts that the template writes as they are printed: nothing raises."""
+    parts = set(prepared.rows.remarks.get("content-parts", ()))
+    if parts and any(_writes_list(tokenizer, row) for row in sample.rows if row.index in parts):
+        good = sorted(parts - prepared.row_errors.keys())
+        yield _parts(good, prepared, "which the chat template writes as it is printed")
+
+
+def _writes_list(tokenizer: Tokenizer, row: SampleRow) -> bool:
+    contents = [turn["content"] for turn in row.messages if isinstance(turn.get("content"), list)]
+    try:
+        text = training_text(tokenizer, row.messages, **row_switches(row))
+    except InputError:
+        return False
+    return any(str(one) in text or json.dumps(one, ensure_ascii=False) in text for one in contents if one)
 
 
 def _which(rows: Sequence[int], prepared: Prepared) -> str:

@@ -116,15 +116,33 @@ def _begin(
 def _double(tokenizer: Tokenizer, prepared: Prepared, double: "NDArray[np.bool_]") -> Iterator[Finding]:
     if not double.any() or tokenizer.bos_token_id is None:
         return
-    name = tokenizer.show([tokenizer.bos_token_id])
-    count = int(double.sum())
+    name, row = tokenizer.show([tokenizer.bos_token_id]), int(double.argmax())
+    count, many = int(double.sum()), int(prepared.bos[double].max())
+    sources, fix = _sources(tokenizer, prepared, row, name)
+    tokens = f"two {name} tokens" if many == 2 else f"up to {many} {name} tokens"
     yield Finding(
-        f"{count:,} of {counted(len(prepared), 'row')} {agreeing(count, 'starts', 'start')} with two {name}"
-        " tokens: one is in the text, the tokenizer adds the other",
-        at=prepared.at(int(double.argmax())),
-        fix=f"remove {name} from the text of the rows or from the template; in evaluation and serving too",
+        f"{count:,} of {counted(len(prepared), 'row')} {agreeing(count, 'starts', 'start')} with {tokens}:"
+        f" {sources}",
+        at=prepared.at(row),
+        fix=f"{fix}; in evaluation and serving too",
         why="Served requests start with one BOS, so the model is asked differently than it was trained.",
     )
+
+
+def _sources(tokenizer: Tokenizer, prepared: Prepared, row: int, name: str) -> tuple[str, str]:
+    """Where the BOS tokens of a row come from, in words, and what to remove."""
+    in_text = row in prepared.rows.marks.get(name, ())
+    rendered = bool(prepared.rows.turns[row] > 0)
+    begins = tokenizer.encode("x", special=True)
+    added = next((n for n, one in enumerate(begins) if one != tokenizer.bos_token_id), 0)
+    if in_text:
+        other = "the template writes the other" if rendered else "the tokenizer adds the other"
+        return f"one is in the text, {other}", f"remove {name} from the text of the rows"
+    if rendered:
+        return "the text has none, the template writes them", f"let the template write {name} once"
+    if added > 1:
+        return f"the text has none, the tokenizer adds {added}", "let the tokenizer's post-processor add one"
+    return "one is in the text, the tokenizer adds the other", f"remove {name} from the text of the rows"
 
 
 def _missing(

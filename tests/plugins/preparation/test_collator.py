@@ -6,6 +6,7 @@ import pytest
 from ftcheck_plugins.preparation import collator
 
 from ftcheck.inputs.collated import Collated
+from ftcheck.testing import job
 from tests.faults.bench import BASES, Bench
 
 END, PAD = "<|eot_id|>", "<|pad|>"
@@ -73,3 +74,20 @@ def test_what_is_done_here_is_what_the_installed_collator_does(flat: bool) -> No
 def test_the_installed_collator_is_one_that_was_read() -> None:
     pytest.importorskip("trl")
     assert collator.known_trl()
+
+
+@pytest.mark.realdata
+def test_25_transformers_pads_with_the_token_of_the_policy(realdata: Path) -> None:
+    """training.pad_token is EOS, and the tokenizer has none of its own: stops lose their labels."""
+    from ftcheck_plugins.preparation.collator import _by_transformers
+    from transformers import AutoTokenizer
+
+    backend = AutoTokenizer.from_pretrained(realdata / "tokenizers" / "Qwen2.5-Instruct")
+    backend.pad_token = None
+    stop = backend.convert_tokens_to_ids("<|im_end|>")
+    one = job(training={"extra": {"pad_token": "<|im_end|>"}}, trainer={"collator": "transformers"})
+
+    labels = _by_transformers(one, backend, [([9, 8, stop], [9, 8, stop]), ([9, stop], [9, stop])])
+
+    assert [row[-1] for row in labels] == [-100, -100]
+    assert backend.pad_token is None

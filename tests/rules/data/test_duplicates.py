@@ -11,7 +11,7 @@ from ftcheck.dedup.fingerprints import fingerprint
 from ftcheck.inputs.benchmarks import Benchmarks, Question
 from ftcheck.inputs.prepared import RowError
 from ftcheck.records import Location
-from ftcheck.testing import Case, Ran, gold, job, prepared, rows, run, tokenizer
+from ftcheck.testing import Case, FakeTokenizer, Ran, gold, inputs, job, prepared, rows, run, tokenizer
 
 RULES = {one.id: one for one in (duplicates, leakage)}
 RANDOM = np.random.default_rng(0)
@@ -36,6 +36,16 @@ class Store:
         return np.arange(len(self.texts[row])) >= len(self.texts[row]) - self.answer
 
 
+class Said:
+    """Texts whose words are the rows' ids."""
+
+    def __init__(self, texts: list[Any]) -> None:
+        self.texts = texts
+
+    def said(self, rows: Any) -> list[str]:
+        return [" ".join(map(str, self.texts[row])) for row in rows]
+
+
 def words(count: int) -> list[int]:
     return RANDOM.integers(1_000, 50_000, size=count).tolist()  # type: ignore[no-any-return]
 
@@ -43,12 +53,13 @@ def words(count: int) -> list[int]:
 def near(texts: list[Any], **params: Any) -> Ran:
     lengths = [len(text) for text in texts]
     made = prepared(lengths, trained=[40] * len(texts), tokens=Store(texts))
-    return run(duplicates, params, job=job(), prepared=made)
+    return run(duplicates, params, job=job(), prepared=made, inputs=inputs(row_texts=Said(texts)))
 
 
 def copies(said: list[int], **made: Any) -> Ran:
     count = len(said)
-    return run(duplicates, job=job(), prepared=prepared([5] * count, of=rows(count, said=said, **made)))
+    of = rows(count, said=said, **made)
+    return run(duplicates, job=job(), prepared=prepared([5] * count, of=of), inputs=inputs())
 
 
 def test_copies_are_one_finding_at_the_first_copy() -> None:
@@ -210,3 +221,97 @@ def test_a_long_evaluation_row_leaks_by_its_question_and_a_shared_answer_is_no_l
     assert finding.at.row == 2
     assert "train.jsonl:2" in finding.message
     assert finding.severity is Severity.WARNING
+
+
+def test_22_rows_that_share_a_tool_list_alone_are_no_near_duplicates() -> None:
+    """Ten tool lists of two rows each: none is boilerplate, and what is asked and answered differs."""
+    tools = [words(900) for _ in range(10)]
+    said = [words(50) for _ in range(20)]
+    texts = [tools[n // 2] + said[n] for n in range(20)]
+    whole = prepared([len(one) for one in texts], tokens=Store(texts, answer=950))
+    same = [said[0], *said[1:-1], [*said[0][:-1], 7]]
+
+    apart = run(duplicates, job=job(), prepared=whole, inputs=inputs(row_texts=Said(said)))
+    assert apart.measured["rows_near_duplicate"] == 0
+    texts[-1] = tools[0] + same[-1]
+    whole = prepared([len(one) for one in texts], tokens=Store(texts, answer=950))
+    alike = run(duplicates, job=job(), prepared=whole, inputs=inputs(row_texts=Said(same)))
+    assert alike.measured["rows_near_duplicate"] == 1
+
+
+def test_24_generic_prompts_are_told_by_their_rows_and_contradict_nothing() -> None:
+    made = copies(list(range(1, 41)), asked=[7] * 20 + [8] * 18 + [9, 10], turns=[2] * 40)
+
+    [finding] = made.findings
+    assert finding.severity is Severity.INFO
+    assert finding.message.startswith(
+        "38 of 40 rows (95.0%) stand under 2 generic prompts with more than 3 different answers each"
+    )
+    assert made.measured["questions_with_other_answers"] == 0
+
+
+def evaluated(
+    train: list[list[int]], tests: list[list[int]], train_of: dict[str, Any], tests_of: dict[str, Any]
+) -> Ran:
+    """Evaluation rows against training rows, all of it in the loss."""
+    side = [
+        prepared([len(one) for one in texts], tokens=Store(texts, answer=10_000), of=rows(len(texts), **of))
+        for texts, of in ((train, train_of), (tests, tests_of))
+    ]
+    given: dict[str, Any] = {"gold": None, "benchmarks": None, "tokenizer": Spaced()}
+    return run(leakage, job=job(), prepared=side[0], prepared_eval=side[1], **given)
+
+
+class Spaced(FakeTokenizer):
+    """One whose token 2 ends turns."""
+
+    special_ids = frozenset({2})
+
+    def show(self, ids: Any) -> str:
+        return "".join("<end>" if one == 2 else "w" for one in ids)
+
+
+def test_24_conversations_exploded_by_turn_are_all_told_in_both_directions() -> None:
+    first, second, third = (words(30) for _ in range(3))
+    one, two, three = [*first, 2], [*first, 2, *second, 2], [*first, 2, *second, 2, *third, 2]
+    asked = {"asked": [7, 9], "turns": [4, 2]}
+
+    ran = evaluated(
+        [two, words(40)],
+        [one, three],
+        {"said": [1, 2], **asked},
+        {"said": [3, 4], "asked": [7, 7], "turns": [2, 6]},
+    )
+
+    assert [one.message.partition(" (")[0] for one in ran.findings] == [
+        "this evaluation row is the beginning of a row in the training data, train.jsonl:1",
+        "this evaluation row goes on from a row in the training data, train.jsonl:1",
+    ]
+    assert ran.worst is Severity.ERROR
+
+
+def test_24_another_answer_in_the_same_conversation_is_no_copy() -> None:
+    first, second = words(30), words(30)
+    of = {"asked": [7], "turns": [4]}
+    ran = evaluated(
+        [[*first, 2, *second, 2]], [[*first[:15], *words(15), 2]], {"said": [1], **of}, {"said": [3], **of}
+    )
+    assert ran.findings == ()
+
+
+def test_24_a_question_with_another_answer_is_a_warning_and_a_generic_prompt_none() -> None:
+    texts = [words(20) for _ in range(40)]
+    train = {"asked": [7] * 10 + list(range(100, 130)), "said": list(range(1, 41)), "turns": [2] * 40}
+    tests = {"asked": [7, 7, 105, 900], "said": [501, 502, 503, 504], "turns": [2] * 4}
+
+    ran = evaluated(texts, [words(20) for _ in range(4)], train, tests)
+
+    question, prompts = ran.findings
+    assert question.severity is Severity.WARNING
+    assert (
+        "the question of this evaluation row is in the training data with another answer" in question.message
+    )
+    assert prompts.severity is Severity.INFO
+    assert (
+        prompts.message == "2 of 4 evaluation rows share a generic prompt with training rows, but no answer"
+    )

@@ -1,3 +1,4 @@
+from collections.abc import Sequence
 from typing import Any
 
 import pytest
@@ -5,7 +6,7 @@ from ftcheck_rules.data.cases.special_tokens_in_text import CASES
 from ftcheck_rules.data.special_tokens_in_text import special_tokens_in_text
 
 from ftcheck import Severity
-from ftcheck.testing import Case, Ran, prepared, rows, run, tokenizer
+from ftcheck.testing import Case, FakeTokenizer, Ran, prepared, rows, run, tokenizer
 
 
 @pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
@@ -45,3 +46,22 @@ def test_thoughts_and_tool_calls_are_written_on_purpose() -> None:
     ran = marked({"<think>": [1], "</think>": [1], "<tool_call>": [2]})
     assert ran.measured["rows_with_special_tokens"] == 0
     assert not ran.findings
+
+
+class Gemma(FakeTokenizer):
+    """A tokenizer whose HTML tags are added tokens that are not special."""
+
+    def plain(self, ids: Sequence[int]) -> str:
+        return "".join(self.show([one]) for one in ids if self.show([one]) not in ("<end>", "<pad>"))
+
+
+def test_21_added_tokens_that_are_not_special_are_ordinary_text() -> None:
+    side = Gemma(chat_template="{{ m }}<end>", marks=("<end>", "<pad>", "<h1>", "<table>", "</td>"))
+    html = rows(20, marks={"<h1>": [1, 2], "<table>": [3], "</td>": [3, 4], "<end>": [5]})
+
+    ran = run(special_tokens_in_text, prepared=prepared([5] * 20, of=html), tokenizer=side)
+
+    [finding] = ran.findings
+    assert "contains <end> as text" in finding.message
+    assert ran.measured["rows_with_special_tokens"] == 1
+    assert ran.measured["ordinary_added_tokens"] == 3

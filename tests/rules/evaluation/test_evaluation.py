@@ -9,7 +9,7 @@ from ftcheck.inputs.prepared import RowError, Sample
 from ftcheck.inputs.tokenizer import Message, ServingSide
 from ftcheck.records import Change, Location, Severity
 from ftcheck.settings import Evaluation
-from ftcheck.testing import gold, job, model_config, rows, run, sample, serving_side, tokenizer
+from ftcheck.testing import gold, job, model_config, prepared, rows, run, sample, serving_side, tokenizer
 
 PROMPT = "Answer briefly."
 ASKED: tuple[Message, ...] = ({"role": "system", "content": PROMPT}, {"role": "user", "content": "secret?"})
@@ -23,6 +23,7 @@ def parity(served: str | None = PROMPT, **changes: Any) -> dict[str, Any]:
         "tokenizer": tokenizer(),
         "serving": serving_side(),
         "model": model_config(),
+        "prepared": prepared([8]),
         "rows": rows(1, system_prompts=[PROMPT], system=[0]),
         "sample": sample(TURNS),
         "gold": gold(("what is that?", "A chair."), system_prompt=served),
@@ -307,3 +308,61 @@ def test_item_19_no_prompt_compared_is_no_pass() -> None:
 
     assert ran.measured["prompts_compared"] == 0
     assert ran.result.outcome != "passed"
+
+
+@pytest.mark.parametrize(("engine", "severity"), [("transformers", "error"), ("vllm", "warning")])
+def test_16_a_trained_stop_that_the_generation_config_does_not_list(engine: str, severity: str) -> None:
+    """The tokenizer's EOS ends rows; transformers' generate stops at what the file lists alone."""
+    one = job(serving={"system_prompt": PROMPT, "engine": engine}, training={"lora": {"r": 16}})
+    model = model_config(generation={"eos_token_id": [1_000_001]})
+    drawn = replace(sample(TURNS), rows=(replace(sample(TURNS).rows[0], ids=(65, 1_000_000)),))
+
+    ran = run(evaluation_parity, **parity(job=one, model=model, sample=drawn))
+
+    assert any(
+        finding.severity == severity
+        and "is the tokenizer's EOS, but generation_config.json lists" in finding.message
+        for finding in ran.findings
+    )
+
+
+def test_16_a_listed_stop_that_is_ordinary_text_is_an_error() -> None:
+    one = job(serving={"system_prompt": PROMPT})
+    ran = run(
+        evaluation_parity, **parity(job=one, model=model_config(generation={"eos_token_id": [35, 1_000_000]}))
+    )
+
+    [finding] = ran.findings
+    assert finding.severity is Severity.ERROR
+    assert finding.message.startswith("eos_token_id 35 in generation_config.json is the ordinary token '#'")
+
+
+def test_16_a_stop_text_inside_answers_cuts_them() -> None:
+    """Whole rows are in the loss, so the sample rows are searched; a stop at the end cuts nothing."""
+    turns: tuple[Message, ...] = (*ASKED, {"role": "assistant", "content": "One.\n\nTwo."})
+    asked = {"job": job(serving={"system_prompt": PROMPT, "stop": ("\n\n", "Two.")})}
+    drawn = {"sample": sample(turns), "gold": gold(("?", "First\n\nsecond"), system_prompt=PROMPT)}
+
+    found = run(evaluation_parity, **{**parity(), **asked, **drawn}).findings
+
+    assert sorted(one.message for one in found) == [
+        "serving.stop '\\n\\n' occurs inside answers: 1 of 1 gold answer contains it, first gold.json:1",
+        "serving.stop '\\n\\n' occurs inside answers: 1 of 1 training row contains it, first train.jsonl:1:1",
+    ]
+
+
+def test_20_nothing_said_of_the_served_system_prompt_is_unknown_not_none() -> None:
+    for unsaid in (job(), job(serving={"max_new_tokens": 64})):
+        ran = run(evaluation_parity, **parity(job=unsaid))
+        assert ran.result.outcome == "passed"
+        assert "whether the server sends one is unknown" in ran.findings[0].message
+    said = run(evaluation_parity, **parity(job=job(serving={"system_prompt": None})))
+    assert said.result.outcome == "failed"
+
+
+def test_25_prompts_that_differ_in_one_character_say_where() -> None:
+    ran = run(evaluation_parity, **parity("Answer briefly!", gold=None))
+
+    [finding] = ran.findings
+    assert "they differ in 1 character from character 15 on" in finding.message
+    assert "briefly" not in finding.message

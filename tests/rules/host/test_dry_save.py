@@ -10,7 +10,7 @@ from ftcheck.extension.rules import Rule
 from ftcheck.inputs.dry_save import SavedGeneration
 from ftcheck.records import Location, Severity
 from ftcheck.tables import load
-from ftcheck.testing import Case, Ran, job, run, saved
+from ftcheck.testing import Case, Ran, job, model_config, run, saved
 
 RULES: dict[str, Rule] = {"dry-save": dry_save, "server-limits": server_limits}
 FILE = "model/generation_config.json"
@@ -21,7 +21,7 @@ BESIDE = {"engine": "vllm", "adapter": "separate"}
 
 def served(serving: dict[str, Any], lora: dict[str, Any] | None = None, **found: Any) -> Ran:
     one = job(model={"name": "org/base"}, training={"lora": lora or {"r": 16}}, serving=serving)
-    return run(server_limits, job=one, saved=saved(**found))
+    return run(server_limits, job=one, saved=saved(**found), model=model_config())
 
 
 def place(ran: Ran) -> str | None:
@@ -171,7 +171,7 @@ def test_what_is_no_lora_matrix_is_refused_beside_vllm_and_taken_when_merged(
 def test_a_base_in_a_folder_that_goes_away_is_a_warning(name: str, bad: bool) -> None:
     one = job(model={"name": name}, training={"lora": {"r": 16}}, serving=BESIDE)
 
-    ran = run(server_limits, job=one, saved=saved())
+    ran = run(server_limits, job=one, saved=saved(), model=model_config())
 
     assert (ran.worst is Severity.WARNING) is bad
     assert not bad or place(ran) == "jobs.job.model.name"

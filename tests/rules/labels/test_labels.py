@@ -9,7 +9,20 @@ from ftcheck_rules.labels.labels import trained_tokens, truncation
 from ftcheck import Location, Severity
 from ftcheck.inputs.prepared import RowError
 from ftcheck.inputs.tokenizer import Message
-from ftcheck.testing import Case, FakeTokenizer, Ran, inputs, job, prepared, rows, run, sample, tokenizer
+from ftcheck.testing import (
+    Case,
+    FakeTokenizer,
+    Ran,
+    inputs,
+    job,
+    model_config,
+    prepared,
+    rows,
+    run,
+    sample,
+    token_store,
+    tokenizer,
+)
 
 RULES = {one.id: one for one in (trained_tokens, truncation)}
 TALK: tuple[Message, ...] = ({"role": "user", "content": "Why?"}, {"role": "assistant", "content": "So."})
@@ -26,6 +39,7 @@ def trained(rows: Any, *, talk: Any = None, params: Any = None, **training: Any)
         trained_tokens,
         params,
         inputs=inputs(),
+        model=model_config(),
         job=job(training=training),
         tokenizer=tokenizer(),
         prepared=rows,
@@ -65,7 +79,13 @@ def test_outliers_that_the_policy_drops_are_no_concern() -> None:
     dropping = job(data={"outliers": {"action": "drop"}})
 
     ran = run(
-        trained_tokens, inputs=inputs(), job=dropping, tokenizer=tokenizer(), prepared=rows, sample=sample()
+        trained_tokens,
+        inputs=inputs(),
+        model=model_config(),
+        job=dropping,
+        tokenizer=tokenizer(),
+        prepared=rows,
+        sample=sample(),
     )
 
     assert ran.result.outcome == "passed"
@@ -139,6 +159,7 @@ def test_a_line_break_before_the_answer_in_the_loss_is_a_remark_only() -> None:
     ran = run(
         trained_tokens,
         inputs=inputs(),
+        model=model_config(),
         job=job(training={"assistant_only_loss": True}),
         tokenizer=using,
         prepared=prepared([length], trained=[len("\nSo.") + 1]),
@@ -159,6 +180,7 @@ def whole(*, places: dict[str, Any] | None = None, template: str = MARKED, turns
     return run(
         trained_tokens,
         inputs=inputs(),
+        model=model_config(),
         job=replace(made, places={**made.places, **(places or {})}),
         tokenizer=tokenizer(chat_template=template, training_template=template),
         prepared=prepared([9, 9], of=rows(2, turns=[turns] * 2)),
@@ -303,3 +325,31 @@ def test_many_cut_rows_are_counted_and_twenty_kept() -> None:
     assert ran.result.findings_total == 2001
     assert len(ran.findings) == 20
     assert ran.findings[0].change is not None
+
+
+CALL = 1_000_002
+TEMPLATE = "{% for m in messages %}{{ m }}<|call|><|end|>{% endfor %}"
+
+
+@pytest.mark.parametrize(
+    ("listed", "severity"),
+    [([1_000_000, CALL], None), ([1_000_000], Severity.WARNING), (None, Severity.INFO)],
+)
+def test_23_a_stop_of_the_generation_config_is_a_stop(
+    listed: list[int] | None, severity: Severity | None
+) -> None:
+    """gpt-oss' <|call|>, Llama 3.1's <|eom_id|>: rows that end so are right, and the advice keeps them."""
+    ids = [65, 66, CALL]
+    store = token_store(ids, ids, trained=[2, 2])
+    none = np.array([False, False])
+    of = prepared([3, 3], trained=[2, 2], tokens=store, ends_in_stop=none, stop_trained=none)
+    side = tokenizer(
+        marks=("<|end|>", "<|pad|>", "<|call|>"), chat_template=TEMPLATE, training_template=TEMPLATE
+    )
+    model = model_config(generation={"eos_token_id": listed} if listed else {})
+
+    ran = run(trained_tokens, job=job(), tokenizer=side, prepared=of, sample=sample(), model=model)
+
+    assert ran.worst is severity
+    assert ran.measured["stop_trained"] == (1.0 if severity is None else 0.0)
+    assert all("do not change the rows" in (one.fix or "") for one in ran.findings)

@@ -233,3 +233,32 @@ def test_sorting_by_length_takes_padding_away() -> None:
 
 def test_a_model_that_names_no_window_is_skipped() -> None:
     assert window([8], context=None).skipped == "config.json has no max_position_embeddings"
+
+
+@pytest.mark.parametrize(
+    ("version", "longest", "fails"),
+    [
+        (None, 4097, True),
+        (None, 4096, False),
+        ("0.5.1", 2049, True),
+        ("0.6.7", 4096, False),
+        ("0.20.0", 4097, True),
+    ],
+)
+def test_16_the_default_context_of_ollama_counts_where_none_is_stated(
+    version: str | None, longest: int, fails: bool
+) -> None:
+    training = {"max_length": 40_960}
+    one = job(training=training, serving={"engine": "ollama", "engine_version": version})
+    ran = run(context_window, job=one, model=model_config(context=40_960), prepared=prepared([8, longest]))
+
+    assert bool(ran.findings) is fails
+    for finding in ran.findings:
+        assert "num_ctx" in (finding.fix or "")
+    stated = job(training=training, serving={"engine": "ollama", "max_model_len": 8192})
+    assert (
+        run(
+            context_window, job=stated, model=model_config(context=40_960), prepared=prepared([longest])
+        ).findings
+        == ()
+    )

@@ -130,3 +130,10 @@ def test_rows_that_do_not_tell_prompt_from_answer_are_not_counted() -> None:
 
     assert "input_p99" not in ran.measured
     assert ran.result.outcome == "passed"
+
+
+def test_20_a_job_without_serving_is_skipped_with_the_reason() -> None:
+    ran = run(guardrail, **{**guarded(), "job": job()})
+
+    assert ran.skipped is not None
+    assert "no `serving` section" in ran.skipped

@@ -227,3 +227,13 @@ def test_a_training_answer_that_is_cut_json_is_a_warning_on_its_row() -> None:
 def test_answers_that_only_begin_with_a_bracket_are_no_broken_json() -> None:
     assert json_answers(0, [3, 4], output_schema=None).result.outcome == "skipped"
     assert json_answers(20, list(range(20)), output_schema=None).result.outcome == "skipped"
+
+
+def test_20_a_job_without_serving_is_skipped_and_evaluation_is_still_looked_at() -> None:
+    ran = run(output_cap, job=job(), gold=answers(60), prepared=prepared([300]))
+    assert ran.skipped is not None
+    assert "no `serving` section" in ran.skipped
+
+    one = job(evaluation=Evaluation(max_new_tokens=50))
+    [finding] = run(output_cap, job=one, gold=answers(60), prepared=prepared([300])).findings
+    assert "evaluation.max_new_tokens is 50" in finding.message

@@ -7,7 +7,7 @@ from ftcheck_rules.tokens.special_tokens import special_tokens
 
 from ftcheck import Severity
 from ftcheck.inputs.prepared import RowError
-from ftcheck.testing import Case, FakeTokenizer, Ran, job, model_config, prepared, rows, run
+from ftcheck.testing import Case, FakeTokenizer, Ran, job, model_config, prepared, rows, run, tokenizer
 
 PAD, EOS, BOS = 1_000_001, 1_000_000, 1_000_005
 
@@ -111,3 +111,17 @@ def test_no_prepared_row_is_skipped() -> None:
         model=model_config(),
     )
     assert ran.skipped == "no row could be prepared"
+
+
+def test_25_several_bos_are_told_by_where_they_come_from() -> None:
+    """Three BOS where the text has none: the template writes them."""
+    side = tokenizer(bos_token_id=1_000_002)
+    marked = rows(1, marks={"<|system|>": [0]})
+
+    def message(of: Any) -> str:
+        made = prepared([9], bos=np.array([3], dtype=np.int32), of=of)
+        ran = run(special_tokens, job=job(), tokenizer=side, prepared=made, model=model_config())
+        return ran.findings[0].message
+
+    assert message(rows(1)).endswith("up to 3 <|system|> tokens: the text has none, the template writes them")
+    assert message(marked).endswith("one is in the text, the template writes the other")

@@ -7,7 +7,7 @@ from ftcheck.inputs.benchmarks import Benchmarks, Question
 from ftcheck.inputs.evaluation import GoldSet
 from ftcheck.inputs.prepared import Rows
 from ftcheck.records import Location
-from ftcheck.testing import Case, gold, job, prepared, rows, tokenizer
+from ftcheck.testing import Case, gold, inputs, job, prepared, rows, tokenizer
 
 QUESTIONS = ("where is my parcel now", "how do I reset the password", "who do I call about the bill")
 
@@ -18,7 +18,8 @@ def _asked(*questions: str) -> Rows:
 
 
 def _duplicates(said: list[int]) -> dict[str, Any]:
-    return {"job": job(), "prepared": prepared([5] * len(said), of=rows(len(said), said=said))}
+    made = prepared([5] * len(said), of=rows(len(said), said=said))
+    return {"job": job(), "prepared": made, "inputs": inputs()}
 
 
 def _leakage(items: GoldSet | None, **more: Any) -> dict[str, Any]:

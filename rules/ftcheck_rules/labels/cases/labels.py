@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from typing import Any
 
-from ftcheck.testing import Case, inputs, job, prepared, rows, sample, tokenizer
+from ftcheck.testing import Case, inputs, job, model_config, prepared, rows, sample, tokenizer
 
 MARKED = "{% for m in messages %}{% generation %}…{% endgeneration %}{% endfor %}"
 
@@ -11,7 +11,7 @@ MARKED = "{% for m in messages %}{% generation %}…{% endgeneration %}{% endfor
 def _labels(lengths: Sequence[int], trained: Sequence[int], **columns: Any) -> dict[str, Any]:
     made_rows = prepared(lengths, trained=trained, **columns)
     made = {"job": job(), "tokenizer": tokenizer(), "prepared": made_rows, "sample": sample()}
-    return {**made, "inputs": inputs()}
+    return {**made, "inputs": inputs(), "model": model_config()}
 
 
 def _never_stops() -> dict[str, Any]:
@@ -42,7 +42,7 @@ def _ignored_weight() -> dict[str, Any]:
 def _questions_too(**training: Any) -> dict[str, Any]:
     using = tokenizer(chat_template=MARKED, training_template=MARKED)
     made = {"job": job(training=training), "tokenizer": using, "sample": sample()}
-    return {**made, "prepared": prepared([9, 9]), "inputs": inputs()}
+    return {**made, "prepared": prepared([9, 9]), "inputs": inputs(), "model": model_config()}
 
 
 CASES = (

@@ -25,7 +25,7 @@ def _guardrail(limit: int = 64, **serving: Any) -> Mapping[str, Any]:
 
 
 CASES: tuple[Case, ...] = (
-    Case("guardrail", "nothing declared", True, lambda: {**_guardrail(), "job": job()}),
+    Case("guardrail", "nothing declared", True, lambda: {**_guardrail(), "job": job(serving={})}),
     Case("guardrail", "a log of content", True, lambda: _guardrail(log="content")),
     Case("guardrail", "real inputs refused", True, lambda: _guardrail(limit=39)),
     Case("guardrail", "input and output above the context", True, lambda: _guardrail(limit=113)),

@@ -3,14 +3,24 @@
 from collections.abc import Mapping
 from typing import Any
 
-from ftcheck.testing import Case, job, saved
+from ftcheck.testing import Case, job, model_config, saved
+
+MULTIMODAL = {
+    "architectures": ["Qwen3_5ForConditionalGeneration"],
+    "vision_config": {"depth": 2},
+    "text_config": {"model_type": "qwen3_5_text"},
+}
 
 
 def _server(
-    serving: Mapping[str, Any], lora: Mapping[str, Any] | None = None, name: str = "org/base", **found: Any
+    serving: Mapping[str, Any],
+    lora: Mapping[str, Any] | None = None,
+    name: str = "org/base",
+    config: Mapping[str, Any] | None = None,
+    **found: Any,
 ) -> Mapping[str, Any]:
     one = job(model={"name": name}, training={"lora": lora or {"r": 16}}, serving=serving)
-    return {"job": one, "saved": saved(**found)}
+    return {"job": one, "saved": saved(**found), "model": model_config(**(config or {}))}
 
 
 BESIDE = {"engine": "vllm", "adapter": "separate"}
@@ -24,6 +34,18 @@ CASES: tuple[Case, ...] = (
         "a tokenizer class of transformers 5",
         True,
         lambda: _server({"engine": "vllm", "transformers": "4.57.6"}),
+    ),
+    Case(
+        "server-limits",
+        "an adapter on a multimodal base's vision modules too",
+        True,
+        lambda: _server(BESIDE, {"r": 16, "target_modules": "all-linear"}, config=MULTIMODAL),
+    ),
+    Case(
+        "server-limits",
+        "an adapter on a multimodal base's text model",
+        False,
+        lambda: _server(BESIDE, {"r": 16, "target_modules": ["q_proj", "v_proj"]}, config=MULTIMODAL),
     ),
     Case("server-limits", "the rank it was started for", False, lambda: _server(BESIDE)),
     Case("server-limits", "merged, any rank", False, lambda: _server({"engine": "vllm"}, {"r": 256})),

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 from ftcheck import digest, tables
 from ftcheck.atomic import replace_file
 from ftcheck.errors import InputError
+from ftcheck.inputs import bounded
 from ftcheck.settings import Job, Training
 
 if TYPE_CHECKING:
@@ -159,7 +160,7 @@ def _block(value: Any, indent: str) -> str:
 def read(path: Path) -> dict[str, Any] | None:
     """A lock file's JSON; None if there is none. Raises `InputError` for one that is no lock."""
     try:
-        found = json.loads(path.read_text(encoding="utf-8"))
+        found = bounded.read_json(path)
     except FileNotFoundError:
         return None
     except OSError as error:

@@ -120,8 +120,8 @@ class BatchMaker:
         if self._layout is None:
             self._layout = row_formats.detect(raw.data, self._text_field)
         if self._layout is None:
-            keys = ", ".join(sorted(map(str, raw.data))[:8]) or "none"
-            return RowError("schema", f"no layout that ftcheck knows; the row's keys are: {keys}", NO_LAYOUT)
+            message = f"no layout that ftcheck knows; the row has {row_formats.keys_of(raw.data)}"
+            return RowError("schema", message, NO_LAYOUT, content=row_formats.all_keys(raw.data))
         return row_formats.example(raw.data, self._layout, self._text_field)
 
 

@@ -72,7 +72,7 @@ def _made(
     try:
         prompt = serving.tokenizer.render(messages, prompt=True, **serving.switches)
     except InputError as error:
-        return RowError("template", str(error))
+        return RowError("template", error.problems[0].message)
     stated = raw.data.get("id")
     return GoldItem(
         id=str(number if stated is None else stated),
@@ -98,7 +98,8 @@ def _messages(row: Mapping[str, Any], key: str, system_prompt: str | None) -> tu
     else:
         made = row_formats.example({"messages": value}, "messages", "text")
         if isinstance(made, RowError):
-            return RowError("schema", f"'{key}' must be a text or a list of messages: {made.message}")
+            message = f"'{key}' must be a text or a list of messages: {made.message}"
+            return RowError("schema", message, content=made.content)
         asked = made.turns
     if asked[-1]["role"] == "assistant":
         return RowError("schema", f"'{key}' ends with an answer: its last message must be a question")
@@ -117,5 +118,5 @@ def _answer(row: Mapping[str, Any], key: str) -> str | RowError:
 
 
 def _absent(row: Mapping[str, Any], key: str) -> RowError:
-    found = ", ".join(sorted(map(str, row))[:8]) or "none"
-    return RowError("schema", f"has no key '{key}'; its keys are: {found}", "name the key under data.gold")
+    message = f"has no key '{key}'; it has {row_formats.keys_of(row)}"
+    return RowError("schema", message, "name the key under data.gold", content=row_formats.all_keys(row))

@@ -89,7 +89,8 @@ def data_readable(job: Job, inputs: Inputs) -> Iterator[Yield]:
         fix = "write at least one row, or name another file"
         yield Finding("data.train contains no rows", at=job.at("data.train"), fix=fix)
     for row, trouble in broken.items():
-        yield Finding(trouble.message, at=rows.at(row, trouble.column), fix=trouble.fix)
+        at = rows.at(row, trouble.column)
+        yield Finding(trouble.message, at=at, fix=trouble.fix, content=trouble.content)
     yield Exclude(sorted(broken), rows.at)
     if job.data.eval is not None:
         yield from _evaluation(job, inputs, rows)
@@ -117,7 +118,8 @@ def _evaluation(job: Job, inputs: Inputs, rows: Rows) -> Iterator[Finding | Meas
     for row, trouble in prepared.row_errors.items():
         if trouble.message in told:
             continue
-        yield Finding(trouble.message, at=prepared.rows.at(row, trouble.column), fix=trouble.fix)
+        at = prepared.rows.at(row, trouble.column)
+        yield Finding(trouble.message, at=at, fix=trouble.fix, content=trouble.content)
 
 
 def _cannot_open(error: InputError, job: Job, key: str = "data.train") -> Iterator[Finding]:
@@ -159,7 +161,8 @@ def data_schema(job: Job, rows: Rows) -> Iterator[Yield]:
     yield Measurement("rows_wrong", len(errors | set(wrong)), unit="rows", limit="0")
     yield Summary(_in_words(rows, set(wrong), remarked, unreadable))
     for row, trouble in wrong.items():
-        yield Finding(trouble.message, at=rows.at(row, trouble.column), fix=trouble.fix)
+        at = rows.at(row, trouble.column)
+        yield Finding(trouble.message, at=at, fix=trouble.fix, content=trouble.content)
     yield Exclude(sorted({*wrong, *errors}), rows.at)
     for code, found in remarked.items():
         yield from _remarks(code, found, job, rows)

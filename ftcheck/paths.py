@@ -44,7 +44,12 @@ def near(path: str) -> str:
 def is_hub_data(stated: str) -> bool:
     """Whether a `data.train` value names a hub data set: no data suffix, no path, no glob, not there."""
     path = Path(stated)
-    local = path.is_absolute() or stated.startswith((".", "~")) or path.exists() or glob.has_magic(stated)
+    local = (
+        path.is_absolute()
+        or stated.startswith((".", "~"))
+        or os.path.exists(stated)
+        or glob.has_magic(stated)
+    )
     return not local and path.suffix not in DATA_SUFFIXES and stated.count("/") <= 1
 
 
@@ -55,7 +60,7 @@ def expand(stated: str | Sequence[str]) -> list[str]:
     """
     paths: list[str] = []
     for one in [stated] if isinstance(stated, str) else stated:
-        if glob.has_magic(one) and not Path(one).exists():
+        if glob.has_magic(one) and not os.path.exists(one):
             paths.extend(sorted(glob.glob(one, recursive=True)))
         else:
             paths.append(one)

@@ -1,6 +1,7 @@
 """Reads the text of a policy file; says in one line what keeps it from being a text."""
 
 import errno
+import os
 import re
 from dataclasses import replace
 from pathlib import Path
@@ -34,7 +35,7 @@ def read_text(file: Path, at: Location) -> str:
 
 
 def _bytes(file: Path, at: Location) -> bytes:
-    if file.is_dir():
+    if os.path.isdir(file):
         raise Unreadable("is a folder, not a policy file", at)
     try:
         return bounded.read(file, MAX_BYTES)

@@ -2,6 +2,7 @@
 
 import contextlib
 import copy
+import os
 from collections.abc import Iterator, Mapping, Sequence
 from datetime import datetime
 from functools import cached_property
@@ -238,10 +239,10 @@ def open_tokenizer(
     """The tokenizer that `AutoTokenizer` makes of a folder or hub id, with the template that is named."""
     from transformers import AutoTokenizer
 
-    if (path.startswith(("/", ".", "~")) and not Path(path).is_dir()) or Path(path).is_file():
+    if (path.startswith(("/", ".", "~")) and not os.path.isdir(path)) or os.path.isfile(path):
         raise _failure(path, "no such folder", place)
     try:
-        bounded.refuse_special(sorted(Path(path).iterdir()) if Path(path).is_dir() else ())
+        bounded.refuse_special(sorted(Path(path).iterdir()) if os.path.isdir(path) else ())
         with _quiet():
             backend = AutoTokenizer.from_pretrained(
                 path, revision=revision, trust_remote_code=trust_remote_code, local_files_only=offline
@@ -296,7 +297,7 @@ def _failure(path: str, why: str, place: Location) -> InputError:
 def _reason(error: BaseException, path: str, offline: bool) -> str:
     folder = Path(path)
     first = " ".join(str(error).split())[:300]
-    if folder.is_dir():
+    if os.path.isdir(folder):
         files = {"tokenizer.json", "tokenizer.model", "vocab.json", "spiece.model", "tokenizer_config.json"}
         if not any((folder / name).is_file() for name in files):
             return "the folder holds no tokenizer (no tokenizer.json, tokenizer.model or vocab.json)"

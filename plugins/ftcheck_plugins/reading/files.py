@@ -4,6 +4,7 @@ import csv
 import hashlib
 import io
 import json
+import os
 import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -99,9 +100,9 @@ def _expand(stated: str, place: Location, what: str) -> list[str]:
     if not found:
         raise _problem(f"{what}: no file matches {stated}", place)
     for path in found:
-        if Path(path).is_dir():
+        if os.path.isdir(path):
             raise _problem(f"{what}: {path} is a folder: name the files, or use {path}/*.jsonl", place)
-        if not Path(path).exists():
+        if not os.path.exists(path):
             raise _problem(f"{what}: no such file: {path}", place)
     return found
 

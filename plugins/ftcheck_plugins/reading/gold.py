@@ -1,6 +1,7 @@
 """Reads a job's gold set: questions with known answers, rendered and counted as the server will."""
 
 import json
+import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -45,7 +46,7 @@ def gold(job: Job, serving: ServingSide) -> GoldSet | None:
 
 
 def _source(job: Job, path: str) -> files.Source:
-    if not Path(path).is_file():
+    if not os.path.exists(path):
         raise _failure(job, f"{path}: no such file")
     if Path(path).suffix not in SUFFIXES:
         raise _failure(job, f"{path}: a gold set is a .json array or a .jsonl file")

@@ -25,6 +25,9 @@ SUFFIX = ".lock"
 LIBRARIES = ("tokenizers", "transformers", "trl")
 """Libraries whose versions decide what ids come out."""
 
+LARGEST_ID = 1 << 31
+"""Token ids are smaller: tokenizers keeps them in 32 bits."""
+
 Ids = Mapping[str, tuple[int, ...]]
 
 
@@ -194,9 +197,16 @@ def _job(part: Mapping[str, Any]) -> LockedJob:
         class_name=str(part["class_name"]),
         template=part["template"],
         special=dict(part["special"]),
-        probes={name: tuple(map(int, ids)) for name, ids in part["probes"].items()},
-        conversations={name: tuple(map(int, ids)) for name, ids in part["conversations"].items()},
+        probes={name: _ids(ids) for name, ids in part["probes"].items()},
+        conversations={name: _ids(ids) for name, ids in part["conversations"].items()},
     )
+
+
+def _ids(stated: Any) -> tuple[int, ...]:
+    """A list of token ids. Raises `ValueError` for anything else."""
+    if not isinstance(stated, list) or not all(type(one) is int and 0 <= one < LARGEST_ID for one in stated):
+        raise ValueError("ids must be a list of whole numbers from 0 on")
+    return tuple(stated)
 
 
 def differences(old: Any, new: Any, path: str = "") -> Iterator[str]:

@@ -13,7 +13,6 @@ import json
 import os
 import re
 import shutil
-import tempfile
 import time
 from collections.abc import Collection, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
@@ -22,6 +21,8 @@ from pathlib import Path
 from typing import Any
 
 from ftcheck.errors import UsageError
+from ftcheck.inputs import bounded
+from ftcheck.inputs.work_folders import OWNER, clear, work_folder
 
 SCHEMA = "ftcheck.cache/1"
 MANIFEST = "manifest.json"
@@ -122,7 +123,7 @@ class Store:
         """Whether a file of an entry that `find` found is there, each byte as it was written."""
         entry = self.folder / _name(key)
         try:
-            stated = json.loads((entry / MANIFEST).read_bytes())
+            stated = bounded.read_json(entry / MANIFEST)
             return _is_whole(entry / name, stated["files"][name], stated["piece"])
         except (OSError, ValueError, KeyError, TypeError):
             return False
@@ -141,23 +142,20 @@ class Store:
             if why is not None:
                 return why
             self.folder.chmod(0o700)
-            making = Path(tempfile.mkdtemp(prefix=MAKING, dir=self.folder))
-        except OSError as error:
-            return f"{self.folder}: {error.strerror or error}"
-        try:
-            why = self._make(making, key, files, about, more or {})
+            with work_folder(MAKING, self.folder) as work:
+                why = self._make(work / "entry", key, files, about, more or {})
         except OSError as error:
             why = None if error.errno in TAKEN else f"{self.folder}: {error.strerror or error}"
-        finally:
-            shutil.rmtree(making, ignore_errors=True)
         self._trim(_name(key))
         return why
 
     def _make(
         self, making: Path, key: str, files: Path, about: Mapping[str, Any], more: Mapping[str, bytes]
     ) -> str | None:
+        making.mkdir(mode=0o700)
         for file in sorted(files.iterdir()):
-            _link(file, making / file.name)
+            if file.name != OWNER:
+                _link(file, making / file.name)
         for name, content in more.items():
             (making / name).write_bytes(content)
         kept = {file.name: _seal(file) for file in sorted(making.iterdir())}
@@ -166,6 +164,8 @@ class Store:
             return f"{sized(size)} exceed the cache limit ({sized(self.limit)}, FTCHECK_CACHE_SIZE)"
         manifest = {"schema": SCHEMA, "key": key, **about, "piece": PIECE, "files": kept}
         (making / MANIFEST).write_text(json.dumps(manifest, indent=1), encoding="utf-8")
+        for file in making.iterdir():
+            file.chmod(0o600)
         making.rename(self.folder / _name(key))
         return None
 
@@ -176,15 +176,10 @@ class Store:
     def _remove(self, name: str) -> bool:
         """Take an entry away at one stroke; nobody sees half of it."""
         try:
-            gone = Path(tempfile.mkdtemp(prefix=GONE, dir=self.folder))
+            with work_folder(GONE, self.folder) as gone:
+                (self.folder / name).rename(gone / name)
         except OSError:
             return False
-        try:
-            (self.folder / name).rename(gone / name)
-        except OSError:
-            return False
-        finally:
-            shutil.rmtree(gone, ignore_errors=True)
         return True
 
     def entries(self) -> tuple[Entry, ...]:
@@ -217,7 +212,8 @@ class Store:
                 size -= one.size
 
     def _sweep(self, age: float) -> None:
-        """Remove what killed runs left behind."""
+        """Remove what killed runs left behind; after some time also what says nothing of its owner."""
+        clear(self.folder)
         for folder in _folders(self.folder):
             with contextlib.suppress(OSError):
                 if folder.name.startswith(HIDDEN) and time.time() - folder.stat().st_mtime >= age:
@@ -252,7 +248,7 @@ def _entry(folder: Path) -> Entry:
         return Entry(folder.name, size, folder.stat().st_mtime)
     used = file.stat().st_mtime
     try:
-        stated = json.loads(file.read_bytes())
+        stated = bounded.read_json(file)
         return Entry(
             folder.name, size, used, stated["job"], stated["split"], stated["rows"], stated["tokens"]
         )
@@ -274,7 +270,7 @@ def _seal(file: Path) -> dict[str, Any]:
 
 def _look_over(entry: Path, key: str, later: Collection[str]) -> None:
     """Raise `ValueError` unless every file of an entry is as it was written (others as they come)."""
-    stated = json.loads((entry / MANIFEST).read_bytes())
+    stated = bounded.read_json(entry / MANIFEST)
     if stated["schema"] != SCHEMA or stated["key"] != key or not stated["files"]:
         raise ValueError("another entry")
     files = {entry / Path(name).name: one for name, one in stated["files"].items()}

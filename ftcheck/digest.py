@@ -6,6 +6,8 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
+from ftcheck.inputs import bounded
+
 CHUNK = 1 << 20
 
 
@@ -33,7 +35,7 @@ def of_file(path: Path) -> str | None:
     """Digest of a file's bytes; None if it cannot be read."""
     hasher = hashlib.sha256()
     try:
-        with path.open("rb") as file:
+        with bounded.open_file(path) as file:
             while chunk := file.read(CHUNK):
                 hasher.update(chunk)
     except OSError:

@@ -5,6 +5,16 @@ from dataclasses import dataclass
 
 from ftcheck.exit_codes import ExitCode
 
+BREAKS = {ord(sign): name for sign, name in zip("\n\r\v\f", (r"\n", r"\r", r"\v", r"\f"), strict=True)}
+BREAKS |= {code: f"\\x{code:02x}" for code in (0x1C, 0x1D, 0x1E, 0x85)}
+BREAKS |= {code: f"\\u{code:04x}" for code in (0x2028, 0x2029)}
+"""All at which a text is broken into lines, as it is shown."""
+
+
+def in_one_line(text: str) -> str:
+    """A text with its line breaks made visible: nothing in it begins a line, and looks like a place."""
+    return text.translate(BREAKS)
+
 
 @dataclass(frozen=True, slots=True)
 class Problem:
@@ -17,9 +27,9 @@ class Problem:
     yaml_path: str | None = None
 
     def __str__(self) -> str:
-        """The problem as one clickable line."""
+        """The problem as one clickable line, whatever its texts hold."""
         place = ":".join(str(p) for p in (self.path, self.line, self.column) if p is not None)
-        return ": ".join(part for part in (place, self.yaml_path, self.message) if part)
+        return in_one_line(": ".join(part for part in (place, self.yaml_path, self.message) if part))
 
 
 class FtcheckError(Exception):

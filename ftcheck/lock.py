@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 from ftcheck import digest, tables
 from ftcheck.atomic import replace_file
 from ftcheck.errors import InputError
+from ftcheck.inputs import bounded
 from ftcheck.settings import Job, Training
 
 if TYPE_CHECKING:
@@ -23,6 +24,9 @@ SCHEMA = "ftcheck.lock/1"
 SUFFIX = ".lock"
 LIBRARIES = ("tokenizers", "transformers", "trl")
 """Libraries whose versions decide what ids come out."""
+
+LARGEST_ID = 1 << 31
+"""Token ids are smaller: tokenizers keeps them in 32 bits."""
 
 Ids = Mapping[str, tuple[int, ...]]
 
@@ -159,7 +163,7 @@ def _block(value: Any, indent: str) -> str:
 def read(path: Path) -> dict[str, Any] | None:
     """A lock file's JSON; None if there is none. Raises `InputError` for one that is no lock."""
     try:
-        found = json.loads(path.read_text(encoding="utf-8"))
+        found = bounded.read_json(path)
     except FileNotFoundError:
         return None
     except OSError as error:
@@ -193,9 +197,16 @@ def _job(part: Mapping[str, Any]) -> LockedJob:
         class_name=str(part["class_name"]),
         template=part["template"],
         special=dict(part["special"]),
-        probes={name: tuple(map(int, ids)) for name, ids in part["probes"].items()},
-        conversations={name: tuple(map(int, ids)) for name, ids in part["conversations"].items()},
+        probes={name: _ids(ids) for name, ids in part["probes"].items()},
+        conversations={name: _ids(ids) for name, ids in part["conversations"].items()},
     )
+
+
+def _ids(stated: Any) -> tuple[int, ...]:
+    """A list of token ids. Raises `ValueError` for anything else."""
+    if not isinstance(stated, list) or not all(type(one) is int and 0 <= one < LARGEST_ID for one in stated):
+        raise ValueError("ids must be a list of whole numbers from 0 on")
+    return tuple(stated)
 
 
 def differences(old: Any, new: Any, path: str = "") -> Iterator[str]:

@@ -2,8 +2,11 @@
 
 import glob
 import os
+import re
 from collections.abc import Sequence
 from pathlib import Path
+
+from ftcheck.inputs import bounded
 
 DATA_SUFFIXES = (".jsonl", ".json", ".parquet", ".csv")
 TOKENIZER_FILES = (
@@ -20,6 +23,9 @@ TOKENIZER_FILES = (
     "vocab.json",
     "vocab.txt",
 )
+REFERENCE = 1024
+"""Bytes of a file that names a commit: 40 digits, and a line break."""
+COMMIT = re.compile(r"[A-Za-z0-9._-]+")
 TEMPLATE_FOLDER = "additional_chat_templates"
 """Where a tokenizer's named templates lie, beside its own."""
 
@@ -38,7 +44,12 @@ def near(path: str) -> str:
 def is_hub_data(stated: str) -> bool:
     """Whether a `data.train` value names a hub data set: no data suffix, no path, no glob, not there."""
     path = Path(stated)
-    local = path.is_absolute() or stated.startswith((".", "~")) or path.exists() or glob.has_magic(stated)
+    local = (
+        path.is_absolute()
+        or stated.startswith((".", "~"))
+        or os.path.exists(stated)
+        or glob.has_magic(stated)
+    )
     return not local and path.suffix not in DATA_SUFFIXES and stated.count("/") <= 1
 
 
@@ -49,7 +60,7 @@ def expand(stated: str | Sequence[str]) -> list[str]:
     """
     paths: list[str] = []
     for one in [stated] if isinstance(stated, str) else stated:
-        if glob.has_magic(one) and not Path(one).exists():
+        if glob.has_magic(one) and not os.path.exists(one):
             paths.extend(sorted(glob.glob(one, recursive=True)))
         else:
             paths.append(one)
@@ -58,14 +69,28 @@ def expand(stated: str | Sequence[str]) -> list[str]:
 
 def model_folder(name: str, revision: str | None = None) -> Path | None:
     """The local folder of a model or tokenizer: itself, or its snapshot in the hub's cache; else None."""
-    folder = Path(name).expanduser()
-    if folder.is_dir():
+    folder = Path(bounded.expanded(name))
+    if is_folder(folder):
         return folder
     repository = hub_cache() / ("models--" + name.replace("/", "--"))
     reference = repository / "refs" / (revision or "main")
-    commit = reference.read_text(encoding="ascii").strip() if reference.is_file() else (revision or "")
+    commit = _commit(reference) or revision or ""
     snapshot = repository / "snapshots" / commit
-    return snapshot if commit and snapshot.is_dir() else None
+    return snapshot if commit and is_folder(snapshot) else None
+
+
+def is_folder(path: Path) -> bool:
+    """Whether a folder is there; not for a name that no file system takes."""
+    return os.path.isdir(path)
+
+
+def _commit(reference: Path) -> str:
+    """The commit that a reference names; empty where there is none, or none that can be read."""
+    try:
+        found = bounded.read(reference, REFERENCE).decode("ascii").strip()
+    except (OSError, ValueError):
+        return ""
+    return found if COMMIT.fullmatch(found) else ""
 
 
 def hub_cache() -> Path:
@@ -73,7 +98,7 @@ def hub_cache() -> Path:
     if cache := os.environ.get("HF_HUB_CACHE"):
         return Path(cache)
     home = os.environ.get("HF_HOME") or os.environ.get("XDG_CACHE_HOME", "~/.cache") + "/huggingface"
-    return Path(home).expanduser() / "hub"
+    return Path(bounded.expanded(home)) / "hub"
 
 
 def existing_folder(folder: Path) -> Path:

@@ -1,14 +1,35 @@
 """Which chat template a job really trains with: the tokenizer's, the policy's, or TRL's patched one."""
 
 import importlib.util
-import json
 import re
 from functools import cache
 from pathlib import Path
 from typing import Any
 
 from ftcheck.errors import InputError
+from ftcheck.inputs import bounded
 
+FORMS = tuple(
+    re.compile(form)
+    for form in (
+        r"'(\w+)' is undefined",
+        r"'[\w.]+ object' has no attribute '(\w+)'",
+        r"[\w.]+ object has no element \d+",
+        r"can only concatenate \w+ \(not \"\w+\"\) to \w+",
+        r"'\w+' object is not \w+",
+        r"argument of type '\w+' is not iterable",
+        r"unsupported operand type\(s\) for [^\w\s]{1,3}: '\w+' and '\w+'",
+        r"'[<>=]{1,2}' not supported between instances of '\w+' and '\w+'",
+        r"unhashable type: '\w+'",
+        r"Object of type \w+ is not JSON serializable",
+        r"sequence item \d+: expected str instance, \w+ found",
+    )
+)
+"""Messages of Python and jinja that name types, numbers, and names; these must stand in the template."""
+LEAST_WORDS = 12
+"""Characters of a beginning that is told: a shorter one says nothing, and stands in any template."""
+MAX_TEMPLATE = 8 << 20
+"""Bytes of a template file; what is rendered has a lower limit."""
 MARKERS = re.compile(r"\{%-?\s*generation\s*-?%\}")
 
 
@@ -20,7 +41,7 @@ def has_markers(template: str) -> bool:
 def read_template(path: Path) -> str:
     """A template file as text. Raises `InputError` if it is not there or not UTF-8."""
     try:
-        return path.read_text(encoding="utf-8")
+        return bounded.read_text(path, MAX_TEMPLATE)
     except OSError as error:
         raise InputError(f"chat template {path}: {error.strerror or error}") from error
     except UnicodeDecodeError as error:
@@ -33,7 +54,7 @@ def of_folder(folder: Path) -> str | None:
     if file.is_file():
         return read_template(file)
     try:
-        config = json.loads((folder / "tokenizer_config.json").read_bytes())
+        config = bounded.read_json(folder / "tokenizer_config.json")
     except (OSError, ValueError):
         return None
     return default_variant(config.get("chat_template")) if isinstance(config, dict) else None
@@ -42,10 +63,49 @@ def of_folder(folder: Path) -> str | None:
 def default_variant(template: Any) -> str | None:
     """The `default` one of named templates (a dict, or a list with names); a text stays as it is."""
     if isinstance(template, list):
-        template = {one.get("name"): one.get("template") for one in template if isinstance(one, dict)}
+        template = _named(template)
     if isinstance(template, dict):
         template = template.get("default")
     return template if isinstance(template, str) else None
+
+
+def _named(variants: list[Any]) -> dict[str, Any]:
+    """The templates of a list, by their names; what has no name is none of them."""
+    named = [one for one in variants if isinstance(one, dict) and isinstance(one.get("name"), str)]
+    return {one["name"]: one.get("template") for one in named}
+
+
+def own_words(text: str, template: Any) -> str:
+    """What of an error's text is the template's or the language's own: nothing of a row is in it.
+
+    That is the beginning that stands in the template, or a message of Python or jinja that names types only.
+    """
+    source = template if isinstance(template, str) else ""
+    for form in FORMS:
+        found = form.fullmatch(text)
+        if found is not None and all(name in source for name in found.groups()):
+            return text
+    known = (source, " ".join(source.split()))
+    if any(text in one for one in known):
+        return text
+    low, high = 0, len(text)
+    while low < high:
+        middle = (low + high + 1) // 2
+        low, high = (middle, high) if any(text[:middle] in one for one in known) else (low, middle - 1)
+    return text[:low].rstrip() if low >= LEAST_WORDS else ""
+
+
+def line_of(error: BaseException) -> int | None:
+    """The line of the template at which it raised, by jinja's frames; None where it has none."""
+    found, trace = None, error.__traceback__
+    while trace is not None:
+        frame = trace.tb_frame.f_globals
+        if "__jinja_template__" in frame:
+            found = frame["__jinja_template__"].get_corresponding_lineno(trace.tb_lineno)
+        elif "__jinja_exception__" in frame:
+            found = trace.tb_lineno
+        trace = trace.tb_next
+    return found
 
 
 def training_template(template: str) -> str | None:

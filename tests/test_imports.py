@@ -24,6 +24,8 @@ FLOORS = (
         "ftcheck.templates",
         "ftcheck.settings",
         "ftcheck.field_metadata",
+        "ftcheck.inputs.bounded",  # reads files: on every floor there is one to be read
+        "ftcheck.inputs.work_folders",
         "ftcheck.gate.ticket",  # a record: what a trainer cannot be called without
         "ftcheck.training.reserved_arguments",  # a table
     ),

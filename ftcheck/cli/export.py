@@ -5,6 +5,7 @@ from pathlib import Path
 import click
 
 from ftcheck.cli.options import POLICY, all_rules_dirs, overrides, rules_dirs
+from ftcheck.inputs import bounded
 
 
 @click.group(short_help="Export configurations for other programs.")
@@ -62,7 +63,7 @@ def _written(output: str, name: str, text: str) -> Path:
     from ftcheck.atomic import replace_file
     from ftcheck.errors import UsageError
 
-    file = Path(output).expanduser()
+    file = Path(bounded.expanded(output))
     file = file / name if file.is_dir() else file
     try:
         replace_file(file.resolve(), text.encode())

@@ -201,7 +201,9 @@ class _Told:
         return f"ftcheck fix {self.policy}{jobs} {more}"
 
     def _say(self, line: str) -> None:
-        click.echo(line, err=self.diff)
+        from ftcheck.report.redact import shown
+
+        click.echo(shown(line), err=self.diff)
 
 
 def _listed(names: Sequence[str], most: int = 8) -> str:
@@ -210,11 +212,14 @@ def _listed(names: Sequence[str], most: int = 8) -> str:
 
 
 def _diff(policy: str, old: str, new: str) -> str:
-    """A unified diff that `patch` takes."""
+    """A unified diff that `patch` takes, but for lines that hold a secret: these are shown without it."""
     import difflib
+
+    from ftcheck.report.redact import redact, visible
 
     before, after = (re.findall(r"[^\n]*\n|[^\n]+", text) for text in (old, new))
     made = difflib.unified_diff(before, after, fromfile=policy, tofile=policy)
     return "".join(
-        line if line.endswith("\n") else f"{line}\n\\ No newline at end of file\n" for line in made
+        visible(redact(line)) if line.endswith("\n") else f"{redact(line)}\n\\ No newline at end of file\n"
+        for line in made
     )

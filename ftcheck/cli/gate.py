@@ -50,9 +50,11 @@ def gate(
 
 def show_refusal(refusal: "Refusal", policy: str) -> None:
     """Every reason, and the command for a new report."""
+    from ftcheck.report.redact import shown
+
     codes = ", ".join(dict.fromkeys(reason.code for reason in refusal.reasons))
     click.echo(f"gate: refused for {refusal.job} ({codes})", err=True)
     for reason in refusal.reasons:
-        click.echo(f"  {reason.code:<18} {reason.message}", err=True)
+        click.echo(f"  {reason.code:<18} {shown(reason.message)}", err=True)
     again = f"ftcheck run {policy} --job {refusal.job} -o json=report.json"
     click.echo(f"  run the checks again: {again}", err=True)

@@ -1,6 +1,5 @@
 """`ftcheck lock`."""
 
-import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -48,6 +47,7 @@ def lock(
     from ftcheck.errors import UsageError
     from ftcheck.exit_codes import ExitCode
     from ftcheck.lock import differences, document, path_of, read, text_of, write
+    from ftcheck.report.redact import shown
     from ftcheck.runner.load import load
 
     loaded = load(policy, overrides, all_rules_dirs(rules_dirs))
@@ -69,7 +69,7 @@ def lock(
             return ExitCode.BLOCKED
         found = list(differences(old, new))
         for one in found[:SHOWN]:
-            click.echo(f"{path}: {one}", err=True)
+            click.echo(shown(f"{path}: {one}"), err=True)
         if found:
             count = counted(len(found), "difference")
             click.echo(f"{path}: {count}; `ftcheck lock {policy}` writes the lock again", err=True)
@@ -89,9 +89,10 @@ def _open(
 ) -> "tuple[Packages, dict[str, LockedJob]]":
     """The packages here, and each job's part of the lock. Raises the first error of a tokenizer."""
     from ftcheck.inputs.container import Inputs, Run
+    from ftcheck.inputs.work_folders import work_folder
 
-    with tempfile.TemporaryDirectory(prefix="ftcheck-lock-") as folder:
-        run = Run(folder=Path(folder), offline=offline, policy=loaded.policy.path)
+    with work_folder("ftcheck-lock-") as folder:
+        run = Run(folder=folder, offline=offline, policy=loaded.policy.path)
         made = {name: _locked(loaded, run, name) for name in names}
         host = Inputs(loaded.host.loaders, {"run": run, "jobs": tuple(loaded.policy.jobs.values())}, None)
         return host.get("packages"), made

@@ -12,6 +12,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from ftcheck.inputs import bounded
+
 if TYPE_CHECKING:
     from rich.console import Group
     from rich.text import Text
@@ -119,21 +121,22 @@ class Board:
 
 def _places(name: str) -> list[Path]:
     """What a name or a glob stands for, as far as it is there."""
-    path = Path(name).expanduser()
+    path = Path(bounded.expanded(name))
     if path.exists():
         return [path]
     return [Path(one) for one in sorted(glob.glob(str(path)))] if glob.has_magic(name) else []
 
 
 def _refuse_missing(board: Board, *, once: bool) -> None:
-    from ftcheck.errors import UsageError
+    from ftcheck.errors import Problem, UsageError
+    from ftcheck.report.redact import visible
 
     problems = [str(error) for error in board.broken.values()]
     problems += [f"{name}: no such folder" for name in board.waiting if once]
     if problems and not board.views:
-        raise UsageError("\n".join(problems))
+        raise UsageError(problems[0], [Problem(one) for one in problems])
     for problem in problems:
-        click.echo(problem, err=True)
+        click.echo(visible(problem), err=True)
 
 
 def _show_once(board: Board, *, as_json: bool) -> None:

@@ -1,7 +1,6 @@
 """`ftcheck plan`."""
 
 import shlex
-import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -9,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from ftcheck.cli.options import POLICY, all_rules_dirs, overrides, rules_dirs
+from ftcheck.inputs import bounded
 from ftcheck.plurals import counted
 
 if TYPE_CHECKING:
@@ -159,12 +159,13 @@ def _page(
 ) -> "JobPlan | Unplanned":
     from ftcheck.errors import FtcheckError, UsageError
     from ftcheck.inputs.container import Inputs, Run
+    from ftcheck.inputs.work_folders import work_folder
     from ftcheck.planning import Unplanned
     from ftcheck.planning import plan as planned
 
     job = loaded.policy.jobs[name]
-    with tempfile.TemporaryDirectory(prefix="ftcheck-plan-") as folder:
-        run = Run(folder=Path(folder), offline=offline, report=report, cache=True)
+    with work_folder("ftcheck-plan-") as folder:
+        run = Run(folder=folder, offline=offline, report=report, cache=True)
         inputs = Inputs(loaded.host.loaders, {"run": run, "jobs": (job,)}, job)
         try:
             return planned(job, inputs, asked, None if probe is None else probe(job, inputs))
@@ -207,7 +208,7 @@ def _begin(written: Sequence[Any], policy: str, config: str | None) -> None:
     from ftcheck.errors import UsageError
     from ftcheck.runner.outputs import write_started
 
-    if config is not None and not Path(config).expanduser().resolve().parent.is_dir():
+    if config is not None and not Path(bounded.expanded(config)).resolve().parent.is_dir():
         raise UsageError(f"--write {config}: its folder does not exist")
     texts = {
         "json": '{"schema": "ftcheck.plan/1", "status": "started"}\n',

@@ -44,7 +44,7 @@ def show(policy: str, origin: bool, overrides: tuple[str, ...]) -> None:
     """Print POLICY merged with the files that it extends."""
     from ftcheck.errors import PolicyError
     from ftcheck.policy import draft
-    from ftcheck.policy import show as shown
+    from ftcheck.policy.show import show as shown
 
     read = draft(policy, overrides)
     if read.problems:

@@ -1,7 +1,6 @@
 """`ftcheck show`."""
 
 import sys
-import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -48,6 +47,7 @@ def show(
     from ftcheck.errors import UsageError
     from ftcheck.inputs.container import Inputs, Run
     from ftcheck.inputs.row_view import view
+    from ftcheck.inputs.work_folders import work_folder
     from ftcheck.runner.load import load
 
     if sum((row is not None, record is not None, longest, first_finding)) > 1:
@@ -59,8 +59,8 @@ def show(
     if first_finding:
         row = _first_finding(policy, job, overrides, folders, offline=offline)
     found = loaded.policy.jobs[job]
-    with tempfile.TemporaryDirectory(prefix="ftcheck-show-") as folder:
-        run = Run(folder=Path(folder), offline=offline, cache=True)
+    with work_folder("ftcheck-show-") as folder:
+        run = Run(folder=folder, offline=offline, cache=True)
         inputs = Inputs(loaded.host.loaders, {"run": run, "jobs": (found,)}, found)
         prepared: Prepared = inputs.get("prepared")
         index = _index(prepared, row, record, longest=longest)
@@ -90,6 +90,7 @@ def _first_finding(
     policy: str, job: str, overrides: tuple[str, ...], folders: tuple[Path, ...], *, offline: bool
 ) -> int:
     from ftcheck.errors import UsageError
+    from ftcheck.report.redact import shown
     from ftcheck.runner import session
     from ftcheck.runner.options import Options
     from ftcheck.runner.select import Selection
@@ -105,7 +106,7 @@ def _first_finding(
     for result in report.results:
         for finding in result.findings if result.check.job == job else ():
             if finding.at is not None and finding.at.row is not None:
-                click.echo(f"{result.check.id}: {finding.message}", err=True)
+                click.echo(shown(f"{result.check.id}: {finding.message}"), err=True)
                 return finding.at.row
     raise UsageError(f"no check of {job} has a finding about a row")
 

@@ -2,7 +2,6 @@
 
 import contextlib
 import os
-import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -159,6 +158,7 @@ def _train(
     resume: bool,
 ) -> ExitCode:
     from ftcheck.inputs.container import Inputs, Run
+    from ftcheck.inputs.work_folders import work_folder
     from ftcheck.policy.plan import of_job
     from ftcheck.runner.execute import waiving
     from ftcheck.training.during_checks import DuringChecks
@@ -167,8 +167,8 @@ def _train(
     job = loaded.policy.jobs[name]
     trainer = loaded.host.trainers[job.trainer.use]
     _echo(f"gate: open for {name} · trainer {trainer.name} {trainer.describe(job)}".rstrip())
-    with tempfile.TemporaryDirectory(prefix="ftcheck-train-") as folder, _shown() as shown:
-        run = Run(folder=Path(folder), offline=options.offline, report=shown.show, cache=options.cache)
+    with work_folder("ftcheck-train-") as folder, _shown() as shown:
+        run = Run(folder=folder, offline=options.offline, report=shown.show, cache=options.cache)
         checks, expected = of_job(loaded.during, name), expectations(job, report)
         watch = DuringChecks(checks, loaded.host, expected, waiving(loaded.policy), shown.tell)
         inputs = Inputs(loaded.host.loaders, {"run": run, "jobs": (job,), "watch": watch}, job)

@@ -1,6 +1,5 @@
 """What a run writes: the trained weights, the optimizer's states, and how many checkpoints are kept."""
 
-import json
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -8,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from ftcheck.estimate.lora_targets import decoder_adapter
+from ftcheck.inputs import bounded
 from ftcheck.inputs.model_shape import UnknownShape, model_shape
 from ftcheck.paths import model_folder
 from ftcheck.settings import Job, Lora, Training
@@ -55,7 +55,7 @@ def estimate(job: Job, steps: int | None = None) -> Estimate:
 
 def _config(folder: Path) -> dict[str, Any] | None:
     try:
-        found = json.loads((folder / "config.json").read_bytes())
+        found = bounded.read_json(folder / "config.json")
     except (OSError, ValueError):
         return None
     return found if isinstance(found, dict) else None

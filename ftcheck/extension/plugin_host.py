@@ -21,6 +21,7 @@ from ftcheck.extension.hookspecs import hookimpl
 from ftcheck.extension.reporters import Reporter
 from ftcheck.extension.rules import Rule
 from ftcheck.extension.trainers import Trainer
+from ftcheck.inputs import bounded
 from ftcheck.inputs.container import GIVEN
 from ftcheck.inputs.loader import Loader
 from ftcheck.records import Check, Progress, Result
@@ -221,7 +222,7 @@ def _code_in(folder: Path) -> str:
     hasher = hashlib.sha256()
     for path in sorted(one for kind in ("*.py", "*.json") for one in folder.rglob(kind)):
         hasher.update(f"{path.relative_to(folder).as_posix()}\0".encode())
-        hasher.update(hashlib.sha256(path.read_bytes()).digest())
+        hasher.update(hashlib.sha256(bounded.read(path)).digest())
     return hasher.hexdigest()[:12]
 
 
@@ -236,7 +237,7 @@ def _code_of(plugin: object) -> str:
     try:
         if path.name == "__init__.py":
             return _code_in(path.parent)
-        return hashlib.sha256(path.read_bytes()).hexdigest()[:12]
+        return hashlib.sha256(bounded.read(path)).hexdigest()[:12]
     except OSError:
         return ""
 
@@ -257,7 +258,7 @@ def _folder(folder: Path) -> Iterable[Found]:
     if not files:
         raise PluginError(f"{folder}: contains no .py file with rules (--rules-dir)")
     for path in files:
-        content = path.read_bytes()
+        content = bounded.read(path)
         code = _code_in(folder)
         info = PluginInfo(path.stem, str(folder), hashlib.sha256(content).hexdigest()[:12], code)
         module = _with_rules(_from_file(path))

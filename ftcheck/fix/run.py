@@ -5,7 +5,6 @@ import stat
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import Protocol
 
 from ftcheck.atomic import replace_file
@@ -22,6 +21,8 @@ from ftcheck.fix.row_lists import RowList, Rows
 from ftcheck.fix.search import Found
 from ftcheck.gate.stored import changed_since
 from ftcheck.gate.ticket import Reason
+from ftcheck.inputs import bounded
+from ftcheck.inputs.work_folders import work_folder
 from ftcheck.records import Change, Finding, Result
 from ftcheck.runner.execute import Workplace, execute
 from ftcheck.runner.load import Loaded, load, open_policy
@@ -113,7 +114,7 @@ class PolicyFile:
         """Read it. Raises `UsageError` if it cannot be read, or with `write` if it is read-only."""
         path = Path(os.path.realpath(policy))
         try:
-            found = cls(policy, path, path.read_bytes())
+            found = cls(policy, path, bounded.read(path))
         except OSError as error:
             raise UsageError(f"{policy}: cannot be read: {error.strerror or error}") from error
         if write:
@@ -133,7 +134,7 @@ class PolicyFile:
     def replace(self, text: str) -> None:
         """Write the text in one step, if the file is still what the checks saw. Raises `InputError`."""
         try:
-            now: bytes | None = self.path.read_bytes()
+            now: bytes | None = bounded.read(self.path)
         except OSError:
             now = None
         if now != self.content:
@@ -246,8 +247,8 @@ class _RowsLeftOut:
 
     def _tried(self, found: Found, lists: Sequence[RowList]) -> Found:
         """What the checks say without these rows."""
-        with TemporaryDirectory(prefix="ftcheck-rows-") as folder:
-            tried = [one.at(Path(folder) / one.path.name) for one in lists]
+        with work_folder("ftcheck-rows-") as folder:
+            tried = [one.at(folder / one.path.name) for one in lists]
             self.write(tried)
             changes = [one.change for one in found.taken] + self.changes(tried, trial=True)
             results = {one.check.id: one for one in (*found.results, *self._runs.results(changes))}

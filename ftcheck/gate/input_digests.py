@@ -1,7 +1,6 @@
 """What a job stands on, digested: data, tokenizer, template, model, schema, files. Opens no library."""
 
 import hashlib
-import json
 import os
 import struct
 from collections.abc import Iterator, Mapping, Sequence
@@ -11,6 +10,7 @@ from pathlib import Path
 from ftcheck import digest, templates
 from ftcheck import lock as locks
 from ftcheck.errors import InputError
+from ftcheck.inputs import bounded
 from ftcheck.inputs.finished_run import digest_of, folder_of
 from ftcheck.inputs.weights import raw_header
 from ftcheck.paths import TEMPLATE_FOLDER, TOKENIZER_FILES, expand, is_hub_data, model_folder, near
@@ -196,7 +196,7 @@ def _header(path: Path) -> str | None:
     """Digest of a safetensors file's header and of its size; None if it has no readable header."""
     try:
         header, size = raw_header(path)
-        json.loads(header)
+        bounded.loads(header)
     except (InputError, ValueError):
         return None
     return hashlib.sha256(header + struct.pack("<Q", size)).hexdigest()

@@ -1,6 +1,5 @@
 """The gate on a report in a file, and on a run that is resumed."""
 
-import json
 from collections.abc import Sequence
 from dataclasses import fields
 from datetime import UTC, datetime
@@ -14,28 +13,32 @@ from ftcheck.gate.ticket import (
     Refusal,
     Ticket,
 )
+from ftcheck.inputs import bounded
 from ftcheck.records import Check
 from ftcheck.report.record import (
     InputDigest,
     Report,
-    from_dict,
 )
+from ftcheck.report.shape import checked
 from ftcheck.settings import Policy
+
+MAX_REPORT = 256 << 20
+"""Bytes of a report; one with thousands of checks has a few million."""
 
 
 def read_report(path: str | Path) -> Report | Reason:
     """A stored report, or why it is none."""
     try:
-        data = json.loads(Path(path).read_bytes())
+        data = bounded.read_json(path, MAX_REPORT)
     except OSError as error:
-        return Reason("no-report", f"{path}: {error.strerror or error}")
-    except ValueError:
-        return Reason("no-report", f"{path}: not a JSON report")
+        return Reason("no-report", f"{path}: {bounded.told(error)}")
+    except ValueError as error:
+        return Reason("no-report", f"{path}: not a JSON report: {bounded.told(error)}")
     if isinstance(data, dict) and data.get("status") == "started":
         return Reason("started", f"{path}: the run has not finished, or was killed: run the checks again")
     try:
-        report = from_dict(data)
-    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        report = checked(data)
+    except ValueError as error:
         return Reason("no-report", f"{path}: not a report that this version of ftcheck can read ({error})")
     if report.counts() != data.get("counts"):
         return Reason("inconsistent", f"{path}: the counts do not match the results")
@@ -101,7 +104,7 @@ def check_resumed(folder: Path, policy: Policy, checks: Sequence[Check], job: st
     """
     file = folder / "run.json"
     try:
-        ticket = json.loads(file.read_bytes())["ticket"]
+        ticket = bounded.read_json(file)["ticket"]
         held = dict(ticket["inputs"])
         kept = {key: ticket[key] for key in ("job_digest", "model", "template")}
         whole = {name: ticket[name] for name in TICKET}

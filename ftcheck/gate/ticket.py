@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from ftcheck.errors import FtcheckError
+from ftcheck.errors import FtcheckError, Problem
 from ftcheck.exit_codes import ExitCode
 
 SEAL = object()
@@ -64,4 +64,5 @@ class Refused(FtcheckError):
     def __init__(self, refusal: Refusal) -> None:
         """One line a reason."""
         self.refusal = refusal
-        super().__init__("\n".join(f"gate: refused ({r.code}): {r.message}" for r in refusal.reasons))
+        said = [Problem(f"gate: refused ({r.code}): {r.message}") for r in refusal.reasons]
+        super().__init__(said[0].message, said)

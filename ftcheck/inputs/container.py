@@ -139,6 +139,12 @@ class Failure:
         """The failure that a loader's error is."""
         if isinstance(error, FtcheckError):
             return cls(type(error), error.args[0] if error.args else "", error.problems)
+        if isinstance(
+            error, OSError
+        ):  # a file, not a bug: it vanished, may not be read, has no possible name
+            place = f"{str(error.filename)[:200]}: " if error.filename is not None else ""
+            message = f"input '{name}': {place}cannot be read: {error.strerror or error}"
+            return cls(InputError, message, (Problem(message),))
         message = f"input '{name}' could not be opened: {type(error).__name__}: {error}"
         trace = "".join(traceback.format_exception(error))
         return cls(InputError, message, (Problem(message),), trace)

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from ftcheck.errors import InputError, Problem
+from ftcheck.inputs import bounded
 
 MOST = 0.1
 """Share of a data set that may be listed: more is a fault of the data set, not of single rows."""
@@ -32,7 +33,7 @@ class Excluded:
 def read(path: Path) -> tuple[Excluded, ...]:
     """The rows of a list. Raises `InputError` with every line that says none."""
     try:
-        text = path.read_text(encoding="utf-8")
+        text = bounded.read_text(path)
     except (OSError, UnicodeDecodeError) as error:
         reason = getattr(error, "strerror", None) or "not UTF-8"
         raise _wrong([Problem(f"data.exclude cannot be read: {reason}", str(path))]) from error
@@ -53,8 +54,8 @@ def read(path: Path) -> tuple[Excluded, ...]:
 
 def _row(line: str, folder: Path) -> Excluded | None:
     try:
-        stated: Any = json.loads(line)
-    except (ValueError, RecursionError):
+        stated: Any = bounded.loads(line)
+    except ValueError:
         return None
     if not isinstance(stated, dict):
         return None

@@ -20,12 +20,17 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class RowError:
-    """What is wrong with one row of data: a code (`encoding`, `json`, `schema`, `template`) and words."""
+    """What is wrong with one row of data: a code (`encoding`, `json`, `schema`, `template`) and words.
+
+    `content` is text of the row that belongs to it, such as a role or the names of its keys, or the words of
+    a template that may quote it: shown only where `--show-content` asks.
+    """
 
     code: str
     message: str
     fix: str | None = None
     column: int | None = None
+    content: str | None = None
 
 
 @dataclass(frozen=True)

@@ -4,7 +4,6 @@ A folder is read as it is found: a run that was killed leaves a run.json that sa
 of metrics.jsonl that may end in the middle. What cannot be read is a `Note`, never a guess.
 """
 
-import json
 import math
 import os
 import socket
@@ -17,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from ftcheck.errors import InputError, Problem
+from ftcheck.inputs import bounded
 
 SCHEMA = "ftcheck.run/1"
 RUN, METRICS = "run.json", "metrics.jsonl"
@@ -270,13 +270,13 @@ def run_json(folder: Path) -> Mapping[str, Any]:
     """A folder's run.json. Raises `InputError` where there is none, or one that ftcheck did not write."""
     path = folder / RUN
     try:
-        found = json.loads(path.read_bytes())
+        found = bounded.read_json(path)
     except (FileNotFoundError, NotADirectoryError):
         message = "not a run folder: it contains no run.json" if folder.is_dir() else "no such folder"
         raise _broken(folder, message) from None
     except OSError as error:
         raise _broken(path, f"cannot be read: {error.strerror or error}") from error
-    except (ValueError, RecursionError) as error:
+    except ValueError as error:
         raise _broken(path, "not valid JSON: the file is damaged, or was not written by ftcheck") from error
     if not isinstance(found, dict) or found.get("schema") != SCHEMA:
         said = found.get("schema") if isinstance(found, dict) else None
@@ -329,7 +329,7 @@ def checkpoint_step(path: Path) -> int | None:
     them too). Of other trainers', transformers writes trainer_state.json after weights and optimizer.
     """
     try:
-        step = json.loads((path / "trainer_state.json").read_bytes())["global_step"]
+        step = bounded.read_json(path / "trainer_state.json")["global_step"]
     except (OSError, ValueError, LookupError, TypeError):
         return None
     resumable = any(path.glob("optimizer*")) or any(path.glob("global_step*"))
@@ -338,7 +338,7 @@ def checkpoint_step(path: Path) -> int | None:
 
 def read_seal(checkpoint: Path) -> dict[str, Any]:
     """A checkpoint's seal: step, processes, packages, files. Raises `OSError` or `ValueError`."""
-    found = json.loads((checkpoint / SEAL).read_bytes())
+    found = bounded.read_json(checkpoint / SEAL)
     if not isinstance(found, dict):
         raise ValueError(f"{checkpoint / SEAL} is not a mapping")
     return found
@@ -404,7 +404,7 @@ class _Tail:
     def read(self) -> None:
         """Read what is new. A last line without its end waits in `rest`."""
         try:
-            with self.path.open("rb") as file:
+            with bounded.open_file(self.path) as file:
                 about = os.fstat(file.fileno())
                 if about.st_ino != self._file or about.st_size < self._offset:
                     self._begin(about.st_ino)
@@ -441,8 +441,8 @@ def _metric(raw: bytes, line: int) -> Metric | str:
     if len(raw) > MAX_LINE:
         return f"{len(raw):,} bytes: too long for a line of metrics"
     try:
-        values = json.loads(raw)
-    except (ValueError, RecursionError):
+        values = bounded.loads(raw)
+    except ValueError:
         return "not valid JSON: truncated or damaged"
     step = values.get("step") if isinstance(values, dict) else None
     if not isinstance(step, int) or isinstance(step, bool) or step < 0:

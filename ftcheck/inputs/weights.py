@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import os
 import struct
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -10,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ftcheck.errors import InputError
+from ftcheck.inputs import bounded
 
 if TYPE_CHECKING:
     import numpy as np
@@ -30,8 +32,8 @@ def raw_header(path: Path) -> tuple[bytes, int]:
     is longer than the file or than `MAX_HEADER`.
     """
     try:
-        size = path.stat().st_size
-        with path.open("rb") as file:
+        with bounded.open_file(path) as file:
+            size = os.fstat(file.fileno()).st_size
             first = file.read(8)
             length = struct.unpack("<Q", first)[0] if len(first) == 8 else 0
             if len(first) < 8 or length > size - 8:
@@ -98,7 +100,7 @@ class Weights:
         size = tensor.shape[1] * WIDTHS[tensor.dtype]
         parts = []
         try:
-            with open(tensor.path, "rb") as file:
+            with bounded.open_file(tensor.path) as file:
                 for one in ids:
                     file.seek(tensor.start + one * size)
                     parts.append(file.read(size))

@@ -5,9 +5,9 @@ import os
 import shutil
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from tempfile import mkdtemp
 
 from ftcheck.errors import PolicyError, UsageError
+from ftcheck.inputs.work_folders import work_folder
 from ftcheck.plurals import counted
 from ftcheck.policy import paths, presets
 from ftcheck.policy.layers import Layer, shown_path
@@ -91,18 +91,21 @@ def _expanded(path: Path) -> Iterator[Path]:
 def _copy(copies: Copies, folder: Path) -> None:
     """Copy everything aside first, then move it into place; undo what was moved if that fails."""
     folder.mkdir(parents=True, exist_ok=True)
-    aside = Path(mkdtemp(prefix=".ftcheck-init-", dir=folder))
     moved: list[Path] = []
     try:
-        for number, file in enumerate(copies):
-            shutil.copyfile(file, aside / str(number))
-        for number, target in enumerate(copies.values()):
-            target.parent.mkdir(parents=True, exist_ok=True)
-            os.rename(aside / str(number), target)
-            moved.append(target)
+        with work_folder(".ftcheck-init-", folder) as aside:
+            _moved(copies, aside, moved)
     except OSError as error:
         for target in moved:
             target.unlink(missing_ok=True)
         raise UsageError(f"{shown_path(folder)}: nothing was written: {error.strerror}") from error
-    finally:
-        shutil.rmtree(aside, ignore_errors=True)
+
+
+def _moved(copies: Copies, aside: Path, moved: list[Path]) -> None:
+    """Copy all, then move each into place; `moved` tells how far it came."""
+    for number, file in enumerate(copies):
+        shutil.copyfile(file, aside / str(number))
+    for number, target in enumerate(copies.values()):
+        target.parent.mkdir(parents=True, exist_ok=True)
+        os.rename(aside / str(number), target)
+        moved.append(target)

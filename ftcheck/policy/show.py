@@ -3,10 +3,12 @@
 import json
 import re
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
 
 from ftcheck.policy.extra_keys import fields
 from ftcheck.policy.nodes import Node, with_items
 from ftcheck.policy.reading import Draft
+from ftcheck.report.redact import redact_json
 from ftcheck.settings import PolicySettings
 
 WIDTH = 100
@@ -18,12 +20,23 @@ Line = tuple[str, Node]
 
 
 def show(draft: Draft, *, origin: bool = False) -> str:
-    """The merged policy as YAML; with `origin` each line says which file and line its value is from."""
-    lines = list(_mapping(_in_order(draft.tree), "")) if draft.tree else []
+    """The merged policy as YAML; with `origin` each line says which file and line its value is from.
+
+    Secrets are taken out, as they are of reports.
+    """
+    lines = list(_mapping(_redacted(_in_order(draft.tree)), "")) if draft.tree else []
     if not origin:
         return "".join(f"{text}\n" for text, _ in lines)
     width = min(max((len(text) for text, _ in lines), default=0), WIDTH)
     return "".join(f"{text:<{width}}  # {_origin(node)}\n" for text, node in lines)
+
+
+def _redacted(node: Node, name: str = "") -> Node:
+    if isinstance(node.value, Mapping):
+        return with_items(node, {key: _redacted(child, key) for key, child in node.items.items()})
+    if isinstance(node.value, tuple):
+        return replace(node, value=tuple(_redacted(item, name) for item in node.value))
+    return replace(node, value=redact_json({name: node.value})[name])
 
 
 def _in_order(tree: Node) -> Node:

@@ -1,9 +1,12 @@
 """Reads the text of a policy file; says in one line what keeps it from being a text."""
 
+import errno
+import os
 import re
 from dataclasses import replace
 from pathlib import Path
 
+from ftcheck.inputs import bounded
 from ftcheck.policy.nodes import problem
 from ftcheck.records import Location
 
@@ -32,18 +35,16 @@ def read_text(file: Path, at: Location) -> str:
 
 
 def _bytes(file: Path, at: Location) -> bytes:
-    if file.is_dir():
+    if os.path.isdir(file):
         raise Unreadable("is a folder, not a policy file", at)
     try:
-        with file.open("rb") as stream:
-            content = stream.read(MAX_BYTES + 1)
+        return bounded.read(file, MAX_BYTES)
     except FileNotFoundError:
         raise Unreadable("no such file", at) from None
     except OSError as error:
-        raise Unreadable(f"cannot be read: {error.strerror}", at) from None
-    if len(content) > MAX_BYTES:
-        raise Unreadable("is larger than 1 MiB, the limit for a policy file", at)
-    return content
+        if error.errno == errno.EFBIG:
+            raise Unreadable("is larger than 1 MiB, the limit for a policy file", at) from None
+        raise Unreadable(f"cannot be read: {error.strerror or error}", at) from None
 
 
 def _decoded(content: bytes, at: Location) -> str:

@@ -11,6 +11,8 @@ from enum import Enum
 from functools import lru_cache
 from typing import Any
 
+from ftcheck.errors import in_one_line
+
 MARK = "[redacted]"
 MAX_DEPTH = 100
 _SHORTEST_VALUE = 8
@@ -126,6 +128,11 @@ def visible(text: str) -> str:
     turns the direction of writing, or breaks a report.
     """
     return _UNSAFE.sub(_escaped, text.replace("\r\n", "\n"))
+
+
+def shown(text: str) -> str:
+    """A text for one line of output: without secrets, its line breaks and control characters visible."""
+    return visible(in_one_line(redact(text)))
 
 
 def looks_secret(name: str, value: str) -> bool:

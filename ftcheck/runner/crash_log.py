@@ -48,9 +48,10 @@ def _log(errors: Sequence[BaseException], doing: str) -> Path | None:
     name = f"crash-{datetime.now(UTC):%Y%m%dT%H%M%S}-{os.getpid()}.log"
     for folder in (cache.root() / "logs", Path(tempfile.gettempdir())):
         try:
-            folder.mkdir(parents=True, exist_ok=True)
+            folder.mkdir(parents=True, exist_ok=True, mode=0o700)
             file = folder / name
-            file.write_text(text, encoding="utf-8", errors="backslashreplace")
+            with open(os.open(file, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "wb") as stream:
+                stream.write(text.encode("utf-8", "backslashreplace"))
             return file
         except OSError:
             continue

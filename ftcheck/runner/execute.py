@@ -1,10 +1,9 @@
 """Runs planned checks in a work folder of their own, and closes the ledger."""
 
-import tempfile
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
-from pathlib import Path
 
+from ftcheck.inputs.work_folders import work_folder
 from ftcheck.ledger import BROKEN, Ledger
 from ftcheck.records import Check, Outcome, Result
 from ftcheck.runner.checks import Facts, run_checks
@@ -33,15 +32,15 @@ class Workplace:
 
     def __enter__(self) -> "Workplace":
         """Make the folder and start the worker."""
-        self._made = tempfile.TemporaryDirectory(prefix="ftcheck-", ignore_cleanup_errors=True)
-        self.folder = Path(self._made.name)
+        self._made = work_folder()
+        self.folder = self._made.__enter__()
         self.worker = Worker(self.folder, offline=self.options.offline, workers=self.options.workers)
         return self
 
     def __exit__(self, *error: object) -> None:
         """Let the worker go, and remove the folder."""
         self.worker.end()
-        self._made.cleanup()
+        self._made.__exit__(None, None, None)
 
 
 def execute(

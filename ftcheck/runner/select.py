@@ -13,6 +13,7 @@ from ftcheck import cache
 from ftcheck.atomic import replace_file
 from ftcheck.digest import of_text
 from ftcheck.errors import UsageError
+from ftcheck.inputs import bounded
 from ftcheck.records import Check, Outcome, Result
 
 TOKEN = re.compile(r"\s*(\(|\)|[^\s()]+)")
@@ -154,7 +155,7 @@ FAILED = (Outcome.FAILED, Outcome.ERRORED, Outcome.TIMEOUT)
 def last_failed(policy: str) -> tuple[str, ...]:
     """The ids that failed when this policy was run last; none if that is not known."""
     try:
-        stored = json.loads(_memory(policy).read_text(encoding="utf-8"))
+        stored = bounded.read_json(_memory(policy))
     except (OSError, ValueError):
         return ()
     return tuple(one for one in stored if isinstance(one, str)) if isinstance(stored, list) else ()

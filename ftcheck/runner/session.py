@@ -177,5 +177,5 @@ def _hidden(code: ExitCode, options: Options) -> ExitCode:
 
 def say(error: FtcheckError) -> None:
     """Print a user's mistake: one line each, on stderr."""
-    for line in str(error).splitlines():
-        print(visible(redact(line)), file=sys.stderr)
+    for problem in error.problems:
+        print(visible(redact(str(problem))), file=sys.stderr)

@@ -6,6 +6,7 @@ print goes to stderr. When stdin closes, the process ends: it never outlives its
 """
 
 import importlib
+import io
 import json
 import os
 import queue
@@ -18,9 +19,10 @@ from dataclasses import replace
 from itertools import islice
 from typing import Any, TextIO
 
-from ftcheck.errors import FtcheckError, InputError
+from ftcheck.errors import FtcheckError, InputError, in_one_line
 from ftcheck.extension.plugin_host import Host, make_host
 from ftcheck.extension.rules import Rule
+from ftcheck.inputs import bounded
 from ftcheck.inputs.container import Inputs, Run, Store
 from ftcheck.inputs.prepared import Prepared
 from ftcheck.records import (
@@ -139,8 +141,8 @@ class _Worker:
         inputs = self._inputs_of(check.job)
         result = run_check(self._host, check, inputs, rows=self._rows, running=self._running)
         seconds = self._clock.seconds()
-        if self._show_content:
-            result = replace(result, findings=tuple(with_content(one) for one in result.findings))
+        shown = with_content if self._show_content else in_line
+        result = replace(result, findings=tuple(map(shown, result.findings)))
         self._send_digests(check.job)
         rows = [(one.path, one.line, one.record) for one in result.rows]
         told = {"event": "result", "result": result_to_dict(result), "seconds": seconds, "rows": rows}
@@ -238,13 +240,18 @@ class _RuleClock:
         return 0.0 if self._began is None else max(0.0, time.monotonic() - self._began - self._opened_in)
 
 
+def in_line(finding: Finding) -> Finding:
+    """A finding whose message is one line: what it names of a file begins no line of its own."""
+    return replace(finding, message=in_one_line(finding.message))
+
+
 def with_content(finding: Finding) -> Finding:
     """A finding with its content and, about a row, the beginning of that row's line.
 
     Only where `--show-content` asks.
     """
-    shown = [_shortened(text) for text in (_line_at(finding.at), finding.content) if text]
-    return replace(finding, message="\n".join([finding.message, *shown]))
+    shown = [in_one_line(_shortened(text)) for text in (_line_at(finding.at), finding.content) if text]
+    return replace(finding, message="\n".join([in_one_line(finding.message), *shown]))
 
 
 def _line_at(at: Location | None) -> str:
@@ -252,7 +259,7 @@ def _line_at(at: Location | None) -> str:
     if at is None or at.row is None or at.path is None or at.line is None:
         return ""
     try:
-        with open(at.path, encoding="utf-8", errors="replace") as file:
+        with io.TextIOWrapper(bounded.open_file(at.path), encoding="utf-8", errors="replace") as file:
             return next(islice(file, at.line - 1, None), "").strip()
     except OSError:
         return ""

@@ -1,5 +1,6 @@
 """A bug of ours, or of a plugin's hook, is exit code 3, one line, a log, and an incomplete report."""
 
+import os
 import re
 from pathlib import Path
 
@@ -68,14 +69,13 @@ def test_a_hook_is_told_nothing_more_after_it_raised(project: Project) -> None:
 def planted(project: Project, target: str) -> str:
     """The environment in which a function of ours raises, as if it had a bug."""
     module, _, name = target.rpartition(".")
+    project.fresh = True  # sitecustomize is read when an interpreter starts
     project.write(
         "bug/sitecustomize.py",
         f"import importlib\nmodule = importlib.import_module('{module}')\n"
         f"def broken(*given, **more):\n    raise RuntimeError('token=hf_{'a' * 34} is not handled')\n"
         f"setattr(module, '{name}', broken)\n",
     )
-    import os
-
     return os.pathsep.join(filter(None, [str(project.folder / "bug"), os.environ.get("PYTHONPATH", "")]))
 
 

@@ -7,12 +7,12 @@ gets into any of them, and no step waits for the host.
 import contextlib
 import json
 import math
-import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 from ftcheck import ranks
+from ftcheck.inputs.work_folders import work_folder
 from ftcheck.settings import Job
 from ftcheck_trainers import checkpoint, failure_messages
 from ftcheck_trainers.metrics import Metrics
@@ -247,7 +247,7 @@ def refuse_unsavable(model: Any, job: Job) -> None:
     if config is None:
         return
     try:
-        with tempfile.TemporaryDirectory() as folder:
+        with work_folder() as folder:
             config.save_pretrained(folder)
     except ValueError as error:
         reason = (

@@ -1,15 +1,16 @@
 """Reads what an earlier run's morning after measured, from its JSON report."""
 
-import json
 from pathlib import Path
 
 from ftcheck.digest import of_file
 from ftcheck.errors import InputError, Problem
+from ftcheck.inputs import bounded
 from ftcheck.inputs.baseline import Baseline
 from ftcheck.inputs.loader import loader
 from ftcheck.paths import near
 from ftcheck.records import Outcome
-from ftcheck.report.record import Report, from_dict
+from ftcheck.report.record import Report
+from ftcheck.report.shape import checked
 from ftcheck.settings import Job
 
 MEASURED = (Outcome.PASSED, Outcome.FAILED, Outcome.WAIVED)
@@ -43,11 +44,10 @@ def baseline(job: Job) -> Baseline | None:
 
 def _read(job: Job, path: Path) -> Report:
     try:
-        data = json.loads(path.read_bytes())
-        report = from_dict(data)
+        report = checked(bounded.read_json(path))
     except OSError as error:
         raise _failure(job, f"{path}: {error.strerror or error}") from error
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
+    except ValueError as error:
         raise _failure(job, f"{path}: not a report of `ftcheck run -o json=…`") from error
     if report.status == "started":
         raise _failure(job, f"{path}: that run has not finished, or was killed")

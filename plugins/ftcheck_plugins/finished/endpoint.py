@@ -11,11 +11,10 @@ import urllib.request
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from email.message import Message as Headers
-from pathlib import Path
 from typing import IO, Any
 
 from ftcheck.errors import InputError, Problem
-from ftcheck.inputs import urls
+from ftcheck.inputs import bounded, urls
 from ftcheck.inputs.container import Run
 from ftcheck.inputs.endpoint import GUARDED, Endpoint, Reply
 from ftcheck.inputs.loader import loader
@@ -87,7 +86,7 @@ class HttpEndpoint:
         end = time.monotonic() + seconds
         while os.path.getsize(self.log) <= self.start and time.monotonic() < end:
             time.sleep(0.05)
-        with Path(self.log).open("rb") as stream:
+        with bounded.open_file(self.log) as stream:
             stream.seek(self.start)
             return stream.read(LARGEST).decode("utf-8", "replace")
 

@@ -1,11 +1,11 @@
 """Reads the JSON report of a load test: GuideLLM, AIPerf, or `vllm bench serve --save-result`."""
 
-import json
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 from ftcheck.errors import InputError, Problem
+from ftcheck.inputs import bounded
 from ftcheck.inputs.load_test import Load, LoadReport
 from ftcheck.inputs.loader import loader
 from ftcheck.inputs.run_folder import mapping, number
@@ -42,14 +42,10 @@ def load_report(job: Job) -> LoadReport | None:
 
 def _read(job: Job, path: Path) -> Mapping[str, Any]:
     try:
-        if path.stat().st_size > MAX_BYTES:
-            raise _failure(
-                job, f"{path}: larger than {MAX_BYTES >> 30} GiB: write it without individual requests"
-            )
-        data = json.loads(path.read_bytes())
+        data = bounded.read_json(path, MAX_BYTES)
     except OSError as error:
         raise _failure(job, f"{path}: cannot be read: {error.strerror or error}") from error
-    except (ValueError, RecursionError) as error:
+    except ValueError as error:
         raise _failure(job, f"{path}: not readable JSON") from error
     if not isinstance(data, dict):
         raise _failure(job, f"{path}: must contain a JSON object")

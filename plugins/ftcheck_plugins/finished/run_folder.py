@@ -1,11 +1,11 @@
 """Opens what training left behind: the run folder, and base plus adapter in a process of their own."""
 
-import json
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 from ftcheck.errors import InputError, Problem
+from ftcheck.inputs import bounded
 from ftcheck.inputs import finished_run as records
 from ftcheck.inputs.container import Run
 from ftcheck.inputs.evaluation import GoldSet
@@ -89,10 +89,10 @@ def adapter(
 def _config(path: Path) -> Mapping[str, Any] | str:
     """adapter_config.json, or why there is none."""
     try:
-        found = json.loads(path.read_bytes())
+        found = bounded.read_json(path)
     except OSError as error:
         return f"{path}: cannot be read: {error.strerror or error}"
-    except (ValueError, RecursionError):
+    except ValueError:
         return f"{path}: not valid JSON"
     return found if isinstance(found, dict) else f"{path}: must contain a JSON object"
 

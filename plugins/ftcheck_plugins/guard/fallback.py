@@ -3,10 +3,10 @@
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 from ftcheck.errors import InputError, Problem
+from ftcheck.inputs import bounded
 from ftcheck.inputs.evaluation import OutputSchema
 from ftcheck.inputs.output_schema import problems
 from ftcheck.inputs.tokenizer import Message
@@ -50,11 +50,11 @@ def read(job: Job, schema: OutputSchema | None) -> Fallback:
     if path is None:
         raise _failure(job, "serving.over_limit is rules, but serving.rules is not set")
     try:
-        given = json.loads(Path(path).read_bytes())
+        given = bounded.read_json(path)
     except OSError as error:
         raise _failure(job, f"{path}: cannot be read: {error.strerror or error}") from error
-    except (ValueError, RecursionError) as error:
-        raise _failure(job, f"{path}: not readable JSON ({type(error).__name__})") from error
+    except ValueError as error:
+        raise _failure(job, f"{path}: not readable JSON ({bounded.told(error)})") from error
     if not isinstance(given, list) or not given:
         raise _failure(
             job, f"{path}: must be a list of objects with 'answer' and, in all but the last, 'if_any'"

@@ -1,13 +1,12 @@
 """Opens a job's guard: its tokenizer with the serving template, its schema, its fallback rules."""
 
-import tempfile
 from collections.abc import Mapping
 from dataclasses import asdict, fields
-from pathlib import Path
 from typing import Any
 
 from ftcheck.errors import InputError, Problem, UsageError
 from ftcheck.inputs.container import Run
+from ftcheck.inputs.work_folders import work_folder
 from ftcheck.settings import Job, JobSettings
 from ftcheck_plugins.guard import fallback
 from ftcheck_plugins.guard.records import Decision, Guard
@@ -37,8 +36,8 @@ def opened(job: Job) -> Guard:
 
     if problems := wanting(job):
         raise UsageError(problems[0].message, problems)
-    with tempfile.TemporaryDirectory(prefix="ftcheck-guard-") as folder:
-        run = Run(folder=Path(folder))
+    with work_folder("ftcheck-guard-") as folder:
+        run = Run(folder=folder)
         side = serving.open(job, run, tokenizer.open(job, run))
     stated = job.serving
     schema = output_schema.open(job)

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Literal
 from urllib.parse import urlsplit
 
+from ftcheck.inputs import bounded
 from ftcheck.inputs.environment import Environment
 from ftcheck.inputs.loader import loader
 from ftcheck.paths import hub_cache
@@ -76,7 +77,7 @@ def wandb_mode(environment: Mapping[str, str]) -> Wandb | None:
 
 def _in_netrc(environment: Mapping[str, str]) -> bool:
     stated = environment.get("NETRC")
-    files = [Path(stated)] if stated else [Path("~/.netrc").expanduser(), Path("~/_netrc").expanduser()]
+    files = [Path(stated)] if stated else [Path(bounded.expanded(one)) for one in ("~/.netrc", "~/_netrc")]
     host = urlsplit(environment.get("WANDB_BASE_URL") or WANDB_SERVER).hostname or ""
     for path in files:
         try:

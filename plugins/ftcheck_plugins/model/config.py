@@ -5,9 +5,11 @@ from pathlib import Path
 from typing import Any
 
 from ftcheck.errors import InputError, Problem
+from ftcheck.inputs import bounded
 from ftcheck.inputs.container import Run
 from ftcheck.inputs.loader import loader
 from ftcheck.inputs.model import ModelConfig
+from ftcheck.paths import is_folder
 from ftcheck.settings import Job
 
 CONFIG = "config.json"
@@ -17,8 +19,8 @@ GENERATION = "generation_config.json"
 @loader("model")
 def model(job: Job, run: Run) -> ModelConfig:
     """The configuration of the job's base model, from its folder, the hub's cache, or the hub."""
-    folder = Path(job.model.name).expanduser()
-    local = folder.is_dir() or job.model.name.startswith(("/", ".", "~"))
+    folder = Path(bounded.expanded(job.model.name))
+    local = is_folder(folder) or job.model.name.startswith(("/", ".", "~"))
     config = _local(job, folder) if local else _of_hub(job, run)
     generation = config.with_name(GENERATION) if local else _fetched(job, run, GENERATION)
     return ModelConfig(
@@ -29,7 +31,7 @@ def model(job: Job, run: Run) -> ModelConfig:
 
 
 def _local(job: Job, folder: Path) -> Path:
-    if not folder.is_dir():
+    if not is_folder(folder):
         raise _failure(job, "no such folder")
     if (folder / CONFIG).is_file():
         return folder / CONFIG
@@ -65,14 +67,14 @@ def _fetched(job: Job, run: Run, name: str) -> Path | None:
 
 def _read(job: Job, path: Path) -> dict[str, Any]:
     try:
-        value = json.loads(path.read_bytes())
+        value = bounded.read_json(path)
     except OSError as error:
         raise _failure(job, f"{path}: cannot be read: {error.strerror or error}") from error
     except json.JSONDecodeError as error:
         message = f"{path}:{error.lineno}:{error.colno}: not valid JSON: {error.msg.lower()}"
         raise _failure(job, message) from error
-    except (UnicodeDecodeError, RecursionError) as error:
-        raise _failure(job, f"{path}: not readable JSON ({type(error).__name__})") from error
+    except ValueError as error:
+        raise _failure(job, f"{path}: not readable JSON ({bounded.told(error)})") from error
     if not isinstance(value, dict):
         raise _failure(job, f"{path}: must contain a JSON object")
     return value

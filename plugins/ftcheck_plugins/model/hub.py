@@ -1,16 +1,16 @@
 """Asks whether a job's base model can be had: its folder, the hub's cache, or the hub itself."""
 
 import difflib
-import json
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from ftcheck.inputs import bounded
 from ftcheck.inputs.container import Run
 from ftcheck.inputs.environment import Environment
 from ftcheck.inputs.loader import loader
 from ftcheck.inputs.repository import Repository
-from ftcheck.paths import hub_cache, model_folder
+from ftcheck.paths import hub_cache, is_folder, model_folder
 from ftcheck.settings import Job
 
 TIMEOUT = 10.0
@@ -24,9 +24,9 @@ PREFIX = "models--"
 def repository(job: Job, run: Run, environment: Environment) -> Repository:
     """The job's base model: a folder, in the hub's cache, or what the hub says of it."""
     name, revision = job.model.name, job.model.revision
-    folder = Path(name).expanduser()
-    if folder.is_dir() or name.startswith(("/", ".", "~")):
-        return Repository(name, True, False, folder.is_dir(), None, None)
+    folder = Path(bounded.expanded(name))
+    if is_folder(folder) or name.startswith(("/", ".", "~")):
+        return Repository(name, True, False, is_folder(folder), None, None)
     blank = Repository(name, False, False, None, None, None, close=_close(name))
     kept = model_folder(name, revision)
     if kept is not None and is_complete(kept):
@@ -49,7 +49,7 @@ def is_complete(folder: Path) -> bool:
 
 def _shards(index: Path) -> set[str]:
     try:
-        return set(json.loads(index.read_bytes())["weight_map"].values())
+        return set(bounded.read_json(index)["weight_map"].values())
     except (OSError, ValueError, LookupError, TypeError, AttributeError):
         return set()
 

@@ -2,13 +2,13 @@
 
 import contextlib
 import importlib.util
-import json
 import math
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 from ftcheck.errors import InputError
+from ftcheck.inputs import bounded
 from ftcheck.inputs.container import Run
 from ftcheck.inputs.loader import loader
 from ftcheck.inputs.model import ModelConfig
@@ -21,7 +21,7 @@ from ftcheck.inputs.weights import (
     Weights,
     raw_header,
 )
-from ftcheck.paths import model_folder
+from ftcheck.paths import is_folder, model_folder
 from ftcheck.plurals import counted
 from ftcheck.settings import Job
 
@@ -70,7 +70,7 @@ def weights(job: Job, run: Run) -> Weights | None:
         return None
     files = _files(folder / INDEX)
     missing = [name for name in files if not (folder / name).is_file()]
-    if missing and not Path(job.model.name).expanduser().is_dir():
+    if missing and not is_folder(Path(bounded.expanded(job.model.name))):
         return None
     if missing:
         many = counted(len(missing), "file")
@@ -86,9 +86,11 @@ def weights(job: Job, run: Run) -> Weights | None:
 
 def _files(index: Path) -> list[str]:
     """The files that an index names, in order."""
-    if index.stat().st_size > MAX_INDEX:
-        raise InputError(f"{index}: larger than {MAX_INDEX >> 20} MiB, the limit for an index")
-    value = _json(index, index.read_bytes())
+    try:
+        raw = bounded.read(index, MAX_INDEX)
+    except OSError as error:
+        raise InputError(f"{index}: cannot be read: {error.strerror or error}") from error
+    value = _json(index, raw)
     named = value.get("weight_map")
     if not isinstance(named, dict) or not named or not all(isinstance(one, str) for one in named.values()):
         raise InputError(f"{index}: 'weight_map' must name a file for each tensor")
@@ -117,8 +119,8 @@ def header(path: Path) -> Iterator[tuple[str, Tensor]]:
 
 def _json(path: Path, raw: bytes) -> dict[str, Any]:
     try:
-        value = json.loads(raw.decode("utf-8"), object_pairs_hook=_distinct)
-    except (ValueError, RecursionError) as error:
+        value = bounded.loads(raw.decode("utf-8"), pairs=_distinct)
+    except ValueError as error:
         words = " ".join(str(error).split())[:120]
         raise InputError(f"{path}: the header is not readable JSON: {words}") from error
     if not isinstance(value, dict):

@@ -2,7 +2,7 @@
 
 import contextlib
 import copy
-import json
+import os
 from collections.abc import Iterator, Mapping, Sequence
 from datetime import datetime
 from functools import cached_property
@@ -11,6 +11,7 @@ from typing import Any
 
 from ftcheck import templates
 from ftcheck.errors import FtcheckError, InputError, Problem
+from ftcheck.inputs import bounded
 from ftcheck.inputs.container import Run
 from ftcheck.inputs.loader import loader
 from ftcheck.inputs.tokenizer import Message, ServingSide, Tokenizer
@@ -22,6 +23,8 @@ from ftcheck_plugins.preparation import template_limits
 PROBE = "ftcheckprobe"
 DAYS = (datetime(2001, 2, 3, 4, 5, 6), datetime(2019, 11, 30, 20, 40, 50))
 """Two days that differ in every part that a template may write."""
+SYNTAX = ("TemplateSyntaxError", "TemplateAssertionError")
+"""Errors of jinja about a template itself, before it sees a row."""
 MISTRAL = frozenset({"mistral", "mistral3", "voxtral", "ministral", "pixtral"})
 """Values of model_type whose tokenizers transformers mends (`fix_mistral_regex`)."""
 LARGE = 100_000
@@ -105,7 +108,8 @@ class ChatTokenizer:
         try:
             return self.rendered(messages, add_generation_prompt=prompt, **switches)
         except Exception as error:
-            raise InputError(template_error(error)) from error
+            template = switches.get("chat_template") or self.chat_template
+            raise InputError(template_error(error, template)[0]) from error
 
     def rendered(self, messages: Sequence[Message], **switches: Any) -> str:
         """What `apply_chat_template` makes of a conversation, within bounds. Raises what that raises."""
@@ -202,18 +206,25 @@ def _on(day: datetime) -> Iterator[None]:
 
 def _model_type(folder: Path) -> str | None:
     try:
-        found = json.loads((folder / "config.json").read_bytes())
+        found = bounded.read_json(folder / "config.json")
     except (OSError, ValueError):
         return None
     return found.get("model_type") if isinstance(found, dict) else None
 
 
-def template_error(error: Exception) -> str:
-    """What a chat template raised, in one line."""
-    words = " ".join(str(error).split()) or type(error).__name__
+def template_error(error: Exception, template: Any) -> tuple[str, str | None]:
+    """What a chat template raised, in one line, and its whole text where that may quote a row.
+
+    The line says the kind of the error, the template's own words, and the line of the template.
+    """
+    words, kind = " ".join(str(error).split()), type(error).__name__
     if isinstance(error, template_limits.OutOfBounds):
-        return words
-    return f"the chat template raised {type(error).__name__}: {words}"
+        return words, None
+    own = words if kind in SYNTAX else templates.own_words(words, template)
+    line = None if own == words else templates.line_of(error)
+    said = f"the chat template raised {kind}" + (f" at its line {line}" if line else "")
+    said += f": {own}" if own else ""
+    return (said, None) if own == words else (f"{said} …" if own else said, words)
 
 
 def open_tokenizer(
@@ -228,18 +239,44 @@ def open_tokenizer(
     """The tokenizer that `AutoTokenizer` makes of a folder or hub id, with the template that is named."""
     from transformers import AutoTokenizer
 
-    if (path.startswith(("/", ".", "~")) and not Path(path).is_dir()) or Path(path).is_file():
+    if (path.startswith(("/", ".", "~")) and not os.path.isdir(path)) or os.path.isfile(path):
         raise _failure(path, "no such folder", place)
     try:
+        bounded.refuse_special(sorted(Path(path).iterdir()) if os.path.isdir(path) else ())
         with _quiet():
             backend = AutoTokenizer.from_pretrained(
                 path, revision=revision, trust_remote_code=trust_remote_code, local_files_only=offline
             )
-    except Exception as error:
+    except (KeyboardInterrupt, SystemExit, MemoryError):
+        raise
+    except BaseException as error:  # tokenizers panics in Rust: that is no `Exception`
         raise _failure(path, _reason(error, path, offline), place) from error
+    _refuse_broken(backend, path, place)
     if template_file is not None:
         backend.chat_template = templates.read_template(Path(template_file))
     return ChatTokenizer(backend, path)
+
+
+def _refuse_broken(backend: Any, path: str, place: Location) -> None:
+    """Raise `InputError` for a tokenizer that loads, and fails at the first text."""
+    try:
+        for special in (True, False):
+            backend([PROBE], add_special_tokens=special)
+        backend.decode(backend(PROBE)["input_ids"])
+        numbers = (
+            backend.bos_token_id,
+            backend.eos_token_id,
+            backend.pad_token_id,
+            *backend.added_tokens_decoder,
+        )
+        wrong = [one for one in numbers if one is not None and not isinstance(one, int)]
+        why = f"the id of a special token is {type(wrong[0]).__name__}, not a number" if wrong else None
+    except (KeyboardInterrupt, SystemExit, MemoryError):
+        raise
+    except BaseException as error:  # tokenizers panics in Rust: that is no `Exception`
+        why = f"{type(error).__name__}: {' '.join(str(error).split())[:300]}"
+    if why is not None:
+        raise _failure(path, f"loads, but does not work: {why}; is one of its files damaged?", place)
 
 
 @contextlib.contextmanager
@@ -257,10 +294,10 @@ def _failure(path: str, why: str, place: Location) -> InputError:
     return InputError(message, [Problem(message, place.path, place.line, place.column, place.yaml_path)])
 
 
-def _reason(error: Exception, path: str, offline: bool) -> str:
+def _reason(error: BaseException, path: str, offline: bool) -> str:
     folder = Path(path)
     first = " ".join(str(error).split())[:300]
-    if folder.is_dir():
+    if os.path.isdir(folder):
         files = {"tokenizer.json", "tokenizer.model", "vocab.json", "spiece.model", "tokenizer_config.json"}
         if not any((folder / name).is_file() for name in files):
             return "the folder contains no tokenizer (no tokenizer.json, tokenizer.model or vocab.json)"

@@ -134,8 +134,8 @@ class BatchMaker:
         if self._layout is None:
             if {"chosen", "rejected"} <= raw.data.keys():
                 return RowError("schema", PREFERENCE, FOR_PREFERENCE)
-            keys = ", ".join(sorted(map(str, raw.data))[:8]) or "none"
-            return RowError("schema", f"unknown row format; the row's keys are: {keys}", NO_LAYOUT)
+            message = f"unknown row format; the row has {row_formats.keys_of(raw.data)}"
+            return RowError("schema", message, NO_LAYOUT, content=row_formats.all_keys(raw.data))
         return row_formats.example(raw.data, self._layout, self._text_field)
 
 

@@ -322,7 +322,9 @@ class _Pass:
             "version": VERSION,
             "files": self.source.files,
             "format": self.layout or "unknown",
-            "row_errors": [[row, t.code, t.message, t.fix, t.column] for row, t in self.row_errors.items()],
+            "row_errors": [
+                [row, t.code, t.message, t.fix, t.column, t.content] for row, t in self.row_errors.items()
+            ],
             "remarks": self.remarks,
             "marks": self.marks,
             "system_prompts": list(self.prompts),
@@ -371,9 +373,7 @@ def _finish(
     import numpy as np
 
     about = json.loads((folder / "done.json").read_text(encoding="utf-8"))
-    row_errors = {
-        int(row): RowError(code, text, fix, column) for row, code, text, fix, column in about["row_errors"]
-    }
+    row_errors = {int(row): RowError(*said) for row, *said in about["row_errors"]}
     length = file.column("length")
     known = folder / f"fed-{truncation_pass.settings_of(training, outliers)}.npz"
     fed = truncation_pass.read(known)

@@ -10,7 +10,6 @@ same rows may be kept as a `Result`.
 import json
 import platform
 import re
-import tempfile
 from collections.abc import Iterable, Sequence
 from dataclasses import fields, replace
 from datetime import datetime
@@ -24,10 +23,12 @@ from ftcheck.cache import Store, store
 from ftcheck.digest import of_file, of_files, of_json, of_text
 from ftcheck.errors import FtcheckError, UsageError
 from ftcheck.field_metadata import Mark, marked
+from ftcheck.inputs import bounded
 from ftcheck.inputs.container import Inputs, Run
 from ftcheck.inputs.prepared import Prepared
 from ftcheck.inputs.tokenizer import Tokenizer
-from ftcheck.paths import model_folder
+from ftcheck.inputs.work_folders import work_folder
+from ftcheck.paths import is_folder, model_folder
 from ftcheck.records import Progress
 from ftcheck.settings import Job, Training
 from ftcheck_plugins.preparation.arrow_store import ROWS
@@ -174,7 +175,7 @@ class CacheSlot:
     def _moves(self) -> bool:
         """Whether opening the tokenizer may bring another version of it than the hub's cache has now."""
         name = self._job.model.tokenizer or self._job.model.name
-        return not self._run.offline and not Path(name).expanduser().is_dir()
+        return not self._run.offline and not is_folder(Path(bounded.expanded(name)))
 
     def _made_key(self, data: str | None) -> str | None:
         """The key; None where something that goes into it cannot be told."""
@@ -223,8 +224,8 @@ class Result:
         if self._entries is None or self._key is None or self._made_key() != self._key:
             return
         named = {"job": self._shelf._job.name, "split": f"{self._shelf._split} {self._name}", **about}
-        with tempfile.TemporaryDirectory() as empty:
-            self._entries.keep(self._key, Path(empty), named, {RESULT: json.dumps(value).encode()})
+        with work_folder() as empty:
+            self._entries.keep(self._key, empty, named, {RESULT: json.dumps(value).encode()})
 
 
 class Generations:
@@ -302,7 +303,7 @@ def _template_in(file: Path) -> bytes:
     if file.suffix != ".jinja" and file.name not in ("tokenizer_config.json", "chat_template.json"):
         return b""
     try:
-        return file.read_bytes()
+        return bounded.read(file)
     except OSError:
         return b""
 

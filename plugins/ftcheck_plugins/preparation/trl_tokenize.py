@@ -183,10 +183,12 @@ class RowTokenizer:
     def _texts(self, examples: Sequence[Example]) -> tuple[list[list[Rendered]], dict[int, RowError]]:
         """Of each row the whole as text, and before it the prompt alone where there is one."""
         row_errors: dict[int, RowError] = {}
+        template = self._tokenizer.training_template
         if all(example.messages is not None for example in examples) and self._against(True) is None:
             # As in most data sets: one request a row, and nothing to be put back in order.
             done = self._renderer.batch([self._whole_of(example) for example in examples])
-            return [_rendered(index, [one], row_errors) for index, one in enumerate(done)], row_errors
+            made = [_rendered(index, [one], row_errors, template) for index, one in enumerate(done)]
+            return made, row_errors
         requests: list[Request] = []
         for index, example in enumerate(examples):
             general = self._against(example.conversational)
@@ -194,7 +196,7 @@ class RowTokenizer:
                 row_errors[index] = general
             elif example.conversational:
                 requests.extend(self._requests(example))
-        made = iter(self._renderer.batch(requests) if requests else ())
+        texts_of = iter(self._renderer.batch(requests) if requests else ())
         texts: list[list[Rendered]] = []
         for index, example in enumerate(examples):
             if index in row_errors:
@@ -203,7 +205,7 @@ class RowTokenizer:
                 texts.append(self._plain(example))
             else:
                 several = 1 if example.messages is not None else 2
-                texts.append(_rendered(index, list(islice(made, several)), row_errors))
+                texts.append(_rendered(index, list(islice(texts_of, several)), row_errors, template))
         return texts, row_errors
 
     def _against(self, conversational: bool) -> RowError | None:
@@ -362,12 +364,15 @@ def _places_of(reference: Reference) -> Places | None:
         return None
 
 
-def _rendered(index: int, made: list[Any], row_errors: dict[int, RowError]) -> list[Rendered]:
+def _rendered(
+    index: int, made: list[Any], row_errors: dict[int, RowError], template: str | None
+) -> list[Rendered]:
     """The texts of one row; none if the template raised, which is noted: the whole row's error first."""
     for one in reversed(made):
         if type(one) is not Rendered:
             fix = "fix the row or the template (model.chat_template)"
-            row_errors[index] = RowError("template", template_error(one), fix)
+            message, content = template_error(one, template)
+            row_errors[index] = RowError("template", message, fix, content=content)
             return []
     return made
 

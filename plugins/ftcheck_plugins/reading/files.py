@@ -4,6 +4,7 @@ import csv
 import hashlib
 import io
 import json
+import os
 import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -14,7 +15,7 @@ from typing import Any, BinaryIO, NamedTuple
 
 from ftcheck.digest import canonical
 from ftcheck.errors import InputError, MissingDependency, Problem
-from ftcheck.inputs import exclude_list
+from ftcheck.inputs import bounded, exclude_list
 from ftcheck.inputs.prepared import RowError
 from ftcheck.paths import DATA_SUFFIXES, expand, is_hub_data
 from ftcheck.records import Location
@@ -85,7 +86,7 @@ def _where(file: Path, wanted: Mapping[int, str]) -> frozenset[int]:
     """Where those of the lines begin that still are the records that are wanted."""
     found, last = set(), max(wanted)
     try:
-        with file.open("rb") as handle:
+        with bounded.open_file(file) as handle:
             for number, (offset, raw) in enumerate(_lines(handle, 0, sys.maxsize), start=1):
                 if number in wanted and _record(raw).hex() == wanted[number]:
                     found.add(offset)
@@ -101,9 +102,9 @@ def _expand(stated: str, place: Location, what: str) -> list[str]:
     if not found:
         raise _problem(f"{what}: no file matches {stated}", place)
     for path in found:
-        if Path(path).is_dir():
+        if os.path.isdir(path):
             raise _problem(f"{what}: {path} is a folder: name the files, or use {path}/*.jsonl", place)
-        if not Path(path).exists():
+        if not os.path.exists(path):
             raise _problem(f"{what}: no such file: {path}", place)
     return found
 
@@ -152,7 +153,7 @@ def rows_at(
 
 def _sought(file: int, path: Path, offsets: Sequence[int]) -> Iterator[RawRow]:
     try:
-        with path.open("rb") as handle:
+        with bounded.open_file(path) as handle:
             for offset in offsets:
                 handle.seek(offset)
                 yield _parse(file, 0, offset, handle.readline())
@@ -185,7 +186,7 @@ def _edges(path: Path, size: int) -> list[int]:
     """Where lines begin, about `size` bytes apart; the first is 0, the last the size of the file."""
     end = path.stat().st_size
     edges = [0]
-    with path.open("rb") as handle:
+    with bounded.open_file(path) as handle:
         while edges[-1] + size < end:
             handle.seek(edges[-1] + size)
             _skip_line(handle)
@@ -222,7 +223,7 @@ class Lines:
 
     def _rows(self) -> Iterator[RawRow]:
         self.count = 0
-        with self._path.open("rb") as handle:
+        with bounded.open_file(self._path) as handle:
             for offset, raw in _lines(handle, self.start, self.stop):
                 self.count += 1
                 if offset in self._excluded:
@@ -332,12 +333,14 @@ def _decode(content: bytes) -> tuple[dict[str, Any] | None, RowError | None]:
         return None, TOO_DEEP
     except ValueError:
         return None, TOO_MANY_DIGITS
-    return _as_row(value)
+    return _as_row(value, content)
 
 
-def _as_row(value: Any) -> tuple[dict[str, Any] | None, RowError | None]:
+def _as_row(value: Any, content: bytes) -> tuple[dict[str, Any] | None, RowError | None]:
     if not isinstance(value, dict):
         return None, RowError("schema", f"a row must be a JSON object, this is {_kind(value)}")
+    if bounded.may_be_deep(content) and bounded.is_deep(value):
+        return None, TOO_DEEP
     return value, None
 
 
@@ -351,7 +354,7 @@ def _json(file: int, path: Path) -> Iterator[RawRow]:
 
     As datasets reads such files (5.2): objects may stand in a line each, or over lines.
     """
-    with path.open("rb") as handle:
+    with bounded.open_file(path) as handle:
         try:
             window = JsonWindow(handle, MAX_LINE)
             first = window.peek()
@@ -413,7 +416,7 @@ def _scattered(file: int, window: JsonWindow) -> Iterator[RawRow]:
 
 def _item(file: int, line: int, offset: int, read: Value) -> RawRow:
     """A row of a value that was read."""
-    data, trouble = _decode(read.content) if read.doubtful else _as_row(read.value)
+    data, trouble = _decode(read.content) if read.doubtful else _as_row(read.value, read.content)
     return RawRow(file, line, offset, hashlib.sha256(read.content).digest(), data, trouble)
 
 
@@ -426,7 +429,7 @@ def _broken(file: int, fault: Fault) -> RawRow:
 
 def _csv(file: int, path: Path) -> Iterator[RawRow]:
     csv.field_size_limit(MAX_LINE)
-    with path.open("rb") as handle:
+    with bounded.open_file(path) as handle:
         text = io.TextIOWrapper(handle, encoding="utf-8-sig", newline="")
         reader = csv.reader(text, strict=True)
         names: list[str] | None = None
@@ -473,15 +476,50 @@ def _parquet(file: int, path: Path) -> Iterator[RawRow]:
     import pyarrow.parquet as pq
 
     try:
-        table = pq.ParquetFile(path)
-        line = 0
-        for batch in table.iter_batches(batch_size=1000):
-            for values in batch.to_pylist():
-                line += 1
-                record = hashlib.sha256(canonical(values).encode("utf-8", "surrogatepass")).digest()
-                yield RawRow(file, line, 0, record, values)
-    except pa.ArrowException as error:
+        with bounded.open_file(path) as handle:
+            line = 0
+            for batch in pq.ParquetFile(handle).iter_batches(batch_size=1000):
+                for values in _values_of(batch):
+                    line += 1
+                    yield _parquet_row(file, line, values)
+    except (pa.ArrowException, ValueError, OverflowError) as error:
         raise InputError(f"{path}: not a readable Parquet file: {error}") from error
+
+
+def _values_of(batch: Any) -> Iterator[dict[str, Any] | RowError]:
+    """The rows of a batch; an error for each that holds a value for which Python has no type."""
+    try:
+        yield from batch.to_pylist()
+        return
+    except (ValueError, OverflowError):
+        pass
+    for place in range(batch.num_rows):
+        try:
+            yield batch.slice(place, 1).to_pylist()[0]
+        except (ValueError, OverflowError):
+            yield RowError(
+                "json",
+                f"a value of {_out_of_range(batch.slice(place, 1))} is out of range",
+                "write dates and times between the years 1 and 9999",
+            )
+
+
+def _out_of_range(row: Any) -> str:
+    """The types of the columns of one row that cannot be read."""
+    broken = []
+    for name, column in zip(row.schema.names, row.columns, strict=True):
+        try:
+            column.to_pylist()
+        except (ValueError, OverflowError):
+            broken.append(str(row.schema.field(name).type))
+    return f"the type {' or '.join(broken)}"
+
+
+def _parquet_row(file: int, line: int, values: dict[str, Any] | RowError) -> RawRow:
+    if isinstance(values, RowError):
+        return RawRow(file, line, 0, hashlib.sha256(f"{file}:{line}".encode()).digest(), None, values)
+    record = hashlib.sha256(canonical(values).encode("utf-8", "surrogatepass")).digest()
+    return RawRow(file, line, 0, record, values)
 
 
 def _hub(name: str, offline: bool) -> Iterator[RawRow]:

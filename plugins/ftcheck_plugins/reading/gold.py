@@ -1,6 +1,7 @@
 """Reads a job's gold set: questions with known answers, rendered and counted as the server will."""
 
 import json
+import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -45,7 +46,7 @@ def gold(job: Job, serving: ServingSide) -> GoldSet | None:
 
 
 def _source(job: Job, path: str) -> files.Source:
-    if not Path(path).is_file():
+    if not os.path.exists(path):
         raise _failure(job, f"{path}: no such file")
     if Path(path).suffix not in SUFFIXES:
         raise _failure(job, f"{path}: a gold set is a .json array or a .jsonl file")
@@ -72,7 +73,7 @@ def _made(
     try:
         prompt = serving.tokenizer.render(messages, prompt=True, **serving.switches)
     except InputError as error:
-        return RowError("template", str(error))
+        return RowError("template", error.problems[0].message)
     stated = raw.data.get("id")
     return GoldItem(
         id=str(number if stated is None else stated),
@@ -98,7 +99,8 @@ def _messages(row: Mapping[str, Any], key: str, system_prompt: str | None) -> tu
     else:
         made = row_formats.example({"messages": value}, "messages", "text")
         if isinstance(made, RowError):
-            return RowError("schema", f"'{key}' must be a text or a list of messages: {made.message}")
+            message = f"'{key}' must be a text or a list of messages: {made.message}"
+            return RowError("schema", message, content=made.content)
         asked = made.turns
     if asked[-1]["role"] == "assistant":
         return RowError("schema", f"'{key}' ends with an answer: its last message must be a question")
@@ -117,6 +119,6 @@ def _answer(row: Mapping[str, Any], key: str) -> str | RowError:
 
 
 def _absent(row: Mapping[str, Any], key: str) -> RowError:
-    found = ", ".join(sorted(map(str, row))[:8]) or "none"
+    message = f"has no key '{key}'; it has {row_formats.keys_of(row)}"
     remedy = "set data.gold.input or data.gold.expected"
-    return RowError("schema", f"has no key '{key}'; its keys are: {found}", remedy)
+    return RowError("schema", message, remedy, content=row_formats.all_keys(row))

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from ftcheck.errors import InputError, Problem
+from ftcheck.inputs import bounded
 from ftcheck.inputs.evaluation import OutputSchema
 from ftcheck.inputs.loader import loader
 from ftcheck.settings import Job
@@ -34,14 +35,14 @@ def output_schema(job: Job) -> OutputSchema | None:
 
 def _read(job: Job, path: Path) -> dict[str, Any]:
     try:
-        value = json.loads(path.read_bytes())
+        value = bounded.read_json(path)
     except OSError as error:
         raise _failure(job, f"{path}: cannot be read: {error.strerror or error}") from error
     except json.JSONDecodeError as error:
         message = f"{path}:{error.lineno}:{error.colno}: not valid JSON: {error.msg.lower()}"
         raise _failure(job, message) from error
-    except (UnicodeDecodeError, RecursionError) as error:
-        raise _failure(job, f"{path}: not readable JSON ({type(error).__name__})") from error
+    except ValueError as error:
+        raise _failure(job, f"{path}: not readable JSON ({bounded.told(error)})") from error
     if not isinstance(value, dict):
         raise _failure(job, f"{path}: a JSON Schema must be an object")
     return value

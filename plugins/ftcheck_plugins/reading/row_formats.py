@@ -11,9 +11,10 @@ from typing import Any, NamedTuple
 from ftcheck import tables
 from ftcheck.dedup import fingerprints
 from ftcheck.digest import canonical
-from ftcheck.inputs import columns
+from ftcheck.inputs import bounded, columns
 from ftcheck.inputs.prepared import RowError
 from ftcheck.inputs.tokenizer import Message
+from ftcheck.plurals import counted
 
 ROLES = frozenset({"system", "developer", "user", "assistant", "tool", "ipython", "function"})
 SHAREGPT_ROLES = {
@@ -45,6 +46,60 @@ MESSAGE_KEYS = frozenset(
     }
 )
 """Keys of a message that hosted services know."""
+COMMON_KEYS = frozenset(
+    [
+        "answer",
+        "answers",
+        "chat_template_kwargs",
+        "chosen",
+        "completion",
+        "completions",
+        "content",
+        "context",
+        "conversation",
+        "conversations",
+        "dialog",
+        "expected",
+        "from",
+        "functions",
+        "history",
+        "id",
+        "input",
+        "inputs",
+        "instruction",
+        "instructions",
+        "label",
+        "labels",
+        "message",
+        "messages",
+        "meta",
+        "metadata",
+        "name",
+        "output",
+        "outputs",
+        "prompt",
+        "prompt_id",
+        "question",
+        "query",
+        "rejected",
+        "response",
+        "responses",
+        "role",
+        "score",
+        "source",
+        "split",
+        "system",
+        "system_prompt",
+        "target",
+        "task",
+        "text",
+        "tool_calls",
+        "tools",
+        "value",
+        "weight",
+    ]
+)
+"""Names of keys that data sets commonly use: a message may name them. All others are content."""
 OF_TEXTS = frozenset({"empty-answer", "json-answer", "broken-json"})
 """Remarks about a text itself: not of one put together of parts, or with tool calls beside it."""
 LAYOUT_KEYS = {
@@ -138,15 +193,16 @@ def example(row: Mapping[str, Any], layout: str, text_field: str) -> Example | R
     try:
         return _BUILDERS[layout](row, text_field)
     except _Misfit as misfit:
-        return RowError("schema", str(misfit), misfit.fix)
+        return RowError("schema", str(misfit), misfit.fix, content=misfit.content)
 
 
 class _Misfit(Exception):
     """A row that does not fit its layout."""
 
-    def __init__(self, message: str, fix: str | None = None) -> None:
+    def __init__(self, message: str, fix: str | None = None, content: str | None = None) -> None:
         super().__init__(message)
         self.fix = fix
+        self.content = content
 
 
 def _messages(row: Mapping[str, Any], text_field: str) -> Example:
@@ -219,9 +275,22 @@ def _both(first: Talk | None, second: Talk | None) -> Talk | None:
 
 def _key(row: Mapping[str, Any], key: str) -> Any:
     if key not in row:
-        found = ", ".join(sorted(str(k) for k in row)[:8]) or "none"
-        raise _Misfit(f"has no key '{key}'; its keys are: {found}")
+        raise _Misfit(f"has no key '{key}'; it has {keys_of(row)}", content=all_keys(row))
     return row[key]
+
+
+def keys_of(row: Mapping[str, Any]) -> str:
+    """Which keys a row has, for a message: names that data sets commonly use, and how many others."""
+    known = sorted(key for key in row if key in COMMON_KEYS)
+    others = len(row) - len(known)
+    more = [counted(others, "other key" if known else "key")] if others else []
+    named = [f"the keys {', '.join(known)}" if len(known) > 1 else f"the key {known[0]}"] if known else []
+    return " and ".join((*named, *more)) or "no keys"
+
+
+def all_keys(row: Mapping[str, Any]) -> str:
+    """The names of a row's keys: content, as its values are."""
+    return "keys: " + (", ".join(sorted(map(str, row))[:20]) or "none")
 
 
 def _turns(value: Any, name: str) -> tuple[tuple[Message, ...], Talk | None]:
@@ -260,8 +329,8 @@ def _extras(row: Mapping[str, Any]) -> dict[str, Any]:
     tools = row.get("tools")
     if isinstance(tools, str):
         try:
-            tools = json.loads(tools)
-        except (ValueError, RecursionError):
+            tools = bounded.loads(tools)
+        except ValueError:
             raise _Misfit("'tools' is a text that is not valid JSON") from None
     switches = row.get("chat_template_kwargs") or {}
     for name, value, kind in (("tools", tools, list), ("chat_template_kwargs", switches, dict)):

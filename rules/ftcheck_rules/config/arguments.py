@@ -19,6 +19,7 @@ from ftcheck import (
     tables,
 )
 from ftcheck.extension.rules import Yield
+from ftcheck.inputs import bounded
 from ftcheck.lock import Lock
 from ftcheck.paths import near
 from ftcheck.plurals import agreeing, counted
@@ -409,7 +410,7 @@ def _deepspeed(job: Job) -> Any:
     if not isinstance(stated, str):
         return stated
     try:
-        return json.loads(Path(stated).read_bytes())
+        return bounded.read_json(stated)
     except (OSError, ValueError):
         return None
 

@@ -5,7 +5,6 @@ import math
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 from ftcheck import (
@@ -23,6 +22,7 @@ from ftcheck import (
 )
 from ftcheck.errors import FtcheckError
 from ftcheck.extension.rules import Yield
+from ftcheck.inputs import bounded
 from ftcheck.inputs.container import Inputs
 from ftcheck.inputs.environment import Environment
 from ftcheck.paths import near
@@ -161,8 +161,8 @@ def _read(job: Job, stated: Any) -> "_File | Finding":
         return _File(job, stated)
     path = near(str(stated))
     try:
-        text = Path(str(stated)).read_text(encoding="utf-8")
-        config = json.loads(text)
+        text = bounded.read_text(str(stated))
+        config = bounded.loads(text)
     except FileNotFoundError:
         return Finding(
             f"no such file: {path}",
@@ -172,8 +172,8 @@ def _read(job: Job, stated: Any) -> "_File | Finding":
     except json.JSONDecodeError as error:
         place = Location(path=path, line=error.lineno, column=error.colno)
         return Finding(f"{path} is not valid JSON: {error.msg.lower()}", at=place, fix="fix the file")
-    except (OSError, UnicodeDecodeError) as error:
-        return Finding(f"{path} cannot be read: {type(error).__name__}", at=at)
+    except (OSError, ValueError) as error:
+        return Finding(f"{path} cannot be read: {bounded.told(error)}", at=at)
     if not isinstance(config, dict):
         return Finding(f"{path} must contain a JSON object", at=Location(path=path, line=1, column=1))
     return _File(job, config, path, text)

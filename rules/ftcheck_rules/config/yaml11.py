@@ -9,6 +9,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from ftcheck.inputs import bounded
+
 LIMIT = 1 << 16
 """Larger files are not read: a training configuration has a few kilobytes."""
 
@@ -54,12 +56,12 @@ def misread(path: Path) -> Iterator[Misread]:
 
     Raises `OSError` for a file that cannot be read.
     """
-    if path.stat().st_size > LIMIT:
+    if path.is_file() and path.stat().st_size > LIMIT:
         message = f"larger than {LIMIT >> 10} KiB: not checked, a training configuration is smaller"
         yield Misread(1, 1, message, "name another file", certain=False)
         return
     try:
-        yield from _of_text(path.read_bytes().decode("utf-8-sig"))
+        yield from _of_text(bounded.read(path, LIMIT).decode("utf-8-sig"))
     except UnicodeDecodeError as error:
         yield Misread(1, 1, f"not UTF-8 (byte {error.start})", "save the file as UTF-8")
 

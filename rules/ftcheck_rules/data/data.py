@@ -96,7 +96,8 @@ def data_readable(job: Job, inputs: Inputs) -> Iterator[Yield]:
         fix = "write at least one row, or name another file"
         yield Finding("data.train contains no rows", at=job.at("data.train"), fix=fix)
     for row, trouble in broken.items():
-        yield Finding(trouble.message, at=rows.at(row, trouble.column), fix=trouble.fix)
+        at = rows.at(row, trouble.column)
+        yield Finding(trouble.message, at=at, fix=trouble.fix, content=trouble.content)
     yield Exclude(sorted(broken), rows.at)
     yield from as_loaded(job, inputs, rows)
     if job.data.eval is not None:
@@ -126,7 +127,8 @@ def _evaluation(job: Job, inputs: Inputs, rows: Rows) -> Iterator[Finding | Meas
     for row, trouble in prepared.row_errors.items():
         if trouble.message in told:
             continue
-        yield Finding(trouble.message, at=prepared.rows.at(row, trouble.column), fix=trouble.fix)
+        at = prepared.rows.at(row, trouble.column)
+        yield Finding(trouble.message, at=at, fix=trouble.fix, content=trouble.content)
 
 
 def _other_than_training(job: Job, evaluated: Rows, rows: Rows) -> Iterator[Finding]:
@@ -206,7 +208,8 @@ def _malformed(wrong: Mapping[int, RowError], rows: Rows) -> Iterator[Finding]:
         groups.setdefault((trouble.message, trouble.fix), []).append(row)
     for (message, fix), found in groups.items():
         at = rows.at(found[0], wrong[found[0]].column)
-        yield Finding(f"{message}{which(found, rows)}", at=at, fix=fix)
+        content = wrong[found[0]].content
+        yield Finding(f"{message}{which(found, rows)}", at=at, fix=fix, content=content)
 
 
 def which(found: Sequence[int], rows: Rows) -> str:

@@ -142,7 +142,8 @@ def unusable(gold: GoldSet) -> Iterator[Finding]:
         count, total = len(gold.row_errors), len(gold.row_errors) + len(gold.items)
         message = f"{count:,} of {total:,} gold rows cannot be used; the first: {first.message}"
         fix = first.fix or "fix these rows, or name their keys under data.gold"
-        yield Finding(message, at=at, fix=fix, why="A score over the other rows alone looks complete.")
+        why = "A score over the other rows alone looks complete."
+        yield Finding(message, at=at, fix=fix, why=why, content=first.content)
 
 
 def rows_named(items: Sequence[GoldItem]) -> str:

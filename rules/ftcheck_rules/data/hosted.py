@@ -75,7 +75,8 @@ def hosted_file(job: Job, inputs: Inputs, params: Hosted) -> Iterator[Yield]:
     yield Summary(f"{counted(len(rows), 'row')} for {params.provider}")
     yield from _file(job, rows, rules, params)
     for row, trouble in wrong.items():
-        yield Finding(trouble.message, at=rows.at(row, trouble.column), fix=trouble.fix)
+        at = rows.at(row, trouble.column)
+        yield Finding(trouble.message, at=at, fix=trouble.fix, content=trouble.content)
     for code, (message, fix) in REFUSED.items():
         for row in rows.remarks.get(code, ()):
             yield Finding(message, at=rows.at(row), fix=fix.format(roles=", ".join(rules["roles"])))

@@ -441,14 +441,16 @@ def _gold(job: Job, gold: GoldSet, *, has_template: bool) -> Iterator[Finding]:
             continue
         fix = trouble.fix or "fix the item, or remove it"
         why = "A score over the other items alone looks complete."
-        yield Finding(f"this gold item cannot be used: {trouble.message}", at=place, fix=fix, why=why)
+        message = f"this gold item cannot be used: {trouble.message}"
+        yield Finding(message, at=place, fix=fix, why=why, content=trouble.content)
     if not gold.items and not gold.row_errors:
         fix = "add gold items, or remove data.gold"
         yield Finding(f"the gold set {gold.path} is empty", at=job.at("data.gold.path"), fix=fix)
     first: dict[str, Location] = {}
     for item in gold.items:
         if item.id in first:
-            message = f"the id {item.id} is already used at {first[item.id]}"
+            message = f"this item's id is already used at {first[item.id]}"
             why = "Results of items with the same id cannot be distinguished."
-            yield Finding(message, at=item.at, fix="give each item a unique id", why=why)
+            fix = "give each item a unique id"
+            yield Finding(message, at=item.at, fix=fix, why=why, content=f"id: {item.id}")
         first.setdefault(item.id, item.at)

@@ -1,6 +1,5 @@
 """Disk rules: can every job write its run folder, and is there room for its checkpoints?"""
 
-import json
 import os
 import shutil
 import tempfile
@@ -13,6 +12,7 @@ from ftcheck import Change, Finding, Jobs, Measurement, Severity, Skip, Summary,
 from ftcheck.digest import of_json
 from ftcheck.estimate.disk import Estimate, estimate
 from ftcheck.extension.rules import Yield
+from ftcheck.inputs import bounded
 from ftcheck.paths import existing_folder
 from ftcheck.plurals import agreeing, counted
 from ftcheck.settings import Job
@@ -198,7 +198,7 @@ def _held(folder: Path, job: Job) -> Iterator[Finding]:
 def _run(folder: Path) -> tuple[str | None, str | None]:
     """The status of the run in a folder, and the digest of the job that it trains."""
     try:
-        found = json.loads((folder / "run.json").read_bytes())
+        found = bounded.read_json(folder / "run.json")
         return found.get("status"), found["ticket"]["job_digest"]
     except (OSError, ValueError, LookupError, TypeError, AttributeError):
         return None, None

@@ -8,6 +8,7 @@ from typing import Any
 
 from ftcheck import Change, Finding, Job, Jobs, Measurement, Severity, Summary, rule
 from ftcheck.extension.rules import Yield
+from ftcheck.inputs import bounded
 from ftcheck.paths import near
 from ftcheck.plurals import agreeing, counted
 
@@ -70,7 +71,7 @@ def last_checkpoint(folder: Path) -> Path | None:
 def read_json(path: Path) -> Mapping[str, Any]:
     """A JSON object from a file; empty where there is none."""
     try:
-        found = json.loads(path.read_bytes())
+        found = bounded.read_json(path)
     except (OSError, ValueError):
         return {}
     return found if isinstance(found, dict) else {}

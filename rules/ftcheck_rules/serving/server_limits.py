@@ -9,6 +9,7 @@ from typing import Any
 from ftcheck import Finding, Job, Measurement, ModelConfig, Severity, Skip, Summary, rule, tables
 from ftcheck.estimate.lora_targets import ALL_LINEAR, OTHER_SENSES
 from ftcheck.extension.rules import Yield
+from ftcheck.inputs import bounded
 from ftcheck.inputs.dry_save import DrySave
 from ftcheck.settings import Lora
 from ftcheck_rules.serving.windows import before
@@ -191,7 +192,7 @@ def _passing(name: str) -> str | None:
     """Why a folder will not exist on the server; None if nothing speaks against it."""
     if not name.startswith(("/", "~", ".")):
         return None
-    path = Path(name).expanduser().resolve()
+    path = Path(bounded.expanded(name)).resolve()
     parts = path.parts
     if any(part.startswith("models--") for part in parts) and "snapshots" in parts:
         return "which is a snapshot in this machine's hub cache"

@@ -282,8 +282,8 @@ def output_schema(
     yield Measurement("gold_items", len(items), unit="items")
     yield Measurement("gold_valid", len(items) - len(broken), unit="items", limit=str(len(items)))
     for item, wrong in broken:
-        message = f"gold answer {item.id} violates the schema: {'; '.join(wrong[:3])}"
-        yield Finding(message, at=item.at, fix="fix the answer, or the schema")
+        message = f"this gold answer violates the schema: {'; '.join(wrong[:3])}"
+        yield Finding(message, at=item.at, fix="fix the answer, or the schema", content=f"id: {item.id}")
     if not any(output_schema.errors(probe) for probe in PROBES):
         message = f"the schema {output_schema.path} accepts any value"
         fix = "set type, properties and required in the schema"

@@ -162,7 +162,8 @@ def _raised(failed: Mapping[int, RowError], prepared: Prepared) -> Iterator[Find
         groups[trouble.message[:WORDS]].append(row)
     for message, rows in groups.items():
         trouble = failed[rows[0]]
-        yield Finding(f"{message} ({_which(rows, prepared)})", at=prepared.at(rows[0]), fix=trouble.fix)
+        said, at = f"{message} ({_which(rows, prepared)})", prepared.at(rows[0])
+        yield Finding(said, at=at, fix=trouble.fix, content=trouble.content)
 
 
 def _parts(rows: Sequence[int], prepared: Prepared, what: str) -> Finding:

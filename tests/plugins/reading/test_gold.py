@@ -74,7 +74,7 @@ def test_the_keys_are_those_that_the_policy_names(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("row", "message"),
     [
-        ({"input": "who?"}, "has no key 'expected'; its keys are: input"),
+        ({"input": "who?"}, "has no key 'expected'; it has the key input"),
         ({"expected": "x"}, "has no key 'input'"),
         ({"input": "who?", "expected": None}, "'expected' is empty"),
         ({"input": "who?", "expected": " "}, "'expected' is empty"),

@@ -147,13 +147,13 @@ def test_every_value_has_its_line_its_offset_and_its_bytes(
     "text", ['[\n{"é": 1},\n  {"日": tru}]', '[{"a": "\n"}]', "[1,\n\n 2 3]", '[\n{"a": 1,}]']
 )
 def test_a_fault_stands_where_json_loads_finds_it(
-    text: str, chunk: int, monkeypatch: pytest.MonkeyPatch
+    text: str, chunk: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(json_window, "CHUNK", chunk)
     with pytest.raises(json.JSONDecodeError) as wanted:
         json.loads(text)
 
-    [*_, row] = rows_of(Path("x.json"), text.encode(), monkeypatch)
+    [*_, row] = rows_of(tmp_path / "x.json", text.encode())
 
     assert row.trouble is not None
     assert (row.line, row.trouble.column) == (wanted.value.lineno, wanted.value.colno)
@@ -161,9 +161,9 @@ def test_a_fault_stands_where_json_loads_finds_it(
     assert row.trouble.message == f"not valid JSON: {wanted.value.msg[0].lower()}{wanted.value.msg[1:]}"
 
 
-def rows_of(name: Path, content: bytes, monkeypatch: pytest.MonkeyPatch) -> list[RawRow]:
+def rows_of(name: Path, content: bytes) -> list[RawRow]:
     """The rows of a file that holds some bytes."""
-    monkeypatch.setattr(Path, "open", lambda *_, **__: io.BytesIO(content))
+    name.write_bytes(content)
     return list(stream(Source((str(name),))))
 
 

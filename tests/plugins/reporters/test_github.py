@@ -72,7 +72,8 @@ def test_percent_signs_colons_commas_and_line_breaks_are_escaped() -> None:
     line = text.splitlines()[0]
 
     assert line == (
-        "::error file=C%3A\\data%2Cnew\\50%25.jsonl,line=3,title=mapper%3A%3Ax::50 %25 :: a,b%0Anext%0Alast"
+        "::error file=C%3A\\data%2Cnew\\50%25.jsonl,line=3,title=mapper%3A%3Ax::"
+        "50 %25 :: a,b%0A  | next%0A  | last"
     )
 
 

@@ -155,7 +155,7 @@ def test_what_did_not_finish_is_an_error(kind: Outcome, message: str) -> None:
     error = case.find("error")
     assert error is not None
     assert error.attrib == {"type": kind.value, "message": message}
-    assert error.text == "the reason\nin two lines\n\nTraceback"
+    assert error.text == "the reason\n  | in two lines\n\nTraceback"
 
 
 def test_an_outcome_without_a_reason_is_what_it_is_all_the_same() -> None:

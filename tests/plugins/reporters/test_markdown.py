@@ -101,7 +101,7 @@ def test_a_warning_that_the_gate_requires_says_so() -> None:
 
 
 def test_lines_of_a_message_keep_their_indents() -> None:
-    assert "token 4<br>&nbsp;&nbsp;&nbsp;&nbsp;train  &lt;\\|system\\|&gt;" in render(fakes.red_night())
+    assert "token 4<br>&nbsp;&nbsp;\\|     train  &lt;\\|system\\|&gt;" in render(fakes.red_night())
 
 
 def test_what_broke_and_failed_comes_before_what_was_waived_or_skipped() -> None:

@@ -282,7 +282,7 @@ def test_an_id_that_is_taken_is_an_error_at_the_second_item() -> None:
 
     [finding] = run(evaluation_parity, **parity(gold=twice)).findings
 
-    assert finding.message.startswith("the id x is already used at gold.json:1")
+    assert finding.message.startswith("this item's id is already used at gold.json:1")
     assert finding.at is not None
     assert finding.at.line == 2
 

@@ -147,7 +147,7 @@ def test_questions_without_an_answer_count_as_wrong_and_are_counted_by_cause() -
 
 def test_gold_rows_with_other_keys_are_an_error_that_names_them() -> None:
     made = asked([], [], generations=None)
-    trouble = RowError("schema", "has no key 'expected'; its keys are: answer, input", "name the key")
+    trouble = RowError("schema", "has no key 'expected'; it has the keys answer, input", "name the key")
     made["gold"] = GoldSet("gold.json", (), row_errors=((Location("gold.json", 2, 1, row=1), trouble),))
     [finding] = run(accuracy, **made).findings
     assert "1 of 1 gold rows cannot be used; the first: has no key 'expected'" in finding.message

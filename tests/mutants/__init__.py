@@ -1,0 +1,1 @@
+"""Files broken at random: commands make of them no traceback, no hang, and no open gate."""

@@ -139,8 +139,8 @@ def test_a_run_clears_what_a_killed_run_left(project: Project, tmp_path: Path) -
     end = time.monotonic() + 60
     while not list(temporary.glob("ftcheck-*/worker-1.log")) and time.monotonic() < end:
         time.sleep(0.05)
-    killed.process.send_signal(signal.SIGKILL)
-    killed.process.wait()
+    killed.started.send_signal(signal.SIGKILL)
+    killed.started.wait()
     [left] = temporary.glob("ftcheck-*")
 
     project.rules()

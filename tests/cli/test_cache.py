@@ -145,8 +145,8 @@ def test_a_cache_that_cannot_be_written_is_a_note(again: Project) -> None:
     ran = again.run("--offline", FTCHECK_CACHE=str(again.folder / "file"))
 
     assert ran.code == 0
-    assert any("not kept for the next run" in note for note in ran.report["notes"])
-    assert "not kept for the next run" in " ".join(ran.out.split())
+    assert any("not cached for the next run" in note for note in ran.report["notes"])
+    assert "not cached for the next run" in " ".join(ran.out.split())
 
 
 def test_info_tells_what_there_is_and_clear_removes_it(again: Project) -> None:

@@ -110,7 +110,7 @@ def test_a_list_that_does_not_fit_the_file_is_never_a_shorter_one(faulty: Projec
     (faulty.folder / "rows.jsonl").write_text("".join(rows[1:]), encoding="utf-8")
     moved = faulty.call("run", "policy.yaml", "--offline")
     assert moved.code == 3
-    assert "excluded rows are not where they were" in moved.out
+    assert "excluded rows have moved or changed" in moved.out
     assert "ftcheck fix" in moved.out
 
     (faulty.folder / LIST).write_text('{"file": "rows.jsonl"}\nhm\n', encoding="utf-8")

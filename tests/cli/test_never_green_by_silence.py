@@ -96,7 +96,7 @@ def test_rule_that_yields_nothing_is_skipped_and_not_passed(project: Project) ->
 
     assert ran.code == 4
     assert ran.outcome("silent") == "skipped"
-    assert "looked at nothing" in ran.result("silent")["reason"]
+    assert "nothing was checked" in ran.result("silent")["reason"]
 
 
 def test_rule_that_is_no_generator_is_an_error(project: Project) -> None:

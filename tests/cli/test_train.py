@@ -76,7 +76,7 @@ def test_a_check_of_stage_during_ends_the_run_with_exit_code_6(project: Project)
     assert stale.code == 5
     assert "policy-changed" in stale.err
     assert ran.code == 6
-    assert "stopped by mapper::fed-batches at step 1: 0.0% of what is fed is padding" in ran.err
+    assert "stopped by mapper::fed-batches at step 1: 0.0% of the computed tokens are padding" in ran.err
     run = json.loads(
         (project.folder / "policies" / "checkpoints" / "mapper" / "run.json").read_text(encoding="utf-8")
     )

@@ -104,7 +104,7 @@ def test_an_unknown_key_is_named_with_its_place_and_the_version() -> None:
     )
     assert f"(trl {version}, " in first.message
     assert first.message.endswith("has no argument 'evaluation_strategy'; write 'eval_strategy'")
-    assert second.message.endswith("does not know 'lerning_rate'; did you mean 'learning_rate'?")
+    assert second.message.endswith("has no argument 'lerning_rate'; did you mean 'learning_rate'?")
 
 
 @pytest.mark.parametrize(

@@ -242,7 +242,7 @@ class _Side:
         with tempfile.TemporaryDirectory(dir=self.run.folder) as empty:
             why = store.keep(key, Path(empty), about, {FILE: json.dumps(raw).encode()})
         if why is not None:
-            self.run.note(f"{self.job.name}.answers: not kept for the next run: {why}")
+            self.run.note(f"{self.job.name}.answers: not cached for the next run: {why}")
 
 
 FILE = "answers.json"

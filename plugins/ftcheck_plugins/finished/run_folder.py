@@ -113,14 +113,16 @@ def _saved(folder: Path, job: Job, run: Run) -> ChatTokenizer | str | None:
 def _beside(saved: ChatTokenizer | str | None, checked: Tokenizer, gold: GoldSet | None) -> Iterator[str]:
     """What of the saved tokenizer is not as it was checked."""
     if isinstance(saved, str):
-        yield f"the tokenizer saved with it could not be loaded: {saved}"
+        yield f"the tokenizer saved with the adapter could not be loaded: {saved}"
     if not isinstance(saved, ChatTokenizer):
         return
     if saved.chat_template != checked.chat_template:
-        yield "the chat template saved with it differs from the one that was checked"
+        yield "the chat template saved with the adapter differs from the one that was checked"
     if saved.eos_token_id != checked.eos_token_id:
-        yield f"its tokenizer's EOS token is {saved.eos_token_id}, the checked one is {checked.eos_token_id}"
+        ends = f"{saved.eos_token_id}, the checked one's is {checked.eos_token_id}"
+        yield f"the EOS token of the tokenizer saved with the adapter is {ends}"
     texts = [*PROBES, *(item.prompt for item in (gold.items[:GOLD_PROBES] if gold is not None else ()))]
     differing = sum(saved.encode(text) != checked.encode(text) for text in texts)
     if differing:
-        yield f"the tokenizer saved with it gives other token ids for {differing} of {len(texts)} probe texts"
+        many = f"{differing} of {len(texts)} probe texts"
+        yield f"the tokenizer saved with the adapter gives other token ids for {many}"

@@ -389,7 +389,7 @@ def regression(
         said.append(f"before {baseline.accuracy:.1%}" if baseline.accuracy is not None else "before unknown")
     if not said:
         why = base_generations.problem if base_generations is not None else None
-        yield Skip(f"{why or 'the base model was not asked'}, and baseline is not set")
+        yield Skip(f"{why or 'the base model was not evaluated'}, and baseline is not set")
         return
     yield Summary(f"{' · '.join(said)} · now {share:.1%}")
 

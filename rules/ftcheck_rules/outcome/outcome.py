@@ -246,9 +246,9 @@ def adapter_loads(job: Job, run_artifacts: RunArtifacts | None, adapter: Adapter
     model itself.
 
     The model is loaded as a server loads it, with the base quantised as it was trained (evaluation.precision:
-    full for the unquantised base). An error: it does not load; it names another base, or the base is not the
-    one it was trained on; tensors are missing, unknown, or contain values that are not finite; every lora_B
-    is zero; the tokenizer saved beside it has more tokens than the embedding table has rows, or produces
+    full for the unquantised base). An error: it cannot be loaded; it names another base, or the base is not
+    the one it was trained on; tensors are missing, unknown, or contain values that are not finite; every
+    lora_B is zero; the tokenizer saved with it has more tokens than the embedding table has rows, or produces
     other ids, another end token or another template than were checked. No pickle is loaded. No parameters.
     """
     if run_artifacts is None or adapter is None:
@@ -258,7 +258,7 @@ def adapter_loads(job: Job, run_artifacts: RunArtifacts | None, adapter: Adapter
     at = Location(path=where)
     if adapter.problem is not None:
         fix = "check that it is complete and belongs to this base model; correct model.name, or train again"
-        yield Finding(f"the adapter does not load: {adapter.problem}", at=at, fix=fix)
+        yield Finding(f"the adapter could not be loaded: {adapter.problem}", at=at, fix=fix)
         return
     base = f"the {adapter.bits} base" if adapter.bits else "the base"
     loaded = f"{counted(adapter.tensors, 'tensor')} loaded on {base} model, {adapter.device}"

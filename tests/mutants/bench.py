@@ -1,5 +1,6 @@
 """Runs mutants one after the other in a process of their own, which is killed when one of them hangs."""
 
+import contextlib
 import json
 import os
 import random
@@ -62,7 +63,8 @@ def _some(kind: str, world: World, seed: int, numbers: list[int], tally: Tally, 
                 env={**os.environ, "FTCHECK_CACHE": str(Path(folder) / "cache"), "HF_HUB_OFFLINE": "1"},
             )
         lines: Queue[str | None] = Queue()
-        threading.Thread(target=_lines, args=(process, lines), daemon=True).start()
+        reader = threading.Thread(target=_lines, args=(process, lines), daemon=True)
+        reader.start()
         for place, number in enumerate(numbers):
             story = _asked(process, lines, number, limit)
             tally.count += 1
@@ -73,9 +75,11 @@ def _some(kind: str, world: World, seed: int, numbers: list[int], tally: Tally, 
             if story[0] in ("hang", "died"):
                 process.kill()
                 process.wait()
+                reader.join(timeout=30)
                 return numbers[place + 1 :]
         process.stdin.close() if process.stdin else None
         process.wait(timeout=30)
+        reader.join(timeout=30)
     return []
 
 
@@ -84,6 +88,9 @@ def _lines(process: "subprocess.Popen[str]", lines: "Queue[str | None]") -> None
         if line.startswith("{"):
             lines.put(line)
     lines.put(None)
+    for pipe in (process.stdin, process.stdout):
+        with contextlib.suppress(OSError):
+            pipe.close() if pipe else None
 
 
 def _asked(

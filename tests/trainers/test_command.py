@@ -254,7 +254,7 @@ def test_of_two_trainings_that_start_together_one_gets_the_run_folder(tmp_path: 
         one.join(60)
 
     assert trained_one == "trained"
-    assert f"the run in {tmp_path / 'run'} is going on" in refused
+    assert f"the run in {tmp_path / 'run'} is still running" in refused
     assert (tmp_path / "ran").read_text() == "x"
     assert run_json(tmp_path)["status"] == "finished"
 
@@ -287,7 +287,7 @@ def test_a_run_that_is_killed_leaves_the_folder_unlocked(tmp_path: Path) -> None
     while not (tmp_path / "ran").exists():
         assert killed.is_alive()
         time.sleep(0.05)
-    with pytest.raises(TrainingError, match=rf"is going on \(process {killed.pid}\)"):
+    with pytest.raises(TrainingError, match=rf"is still running \(process {killed.pid}\)"):
         trained(make_job(tmp_path, *python("pass")), tmp_path)
 
     killed.kill()

@@ -246,10 +246,20 @@ def _remarks(code: str, found: tuple[int, ...], job: Job, rows: Rows) -> Iterato
         yield Finding(message, severity, at=rows.at(row), fix=fix)
 
 
+FOREIGN_ROLES = frozenset(
+    "agent ai answer bot character chatbot client completion context critic customer developer function function_call gpt"
+    " human input instruction ipython model narrator npc observation output prompt question response tool_call tool_response"
+    " tool_result assistant system user tool".split()
+)
+"""Roles of other formats, in lower case: a message may name these without showing what a row says."""
+
+
 def _roles(found: tuple[int, ...], severity: Severity, fix: str, rows: Rows) -> Iterator[Finding]:
-    """One finding for each unknown role, by its name where it is one."""
+    """One finding for each unknown role, by its name where other formats use it: else it may be row text."""
     named = {
-        code.partition(":")[2]: where for code, where in rows.remarks.items() if code.startswith("role:")
+        name: where
+        for code, where in rows.remarks.items()
+        if code.startswith("role:") and (name := code.partition(":")[2]).lower() in FOREIGN_ROLES
     }
     told = {row for where in named.values() for row in where}
     unnamed = tuple(row for row in found if row not in told)

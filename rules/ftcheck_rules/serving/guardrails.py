@@ -203,7 +203,7 @@ def _fits(job: Job, model: ModelConfig, lengths: Lengths, params: Guardrail) -> 
     holds = not any(_too_many_over(found, left, params) for found in lengths.values())
     if server is not None and by_default:
         fix = server.remedy(taken + given)
-    elif not holds:
+    elif left > 0 and not holds:
         fix = f"lower serving.max_new_tokens, or use a larger context: real inputs exceed {left:,} tokens"
     yield Finding(
         f"max_input_tokens {taken} + max_new_tokens {given} = {taken + given} tokens, but {least} is"

@@ -192,9 +192,9 @@ def test_a_message_of_several_lines_keeps_its_indents() -> None:
     assert block(shown(fakes.red_night(), terminal(80)), "FAILED analyst::template-parity") == [
         "FAILED analyst::template-parity",
         "  policies/night_before.yaml:71:9    serving.chat_template",
-        '          probe "system + one turn", token 4',
-        "            train  <|system|> ↵ You are",
-        "            serve  <|im_start|> system ↵ You",
+        '          |   probe "system + one turn", token 4',
+        "          |     train  <|system|> ↵ You are",
+        "          |     serve  <|im_start|> system ↵ You",
         "  why   The tuned model sees a prompt at serving that it never saw in training.",
         "  fix   serve with the training template: it is saved beside the adapter as",
         "        chat_template.jinja",
@@ -224,7 +224,7 @@ def test_a_traceback_is_shown_with_v_only() -> None:
 
     assert "note  -v shows the tracebacks" in brief
     assert not any("FileNotFoundError" in line for line in brief)
-    assert "  FileNotFoundError: golden_analyst.json" in verbose
+    assert "|   FileNotFoundError: golden_analyst.json" in [line.strip() for line in verbose]
 
 
 def test_a_waived_check_shows_its_waiver_and_a_few_findings() -> None:
@@ -480,7 +480,7 @@ def test_no_line_of_a_github_log_can_be_a_command(monkeypatch: pytest.MonkeyPatc
     lines = shown(report)
 
     assert not any(line.lstrip().startswith("::") or "##[" in line for line in lines)
-    assert any(line.lstrip().startswith(r"\x3a:stop-commands::now") for line in lines)
+    assert any(line.lstrip(" |").startswith("::stop-commands::now") for line in lines)
 
 
 def test_report_files_are_named_at_the_end() -> None:

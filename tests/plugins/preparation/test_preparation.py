@@ -120,7 +120,7 @@ def test_a_template_that_raises_puts_its_row_in_trouble(samples: Path, tmp_path:
     prepared = prepare(samples, tmp_path, [chat(), odd], max_length=64)
 
     assert prepared.row_errors[1].code == "template"
-    assert "wizard" in prepared.row_errors[1].message
+    assert "unknown role" in prepared.row_errors[1].message
     assert prepared.rows.remarks["role"] == (1,)
 
 

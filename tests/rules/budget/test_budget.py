@@ -146,7 +146,7 @@ def test_a_deadline_that_has_passed_and_a_start_that_is_none() -> None:
     [
         ({"hardware": {"price_per_hour": 1.0}}, "this machine has no GPU, and hardware.gpu is not set"),
         ({"hardware": {"gpu": "Gaudi 3", "price_per_hour": 1.0}}, "unknown speed: Gaudi 3"),
-        ({"config": {"model_type": "mixtral"}}, "the architecture 'mixtral' is not known"),
+        ({"config": {"model_type": "mixtral"}}, "the architecture 'mixtral' is unknown"),
         ({"training": {"packing": True, "max_length": None}}, "max_length is null"),
     ],
 )

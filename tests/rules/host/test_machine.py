@@ -209,7 +209,7 @@ def test_memory_that_the_driver_does_not_tell_is_a_warning_where_some_is_asked_f
 
     assert asked.worst is Severity.WARNING
     assert asked.findings[0].message.endswith(
-        "the driver does not say how much memory is free, and 24 GiB are needed"
+        "the driver does not report the free memory; min_memory_gib is 24"
     )
     assert lax.findings == ()
     assert lax.measured == {"gpus": 1, "memory_free_gib": None, "capability": "12.1"}

@@ -348,7 +348,15 @@ def test_23_a_stop_of_the_generation_config_is_a_stop(
     )
     model = model_config(generation={"eos_token_id": listed} if listed else {})
 
-    ran = run(trained_tokens, job=job(), tokenizer=side, prepared=of, sample=sample(), model=model)
+    ran = run(
+        trained_tokens,
+        job=job(),
+        tokenizer=side,
+        prepared=of,
+        sample=sample(),
+        model=model,
+        inputs=inputs(),
+    )
 
     assert ran.worst is severity
     assert ran.measured["stop_trained"] == (1.0 if severity is None else 0.0)

@@ -1,5 +1,6 @@
 """Runs mutants one after the other in a process of their own, which is killed when one of them hangs."""
 
+import contextlib
 import json
 import os
 import random
@@ -62,7 +63,8 @@ def _some(kind: str, world: World, seed: int, numbers: list[int], tally: Tally, 
                 env={**os.environ, "FTCHECK_CACHE": str(Path(folder) / "cache"), "HF_HUB_OFFLINE": "1"},
             )
         lines: Queue[str | None] = Queue()
-        threading.Thread(target=_lines, args=(process, lines), daemon=True).start()
+        reader = threading.Thread(target=_lines, args=(process, lines), daemon=True)
+        reader.start()
         for place, number in enumerate(numbers):
             story = _asked(process, lines, number, limit)
             tally.count += 1
@@ -72,11 +74,19 @@ def _some(kind: str, world: World, seed: int, numbers: list[int], tally: Tally, 
                 tally.wrong.append((number, f"{story[0]}: {story[1] or last}"))
             if story[0] in ("hang", "died"):
                 process.kill()
-                process.wait()
+                _end(process, reader)
                 return numbers[place + 1 :]
-        process.stdin.close() if process.stdin else None
-        process.wait(timeout=30)
+        _end(process, reader)
     return []
+
+
+def _end(process: "subprocess.Popen[str]", reader: threading.Thread) -> None:
+    """Let the process go, and close both pipes."""
+    with contextlib.suppress(OSError):
+        process.stdin.close() if process.stdin else None
+    process.wait(timeout=60)
+    reader.join(timeout=10)
+    process.stdout.close() if process.stdout else None
 
 
 def _lines(process: "subprocess.Popen[str]", lines: "Queue[str | None]") -> None:

@@ -32,8 +32,12 @@ SCENARIOS = (
     "policies/test_samples.py",
     # whole runs of the command line
     "cli/test_boundary.py",
+    "cli/test_cases_fail.py",
+    "cli/test_cases_read.py",
+    "cli/test_cases_serve.py",
     "cli/test_content.py",
     "cli/test_fix_rows.py",
+    "cli/test_hostile.py",
     "cli/test_morning_after.py",
     "cli/test_never_green_by_silence.py",
     "cli/test_night_before.py",
@@ -42,6 +46,9 @@ SCENARIOS = (
     "cli/test_selftest.py",
     "cli/test_story.py",
     # planted faults and healthy jobs, against all rules
+    "mutants/test_mutants.py",
+    "fix/test_property.py",
+    "plugins/reading/test_differential.py",
     "faults/test_clean.py",
     "faults/test_faults.py",
     # whole paths through a package

@@ -57,7 +57,7 @@ def test_the_job_would_warn(warned: Path) -> None:
     ids=" ".join,
 )
 def test_no_command_lets_a_librarys_warning_through(warned: Path, arguments: tuple[str, ...]) -> None:
-    ran = Project(warned).call(*arguments)
+    ran = Project(warned, fresh=True).call(*arguments)
 
     said = ran.err.lower()
     assert "warning" not in said

@@ -362,12 +362,12 @@ def test_what_accelerates_variables_decide_is_part_of_the_job(
 
 def test_a_rule_edited_in_place_is_another_rule(project: Project) -> None:
     project.rules()
-    project.write("rules/helper.py", "LIMIT = 1\n")
+    project.write("rules/_helper.py", "LIMIT = 1\n")
     edit(project, "policy.yaml", "  loss-spike: {}", "  loss-spike: {}\n  fine: {}")
     rules = ("--rules-dir", "rules")
     project.call("run", "policy.yaml", *rules, "-o", "json=r.json")
     assert project.call("gate", "r.json", "--policy", "policy.yaml", *rules).code == 0
-    project.write("rules/helper.py", "LIMIT = 1000\n")
+    project.write("rules/_helper.py", "LIMIT = 1000\n")
 
     ran = project.call("gate", "r.json", "--policy", "policy.yaml", *rules)
 

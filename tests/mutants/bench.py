@@ -74,13 +74,19 @@ def _some(kind: str, world: World, seed: int, numbers: list[int], tally: Tally, 
                 tally.wrong.append((number, f"{story[0]}: {story[1] or last}"))
             if story[0] in ("hang", "died"):
                 process.kill()
-                process.wait()
-                reader.join(timeout=30)
+                _end(process, reader)
                 return numbers[place + 1 :]
-        process.stdin.close() if process.stdin else None
-        process.wait(timeout=30)
-        reader.join(timeout=30)
+        _end(process, reader)
     return []
+
+
+def _end(process: "subprocess.Popen[str]", reader: threading.Thread) -> None:
+    """Let the process go, and close both pipes."""
+    with contextlib.suppress(OSError):
+        process.stdin.close() if process.stdin else None
+    process.wait(timeout=60)
+    reader.join(timeout=10)
+    process.stdout.close() if process.stdout else None
 
 
 def _lines(process: "subprocess.Popen[str]", lines: "Queue[str | None]") -> None:
@@ -88,9 +94,6 @@ def _lines(process: "subprocess.Popen[str]", lines: "Queue[str | None]") -> None
         if line.startswith("{"):
             lines.put(line)
     lines.put(None)
-    for pipe in (process.stdin, process.stdout):
-        with contextlib.suppress(OSError):
-            pipe.close() if pipe else None
 
 
 def _asked(

@@ -9,7 +9,7 @@ from tests.mutants.kinds import KINDS, Place, Wrong, meaning
 from tests.mutants.world import World, made
 
 SEED = 13
-SAMPLE = {"rows": 40, "tokenizer_config": 40, "template": 40}
+SAMPLE = {"report": 30, "rows": 30, "tokenizer_config": 30, "template": 30, "safetensors": 30}
 USUAL = 60
 
 

@@ -30,7 +30,7 @@ class ModelConfig:
     def stop_ids(self) -> frozenset[int]:
         """eos_token_id of the generation config, else of the config: one or several."""
         found = self.generation.get("eos_token_id", self.config.get("eos_token_id"))
-        return frozenset(found if isinstance(found, list) else [found] if found is not None else [])
+        return frozenset(one for one in (found if isinstance(found, list) else [found]) if type(one) is int)
 
 
 def _scaled(config: Mapping[str, Any], base: int) -> int:

@@ -133,7 +133,9 @@ def test_the_run_folder_of_another_job_and_gold_rows_with_other_keys_are_finding
     ran = copy.call(*RUN, "--job", "later", "--select", "loss-convergence", "--select", "accuracy")
 
     assert ran.code == 1
-    assert findings(ran, "later::loss-convergence") == ["the folder contains a run of the job 'colour', not of 'later'"]
+    assert findings(ran, "later::loss-convergence") == [
+        "the folder contains a run of the job 'colour', not of 'later'"
+    ]
     assert "has no key 'expected'" not in ran.out
     assert (
         "24 of 24 gold rows cannot be used; the first: has no key 'label'"

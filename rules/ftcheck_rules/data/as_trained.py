@@ -76,7 +76,7 @@ def _reread(kind: str, one: Reread, read: AsLoaded, rows: Rows, *, reads: bool) 
 
 def columns(job: Job, rows: Rows) -> Iterator[Finding]:
     """Where TRL decides otherwise by the columns than the rows were prepared, or raises."""
-    if not rows.key_sets:
+    if not rows.key_sets or "preference" in rows.remarks or rows.format == "unknown":
         return
     names = {key for one in rows.key_sets for key in one.keys}
     training = job.training

@@ -247,9 +247,42 @@ def _remarks(code: str, found: tuple[int, ...], job: Job, rows: Rows) -> Iterato
 
 
 FOREIGN_ROLES = frozenset(
-    "agent ai answer bot character chatbot client completion context critic customer developer function function_call gpt"
-    " human input instruction ipython model narrator npc observation output prompt question response tool_call tool_response"
-    " tool_result assistant system user tool".split()
+    [
+        "agent",
+        "ai",
+        "answer",
+        "bot",
+        "character",
+        "chatbot",
+        "client",
+        "completion",
+        "context",
+        "critic",
+        "customer",
+        "developer",
+        "function",
+        "function_call",
+        "gpt",
+        "human",
+        "input",
+        "instruction",
+        "ipython",
+        "model",
+        "narrator",
+        "npc",
+        "observation",
+        "output",
+        "prompt",
+        "question",
+        "response",
+        "tool_call",
+        "tool_response",
+        "tool_result",
+        "assistant",
+        "system",
+        "user",
+        "tool",
+    ]
 )
 """Roles of other formats, in lower case: a message may name these without showing what a row says."""
 

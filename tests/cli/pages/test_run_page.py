@@ -224,7 +224,7 @@ def test_a_traceback_is_shown_with_v_only() -> None:
 
     assert "note  -v shows the tracebacks" in brief
     assert not any("FileNotFoundError" in line for line in brief)
-    assert "|   FileNotFoundError: golden_analyst.json" in [line.strip() for line in verbose]
+    assert "| FileNotFoundError: golden_analyst.json" in [line.strip() for line in verbose]
 
 
 def test_a_waived_check_shows_its_waiver_and_a_few_findings() -> None:

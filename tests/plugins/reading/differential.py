@@ -345,6 +345,7 @@ def compare(case: Case, trl: Trl, folder: Path) -> Verdict | None:
         loud = mine is None or any(_says_so(one, case.command) for one in said)
         return Verdict("refused" if loud else "wrong", why, told)
     alarms = [one for one in told if "TRL raises" in one or "does not read these files" in one]
+    alarms = [one for one in alarms if "by the order of a set" not in one]  # this process drew the other one
     if alarms and mine is not None:
         return Verdict("wrong", "neither datasets nor TRL raise", alarms)
     if mine is not None and sorted(mine) == sorted(theirs):

@@ -27,11 +27,20 @@ def ftcheck_loaders():
 """
 
 
+LATE = """
+import time
+from ftcheck import hookimpl
+
+time.sleep(1.5)
+
+@hookimpl
+def ftcheck_rules():
+    return []
+"""
+
+
 def test_a_checks_time_is_that_of_its_rule(project: Project) -> None:
-    project.write(
-        "rules/late.py",
-        "import time\nfrom ftcheck import hookimpl\ntime.sleep(1.5)\n@hookimpl\ndef ftcheck_rules():\n    return []\n",
-    )
+    project.write("rules/late.py", LATE)
     project.write("rules/loads.py", LOADER)
     project.rules(
         rule_text("waits", "yield Measurement('n', slow)", "slow: int"),

@@ -247,7 +247,7 @@ def _remarks(code: str, found: tuple[int, ...], job: Job, rows: Rows) -> Iterato
 
 
 FOREIGN_ROLES = frozenset(
-    [
+    (
         "agent",
         "ai",
         "answer",
@@ -282,7 +282,7 @@ FOREIGN_ROLES = frozenset(
         "system",
         "user",
         "tool",
-    ]
+    )
 )
 """Roles of other formats, in lower case: a message may name these without showing what a row says."""
 

@@ -120,7 +120,7 @@ def test_an_adapter_for_another_base_does_not_load_and_says_why(copy: Project) -
     ran = copy.call(*RUN, "--select", "adapter-loads", "--select", "loss-convergence", "--job", "colour")
 
     assert ran.code == 1
-    assert "does not load" in findings(ran, "colour::adapter-loads")[0]
+    assert "could not be loaded" in findings(ran, "colour::adapter-loads")[0]
     assert "the run's base model is not the one" in findings(ran, "colour::loss-convergence")[0]
 
 

@@ -116,7 +116,7 @@ def test_a_rank_above_the_servers_is_an_error_that_names_the_flag_and_changes_no
 
     assert finding.severity is Severity.ERROR
     assert finding.message == "the adapter's rank is 40, but vLLM loads adapters up to rank 16 (its default)"
-    assert finding.fix == "start the server with --max-lora-rank 64, and say serving.max_lora_rank: 64"
+    assert finding.fix == "start the server with --max-lora-rank 64, and set serving.max_lora_rank: 64"
     assert finding.change is None
     assert finding.at is not None
     assert finding.at.yaml_path == "jobs.job.training.lora.r"

@@ -121,7 +121,10 @@ def test_an_adapter_for_another_base_does_not_load_and_says_why(copy: Project) -
 
     assert ran.code == 1
     assert "could not be loaded" in findings(ran, "colour::adapter-loads")[0]
-    assert "the run's base model differs from that of the policy now" in findings(ran, "colour::loss-convergence")[0]
+    assert (
+        "the run's base model differs from that of the policy now"
+        in findings(ran, "colour::loss-convergence")[0]
+    )
 
 
 def test_the_run_folder_of_another_job_and_gold_rows_with_other_keys_are_findings(copy: Project) -> None:

@@ -83,7 +83,7 @@ def test_every_setting_of_serving_survives(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        ({}, "name no job"),
+        ({}, "contain no job"),
         ({"job": "j"}, "model"),
         ({"job": "j", "model": {"name": "m"}, "serving": {"max_new_tokens": "5"}}, "serving.max_new_tokens"),
         ({"job": "j", "model": {"name": "m"}, "serving": {"heron": 5}}, "serving.heron"),
@@ -136,14 +136,14 @@ def test_nothing_is_written_where_something_is_wrong(
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ((), "no server behind the proxy: give --endpoint URL, or serving.upstream"),
+        ((), "the proxy has no server: pass --endpoint URL, or set serving.upstream"),
         (("--endpoint", "localhost:8000"), "--endpoint: not a URL"),
-        (("--endpoint", "http://user:heron@host/v1"), "keys come from the environment"),
+        (("--endpoint", "http://user:heron@host/v1"), "pass keys in the environment"),
         (("--endpoint", SERVER, "--job", "nope"), "no job 'nope'; its jobs are: mapper, analyst"),
         (("--endpoint", SERVER, "-o", "/nowhere/at/all.yaml"), "cannot be written"),
         (
             ("--endpoint", SERVER, "--set", "jobs.mapper.serving.system_prompt=os.environ/HF_TOKEN"),
-            "begins with os.environ/",
+            "starts with os.environ/",
         ),
     ],
 )

@@ -189,7 +189,7 @@ def test_a_value_behind_an_alias_is_left_and_said(red: Project) -> None:
 
     assert (ran.code, text(red)) == (0, before)
     assert "skipped  jobs.job.serving.log: 'jobs.job.serving' is the alias *how (line 12)" in ran.out
-    assert "red: job::quiet-log" in ran.out
+    assert "failing: job::quiet-log" in ran.out
 
 
 # --- trouble --------------------------------------------------------------------------------------------
@@ -244,7 +244,7 @@ def test_a_check_that_breaks_is_named_and_the_rest_is_mended(red: Project) -> No
 
     assert ran.code == 3
     assert "log: token-counts" in text(red)
-    assert "broken, so nobody knows what they would ask for: breaks" in ran.out
+    assert "ended in an error, so what they would propose is unknown: breaks" in ran.out
 
 
 def test_permissions_and_a_link_stay(red: Project) -> None:

@@ -305,7 +305,7 @@ def test_a_broken_run_beside_a_good_one_is_named_and_the_good_one_is_shown(
 
     assert code == 2
     assert "mapper · finished" in out
-    assert "runs/torn/run.json: not JSON" in err
+    assert "runs/torn/run.json: not valid JSON" in err
 
 
 def test_what_is_not_there_is_refused_with_once_and_waited_for_without(tmp_path: Path, capsys: Any) -> None:

@@ -108,7 +108,7 @@ def test_scrambled_labels_end_red_from_the_kept_answers(copy: Project) -> None:
     assert ran.report["run"]["cached"] == ["colour.answers", "colour.train"]
     assert "0 of 24 gold answers are right" in findings(ran, "colour::accuracy")[0]
     assert "field 'colour' is wrong in 24 of 24 answers" in ran.out
-    assert "4 times 'red' for 'blue'" in ran.out  # both stand in the policy's own schema
+    assert "4 times 'red' instead of 'blue'" in ran.out  # both stand in the policy's own schema
     assert "the box is" not in ran.out
 
 
@@ -121,7 +121,7 @@ def test_an_adapter_for_another_base_does_not_load_and_says_why(copy: Project) -
 
     assert ran.code == 1
     assert "could not be loaded" in findings(ran, "colour::adapter-loads")[0]
-    assert "the run's base model is not the one" in findings(ran, "colour::loss-convergence")[0]
+    assert "the run's base model differs" in findings(ran, "colour::loss-convergence")[0]
 
 
 def test_the_run_folder_of_another_job_and_gold_rows_with_other_keys_are_findings(copy: Project) -> None:
@@ -133,7 +133,9 @@ def test_the_run_folder_of_another_job_and_gold_rows_with_other_keys_are_finding
     ran = copy.call(*RUN, "--job", "later", "--select", "loss-convergence", "--select", "accuracy")
 
     assert ran.code == 1
-    assert findings(ran, "later::loss-convergence") == ["this is a run of the job 'colour', not of 'later'"]
+    assert findings(ran, "later::loss-convergence") == [
+        "the folder contains a run of the job 'colour', not of 'later'"
+    ]
     assert "has no key 'expected'" not in ran.out
     assert (
         "24 of 24 gold rows cannot be used; the first: has no key 'label'"
@@ -144,7 +146,7 @@ def test_the_run_folder_of_another_job_and_gold_rows_with_other_keys_are_finding
 def test_nothing_is_trained_on_a_verdict_of_the_morning_after(copy: Project) -> None:
     ran = copy.call("train", "morning.yaml", "--job", "colour", "--report", "r.json")
     assert ran.code == 2
-    assert "stage after; training needs the stage before" in ran.err
+    assert "its stage is after; only a policy of stage before can be trained" in ran.err
 
 
 def test_the_shipped_policy_says_that_its_jobs_were_not_trained(tmp_path: Path) -> None:

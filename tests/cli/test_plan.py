@@ -86,7 +86,9 @@ def test_whose_words_the_tokens_are_is_told_by_role_and_the_rest_with_verbose(sm
     assert "by turn" not in quiet.out
     assert f"3rd: 1,500 messages · p50 {found['turns'][2]['p50']} · " in verbose.out
     assert "| by turn | 1st: 1,500 messages" in (small.folder / "p.md").read_text(encoding="utf-8")
-    assert re.search(r"by other trainers: axolotl [\d,]+ \([\d.]+ %\) · LLaMA-Factory [\d,]+ ", verbose.out)
+    assert re.search(
+        r"blocks of other trainers: axolotl [\d,]+ \([\d.]+ %\) · LLaMA-Factory [\d,]+ ", verbose.out
+    )
 
 
 def test_words_add_up_to_the_rows_and_other_trainers_packing_is_told(

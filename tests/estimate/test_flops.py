@@ -79,8 +79,8 @@ def test_targets_are_names_expressions_or_pefts_default() -> None:
     ("change", "why"),
     [
         ({"model_type": "mamba"}, "the architecture 'mamba' is unknown"),
-        ({"num_local_experts": 8}, "a mixture of experts"),
-        ({"intermediate_size": None}, "config.json says too little"),
+        ({"num_local_experts": 8}, "mixture of experts"),
+        ({"intermediate_size": None}, "config.json is incomplete"),
     ],
 )
 def test_what_is_not_known_has_no_shape(change: dict[str, Any], why: str) -> None:

@@ -146,7 +146,7 @@ def test_checks_of_stage_during_are_planned_but_not_run_before(project: Project)
     assert "mapper::loss-spike" not in [one["id"] for one in report["results"]]
     assert report["jobs"]["mapper"]["during"].startswith("sha256:")
     assert ran.code == 2
-    assert "ftcheck train runs them while it trains" in ran.err
+    assert "ftcheck train runs them and records their results" in ran.err
 
 
 def test_a_change_to_the_other_job_does_not_matter(project: Project) -> None:

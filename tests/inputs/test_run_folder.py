@@ -56,7 +56,7 @@ def test_a_line_that_is_cut_or_foreign_is_a_note_and_the_others_are_read(tmp_pat
 
     assert [line.step for line in run.training] == [1, 3]
     assert [note.line for note in run.notes] == [2, 3, 4, 5, 6, 9]
-    assert str(run.notes[0]).startswith(f"{folder / 'metrics.jsonl'}:2: not JSON")
+    assert str(run.notes[0]).startswith(f"{folder / 'metrics.jsonl'}:2: not valid JSON")
 
 
 def test_a_last_line_without_its_end_counts_if_it_is_whole(tmp_path: Path) -> None:
@@ -122,8 +122,8 @@ def test_reading_on_takes_what_was_added_and_waits_for_the_end_of_a_line(tmp_pat
 @pytest.mark.parametrize(
     ("text", "says"),
     [
-        (None, "no run folder"),
-        ("{", "not JSON"),
+        (None, "not a run folder"),
+        ("{", "not valid JSON"),
         ("[1]", "schema is None"),
         ('{"schema": "ftcheck.run/9"}', "ftcheck.run/9"),
         ('{"schema": "ftcheck.run/1", "status": "done"}', "'done'"),
@@ -133,7 +133,7 @@ def test_what_is_no_run_is_an_error_with_its_place(tmp_path: Path, text: str | N
     if text is not None:
         (tmp_path / "run.json").write_text(text, encoding="utf-8")
 
-    with pytest.raises(InputError, match="run.json" if text else "no run folder") as caught:
+    with pytest.raises(InputError, match="run.json" if text else "not a run folder") as caught:
         run_folder.read(tmp_path)
 
     assert says in str(caught.value)

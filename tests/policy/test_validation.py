@@ -172,7 +172,7 @@ def test_a_key_that_the_libraries_removed_is_named_with_its_successor(key: str, 
         (
             "training: {model_init_kwargs: {trust_remote_code: true}}",
             "36: jobs.mapper.training.model_init_kwargs.trust_remote_code: 'trust_remote_code' does "
-            "not stand here: "
+            "not belong here: "
             "write 'model.trust_remote_code'",
         ),
         (

@@ -73,7 +73,7 @@ def test_two_reports_in_one_place_are_refused_however_it_is_written(
     (tmp_path / "link.json").symlink_to(tmp_path / "a.json")
 
     for other in ("a.json", "./a.json", str(tmp_path / "a.json"), "link.json"):
-        with pytest.raises(UsageError, match=r"junit: 'json' goes to .*a\.json|link\.json already"):
+        with pytest.raises(UsageError, match=r"junit: 'json' is already written to .*(a|link)\.json"):
             parse_outputs(["json=a.json", f"junit={other}"], KNOWN)
     with pytest.raises(UsageError, match="standard output"):
         parse_outputs(["json", "junit=-"], KNOWN)

@@ -75,7 +75,7 @@ def test_packed_rows_fill_blocks() -> None:
 @pytest.mark.parametrize(
     ("training", "hardware", "reason"),
     [
-        ({}, {}, "no GPU here"),
+        ({}, {}, "this machine has no GPU"),
         ({}, {"gpu": "MI300X"}, "the memory of MI300X is unknown"),
     ],
 )

@@ -103,7 +103,7 @@ def test_without_a_server_there_is_nothing_to_hold_the_job_against() -> None:
     ran = served({})
 
     assert ran.skipped is not None
-    assert ran.skipped.startswith("neither serving.engine nor serving.adapter is stated")
+    assert ran.skipped.startswith("none of serving.engine, serving.adapter and serving.transformers is set")
 
 
 def test_a_server_that_nothing_is_known_of_is_a_skip() -> None:
@@ -115,8 +115,8 @@ def test_a_rank_above_the_servers_is_an_error_that_names_the_flag_and_changes_no
     [finding] = served(BESIDE, {"r": 40}).findings
 
     assert finding.severity is Severity.ERROR
-    assert finding.message == "the adapter's rank is 40, vLLM loads adapters up to 16 (its default)"
-    assert finding.fix == "start the server with --max-lora-rank 64, and say serving.max_lora_rank: 64"
+    assert finding.message == "the adapter's rank is 40, but vLLM loads adapters up to rank 16 (its default)"
+    assert finding.fix == "start the server with --max-lora-rank 64, and set serving.max_lora_rank: 64"
     assert finding.change is None
     assert finding.at is not None
     assert finding.at.yaml_path == "jobs.job.training.lora.r"

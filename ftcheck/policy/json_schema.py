@@ -41,7 +41,7 @@ def schema(host: Host) -> Schema:
     of_job |= {name: _or_null(part) for name, part in of_job.items() if "$ref" in part}
     params = {name: _params(rule, definitions) for name, rule in host.rules.items() if rule.params_type}
     _complete(root, host, params, definitions)
-    head = {"$schema": DRAFT, "$id": ID, "title": "A policy of ftcheck"}
+    head = {"$schema": DRAFT, "$id": ID, "title": "ftcheck policy"}
     body: Schema = _without_titles(root | {"$defs": dict(sorted(definitions.items()))})
     return head | body
 

@@ -47,7 +47,7 @@ def require(
     loaded = load(policy, overrides, [Path(folder) for folder in rules_dirs])
     if loaded.policy.stage is not Stage.BEFORE:
         raise UsageError(
-            f"{policy}: its checks are of stage {loaded.policy.stage}; training needs the stage before"
+            f"{policy}: its stage is {loaded.policy.stage}; only a policy of stage before can be trained"
         )
     if job not in loaded.policy.jobs:
         raise UsageError(f"{policy}: no job '{job}'; its jobs are: {', '.join(loaded.policy.jobs)}")

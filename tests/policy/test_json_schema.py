@@ -42,7 +42,7 @@ def test_the_schema_is_one() -> None:
 
     assert made["$schema"] == "https://json-schema.org/draft/2020-12/schema"
     assert made["$id"]
-    assert made["title"] == "A policy of ftcheck"
+    assert made["title"] == "ftcheck policy"
 
 
 def test_a_good_policy_is_accepted_by_both(validator: Draft202012Validator) -> None:

@@ -14,7 +14,7 @@ import os
 import re
 import shutil
 import time
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -71,6 +71,17 @@ def limit() -> int:
 def store() -> "Store":
     """The entries of this user. Raises `UsageError` for a size limit that is none."""
     return Store(root() / "prepared", limit())
+
+
+def usable_store(wanted: bool, note: Callable[[str], None]) -> "Store | None":
+    """The store; None where it is not `wanted`, or its size limit is none, of which `note` is told."""
+    if not wanted:
+        return None
+    try:
+        return store()
+    except UsageError as error:
+        note(f"the cache is not available: {error}")
+        return None
 
 
 @dataclass(frozen=True, slots=True)

@@ -288,3 +288,16 @@ def test_one_root_by_environment(monkeypatch: pytest.MonkeyPatch) -> None:
     assert cache.root() == Path("/xdg/ftcheck")
     monkeypatch.setenv("FTCHECK_CACHE", "/mine")
     assert cache.root() == Path("/mine")
+
+
+def test_a_store_that_cannot_be_used_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    told: list[str] = []
+    assert cache.usable_store(True, told.append) is not None
+    monkeypatch.setenv("FTCHECK_CACHE_SIZE", "much")
+
+    assert cache.usable_store(False, told.append) is None
+    assert told == []
+    assert cache.usable_store(True, told.append) is None
+    assert len(told) == 1
+    assert told[0].startswith("the cache is not available: ")
+    assert "much" in told[0]

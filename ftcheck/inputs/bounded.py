@@ -113,6 +113,22 @@ def read_json(path: str | Path, limit: int = MAX_BYTES, **switches: Any) -> Any:
     return loads(read(path, limit), **switches)
 
 
+def read_object(path: str | Path) -> dict[str, Any]:
+    """The object of a JSON file. Raises `ValueError` with all that a user needs: place and reason."""
+    try:
+        value = read_json(path)
+    except OSError as error:
+        raise ValueError(f"{path}: cannot be read: {told(error)}") from error
+    except json.JSONDecodeError as error:
+        place = f"{path}:{error.lineno}:{error.colno}"
+        raise ValueError(f"{place}: not valid JSON: {error.msg.lower()}") from error
+    except ValueError as error:
+        raise ValueError(f"{path}: not readable JSON ({told(error)})") from error
+    if not isinstance(value, dict):
+        raise ValueError(f"{path}: must contain a JSON object")
+    return value
+
+
 def loads(content: bytes | str, *, pairs: Callable[[list[tuple[str, Any]]], Any] | None = None) -> Any:
     """`json.loads`, with `ValueError` for all that it cannot read: broken, too deep, numbers too long."""
     try:

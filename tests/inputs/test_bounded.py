@@ -125,3 +125,30 @@ def test_a_header_and_metrics_in_a_pipe_are_not_waited_for(tmp_path: Path) -> No
         raw_header(fifo(tmp_path / "model.safetensors"))
     fifo(tmp_path / "metrics.jsonl")
     assert read_metrics(tmp_path) == ()
+
+
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        (None, "{path}: cannot be read: No such file or directory"),
+        ('{"a": 1,\n x}', "{path}:2:2: not valid JSON: "),
+        ("[1]", "{path}: must contain a JSON object"),
+        ('{"a": ' + "[" * 300 + "]" * 300 + "}", "{path}: not readable JSON (nested deeper than 200 levels)"),
+    ],
+)
+def test_what_is_no_object_says_where_and_why(content: str | None, said: str, tmp_path: Path) -> None:
+    path = tmp_path / "a.json"
+    if content is not None:
+        path.write_text(content, encoding="utf-8")
+
+    with pytest.raises(ValueError) as caught:
+        bounded.read_object(path)
+
+    assert str(caught.value).startswith(said.format(path=path))
+
+
+def test_an_object_is_read(tmp_path: Path) -> None:
+    path = tmp_path / "a.json"
+    path.write_text('{"a": [1]}', encoding="utf-8")
+
+    assert bounded.read_object(path) == {"a": [1]}

@@ -19,7 +19,6 @@ from typing import Any
 
 from ftcheck import cache
 from ftcheck.digest import of_file, of_json, of_named
-from ftcheck.errors import UsageError
 from ftcheck.inputs.container import Run
 from ftcheck.inputs.endpoint import Endpoint, Reply
 from ftcheck.inputs.evaluation import GoldItem, GoldSet, OutputSchema
@@ -234,7 +233,7 @@ class _Side:
         )
 
     def _keep(self, key: str | None, raw: Sequence[Mapping[str, Any]]) -> None:
-        store = _store(self.run)
+        store = cache.usable_store(self.run.cache, self.run.note)
         if store is None or key is None:
             return
         tokens = sum(len(one["ids"]) for one in raw)
@@ -250,7 +249,7 @@ FILE = "answers.json"
 
 def _kept(run: Run, key: str | None) -> list[Mapping[str, Any]] | None:
     """An earlier run's answers; None where there are none."""
-    store = _store(run)
+    store = cache.usable_store(run.cache, run.note)
     found = store.find(key) if store is not None and key is not None else None
     if found is None:
         return None
@@ -259,15 +258,6 @@ def _kept(run: Run, key: str | None) -> list[Mapping[str, Any]] | None:
     except (OSError, ValueError):
         return None
     return kept
-
-
-def _store(run: Run) -> cache.Store | None:
-    if not run.cache:
-        return None
-    try:
-        return cache.store()
-    except UsageError:
-        return None
 
 
 @functools.cache

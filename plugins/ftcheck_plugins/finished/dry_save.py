@@ -2,10 +2,8 @@
 
 import hashlib
 import json
-import logging
 import tempfile
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -20,6 +18,7 @@ from ftcheck.inputs.tokenizer import Tokenizer
 from ftcheck.settings import Job
 from ftcheck_plugins.model.config import GENERATION
 from ftcheck_plugins.model.tokenizer import ChatTokenizer
+from ftcheck_plugins.quiet_transformers import quiet_transformers
 
 TEMPLATE_FILE = "chat_template.jinja"
 CONFIG_FILE = "tokenizer_config.json"
@@ -41,7 +40,7 @@ def saved(job: Job, run: Run, tokenizer: Tokenizer, model: ModelConfig) -> DrySa
     if not isinstance(tokenizer, ChatTokenizer):
         raise InputError(f"{tokenizer.path}: only a transformers tokenizer can be test-saved")
     run.folder.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(prefix="saved-", dir=run.folder) as name, _quiet():
+    with tempfile.TemporaryDirectory(prefix="saved-", dir=run.folder) as name, quiet_transformers():
         return _tried(Path(name), job, tokenizer, model)
 
 
@@ -205,15 +204,3 @@ def _json(path: Path) -> dict[str, Any]:
 
 def _words(error: Exception) -> str:
     return f"{type(error).__name__}: {' '.join(str(error).split())[:300]}"
-
-
-@contextmanager
-def _quiet() -> Iterator[None]:
-    """Saving and loading log about things that rules look at themselves."""
-    logger = logging.getLogger("transformers")
-    level = logger.level
-    logger.setLevel(logging.ERROR)
-    try:
-        yield
-    finally:
-        logger.setLevel(level)

@@ -89,12 +89,9 @@ def adapter(
 def _config(path: Path) -> Mapping[str, Any] | str:
     """adapter_config.json, or why there is none."""
     try:
-        found = bounded.read_json(path)
-    except OSError as error:
-        return f"{path}: cannot be read: {error.strerror or error}"
-    except ValueError:
-        return f"{path}: not valid JSON"
-    return found if isinstance(found, dict) else f"{path}: must contain a JSON object"
+        return bounded.read_object(path)
+    except ValueError as error:
+        return str(error)
 
 
 def _saved(folder: Path, job: Job, run: Run) -> ChatTokenizer | str | None:

@@ -1,6 +1,5 @@
 """Reads a base model's config.json and generation_config.json as plain JSON; weights stay unread."""
 
-import json
 from pathlib import Path
 from typing import Any
 
@@ -67,17 +66,9 @@ def _fetched(job: Job, run: Run, name: str) -> Path | None:
 
 def _read(job: Job, path: Path) -> dict[str, Any]:
     try:
-        value = bounded.read_json(path)
-    except OSError as error:
-        raise _failure(job, f"{path}: cannot be read: {error.strerror or error}") from error
-    except json.JSONDecodeError as error:
-        message = f"{path}:{error.lineno}:{error.colno}: not valid JSON: {error.msg.lower()}"
-        raise _failure(job, message) from error
+        return bounded.read_object(path)
     except ValueError as error:
-        raise _failure(job, f"{path}: not readable JSON ({bounded.told(error)})") from error
-    if not isinstance(value, dict):
-        raise _failure(job, f"{path}: must contain a JSON object")
-    return value
+        raise _failure(job, str(error)) from error
 
 
 def _failure(job: Job, why: str) -> InputError:

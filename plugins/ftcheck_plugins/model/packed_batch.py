@@ -4,13 +4,11 @@ Attention masks do not isolate rows in state-space, linear-attention and convolu
 model's own code either takes the row boundaries that TRL's collator passes on, or refuses, or ignores them.
 """
 
-import contextlib
 import importlib.util
 import json
 import re
 import tempfile
-import warnings
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import asdict
 from importlib import metadata
 from pathlib import Path
@@ -18,13 +16,13 @@ from typing import Any
 
 from ftcheck import cache, tables
 from ftcheck.digest import of_json
-from ftcheck.errors import UsageError
 from ftcheck.inputs.container import Run
 from ftcheck.inputs.loader import loader
 from ftcheck.inputs.model import ModelConfig
 from ftcheck.inputs.model_shape import text_config
 from ftcheck.inputs.packed_batch import TINY_MODEL, Outcome, PackedBatch, is_recurrent
 from ftcheck_plugins.preparation.collator import trl_source
+from ftcheck_plugins.quiet_transformers import quiet_transformers
 
 LENGTHS = (7, 9)
 """Tokens of the two rows of the batch."""
@@ -89,7 +87,7 @@ def _key(config: Mapping[str, Any]) -> str:
 
 
 def _kept(run: Run, config: Mapping[str, Any]) -> PackedBatch | None:
-    store = _store(run)
+    store = cache.usable_store(run.cache, run.note)
     found = None if store is None else store.find(_key(config))
     if found is None:
         return None
@@ -100,21 +98,12 @@ def _kept(run: Run, config: Mapping[str, Any]) -> PackedBatch | None:
 
 
 def _keep(run: Run, config: Mapping[str, Any], found: PackedBatch) -> None:
-    store = _store(run)
+    store = cache.usable_store(run.cache, run.note)
     if store is None:
         return
     content = json.dumps(asdict(found)).encode()
     with tempfile.TemporaryDirectory(dir=run.folder) as empty:
         store.keep(_key(config), Path(empty), {"split": "packed batch"}, {FILE: content})
-
-
-def _store(run: Run) -> cache.Store | None:
-    if not run.cache:
-        return None
-    try:
-        return cache.store()
-    except UsageError:
-        return None
 
 
 def _version(name: str) -> str | None:
@@ -132,7 +121,7 @@ def tried(config: Mapping[str, Any]) -> PackedBatch:
     import torch
 
     try:
-        with _quiet(), torch.random.fork_rng(devices=[]):
+        with quiet_transformers(), torch.random.fork_rng(devices=[]):
             torch.manual_seed(0)
             model = _tiny(config)
             rows = [torch.randint(10, 60, (1, length)) for length in LENGTHS]
@@ -143,7 +132,7 @@ def tried(config: Mapping[str, Any]) -> PackedBatch:
     except Exception as error:
         return PackedBatch("unknown", TINY_MODEL, f"no tiny {_kind(config)} could be run: {_words(error)}")
     try:
-        with _quiet():
+        with quiet_transformers():
             packed = _logits(model, batch)
     except Exception as error:
         return PackedBatch("refused", TINY_MODEL, _words(error))
@@ -232,17 +221,3 @@ def _kind(config: Mapping[str, Any]) -> str:
 
 def _words(error: Exception) -> str:
     return f"{type(error).__name__}: {' '.join(str(error).split())}"[:300]
-
-
-@contextlib.contextmanager
-def _quiet() -> Iterator[None]:
-    from transformers.utils import logging
-
-    level = logging.get_verbosity()
-    logging.set_verbosity_error()
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            yield
-    finally:
-        logging.set_verbosity(level)

@@ -1,6 +1,5 @@
 """Reads the headers of safetensors files, and lists a model's modules; weights stay on the disk."""
 
-import contextlib
 import importlib.util
 import math
 from collections.abc import Iterator, Mapping
@@ -24,6 +23,7 @@ from ftcheck.inputs.weights import (
 from ftcheck.paths import is_folder, model_folder
 from ftcheck.plurals import counted
 from ftcheck.settings import Job
+from ftcheck_plugins.quiet_transformers import quiet_transformers
 
 WHOLE = "model.safetensors"
 INDEX = "model.safetensors.index.json"
@@ -205,7 +205,7 @@ def _built(config: Mapping[str, Any]) -> Modules | None:
     named = config.get("architectures")
     architecture = str(named[0]) if isinstance(named, list) and named else "?"
     try:
-        with _quiet(), torch.device("meta"):
+        with quiet_transformers(), torch.device("meta"):
             made = AutoConfig.for_model(**stated)
             chosen: Any = getattr(transformers, architecture, None)
             usual = isinstance(chosen, type) and issubclass(chosen, PreTrainedModel)
@@ -225,23 +225,6 @@ def _modest(config: Mapping[str, Any]) -> bool:
         for keys in ((*shape_keys("layers"), *TOWERS), shape_keys("experts"))
     )
     return layers <= MAX_LAYERS and layers * max(experts, 1) <= MAX_TENSORS
-
-
-@contextlib.contextmanager
-def _quiet() -> Iterator[None]:
-    """Building a model from a config warns about things that nobody trains with."""
-    import warnings
-
-    from transformers.utils import logging
-
-    level = logging.get_verbosity()
-    logging.set_verbosity_error()
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            yield
-    finally:
-        logging.set_verbosity(level)
 
 
 def _of(model: Any, model_type: str) -> Modules:

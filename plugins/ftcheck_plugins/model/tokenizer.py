@@ -19,6 +19,7 @@ from ftcheck.paths import model_folder
 from ftcheck.records import Location
 from ftcheck.settings import Job
 from ftcheck_plugins.preparation import template_limits
+from ftcheck_plugins.quiet_transformers import quiet_transformers
 
 PROBE = "ftcheckprobe"
 DAYS = (datetime(2001, 2, 3, 4, 5, 6), datetime(2019, 11, 30, 20, 40, 50))
@@ -243,7 +244,7 @@ def open_tokenizer(
         raise _failure(path, "no such folder", place)
     try:
         bounded.refuse_special(sorted(Path(path).iterdir()) if os.path.isdir(path) else ())
-        with _quiet():
+        with quiet_transformers():
             backend = AutoTokenizer.from_pretrained(
                 path, revision=revision, trust_remote_code=trust_remote_code, local_files_only=offline
             )
@@ -277,16 +278,6 @@ def _refuse_broken(backend: Any, path: str, place: Location) -> None:
         why = f"{type(error).__name__}: {' '.join(str(error).split())[:300]}"
     if why is not None:
         raise _failure(path, f"loads, but does not work: {why}; is one of its files damaged?", place)
-
-
-@contextlib.contextmanager
-def _quiet() -> Any:
-    """Loading a tokenizer warns about things that rules look at themselves."""
-    import warnings
-
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        yield
 
 
 def _failure(path: str, why: str, place: Location) -> InputError:

@@ -19,9 +19,9 @@ from pathlib import Path
 from typing import Any, cast
 
 from ftcheck import templates
-from ftcheck.cache import Store, store
+from ftcheck.cache import Store, usable_store
 from ftcheck.digest import of_file, of_files, of_json, of_text
-from ftcheck.errors import FtcheckError, UsageError
+from ftcheck.errors import FtcheckError
 from ftcheck.field_metadata import Mark, marked
 from ftcheck.inputs import bounded
 from ftcheck.inputs.container import Inputs, Run
@@ -164,13 +164,8 @@ class CacheSlot:
         }
 
     def _store(self) -> Store | None:
-        if not self._run.cache or self._source.hub is not None:
-            return None
-        try:
-            return store()
-        except UsageError as error:
-            self._run.note(f"{self.name}: the cache is not available: {error}")
-            return None
+        wanted = self._run.cache and self._source.hub is None
+        return usable_store(wanted, lambda why: self._run.note(f"{self.name}: {why}"))
 
     def _moves(self) -> bool:
         """Whether opening the tokenizer may bring another version of it than the hub's cache has now."""

@@ -1,6 +1,5 @@
 """Reads the JSON Schema of a job's answers, and lists what is wrong with an answer without quoting it."""
 
-import json
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -35,17 +34,9 @@ def output_schema(job: Job) -> OutputSchema | None:
 
 def _read(job: Job, path: Path) -> dict[str, Any]:
     try:
-        value = bounded.read_json(path)
-    except OSError as error:
-        raise _failure(job, f"{path}: cannot be read: {error.strerror or error}") from error
-    except json.JSONDecodeError as error:
-        message = f"{path}:{error.lineno}:{error.colno}: not valid JSON: {error.msg.lower()}"
-        raise _failure(job, message) from error
+        return bounded.read_object(path)
     except ValueError as error:
-        raise _failure(job, f"{path}: not readable JSON ({bounded.told(error)})") from error
-    if not isinstance(value, dict):
-        raise _failure(job, f"{path}: a JSON Schema must be an object")
-    return value
+        raise _failure(job, str(error)) from error
 
 
 def _validator(job: Job, path: str, schema: Mapping[str, Any]) -> Any:

@@ -60,7 +60,7 @@ def test_the_schemas_own_dialect_decides(tmp_path: Path) -> None:
     ("schema", "message"),
     [
         ('{\n "type": }', r"schema\.json:2:10: not valid JSON"),
-        ([], "a JSON Schema must be an object"),
+        ([], "must contain a JSON object"),
         ({"type": "strnig"}, "not a JSON Schema"),
         ({"pattern": "("}, "not a JSON Schema"),
         (

@@ -120,14 +120,14 @@ def _at_the_gate(fault: Fault, folder: Path) -> Verdict:
 def table(verdicts: list[Verdict]) -> str:
     """The bench's table: one line a fault, and the count."""
     yes = {True: "yes", False: "NO", None: "-"}
-    lines = [
-        f"{'':2}{'fault':<32}{'rule':<24}{'caught':<8}{'place':<7}{'first':<7}{'remedy':<8}{'s':>5}  others"
-    ]
+    wide = max((len(one.fault.area) for one in verdicts), default=1) + 1
+    head = f"{'fault':<32}{'rule':<24}{'caught':<8}{'place':<7}{'first':<7}{'remedy':<8}{'s':>5}  others"
+    lines = [" " * wide + head]
     for one in verdicts:
         others = ", ".join(rule for rule in one.loud if rule != one.fault.rule)
         lines.append(
-            f"{one.fault.area:2}{one.fault.id:<32}{one.fault.rule:<24}{yes[one.caught]:<8}{yes[one.placed]:<7}"
-            f"{yes[one.first]:<7}{yes[one.mended]:<8}{one.seconds:5.1f}  {others}"
+            f"{one.fault.area:{wide}}{one.fault.id:<32}{one.fault.rule:<24}{yes[one.caught]:<8}"
+            f"{yes[one.placed]:<7}{yes[one.first]:<7}{yes[one.mended]:<8}{one.seconds:5.1f}  {others}"
         )
     right = sum(one.right for one in verdicts)
     caught = sum(one.caught and one.placed for one in verdicts)

@@ -19,6 +19,7 @@ from tests.faults.bench import Bench, chat
 MIB = 1 << 20
 SECONDS = 1.0
 """CPU time for one conversation."""
+SHIPPED = template_limits.SECONDS
 EACH = "{{% for {0} in {1} %}}"
 END = "{% endfor %}"
 LOOP = "".join(EACH.format(one, "range(99999)") for one in "abc") + 3 * END
@@ -69,8 +70,12 @@ def peak() -> int:
 
 
 @pytest.mark.parametrize("name", HOSTILE)
-def test_a_hostile_template_is_refused_in_bounded_time_and_memory(name: str, small: ChatTokenizer) -> None:
+def test_a_hostile_template_is_refused_in_bounded_time_and_memory(
+    name: str, small: ChatTokenizer, monkeypatch: pytest.MonkeyPatch
+) -> None:
     template, said = HOSTILE[name]
+    if "did not finish" not in said:  # the bound that is shipped: filling memory takes time on a busy machine
+        monkeypatch.setattr(template_limits, "SECONDS", SHIPPED)
     asked = [{"role": "user", "content": "Hi"}]
     before = peak()
 

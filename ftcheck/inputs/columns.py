@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 CHAT = ("prompt", "chosen", "rejected", "completion", "messages")
 """Columns by one of which `is_conversational` tells conversations: whichever a set of them gives first."""
@@ -16,14 +16,28 @@ LOOKED_AT = (*CHAT, "conversations")
 SWITCHES = "chat_template_kwargs"
 
 
-@dataclass(frozen=True, slots=True)
-class KeySet:
-    """Rows with the same keys: how many, and the index of the first. `switches` False: they have no value
-    under `chat_template_kwargs`.
+class Keys(NamedTuple):
+    """The keys of a row. `switches` False: no value under `chat_template_kwargs`. `talks` are those of `CHAT`
+    that hold a conversation, where the row has more than one of them.
     """
 
-    keys: tuple[str, ...]
+    names: tuple[str, ...]
     switches: bool
+    talks: tuple[str, ...] = ()
+
+    @classmethod
+    def of(cls, row: Mapping[str, Any]) -> Keys:
+        """Those of a row."""
+        chat = [name for name in CHAT if name in row]
+        talks = tuple(name for name in chat if kind(row[name]) == "talk") if len(chat) > 1 else ()
+        return cls(tuple(row), row.get(SWITCHES) is not None, talks)
+
+
+@dataclass(frozen=True, slots=True)
+class KeySet:
+    """Rows with the same keys: how many, and the index of the first."""
+
+    keys: Keys
     rows: int
     first: int
 
@@ -83,6 +97,15 @@ def decide(
         return found[0]
     column = next((name for name in CHAT if seen.get(name, "talk") != "talk"), None)
     return Decision(raises="one error or another, by the order of a set", column=column)
+
+
+def unclear(sets: Collection[KeySet]) -> list[KeySet]:
+    """Rows that `is_conversational` takes for conversations or not, by the order of a set.
+
+    A column that a row does not have is null there.
+    """
+    columns = {name for one in sets for name in one.keys.names if name in CHAT}
+    return [one for one in sets if one.keys.talks and columns - {*one.keys.talks}]
 
 
 def _conversational(seen: Mapping[str, str]) -> set[bool]:

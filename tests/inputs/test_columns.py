@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from ftcheck.inputs.columns import decide, kinds
+from ftcheck.inputs.columns import Keys, KeySet, decide, kinds, unclear
 
 TALK = [{"role": "user", "content": "a"}, {"role": "assistant", "content": "b"}]
 SHAREGPT = [{"from": "human", "value": "a"}, {"from": "gpt", "value": "b"}]
@@ -80,3 +80,30 @@ def test_a_prompt_text_beside_messages_raises_whatever_comes_first() -> None:
     row = {"prompt": "a", "prompt_id": "7", "messages": TALK}
 
     assert decide(row.keys(), kinds(row, "text"), "text").raises == "KeyError: 'completion'"
+
+
+def sets(*rows: dict[str, Any]) -> list[KeySet]:
+    return [KeySet(Keys.of(row), 1, number) for number, row in enumerate(rows)]
+
+
+MIXED = {"prompt": "text", "completion": "text", "messages": TALK}
+TEXTS = {"prompt": "text", "completion": "text"}
+TALKS = {"prompt": TALK[:1], "completion": TALK[1:]}
+
+
+@pytest.mark.parametrize(
+    ("rows", "found"),
+    [
+        ([MIXED, MIXED], [0, 1]),
+        ([TEXTS, MIXED], [1]),
+        ([{**TALKS, "messages": None}, TALKS], [0, 1]),
+        ([TALKS, {**TALKS, "messages": TALK}], [0]),
+        ([TEXTS, TEXTS], []),
+        ([{**TALKS, "messages": TALK}], []),
+        ([{"messages": TALK}], []),
+    ],
+)
+def test_rows_that_trl_takes_for_conversations_by_the_order_of_a_set(
+    rows: list[dict[str, Any]], found: list[int]
+) -> None:
+    assert [one.first for one in unclear(sets(*rows))] == found

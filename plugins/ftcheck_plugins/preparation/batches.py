@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from ftcheck.dedup import fingerprints
 from ftcheck.inputs import columns
+from ftcheck.inputs.columns import Keys
 from ftcheck.inputs.prepared import RowError
 from ftcheck.inputs.tokenizer import Tokenizer
 from ftcheck.settings import Job
@@ -40,9 +41,8 @@ class Batch:
 
     `columns` hold one entry a row: `file`, `line`, `offset`, `turns`, `system` (an index into `prompts`, -1
     for none), and the fingerprints `asked` and `said`; `records` the sha256 of each row, 32 bytes each.
-    `notes` say why an engine that was tried was left. `key_sets` are the sets of keys that rows have (and
-    whether they have a value for `chat_template_kwargs`), each with its number of rows and the first;
-    `opening` what kinds of values the first row has that could be read (`ftcheck.inputs.columns`).
+    `notes` say why an engine that was tried was left. `key_sets` are the sets of keys that rows have, each with
+    its number of rows and the first; `opening` what kinds of values the first row has that could be read (`ftcheck.inputs.columns`).
     """
 
     columns: "dict[str, NDArray[np.int64]]"
@@ -55,7 +55,7 @@ class Batch:
     prompts: tuple[str, ...]
     engine: str
     notes: tuple[str, ...]
-    key_sets: dict[tuple[tuple[str, ...], bool], list[int]]
+    key_sets: dict[Keys, list[int]]
     opening: dict[str, str] | None
 
     def __len__(self) -> int:
@@ -139,18 +139,13 @@ class BatchMaker:
         return row_formats.example(raw.data, self._layout, self._text_field)
 
 
-def _key_sets(raws: Sequence[RawRow]) -> dict[tuple[tuple[str, ...], bool], list[int]]:
+def _key_sets(raws: Sequence[RawRow]) -> dict[Keys, list[int]]:
     """Which sets of keys these rows have: see `Batch`."""
-    found: dict[tuple[tuple[str, ...], bool], list[int]] = {}
+    found: dict[Keys, list[int]] = {}
     for number, raw in enumerate(raws):
-        data = raw.data
-        if data is None:
+        if raw.data is None:
             continue
-        one = (tuple(data), columns.SWITCHES in data and data[columns.SWITCHES] is not None)
-        if one in found:
-            found[one][0] += 1
-        else:
-            found[one] = [1, number]
+        found.setdefault(Keys.of(raw.data), [0, number])[0] += 1
     return found
 
 

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 from ftcheck.digest import of_json
 from ftcheck.errors import FtcheckError, InputError
 from ftcheck.inputs import columns
-from ftcheck.inputs.columns import KeySet
+from ftcheck.inputs.columns import Keys, KeySet
 from ftcheck.inputs.container import Run
 from ftcheck.inputs.loaded import AsLoaded
 from ftcheck.inputs.loader import loader
@@ -47,7 +47,7 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-VERSION = 6
+VERSION = 7
 SAMPLE_RANDOM = 200
 SAMPLE_LONGEST = 50
 MAX_SYSTEM_PROMPTS = 1_000
@@ -249,7 +249,7 @@ class _Pass:
     marks: dict[str, list[int]] = field(default_factory=dict)
     prompts: dict[str, int] = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)
-    key_sets: dict[tuple[tuple[str, ...], bool], list[int]] = field(default_factory=dict)
+    key_sets: dict[Keys, list[int]] = field(default_factory=dict)
     opening: dict[str, str] | None = None
     engine: str = "tokenizers"
     seen: int = 0
@@ -336,13 +336,16 @@ class _Pass:
         (making / "done.json").write_text(json.dumps(about), encoding="utf-8")
 
 
-def _keys(
-    one: tuple[tuple[str, ...], bool], known: Mapping[tuple[tuple[str, ...], bool], Any]
-) -> tuple[tuple[str, ...], bool]:
+def _keys(one: Keys, known: Mapping[Keys, Any]) -> Keys:
     """A set of keys; of very many, beyond the first ones, those that TRL looks at."""
     if one in known or len(known) < MAX_KEY_SETS:
         return one
-    return tuple(sorted({*one[0]} & {*columns.LOOKED_AT})), one[1]
+    return one._replace(names=tuple(sorted({*one.names} & {*columns.LOOKED_AT})))
+
+
+def _key_set(names: list[str], switches: bool, talks: list[str], rows: int, first: int) -> KeySet:
+    """As `_save` wrote it."""
+    return KeySet(Keys(tuple(names), switches, tuple(talks)), rows, first)
 
 
 def _note(found: dict[str, list[int]], code: str, rows: Iterator[int]) -> None:
@@ -424,7 +427,7 @@ def _rows(about: dict[str, Any], file: RowFile, row_errors: dict[int, RowError])
         said=file.column("said"),
         marks={mark: tuple(found) for mark, found in about["marks"].items()},
         notes=tuple(about["notes"]),
-        key_sets=tuple(KeySet(tuple(keys), *rest) for keys, *rest in about["key_sets"]),
+        key_sets=tuple(_key_set(*one) for one in about["key_sets"]),
         opening=about["opening"],
     )
 

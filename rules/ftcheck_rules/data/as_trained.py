@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 
 from ftcheck import Finding, InputError, Inputs, Job, Rows, Severity
-from ftcheck.inputs.columns import SWITCHES, Decision, decide
+from ftcheck.inputs.columns import CHAT, SWITCHES, Decision, decide, unclear
 from ftcheck.inputs.loaded import AsLoaded, Reread
 from ftcheck.plurals import agreeing, counted
 
@@ -78,7 +78,7 @@ def columns(job: Job, rows: Rows) -> Iterator[Finding]:
     """Where TRL decides otherwise by the columns than the rows were prepared, or raises."""
     if not rows.key_sets or "preference" in rows.remarks or rows.format == "unknown":
         return
-    names = {key for one in rows.key_sets for key in one.keys}
+    names = {key for one in rows.key_sets for key in one.keys.names}
     training = job.training
     decided = decide(
         names,
@@ -87,6 +87,8 @@ def columns(job: Job, rows: Rows) -> Iterator[Finding]:
         assistant_only_loss=training.assistant_only_loss,
     )
     yield from _decided(job, rows, decided)
+    if decided.raises is None:
+        yield from _unclear(job, rows)
     yield from _switches(job, rows)
 
 
@@ -133,10 +135,31 @@ def _decided(job: Job, rows: Rows, decided: Decision) -> Iterator[Finding]:
         )
 
 
+def _unclear(job: Job, rows: Rows) -> Iterator[Finding]:
+    """Rows with a conversation in one column and none in another: TRL looks at one of them."""
+    found = unclear(rows.key_sets)
+    if not found:
+        return
+    count, total = sum(one.rows for one in found), sum(one.rows for one in rows.key_sets)
+    talks = sorted({name for one in found for name in one.keys.talks})
+    others = sorted({name for one in rows.key_sets for name in one.keys.names if name in CHAT} - {*talks})
+    named = ", ".join(f"'{name}'" for name in talks)
+    yield Finding(
+        f"TRL takes {count:,} of {counted(total, 'row')} for conversations or for text by the order of a set:"
+        f" {agreeing(len(talks), 'the column', 'the columns')} {named}"
+        f" {agreeing(len(talks), 'holds a conversation', 'hold conversations')}, another column does not",
+        _severity(job),
+        at=rows.at(min(one.first for one in found)),
+        fix="remove the columns that are not trained: " + " or ".join((named, *map(repr, others))),
+        why="is_conversational looks at whichever column the set gives first, which differs from one process"
+        " to the next: EOS is added or not, or the tokenisation raises.",
+    )
+
+
 def _switches(job: Job, rows: Rows) -> Iterator[Finding]:
     """`chat_template_kwargs` in some rows only: in the others it is null, and TRL unpacks it."""
-    some = any(SWITCHES in one.keys for one in rows.key_sets)
-    without = [one for one in rows.key_sets if not one.switches]
+    some = any(SWITCHES in one.keys.names for one in rows.key_sets)
+    without = [one for one in rows.key_sets if not one.keys.switches]
     if not some or not without:
         return
     count, total = sum(one.rows for one in without), sum(one.rows for one in rows.key_sets)

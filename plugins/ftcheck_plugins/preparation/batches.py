@@ -41,8 +41,9 @@ class Batch:
 
     `columns` hold one entry a row: `file`, `line`, `offset`, `turns`, `system` (an index into `prompts`, -1
     for none), and the fingerprints `asked` and `said`; `records` the sha256 of each row, 32 bytes each.
-    `notes` say why an engine that was tried was left. `key_sets` are the sets of keys that rows have, each with
-    its number of rows and the first; `opening` what kinds of values the first row has that could be read (`ftcheck.inputs.columns`).
+    `notes` say why an engine that was tried was left. `key_sets` are the sets of keys that rows have, each
+    with its number of rows and the first; `opening` what kinds of values the first row has that could be
+    read (`ftcheck.inputs.columns`).
     """
 
     columns: "dict[str, NDArray[np.int64]]"

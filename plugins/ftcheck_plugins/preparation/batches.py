@@ -111,7 +111,10 @@ class BatchMaker:
         good = [n for n, one in enumerate(examples) if one is not None]
         made = self._rows.batch([one for one in examples if one is not None])
         found.row_errors.update((good[n], trouble) for n, trouble in made.row_errors.items())
-        return made.spread(good, len(examples))
+        placed = made.spread(good, len(examples))
+        for code, rows in placed.remarks.items():
+            found.remarks.setdefault(code, []).extend(rows)
+        return placed
 
     def _example(self, index: int, raw: RawRow, found: "_Found") -> Example | None:
         made = self._read(raw)

@@ -7,7 +7,7 @@ from the template's generation blocks. Truncation, dropping and packing come lat
 """
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from functools import partial
 from itertools import islice
 from typing import TYPE_CHECKING, Any
@@ -16,6 +16,7 @@ from ftcheck import templates
 from ftcheck.inputs.prepared import RowError
 from ftcheck.settings import Training
 from ftcheck_plugins.model.tokenizer import ChatTokenizer, template_error
+from ftcheck_plugins.preparation import rendered_rows
 from ftcheck_plugins.preparation.rendering import (
     Differs,
     Rendered,
@@ -48,13 +49,14 @@ class Tokens:
 
     `ids` holds them one row behind the other; rows in trouble, told by index, have none. `mask` has one
     entry an id. `boundary` (int32, one a row) counts the ids of the prompt alone with which the row does
-    not begin.
+    not begin. `remarks` are codes for what the template made of rows, each with its rows.
     """
 
     ids: Ids
     mask: "NDArray[np.bool_] | None"
     boundary: "NDArray[np.int32]"
     row_errors: Mapping[int, RowError]
+    remarks: Mapping[str, Sequence[int]] = field(default_factory=dict)
 
     def spread(self, places: Sequence[int], count: int) -> "Tokens":
         """The same among `count` rows, at these places; the others have no tokens."""
@@ -67,7 +69,8 @@ class Tokens:
         lengths[where], boundary[where] = np.diff(self.ids.starts), self.boundary
         starts = np.concatenate([[0], np.cumsum(lengths)])
         row_errors = {places[index]: trouble for index, trouble in self.row_errors.items()}
-        return Tokens(Ids(self.ids.flat, starts), self.mask, boundary, row_errors)
+        remarks = {code: [places[index] for index in rows] for code, rows in self.remarks.items()}
+        return Tokens(Ids(self.ids.flat, starts), self.mask, boundary, row_errors, remarks)
 
 
 def nothing(count: int) -> Tokens:
@@ -149,6 +152,10 @@ class RowTokenizer:
         Raises `Differs` where a fast way turns out to give other results than the trainer's.
         """
         texts, row_errors = self._texts(examples)
+        made = self._tokens(texts, row_errors)
+        return replace(made, remarks=rendered_rows.remarks(examples, [_whole(some) for some in texts]))
+
+    def _tokens(self, texts: Sequence[Sequence[Rendered]], row_errors: dict[int, RowError]) -> Tokens:
         if all(len(some) < 2 for some in texts):
             made = self._whole_marked(texts, row_errors) if self._masking else self._whole(texts, row_errors)
             if made is not None:
@@ -375,6 +382,11 @@ def _rendered(
             row_errors[index] = RowError("template", message, fix, content=content)
             return []
     return made
+
+
+def _whole(some: Sequence[Rendered]) -> str | None:
+    """The text of the whole row, where a template rendered it."""
+    return some[-1].text if some and some[-1].spans is not None else None
 
 
 def _ended(text: str, eos: str) -> str:

@@ -1,0 +1,32 @@
+"""What is to be said of rendered conversations: each observer looks at the rows of a batch, text in hand.
+
+An observer gives codes with the rows (by index in the batch) that they hold for; they stand among
+`Rows.remarks`. It runs on every row of every job, in the processes that share the work: it looks at what it
+can tell of all texts at once before it looks at single rows.
+"""
+
+from collections.abc import Callable, Iterator, Sequence
+
+from ftcheck_plugins.reading.row_formats import Example
+
+Observer = Callable[[Sequence[Example], Sequence[str | None]], Iterator[tuple[str, int]]]
+"""Takes rows and their texts as rendered (None: the template raised); gives codes and rows."""
+
+
+def open_thoughts(examples: Sequence[Example], texts: Sequence[str | None]) -> Iterator[tuple[str, int]]:
+    """`open-thought`: the row ends inside a thinking block."""
+    for row, text in enumerate(texts):
+        if text is not None and "<think>" in text and text.rfind("<think>") > text.rfind("</think>"):
+            yield "open-thought", row
+
+
+OBSERVERS: tuple[Observer, ...] = (open_thoughts,)
+
+
+def remarks(examples: Sequence[Example], texts: Sequence[str | None]) -> dict[str, list[int]]:
+    """What all observers say of these rows: codes, each with its rows in order."""
+    found: dict[str, list[int]] = {}
+    for observer in OBSERVERS:
+        for code, row in observer(examples, texts):
+            found.setdefault(code, []).append(row)
+    return found

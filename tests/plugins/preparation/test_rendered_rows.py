@@ -1,0 +1,13 @@
+"""What observers say of rendered rows, and how it reaches the rows' remarks."""
+
+from pathlib import Path
+
+from tests.plugins.preparation.test_preparation import chat, prepare
+
+
+def test_a_remark_on_a_rendered_row_names_the_row_of_the_data(samples: Path, tmp_path: Path) -> None:
+    rows = [chat("<think>a</think>b"), "{broken", chat("<think>and on"), chat("fine")]
+
+    prepared = prepare(samples, tmp_path, rows)
+
+    assert prepared.rows.remarks["open-thought"] == (2,)

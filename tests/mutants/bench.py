@@ -86,7 +86,7 @@ def _some(kind: str, world: World, seed: int, numbers: list[int], tally: Tally, 
 def _told(folder: Path) -> bool:
     """Whether the command line says of the mutant at hand that reading it ended the worker.
 
-    A library crashed. Here it is read in one process; a user's run reads it in a worker, whose death is reported.
+    A library crashed. Here it is read in one process; a user's run reads it in a worker, whose end is told.
     """
     policies = sorted(folder.rglob("policy.yaml"), key=lambda one: one.stat().st_mtime)
     if not policies:

@@ -34,6 +34,8 @@ if TYPE_CHECKING:
         Stage,
         Summary,
     )
+    from ftcheck.report.record import Report
+    from ftcheck.runner.python_calls import check, run
     from ftcheck.settings import Job
     from ftcheck.training.require import require
 
@@ -67,6 +69,8 @@ _HOME = {
         "Stage",
         "Summary",
     ),
+    "ftcheck.report.record": ("Report",),
+    "ftcheck.runner.python_calls": ("check", "run"),
     "ftcheck.settings": ("Job",),
     "ftcheck.training.require": ("require",),
 }
@@ -96,6 +100,7 @@ __all__ = [
     "Prepared",
     "Progress",
     "Refused",
+    "Report",
     "Reporter",
     "Rows",
     "Rule",
@@ -111,10 +116,12 @@ __all__ = [
     "Trainer",
     "TrainingError",
     "__version__",
+    "check",
     "hookimpl",
     "loader",
     "require",
     "rule",
+    "run",
 ]
 
 

@@ -62,6 +62,11 @@ class Location:
     row: int | None = None
     record: str | None = None
 
+    @property
+    def in_file(self) -> bool:
+        """Whether it is in a file that an editor can open, and not on the command line."""
+        return self.path is not None and not self.path.startswith("--")
+
     def __str__(self) -> str:
         """`path:line:column`, as far as known: terminals and editors make it a link."""
         return ":".join(str(p) for p in (self.path, self.line, self.column) if p is not None)

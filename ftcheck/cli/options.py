@@ -1,14 +1,21 @@
 """Options that several commands share."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass, fields
+from functools import wraps
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
 import click
 
+if TYPE_CHECKING:
+    from ftcheck.policy.made import Made
+
+POLICIES = (".yaml", ".yml")
 Command = TypeVar("Command", bound=Callable[..., Any])
 
 POLICY = click.argument("policy", type=click.Path(dir_okay=False, path_type=str), metavar="POLICY")
+POLICY_OR_DATA = click.argument("policy", type=click.Path(path_type=str), metavar="POLICY|DATA")
 
 
 def overrides(command: Command) -> Command:
@@ -42,6 +49,78 @@ def no_cache(command: Command) -> Command:
     )(command)
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DataFlags:
+    """What is said of a job that no policy states."""
+
+    model: str | None = None
+    eval: str | None = None
+    max_length: int | None = None
+    gpu: str | None = None
+    loss: Literal["all", "assistant", "completion"] | None = None
+
+    @property
+    def stated(self) -> list[str]:
+        """The options that were given."""
+        return [
+            f"--{one.name.replace('_', '-')}" for one in fields(self) if getattr(self, one.name) is not None
+        ]
+
+
+_DATA_OPTIONS: tuple[Callable[[Any], Any], ...] = (
+    click.option("--model", metavar="MODEL", help="The base model: a hub id, or a folder."),
+    click.option("--eval", metavar="FILE", help="Evaluation rows."),
+    click.option(
+        "--max-length", type=click.IntRange(min=1), metavar="N", help="Rows are cut to N tokens. [TRL: 1024]"
+    ),
+    click.option(
+        "--gpu", metavar="NAME", help='The GPU that trains, such as "RTX 4090". [default: this one]'
+    ),
+    click.option(
+        "--loss",
+        type=click.Choice(["all", "assistant", "completion"]),
+        help="What is trained: every token, the assistant's turns, or the completion.",
+    ),
+)
+
+
+def data_flags(command: Command) -> Command:
+    """The options that stand for a policy; the command takes them as one `data`."""
+    return _packed(command, "data", DataFlags, _DATA_OPTIONS)
+
+
+def _packed(
+    command: Command, name: str, kind: type[Any], options: tuple[Callable[[Any], Any], ...]
+) -> Command:
+    """A command with more options, which it takes as one argument."""
+
+    @wraps(command)
+    def packed(**given: Any) -> Any:
+        taken = {one.name: given.pop(one.name) for one in fields(kind)}
+        return command(**given, **{name: kind(**taken)})
+
+    made: Any = packed
+    for option in reversed(options):
+        made = option(made)
+    return made  # type: ignore[no-any-return]
+
+
+def policy_of(sources: Sequence[str], data: DataFlags) -> "str | Made":
+    """The policy that is named, or the one made of these arguments. Raises `UsageError`."""
+    from ftcheck.errors import UsageError
+    from ftcheck.policy.made import Asked
+    from ftcheck.runner.python_calls import policy_for
+
+    if len(sources) == 1 and sources[0].endswith(POLICIES):
+        if data.stated:
+            stated = ", ".join(data.stated)
+            raise UsageError(f"{sources[0]} is a policy, which states the job: leave out {stated}")
+        return sources[0]
+    if data.model is None:
+        raise UsageError("no model: name the base model with --model (a hub id, or a folder)")
+    return policy_for(Asked(data=tuple(sources), **{**asdict(data), "model": data.model}))
+
+
 def all_rules_dirs(stated: tuple[Path, ...]) -> tuple[Path, ...]:
     """The folders given on the command line, and those of the caller's own pyproject.toml."""
     return (*stated, *_configured(Path.cwd()))
@@ -65,3 +144,78 @@ def _configured(folder: Path) -> list[Path]:
             raise UsageError(f"{file}: [tool.ftcheck] has no key '{unknown[0]}'; its only key is rules-dirs")
         return [parent / one for one in table.get("rules-dirs", ())]
     return []
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RunFlags:
+    """What narrows a run of checks and what it shows and writes, as the command line says it."""
+
+    select: tuple[str, ...] = ()
+    ignore: tuple[str, ...] = ()
+    keyword: str | None = None
+    tags: tuple[str, ...] = ()
+    exitfirst: bool = False
+    maxfail: int | None = None
+    last_failed: bool = False
+    quiet: bool = False
+    verbose: bool = False
+    outputs: tuple[str, ...] = ()
+    durations: int | None = None
+    collect_only: bool = False
+    no_cache: bool = False
+    workers: int | None = None
+    offline: bool = False
+    rules_dirs: tuple[Path, ...] = ()
+    show_content: bool = False
+    exit_zero: bool = False
+
+
+_RUN_OPTIONS: tuple[Callable[[Any], Any], ...] = (
+    click.option(
+        "--select", multiple=True, metavar="CHECK", help="Only these checks: ids or names, * allowed."
+    ),
+    click.option("--ignore", multiple=True, metavar="CHECK", help="Not these checks."),
+    click.option(
+        "-k", "keyword", metavar="EXPR", help="Only ids that match, such as 'length and not analyst'."
+    ),
+    click.option("-t", "--tag", "tags", multiple=True, metavar="TAG", help="Only checks with this tag."),
+    click.option(
+        "-x", "--exitfirst", is_flag=True, help="Stop at the first check that blocks or ends in an error."
+    ),
+    click.option("--maxfail", type=click.IntRange(min=1), metavar="N", help="Stop after N such checks."),
+    click.option(
+        "--lf", "last_failed", is_flag=True, help="Only the checks that failed last time (all, if none did)."
+    ),
+    click.option("-q", "--quiet", is_flag=True, help="Hide checks that pass."),
+    click.option("-v", "--verbose", is_flag=True, help="Show every measurement."),
+    click.option(
+        "-o",
+        "--output",
+        "outputs",
+        multiple=True,
+        metavar="FORMAT[=PATH]",
+        help="Write a report as json, junit, github or markdown; repeatable; without a path, to stdout.",
+    ),
+    click.option(
+        "--durations", type=click.IntRange(min=0), metavar="N", help="Show the N slowest checks (0: all)."
+    ),
+    click.option("--collect-only", is_flag=True, help="List the planned checks and stop."),
+    no_cache,
+    click.option(
+        "--workers",
+        type=click.IntRange(min=1),
+        metavar="N",
+        help="Number of processes that prepare rows. [default: one per core]",
+    ),
+    click.option("--offline", is_flag=True, help="Do not ask the hub; use the cache only."),
+    rules_dirs,
+    click.option(
+        "--show-content", is_flag=True, help="Allow reports to show the text of rows (off by default)."
+    ),
+    click.option("--exit-zero", is_flag=True, help="Exit 0 instead of 1; other codes stay as they are."),
+)
+
+
+def run_flags(command: Command) -> Command:
+    """The options of a run of checks; the command takes them as one `flags`."""
+    return _packed(command, "flags", RunFlags, _RUN_OPTIONS)

@@ -7,7 +7,15 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from ftcheck.cli.options import POLICY, all_rules_dirs, overrides, rules_dirs
+from ftcheck.cli.options import (
+    POLICY_OR_DATA,
+    DataFlags,
+    all_rules_dirs,
+    data_flags,
+    overrides,
+    policy_of,
+    rules_dirs,
+)
 from ftcheck.inputs import bounded
 from ftcheck.plurals import counted
 
@@ -26,7 +34,8 @@ FORMATS = ("html", "json", "markdown")
 
 
 @click.command(short_help="Plan lengths, packing, memory, time and cost; find better settings.")
-@POLICY
+@POLICY_OR_DATA
+@data_flags
 @click.option("--job", "jobs", multiple=True, metavar="J", help="Only this job; repeatable.")
 @overrides
 @click.option(
@@ -55,6 +64,7 @@ FORMATS = ("html", "json", "markdown")
 @rules_dirs
 def plan(
     policy: str,
+    data: DataFlags,
     jobs: tuple[str, ...],
     overrides: tuple[str, ...],
     outputs: tuple[str, ...],
@@ -66,7 +76,7 @@ def plan(
     verbose: bool,
     rules_dirs: tuple[Path, ...],
 ) -> int:
-    """Plan the jobs of POLICY without a GPU: one page per job.
+    """Plan the jobs of POLICY, or a training on DATA (with --model), without a GPU: one page per job.
 
     Shows lengths, also by role and turn, and what a max_length would cost; packing, steps, memory, time and
     cost, disk, the policy's targets, and better settings with their trade-offs. Estimates are intervals;
@@ -83,7 +93,9 @@ def plan(
         from ftcheck.cli.pages import plots as drawing
 
         drawing.check()
-    loaded = load(policy, overrides, all_rules_dirs(rules_dirs))
+    named = policy_of([policy], data)
+    loaded, policy = load(named, overrides, all_rules_dirs(rules_dirs)), str(named)
+    file = named if isinstance(named, str) else None
     chosen = tuple(dict.fromkeys(jobs)) or tuple(loaded.policy.jobs)
     for name in chosen:
         if name not in loaded.policy.jobs:
@@ -100,7 +112,8 @@ def plan(
     for number, page in enumerate(pages):
         if number:
             screen.blank()
-        _show(page, screen, policy, overrides, verbose=verbose)
+        command = _write_it(page, policy, overrides, fixes=file is not None)
+        _show(page, screen, command, verbose=verbose)
     made = [page for page in pages if not isinstance(page, Unplanned)]
     names = [*_finish(written, pages, policy), *_plots(made, plots), *_config(made, config, policy)]
     if names:
@@ -178,8 +191,7 @@ def _page(
 def _show(
     page: "JobPlan | Unplanned",
     screen: "Screen",
-    policy: str,
-    overrides: tuple[str, ...],
+    command: str | None,
     *,
     verbose: bool,
 ) -> None:
@@ -189,18 +201,30 @@ def _show(
     if isinstance(page, Unplanned):
         plan_page.show_unplanned(page, screen)
     else:
-        plan_page.show(page, screen, verbose=verbose, fix=_write_it(page, policy, overrides))
+        plan_page.show(page, screen, verbose=verbose, fix=command)
 
 
-def _write_it(page: "JobPlan", policy: str, overrides: tuple[str, ...]) -> str | None:
-    """The command that writes what is better: `fix` where a check fails over it, else the configuration."""
-    if not page.changes:
+def _write_it(
+    page: "JobPlan | Unplanned", policy: str, overrides: tuple[str, ...], *, fixes: bool
+) -> str | None:
+    """The command that writes what is better: `fix` where a check fails over it, else the configuration.
+
+    What no file states cannot be fixed there: `fixes` is False, and `policy` are a shell's words.
+    """
+    from ftcheck.planning import Unplanned
+
+    if isinstance(page, Unplanned) or not page.changes:
         return None
     failing = any(one.holds is False for one in page.targets)
-    own = ["fix", policy, "--job", page.job, "--unsafe", "--diff"]
-    words = own if failing else ["plan", policy, "--job", page.job, "--write", "CONFIG.json"]
+    words = [
+        "--job",
+        page.job,
+        *(["--unsafe", "--diff"] if failing and fixes else ["--write", "CONFIG.json"]),
+    ]
+    named = shlex.quote(policy) if fixes else policy
     with_them = " (with the same --set)" if overrides else ""
-    return f"{shlex.join(['ftcheck', *words])}{with_them}"
+    command = "fix" if failing and fixes else "plan"
+    return f"ftcheck {command} {named} {shlex.join(words)}{with_them}"
 
 
 def _begin(written: Sequence[Any], policy: str, config: str | None) -> None:

@@ -120,7 +120,7 @@ def _gated(
     if not isinstance(decision, Refusal):
         return _train(loaded, job, decision, options, report, resume=resume)
     if ranks.is_main():
-        show_refusal(decision, options.policy)
+        show_refusal(decision, str(options.policy))
     return ExitCode.REFUSED
 
 

@@ -77,7 +77,7 @@ def fix(
     loaded = load(options.policy, options.overrides, options.rules_dirs)
     known = tuple(loaded.policy.jobs)
     wanted = options.selection.jobs or known
-    file = PolicyFile.opened(options.policy, write=write)
+    file = PolicyFile.opened(str(options.policy), write=write)
     runs = _Runs(options, known, watch)
     if report is not None:
         taken = {one.id for one in narrow(loaded.checks, options.selection, known)}
@@ -93,7 +93,7 @@ def fix(
     found, lists = rows.without(found, wanted, unsafe=unsafe)
     ready = [one for one in lists if unsafe and one.reason is None]
     changes = [one.change for one in found.taken] + rows.changes(ready)
-    text = search.written(options.policy, file.text, changes, known)
+    text = search.written(str(options.policy), file.text, changes, known)
     if write:
         rows.write(ready)
         if text != file.text:

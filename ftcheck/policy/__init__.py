@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from ftcheck.extension.plugin_host import Host
     from ftcheck.extension.rules import Rule
+    from ftcheck.policy.made import Made
     from ftcheck.policy.params import Parameter
     from ftcheck.policy.reading import Draft
     from ftcheck.records import Check, Stage
@@ -29,7 +30,7 @@ __all__ = ["Draft", "bind", "describe_params", "draft", "init", "make_params", "
 
 
 def draft(
-    path: str | Path,
+    path: "str | Path | Made",
     overrides: Sequence[str] = (),
     *,
     presets: Path | None = None,

@@ -9,6 +9,7 @@ from pathlib import Path
 from ftcheck.errors import Problem
 from ftcheck.paths import near
 from ftcheck.policy import document, extra_keys, presets
+from ftcheck.policy.made import Made
 from ftcheck.policy.messages import did_you_mean, mismatch, shown
 from ftcheck.policy.nodes import (
     Node,
@@ -21,6 +22,8 @@ from ftcheck.policy.nodes import (
 from ftcheck.settings import PolicySettings
 
 MAX_FILES = 100
+MADE = "ftcheck check"
+"""Where a policy that no file holds would lie: its paths are relative to the current folder."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,15 +62,20 @@ def shown_path(file: Path) -> str:
     return near(os.path.abspath(file))
 
 
-def load(file: Path, presets_folder: Path | None = None) -> Stack:
-    """Read a policy file and all it extends."""
+def load(source: Path | Made, presets_folder: Path | None = None) -> Stack:
+    """Read a policy file, or take one that was made, and all it extends."""
     reading = _Reading(presets_folder or presets.folder())
-    _load(reading, Path(os.path.abspath(file)), None)
+    if isinstance(source, Made):
+        beside = Path.cwd() / MADE
+        reading.read[beside] = source.tree, ()
+        _load(reading, beside, None, source.arguments)
+    else:
+        _load(reading, Path(os.path.abspath(source)), None)
     return Stack(tuple(reading.layers), ordered(reading.problems), reading.complete)
 
 
-def _load(reading: _Reading, file: Path, preset: str | None) -> None:
-    name = shown_path(file)
+def _load(reading: _Reading, file: Path, preset: str | None, shown: str | None = None) -> None:
+    name = shown or shown_path(file)
     if file not in reading.read:
         reading.read[file] = document.read(file, name)
         reading.problems.extend(reading.read[file][1])

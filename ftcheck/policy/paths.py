@@ -88,7 +88,7 @@ def _changed(node: Node, keys: tuple[str, ...], make: Callable[[str, Path], str]
         return replace(node, value=tuple(_changed(item, (), make, where) for item in node.value))
     if not isinstance(node.value, str) or not node.value:
         return node
-    return replace(node, value=make(node.value, where[node.at.path or PLACE]))
+    return replace(node, value=make(node.value, where.get(node.at.path or PLACE, where[PLACE])))
 
 
 def inputs(job: Node) -> Iterator[Node]:

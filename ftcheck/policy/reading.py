@@ -10,6 +10,7 @@ from typing import Any
 from ftcheck.errors import Problem
 from ftcheck.policy import layers, limits, overrides, paths
 from ftcheck.policy.layers import Layer
+from ftcheck.policy.made import Made
 from ftcheck.policy.nodes import (
     Node,
     merge,
@@ -49,15 +50,16 @@ class Draft:
 
 
 def draft(
-    path: str | Path,
+    path: str | Path | Made,
     given: Sequence[str] = (),
     *,
     presets: Path | None = None,
     today: date | None = None,
 ) -> Draft:
     """Read a policy with its overrides. What is wrong is in `problems`; nothing is raised for it."""
-    stack = layers.load(Path(path), presets)
-    shown = layers.shown_path(Path(path))
+    source = path if isinstance(path, Made) else Path(path)
+    stack = layers.load(source, presets)
+    shown = source.arguments if isinstance(source, Made) else layers.shown_path(source)
     if not stack.layers or stack.layers[-1].shown != shown:
         return Draft(shown, problems=stack.problems, overrides=tuple(given), complete=False)
     merged = layers.merged(stack.layers)

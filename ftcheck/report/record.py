@@ -117,6 +117,17 @@ class Report:
             counts[result.outcome.value] += 1
         return counts
 
+    @property
+    def failures(self) -> tuple[Result, ...]:
+        """The results of checks that failed, ended in an error or ran out of time."""
+        bad = (Outcome.FAILED, Outcome.ERRORED, Outcome.TIMEOUT)
+        return tuple(one for one in self.results if one.outcome in bad)
+
+    @property
+    def measurements(self) -> dict[str, dict[str, Any]]:
+        """What each check measured: by its id, values by name."""
+        return {one.check.id: {m.name: m.value for m in one.measurements} for one in self.results}
+
 
 def to_dict(report: Report) -> dict[str, Any]:
     """The report as `ftcheck.report/1`: sorted, with all that changes between equal runs under `run`."""

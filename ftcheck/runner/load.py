@@ -13,6 +13,7 @@ from ftcheck.settings import Policy
 
 if TYPE_CHECKING:
     from ftcheck.policy import Draft
+    from ftcheck.policy.made import Made
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,7 +42,9 @@ class Loaded:
     during: tuple[Check, ...] = ()
 
 
-def open_policy(policy: str | Path, overrides: Sequence[str] = (), rules_dirs: Sequence[Path] = ()) -> Opened:
+def open_policy(
+    policy: "str | Path | Made", overrides: Sequence[str] = (), rules_dirs: Sequence[Path] = ()
+) -> Opened:
     """Read a policy and load its plugins. Raises nothing for what is in them: `bound` does."""
     from ftcheck.policy import draft
 
@@ -80,7 +83,7 @@ def bound(opened: Opened, stage: Stage | None = None) -> Loaded:
 
 
 def load(
-    policy: str | Path,
+    policy: "str | Path | Made",
     overrides: Sequence[str] = (),
     rules_dirs: Sequence[Path] = (),
     stage: Stage | None = None,

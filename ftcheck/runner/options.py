@@ -2,16 +2,22 @@
 
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from ftcheck.runner.select import Selection
 from ftcheck.runner.timeouts import Limits
 
+if TYPE_CHECKING:
+    from ftcheck.policy.made import Made
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Options:
-    """What the command line asked for. `policy` is a file; `max_blocking` ends the run after so many."""
+    """What the command line asked for. `policy` is a file, or was made of arguments; `max_blocking` ends the
+    run after so many.
+    """
 
-    policy: str
+    policy: "str | Made"
     overrides: tuple[str, ...] = ()
     selection: Selection = field(default_factory=Selection)
     only_last_failed: bool = False

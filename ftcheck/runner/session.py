@@ -61,8 +61,8 @@ def run(options: Options, watch: Watch) -> Ended:
     outputs = parse_outputs(options.outputs, reporters)
     opening = Report(
         status="started",
-        policy_path=options.policy,
-        policy_name=Path(options.policy).stem,
+        policy_path=str(options.policy),
+        policy_name=Path(str(options.policy)).stem,
         started_at=now(),
     )
     write_started(outputs, opening, reporters)

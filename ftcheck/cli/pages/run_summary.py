@@ -8,7 +8,7 @@ from ftcheck.cli.pages.screen import Screen, tied
 from ftcheck.fix.search import mends
 from ftcheck.paths import near
 from ftcheck.plurals import counted
-from ftcheck.records import ON_COMMAND_LINE, Change, Finding, Location, Outcome, Result, Severity
+from ftcheck.records import Change, Finding, Location, Outcome, Result, Severity
 from ftcheck.report import verdict_lines, wording
 from ftcheck.report.record import Report
 
@@ -117,9 +117,7 @@ def _remedies(screen: Screen, report: Report, findings: Sequence[Finding], telli
 def _command(screen: Screen, report: Report, findings: Sequence[Finding], telling: Telling) -> None:
     """The command that shows the changes as a diff; none changes what was set on the command line."""
     changes = [
-        one.change
-        for one in findings
-        if one.change and mends(one) and _place_of(one.change, one, telling) != ON_COMMAND_LINE
+        one.change for one in findings if one.change and mends(one) and _in_file(one.change, one, telling)
     ]
     if changes:
         switch = "" if all(one.safe for one in changes) else " --unsafe"
@@ -151,10 +149,20 @@ def _change_line(finding: Finding, telling: Telling) -> tuple[str, str] | None:
 
 
 def _place_of(change: Change, finding: Finding, telling: Telling) -> str:
+    return wording.place(_location_of(change, finding, telling))
+
+
+def _location_of(change: Change, finding: Finding, telling: Telling) -> Location | None:
     at = finding.at
     if at is not None and at.yaml_path == change.path and at.path is not None:
-        return wording.place(at)
-    return wording.place(telling.place_of(change.path)) if telling.place_of else ""
+        return at
+    return telling.place_of(change.path) if telling.place_of else None
+
+
+def _in_file(change: Change, finding: Finding, telling: Telling) -> bool:
+    """Whether a change can be made in a file: what the command line states cannot."""
+    at = _location_of(change, finding, telling)
+    return at is None or at.in_file
 
 
 def _key(change: Change) -> str:

@@ -14,7 +14,7 @@ from ftcheck.errors import Problem
 from ftcheck.extension.reporters import Reporter
 from ftcheck.paths import near
 from ftcheck.plurals import counted
-from ftcheck.records import ON_COMMAND_LINE, Finding, Location, Outcome, Result, Severity
+from ftcheck.records import Finding, Location, Outcome, Result, Severity
 from ftcheck.report import verdict_lines, wording
 from ftcheck.report.clean import clean
 from ftcheck.report.record import Report
@@ -36,7 +36,7 @@ class Annotation:
     def __str__(self) -> str:
         """The workflow command, on one line."""
         at = self.at or Location()
-        path = None if at.path == ON_COMMAND_LINE else at.path  # `--set` is no file that GitHub could open
+        path = at.path if at.in_file else None
         told = {"file": path and near(path), "line": at.line, "col": at.column}
         known = {key: value for key, value in told.items() if value is not None} if path else {}
         listed = ",".join(

@@ -24,9 +24,12 @@ class Trainer:
 
     `describe(job)` says in a line what will run; it is printed first. `probe(job, inputs)` runs some real
     steps of the largest batch and writes nothing (`ftcheck plan --probe`); None: this trainer cannot.
+    `reads_rows`: it reads and tokenises the rows itself, so that nobody can say that it trains the ids that
+    were checked.
     """
 
     name: str
     train: TrainFunction
     describe: Callable[["Job"], str] = lambda job: ""
     probe: Callable[["Job", "Inputs"], "Probe"] | None = None
+    reads_rows: bool = False

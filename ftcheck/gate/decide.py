@@ -50,6 +50,7 @@ def decide(report: Report, world: World, job: str) -> Ticket | Refusal:
         template=digests.template,
         ids=digests.ids,
         eval_ids=digests.eval_ids,
+        ids_from=str(digests.ids_from or "unverified"),
         inputs=inputs,
         issued_at=world.now.isoformat(timespec="seconds"),
         seal=SEAL,

@@ -16,8 +16,8 @@ class Ticket:
     """What a trainer cannot be called without: for one job, the digests of all that was checked.
 
     Only the gate makes one. `ids` is the digest over ids and labels that the trainer must feed, `eval_ids`
-    that of the evaluation rows (None: it does not evaluate); `inputs` are the digests of the job's files by
-    their name in the report.
+    that of the evaluation rows (None: it does not evaluate), and `ids_from` says whose ids they are; `inputs`
+    are the digests of the job's files by their name in the report.
     """
 
     job: str
@@ -29,6 +29,7 @@ class Ticket:
     template: str | None
     ids: str | None
     eval_ids: str | None = None
+    ids_from: str = "unverified"
     inputs: Mapping[str, str] = field(default_factory=dict)
     issued_at: str = ""
     seal: Any = field(default=None, repr=False, compare=False)

@@ -32,7 +32,11 @@ def html(report: Report) -> str:
     """The report as one piece of HTML; it holds no text of rows, as no report does."""
     report = clean(report)
     head = f"<b>ftcheck {escape(report.policy_name)}: {escape(verdict_lines.verdict(report))}</b>"
-    facts = (verdict_lines.tally(report), verdict_lines.gate_state(report.gate))
+    facts = (
+        verdict_lines.tally(report),
+        verdict_lines.gate_state(report.gate),
+        verdict_lines.ids_state(report),
+    )
     told = " · ".join(escape(one) for one in facts if one)
     problems = "".join(f"<p class=bad>{escape(str(one))}</p>" for one in report.problems)
     rows = "".join(_row(one) for _, results in verdict_lines.by_job(report) for one in results)

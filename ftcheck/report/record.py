@@ -51,11 +51,33 @@ class InputDigest:
 
 
 @dataclass(frozen=True, slots=True)
+class IdsFrom:
+    """Whose ids were checked. `source` is `trl` (as TRL prepares the rows; the trainer feeds just these),
+    `prepared` (read from a folder) or `unverified` (the trainer reads the rows itself, nobody knows how).
+    """
+
+    source: Literal["trl", "prepared", "unverified"]
+    version: str | None = None
+    framework: str | None = None
+    path: str | None = None
+
+    def __str__(self) -> str:
+        """`as TRL 1.16 prepares them`, `read from DIR (axolotl)`, or `unverified`."""
+        if self.source == "trl":
+            return " ".join(("as TRL", *([self.version] if self.version else []), "prepares them"))
+        if self.source == "prepared":
+            return f"read from {self.path}" + (f" ({self.framework})" if self.framework else "")
+        by = f": the trainer {self.framework} reads and tokenises the rows itself" if self.framework else ""
+        return f"unverified{by}"
+
+
+@dataclass(frozen=True, slots=True)
 class JobDigests:
     """What ties a report to a job: its section, plan, model, applied template, and ids with labels.
 
     `eval_ids` is the digest over the evaluation rows' ids and labels; None where nothing evaluates.
     `during` is the plan of the checks that the trainer runs while it trains; None: there are none.
+    `ids_from` says whose ids they are.
     """
 
     digest: str
@@ -65,6 +87,7 @@ class JobDigests:
     ids: str | None = None
     during: str | None = None
     eval_ids: str | None = None
+    ids_from: IdsFrom | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -254,7 +277,7 @@ def from_dict(data: Mapping[str, Any]) -> Report:
         overrides=tuple(policy["overrides"]),
         selection=policy["selection"],
         removed=tuple(policy["removed"]),
-        jobs={name: JobDigests(**job) for name, job in data["jobs"].items()},
+        jobs={name: _job_from_dict(job) for name, job in data["jobs"].items()},
         inputs={name: InputDigest(**one) for name, one in data["inputs"].items()},
         plugins=tuple(PluginInfo(**p) for p in data["plugins"]),
         packages=dict(data["packages"]),
@@ -268,6 +291,11 @@ def from_dict(data: Mapping[str, Any]) -> Report:
         machine=dict(run["machine"]),
         cached=tuple(run["cached"]),
     )
+
+
+def _job_from_dict(data: Mapping[str, Any]) -> JobDigests:
+    ids_from = data.get("ids_from")
+    return JobDigests(**{**data, "ids_from": IdsFrom(**ids_from) if ids_from is not None else None})
 
 
 def _with_volatile(data: Mapping[str, Any], run: Mapping[str, Any]) -> Result:

@@ -111,6 +111,14 @@ def gate_state(gate: Mapping[str, str], until: str = "") -> str:
     return f"gate {', '.join(parts)}" if parts else ""
 
 
+def ids_state(report: Report) -> str:
+    """`ids: as TRL 1.16 prepares them`, by job where they differ; empty where no rows were prepared."""
+    said = {job: str(one.ids_from) for job, one in report.jobs.items() if one.ids_from is not None}
+    if len(set(said.values())) < 2:
+        return "".join(f"ids: {one}" for one in dict.fromkeys(said.values()))
+    return "ids: " + "; ".join(f"{job} {one}" for job, one in said.items())
+
+
 def verdict(report: Report) -> str:
     """`passed`, `failed`, `passed (partial: …)`, `did not finish` ..."""
     if report.status == "started":

@@ -6,12 +6,13 @@ from dataclasses import replace
 from datetime import UTC, datetime
 from importlib import metadata
 
+from ftcheck import tables
 from ftcheck.errors import Problem
 from ftcheck.gate.input_digests import InputDigests
 from ftcheck.ledger import narrowed, status_of, verdict_of
 from ftcheck.records import Outcome, Result
-from ftcheck.report.record import InputDigest, JobDigests, Report, WaiverUse
-from ftcheck.runner.checks import Facts, PreparedFacts
+from ftcheck.report.record import IdsFrom, InputDigest, JobDigests, Report, WaiverUse
+from ftcheck.runner.checks import Facts
 from ftcheck.runner.execute import Executed
 from ftcheck.runner.planned import Planned
 from ftcheck.settings import Policy
@@ -61,7 +62,7 @@ def assemble(
         selection=selection,
         removed=policy.removed,
         fail_on=policy.gate.fail_on,
-        jobs={name: _with_ids(one.job, facts.prepared.get(name)) for name, one in digests.items()},
+        jobs={name: _with_ids(planned, name, one.job, facts) for name, one in digests.items()},
         inputs=_with_rows(digests, facts),
         plugins=planned.loaded.host.plugins,
         packages=_packages(),
@@ -83,11 +84,24 @@ def with_problems(report: Report, problems: Sequence[Problem]) -> Report:
     )
 
 
-def _with_ids(job: JobDigests, prepared: PreparedFacts | None) -> JobDigests:
-    """A job's digests with those over ids and labels, where its rows were prepared."""
+def _with_ids(planned: Planned, name: str, job: JobDigests, facts: Facts) -> JobDigests:
+    """A job's digests with those over ids and labels, where its rows were prepared; whose ids they are."""
+    prepared = facts.prepared.get(name)
     if prepared is None:
         return job
-    return replace(job, ids=prepared.ids, eval_ids=prepared.eval_ids)
+    use = planned.loaded.policy.jobs[name].trainer.use
+    trainer = planned.loaded.host.trainers.get(use)
+    if trainer is None or trainer.reads_rows:
+        ids_from = IdsFrom("unverified", framework=use)
+    else:
+        ids_from = IdsFrom("trl", version=_trl())
+    return replace(job, ids=prepared.ids, eval_ids=prepared.eval_ids, ids_from=ids_from)
+
+
+def _trl() -> str:
+    """The release of TRL whose preparation ours follows: tests hold it against that one."""
+    version: str = tables.load("trainer_arguments")["versions"]["trl"]
+    return ".".join(version.split(".")[:2])
 
 
 def _unread(planned: Planned, results: Sequence[Result], facts: Facts) -> list[Problem]:

@@ -114,3 +114,28 @@ def test_a_policy_is_run_from_python(folder: Path) -> None:
 
     assert report.status == "incomplete"
     assert "no such file" in str(report.problems[0])
+
+
+@pytest.mark.parametrize(
+    ("trainer", "source", "line"),
+    [
+        ("", "trl", "ids: as TRL 1.16 prepares them"),
+        (
+            "    trainer: {use: command, argv: [train]}\n",
+            "unverified",
+            "ids: unverified: the trainer command reads and tokenises the rows itself",
+        ),
+    ],
+)
+def test_the_report_says_whose_ids_were_checked(
+    trainer: str, source: str, line: str, folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    job = f"  one:\n    model: {{name: {MODEL}}}\n    data: {{train: train.jsonl}}\n{trainer}"
+    text = f"ftcheck: 1\njobs:\n{job}checks:\n  percentile-seq-len: {{}}\n"
+    (folder / "policy.yaml").write_text(text, encoding="utf-8")
+
+    run_command(["run", "policy.yaml", "--offline", "-o", "json=r.json"])
+
+    assert line in capsys.readouterr().out.splitlines()
+    report = json.loads((folder / "r.json").read_text(encoding="utf-8"))
+    assert report["jobs"]["one"]["ids_from"]["source"] == source

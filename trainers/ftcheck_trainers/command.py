@@ -49,7 +49,7 @@ def describe(job: Job) -> str:
     return shlex.join(job.trainer.argv)
 
 
-TRAINER = Trainer(name="command", train=train, describe=describe)
+TRAINER = Trainer(name="command", train=train, describe=describe, reads_rows=True)
 
 
 def _refuse_several(job: Job) -> None:

@@ -263,6 +263,9 @@ def _tally(screen: Screen, report: Report, telling: Telling) -> None:
         verdict_lines.gate_state(report.gate, tied(_until(report, telling))),
     ]
     screen.put([], tied(" · ").join(part for part in parts if part), "bold red" if bad else "bold green")
+    ids = verdict_lines.ids_state(report)
+    if ids:
+        screen.put([], ids, "bold yellow" if "unverified" in ids else "dim")
 
 
 def _until(report: Report, telling: Telling) -> str:

@@ -62,6 +62,7 @@ def _facts(report: Report) -> Iterator[str]:
     )
     yield verdict_lines.decided_nothing(report)
     yield verdict_lines.gate_state(report.gate)
+    yield verdict_lines.ids_state(report)
 
 
 def _title_symbol(report: Report) -> str:

@@ -235,7 +235,10 @@ _HOST = (
     result("gpu", Outcome.SKIPPED, reason="no NVIDIA GPU on this machine"),
 )
 _FRAME: dict[str, Any] = {
-    "jobs": {"mapper": JobDigests(*map(digest, "abcde")), "analyst": JobDigests(digest("f"), digest("0"))},
+    "jobs": {
+        "mapper": JobDigests(digest("a"), digest("b"), digest("c"), digest("d"), digest("e")),
+        "analyst": JobDigests(digest("f"), digest("0")),
+    },
     "inputs": {
         "mapper.train": InputDigest("data/mapper/train.jsonl", digest("1"), 13784),
         "analyst.gold": InputDigest("tests/golden_analyst.json", None),

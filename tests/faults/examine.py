@@ -2,6 +2,7 @@
 
 import json
 import time
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -28,13 +29,16 @@ class Verdict:
     mended: bool | None
     seconds: float
     said: str
+    odd_changes: tuple[str, ...] = ()
 
     @property
     def right(self) -> bool:
-        """Caught by the rule that must, in the right place, first, with at most one other rule beside it."""
-        return (
-            self.caught and self.placed and self.first and len(self.loud) <= MOST and self.mended is not False
-        )
+        """Caught by the rule that must, in the right place, first, with at most one other rule beside it.
+
+        Its changes and those of all other rules agree.
+        """
+        found = self.caught and self.placed and self.first and len(self.loud) <= MOST
+        return found and self.mended is not False and not self.odd_changes
 
 
 def examine(fault: Fault, folder: Path) -> Verdict:
@@ -60,7 +64,23 @@ def examine(fault: Fault, folder: Path) -> Verdict:
         mended=_mended(bench, fault.rule, result) if caught else None,
         seconds=looked.seconds,
         said=looked.said(),
+        odd_changes=tuple(_odd_changes(looked)),
     )
+
+
+def _odd_changes(looked: Looked) -> Iterator[str]:
+    """Changes that contradict one another (one key, two values), and those that change nothing."""
+    proposed: dict[str, dict[str, str]] = {}
+    for result in looked.results:
+        for one in (finding.change for finding in result.findings):
+            if one is None:
+                continue
+            proposed.setdefault(one.path, {})[json.dumps(one.new)] = result.check.rule
+            if one.old == one.new:
+                yield f"{result.check.rule}: {one.path} is {one.new} already"
+    for path, values in proposed.items():
+        if len(values) > 1:
+            yield f"{path}: {' and '.join(f'{new} ({rule})' for new, rule in values.items())}"
 
 
 def _is_at(finding: Finding, where: str) -> bool:

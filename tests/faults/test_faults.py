@@ -27,6 +27,7 @@ def test_a_planted_fault_is_found_in_its_place(fault: Fault, tmp_path: Path) -> 
     assert verdict.first, f"{fault.rule} is not the first to speak:\n{verdict.said}"
     assert len(verdict.loud) <= 2, f"{', '.join(verdict.loud)} all speak:\n{verdict.said}"
     assert verdict.mended is not False, f"the change does not mend it:\n{verdict.said}"
+    assert not verdict.odd_changes, "; ".join(verdict.odd_changes)
 
 
 def test_at_least_95_of_101_faults_are_caught() -> None:

@@ -11,6 +11,7 @@ from ftcheck.inputs.container import Inputs
 from ftcheck.inputs.model import ModelConfig
 from ftcheck.inputs.prepared import Prepared
 from ftcheck.plurals import counted
+from ftcheck_rules.budget.memory_fit import batch_that_fits
 
 GIB = 1 << 30
 TRAINER = "qlora"
@@ -63,7 +64,8 @@ def logits_memory(job: Job, machine: Machine, inputs: Inputs) -> Iterator[Yield]
             limit = f"<= {memory:g}"
             yield Measurement(f"{side}_logits_gib", round(sizes[side], 2), unit="GiB", limit=limit)
             if sizes[side] > memory:
-                yield _too_large(job, key, rows, length, vocabulary, memory, metrics=metrics)
+                other = batch_that_fits(job, machine, inputs) if side == "train" else None
+                yield _too_large(job, key, rows, length, vocabulary, memory, metrics=metrics, most=other)
     if metrics:
         yield from _kept(job, inputs, vocabulary, memory)
     if not sizes:
@@ -130,11 +132,20 @@ def _largest(job: Job, inputs: Inputs, side: str, key: str) -> tuple[int, int] |
 
 
 def _too_large(
-    job: Job, key: str, rows: int, length: int, vocabulary: int, memory: float, *, metrics: bool
+    job: Job,
+    key: str,
+    rows: int,
+    length: int,
+    vocabulary: int,
+    memory: float,
+    *,
+    metrics: bool,
+    most: int | None,
 ) -> Finding:
+    """`most` is the batch that the rest of the memory allows, where that is known."""
     stated: int = getattr(job.training, key)
     each = length * vocabulary * LOGIT_BYTES / GIB
-    fits = max(1, int(PLENTY * memory / each))
+    fits = max(1, min(int(PLENTY * memory / each), most or stated))
     metrics = metrics and key == SIDES[1][1]
     sure = metrics or job.trainer.use == TRAINER
     without = "evaluation.compute_metrics" if metrics else "label_smoothing_factor"

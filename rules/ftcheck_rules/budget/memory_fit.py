@@ -107,6 +107,25 @@ def predicted(job: Job, inputs: Inputs) -> Memory:
     return estimate(job, _config(job, inputs), longest=longest, sequences=sequences)
 
 
+def batch_that_fits(job: Job, machine: Machine, inputs: Inputs) -> int | None:
+    """The batch that `memory-fit` proposes; None where it proposes none. Another rule that asks for a
+    smaller batch names no larger one.
+    """
+    limit, _ = _limit(job, machine)
+    if limit is None:
+        return None
+    try:
+        config = _config(job, inputs)
+        longest, sequences, _ = _worst(job, inputs)
+        if verdict(estimate(job, config, longest=longest, sequences=sequences), limit) == "fits":
+            return None
+        remedy = cheapest(job, config, limit, longest=longest, sequences=sequences)
+    except FtcheckError:
+        return None
+    changes = remedy.changes if remedy is not None else ()
+    return next((one.new for one in changes if _key(job, one) == BATCH), None)
+
+
 def _limit(job: Job, machine: Machine) -> tuple[float | None, str]:
     """The smaller of target and hardware in GiB, and what it is; None with a reason."""
     have, source = gpu_memory(job, machine)

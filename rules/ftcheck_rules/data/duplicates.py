@@ -101,13 +101,16 @@ def duplicates(job: Job, prepared: Prepared, inputs: Inputs, params: Duplicates)
         return
     first = _first_like(rows.said, rows.system)
     copied = spoken & (first != _numbers(len(rows)))
-    near = _near(prepared, inputs, spoken & ~copied, params)
+    near, left_out = _near(prepared, inputs, spoken & ~copied, params)
     answers = _conflicts(rows)
     total = int(spoken.sum())
     yield from _shares(total, int(copied.sum()), len(near), answers.questions, params)
     yield Measurement("rows_under_generic_prompts", len(answers.under_prompts), unit="rows")
     exact = counted(int(copied.sum()), "exact duplicate")
-    yield Summary(f"{exact} · {counted(len(near), 'near-duplicate')} · {counted(total, 'row')}")
+    least = "at least " if left_out else ""
+    yield Summary(f"{exact} · {least}{counted(len(near), 'near-duplicate')} · {counted(total, 'row')}")
+    if left_out:
+        yield Measurement("pairs_not_compared", left_out, unit="pairs")
     if copied.any():
         yield from _told(_copied(rows, first, copied, total, params), rows, copied.nonzero()[0].tolist())
     if near:
@@ -144,8 +147,10 @@ def _first_like(words: "Ints", system: "NDArray[np.int32]") -> "Ints":
     return first
 
 
-def _near(prepared: Prepared, inputs: Inputs, distinct: "Mask", params: Duplicates) -> dict[int, int]:
-    """Near-duplicates of an earlier row, each with that row."""
+def _near(
+    prepared: Prepared, inputs: Inputs, distinct: "Mask", params: Duplicates
+) -> tuple[dict[int, int], int]:
+    """Near-duplicates of an earlier row, each with that row; how many proposed pairs were not compared."""
     rows = distinct.nonzero()[0].tolist()
     common = minhash.boilerplate(prepared.tokens, rows, SHINGLE)
     pairs = minhash.likely_pairs(prepared.tokens, rows, SHINGLE, params.min_ngrams, common)
@@ -155,7 +160,7 @@ def _near(prepared: Prepared, inputs: Inputs, distinct: "Mask", params: Duplicat
         some = [pair for pair in alike[start : start + PAIRS_READ] if pair[0] not in found]
         for later, earlier in _say_the_same(inputs, some, params):
             found.setdefault(later, earlier)
-    return found
+    return found, max(0, len(pairs) - MAX_PAIRS)
 
 
 def _say_the_same(
@@ -369,6 +374,8 @@ class Side:
     overlap_is_error: bool
     prompts: tuple[Location, ...] = ()
     """Items of which only a generic prompt is in the training data."""
+    sampled: tuple[int, int] | None = None
+    """Of very many tokens: how many items were searched for n-grams, and of how many."""
 
 
 @rule("leakage", family="data", cases="ftcheck_rules.data.cases.duplicates")
@@ -421,13 +428,22 @@ def leakage(
             shared = sum(leak.how == "question" for leak in side.leaks)
             yield Measurement("eval_questions_shared", shared, unit="rows", limit="0")
             yield Measurement("eval_prompts_shared", len(side.prompts), unit="rows")
-    yield Summary(" · ".join(f"{one.name} {len(one.leaks):,} of {one.total:,}" for one in sides) + " leaked")
+    yield Summary(" · ".join(map(_side, sides)) + " leaked")
     for side in sides:
         yield from _leaked(side, rows, params)
     if not sum(side.total for side in sides):
         broken = len(gold.row_errors) if gold is not None else 0
         why = f": {counted(broken, 'gold row')} cannot be used (see gold-set)" if broken else ""
         yield Skip("the evaluation data, the gold set and the benchmarks contain nothing to search for" + why)
+
+
+def _side(side: Side) -> str:
+    """`eval 3 of 120`; of a set too large to be searched whole, at least so many."""
+    if side.sampled is None:
+        return f"{side.name} {len(side.leaks):,} of {side.total:,}"
+    looked, whole = side.sampled
+    part = f"{looked:,} of {whole:,} searched for shared n-grams"
+    return f"{side.name} at least {len(side.leaks):,} of {side.total:,} ({part})"
 
 
 def leaked_questions(
@@ -497,12 +513,13 @@ class _Known:
         asked_alone = {int(number) for number in spoken if int(rows.asked[number]) in generic}
         left = [number for number in spoken if number not in leaks and number not in asked_alone and apart]
         step = max(-(-int(tests.length[left].sum()) // MAX_TEST_TOKENS), 1)
-        left = left[::step]
+        whole, left = len(left), left[::step]
         asked = [_prompt(tests, number) for number in left]
         for index, one in self._overlapping(asked, self._params.min_row_ngrams):
             leaks[left[index]] = Leak(rows.at(left[index]), one.row, one.share)
         ordered = tuple(leaks[number] for number in sorted(leaks))
-        return Side("eval", "evaluation row", len(spoken), ordered, False, tuple(prompts))
+        sampled = (len(left), whole) if step > 1 else None
+        return Side("eval", "evaluation row", len(spoken), ordered, False, tuple(prompts), sampled)
 
     def _generic(self, tests: Prepared) -> frozenset[int]:
         """Questions (fingerprints) with so many different answers that they are prompts, on both sides."""

@@ -156,7 +156,9 @@ def response_markers(
             said.append(f"{key} in {exact:,} of {counted(len(rows), 'row')}")
             if exact / len(rows) < params.min_share:
                 yield _unfound(job, tokenizer, key, marker, rows, exact, loose, params)
-    yield Summary(", ".join(said))
+    whole = int(prepared.used.sum())
+    drawn = f", drawn from {whole:,}" if len(rows) < whole else ""
+    yield Summary(", ".join(said) + drawn)
 
 
 def _spread(prepared: Prepared) -> list[int]:

@@ -315,3 +315,28 @@ def test_24_a_question_with_another_answer_is_a_warning_and_a_generic_prompt_non
     assert (
         prompts.message == "2 of 4 evaluation rows share a generic prompt with training rows, but no answer"
     )
+
+
+def test_pairs_that_are_not_compared_are_said(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("ftcheck_rules.data.duplicates.MAX_PAIRS", 2)
+    text = words(200)
+    texts = [[*text[:100], number, *text[101:]] for number in range(4)]
+
+    ran = near([*texts, *(words(200) for _ in range(40))])
+
+    assert ran.measured["pairs_not_compared"] > 0
+    assert "at least" in (ran.result.summary or "")
+
+
+def test_evaluation_rows_that_are_not_searched_are_said(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("ftcheck_rules.data.duplicates.MAX_TEST_TOKENS", 100)
+    texts = [words(60) for _ in range(4)]
+    sides = [
+        prepared([60] * 4, trained=[40] * 4, tokens=Store(texts), of=rows(4, said=said, asked=said))
+        for said in ([1, 2, 3, 4], [5, 6, 7, 8])
+    ]
+    given: dict[str, Any] = {"gold": None, "benchmarks": None, "tokenizer": tokenizer()}
+
+    ran = run(leakage, job=job(), prepared=sides[0], prepared_eval=sides[1], **given)
+
+    assert "2 of 4 searched for shared n-grams" in (ran.result.summary or "")

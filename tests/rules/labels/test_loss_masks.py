@@ -165,3 +165,11 @@ def test_item_19_no_stop_token_in_the_loss_is_no_pass() -> None:
     assert ran.skipped is not None
     assert "no stop token" in ran.skipped
     assert collating(Collated("trl", rows=(0, 1), pads=5, pads_trained=2)).result.outcome == "failed"
+
+
+def test_rows_that_are_drawn_are_said(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("ftcheck_rules.labels.loss_masks.LOOKED_AT", 2)
+
+    ran = markers("<|assistant|>")
+
+    assert "in 2 of 2 rows, drawn from 3" in (ran.result.summary or "")

@@ -371,7 +371,7 @@ def test_25_prompts_that_differ_in_one_character_say_where() -> None:
 def test_19_a_stop_is_counted_in_the_rows_that_were_searched() -> None:
     """Two sample rows of 500: the finding says 2 of 2 searched, and is not weighed against all 500."""
     drawn = replace(sample(TURNS, TURNS), total=500)
-    changes = {"sample": drawn, "job": job(serving={"system_prompt": PROMPT, "stop": ("A",)})}
+    changes: dict[str, Any] = {"sample": drawn, "job": job(serving={"system_prompt": PROMPT, "stop": ("A",)})}
 
     [found] = [
         one for one in run(evaluation_parity, **parity(**changes)).findings if "training row" in one.message

@@ -23,13 +23,16 @@ def inside_answers(
     if not stops:
         return
     items = [(item.answer, item.at) for item in gold.items] if gold is not None else []
-    rows, total = _answers(tokenizer, prepared, sample)
+    rows, searched, total = _answers(tokenizer, prepared, sample)
     yield Measurement("answers_searched_for_stop", len(items) + len(rows), unit="answers")
     for stop in stops:
-        for what, texts, all_of_them in (("gold answer", items, len(items)), ("training row", rows, total)):
+        for what, texts, looked_at, all_of_them in (
+            ("gold answer", items, len(items), len(items)),
+            ("training row", rows, searched, total),
+        ):
             cut = [at for text, at in texts if _inside(stop, text)]
             if cut:
-                yield _finding(job, stop, what, cut, len(texts), all_of_them)
+                yield _finding(job, stop, what, cut, looked_at, all_of_them)
 
 
 def _inside(stop: str, text: str) -> bool:
@@ -39,8 +42,8 @@ def _inside(stop: str, text: str) -> bool:
 
 def _answers(
     tokenizer: Tokenizer, prepared: Prepared, sample: Sample
-) -> tuple[list[tuple[str, Location]], int]:
-    """The answers of training rows, each a text with its place, and how many rows there are."""
+) -> tuple[list[tuple[str, Location]], int, int]:
+    """The answers of training rows, each a text with its place; how many rows they are of, and of all."""
     if not prepared.masked:
         found = [
             (turn["content"], row.at)
@@ -48,14 +51,14 @@ def _answers(
             for turn in row.messages
             if turn["role"] == "assistant" and isinstance(turn.get("content"), str)
         ]
-        return found, sample.total
+        return found, len(sample.rows), sample.total
     used = prepared.used.nonzero()[0]
     step = max(1, -(-len(used) // MOST_ROWS))
     chosen = [int(row) for row in used[::step]]
     texts = [
         (tokenizer.plain(part.tolist()), prepared.at(row)) for row in chosen for part in _runs(prepared, row)
     ]
-    return texts, len(used)
+    return texts, len(chosen), len(used)
 
 
 def _runs(prepared: Prepared, row: int) -> "list[NDArray[np.int32]]":
@@ -68,11 +71,11 @@ def _runs(prepared: Prepared, row: int) -> "list[NDArray[np.int32]]":
 
 def _finding(job: Job, stop: str, what: str, cut: list[Location], searched: int, total: int) -> Finding:
     count = len({(at.path, at.line) for at in cut})
-    answers = counted(searched if what == "gold answer" else total, what)
+    answers = counted(searched, what) + (f" searched, {total:,} in all," if searched < total else "")
     contain = agreeing(count, "contains", "contain")
     return Finding(
         f"serving.stop {stop!r} occurs inside answers: {count:,} of {answers} {contain} it, first {cut[0]}",
-        Severity.ERROR if what == "gold answer" or count > 0.01 * total else Severity.WARNING,
+        Severity.ERROR if what == "gold answer" or count > 0.01 * searched else Severity.WARNING,
         at=job.at("serving.stop"),
         fix="remove it from serving.stop: the trained stop token ends the answers",
         why="The server ends the answer at that text, in the middle.",

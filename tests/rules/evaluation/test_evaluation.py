@@ -366,3 +366,16 @@ def test_25_prompts_that_differ_in_one_character_say_where() -> None:
     [finding] = ran.findings
     assert "they differ in 1 character from character 15 on" in finding.message
     assert "briefly" not in finding.message
+
+
+def test_19_a_stop_is_counted_in_the_rows_that_were_searched() -> None:
+    """Two sample rows of 500: the finding says 2 of 2 searched, and is not weighed against all 500."""
+    drawn = replace(sample(TURNS, TURNS), total=500)
+    changes: dict[str, Any] = {"sample": drawn, "job": job(serving={"system_prompt": PROMPT, "stop": ("A",)})}
+
+    [found] = [
+        one for one in run(evaluation_parity, **parity(**changes)).findings if "training row" in one.message
+    ]
+
+    assert "2 of 2 training rows searched, 500 in all, contain it" in found.message
+    assert found.severity is Severity.ERROR

@@ -85,6 +85,8 @@ class Data:
     """Test sets that the training rows must not overlap; same form as data.train."""
     format: Literal["auto", "messages", "prompt-completion", "text", "sharegpt", "alpaca"] = "auto"
     """Row format; `auto` detects it from the keys of the first row."""
+    drop_nulls: bool = False
+    """Drop keys that are null in tool definitions and inside messages: Parquet files fill them in."""
     outliers: Outliers | None = None
     """What happens to the longest rows."""
     exclude: Annotated[str | None, PathKind.FILE] = None

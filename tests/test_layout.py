@@ -64,6 +64,7 @@ SCENARIOS = (
 
 CONCEPTS = {
     "arguments.py": "the arguments of TRL's trainer: checked, and made",
+    "arrow_nulls.py": "keys that Arrow fills: the input, what drops them from rows, and the rule",
     "baseline.py": "the base model's answers: the input, and what opens it",
     "benchmarks.py": "benchmark questions: the input, and what reads them",
     "cache.py": "the cache of earlier runs, and its command",

@@ -24,7 +24,14 @@ def ftcheck_loaders() -> list[Loader]:
         safetensors_headers,
         tokenizer,
     )
-    from ftcheck_plugins.preparation import collator, preparation, role_tokens, row_texts, scheduler
+    from ftcheck_plugins.preparation import (
+        collator,
+        null_tokens,
+        preparation,
+        role_tokens,
+        row_texts,
+        scheduler,
+    )
     from ftcheck_plugins.reading import benchmarks, gold, output_schema
 
     return [
@@ -52,6 +59,7 @@ def ftcheck_loaders() -> list[Loader]:
         output_schema.output_schema,
         role_tokens.role_tokens,
         scheduler.scheduler,
+        null_tokens.arrow_nulls,
         row_texts.row_texts,
         environment.environment,
         tokenizer.evaluation,

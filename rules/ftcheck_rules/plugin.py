@@ -16,6 +16,7 @@ def ftcheck_rules() -> list[Rule]:
         schedule,
     )
     from ftcheck_rules.data import (
+        arrow_nulls,
         data,
         duplicates,
         gold,
@@ -49,6 +50,7 @@ def ftcheck_rules() -> list[Rule]:
         adapters.lora_targets,
         adapters.merge,
         arguments.known_bugs,
+        arrow_nulls.arrow_nulls,
         arguments.training_arguments,
         base_model.base_model,
         budget.cost,

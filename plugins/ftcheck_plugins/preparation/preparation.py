@@ -39,7 +39,7 @@ from ftcheck_plugins.preparation.batches import Batch, BatchMaker
 from ftcheck_plugins.preparation.prepared_cache import CacheSlot
 from ftcheck_plugins.preparation.rendering import Differs
 from ftcheck_plugins.preparation.trl_tokenize import RowTokenizer
-from ftcheck_plugins.reading import files, loaded, row_formats
+from ftcheck_plugins.reading import arrow_nulls, files, loaded, row_formats
 from ftcheck_plugins.reading.files import RawRow, Source
 from ftcheck_plugins.reading.row_formats import Example
 
@@ -175,10 +175,12 @@ def _work(run: Run) -> Path:
 def source_of(job: Job, split: str, run: Run) -> Source:
     """The data set of a split, `train` or `eval`, as the job's trainer reads it.
 
-    A command reads its files with datasets: where that gives other values, they are the rows. Raises
-    `InputError` where no data set is named or found.
+    A command reads its files with datasets: where that gives other values, they are the rows, and nothing is
+    dropped from them. Raises `InputError` where no data set is named or found.
     """
     source = _named(job, split)
+    if job.data.drop_nulls and job.trainer.use != "command":
+        return replace(source, change=arrow_nulls.dropped)
     if job.trainer.use != "command" or source.hub is not None or not loaded.installed():
         return source
     read = loaded.load(source, _work(run))

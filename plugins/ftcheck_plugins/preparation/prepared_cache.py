@@ -184,6 +184,7 @@ class CacheSlot:
             "excluded": {file: sorted(offsets) for file, offsets in sorted(self._source.excluded.items())},
             "loaded": None if self._source.through is None else _versions_of(READERS),
             "format": self._job.data.format,
+            "drop_nulls": self._job.data.drop_nulls,
             "training": _seen_by_the_first_pass(self._job.training),
             "tokenizer": None if self._side is None else _tokenizer(self._job),
         }

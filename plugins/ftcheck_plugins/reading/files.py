@@ -45,12 +45,22 @@ class Source:
 
     `excluded` are rows that are passed over as if they were not there: where they begin, by their file.
     `through` gives the rows where they are not taken from the files as they are (`reading.loaded`).
+    `change` is what is made of each row before anything looks at it.
     """
 
     files: tuple[str, ...]
     hub: str | None = None
     excluded: Mapping[int, frozenset[int]] = field(default_factory=dict)
     through: "Callable[[], Iterator[RawRow]] | None" = None
+    change: "Callable[[dict[str, Any]], dict[str, Any]] | None" = None
+
+    def changed(self, rows: Iterable[RawRow]) -> Iterator[RawRow]:
+        """The rows as the job wants them."""
+        if self.change is None:
+            yield from rows
+            return
+        for row in rows:
+            yield row if row.data is None else row._replace(data=self.change(row.data))
 
 
 def find(stated: str | Sequence[str], place: Location, what: str, exclude: str | None = None) -> Source:
@@ -116,6 +126,10 @@ def _problem(message: str, place: Location) -> InputError:
 
 def stream(source: Source, *, offline: bool = False) -> Iterator[RawRow]:
     """All rows of a data set, in order. Broken rows come with a trouble, and reading goes on."""
+    return source.changed(_stream(source, offline))
+
+
+def _stream(source: Source, offline: bool) -> Iterator[RawRow]:
     if source.through is not None:
         yield from source.through()
         return
@@ -144,11 +158,12 @@ def rows_at(
     """The same one after the other: JSON lines are sought, other files read through."""
     if _lines_only(source):
         for file, places in groupby(wanted, key=itemgetter(1)):
-            yield from _sought(file, Path(source.files[file]), [offset for _, _, offset in places])
+            found = _sought(file, Path(source.files[file]), [offset for _, _, offset in places])
+            yield from source.changed(found)
         return
     indices = {row for row, _, _ in wanted}
-    found = (row for n, row in enumerate(stream(source, offline=offline)) if n in indices)
-    yield from islice(found, len(indices))
+    chosen = (row for n, row in enumerate(stream(source, offline=offline)) if n in indices)
+    yield from islice(chosen, len(indices))
 
 
 def _sought(file: int, path: Path, offsets: Sequence[int]) -> Iterator[RawRow]:
@@ -172,7 +187,7 @@ def pieces(source: Source, size: int) -> "list[Lines] | None":
         except OSError as error:
             raise InputError(f"{name}: cannot be read: {error.strerror or error}") from error
         excluded = source.excluded.get(file, frozenset())
-        found += [Lines(file, Path(name), *both, excluded) for both in pairwise(edges)]
+        found += [Lines(file, Path(name), *both, excluded, source.changed) for both in pairwise(edges)]
     return found
 
 
@@ -207,9 +222,12 @@ class Lines:
         start: int = 0,
         stop: int = sys.maxsize,
         excluded: frozenset[int] = frozenset(),
+        changed: Callable[[Iterable[RawRow]], Iterator[RawRow]] = iter,
     ) -> None:
-        """`start` and `stop` must be where lines begin, and so must the `excluded` offsets."""
-        self._excluded = excluded
+        """`start` and `stop` must be where lines begin, and so must the `excluded` offsets; `changed` gives
+        the rows as the job wants them.
+        """
+        self._excluded, self._changed = excluded, changed
         self.start, self.stop = start, stop
         self.count = 0
         self._file, self._path = file, path
@@ -217,7 +235,7 @@ class Lines:
     def __iter__(self) -> Iterator[RawRow]:
         """The rows, blank lines left out. Raises `InputError` where the file cannot be read."""
         try:
-            yield from self._rows()
+            yield from self._changed(self._rows())
         except OSError as error:
             raise InputError(f"{self._path}: cannot be read: {error.strerror or error}") from error
 

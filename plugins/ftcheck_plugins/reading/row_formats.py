@@ -15,6 +15,7 @@ from ftcheck.inputs import bounded, columns
 from ftcheck.inputs.prepared import RowError
 from ftcheck.inputs.tokenizer import Message
 from ftcheck.plurals import counted
+from ftcheck_plugins.reading import arrow_nulls
 
 ROLES = frozenset({"system", "developer", "user", "assistant", "tool", "ipython", "function"})
 SHAREGPT_ROLES = {
@@ -405,7 +406,9 @@ def _shape(form: tuple[str, ...]) -> _Shape:
 def gist(made: Example) -> Gist:
     """A row's gist. Most rows are plain talk, of a shape that is known: those take a look at each answer."""
     if made.talk is not None:
-        return _of_talk(made.talk)
+        known = _of_talk(made.talk)
+        nulls = made.tools is not None and arrow_nulls.has_nulls(made.tools)
+        return known._replace(remarks=[*known.remarks, "nested-nulls"]) if nulls else known
     turns = made.turns
     if not turns:
         texts = [one for one in (made.text, made.prompt, made.completion) if isinstance(one, str)]
@@ -421,6 +424,8 @@ def gist(made: Example) -> Gist:
     beside = [one for turn in turns for one in _beside(turn)]
     asked = made.prompt if isinstance(made.prompt, tuple) else ()
     remarks += _switched_off(turns, len(asked))
+    if arrow_nulls.has_nulls(made.tools) or any(map(arrow_nulls.below, turns)):
+        remarks.append("nested-nulls")
     remarks += ["structured"] if talk(turns) is None else []
     return known._replace(remarks=remarks, said=[*known.said, *beside], system=system_prompt(turns))
 

@@ -173,6 +173,7 @@ class Result:
     `findings` holds at most `MAX_FINDINGS`, worst first; `findings_total` is how many there were.
     `summary` is the check's most telling number, in words; `seconds` is the rule's own time. `rows` are those
     that may be left out of training for it to pass: only where `ftcheck fix` asks for them, in no report.
+    `reads_content` tells whether the rule looked at what stands in the rows, and not at columns alone.
     """
 
     check: Check
@@ -186,6 +187,7 @@ class Result:
     seconds: float = 0.0
     detail: str | None = None
     rows: tuple[Location, ...] = ()
+    reads_content: bool = False
 
 
 MAX_FINDINGS = 20

@@ -275,10 +275,12 @@ def rows(
     asked: Sequence[int] | None = None,
     said: Sequence[int] | None = None,
     marks: Mapping[str, Sequence[int]] | None = None,
+    texts: Sequence[Sequence[tuple[str, str]]] | None = None,
 ) -> Rows:
     """Rows of `train.jsonl`, one a line. Row numbers in `row_errors`, `remarks` and `marks` count from 0.
 
-    `asked` and `said` are fingerprints; by default every row has others.
+    `asked` and `said` are fingerprints; by default every row has others. `texts` are role and text of each
+    row's messages, as `Rows.texts` gives them.
     """
     import numpy as np
 
@@ -297,7 +299,18 @@ def rows(
         asked=np.array(asked if asked is not None else range(1, count + 1), dtype=np.int64),
         said=np.array(said if said is not None else range(1, count + 1), dtype=np.int64),
         marks={mark: tuple(found) for mark, found in (marks or {}).items()},
+        reader=_GivenTexts(texts) if texts is not None else None,
     )
+
+
+@dataclass(frozen=True)
+class _GivenTexts:
+    """Texts of rows that are given."""
+
+    given: Sequence[Sequence[tuple[str, str]]]
+
+    def texts(self, row: int) -> Sequence[tuple[str, str]]:
+        return self.given[row]
 
 
 @dataclass

@@ -38,6 +38,12 @@ def test_the_readme_shows_the_sample_plugin_as_it_is() -> None:
     assert source.strip() in README
 
 
+def test_the_readme_shows_the_sample_rule_as_it_is() -> None:
+    source = (CHECKOUT / "tests" / "sample_rules" / "ticket_numbers.py").read_text(encoding="utf-8")
+
+    assert source.strip() in README
+
+
 def test_ci_runs_the_readmes_second_command() -> None:
     [command] = re.findall(r"^python3 -m venv .*\[train,fast,guard,dev\].*$", README, re.MULTILINE)
 

@@ -39,7 +39,8 @@ class Run:
     `folder` outlives a worker: what a loader writes there, the next worker maps again. `policy` is the
     file that was named on the command line. With `cache`, preparations are kept for later runs and taken
     from earlier ones; `digests` are those of data files that were digested already (`mapper.train`), and
-    `cached` is told which of them came out of the cache, `note` what the report should say beside results.
+    `cached` is told which of them came out of the cache, `note` what the report should say beside results,
+    and `read_content` that a rule asked for the texts of rows.
     """
 
     folder: Path
@@ -51,6 +52,7 @@ class Run:
     digests: Mapping[str, str] = field(default_factory=dict)
     cached: Callable[[str], None] = lambda name: None
     note: Callable[[str], None] = lambda text: None
+    read_content: Callable[[], None] = lambda: None
 
 
 class Inputs:

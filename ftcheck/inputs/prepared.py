@@ -6,6 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Protocol
 
+from ftcheck.errors import InputError
 from ftcheck.inputs.columns import KeySet
 from ftcheck.inputs.tokenizer import Message
 from ftcheck.packing.truncation import cut_bounds
@@ -33,6 +34,13 @@ class RowError:
     content: str | None = None
 
 
+class RowReader(Protocol):
+    """Reads what stands in rows."""
+
+    def texts(self, row: int) -> Sequence[tuple[str, str]]:
+        """Role and text of each message of a row (index from 0); see `Rows.texts`."""
+
+
 @dataclass(frozen=True)
 class Rows:
     """The rows of a data set before any tokenizer: columns over all rows, in data order.
@@ -48,7 +56,7 @@ class Rows:
     row and of all that is said in it (`ftcheck.dedup.fingerprints`; 0: nothing). `marks` are the special
     tokens that stand in rows as text, each with its rows. `key_sets` are the keys of the rows; `opening`
     tells what kind of value each column has that TRL looks at, in the first row that could be read
-    (`ftcheck.inputs.columns`).
+    (`ftcheck.inputs.columns`). `reader` reads the rows' texts again: ask `texts`.
     """
 
     files: tuple[str, ...]
@@ -68,10 +76,23 @@ class Rows:
     marks: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
     key_sets: tuple[KeySet, ...] = ()
     opening: Mapping[str, str] = field(default_factory=dict)
+    reader: RowReader | None = field(default=None, repr=False, compare=False)
 
     def __len__(self) -> int:
         """Number of rows, the broken ones among them."""
         return len(self.line)
+
+    def texts(self, row: int) -> Sequence[tuple[str, str]]:
+        """What stands in a row (index from 0): a role and a text for each message; nothing for a broken row.
+
+        Plain text has the role `text`, or `prompt` and `completion`. Rows that are asked for in order are
+        read in one stream. The report says that a check read content; what it finds names rows, and puts
+        words into `Finding.content` alone. Raises `InputError` where the files changed since they were
+        prepared.
+        """
+        if self.reader is None:
+            raise InputError("the texts of these rows cannot be read")
+        return self.reader.texts(row)
 
     def at(self, row: int, column: int | None = None) -> Location:
         """The place of a row (index from 0): clickable, and named by its digest."""

@@ -211,6 +211,7 @@ def result_to_dict(result: Result) -> dict[str, Any]:
         "findings_total": result.findings_total,
         "findings": [finding_to_dict(check, f, n) for n, f in enumerate(result.findings[:MAX_FINDINGS])],
         "detail": result.detail,
+        "reads_content": result.reads_content,
     }
 
 
@@ -332,6 +333,7 @@ def result_from_dict(data: Mapping[str, Any], seconds: float = 0.0) -> Result:
         findings_total=data["findings_total"],
         findings=tuple(_finding_from_dict(f) for f in data["findings"]),
         detail=data["detail"],
+        reads_content=data.get("reads_content", False),
         seconds=seconds,
     )
 

@@ -1,14 +1,16 @@
 """The lines that sum up a run: the tally, the verdict, the waivers, the gate."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from datetime import UTC, date, datetime
 
-from ftcheck.plurals import counted
+from ftcheck.plurals import agreeing, counted
 from ftcheck.records import Outcome, Result
 from ftcheck.report import wording
 from ftcheck.report.record import Report
 from ftcheck.report.wording import WORDS, is_warning
 
+OWN = "ftcheck"
+"""The distribution of the built-in plugins."""
 _TALLY = (
     Outcome.FAILED,
     Outcome.ERRORED,
@@ -117,6 +119,18 @@ def ids_state(report: Report) -> str:
     if len(set(said.values())) < 2:
         return "".join(f"ids: {one}" for one in dict.fromkeys(said.values()))
     return "ids: " + "; ".join(f"{job} {one}" for job, one in said.items())
+
+
+def content_read(report: Report) -> Iterator[str]:
+    """Which checks of other plugins looked at the rows' texts; for ftcheck's own only the JSON says it."""
+    own = {one.name for one in report.plugins if one.distribution == OWN}
+    names = [
+        one.check.id
+        for one in report.results
+        if one.reads_content and one.check.plugin.partition(" ")[0] not in own
+    ]
+    if names:
+        yield f"{', '.join(names)} {agreeing(len(names), 'reads', 'read')} the text of rows"
 
 
 def verdict(report: Report) -> str:

@@ -108,6 +108,10 @@ def _commands() -> "queue.Queue[str | None]":
     return lines
 
 
+CONVERSATIONS = "sample"
+"""The input that holds conversations themselves."""
+
+
 class _Worker:
     def __init__(self, setup: Setup, events: _Events) -> None:
         self._events = events
@@ -119,6 +123,7 @@ class _Worker:
         self._rows = setup.rows
         self._told = 0.0
         self._clock = _RuleClock()
+        self._reads_content = False
         self._sent: set[str] = set()
         run = Run(
             folder=setup.folder,
@@ -130,6 +135,7 @@ class _Worker:
             digests=dict(setup.digests),
             cached=lambda name: events.send({"event": "cached", "name": name}),
             note=lambda text: events.send({"event": "note", "text": text}),
+            read_content=self._content_read,
         )
         self._base = {"run": run, "jobs": tuple(self._jobs.values())}
         self._shared = Store()
@@ -137,16 +143,20 @@ class _Worker:
 
     def run(self, index: int) -> None:
         check = self._checks[index]
-        self._clock = _RuleClock()
+        self._clock, self._reads_content = _RuleClock(), False
         inputs = self._inputs_of(check.job)
         result = run_check(self._host, check, inputs, rows=self._rows, running=self._running)
+        reads = self._reads_content or CONVERSATIONS in self._host.rules[check.rule].inputs
         seconds = self._clock.seconds()
         shown = with_content if self._show_content else in_line
-        result = replace(result, findings=tuple(map(shown, result.findings)))
+        result = replace(result, findings=tuple(map(shown, result.findings)), reads_content=reads)
         self._send_digests(check.job)
         rows = [(one.path, one.line, one.record) for one in result.rows]
         told = {"event": "result", "result": result_to_dict(result), "seconds": seconds, "rows": rows}
         self._events.send(told)
+
+    def _content_read(self) -> None:
+        self._reads_content = True
 
     def _running(self) -> None:
         """The check's inputs are open: now its rule runs."""

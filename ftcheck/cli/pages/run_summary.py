@@ -234,6 +234,7 @@ def _told(report: Report, telling: Telling) -> Iterator[str]:
     yield from report.notes
     if report.overrides:
         yield f"set on the command line: {', '.join(report.overrides)}"
+    yield from verdict_lines.content_read(report)
     if not telling.verbose:
         yield from _hidden(report.results)
 

@@ -38,6 +38,7 @@ from ftcheck_plugins.preparation.arrow_store import ROWS, RowFile, RowWriter
 from ftcheck_plugins.preparation.batches import Batch, BatchMaker
 from ftcheck_plugins.preparation.prepared_cache import CacheSlot
 from ftcheck_plugins.preparation.rendering import Differs
+from ftcheck_plugins.preparation.row_stream import RowStream
 from ftcheck_plugins.preparation.trl_tokenize import RowTokenizer
 from ftcheck_plugins.reading import arrow_nulls, files, loaded, row_formats
 from ftcheck_plugins.reading.files import RawRow, Source
@@ -222,7 +223,8 @@ def _prepare(job: Job, run: Run, side: Any, split: str) -> Prepared:
     if kept is not None:
         try:
             file = RowFile(kept / ROWS, tokens)
-            return shelf.took(_finish(file, kept, training, outliers, shelf.answering, work, making=False))
+            made = shelf.took(_finish(file, kept, training, outliers, shelf.answering, work, making=False))
+            return _with_reader(made, job, run, source)
         except FtcheckError:
             raise
         except Exception:
@@ -233,7 +235,7 @@ def _prepare(job: Job, run: Run, side: Any, split: str) -> Prepared:
     made = _finish(file, folder, training, outliers, shelf.answering, work, making=True)
     if not done:
         shelf.keep(folder, made)
-    return made
+    return _with_reader(made, job, run, source)
 
 
 @dataclass
@@ -358,6 +360,12 @@ def _note(found: dict[str, list[int]], code: str, rows: Iterator[int]) -> None:
 
 def _count(number: int) -> str:
     return f"{number / 1e6:,.2f} M" if number >= 1e6 else f"{number:,}"
+
+
+def _with_reader(made: Prepared, job: Job, run: Run, source: Source) -> Prepared:
+    """The rows with what reads their texts again, if a rule asks."""
+    reader = RowStream(source, made.rows.format, job.training.dataset_text_field, run)
+    return replace(made, rows=replace(made.rows, reader=reader))
 
 
 def _finish(

@@ -38,6 +38,7 @@ class FromFiles:
         return [self._row(row, raw) for row, raw in zip(rows, self._raw(rows), strict=True)]
 
     def _raw(self, rows: Sequence[int]) -> list[files.RawRow]:
+        self.run.read_content()
         order = sorted(set(rows))
         wanted = [(row, int(self.rows.file[row]), int(self.rows.offset[row])) for row in order]
         source = source_of(self.job, "train", self.run)

@@ -102,6 +102,7 @@ def _told(report: Report) -> Iterator[str]:
     yield from report.notes
     if report.overrides:
         yield f"set on the command line: {', '.join(report.overrides)}"
+    yield from verdict_lines.content_read(report)
 
 
 def _aside(result: Result) -> str:

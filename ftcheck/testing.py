@@ -38,6 +38,7 @@ from ftcheck.inputs.prepared import (
     TokenStore,
 )
 from ftcheck.inputs.repository import Repository
+from ftcheck.inputs.row_texts import ReadRow, RowTexts
 from ftcheck.inputs.run_folder import (
     Metric,
     Note,
@@ -298,6 +299,24 @@ def rows(
         said=np.array(said if said is not None else range(1, count + 1), dtype=np.int64),
         marks={mark: tuple(found) for mark, found in (marks or {}).items()},
     )
+
+
+@dataclass(frozen=True)
+class _RowTexts:
+    """Rows that can be read again."""
+
+    rows: Mapping[int, ReadRow]
+
+    def said(self, rows: Sequence[int]) -> list[str]:
+        return ["\n".join(str(one.get("content") or "") for one in self.rows[row].messages) for row in rows]
+
+    def read(self, rows: Sequence[int]) -> list[ReadRow]:
+        return [self.rows[row] for row in rows]
+
+
+def row_texts(*rows: ReadRow) -> "RowTexts":
+    """The input `row_texts`, for `inputs(row_texts=...)`: rows that a rule may read again, by their index."""
+    return _RowTexts({row.index: row for row in rows})
 
 
 @dataclass
@@ -656,6 +675,7 @@ __all__ = [
     "packages",
     "prepared",
     "repository",
+    "row_texts",
     "rows",
     "run",
     "sample",

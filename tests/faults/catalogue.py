@@ -237,7 +237,7 @@ def _(bench: Bench) -> None:
     )
 
 
-@fault("B", "tool-args-double-json", "chat-template", "train.jsonl:1", "tools", severity="error")
+@fault("B", "tool-args-double-json", "tool-calls", "train.jsonl:1", "tools", severity="error")
 def _(bench: Bench) -> None:
     """Arguments are JSON texts, as OpenAI's format has them, and the template encodes them again."""
 
@@ -1058,6 +1058,6 @@ def resplit(bench: Bench) -> None:
     path.write_text(json.dumps(found), encoding="utf-8")
 
 
-from tests.faults import kinds_fail, kinds_read, kinds_serve  # noqa: E402  (they take `Fault` from here)
+from tests.faults import kinds_fail, kinds_read, kinds_serve, kinds_tools  # noqa: E402  (they take `Fault` from here)
 
-FAULTS += (*kinds_read.FAULTS, *kinds_fail.FAULTS, *kinds_serve.FAULTS)
+FAULTS += (*kinds_read.FAULTS, *kinds_fail.FAULTS, *kinds_serve.FAULTS, *kinds_tools.FAULTS)

@@ -116,11 +116,10 @@ def _calls(calls: Sequence[Call], defined: Sequence[Definition]) -> Iterator[str
 def _results(turns: Sequence[Message]) -> Iterator[str]:
     """Calls without results, results without calls, and ids that do not match."""
     pending: list[Call] = []
-    called = False
+    as_text = False
     for index, turn in enumerate(turns):
         if turn.get("role") in tool_calls.RESULT_ROLES:
-            if not called:
-                yield "results:uncalled"
+            if as_text:
                 continue
             id = turn.get("tool_call_id")
             ids = [call.id for call in pending]
@@ -137,7 +136,7 @@ def _results(turns: Sequence[Message]) -> Iterator[str]:
         if pending:
             yield "results:none"
         pending = tool_calls.calls_of(turn, index)
-        called = bool(pending) or written(turn)
+        as_text = not pending and written(turn)
 
 
 def written(turn: Message) -> bool:

@@ -266,14 +266,18 @@ def _losses(looked: _Rows) -> Iterator[Finding]:
         yield _vanished(looked, {code: found.pop(code) for code in VANISHED if code in found})
     for code, rows in found.items():
         loss = LOSSES[code]
-        if code == "tools:as-none-argument" and looked.arrow:
+        if code == "tools:as-none-argument":
+            # Told once: where the definition does not allow null, the finding about that tells of it.
+            told = {*looked.having("arguments:null")}
+            rows = [] if looked.arrow else [row for row in rows if row not in told]
+        if not rows:
             continue
         kind, _, part = code.removeprefix("tools:").rpartition("-")
-        told = [one for one in looked.differences(rows[0]) if (one.kind, one.part) == (kind, part)]
-        names, unsaid = _names([_called(one) for one in told])
-        remedy = looked.remedy(rows[0])
+        shown = [one for one in looked.differences(rows[0]) if (one.kind, one.part) == (kind, part)]
+        names, unsaid = _names([_called(one) for one in shown])
+        remedy = looked.remedy(rows[0]) if loss.severity is Severity.ERROR else None
         fix = remedy.words if remedy is not None else _fix(code)
-        words = [one.words for one in told if one.words]
+        words = [one.words for one in shown if one.words]
         content = "; ".join(filter(None, [unsaid, *words[:NAMED]])) or None
         yield looked.finding(rows, loss.what + names, loss.severity, fix, loss.why, content)
 

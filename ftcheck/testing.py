@@ -38,6 +38,7 @@ from ftcheck.inputs.prepared import (
     TokenStore,
 )
 from ftcheck.inputs.repository import Repository
+from ftcheck.inputs.row_texts import ReadRow, RowTexts
 from ftcheck.inputs.run_folder import (
     Metric,
     Note,
@@ -311,6 +312,24 @@ class _GivenTexts:
 
     def texts(self, row: int) -> Sequence[tuple[str, str]]:
         return self.given[row]
+
+
+@dataclass(frozen=True)
+class _RowTexts:
+    """Rows that can be read again."""
+
+    rows: Mapping[int, ReadRow]
+
+    def said(self, rows: Sequence[int]) -> list[str]:
+        return ["\n".join(str(one.get("content") or "") for one in self.rows[row].messages) for row in rows]
+
+    def read(self, rows: Sequence[int]) -> list[ReadRow]:
+        return [self.rows[row] for row in rows]
+
+
+def row_texts(*rows: ReadRow) -> "RowTexts":
+    """The input `row_texts`, for `inputs(row_texts=...)`: rows that a rule may read again, by their index."""
+    return _RowTexts({row.index: row for row in rows})
 
 
 @dataclass
@@ -669,6 +688,7 @@ __all__ = [
     "packages",
     "prepared",
     "repository",
+    "row_texts",
     "rows",
     "run",
     "sample",

@@ -49,8 +49,8 @@ class Rows:
     lines), `offset` (int64, bytes), `turns` (int32, messages in the row), `row_errors` by row index (from 0).
     `records` are sha256 hex digests of each row's bytes. `format` is the layout that was found. `system`
     holds, for each row, an index into `system_prompts` (-1: none). `remarks` are rows that a trainer would
-    take but hardly anybody means, by code: `role`, `null-content`, `empty-answer`, `no-answer`,
-    `text-arguments`; `structured` are rows that hold more than texts, and `switched-off` and
+    take but hardly anybody means, by code: `role`, `null-content`, `empty-answer`, `no-answer`;
+    `structured` are rows that hold more than texts, and `switched-off` and
     `switched-off-prompt` those with an answer (in the prompt) that a key of its message keeps out of the loss
     (`tables/message_switches.json`). `asked` and `said` (int64) are the fingerprints of what is asked in a
     row and of all that is said in it (`ftcheck.dedup.fingerprints`; 0: nothing). `marks` are the special

@@ -22,6 +22,7 @@ def ftcheck_rules() -> list[Rule]:
         gold,
         hosted,
         special_tokens_in_text,
+        tool_calls,
     )
     from ftcheck_rules.during import during
     from ftcheck_rules.evaluation import evaluation
@@ -108,6 +109,7 @@ def ftcheck_rules() -> list[Rule]:
         special_tokens.special_tokens,
         templates.chat_template,
         tokens.tokenizer_parity,
+        tool_calls.tool_calls,
         vocabulary.added_tokens,
         vocabulary.vocabulary,
     ]

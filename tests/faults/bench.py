@@ -389,6 +389,35 @@ def _with_call(row: Row) -> Row:
     return {"messages": turns, "tools": [TOOL]}
 
 
+XML_CALLS = CALLS.replace(
+    '{{- \'{"name": "\' + call.function.name + \'", "arguments": \''
+    " + (call.function.arguments | tojson) + '}' -}}",
+    "{{- '<function=' + call.function.name + '>' -}}"
+    "{%- for name, value in call.function.arguments | items -%}"
+    "{{- '<parameter=' + name + '>' ~ value ~ '</parameter>' -}}"
+    "{%- endfor -%}{{- '</function>' -}}",
+)
+"""Another one, which writes calls as XML."""
+
+
+def tool_turns(folder: Path) -> Bench:
+    """Conversations in which the assistant calls a tool, reads the result, and answers."""
+    bench = tools(folder)
+    bench.template = XML_CALLS
+    bench.set("training.max_length", 640)
+    bench.train = [_with_result(row, number) for number, row in enumerate(bench.train)]
+    bench.evaluation = [_with_result(row, 500 + number) for number, row in enumerate(bench.evaluation)]
+    return bench
+
+
+def _with_result(row: Row, number: int) -> Row:
+    turns = [
+        {"role": "tool", "content": json.dumps({"case": 11000 + number})},
+        {"role": "assistant", "content": f"Case {11000 + number} is open."},
+    ]
+    return {**row, "messages": [*row["messages"], *turns]}
+
+
 def thinking(folder: Path) -> Bench:
     """Conversations of two rounds whose answers begin with reasoning."""
     bench = chat(folder)
@@ -421,6 +450,7 @@ BASES: Mapping[str, Callable[[Path], Bench]] = {
     "completion": completion,
     "text": text,
     "tools": tools,
+    "tool-turns": tool_turns,
     "thinking": thinking,
 }
 """The clean jobs that faults are planted in."""

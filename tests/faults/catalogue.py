@@ -11,6 +11,7 @@ import io
 import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from importlib import import_module
 from typing import Any
 
 from tests.faults.bench import GIB, Bench, Row, rows_of
@@ -237,7 +238,7 @@ def _(bench: Bench) -> None:
     )
 
 
-@fault("B", "tool-args-double-json", "chat-template", "train.jsonl:1", "tools", severity="error")
+@fault("B", "tool-args-double-json", "tool-calls", "train.jsonl:1", "tools", severity="error")
 def _(bench: Bench) -> None:
     """Arguments are JSON texts, as OpenAI's format has them, and the template encodes them again."""
 
@@ -1058,6 +1059,5 @@ def resplit(bench: Bench) -> None:
     path.write_text(json.dumps(found), encoding="utf-8")
 
 
-from tests.faults import kinds_fail, kinds_hostile, kinds_read, kinds_serve  # noqa: E402  (they take `Fault` from here)
-
-FAULTS += (*kinds_read.FAULTS, *kinds_fail.FAULTS, *kinds_serve.FAULTS, *kinds_hostile.FAULTS)
+for _name in ("read", "fail", "serve", "hostile", "tools"):
+    FAULTS += import_module(f"tests.faults.kinds_{_name}").FAULTS  # they take `Fault` from here

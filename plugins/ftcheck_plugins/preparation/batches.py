@@ -15,7 +15,7 @@ from ftcheck.inputs.prepared import RowError
 from ftcheck.inputs.tokenizer import Tokenizer
 from ftcheck.settings import Job
 from ftcheck_plugins.preparation.trl_tokenize import RowTokenizer, Tokens, nothing
-from ftcheck_plugins.reading import row_formats
+from ftcheck_plugins.reading import row_formats, tool_rows
 from ftcheck_plugins.reading.files import RawRow
 from ftcheck_plugins.reading.row_formats import Example, Gist
 
@@ -123,7 +123,7 @@ class BatchMaker:
             found.no_words()
             return None
         gist = row_formats.gist(made)
-        for code in gist.remarks:
+        for code in (*gist.remarks, *tool_rows.remarks(made, raw.data or {})):
             found.remarks.setdefault(code, []).append(index)
         for mark in self._marks.of(gist.texts) if self._marks is not None else ():
             found.marks.setdefault(mark, []).append(index)

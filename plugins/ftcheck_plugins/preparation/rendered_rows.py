@@ -7,6 +7,7 @@ can tell of all texts at once before it looks at single rows.
 
 from collections.abc import Callable, Iterator, Sequence
 
+from ftcheck_plugins.preparation.tool_rendering import rendered_tools, written_calls
 from ftcheck_plugins.reading.row_formats import Example
 
 Observer = Callable[[Sequence[Example], Sequence[str | None]], Iterator[tuple[str, int]]]
@@ -20,7 +21,7 @@ def open_thoughts(examples: Sequence[Example], texts: Sequence[str | None]) -> I
             yield "open-thought", row
 
 
-OBSERVERS: tuple[Observer, ...] = (open_thoughts,)
+OBSERVERS: tuple[Observer, ...] = (open_thoughts, rendered_tools, written_calls)
 
 
 def remarks(examples: Sequence[Example], texts: Sequence[str | None]) -> dict[str, list[int]]:

@@ -14,9 +14,10 @@ from typing import TYPE_CHECKING, Any
 
 from ftcheck import templates
 from ftcheck.inputs.prepared import RowError
+from ftcheck.inputs.tokenizer import Message
 from ftcheck.settings import Training
 from ftcheck_plugins.model.tokenizer import ChatTokenizer, template_error
-from ftcheck_plugins.preparation import rendered_rows
+from ftcheck_plugins.preparation import rendered_rows, tool_rendering
 from ftcheck_plugins.preparation.rendering import (
     Differs,
     Rendered,
@@ -152,8 +153,19 @@ class RowTokenizer:
         Raises `Differs` where a fast way turns out to give other results than the trainer's.
         """
         texts, row_errors = self._texts(examples)
+        if row_errors and not all(self._general.values()):
+            row_errors = tool_rendering.with_remedies(examples, row_errors, self._rendering)
         made = self._tokens(texts, row_errors)
         return replace(made, remarks=rendered_rows.remarks(examples, [_whole(some) for some in texts]))
+
+    def _rendering(self, example: Example) -> Callable[[Sequence[Message], Any], str]:
+        """What renders other messages and tools as this row is rendered."""
+
+        def render(messages: Sequence[Message], tools: Any) -> str:
+            template, switches = self._tokenizer.training_template, example.template_kwargs
+            return self._tokenizer.rendered(messages, chat_template=template, tools=tools, **switches)
+
+        return render
 
     def _tokens(self, texts: Sequence[Sequence[Rendered]], row_errors: dict[int, RowError]) -> Tokens:
         if all(len(some) < 2 for some in texts):

@@ -456,8 +456,6 @@ def _rare_remarks(turn: Message, role: str, content: Any) -> Iterator[str]:
             yield "null-content"
         elif role == "assistant" and isinstance(content, str) and not content.strip():
             yield "empty-answer"
-    if role == "assistant" and any(isinstance(one, str) for one in _arguments(turn)):
-        yield "text-arguments"
     if not MESSAGE_KEYS.issuperset(turn):
         yield "message-keys"
     if isinstance(content, list):
@@ -506,15 +504,6 @@ def _of_answer(text: str) -> list[str]:
     except (ValueError, RecursionError):
         return ["broken-json"]
     return ["json-answer"]
-
-
-def _arguments(turn: Message) -> Iterator[Any]:
-    """The arguments of the tool calls in a message."""
-    calls = turn.get("tool_calls")
-    for call in calls if isinstance(calls, list) else ():
-        function = call.get("function", call) if isinstance(call, Mapping) else {}
-        if isinstance(function, Mapping) and "arguments" in function:
-            yield function["arguments"]
 
 
 def system_prompt(turns: Sequence[Message]) -> str | None:

@@ -90,8 +90,8 @@ def chat_template(job: Job, tokenizer: Tokenizer, prepared: Prepared, sample: Sa
 
     Every row is rendered as in training; assistant_only_loss needs {% generation %} markers. In the sample
     rows, each message must be found again in the rendered text, and the text must start with the prompt that
-    a server would send. Arguments of tool calls that are JSON texts must not be encoded twice. What the
-    template does with built-in conversations is only measured. Skipped for plain text. No parameters.
+    a server would send. What the template does with built-in conversations is only measured; what it does
+    with tool calls is told by tool-calls. Skipped for plain text. No parameters.
     """
     failed = {row: one for row, one in prepared.row_errors.items() if one.code == "template"}
     conversational = bool((prepared.rows.turns > 0).any())
@@ -114,7 +114,6 @@ def chat_template(job: Job, tokenizer: Tokenizer, prepared: Prepared, sample: Sa
             message = f"{what} in {len(rows):,} of {counted(len(sample.rows), 'sample row')}"
             yield Finding(message, severity, at=rows[0].at, fix=fix, why=why)
     yield from _printed(tokenizer, prepared, sample)
-    yield from _twice(tokenizer, prepared, sample)
     yield from _probes(tokenizer)
     rendered = len(prepared) - len(prepared.row_errors)
     said = f"{rendered:,} of {counted(len(prepared), 'row')} rendered"
@@ -254,56 +253,8 @@ def _words(messages: Sequence[Message]) -> Iterator[tuple[str, str]]:
                 yield owner, words.strip()
 
 
-def _twice(tokenizer: Tokenizer, prepared: Prepared, sample: Sample) -> Iterator[Finding | Measurement]:
-    """Tool arguments that are JSON texts, where the template encodes them a second time."""
-    texts = prepared.rows.remarks.get("text-arguments", ())
-    if not texts:
-        return
-    known = set(texts)
-    looked = [row for row in sample.rows if row.index in known]
-    twice = sum(_encoded_twice(tokenizer, row.messages, row_switches(row)) for row in looked)
-    yield Measurement("text_arguments", len(texts), unit="rows")
-    if twice or (not looked and _encoded_twice(tokenizer, _CALL, {})):
-        yield Finding(
-            f"{counted(len(texts), 'row')} {agreeing(len(texts), 'has', 'have')} tool arguments that are JSON"
-            " texts, which the template encodes a second time",
-            at=prepared.at(texts[0]),
-            fix="convert them to objects (json.loads), or use a template that writes texts unchanged",
-            why='The model learns to write arguments as quoted JSON ("{\\"…"), which tool parsers reject.',
-        )
-
-
-def _encoded_twice(tokenizer: Tokenizer, messages: Sequence[Message], switches: Mapping[str, Any]) -> bool:
-    try:
-        text = training_text(tokenizer, messages, **switches)
-    except InputError:
-        return False
-    found = [one for message in messages for one in _arguments(message) if '"' in one]
-    return any(json.dumps(one, ensure_ascii=plain) in text for one in found for plain in (True, False))
-
-
-def _arguments(message: Message) -> Iterator[str]:
-    """Arguments of a message's tool calls that are texts."""
-    calls = message.get("tool_calls")
-    for call in calls if isinstance(calls, list | tuple) else ():
-        function = call.get("function", call) if isinstance(call, Mapping) else {}
-        arguments = function.get("arguments") if isinstance(function, Mapping) else None
-        if isinstance(arguments, str):
-            yield arguments
-
-
 _ASKED: Message = {"role": "user", "content": "ftcheckasked"}
 _ANSWERED: Message = {"role": "assistant", "content": "ftcheckanswered"}
-_CALL: tuple[Message, ...] = (
-    _ASKED,
-    {
-        "role": "assistant",
-        "content": "",
-        "tool_calls": [
-            {"type": "function", "function": {"name": "ftchecktool", "arguments": '{"city": "ftcheckcity"}'}}
-        ],
-    },
-)
 _TOOL = {
     "type": "function",
     "function": {

@@ -1,4 +1,3 @@
-import json
 from typing import Any
 
 import pytest
@@ -161,52 +160,6 @@ def test_what_the_template_does_with_built_in_conversations_is_only_measured() -
     assert ran.measured["probe_system"] == "left out"
     assert ran.measured["probe_rounds"] == "kept"
     assert ran.measured["probe_thinking"] == "left out"
-
-
-class Writing(FakeTokenizer):
-    """Writes tool arguments by `write`."""
-
-    write: Any = staticmethod(json.dumps)
-
-    def render(self, messages: Any, *, prompt: bool = False, **switches: Any) -> str:
-        turns = [
-            {**one, "content": self.write(one["tool_calls"][0]["function"]["arguments"])}
-            if one.get("tool_calls")
-            else one
-            for one in messages
-        ]
-        return super().render(turns, prompt=prompt)
-
-
-class AsTheyStand(Writing):
-    write = staticmethod(lambda given: given if isinstance(given, str) else json.dumps(given))
-
-
-def calls(using: FakeTokenizer, arguments: Any, *, sampled: bool = True) -> Ran:
-    call = {"type": "function", "function": {"name": "weather", "arguments": arguments}}
-    talk: tuple[Message, ...] = (TALK[1], {"role": "assistant", "content": "", "tool_calls": [call]})
-    texts = prepared([9, 9, 9], of=rows(3, remarks={"text-arguments": [0, 2]}))
-    given = sample(talk, using=using) if sampled else sample()
-    return check(using, talk, prepared=texts, sample=given)
-
-
-def test_arguments_that_are_encoded_twice_are_an_error_at_the_first_such_row() -> None:
-    ran = calls(Writing(), '{"city": "Bern"}')
-
-    [finding] = ran.findings
-    assert finding.severity is Severity.ERROR
-    assert str(finding.at) == "train.jsonl:1:1"
-    assert finding.message.startswith("2 rows have tool arguments that are JSON texts")
-    assert "Bern" not in str(ran.result)
-
-
-def test_arguments_that_are_written_as_they_stand_pass() -> None:
-    assert calls(AsTheyStand(), '{"city": "Bern"}').result.outcome == "passed"
-
-
-def test_a_built_in_call_tells_where_no_sample_row_has_one() -> None:
-    assert calls(Writing(), "", sampled=False).worst is Severity.ERROR
-    assert calls(AsTheyStand(), "", sampled=False).result.outcome == "passed"
 
 
 def test_no_words_of_a_row_are_shown() -> None:

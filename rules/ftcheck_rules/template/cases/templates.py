@@ -4,7 +4,7 @@ from typing import Any
 
 from ftcheck.inputs.prepared import RowError
 from ftcheck.inputs.tokenizer import Message
-from ftcheck.testing import Case, FakeTokenizer, job, prepared, rows, sample, tokenizer
+from ftcheck.testing import Case, FakeTokenizer, job, prepared, sample, tokenizer
 
 TALK: tuple[Message, ...] = (
     {"role": "system", "content": "Answer in one word."},
@@ -34,33 +34,7 @@ def _loss(template: str) -> dict[str, Any]:
     return _rendered(using, job=job(training={"assistant_only_loss": True}))
 
 
-class Encodes(FakeTokenizer):
-    """Writes tool arguments as JSON, texts too."""
-
-    def render(self, messages: Any, *, prompt: bool = False, **switches: Any) -> str:
-        """The conversation as text."""
-        import json
-
-        turns = [
-            {**one, "content": json.dumps(one["tool_calls"][0]["function"]["arguments"])}
-            if one.get("tool_calls")
-            else one
-            for one in messages
-        ]
-        return super().render(turns, prompt=prompt)
-
-
-def _called(arguments: Any) -> dict[str, Any]:
-    call = {"type": "function", "function": {"name": "weather", "arguments": arguments}}
-    talk = (TALK[1], {"role": "assistant", "content": "", "tool_calls": [call]})
-    remarks = {"text-arguments": [0]} if isinstance(arguments, str) else {}
-    made = prepared([9], trained=[4], of=rows(1, remarks=remarks))
-    return _rendered(Encodes(), prepared=made, sample=sample(talk, using=Encodes()))
-
-
 CASES = (
-    Case("chat-template", "arguments encoded twice", True, lambda: _called('{"city": "Paris"}')),
-    Case("chat-template", "arguments encoded once", False, lambda: _called({"city": "Paris"})),
     Case("chat-template", "a row on which the template raises", True, _raises),
     Case(
         "chat-template",

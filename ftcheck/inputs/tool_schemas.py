@@ -1,0 +1,166 @@
+"""Arguments of tool calls against the parameters that their function declares, as JSON Schema."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping
+from functools import lru_cache
+from typing import Any, NamedTuple
+
+from ftcheck.inputs import tool_calls
+
+TYPES: Mapping[str, str | None] = {
+    "dict": "object",
+    "float": "number",
+    "double": "number",
+    "int": "integer",
+    "long": "integer",
+    "bool": "boolean",
+    "str": "string",
+    "text": "string",
+    "char": "string",
+    "list": "array",
+    "tuple": "array",
+    "set": "array",
+    "any": None,
+    "none": "null",
+}
+"""Names that are no JSON Schema types, each with the one that is meant (None: no type at all)."""
+KNOWN = frozenset(TYPES) | frozenset({"object", "array", "string", "number", "integer", "boolean", "null"})
+"""Types that a message may name; other words in their place are content."""
+JSON_TYPES = frozenset({"object", "array", "string", "number", "integer", "boolean", "null"})
+
+
+class Fault(NamedTuple):
+    """What is wrong with a call's arguments: `kind` is `not-json`, `required`, `unknown`, `null` or `schema`.
+
+    `path` names the argument. `words` say what is wrong, and may quote the row: they are content.
+    """
+
+    kind: str
+    path: str = ""
+    words: str = ""
+
+
+class Looked(NamedTuple):
+    """Parameters looked at once: a validator of what they mean (None where there is none), what they declare,
+    types that are no JSON Schema types, and why they are no JSON Schema at all.
+    """
+
+    validator: Any
+    properties: frozenset[str]
+    required: tuple[str, ...]
+    closed: bool
+    strange: tuple[str, ...]
+    invalid: str | None
+
+
+def of(parameters: Any) -> Looked:
+    """The parameters of a definition, looked at; the same ones are looked at once."""
+    if not isinstance(parameters, Mapping) or not parameters:
+        return _NOTHING
+    return _looked(json.dumps(parameters, sort_keys=True, default=str))
+
+
+_NOTHING = Looked(None, frozenset(), (), False, (), None)
+
+
+@lru_cache(maxsize=20_000)
+def _looked(text: str) -> Looked:
+    from jsonschema import Draft202012Validator
+    from jsonschema.exceptions import SchemaError
+    from referencing import Registry
+
+    strange: set[str] = set()
+    stated = json.loads(text)
+    meant = _meant(stated, strange, 0)
+    properties = meant.get("properties") if isinstance(meant, Mapping) else None
+    names = frozenset(properties) if isinstance(properties, Mapping) else frozenset()
+    required = meant.get("required")
+    listed = tuple(one for one in required if isinstance(one, str)) if isinstance(required, list) else ()
+    closed = (
+        bool(names)
+        and "patternProperties" not in stated
+        and meant.get("additionalProperties") in (None, False)
+    )
+    closed = closed and not any(key in meant for key in ("anyOf", "allOf", "oneOf", "$ref"))
+    try:
+        Draft202012Validator.check_schema(meant)
+    except SchemaError as error:
+        return Looked(None, names, listed, closed, tuple(sorted(strange)), error.message[:200])
+    # An empty registry: a schema in the data must not make this fetch an address.
+    return Looked(
+        Draft202012Validator(meant, registry=Registry()), names, listed, closed, tuple(sorted(strange)), None
+    )
+
+
+def _meant(schema: Any, strange: set[str], depth: int) -> Any:
+    """A schema with the types that are meant; in `strange`, those that stand there instead.
+
+    Patterns are left out: an expression that anybody may have written can take hours to match.
+    """
+    if depth > tool_calls.MAX_DEPTH:
+        return {}
+    if isinstance(schema, list):
+        return [_meant(one, strange, depth + 1) for one in schema]
+    if not isinstance(schema, Mapping):
+        return schema
+    made: dict[str, Any] = {}
+    for key, value in schema.items():
+        if key == "properties" and isinstance(value, Mapping):
+            made[key] = {
+                name: _meant(inner, strange, depth + 1)
+                for name, inner in value.items()
+                if isinstance(inner, Mapping | bool)
+            }
+        elif key == "type" and isinstance(value, str) and value not in JSON_TYPES:
+            strange.add(value)
+            meant = value.lower() if value.lower() in JSON_TYPES else TYPES.get(value.lower())
+            if meant is not None:
+                made[key] = meant
+        elif key in ("default", "enum", "const", "examples", "description", "title"):
+            made[key] = value
+        elif value is not None and key not in ("pattern", "patternProperties"):
+            made[key] = _meant(value, strange, depth + 1)
+    return made
+
+
+def faults(arguments: Any, parameters: Any) -> Iterator[Fault]:
+    """What is wrong with a call's arguments; nothing for those of a function that declares no parameters."""
+    values = tool_calls.parsed(arguments)
+    if values is None or values == "":
+        values = {}
+    if not isinstance(values, Mapping):
+        yield Fault("not-json", words=str(arguments)[:200])
+        return
+    looked = of(parameters)
+    nulls = {name for name, value in values.items() if value is None}
+    yield from (Fault("required", name) for name in looked.required if name not in values)
+    if looked.closed:
+        yield from (
+            Fault("unknown", str(name))
+            for name in values
+            if name not in looked.properties and name not in nulls
+        )
+    if looked.validator is None:
+        return
+    for error in _errors(looked.validator, values):
+        path = ".".join(map(str, error.absolute_path))
+        if error.validator in ("required", "additionalProperties") and not path:
+            continue
+        if error.instance is None:
+            yield Fault("null", path, error.message[:200])
+        else:
+            yield Fault("schema", path, error.message[:200])
+    unknown = {name for name in nulls if looked.closed and name not in looked.properties}
+    yield from (Fault("null", name) for name in sorted(unknown))
+
+
+def _errors(validator: Any, values: Mapping[str, Any]) -> list[Any]:
+    """What the validator says; nothing where a reference leads nowhere, or round and round."""
+    from referencing.exceptions import Unresolvable
+
+    try:
+        return list(validator.iter_errors(dict(values)))
+    except (Unresolvable, RecursionError):
+        return []

@@ -274,11 +274,13 @@ def rows(
     turns: Sequence[int] | None = None,
     asked: Sequence[int] | None = None,
     said: Sequence[int] | None = None,
+    answered: Sequence[int] | None = None,
+    spelled: Sequence[int] | None = None,
     marks: Mapping[str, Sequence[int]] | None = None,
 ) -> Rows:
     """Rows of `train.jsonl`, one a line. Row numbers in `row_errors`, `remarks` and `marks` count from 0.
 
-    `asked` and `said` are fingerprints; by default every row has others.
+    `asked`, `said` and `answered` are fingerprints, `spelled` are checksums; by default every row has others.
     """
     import numpy as np
 
@@ -296,6 +298,8 @@ def rows(
         remarks={code: tuple(found) for code, found in (remarks or {}).items()},
         asked=np.array(asked if asked is not None else range(1, count + 1), dtype=np.int64),
         said=np.array(said if said is not None else range(1, count + 1), dtype=np.int64),
+        answered=np.array(answered if answered is not None else range(1, count + 1), dtype=np.int64),
+        spelled=np.array(spelled if spelled is not None else range(1, count + 1), dtype=np.int64),
         marks={mark: tuple(found) for mark, found in (marks or {}).items()},
     )
 

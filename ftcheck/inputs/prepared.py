@@ -45,10 +45,12 @@ class Rows:
     `text-arguments`; `structured` are rows that hold more than texts, and `switched-off` and
     `switched-off-prompt` those with an answer (in the prompt) that a key of its message keeps out of the loss
     (`tables/message_switches.json`). `asked` and `said` (int64) are the fingerprints of what is asked in a
-    row and of all that is said in it (`ftcheck.dedup.fingerprints`; 0: nothing). `marks` are the special
-    tokens that stand in rows as text, each with its rows. `key_sets` are the keys of the rows; `opening`
-    tells what kind of value each column has that TRL looks at, in the first row that could be read
-    (`ftcheck.inputs.columns`).
+    row and of all that is said in it (`ftcheck.dedup.fingerprints`; 0: nothing), `answered` (int64) that of
+    its last answer, and `spelled` (int64) a checksum of a short last answer as it is written, but for white
+    space around it (0: long, or none). Codes of `remarks` that begin with `answer:` say what stands in
+    answers. `marks` are the special tokens that stand in rows as text, each with its rows. `key_sets` are the
+    keys of the rows; `opening` tells what kind of value each column has that TRL looks at, in the first row
+    that could be read (`ftcheck.inputs.columns`).
     """
 
     files: tuple[str, ...]
@@ -66,6 +68,8 @@ class Rows:
     asked: NDArray[np.int64] = field(default_factory=lambda: _nothing())
     said: NDArray[np.int64] = field(default_factory=lambda: _nothing())
     marks: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
+    answered: NDArray[np.int64] = field(default_factory=lambda: _nothing())
+    spelled: NDArray[np.int64] = field(default_factory=lambda: _nothing())
     key_sets: tuple[KeySet, ...] = ()
     opening: Mapping[str, str] = field(default_factory=dict)
 

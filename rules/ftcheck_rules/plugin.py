@@ -16,6 +16,7 @@ def ftcheck_rules() -> list[Rule]:
         schedule,
     )
     from ftcheck_rules.data import (
+        answers,
         data,
         duplicates,
         gold,
@@ -48,6 +49,7 @@ def ftcheck_rules() -> list[Rule]:
         accuracy.regression,
         adapters.lora_targets,
         adapters.merge,
+        answers.answers,
         arguments.known_bugs,
         arguments.training_arguments,
         base_model.base_model,

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 INT32 = ("file", "turns", "system", "length", "trained", "answer", "boundary", "first", "second")
-INT64 = ("line", "offset", "asked", "said")
+INT64 = ("line", "offset", "asked", "said", "answered", "spelled")
 ROWS = "rows.arrow"
 COLUMNS = "columns.arrow"
 LARGE_ID = 1 << 24

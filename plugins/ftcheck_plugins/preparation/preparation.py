@@ -425,6 +425,8 @@ def _rows(about: dict[str, Any], file: RowFile, row_errors: dict[int, RowError])
         remarks={code: tuple(found) for code, found in about["remarks"].items()},
         asked=file.column("asked"),
         said=file.column("said"),
+        answered=file.column("answered"),
+        spelled=file.column("spelled"),
         marks={mark: tuple(found) for mark, found in about["marks"].items()},
         notes=tuple(about["notes"]),
         key_sets=tuple(_key_set(*one) for one in about["key_sets"]),

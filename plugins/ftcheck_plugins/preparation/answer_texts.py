@@ -13,6 +13,7 @@ from typing import Generic, NamedTuple, TypeVar
 from zlib import crc32
 
 from ftcheck import tables
+from ftcheck.inputs.prepared import CLOSED, OPEN
 from ftcheck_plugins.reading.row_formats import Gist
 
 SHORT = 80
@@ -108,6 +109,16 @@ def spelled(gists: Sequence[Gist]) -> list[int]:
     return [_checksum(gist) for gist in gists]
 
 
+def endings(gists: Sequence[Gist]) -> list[int]:
+    """Of each row whether its last answer stops mid-sentence (`Rows.ending`)."""
+    return [_ending(gist.said[gist.answer]) if gist.answer >= 0 else 0 for gist in gists]
+
+
+def _ending(text: str) -> int:
+    last = text.rstrip()[-1:]
+    return 0 if not last else OPEN if last.isalnum() or last in ",;:-–" else CLOSED
+
+
 def _checksum(gist: Gist) -> int:
     if gist.answer < 0:
         return 0
@@ -160,13 +171,23 @@ def _any(texts: Iterable[str]) -> str:
 
 SUSPECT = re.compile(
     "[\x80-\x9f]"
-    "|[\u00c2-\u00f4\u0102\u0139\u010f\u0111]"
-    "[\u00a0-\u00bf€‚ƒ„…†‡ˆ‰Š‹ŒŽ‘’“”•–—˜™š›œžŸŻżŽĽľŞşŹź]"
-    "|[РС][\u00a0-\u00bfЂЃ‚ѓ„…†‡€‰Љ‹ЊЌЋЏђ‘’“”•–—™љ›њќћџЎўЈҐЁЄЇІіґёєјЅѕї№]"
-    "|√[^\\s\\w(]|[├┬Γ][^\\s\\w]"
+    # Latin-1 and Windows-1252
+    "|[ÃÂ] |[\u00c2-\u00dfâ][\u00a0-\u00bf€‚ƒ„…†‡ˆ‰Š‹ŒŽ‘’“”•–—˜™š›œžŸ]"
+    "|[\u00e0-\u00f4][\u00a0-\u00bf€‚ƒ„…†‡ˆ‰Š‹ŒŽ‘’“”•–—˜™š›œžŸ]{2}"
+    # Windows-1250
+    "|[ĂÄĹĐŃâ][\u00a0-\u00bf€‚„…†‡‰Š‹ŚŤŽŹ‘’“”•–—™š›śťžźˇ˘ŁĄŞŻ˛łąşĽ˝ľż]"
+    # Windows-1251
+    "|[РСВГДЕ][\u00a0-\u00bfЂЃ‚ѓ„…†‡€‰Љ‹ЊЌЋЏђ‘’“”•–—™љ›њќћџЎўЈҐЁЄЇІіґё№єјЅѕї]"
+    "|[а-п][ЂЃѓЉЊЌЋЏ‡†‰€¤¦¬±µ¶]"
+    # Mac Roman
+    "|[√¬ƒ≈∆‚–—][ÄÅÇÉÑÖÜáàâäãåçéèêëíìîïñóòôöõúùûü†°¢£§•¶ß®©™´¨≠ÆØ∞±≤≥¥µ∂∑∏π∫ªºΩæø]"
+    # code page 437
+    "|[┬├─┼╞╨╤Γ∞π][ÇüéâäàåçêëèïîìÄÅÉæÆôöòûùÿÖÜ¢£¥₧ƒáíóúñÑªº¿⌐¬½¼¡«»░▒▓╝╗╣║╕╢╖]"
 )
-"""What a UTF-8 sequence looks like that was read in another encoding (Latin-1 and Windows-1252, -1250, -1251,
-Mac Roman, code page 437): rare in healthy text, and looked at closely by ftfy."""
+"""What a UTF-8 sequence looks like that was read in another encoding: rare in healthy text. What it finds is
+looked at closely by ftfy, which takes longer."""
+PAIRS = re.compile("[^\x00-\x7f]{2}|[ÃÂ\x80-\x9f]")
+"""What all of these have in them, and few texts in Latin letters."""
 
 
 def _encodings(answers: Answers) -> Iterator[tuple[str, int]]:
@@ -175,7 +196,7 @@ def _encodings(answers: Answers) -> Iterator[tuple[str, int]]:
         yield "replacement", index
     for index in answers.plain.wide:
         text = answers.texts[index]
-        if SUSPECT.search(text) and _garbled(text):
+        if PAIRS.search(text) and SUSPECT.search(text) and _garbled(text):
             yield "mojibake", index
 
 
@@ -189,13 +210,16 @@ def _garbled(text: str) -> bool:
 
 MUSTACHE = re.compile(r"(?<![\w^_{}\\$])\{\{\s*[A-Za-z_][\w .-]{0,40}\}\}(?!\})")
 """`{{name}}`; not LaTeX (`x^{{n}}`), GitHub's `${{ … }}`, or three braces."""
-BRACKETS = re.compile(
-    r"\[(?:insert|your|enter|add|fill in)\b[^\]\n]{0,60}\](?![(:\[])"
-    r"|\[(?:name|first name|last name|full name|company|company name|recipient|recipient's name|date|address"
-    r"|city|phone number|email|email address|job title|product name)\](?![(:\[])"
-    r"|<(?:your|insert)[ _-][^<>\n]{0,60}>"
-)
-"""`[INSERT DATE]`, `[Your Name]`, `<YOUR API KEY>`, in lower case; no links of Markdown."""
+BLANKS = {
+    "[": re.compile(
+        r"\[(?<![\w\])\"']\[)(?:(?:insert|your|enter|add|fill in)\b[^\]\n]{0,60}"
+        r"|name|first name|last name|full name|company|company name|recipient|recipient's name|date|address"
+        r"|city|phone number|email|email address|job title|product name)\](?![(:\[])"
+    ),
+    "<": re.compile(r"<(?:your|insert)[ _-][^<>\n]{0,60}>"),
+}
+"""`[INSERT DATE]`, `[Your Name]`, `<YOUR API KEY>`, in lower case; no links of Markdown, no elements of lists
+in code."""
 TEMPLATES = ("```", "{%", "</", "{{#", "{{/", "{{>", "=>", "${", "def ", "\\frac", "\\begin")
 """Code, templates and formulas, which have braces and brackets of their own."""
 
@@ -206,10 +230,10 @@ def _placeholders(answers: Answers) -> Iterator[tuple[str, int]]:
         text = answers.texts[index]
         if MUSTACHE.search(text) and not _is_code(text) and not _prompted(answers, index, "{{"):
             yield "placeholder", index
-    for piece in "[<":
+    for piece, pattern in BLANKS.items():
         for index in answers.lower.having(piece):
             text = answers.lower.texts[index]
-            if BRACKETS.search(text) and not _is_code(text):
+            if pattern.search(text) and not _is_code(text):
                 yield "bracket", index
 
 
@@ -306,7 +330,7 @@ FENCED = re.compile(r"```(?:json[c5l]?|JSON)?\s*[\[{]")
 
 
 def _last_answers(gists: Sequence[Gist]) -> Iterator[tuple[str, int]]:
-    """`fenced-json`, `open-end` (stops within a sentence), `ends-prompt` and `in-prompt`, with rows."""
+    """`fenced-json`, `ends-prompt` and `in-prompt`, with rows."""
     for row, gist in enumerate(gists):
         if gist.answer < 0:
             continue
@@ -314,10 +338,7 @@ def _last_answers(gists: Sequence[Gist]) -> Iterator[tuple[str, int]]:
         text = texts[place].strip()
         if not text:
             continue
-        last = text[-1]
-        if last.isalnum() or last in ",;:-–":
-            yield "open-end", row
-        elif last == "`" and FENCED.search(text):
+        if text[-1] == "`" and FENCED.search(text):
             yield "fenced-json", row
         if place and texts[place - 1].rstrip().endswith(text):
             yield "ends-prompt", row

@@ -44,10 +44,10 @@ class Batch:
     """Some rows that follow one another, prepared. Rows are named by their index in the batch.
 
     `columns` hold one entry a row: `file`, `line`, `offset`, `turns`, `system` (an index into `prompts`, -1
-    for none), the fingerprints `asked`, `said` and `answered`, and `spelled` (see `Rows`); `records` the
-    sha256 of each row, 32 bytes each. `notes` say why an engine that was tried was left. `key_sets` are the
-    sets of keys that rows have, each with its number of rows and the first; `opening` what kinds of values
-    the first row has that could be read (`ftcheck.inputs.columns`).
+    for none), the fingerprints `asked`, `said` and `answered`, and `spelled` and `ending` (see `Rows`);
+    `records` the sha256 of each row, 32 bytes each. `notes` say why an engine that was tried was left.
+    `key_sets` are the sets of keys that rows have, each with its number of rows and the first; `opening` what
+    kinds of values the first row has that could be read (`ftcheck.inputs.columns`).
     """
 
     columns: "dict[str, NDArray[np.int64]]"
@@ -195,6 +195,7 @@ class _Found:
             "said": whole,
             "answered": answered,
             "spelled": answer_texts.spelled(gists),
+            "ending": answer_texts.endings(gists),
         }
 
 

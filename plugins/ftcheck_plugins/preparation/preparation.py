@@ -427,6 +427,7 @@ def _rows(about: dict[str, Any], file: RowFile, row_errors: dict[int, RowError])
         said=file.column("said"),
         answered=file.column("answered"),
         spelled=file.column("spelled"),
+        ending=file.column("ending"),
         marks={mark: tuple(found) for mark, found in about["marks"].items()},
         notes=tuple(about["notes"]),
         key_sets=tuple(_key_set(*one) for one in about["key_sets"]),

@@ -24,6 +24,7 @@ from ftcheck import (
 from ftcheck.dedup import fingerprints
 from ftcheck.dedup.fingerprints import NOTHING
 from ftcheck.extension.rules import Yield
+from ftcheck.inputs.prepared import OPEN
 from ftcheck.inputs.row_texts import ReadRow, RowTexts
 from ftcheck.plurals import agreeing, counted
 
@@ -204,15 +205,11 @@ def answers(job: Job, prepared: Prepared, inputs: Inputs, params: Answers) -> It
     them; up to 5 rows of a kind are `info`. Shares in public data: Alpaca (52,002 rows) 0.5 % [Your Name],
     0.3 % answer in the prompt, 0.03 % e-mail, 0.01 % refusals; glaive_toolcall (en, zh) 4 and 7 % refusals,
     2 and 3 % `as an AI`; demo sets of LLaMA-Factory up to 4 % `as an AI` and 1.3 % U+FFFD; C4 2.3 % e-mail;
-    SNIPS 0.2 % mojibake; `{{name}}` in 10 % of v1_sft_demo and 93 % of identity.json. One
-    answer of many rows counts where the others are nearly all different (labels are not), longest answers are
-    compared with the others, labels with those of data.gold. Parameters, a share for a warning and one for an
-    error (null: never): same_warning (default 0.5), same_error (null), refusal_warning (0.2), refusal_error
-    (null), as_an_ai_warning (0.1), as_an_ai_error (null), mojibake_warning (0.01), mojibake_error (null),
-    in_prompt_warning (0.5), in_prompt_error (0.9), placeholder_warning (0.02), placeholder_error (0.8),
-    bracket_warning (0.05), bracket_error (null), markup_warning (0.005), markup_error (null), fence_warning
-    (0), fence_error (0.1), label_warning (0), label_error (null), cut_warning (0.3), cut_error (null),
-    personal_warning (0.1), personal_error (null), key_warning (0), key_error (null).
+    SNIPS 0.2 % mojibake; `{{name}}` in 10 % of v1_sft_demo and 93 % of identity.json. One answer of many rows
+    counts where the others are nearly all different (labels are not), and copies of a row count once; the
+    endings of the longest answers are compared with those of the others; labels with one another and with
+    data.gold. Marks that the tokenizer knows as tokens are left to special-tokens-in-text. Each kind has a
+    share at which it is a warning, and one at which it is an error.
     """
     rows = prepared.rows
     total = len(rows) - len(rows.row_errors)
@@ -454,8 +451,7 @@ def _cut(prepared: Prepared, params: Answers) -> Iterator[Finding | Measurement]
 
     rows = prepared.rows
     has = (rows.answered != NOTHING) & (prepared.length > 0)
-    opened = np.zeros(len(rows), dtype=bool)
-    opened[_of(rows, ("answer:open-end",))] = True
+    opened = rows.ending == OPEN
     yield Measurement("rows_open_end", int((opened & has).sum()), unit="rows")
     if not has.any():
         return

@@ -51,10 +51,10 @@ class Rows:
     row and of all that is said in it (`ftcheck.dedup.fingerprints`; 0: nothing), `answered` (int64) that of
     its last answer, and `spelled` (int64) a checksum of a short last answer as it is written, but for white
     space around it (0: long, or none). `ending` (int32) tells whether it stops mid-sentence (`OPEN`), that is
-    in a letter, a digit or a comma, or not (`CLOSED`; 0: there is none). Codes of `remarks` that begin with
-    `answer:` say what stands in answers. `marks` are the special tokens that stand in rows as text, each with
-    its rows. `key_sets` are the keys of the rows; `opening` tells what kind of value each column has that TRL
-    looks at, in the first row that could be read (`ftcheck.inputs.columns`).
+    in a letter, a digit or a comma of a line of prose, or not (`CLOSED`; 0: there is none). Codes of
+    `remarks` that begin with `answer:` say what stands in answers. `marks` are the special tokens that stand
+    in rows as text, each with its rows. `key_sets` are the keys of the rows; `opening` tells what kind of
+    value each column has that TRL looks at, in the first row that could be read (`ftcheck.inputs.columns`).
     """
 
     files: tuple[str, ...]

@@ -114,9 +114,21 @@ def endings(gists: Sequence[Gist]) -> list[int]:
     return [_ending(gist.said[gist.answer]) if gist.answer >= 0 else 0 for gist in gists]
 
 
+ITEM = re.compile(r"[-*+•>#|]|\d+[.)]\s|\s")
+"""How a line begins that is no prose: an item of a list, a heading, a row of a table, code."""
+FEW_WORDS = 4
+"""A last line of fewer words is no sentence: a value, a name, the end of a program."""
+
+
 def _ending(text: str) -> int:
     last = text.rstrip()[-1:]
-    return 0 if not last else OPEN if last.isalnum() or last in ",;:-–" else CLOSED
+    if not last:
+        return 0
+    if not last.isalnum() and last not in ",;:-–":
+        return CLOSED
+    line = text.rstrip().rpartition("\n")
+    short = line[2].isascii() and len(line[2].split()) < FEW_WORDS
+    return CLOSED if line[1] and (short or ITEM.match(line[2])) else OPEN
 
 
 def _checksum(gist: Gist) -> int:

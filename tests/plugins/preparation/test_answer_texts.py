@@ -182,8 +182,10 @@ def test_spelling_is_case_and_punctuation_but_not_white_space_around_it() -> Non
 
 
 def test_an_answer_ends_open_where_its_sentence_goes_on() -> None:
-    answers = ["so it", "so it.", "a,", "", "(yes)", "对。", "1:", "ok "]
+    opened = ["so it", "a,", "1:", "ok ", "First.\nAnd then it goes on to", "第一。\n然后他"]
+    closed = ["so it.", "(yes)", "对。", "Two:\n- the first item is\n- the second item is", "x = 1\nreturn x"]
 
-    assert answer_texts.endings([of("?", one) for one in answers]) == [
-        *(OPEN, CLOSED, OPEN, 0, CLOSED, CLOSED, OPEN, OPEN),
-    ]
+    def ends(answers: Sequence[str]) -> set[int]:
+        return set(answer_texts.endings([of("?", one) for one in answers]))
+
+    assert (ends(opened), ends(closed), ends([" "])) == ({OPEN}, {CLOSED}, {0})

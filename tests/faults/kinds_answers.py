@@ -137,7 +137,7 @@ def _(bench: Bench) -> None:
     def made(number: int, row: Row) -> str:
         if number % 3:
             return sentence(number)
-        return " ".join(f"{sentence(number + one)}" for one in range(4)).removesuffix(".")
+        return " ".join(f"{sentence(number + one)}" for one in range(3)).removesuffix(".")
 
     every(bench, made)
     bench.set("serving.max_new_tokens", 512)

@@ -48,9 +48,12 @@ ROWS_PER_LABEL = 10
 LONGEST = (0.9, 0.8, 0.7)
 """Where the longest answers begin that are compared with the others, as quantiles of the lengths."""
 FEWEST_LONG = 20
-"""The longest answers must be so many for their endings to be compared."""
+"""The longest answers must be so many for their endings to be compared, and so must their neighbours."""
+NEIGHBOURS = 0.25
+"""Shorter answers are their neighbours from this share of their length on: much shorter ones are of another
+kind (labels beside essays)."""
 TIMES = 3
-"""How much more often the longest answers must stop mid-sentence than the others."""
+"""How much more often the longest answers must stop mid-sentence than their neighbours."""
 
 
 @dataclass(frozen=True)
@@ -207,9 +210,9 @@ def answers(job: Job, prepared: Prepared, inputs: Inputs, params: Answers) -> It
     2 and 3 % `as an AI`; demo sets of LLaMA-Factory up to 4 % `as an AI` and 1.3 % U+FFFD; C4 2.3 % e-mail;
     SNIPS 0.2 % mojibake; `{{name}}` in 10 % of v1_sft_demo and 93 % of identity.json. One answer of many rows
     counts where the others are nearly all different (labels are not), and copies of a row count once; the
-    endings of the longest answers are compared with those of the others; labels with one another and with
-    data.gold. Marks that the tokenizer knows as tokens are left to special-tokens-in-text. Each kind has a
-    share at which it is a warning, and one at which it is an error.
+    endings of the longest answers are compared with those of somewhat shorter ones, labels with one another
+    and with data.gold. Marks that the tokenizer knows as tokens are left to special-tokens-in-text. Each kind
+    has a share at which it is a warning, and one at which it is an error.
     """
     rows = prepared.rows
     total = len(rows) - len(rows.row_errors)
@@ -457,20 +460,21 @@ def _cut(prepared: Prepared, params: Answers) -> Iterator[Finding | Measurement]
         return
     lengths = prepared.answer[has]
     for quantile in LONGEST:
-        longest = has & (prepared.answer >= np.quantile(lengths, quantile, method="higher"))
-        others = has & ~longest
+        least = int(np.quantile(lengths, quantile, method="higher"))
+        longest = has & (prepared.answer >= least)
+        others = has & ~longest & (prepared.answer >= NEIGHBOURS * least)
         count, total = int((longest & opened).sum()), int(longest.sum())
-        if total < FEWEST_LONG or not others.any():
+        far_apart = least < NEIGHBOURS * int(lengths.max())
+        if total < FEWEST_LONG or others.sum() < FEWEST_LONG or far_apart:
             continue
         among_others = float((others & opened).sum() / others.sum())
         severity = _severity(count, total, "cut", params)
         if severity is Severity.INFO or count / total < TIMES * among_others:
             continue
-        least = int(prepared.answer[longest].min())
         what = "answers" if prepared.masked else "rows"
         yield Finding(
             f"{count:,} of the {total:,} longest {what} ({count / total:.0%}; {least:,} tokens or more) stop"
-            f" mid-sentence, of the others {among_others:.1%}; this row is the first",
+            f" mid-sentence, of those somewhat shorter {among_others:.1%}; this row is the first",
             severity,
             at=rows.at(int((longest & opened).nonzero()[0][0])),
             fix="write the answers again with a higher limit of tokens, or remove the rows",

@@ -148,9 +148,9 @@ def test_marks_that_the_tokenizer_knows_are_told_by_another_rule() -> None:
     assert said(marks=("<eoh>",)) == []
 
 
-def cut(open_among_longest: int, open_among_others: int) -> Ran:
-    """30 long answers of 100 tokens and 70 of 10, of which so many stop mid-sentence."""
-    lengths = [100] * 30 + [10] * 70
+def cut(open_among_longest: int, open_among_others: int, shorter: int = 40) -> Ran:
+    """30 long answers of 100 tokens and 70 shorter ones, of which so many stop mid-sentence."""
+    lengths = [100] * 30 + [shorter] * 70
     ending = [OPEN] * open_among_longest + [CLOSED] * (30 - open_among_longest)
     ending += [OPEN] * open_among_others + [CLOSED] * (70 - open_among_others)
     made = given(count=100, ending=ending)
@@ -163,6 +163,7 @@ def test_long_answers_that_stop_where_the_others_do_not_were_cut() -> None:
     assert not loud(cut(8, 0))
     assert not loud(cut(30, 70))
     assert not loud(cut(15, 20))
+    assert not loud(cut(30, 0, shorter=10))
 
 
 def labelled(training: list[str], expected: list[str]) -> Ran:

@@ -30,6 +30,7 @@ from ftcheck.inputs.metric_history import (
 from ftcheck.inputs.model import ModelConfig
 from ftcheck.inputs.modules import Modules
 from ftcheck.inputs.prepared import (
+    CLOSED,
     Prepared,
     RowError,
     Rows,
@@ -275,13 +276,17 @@ def rows(
     turns: Sequence[int] | None = None,
     asked: Sequence[int] | None = None,
     said: Sequence[int] | None = None,
+    answered: Sequence[int] | None = None,
+    spelled: Sequence[int] | None = None,
+    ending: Sequence[int] | None = None,
     marks: Mapping[str, Sequence[int]] | None = None,
     texts: Sequence[Sequence[tuple[str, str]]] | None = None,
 ) -> Rows:
     """Rows of `train.jsonl`, one a line. Row numbers in `row_errors`, `remarks` and `marks` count from 0.
 
-    `asked` and `said` are fingerprints; by default every row has others. `texts` are role and text of each
-    row's messages, as `Rows.texts` gives them.
+    `asked`, `said` and `answered` are fingerprints, `spelled` are checksums; by default every row has others.
+    `ending` tells how answers end; by default all are complete. `texts` are role and text of each row's
+    messages, as `Rows.texts` gives them.
     """
     import numpy as np
 
@@ -299,6 +304,9 @@ def rows(
         remarks={code: tuple(found) for code, found in (remarks or {}).items()},
         asked=np.array(asked if asked is not None else range(1, count + 1), dtype=np.int64),
         said=np.array(said if said is not None else range(1, count + 1), dtype=np.int64),
+        answered=np.array(answered if answered is not None else range(1, count + 1), dtype=np.int64),
+        ending=np.array(ending if ending is not None else [CLOSED] * count, dtype=np.int32),
+        spelled=np.array(spelled if spelled is not None else range(1, count + 1), dtype=np.int64),
         marks={mark: tuple(found) for mark, found in (marks or {}).items()},
         reader=_GivenTexts(texts) if texts is not None else None,
     )

@@ -44,23 +44,26 @@ def fingerprints(texts: Sequence[str]) -> "NDArray[np.int64]":
 
 
 def of_rows(
-    rows: Sequence[Sequence[str]], asked: Sequence[Sequence[int]]
-) -> "tuple[NDArray[np.int64], NDArray[np.int64]]":
-    """Of each row the fingerprints of the texts that `asked` counts up, and of all its texts.
+    rows: Sequence[Sequence[str]], asked: Sequence[Sequence[int]], answers: Sequence[int]
+) -> "tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int64]]":
+    """Of each row the fingerprints of the texts that `asked` counts up, of all its texts, and of the answer.
 
-    Both are those of the texts as one, a line each; no text is looked at twice.
+    The first two are those of the texts as one, a line each; `answers` names one text a row (-1: none). No
+    text is looked at twice.
     """
     words = words_of([text for row in rows for text in row])
     some: list[bytes] = []
     whole: list[bytes] = []
+    last: list[bytes] = []
     start = 0
-    for row, places in zip(rows, asked, strict=True):
+    for row, places, answer in zip(rows, asked, answers, strict=True):
         here = words[start : start + len(row)]
         start += len(row)
         whole.append(_as_one(here, row))
         only = here[places[0]] if len(places) == 1 else b""
         some.append(only or _as_one([here[place] for place in places], [row[place] for place in places]))
-    return _numbers(some), _numbers(whole)
+        last.append(b"" if answer < 0 else here[answer] or _as_one([b""], [row[answer]]))
+    return _numbers(some), _numbers(whole), _numbers(last)
 
 
 def _as_one(words: Sequence[bytes], texts: Sequence[str]) -> bytes:

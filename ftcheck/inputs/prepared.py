@@ -18,6 +18,9 @@ if TYPE_CHECKING:
 
     from ftcheck.settings import Training
 
+CLOSED, OPEN = 1, 2
+"""How a last answer ends: see `Rows.ending`."""
+
 
 @dataclass(frozen=True, slots=True)
 class RowError:
@@ -53,10 +56,14 @@ class Rows:
     `structured` are rows that hold more than texts, and `switched-off` and
     `switched-off-prompt` those with an answer (in the prompt) that a key of its message keeps out of the loss
     (`tables/message_switches.json`). `asked` and `said` (int64) are the fingerprints of what is asked in a
-    row and of all that is said in it (`ftcheck.dedup.fingerprints`; 0: nothing). `marks` are the special
-    tokens that stand in rows as text, each with its rows. `key_sets` are the keys of the rows; `opening`
-    tells what kind of value each column has that TRL looks at, in the first row that could be read
-    (`ftcheck.inputs.columns`). `reader` reads the rows' texts again: ask `texts`.
+    row and of all that is said in it (`ftcheck.dedup.fingerprints`; 0: nothing), `answered` (int64) that of
+    its last answer, and `spelled` (int64) a checksum of a short last answer as it is written, but for white
+    space around it (0: long, or none). `ending` (int32) tells whether it stops mid-sentence (`OPEN`), that is
+    in a letter, a digit or a comma of a line of prose, or not (`CLOSED`; 0: there is none). Codes of
+    `remarks` that begin with `answer:` say what stands in answers. `marks` are the special tokens that stand
+    in rows as text, each with its rows. `key_sets` are the keys of the rows; `opening` tells what kind of
+    value each column has that TRL looks at, in the first row that could be read (`ftcheck.inputs.columns`).
+    `reader` reads the rows' texts again: ask `texts`.
     """
 
     files: tuple[str, ...]
@@ -74,6 +81,9 @@ class Rows:
     asked: NDArray[np.int64] = field(default_factory=lambda: _nothing())
     said: NDArray[np.int64] = field(default_factory=lambda: _nothing())
     marks: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
+    answered: NDArray[np.int64] = field(default_factory=lambda: _nothing())
+    spelled: NDArray[np.int64] = field(default_factory=lambda: _nothing())
+    ending: NDArray[np.int32] = field(default_factory=lambda: _nothing())
     key_sets: tuple[KeySet, ...] = ()
     opening: Mapping[str, str] = field(default_factory=dict)
     reader: RowReader | None = field(default=None, repr=False, compare=False)
@@ -105,7 +115,7 @@ class Rows:
         )
 
 
-def _nothing() -> NDArray[np.int64]:
+def _nothing() -> NDArray[Any]:
     import numpy as np
 
     return np.zeros(0, dtype=np.int64)

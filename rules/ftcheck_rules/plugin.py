@@ -16,6 +16,7 @@ def ftcheck_rules() -> list[Rule]:
         schedule,
     )
     from ftcheck_rules.data import (
+        answers,
         arrow_nulls,
         data,
         duplicates,
@@ -50,6 +51,7 @@ def ftcheck_rules() -> list[Rule]:
         accuracy.regression,
         adapters.lora_targets,
         adapters.merge,
+        answers.answers,
         arguments.known_bugs,
         arrow_nulls.arrow_nulls,
         arguments.training_arguments,

@@ -75,7 +75,7 @@ def test_the_words_of_any_text_are_those_of_all_at_once() -> None:
     assert [text for text in texts[-500:] if normalised(text) != words_of(text)] == []
 
     pairs = [rng.sample(texts, 2) for _ in range(5_000)]
-    _, found_of_pairs = likeness.of_rows(pairs, [[0]] * len(pairs))
+    _, found_of_pairs, _ = likeness.of_rows(pairs, [[0]] * len(pairs), [-1] * len(pairs))
     assert found_of_pairs.tolist() == [defined("\n".join(pair)) for pair in pairs]
 
 
@@ -118,9 +118,12 @@ def test_the_fingerprint_of_a_row_is_that_of_its_texts_as_one() -> None:
     asked = [[0, 2], [0, 1], [], [1], [0], *[[0, 1]] * 8]
     questions = [[row[place] for place in places] for row, places in zip(rows, asked, strict=True)]
 
-    made = likeness.of_rows(rows, asked)
+    last = [len(row) - 1 for row in rows]
+    answers = [row[-1:] for row in rows]
 
-    for numbers, those in zip(made, (questions, rows), strict=True):
+    made = likeness.of_rows(rows, asked, last)
+
+    for numbers, those in zip(made, (questions, rows, answers), strict=True):
         assert numbers.tolist() == [defined("\n".join(texts)) for texts in those]
 
 

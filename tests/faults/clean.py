@@ -12,6 +12,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
+from tests.faults import answer_shapes
 from tests.faults.bench import BASES, Bench, Row, chat, completion
 from tests.places import DATA
 
@@ -21,6 +22,7 @@ Change = Callable[[Bench], None]
 
 SMALL: dict[str, tuple[str, Change]] = {name: (name, lambda bench: None) for name in BASES}
 """Name, base, and what is changed in it."""
+SMALL |= answer_shapes.CLEAN
 
 
 def small(name: str, base: str = "chat") -> Callable[[Change], Change]:

@@ -13,8 +13,8 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-INT32 = ("file", "turns", "system", "length", "trained", "answer", "boundary", "first", "second")
-INT64 = ("line", "offset", "asked", "said")
+INT32 = ("file", "turns", "system", "ending", "length", "trained", "answer", "boundary", "first", "second")
+INT64 = ("line", "offset", "asked", "said", "answered", "spelled")
 ROWS = "rows.arrow"
 COLUMNS = "columns.arrow"
 LARGE_ID = 1 << 24

@@ -4,7 +4,7 @@ A batch knows nothing of the rows before it, so that several processes can make 
 """
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -14,6 +14,7 @@ from ftcheck.inputs.columns import Keys
 from ftcheck.inputs.prepared import RowError
 from ftcheck.inputs.tokenizer import Tokenizer
 from ftcheck.settings import Job
+from ftcheck_plugins.preparation import answer_texts
 from ftcheck_plugins.preparation.trl_tokenize import RowTokenizer, Tokens, nothing
 from ftcheck_plugins.reading import row_formats, tool_rows
 from ftcheck_plugins.reading.files import RawRow
@@ -34,16 +35,19 @@ NO_LAYOUT = (
     " set data.format, or training.dataset_text_field"
 )
 
+NO_GIST = Gist([], (), (), ())
+"""That of a row that cannot be read."""
+
 
 @dataclass(frozen=True, slots=True)
 class Batch:
     """Some rows that follow one another, prepared. Rows are named by their index in the batch.
 
     `columns` hold one entry a row: `file`, `line`, `offset`, `turns`, `system` (an index into `prompts`, -1
-    for none), and the fingerprints `asked` and `said`; `records` the sha256 of each row, 32 bytes each.
-    `notes` say why an engine that was tried was left. `key_sets` are the sets of keys that rows have, each
-    with its number of rows and the first; `opening` what kinds of values the first row has that could be
-    read (`ftcheck.inputs.columns`).
+    for none), the fingerprints `asked`, `said` and `answered`, and `spelled` and `ending` (see `Rows`);
+    `records` the sha256 of each row, 32 bytes each. `notes` say why an engine that was tried was left.
+    `key_sets` are the sets of keys that rows have, each with its number of rows and the first; `opening` what
+    kinds of values the first row has that could be read (`ftcheck.inputs.columns`).
     """
 
     columns: "dict[str, NDArray[np.int64]]"
@@ -86,6 +90,7 @@ class BatchMaker:
         found = _Found()
         examples = [self._example(n, raw, found) for n, raw in enumerate(raws)]
         opening = next((raw.data for raw in raws if raw.data is not None), None)
+        found.remark(answer_texts.remarks(found.gists))
         tokens = self._tokens(examples, found)
         places = zip(*((raw.file, raw.line, raw.offset) for raw in raws), strict=True)
         values_of = dict(zip(("file", "line", "offset"), places, strict=True)) | found.columns()
@@ -112,22 +117,21 @@ class BatchMaker:
         made = self._rows.batch([one for one in examples if one is not None])
         found.row_errors.update((good[n], trouble) for n, trouble in made.row_errors.items())
         placed = made.spread(good, len(examples))
-        for code, rows in placed.remarks.items():
-            found.remarks.setdefault(code, []).extend(rows)
+        found.remark(placed.remarks)
         return placed
 
     def _example(self, index: int, raw: RawRow, found: "_Found") -> Example | None:
         made = self._read(raw)
         if isinstance(made, RowError):
             found.row_errors[index] = made
-            found.no_words()
+            found.row(0, NO_GIST)
             return None
         gist = row_formats.gist(made)
         for code in (*gist.remarks, *tool_rows.remarks(made, raw.data or {})):
             found.remarks.setdefault(code, []).append(index)
         for mark in self._marks.of(gist.texts) if self._marks is not None else ():
             found.marks.setdefault(mark, []).append(index)
-        found.words(len(made.turns), gist)
+        found.row(len(made.turns), gist)
         return made
 
     def _read(self, raw: RawRow) -> Example | RowError:
@@ -161,31 +165,38 @@ class _Found:
         self.remarks: dict[str, list[int]] = {}
         self.marks: dict[str, list[int]] = {}
         self.prompts: dict[str, int] = {}
+        self.gists: list[Gist] = []
         self._turns: list[int] = []
         self._system: list[int] = []
-        self._asked: list[Sequence[int]] = []
-        self._said: list[Sequence[str]] = []
 
-    def no_words(self) -> None:
-        """A row that cannot be read."""
-        self._add(0, -1, (), ())
-
-    def words(self, turns: int, gist: Gist) -> None:
+    def row(self, turns: int, gist: Gist) -> None:
         """What rules ask of a row's words without reading it again."""
         prompt = gist.system
-        system = -1 if prompt is None else self.prompts.setdefault(prompt, len(self.prompts))
-        self._add(turns, system, gist.asked, gist.said)
-
-    def _add(self, turns: int, system: int, asked: Sequence[int], said: Sequence[str]) -> None:
+        self._system.append(-1 if prompt is None else self.prompts.setdefault(prompt, len(self.prompts)))
         self._turns.append(turns)
-        self._system.append(system)
-        self._asked.append(asked)
-        self._said.append(said)
+        self.gists.append(gist)
+
+    def remark(self, remarks: Mapping[str, Sequence[int]]) -> None:
+        """Codes with their rows."""
+        for code, rows in remarks.items():
+            self.remarks.setdefault(code, []).extend(rows)
 
     def columns(self) -> "dict[str, Sequence[int] | NDArray[np.int64]]":
         """One entry a row: see `Batch`."""
-        asked, said = fingerprints.of_rows(self._said, self._asked)
-        return {"turns": self._turns, "system": self._system, "asked": asked, "said": said}
+        gists = self.gists
+        said = [gist.said for gist in gists]
+        asked, whole, answered = fingerprints.of_rows(
+            said, [gist.asked for gist in gists], [gist.answer for gist in gists]
+        )
+        return {
+            "turns": self._turns,
+            "system": self._system,
+            "asked": asked,
+            "said": whole,
+            "answered": answered,
+            "spelled": answer_texts.spelled(gists),
+            "ending": answer_texts.endings(gists),
+        }
 
 
 class _Marks:

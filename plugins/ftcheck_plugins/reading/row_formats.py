@@ -357,6 +357,8 @@ class Gist(NamedTuple):
     `json-answer` or `broken-json` for a last answer that is, or begins like, JSON. `texts` are all texts
     that people or models wrote; `said` all but system messages; `asked` tells which of those the user said
     before the first answer, or are the prompt. `system` is the text of a system message at the beginning.
+    `answers` tells which of `texts` are to be learned: the assistant's messages, the completion, plain text;
+    `answer` which of `said` is the last of them (-1: none, and for plain text).
     """
 
     remarks: list[str]
@@ -364,6 +366,8 @@ class Gist(NamedTuple):
     said: Sequence[str]
     asked: Sequence[int]
     system: str | None = None
+    answers: Sequence[int] = ()
+    answer: int = -1
 
     @property
     def question(self) -> str:
@@ -372,12 +376,13 @@ class Gist(NamedTuple):
 
 
 class _Shape(NamedTuple):
-    """What a conversation's roles tell: where its answers and system messages stand, and `Gist.asked`."""
+    """What a conversation's roles tell: where its answers and system messages stand, and `Gist`'s places."""
 
     remarks: tuple[str, ...]
     answers: tuple[int, ...]
     said: tuple[int, ...] | None
     asked: tuple[int, ...]
+    answer: int
     system: bool
 
 
@@ -399,6 +404,7 @@ def _shape(form: tuple[str, ...]) -> _Shape:
         answers=answers,
         said=None if len(said) == len(roles) else said,
         asked=tuple(place for place, n in enumerate(said) if n < first and roles[n] == "user"),
+        answer=said.index(answers[-1]) if answers else -1,
         system=roles[0] in ("system", "developer"),
     )
 
@@ -412,8 +418,9 @@ def gist(made: Example) -> Gist:
     turns = made.turns
     if not turns:
         texts = [one for one in (made.text, made.prompt, made.completion) if isinstance(one, str)]
-        completion = made.completion if isinstance(made.completion, str) else ""
-        return Gist(_of_answer(completion), texts, texts, [0] if isinstance(made.prompt, str) else [])
+        if not isinstance(made.completion, str):
+            return Gist(_of_answer(""), texts, texts, [], answers=range(len(texts)))
+        return Gist(_of_answer(made.completion), texts, texts, [0], answers=(1,), answer=1)
     contents = [turn.get("content") for turn in turns]
     form = tuple(one for turn in turns for one in (turn["role"], "role"))
     known = _of_talk(Talk(form, [fingerprints.text_of(one) for one in contents]))
@@ -440,7 +447,8 @@ def _of_talk(plain: Talk) -> Gist:
     if shape.answers:
         remarks += _of_answer(texts[shape.answers[-1]])
     said = texts if shape.said is None else [texts[place] for place in shape.said]
-    return Gist(remarks, texts, said, shape.asked, texts[0] if shape.system else None)
+    system = texts[0] if shape.system else None
+    return Gist(remarks, texts, said, shape.asked, system, shape.answers, shape.answer)
 
 
 def _beside(turn: Message) -> list[str]:

@@ -19,7 +19,8 @@ def written(path: Path) -> RowFile:
             flat = np.array([one for ids in rows for one in ids], dtype=np.int32)
             starts = np.cumsum([0, *map(len, rows)])
             mask = np.array([place > 0 for ids in rows for place in range(len(ids))], dtype=bool)
-            names = ("file", "line", "offset", "turns", "system", "asked", "said")
+            names: tuple[str, ...] = ("file", "line", "offset", "turns", "system", "asked", "said")
+            names += ("answered", "spelled", "ending")
             columns = {name: np.zeros(len(rows), dtype=np.int64) for name in names}
             tokens = Tokens(Ids(flat, starts), mask, np.zeros(len(rows), dtype=np.int32), {})
             writer.add(

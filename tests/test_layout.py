@@ -32,6 +32,7 @@ SCENARIOS = (
     "policies/test_samples.py",
     # whole runs of the command line
     "cli/test_boundary.py",
+    "cli/test_cases_answers.py",
     "cli/test_cases_fail.py",
     "cli/test_cases_read.py",
     "cli/test_cases_serve.py",
@@ -95,6 +96,8 @@ CONCEPTS = {
     "probe.py": "real steps before the training: the input, the plan's part, and the trainer's",
     "records.py": "the frozen records of a package",
     "role_tokens.py": "tokens by role: the input, and what counts them",
+    "tool_calls.py": "tool calls of a row: what they are, and the rule",
+    "tool_rendering.py": "tools as a template renders them: how they are found again, and in which rows",
     "rules.py": "rules: what one is, and the commands that list and explain them",
     "run.py": "the checks of a policy, run: by their command, and again and again by a fix",
     "run_folder.py": "a run's folder: its files, what writes them, and what opens them",

@@ -11,6 +11,7 @@ from ftcheck.plurals import counted
 
 if TYPE_CHECKING:
     from ftcheck.inputs.prepared import Prepared
+    from ftcheck.inputs.row_texts import ReadRow
     from ftcheck.inputs.row_view import RowView
 
 
@@ -42,7 +43,9 @@ def show(
     """Show one training row of POLICY as the model sees it.
 
     Tokens in the loss are bright and between « and », masked ones are dim, tokens that truncation removes are
-    struck through (between ✂ in plain output). This prints the row's text: be careful where you paste it.
+    struck through (between ✂ in plain output). Tool definitions, calls and results are marked; what the
+    template dropped of them is struck through, what it made up is underlined. This prints the row's text: be
+    careful where you paste it.
     """
     from ftcheck.errors import UsageError
     from ftcheck.inputs.container import Inputs, Run
@@ -64,7 +67,8 @@ def show(
         inputs = Inputs(loaded.host.loaders, {"run": run, "jobs": (found,)}, found)
         prepared: Prepared = inputs.get("prepared")
         index = _index(prepared, row, record, longest=longest)
-        _print(view(prepared, inputs.get("tokenizer"), found, index), output, ids=ids)
+        read: ReadRow = inputs.get("row_texts").read([index])[0]
+        _print(view(prepared, inputs.get("tokenizer"), found, index, read), output, ids=ids)
 
 
 def _index(prepared: "Prepared", row: int | None, record: str | None, *, longest: bool) -> int:

@@ -1,11 +1,16 @@
 """One row as the model sees it: its tokens in pieces of text, which are trained, cut, special."""
 
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from bisect import bisect_right
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from itertools import accumulate
 from typing import TYPE_CHECKING
 
 from ftcheck.inputs.prepared import Prepared
+from ftcheck.inputs.row_texts import ReadRow
 from ftcheck.inputs.tokenizer import Tokenizer
+from ftcheck.inputs.tool_rendering import Part, ToolRendering, look
 from ftcheck.packing.plans import assign, optimal
 from ftcheck.packing.truncation import cutter
 from ftcheck.records import Location
@@ -21,13 +26,29 @@ WINDOW = 8
 
 @dataclass(frozen=True, slots=True)
 class Piece:
-    """Some tokens that make up whole characters. `fed` is false for what is cut off or left out."""
+    """Some tokens that make up whole characters. `fed` is false for what is cut off or left out.
+
+    `part` is what they belong to of the row's tools, `invented` what the template made of these and the row
+    does not say: JSON encoded twice, the word None, a call for the second time.
+    """
 
     text: str
     ids: tuple[int, ...]
     trained: bool
     special: bool
     fed: bool
+    part: Part | None = None
+    invented: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Dropped:
+    """What the template left out of a row's tools: it would stand before the piece of this index."""
+
+    before: int
+    part: Part
+    name: str
+    words: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,7 +56,8 @@ class RowView:
     """One row: `index` from 0, its pieces, and what becomes of it.
 
     `tokens` counts them before truncation, `fed` and `trained` those that reach the model and the
-    loss. `neighbours` are the rows (from 1) in its block, None where the trainer's plan is not ours.
+    loss. `neighbours` are the rows (from 1) in its block, None where the trainer's plan is not ours. `tools`
+    counts the row's calls, results and definitions that stand in the text, `dropped` are those that do not.
     """
 
     index: int
@@ -47,15 +69,21 @@ class RowView:
     ending: str
     trouble: str | None = None
     neighbours: tuple[int, ...] | None = None
+    tools: Mapping[Part, int] = field(default_factory=dict)
+    dropped: tuple[Dropped, ...] = ()
 
 
-def view(prepared: Prepared, tokenizer: Tokenizer, job: Job, index: int) -> RowView:
-    """The row `index` (from 0) of the prepared rows."""
+def view(
+    prepared: Prepared, tokenizer: Tokenizer, job: Job, index: int, read: ReadRow | None = None
+) -> RowView:
+    """The row `index` (from 0) of the prepared rows; `read` is the row itself, for its tools."""
     ids = prepared.tokens.ids(index).tolist()
     trained = prepared.tokens.mask(index)
     fed = _fed(prepared, job, index, len(ids))
     pieces = tuple(_pieces(ids, (trained & fed).tolist(), fed.tolist(), tokenizer))
     trouble = prepared.row_errors.get(index)
+    found = _tools(pieces, read) if read is not None else ToolRendering((), ())
+    pieces = _with_tools(pieces, found)
     return RowView(
         index=index,
         at=prepared.at(index),
@@ -66,7 +94,41 @@ def view(prepared: Prepared, tokenizer: Tokenizer, job: Job, index: int) -> RowV
         ending=_ending(pieces),
         trouble=trouble.message if trouble is not None else None,
         neighbours=_neighbours(prepared, job, index),
+        tools=Counter(span.part for span in found.spans),
+        dropped=tuple(_dropped(pieces, found)),
     )
+
+
+INVENTED = ("doubled", "encoded-twice", "as-repr", "as-none")
+"""Differences whose text stands in the row as rendered, and is not what the row says."""
+
+
+def _tools(pieces: Sequence[Piece], read: ReadRow) -> ToolRendering:
+    """The row's calls, results and definitions in the text of these pieces."""
+    return look(read.messages, read.tools, "".join(piece.text for piece in pieces))
+
+
+def _with_tools(pieces: Sequence[Piece], found: ToolRendering) -> tuple[Piece, ...]:
+    """The pieces with what they belong to."""
+    if not found.spans and not found.differences:
+        return tuple(pieces)
+    made, start = [], 0
+    odd = [(one.start, one.stop) for one in found.differences if one.kind in INVENTED]
+    for piece in pieces:
+        stop = start + len(piece.text)
+        part = next((one.part for one in found.spans if one.start < stop and start < one.stop), None)
+        invented = any(first < stop and start < last for first, last in odd)
+        made.append(replace(piece, part=part, invented=invented))
+        start = stop
+    return tuple(made)
+
+
+def _dropped(pieces: Sequence[Piece], found: ToolRendering) -> Iterator[Dropped]:
+    ends = list(accumulate(len(piece.text) for piece in pieces))
+    for one in found.differences:
+        if one.kind == "dropped":
+            name = f"{one.name}.{one.path}" if one.path else one.name
+            yield Dropped(bisect_right(ends, one.start), one.part, name, one.words)
 
 
 def _fed(prepared: Prepared, job: Job, index: int, count: int) -> "NDArray[np.bool_]":

@@ -7,12 +7,12 @@ from ftcheck import Exporter, Loader, Reporter, hookimpl
 def ftcheck_loaders() -> list[Loader]:
     """Offer what opens the inputs of rules."""
     from ftcheck_plugins.finished import (
-        answers,
         baseline,
         dry_save,
         endpoint,
         generation_processes,
         load_test,
+        model_answers,
         run_folder,
     )
     from ftcheck_plugins.host import environment, machine
@@ -35,8 +35,8 @@ def ftcheck_loaders() -> list[Loader]:
     from ftcheck_plugins.reading import benchmarks, gold, output_schema
 
     return [
-        answers.generations,
-        answers.base_generations,
+        model_answers.generations,
+        model_answers.base_generations,
         baseline.baseline,
         benchmarks.benchmarks,
         collator.collated,

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from ftcheck_plugins.finished import answers as module
+from ftcheck_plugins.finished import model_answers as module
 from ftcheck_plugins.finished.endpoint import HttpEndpoint
 from ftcheck_plugins.finished.generation_processes import Died, Spec
 from ftcheck_plugins.guard.flow import ONLY

@@ -40,7 +40,7 @@ def ftcheck_rules() -> list[Rule]:
         server_limits,
         serving,
     )
-    from ftcheck_rules.template import parity, templates
+    from ftcheck_rules.template import parity, reasoning, templates
     from ftcheck_rules.tokens import special_tokens, tokens, vocabulary
 
     return [
@@ -96,6 +96,7 @@ def ftcheck_rules() -> list[Rule]:
         packing.tokens_per_step,
         parity.template_parity,
         precision.precision,
+        reasoning.reasoning,
         resume.resume,
         dry_save.dry_save,
         schedule.learning_rate,

@@ -196,7 +196,7 @@ def _(bench: Bench) -> None:
     bench.train[4]["messages"].insert(1, {"role": "user", "content": "Hello?"})
 
 
-@fault("B", "thinking-stripped", "chat-template", "train.jsonl:1", "thinking")
+@fault("B", "thinking-stripped", "reasoning", "train.jsonl:1", "thinking")
 def _(bench: Bench) -> None:
     """Reasoning of past turns is left out, as Qwen3's template does."""
     bench.template = (bench.template or "").replace(

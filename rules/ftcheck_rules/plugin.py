@@ -31,7 +31,7 @@ def ftcheck_rules() -> list[Rule]:
         machine,
         resume,
     )
-    from ftcheck_rules.labels import labels, loss_masks
+    from ftcheck_rules.labels import labels, loss_masks, stop_after_call
     from ftcheck_rules.lengths import lengths, packing
     from ftcheck_rules.outcome import accuracy, outcome, valid_output
     from ftcheck_rules.serving import (
@@ -105,6 +105,7 @@ def ftcheck_rules() -> list[Rule]:
         serving.output_cap,
         serving.output_schema,
         special_tokens.special_tokens,
+        stop_after_call.stop_after_call,
         templates.chat_template,
         tokens.tokenizer_parity,
         vocabulary.added_tokens,

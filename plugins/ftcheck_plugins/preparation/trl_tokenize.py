@@ -17,6 +17,7 @@ from ftcheck.inputs.prepared import RowError
 from ftcheck.settings import Training
 from ftcheck_plugins.model.tokenizer import ChatTokenizer, template_error
 from ftcheck_plugins.preparation import rendered_rows
+from ftcheck_plugins.preparation.call_endings import CallEndings
 from ftcheck_plugins.preparation.rendering import (
     Differs,
     Rendered,
@@ -99,6 +100,7 @@ class RowTokenizer:
         self._tokenizer = tokenizer
         self._training = training
         self._masking = training.assistant_only_loss
+        self._endings = CallEndings(tokenizer, training)
         self._renderer = Renderer(tokenizer, direct=fast)
         self._reference = Reference(tokenizer.backend)
         self.engine = Engine(self._reference, fast=fast)
@@ -153,7 +155,8 @@ class RowTokenizer:
         """
         texts, row_errors = self._texts(examples)
         made = self._tokens(texts, row_errors)
-        return replace(made, remarks=rendered_rows.remarks(examples, [_whole(some) for some in texts]))
+        found = rendered_rows.remarks(examples, [_whole(some) for some in texts])
+        return replace(made, remarks={**found, **self._endings.remarks(examples, texts)})
 
     def _tokens(self, texts: Sequence[Sequence[Rendered]], row_errors: dict[int, RowError]) -> Tokens:
         if all(len(some) < 2 for some in texts):

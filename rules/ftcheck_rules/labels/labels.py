@@ -216,6 +216,12 @@ def _endings(tokenizer: Tokenizer, prepared: Prepared, rows: "NDArray[np.bool_]"
     return found
 
 
+def unknown_stops(tokenizer: Tokenizer, prepared: Prepared) -> set[int]:
+    """Special tokens that end rows, in the loss, and are no known stop: `trained-tokens` tells them."""
+    uncut = prepared.used & (prepared.trained > 0) & (prepared.kept >= prepared.length)
+    return {*_endings(tokenizer, prepared, uncut & ~prepared.ends_in_stop)}
+
+
 def _unknown_stop(
     tokenizer: Tokenizer, prepared: Prepared, model: ModelConfig, token: int, rows: list[int], count: int
 ) -> Finding:

@@ -210,7 +210,8 @@ def _defects(tokenizer: Tokenizer, sample: Sample) -> Mapping[str, list[SampleRo
         except InputError:
             continue
         codes = {who for who, words in _words(row.messages) if words not in text}
-        if other_prompt(tokenizer, row):
+        other = _prompt_and_row(tokenizer, row)
+        if other is not None and not thinking.same_but_thinking(*other):
             codes.add("prompt")
         for code in codes:
             found[code].append(row)
@@ -218,18 +219,20 @@ def _defects(tokenizer: Tokenizer, sample: Sample) -> Mapping[str, list[SampleRo
 
 
 def other_prompt(tokenizer: Tokenizer, row: SampleRow) -> bool:
-    """Whether the text of the row does not start with the prompt that a server sends.
+    """Whether the text of the row does not start with the prompt that a server sends."""
+    return _prompt_and_row(tokenizer, row) is not None
 
-    Prompts that differ in nothing but a thinking block are left to the rule `reasoning`.
-    """
+
+def _prompt_and_row(tokenizer: Tokenizer, row: SampleRow) -> tuple[str, str] | None:
+    """A row's prompt and its text, where that does not start with the prompt."""
     asked = row.messages[: row.prompt_turns]
     try:
         text = training_text(tokenizer, row.messages, **row_switches(row))
         prompt = training_text(tokenizer, asked, prompt=True, **row_switches(row)) if asked else ""
     except InputError:
-        return False
+        return None
     other = len(asked) < len(row.messages) and not text.startswith(prompt)
-    return other and not thinking.same_but_thinking(prompt, text)
+    return (prompt, text) if other else None
 
 
 def _losing(defects: Mapping[str, list[SampleRow]]) -> set[int]:

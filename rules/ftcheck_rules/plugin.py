@@ -34,7 +34,7 @@ def ftcheck_rules() -> list[Rule]:
         machine,
         resume,
     )
-    from ftcheck_rules.labels import labels, loss_masks
+    from ftcheck_rules.labels import labels, loss_masks, stop_after_call
     from ftcheck_rules.lengths import lengths, packing
     from ftcheck_rules.outcome import accuracy, outcome, valid_output
     from ftcheck_rules.serving import (
@@ -43,7 +43,7 @@ def ftcheck_rules() -> list[Rule]:
         server_limits,
         serving,
     )
-    from ftcheck_rules.template import parity, templates
+    from ftcheck_rules.template import parity, reasoning, templates
     from ftcheck_rules.tokens import special_tokens, tokens, vocabulary
 
     return [
@@ -101,6 +101,7 @@ def ftcheck_rules() -> list[Rule]:
         packing.tokens_per_step,
         parity.template_parity,
         precision.precision,
+        reasoning.reasoning,
         resume.resume,
         dry_save.dry_save,
         schedule.learning_rate,
@@ -109,6 +110,7 @@ def ftcheck_rules() -> list[Rule]:
         serving.output_cap,
         serving.output_schema,
         special_tokens.special_tokens,
+        stop_after_call.stop_after_call,
         templates.chat_template,
         tokens.tokenizer_parity,
         tool_calls.tool_calls,

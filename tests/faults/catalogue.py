@@ -197,7 +197,7 @@ def _(bench: Bench) -> None:
     bench.train[4]["messages"].insert(1, {"role": "user", "content": "Hello?"})
 
 
-@fault("B", "thinking-stripped", "chat-template", "train.jsonl:1", "thinking")
+@fault("B", "thinking-stripped", "reasoning", "train.jsonl:1", "thinking")
 def _(bench: Bench) -> None:
     """Reasoning of past turns is left out, as Qwen3's template does."""
     bench.template = (bench.template or "").replace(
@@ -1059,5 +1059,5 @@ def resplit(bench: Bench) -> None:
     path.write_text(json.dumps(found), encoding="utf-8")
 
 
-for _name in ("read", "fail", "serve", "hostile", "tools", "answers"):
+for _name in ("read", "fail", "serve", "hostile", "tools", "answers", "reasoning"):
     FAULTS += import_module(f"tests.faults.kinds_{_name}").FAULTS  # they take `Fault` from here

@@ -7,6 +7,7 @@ can tell of all texts at once before it looks at single rows.
 
 from collections.abc import Callable, Iterator, Sequence
 
+from ftcheck_plugins.preparation.thought_rendering import thoughts
 from ftcheck_plugins.preparation.tool_rendering import rendered_tools, written_calls
 from ftcheck_plugins.reading.row_formats import Example
 
@@ -14,14 +15,7 @@ Observer = Callable[[Sequence[Example], Sequence[str | None]], Iterator[tuple[st
 """Takes rows and their texts as rendered (None: the template raised); gives codes and rows."""
 
 
-def open_thoughts(examples: Sequence[Example], texts: Sequence[str | None]) -> Iterator[tuple[str, int]]:
-    """`open-thought`: the row ends inside a thinking block."""
-    for row, text in enumerate(texts):
-        if text is not None and "<think>" in text and text.rfind("<think>") > text.rfind("</think>"):
-            yield "open-thought", row
-
-
-OBSERVERS: tuple[Observer, ...] = (open_thoughts, rendered_tools, written_calls)
+OBSERVERS: tuple[Observer, ...] = (thoughts, rendered_tools, written_calls)
 
 
 def remarks(examples: Sequence[Example], texts: Sequence[str | None]) -> dict[str, list[int]]:

@@ -18,6 +18,7 @@ from ftcheck.inputs.tokenizer import Message
 from ftcheck.settings import Training
 from ftcheck_plugins.model.tokenizer import ChatTokenizer, template_error
 from ftcheck_plugins.preparation import rendered_rows, tool_rendering
+from ftcheck_plugins.preparation.call_endings import CallEndings
 from ftcheck_plugins.preparation.rendering import (
     Differs,
     Rendered,
@@ -100,6 +101,7 @@ class RowTokenizer:
         self._tokenizer = tokenizer
         self._training = training
         self._masking = training.assistant_only_loss
+        self._endings = CallEndings(tokenizer, training)
         self._renderer = Renderer(tokenizer, direct=fast)
         self._reference = Reference(tokenizer.backend)
         self.engine = Engine(self._reference, fast=fast)
@@ -156,7 +158,8 @@ class RowTokenizer:
         if row_errors and not all(self._general.values()):
             row_errors = tool_rendering.with_remedies(examples, row_errors, self._rendering)
         made = self._tokens(texts, row_errors)
-        return replace(made, remarks=rendered_rows.remarks(examples, [_whole(some) for some in texts]))
+        found = rendered_rows.remarks(examples, [_whole(some) for some in texts])
+        return replace(made, remarks={**found, **self._endings.remarks(examples, texts)})
 
     def _rendering(self, example: Example) -> Callable[[Sequence[Message], Any], str]:
         """What renders other messages and tools as this row is rendered."""

@@ -23,6 +23,7 @@ from ftcheck import (
     Tokenizer,
     rule,
     tables,
+    thinking,
 )
 from ftcheck.digest import of_text
 from ftcheck.extension.rules import Yield
@@ -36,6 +37,7 @@ from ftcheck_rules.template.renderings import (
     prompt_as_sent,
     prompt_as_trained,
     talks,
+    whole_as_trained,
 )
 from ftcheck_rules.template.templates import row_switches
 
@@ -83,7 +85,7 @@ def evaluation_parity(
     complete and have unique ids. Parameters: different_percent (default 1), usual_percent (default 99).
     """
     compared = [row for row in sample.rows if 0 < row.prompt_turns < len(row.messages)]
-    different = [(row, why) for row in compared if (why := _difference(row, serving)) is not None]
+    different = [(row, why) for row in compared if (why := _difference(row, tokenizer, serving)) is not None]
     conversations = bool((rows.turns > 0).any())
     yield Measurement("gold_items", len(gold.items) if gold is not None else 0, unit="items")
     yield Measurement("prompts_compared", len(compared), unit="rows")
@@ -111,8 +113,11 @@ def evaluation_parity(
     yield Summary(f"{served if compared else 'no prompt to compare'}{questions}")
 
 
-def _difference(row: SampleRow, serving: ServingSide) -> str | None:
-    """How the prompt that the server would send for a row differs from the row as it is fed."""
+def _difference(row: SampleRow, tokenizer: Tokenizer, serving: ServingSide) -> str | None:
+    """How the prompt that the server would send for a row differs from the row as it is fed.
+
+    A thinking block that one of them has is reported by `reasoning`, or by `template-parity`.
+    """
     if row.start:
         return (
             f"the row is fed from its token {row.start + 1} on: truncation cuts the beginning of the prompt"
@@ -123,6 +128,9 @@ def _difference(row: SampleRow, serving: ServingSide) -> str | None:
         return f"serving cannot render the prompt; the template's own message: {theirs.problem}"
     ids = serving.tokenizer.encode(theirs.text)
     if tuple(ids) == row.ids[: len(ids)] or tuple(ids[: len(row.fed)]) == row.fed:
+        return None
+    whole = whole_as_trained(tokenizer, talk) or theirs.text
+    if not whole.startswith(theirs.text) and thinking.same_but_thinking(theirs.text, whole):
         return None
     pairs = zip(ids, row.ids, strict=False)
     same = next((n for n, (one, other) in enumerate(pairs) if one != other), min(len(ids), len(row.ids)))

@@ -22,13 +22,14 @@ from ftcheck import (
     rule,
     tables,
     templates,
+    thinking,
 )
 from ftcheck.extension.rules import Yield
 from ftcheck.inputs.prepared import SampleRow
 from ftcheck.packing.truncation import of_evaluation
 from ftcheck.plurals import agreeing, counted
 from ftcheck_rules.lengths.lengths import STEP, rounded_up
-from ftcheck_rules.template.templates import row_switches, training_text
+from ftcheck_rules.template.templates import other_prompt, row_switches, training_text
 
 if TYPE_CHECKING:
     import numpy as np
@@ -216,6 +217,12 @@ def _endings(tokenizer: Tokenizer, prepared: Prepared, rows: "NDArray[np.bool_]"
     return found
 
 
+def unknown_stops(tokenizer: Tokenizer, prepared: Prepared) -> set[int]:
+    """Special tokens that end rows, in the loss, and are no known stop: `trained-tokens` tells them."""
+    uncut = prepared.used & (prepared.trained > 0) & (prepared.kept >= prepared.length)
+    return {*_endings(tokenizer, prepared, uncut & ~prepared.ends_in_stop)}
+
+
 def _unknown_stop(
     tokenizer: Tokenizer, prepared: Prepared, model: ModelConfig, token: int, rows: list[int], count: int
 ) -> Finding:
@@ -384,10 +391,12 @@ def _prompt_in_loss(
     yield Measurement("prompt_tokens_trained", sum(count for _, count in early), unit="tokens", limit="0")
     if early:
         blank = not any(_early_words(tokenizer, row, count, prepared) for row, count in early)
-        kind = "whitespace token" if blank else "token"
+        thinks = any(_early_tokens(tokenizer, row, count, prepared).strip() for row, count in early)
+        kind = "token" if not blank else "token of a thinking block" if thinks else "whitespace token"
+        many = "tokens of a thinking block" if blank and thinks else None
         yield Finding(
-            f"the assistant mask starts {counted(early[0][1], kind)} early, within the prompt; so it does in"
-            f" {len(early):,} of {counted(len(sample.rows), 'sample row')}",
+            f"the assistant mask starts {counted(early[0][1], kind, many)} early, within the prompt; so it"
+            f" does in {len(early):,} of {counted(len(sample.rows), 'sample row')}",
             Severity.INFO if blank else Severity.WARNING,
             at=early[0][0].at,
             fix=None
@@ -398,9 +407,9 @@ def _prompt_in_loss(
 
 
 def _too_early(tokenizer: Tokenizer, prepared: Prepared, row: SampleRow) -> int:
-    """Prompt tokens in the row's last run of tokens in the loss."""
+    """Prompt tokens in the row's last run of tokens in the loss; none where the prompt is no part of it."""
     start = _last_stretch(prepared, row)
-    if start is None:
+    if start is None or other_prompt(tokenizer, row):
         return 0
     asked = row.messages[: row.prompt_turns]
     try:
@@ -420,9 +429,13 @@ def _last_stretch(prepared: Prepared, row: SampleRow) -> int | None:
 
 
 def _early_words(tokenizer: Tokenizer, row: SampleRow, count: int, prepared: Prepared) -> bool:
-    """Whether the prompt's tokens in the loss are more than whitespace."""
+    """Whether the prompt's tokens in the loss are more than whitespace and the start of a thinking block."""
+    return bool(thinking.without(_early_tokens(tokenizer, row, count, prepared)).strip())
+
+
+def _early_tokens(tokenizer: Tokenizer, row: SampleRow, count: int, prepared: Prepared) -> str:
     start = _last_stretch(prepared, row) or 0
-    return bool(tokenizer.show(row.ids[start : start + count]).strip())
+    return tokenizer.show(row.ids[start : start + count])
 
 
 def _shared(ids: Sequence[int], others: Sequence[int]) -> int:

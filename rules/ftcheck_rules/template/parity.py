@@ -15,6 +15,7 @@ from ftcheck import (
     Summary,
     Tokenizer,
     rule,
+    thinking,
 )
 from ftcheck.extension.rules import Yield
 from ftcheck.inputs.evaluation import GoldItem
@@ -37,8 +38,6 @@ from ftcheck_rules.template.renderings import (
 
 DATED = 20
 """How many conversations are rendered for two dates."""
-THINK = "<think>"
-"""The tag that opens a thinking block."""
 
 
 @rule("template-parity", family="template", cases="ftcheck_rules.template.cases.parity")
@@ -53,8 +52,9 @@ def template_parity(
 
     Built-in conversations, the sample rows' prompts and the gold questions are rendered as training does and
     as the server will, with the template switches that requests send. A served prompt may continue as the row
-    itself does. Twenty conversations are rendered for two dates. Where `ftcheck lock` wrote a lock, the
-    template must give its ids. Skipped for plain text. No parameters.
+    itself does, or as a tenth of the rows do, where it differs in a thinking block alone. Twenty
+    conversations are rendered for two dates. Where `ftcheck lock` wrote a lock, the template must give its
+    ids. Skipped for plain text. No parameters.
     """
     found = talks(sample)
     pairs = list(other_words(tokenizer, serving, found))
@@ -119,8 +119,10 @@ def _serving_differs(
     shown = first_difference(pairs, "serve", tokenizer, serving.tokenizer)
     opens = _opens_thinking(tokenizer, serving, found)
     what = (
-        "serving opens a thinking block that no training row has"
+        f"serving {'puts an empty' if opens == 'empty' else 'opens a'} thinking block that no row has"
         if opens
+        else "serving leaves out the reasoning of earlier turns, which training keeps"
+        if _drops_history(tokenizer, serving, found)
         else "serving renders prompts differently than training"
     )
     return Finding(
@@ -130,21 +132,32 @@ def _serving_differs(
         " start with reasoning"
         if opens
         else _remedy(tokenizer, serving),
-        why="The model was trained to answer at once and is asked to think first: its first tokens, and the"
+        why="The model is asked in a mode of thinking that it was not trained in: its first tokens, and the"
         " format of its answers, are off."
         if opens
         else None,
     )
 
 
-def _opens_thinking(tokenizer: Tokenizer, serving: ServingSide, found: Sequence[Talk]) -> bool:
-    """Whether every prompt is the trained one with a thinking block opened behind it."""
+def _opens_thinking(tokenizer: Tokenizer, serving: ServingSide, found: Sequence[Talk]) -> str | None:
+    """The thinking block, `open` or `empty`, that every prompt has behind the trained one; None without."""
     more = []
     for talk in found:
         ours, theirs = prompt_as_trained(tokenizer, talk).text, prompt_as_sent(serving, talk).text
         if ours is not None and theirs is not None:
-            more.append(theirs.removeprefix(ours) if theirs.startswith(ours) else "")
-    return bool(more) and all(one.strip().startswith(THINK) for one in more)
+            added = theirs.startswith(ours) and not thinking.without(theirs[len(ours) :])
+            more.append(thinking.block_at_end(theirs) if added else None)
+    return more[0] if more and all(more) else None
+
+
+def _drops_history(tokenizer: Tokenizer, serving: ServingSide, found: Sequence[Talk]) -> bool:
+    """Whether rows' prompts differ in nothing but the reasoning of earlier turns, which only training has."""
+    differing = []
+    for talk in found:
+        ours, theirs = prompt_as_trained(tokenizer, talk).text, prompt_as_sent(serving, talk).text
+        if talk.probe is None and ours is not None and theirs is not None and ours != theirs:
+            differing.append(len(theirs) < len(ours) and thinking.same_but_thinking(theirs, ours))
+    return bool(differing) and all(differing)
 
 
 def _remedy(tokenizer: Tokenizer, serving: ServingSide) -> str:

@@ -6,12 +6,14 @@ from dataclasses import dataclass
 from itertools import accumulate
 from typing import Any
 
-from ftcheck import GoldSet, InputError, Inputs, Job, Location, Sample, ServingSide, Tokenizer
+from ftcheck import GoldSet, InputError, Inputs, Job, Location, Sample, ServingSide, Tokenizer, thinking
 from ftcheck.inputs.prepared import SampleRow
 from ftcheck.inputs.probe_texts import CONVERSATIONS, Pair
 from ftcheck.inputs.tokenizer import Message
 from ftcheck_rules.template.templates import row_switches, training_text
 
+SEEN = 0.1
+"""A mode of thinking that this share of the rows has is one that the model is trained in."""
 TOKEN_BUDGET = 200_000
 """Sample rows are compared up to this many tokens, the shortest first: a few seconds at most."""
 
@@ -93,13 +95,16 @@ def other_words(
 ) -> Iterator[Pair]:
     """Each prompt as training and as another side renders it; equal where the text is the same.
 
-    A prompt that continues as the row itself does (an empty thinking block that the template puts into
-    rows too) counts as the same. Only different texts are tokenised. Nothing where neither side can render.
+    A prompt that is the beginning of the row itself (an empty thinking block that the template puts into
+    rows too) counts as the same; so does one that differs in a thinking block alone, where a tenth of the
+    rows begin with such a block. Only different texts are tokenised. Nothing where neither side can render.
     """
-    for talk in found:
-        ours, theirs = prompt_as_trained(tokenizer, talk), prompt_as_sent(side, talk)
+    sides = [(talk, prompt_as_trained(tokenizer, talk), prompt_as_sent(side, talk)) for talk in found]
+    begins = [_begins(tokenizer, talk, ours, theirs) for talk, ours, theirs in sides]
+    trained = _trained_modes(sides, begins)
+    for (talk, ours, theirs), is_start in zip(sides, begins, strict=True):
         if ours.text is not None and theirs.text is not None:
-            if ours.text == theirs.text or _goes_on(tokenizer, talk, ours.text, theirs.text):
+            if is_start or (thinking.block_at_end(theirs.text) in trained and _but_thinking(ours, theirs)):
                 yield Pair(probe=talk.probe, at=talk.at)
             else:
                 ids, others = tokenizer.encode(ours.text), side.tokenizer.encode(theirs.text)
@@ -110,12 +115,35 @@ def other_words(
             yield Pair(probe=talk.probe, at=talk.at, problem=_failed("training", ours))
 
 
+def _begins(tokenizer: Tokenizer, talk: Talk, ours: Rendered, theirs: Rendered) -> bool:
+    """Whether a prompt is the one of training, or the beginning of the row as it is trained."""
+    if ours.text is None or theirs.text is None:
+        return False
+    if ours.text == theirs.text:
+        return True
+    opened = theirs.text.startswith(ours.text) or _but_thinking(ours, theirs)
+    return opened and (whole_as_trained(tokenizer, talk) or "").startswith(theirs.text)
+
+
+def _but_thinking(ours: Rendered, theirs: Rendered) -> bool:
+    return thinking.without(ours.text or "") == thinking.without(theirs.text or "")
+
+
+def _trained_modes(
+    sides: Sequence[tuple[Talk, Rendered, Rendered]], begins: Sequence[bool]
+) -> frozenset[str | None]:
+    """The thinking blocks that prompts end in and that a tenth of the rows begin with."""
+    rows = [
+        (thinking.block_at_end(theirs.text), is_start)
+        for (talk, _, theirs), is_start in zip(sides, begins, strict=True)
+        if talk.probe is None and theirs.text is not None
+    ]
+    kinds = {kind for kind, is_start in rows if kind is not None and is_start}
+    return frozenset(kind for kind in kinds if sum(one == (kind, True) for one in rows) >= SEEN * len(rows))
+
+
 def _failed(who: str, rendered: Rendered) -> str:
     return f"{who} cannot render it; the template's own message: {rendered.problem}"
-
-
-def _goes_on(tokenizer: Tokenizer, talk: Talk, ours: str, theirs: str) -> bool:
-    return theirs.startswith(ours) and (whole_as_trained(tokenizer, talk) or "").startswith(theirs)
 
 
 def gold_set(job: Job, inputs: Inputs) -> GoldSet:

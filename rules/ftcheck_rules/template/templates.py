@@ -18,6 +18,7 @@ from ftcheck import (
     Summary,
     Tokenizer,
     rule,
+    thinking,
 )
 from ftcheck.extension.rules import Yield
 from ftcheck.inputs.prepared import RowError, SampleRow
@@ -50,12 +51,6 @@ DEFECTS = {
         "use a template that keeps assistant messages",
         "The model does not learn these answers.",
     ),
-    "reasoning": (
-        Severity.WARNING,
-        "the template drops reasoning",
-        "make a separate row of each assistant turn, or use a template that keeps reasoning",
-        "Reasoning that is not rendered is not learned: the model stops thinking.",
-    ),
     "prompt": (
         Severity.WARNING,
         "the prompt that a server sends differs from the start of the row in training",
@@ -85,13 +80,13 @@ def row_switches(row: SampleRow) -> dict[str, Any]:
 def chat_template(job: Job, tokenizer: Tokenizer, prepared: Prepared, sample: Sample) -> Iterator[Yield]:
     """The chat template renders every row, drops nothing, and has the markers that the loss needs.
 
-    A template that raises ends the run in the middle of preparation. One that drops the system message or
-    past reasoning raises nothing, and the model learns from rows that nobody wrote.
+    A template that raises ends the run in the middle of preparation. One that drops the system message
+    raises nothing, and the model learns from rows that nobody wrote.
 
     Every row is rendered as in training; assistant_only_loss needs {% generation %} markers. In the sample
     rows, each message must be found again in the rendered text, and the text must start with the prompt that
-    a server would send. What the template does with built-in conversations is only measured; what it does
-    with tool calls is told by tool-calls. Skipped for plain text. No parameters.
+    a server would send. What the template does with built-in conversations is only measured; what becomes of
+    tool calls is told by `tool-calls`, of reasoning by `reasoning`. Skipped for plain text. No parameters.
     """
     failed = {row: one for row, one in prepared.row_errors.items() if one.code == "template"}
     conversational = bool((prepared.rows.turns > 0).any())
@@ -213,7 +208,8 @@ def _defects(tokenizer: Tokenizer, sample: Sample) -> Mapping[str, list[SampleRo
         except InputError:
             continue
         codes = {who for who, words in _words(row.messages) if words not in text}
-        if other_prompt(tokenizer, row):
+        other = _prompt_and_row(tokenizer, row)
+        if other is not None and not thinking.same_but_thinking(*other):
             codes.add("prompt")
         for code in codes:
             found[code].append(row)
@@ -222,13 +218,19 @@ def _defects(tokenizer: Tokenizer, sample: Sample) -> Mapping[str, list[SampleRo
 
 def other_prompt(tokenizer: Tokenizer, row: SampleRow) -> bool:
     """Whether the text of the row does not start with the prompt that a server sends."""
+    return _prompt_and_row(tokenizer, row) is not None
+
+
+def _prompt_and_row(tokenizer: Tokenizer, row: SampleRow) -> tuple[str, str] | None:
+    """A row's prompt and its text, where that does not start with the prompt."""
     asked = row.messages[: row.prompt_turns]
     try:
         text = training_text(tokenizer, row.messages, **row_switches(row))
         prompt = training_text(tokenizer, asked, prompt=True, **row_switches(row)) if asked else ""
     except InputError:
-        return False
-    return len(asked) < len(row.messages) and not text.startswith(prompt)
+        return None
+    other = len(asked) < len(row.messages) and not text.startswith(prompt)
+    return (prompt, text) if other else None
 
 
 def _losing(defects: Mapping[str, list[SampleRow]]) -> set[int]:
@@ -236,21 +238,14 @@ def _losing(defects: Mapping[str, list[SampleRow]]) -> set[int]:
 
 
 def _words(messages: Sequence[Message]) -> Iterator[tuple[str, str]]:
-    """What must be found again, stripped: templates may trim. Reasoning stands on its own."""
+    """What must be found again, stripped: templates may trim. Reasoning is left to the rule `reasoning`."""
     for message in messages:
         role, content = message["role"], message.get("content")
         who = "system" if role == "developer" else role
         if who not in DEFECTS:
             continue
-        reasoning, _, answer = content.rpartition("</think>") if isinstance(content, str) else ("", "", "")
-        thought = message.get("reasoning_content")
-        for owner, words in (
-            (who, answer),
-            ("reasoning", reasoning.replace("<think>", "")),
-            ("reasoning", thought if isinstance(thought, str) else ""),
-        ):
-            if words.strip():
-                yield owner, words.strip()
+        if isinstance(content, str) and (words := thinking.without(content).strip()):
+            yield who, words
 
 
 _ASKED: Message = {"role": "user", "content": "ftcheckasked"}

@@ -10,4 +10,4 @@ def test_a_remark_on_a_rendered_row_names_the_row_of_the_data(samples: Path, tmp
 
     prepared = prepare(samples, tmp_path, rows)
 
-    assert prepared.rows.remarks["open-thought"] == (2,)
+    assert prepared.rows.remarks["thought-open"] == (2,)

@@ -109,7 +109,7 @@ def test_a_switch_that_opens_a_thinking_block_is_an_error_at_the_switches() -> N
     ).findings
 
     assert finding.at == asked.at("serving.chat_template_kwargs")
-    assert finding.message.startswith("serving opens a thinking block that no training row has")
+    assert finding.message.startswith("serving opens a thinking block that no row has")
 
 
 def test_an_empty_thinking_block_that_rows_have_too_is_no_difference() -> None:
@@ -131,7 +131,7 @@ def test_a_row_that_trains_with_the_same_switches_agrees() -> None:
     ran = check(side, ServingSide(side, same=True, switches=switches), sample=Sample((one,), 1))
 
     assert ran.measured["rows_different"] == 0
-    assert ran.measured["probes_different"] == 8
+    assert ran.measured["probes_different"] == 0  # the built-in conversations set no switch
 
 
 def test_a_conversation_that_only_one_side_can_render_is_an_error_not_a_crash() -> None:

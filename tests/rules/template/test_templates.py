@@ -139,18 +139,13 @@ def test_a_system_message_that_only_the_prompt_has_is_seen() -> None:
     assert ran.measured["rows_with_another_prompt"] == 1
 
 
-def test_reasoning_that_is_left_out_is_a_warning() -> None:
-    talk = (*TALK[:2], {"role": "assistant", "content": "<think>hm, well</think>So."})
-
-    ran = check(Forgetful(), talk)
-
-    [finding] = ran.findings
-    assert finding.severity is Severity.WARNING
-    assert finding.message.startswith("the template drops reasoning")
-
-
 def test_a_template_that_only_trims_passes() -> None:
     assert check(Trimming()).result.outcome == "passed"
+
+
+def test_reasoning_is_left_to_the_rule_that_follows_it() -> None:
+    talk = (*TALK[:2], {"role": "assistant", "content": "<think>hm, well</think>So."})
+    assert check(Forgetful(), talk).result.outcome == "passed"
 
 
 def test_what_the_template_does_with_built_in_conversations_is_only_measured() -> None:

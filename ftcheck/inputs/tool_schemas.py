@@ -132,7 +132,7 @@ def _meant(schema: Any, strange: set[str], depth: int) -> Any:
 
 
 def _is_plain(schema: Any) -> bool:
-    """Whether a schema is valid at first sight: most are, and looking each up in the meta-schema takes 1 ms."""
+    """Whether a schema is valid at first sight. Most are; the meta-schema takes 1 ms for each."""
     if type(schema) is not dict or not PLAIN_KEYS.issuperset(schema):
         return False
     properties, required = schema.get("properties", {}), schema.get("required", [])

@@ -116,7 +116,7 @@ def _calls(calls: Sequence[Call], defined: Sequence[Definition]) -> Iterator[str
 def _results(turns: Sequence[Message]) -> Iterator[str]:
     """Calls without results, results without calls, and ids that do not match.
 
-    Nothing is said of results behind calls that are text, or messages of unknown roles: they may be the calls.
+    Nothing is said of results behind a call that is text, or a message of an unknown role: that may be one.
     """
     pending: list[Call] = []
     as_text = False

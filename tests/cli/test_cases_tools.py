@@ -6,15 +6,16 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from ruamel.yaml import YAML
 
 from tests.cli.test_cases_read import CASES
-from tests.places import DATA
+from tests.places import CHECKOUT
 
 
 def above_info(
     name: str, tmp_path: Path, project: Any, changes: tuple[tuple[str, str], ...] = ()
 ) -> list[tuple[str, Any]]:
-    """The errors and warnings of a case, with their rules, in the order of the report; run on a copy."""
+    """The errors and warnings of a case, with their rules, in the order of the checks; run on a copy."""
     folder = tmp_path / "cases" / name
     folder.mkdir(parents=True)
     shutil.copyfile(CASES / name / "train.jsonl", folder / "train.jsonl")
@@ -27,7 +28,9 @@ def above_info(
     (folder / "policy.yaml").write_text(policy, encoding="utf-8")
     report = tmp_path / "report.json"
     project.call("run", str(folder / "policy.yaml"), "--offline", "-o", f"json={report}")
+    order = list(YAML(typ="safe").load(CHECKOUT / "policies" / "recommended.yaml")["checks"])
     results = json.loads(report.read_text(encoding="utf-8"))["results"]
+    results.sort(key=lambda one: order.index(one["rule"]))
     return [
         (result["rule"], finding)
         for result in results
@@ -58,7 +61,7 @@ def test_the_first_finding_is_the_one_that_is_planted(
 ) -> None:
     found, first = above_info(name, tmp_path, project)[0]
 
-    assert (found, first["severity"], first["at"]["line"]) == (rule, severity, line)
+    assert (found, first["severity"], first["line"]) == (rule, severity, line)
     assert said in first["message"]
     assert remedy in first["fix"]
 
@@ -76,12 +79,12 @@ def test_calls_that_vanish_altogether_are_an_error_with_all_rows(
     name: str, tmp_path: Path, project: Any
 ) -> None:
     changes = (
-        (str(DATA / "tokenizers" / "Qwen3"), str(DATA / "tokenizers" / name)),
+        ("tokenizers/Qwen3", f"tokenizers/{name}"),
         ("assistant_only_loss: true", "assistant_only_loss: false"),
     )
     found = above_info("clean-tools", tmp_path, project, changes)
 
     rule, first = found[0]
-    assert (rule, first["severity"], first["at"]["line"]) == ("tool-calls", "error", 1)
+    assert (rule, first["severity"], first["line"]) == ("tool-calls", "error", 1)
     assert first["message"].startswith("the template drops the tool calls of 60 rows")
     assert "use a template that renders tool calls" in first["fix"]

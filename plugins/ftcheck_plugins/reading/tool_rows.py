@@ -16,7 +16,7 @@ from typing import Any
 from ftcheck.inputs import tool_calls, tool_schemas
 from ftcheck.inputs.tokenizer import Message
 from ftcheck.inputs.tool_calls import Call, Definition
-from ftcheck_plugins.reading.row_formats import Example
+from ftcheck_plugins.reading.row_formats import ROLES, Example
 
 COLUMNS = frozenset(
     {
@@ -114,7 +114,10 @@ def _calls(calls: Sequence[Call], defined: Sequence[Definition]) -> Iterator[str
 
 
 def _results(turns: Sequence[Message]) -> Iterator[str]:
-    """Calls without results, results without calls, and ids that do not match."""
+    """Calls without results, results without calls, and ids that do not match.
+
+    Nothing is said of results behind a call that is text, or a message of an unknown role: that may be one.
+    """
     pending: list[Call] = []
     as_text = False
     for index, turn in enumerate(turns):
@@ -136,7 +139,7 @@ def _results(turns: Sequence[Message]) -> Iterator[str]:
         if pending:
             yield "results:none"
         pending = tool_calls.calls_of(turn, index)
-        as_text = not pending and written(turn)
+        as_text = not pending and (written(turn) or turn.get("role") not in ROLES)
 
 
 def written(turn: Message) -> bool:

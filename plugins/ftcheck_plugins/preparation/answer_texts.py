@@ -59,9 +59,16 @@ class Lot:
         plain = [number for number in range(len(texts)) if number not in apart]
         self._plain = Joined([texts[number] for number in plain], plain, END)
         self._wide = Joined([texts[number] for number in self.wide], self.wide, END)
+        self._among: dict[str, Joined[str]] = {}
 
-    def having(self, piece: str) -> Iterator[int]:
-        """The texts that contain `piece`, by index."""
+    def having(self, piece: str, rare: str | None = None) -> Iterator[int]:
+        """The texts that contain `piece`, by index: among those that contain the character `rare`."""
+        if rare is not None:
+            if rare not in self._among:
+                numbers = list(self.having(rare))
+                self._among[rare] = Joined([self.texts[number] for number in numbers], numbers, END)
+            yield from self._among[rare].having(piece)
+            return
         if piece.isascii():
             yield from self._plain.having(piece)
         if self.wide:
@@ -264,17 +271,18 @@ def _prompted(answers: Answers, index: int, piece: str) -> bool:
 
 def _markup(answers: Answers) -> Iterator[tuple[str, int]]:
     """`markup:<eoh>`: a mark of a chat format stands in the answer."""
-    for piece, pattern in _marks():
-        for index in answers.plain.having(piece):
+    for piece, first, pattern in _marks():
+        for index in answers.plain.having(piece, first):
             for mark in set(pattern.findall(answers.texts[index])):
                 if mark != "</s>" or _ends_a_turn(answers.texts[index]):
                     yield f"markup:{mark}", index
 
 
 @cache
-def _marks() -> list[tuple[str, re.Pattern[str]]]:
+def _marks() -> list[tuple[str, str, re.Pattern[str]]]:
+    """Groups of marks: a piece that is in all of them, the character that all begin with, a pattern."""
     groups = tables.load("answer_phrases")["markup"]
-    return [(piece, re.compile(_any(marks))) for piece, marks in groups.items()]
+    return [(piece, next(iter(marks))[0], re.compile(_any(marks))) for piece, marks in groups.items()]
 
 
 def _ends_a_turn(text: str) -> bool:
@@ -315,7 +323,7 @@ def _personal(answers: Answers) -> Iterator[tuple[str, int]]:
         if any(not _reserved(domain) for domain in EMAIL.findall(answers.texts[index])):
             yield "email", index
     for piece, pattern in KEYS.items():
-        for index in answers.plain.having(piece):
+        for index in answers.plain.having(piece, "_" if "_" in piece else None):
             if pattern.search(answers.texts[index]):
                 yield "key", index
     texts = answers.texts
@@ -338,7 +346,8 @@ def _is_phone(text: str) -> bool:
 
 # --- the last answer -------------------------------------------------------------------------------------
 
-FENCED = re.compile(r"```(?:json[c5l]?|JSON)?\s*[\[{]")
+FENCED = re.compile(r"(?:json[c5l]?|JSON)?\s*[\[{]")
+"""How a block of code begins that is JSON."""
 
 
 def _last_answers(gists: Sequence[Gist]) -> Iterator[tuple[str, int]]:
@@ -350,7 +359,7 @@ def _last_answers(gists: Sequence[Gist]) -> Iterator[tuple[str, int]]:
         text = texts[place].strip()
         if not text:
             continue
-        if text[-1] == "`" and FENCED.search(text):
+        if text[-1] == "`" and any(map(FENCED.match, text.split("```")[1::2])):
             yield "fenced-json", row
         if place and texts[place - 1].rstrip().endswith(text):
             yield "ends-prompt", row

@@ -34,6 +34,9 @@ FOUND = (
     ("Well, as an AI language model, I have no opinion.", "as-an-ai"),
     ("作为一个AI，我目前没有这种能力。", "as-an-ai"),
     ("En tant qu’IA, je ne sors pas.", "as-an-ai"),
+    ("Als KI-Modell habe ich dafür kein Gefühl.", "as-an-ai"),
+    ("Als taalmodel heb ik geen mening.", "as-an-ai"),
+    ("Как языковая модель, я не знаю.", "as-an-ai"),
     ("PrÃ¤zise Antwort: GerÃ¤t zurÃ¼cksetzen.", "mojibake"),
     ("ZaÅ¼Ã³Å‚Ä‡ gÄ™Å›lÄ… jaÅºÅ„", "mojibake"),
     ("РџСЂРёРІРµС‚, РєР°Рє РґРµР»Р°?", "mojibake"),
@@ -151,8 +154,9 @@ def test_pieces_of_the_table_stand_in_what_they_stand_for() -> None:
     for piece, marks in table["markup"].items():
         assert all(piece in mark for mark in marks), piece
         assert len({mark[0] for mark in marks}) == 1, piece
-    assert all(piece in one for piece, phrases in table["models"].items() for one in phrases)
-    phrases = [one for some in (*table["models"].values(), *table["refusals"].values()) for one in some]
+    models = {**table["models"], **table["models_accented"]}
+    assert all(piece in one for piece, phrases in models.items() for one in phrases)
+    phrases = [one for some in (*models.values(), *table["refusals"].values()) for one in some]
     assert [one for one in phrases if one != one.lower()] == []
     assert max(len(one) for some in table["refusals"].values() for one in some) < answer_texts.HEAD
 

@@ -30,23 +30,28 @@ Searched = TypeVar("Searched", str, bytes)
 class Joined(Generic[Searched]):
     """Some texts as one, with the index of each among all."""
 
-    def __init__(self, texts: Sequence[Searched], numbers: Sequence[int], end: Searched) -> None:
-        """`end` is put between two texts."""
+    def __init__(self, whole: Searched, lengths: Sequence[int], numbers: Sequence[int]) -> None:
+        """`whole` has one character between two texts, whose `lengths` do not count it."""
         self.numbers = numbers
-        self._whole: Searched = end.join(texts)
-        self._lengths = [len(text) + 1 for text in texts]
+        self.whole: Searched = whole
+        self.lengths = lengths
 
     @cached_property
     def _starts(self) -> list[int]:
-        return list(accumulate(self._lengths, initial=0))
+        return list(accumulate((length + 1 for length in self.lengths), initial=0))
 
     def having(self, piece: Searched) -> Iterator[int]:
         """The texts that contain `piece`, by index."""
-        at = self._whole.find(piece)
+        at = self.whole.find(piece)
         while at >= 0:
             place = bisect_right(self._starts, at) - 1
             yield self.numbers[place]
-            at = self._whole.find(piece, self._starts[place + 1])
+            at = self.whole.find(piece, self._starts[place + 1])
+
+
+def joined(texts: Sequence[str], numbers: Sequence[int]) -> Joined[str]:
+    """These texts as one."""
+    return Joined(END.join(texts), list(map(len, texts)), numbers)
 
 
 class Lot:
@@ -57,29 +62,63 @@ class Lot:
         self.wide = [number for number, text in enumerate(texts) if not text.isascii()]
         apart = set(self.wide)
         plain = [number for number in range(len(texts)) if number not in apart]
-        self._plain = Joined([texts[number] for number in plain], plain, END)
-        self._wide = Joined([texts[number] for number in self.wide], self.wide, END)
+        self._plain = joined([texts[number] for number in plain], plain)
+        self._wide = joined([texts[number] for number in self.wide], self.wide)
+        self._among: dict[str, Joined[str]] = {}
+
+    @cached_property
+    def _lower(self) -> tuple[Joined[str], Joined[str]]:
+        plain, wide = self._plain, self._wide
+        return (
+            Joined(plain.whole.lower(), plain.lengths, plain.numbers),
+            joined([self.texts[number].lower() for number in wide.numbers], wide.numbers),
+        )
+
+    @cached_property
+    def _zeros(self) -> tuple[Joined[bytes], ...]:
+        plain, wide = self._plain, self._wide
+        encoded = [self.texts[number].encode("utf-8", "replace") for number in wide.numbers]
+        return (
+            Joined(plain.whole.encode().translate(DIGITS), plain.lengths, plain.numbers),
+            Joined(END.encode().join(encoded).translate(DIGITS), list(map(len, encoded)), wide.numbers),
+        )
 
     def having(self, piece: str) -> Iterator[int]:
         """The texts that contain `piece`, by index."""
         if piece.isascii():
             yield from self._plain.having(piece)
-        if self.wide:
-            yield from self._wide.having(piece)
+        yield from self._wide.having(piece)
+
+    def having_both(self, rare: str, piece: str) -> Iterator[int]:
+        """The texts that contain `piece`: among those that contain a character which few have."""
+        if rare not in self._among:
+            numbers = list(self.having(rare))
+            self._among[rare] = joined([self.texts[number] for number in numbers], numbers)
+        yield from self._among[rare].having(piece)
+
+    def having_in_lower(self, piece: str, *, wide: bool) -> Iterator[int]:
+        """The texts that contain `piece` once they are in lower case; with `wide` none that are ASCII."""
+        if not wide:
+            yield from self._lower[0].having(piece)
+        yield from self._lower[1].having(piece)
+
+    def having_digits(self, shape: bytes) -> Iterator[int]:
+        """The texts that contain `shape`, with every digit a 0."""
+        for some in self._zeros:
+            yield from some.having(shape)
 
 
 class Answers(NamedTuple):
-    """All answers of a batch: as they are, in lower case, and the row and place in it of each."""
+    """All answers of a batch, and the row of each."""
 
-    plain: Lot
-    lower: Lot
+    lot: Lot
     rows: Sequence[int]
     gists: Sequence[Gist]
 
     @property
     def texts(self) -> Sequence[str]:
         """The answers."""
-        return self.plain.texts
+        return self.lot.texts
 
 
 Look = Callable[[Answers], Iterator[tuple[str, int]]]
@@ -94,7 +133,7 @@ def remarks(gists: Sequence[Gist]) -> dict[str, list[int]]:
         for place in gist.answers:
             texts.append(gist.texts[place])
             rows.append(row)
-    answers = Answers(Lot(texts), Lot([text.lower() for text in texts]), rows, gists)
+    answers = Answers(Lot(texts), rows, gists)
     found: dict[str, set[int]] = {}
     for look in LOOKS:
         for code, index in look(answers):
@@ -144,9 +183,9 @@ def _checksum(gist: Gist) -> int:
 def _refusals(answers: Answers) -> Iterator[tuple[str, int]]:
     """`refusal`: the answer begins by declining."""
     openings = _openings()
-    for index, text in enumerate(answers.lower.texts):
-        begins = openings.get(text[:2])
-        if begins is not None and text[:HEAD].replace("’", "'").startswith(begins):
+    for index, text in enumerate(answers.texts):
+        begins = openings.get(text[:2].lower())
+        if begins is not None and text[:HEAD].lower().replace("’", "'").startswith(begins):
             yield "refusal", index
 
 
@@ -163,16 +202,21 @@ def _openings() -> dict[str, tuple[str, ...]]:
 
 def _models(answers: Answers) -> Iterator[tuple[str, int]]:
     """`as-an-ai`: the answer says somewhere what it is that speaks."""
-    for piece, pattern in _model_phrases():
-        for index in answers.lower.having(piece):
-            if pattern.search(answers.lower.texts[index]):
+    for piece, pattern, anywhere in _model_phrases():
+        for index in answers.lot.having_in_lower(piece, wide=not anywhere):
+            if pattern.search(answers.texts[index].lower()):
                 yield "as-an-ai", index
 
 
 @cache
-def _model_phrases() -> list[tuple[str, re.Pattern[str]]]:
-    groups = tables.load("answer_phrases")["models"]
-    return [(piece, re.compile(rf"(?<![a-z])(?:{_any(some)})(?![a-z-])")) for piece, some in groups.items()]
+def _model_phrases() -> list[tuple[str, re.Pattern[str], bool]]:
+    """Groups of phrases: a piece that is in all of them, a pattern, and whether ASCII answers have it too."""
+    table = tables.load("answer_phrases")
+    return [
+        (piece, re.compile(rf"(?<![a-z])(?:{_any(some)})(?![a-z-])"), name == "models")
+        for name in ("models", "models_accented")
+        for piece, some in table[name].items()
+    ]
 
 
 def _any(texts: Iterable[str]) -> str:
@@ -204,9 +248,9 @@ PAIRS = re.compile("[^\x00-\x7f]{2}|[ÃÂ\x80-\x9f]")
 
 def _encodings(answers: Answers) -> Iterator[tuple[str, int]]:
     """`replacement` for U+FFFD, `mojibake` for what ftfy would turn back into other characters."""
-    for index in answers.plain.having("\ufffd"):
+    for index in answers.lot.having("\ufffd"):
         yield "replacement", index
-    for index in answers.plain.wide:
+    for index in answers.lot.wide:
         text = answers.texts[index]
         if PAIRS.search(text) and SUSPECT.search(text) and _garbled(text):
             yield "mojibake", index
@@ -238,13 +282,13 @@ TEMPLATES = ("```", "{%", "</", "{{#", "{{/", "{{>", "=>", "${", "def ", "\\frac
 
 def _placeholders(answers: Answers) -> Iterator[tuple[str, int]]:
     """`placeholder` for `{{name}}` in prose that is not in the prompt; `bracket` for `[Your Name]`."""
-    for index in answers.plain.having("{{"):
+    for index in answers.lot.having("{{"):
         text = answers.texts[index]
         if MUSTACHE.search(text) and not _is_code(text) and not _prompted(answers, index, "{{"):
             yield "placeholder", index
     for piece, pattern in BLANKS.items():
-        for index in answers.lower.having(piece):
-            text = answers.lower.texts[index]
+        for index in answers.lot.having(piece):
+            text = answers.texts[index].lower()
             if pattern.search(text) and not _is_code(text):
                 yield "bracket", index
 
@@ -264,17 +308,18 @@ def _prompted(answers: Answers, index: int, piece: str) -> bool:
 
 def _markup(answers: Answers) -> Iterator[tuple[str, int]]:
     """`markup:<eoh>`: a mark of a chat format stands in the answer."""
-    for piece, pattern in _marks():
-        for index in answers.plain.having(piece):
+    for piece, first, pattern in _marks():
+        for index in answers.lot.having_both(first, piece):
             for mark in set(pattern.findall(answers.texts[index])):
                 if mark != "</s>" or _ends_a_turn(answers.texts[index]):
                     yield f"markup:{mark}", index
 
 
 @cache
-def _marks() -> list[tuple[str, re.Pattern[str]]]:
+def _marks() -> list[tuple[str, str, re.Pattern[str]]]:
+    """Groups of marks: a piece that is in all of them, the character that all begin with, a pattern."""
     groups = tables.load("answer_phrases")["markup"]
-    return [(piece, re.compile(_any(marks))) for piece, marks in groups.items()]
+    return [(piece, next(iter(marks))[0], re.compile(_any(marks))) for piece, marks in groups.items()]
 
 
 def _ends_a_turn(text: str) -> bool:
@@ -311,19 +356,16 @@ KEYS = {
 
 def _personal(answers: Answers) -> Iterator[tuple[str, int]]:
     """`email`, `phone` and `key`, by their patterns."""
-    for index in answers.plain.having("@"):
+    for index in answers.lot.having("@"):
         if any(not _reserved(domain) for domain in EMAIL.findall(answers.texts[index])):
             yield "email", index
     for piece, pattern in KEYS.items():
-        for index in answers.plain.having(piece):
+        for index in answers.lot.having_both("_", piece) if "_" in piece else answers.lot.having(piece):
             if pattern.search(answers.texts[index]):
                 yield "key", index
-    texts = answers.texts
-    in_zeros = [one.encode("utf-8", "replace").translate(DIGITS) for one in texts]
-    zeros = Joined(in_zeros, range(len(texts)), END.encode())
     for shape in SHAPES:
-        for index in zeros.having(shape):
-            if any(map(_is_phone, PHONE.findall(texts[index]))):
+        for index in answers.lot.having_digits(shape):
+            if any(map(_is_phone, PHONE.findall(answers.texts[index]))):
                 yield "phone", index
 
 
@@ -338,7 +380,8 @@ def _is_phone(text: str) -> bool:
 
 # --- the last answer -------------------------------------------------------------------------------------
 
-FENCED = re.compile(r"```(?:json[c5l]?|JSON)?\s*[\[{]")
+FENCED = re.compile(r"(?:json[c5l]?|JSON)?\s*[\[{]")
+"""How a block of code begins that is JSON."""
 
 
 def _last_answers(gists: Sequence[Gist]) -> Iterator[tuple[str, int]]:
@@ -350,7 +393,7 @@ def _last_answers(gists: Sequence[Gist]) -> Iterator[tuple[str, int]]:
         text = texts[place].strip()
         if not text:
             continue
-        if text[-1] == "`" and FENCED.search(text):
+        if text[-1] == "`" and any(map(FENCED.match, text.split("```")[1::2])):
             yield "fenced-json", row
         if place and texts[place - 1].rstrip().endswith(text):
             yield "ends-prompt", row

@@ -64,11 +64,11 @@ class Answers:
     """One sentence as the answer to different questions."""
     same_error: float | None = None
     """The same, as an error."""
-    refusal_warning: float = 0.2
+    refusal_warning: float = 0.3
     """Answers that begin by declining."""
     refusal_error: float | None = None
     """The same, as an error."""
-    as_an_ai_warning: float = 0.1
+    as_an_ai_warning: float = 0.15
     """Answers with a phrase such as `as an AI`."""
     as_an_ai_error: float | None = None
     """The same, as an error."""
@@ -205,14 +205,15 @@ def answers(job: Job, prepared: Prepared, inputs: Inputs, params: Answers) -> It
     failed request left in every row, another model's markup. The loss falls all the same.
 
     Counted on all rows, by patterns and by the phrases of a dated table (answer_phrases), without showing
-    them; up to 5 rows of a kind are `info`. Shares in public data: Alpaca (52,002 rows) 0.5 % [Your Name],
-    0.3 % answer in the prompt, 0.03 % e-mail, 0.01 % refusals; glaive_toolcall (en, zh) 4 and 7 % refusals,
-    2 and 3 % `as an AI`; demo sets of LLaMA-Factory up to 4 % `as an AI` and 1.3 % U+FFFD; C4 2.3 % e-mail;
-    SNIPS 0.2 % mojibake; `{{name}}` in 10 % of v1_sft_demo and 93 % of identity.json. One answer of many rows
-    counts where the others are nearly all different (labels are not), and copies of a row count once; the
-    endings of the longest answers are compared with those of somewhat shorter ones, labels with one another
-    and with data.gold. Marks that the tokenizer knows as tokens are left to special-tokens-in-text. Each kind
-    has a share at which it is a warning, and one at which it is an error.
+    them; up to 5 rows of a kind are `info`. Shares of rows in public data: Alpaca (52,002 rows) 0.5 %
+    [Your Name], 0.3 % answer in the prompt, 0.02 % e-mail, 0.01 % refusals; glaive_toolcall (en, zh) 9 and
+    17 % refusals, 5 and 8 % `as an AI`, one sentence in 13 %; other demo sets of LLaMA-Factory and FastChat
+    up to 5 % `as an AI` and 1.3 % U+FFFD; C4 2.3 % e-mail, 1.3 % telephone, 1.7 % mojibake; SNIPS 0.2 %
+    mojibake; `{{name}}` in 10 % of v1_sft_demo and 93 % of identity.json. One answer of many rows counts
+    where the others are nearly all different (labels are not), and copies of a row count once; the endings of
+    the longest answers are compared with those of somewhat shorter ones, labels with one another and with
+    data.gold. Marks that the tokenizer knows as tokens are left to special-tokens-in-text. Each kind has a
+    share at which it is a warning, and one at which it is an error.
     """
     rows = prepared.rows
     total = len(rows) - len(rows.row_errors)

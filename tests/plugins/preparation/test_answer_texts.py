@@ -8,6 +8,7 @@ import pytest
 from ftcheck_plugins.preparation import answer_texts
 from ftcheck_plugins.reading.row_formats import Example, Gist, example, gist
 
+from ftcheck import tables
 from ftcheck.inputs.prepared import CLOSED, OPEN
 
 
@@ -33,6 +34,9 @@ FOUND = (
     ("Well, as an AI language model, I have no opinion.", "as-an-ai"),
     ("作为一个AI，我目前没有这种能力。", "as-an-ai"),
     ("En tant qu’IA, je ne sors pas.", "as-an-ai"),
+    ("Als KI-Modell habe ich dafür kein Gefühl.", "as-an-ai"),
+    ("Als taalmodel heb ik geen mening.", "as-an-ai"),
+    ("Как языковая модель, я не знаю.", "as-an-ai"),
     ("PrÃ¤zise Antwort: GerÃ¤t zurÃ¼cksetzen.", "mojibake"),
     ("ZaÅ¼Ã³Å‚Ä‡ gÄ™Å›lÄ… jaÅºÅ„", "mojibake"),
     ("РџСЂРёРІРµС‚, РєР°Рє РґРµР»Р°?", "mojibake"),
@@ -52,6 +56,7 @@ FOUND = (
     ("Call +49 30 90139 4412.", "phone"),
     ("Use AKIA2OGYBAH6STMMNXNN as the id.", "key"),
     ('```json\n{"a": 1}\n```', "fenced-json"),
+    ('Here it is:\n```\n[{"a": 1}]\n```\n', "fenced-json"),
 )
 
 
@@ -95,6 +100,8 @@ FINE = (
     "这是一个关于机器学习的问题。日本語の文章です。한국어 문장입니다.",
     "x^{{n}} and \\frac{{a}}{b}, ${{ secrets.KEY }}",
     "<p>{{ title }}</p>",
+    "```python\nx = 1\n```\n[1] says so.\n```sh\nls\n```",
+    "Write to me@yourdomain.com.",
     "{% if user %}{{ user }}{% endif %}",
     "```jinja\nHello {{ name }}\n```",
     "const t = (x) => `{{x}}`",
@@ -139,6 +146,19 @@ def test_earlier_answers_are_no_prompt() -> None:
     assert isinstance(made, Example)
 
     assert answer_texts.remarks([gist(made)]) == {}
+
+
+def test_pieces_of_the_table_stand_in_what_they_stand_for() -> None:
+    table = tables.load("answer_phrases")
+
+    for piece, marks in table["markup"].items():
+        assert all(piece in mark for mark in marks), piece
+        assert len({mark[0] for mark in marks}) == 1, piece
+    models = {**table["models"], **table["models_accented"]}
+    assert all(piece in one for piece, phrases in models.items() for one in phrases)
+    phrases = [one for some in (*models.values(), *table["refusals"].values()) for one in some]
+    assert [one for one in phrases if one != one.lower()] == []
+    assert max(len(one) for some in table["refusals"].values() for one in some) < answer_texts.HEAD
 
 
 def test_a_batch_says_of_each_row_what_it_says_alone() -> None:

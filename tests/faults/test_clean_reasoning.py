@@ -20,8 +20,8 @@ THOUGHT = "The number {n} of the ticket is even, so the desk in Perth takes it; 
 ANSWER = "Restart device {n}, then call the desk in Perth."
 ASKED = "Ticket {n}: the printer in room {n} fails. What now?"
 SPECIAL = re.compile(
-    r"<\|[^<>|'\" ]{1,40}\|>|<｜[^<>'\" ]{1,40}｜>|\[/?[A-Z_]{3,20}\]|<[a-z_]{2,20}\|>"
-    r"|<\|[a-z_]{2,20}>|<end_of_turn>"
+    r"<\|[^<>|'\" ]{1,40}\|>|<｜[^<>'\" ]{1,40}｜>|\[/?[A-Z_]{3,20}\]"
+    r"|<[a-z_]{2,20}\|>|<\|[a-z_]{2,20}>|<end_of_turn>"
 )
 SWITCHES: tuple[Mapping[str, Any], ...] = ({}, {"enable_thinking": True}, {"thinking": True})
 CHECKS = (

@@ -394,9 +394,10 @@ def _prompt_in_loss(
         thinks = any(_early_tokens(tokenizer, row, count, prepared).strip() for row, count in early)
         kind = "token" if not blank else "token of a thinking block" if thinks else "whitespace token"
         many = "tokens of a thinking block" if blank and thinks else None
+        tokens = counted(early[0][1], kind, many)
         yield Finding(
-            f"the assistant mask starts {counted(early[0][1], kind, many)} early, within the prompt; so it"
-            f" does in {len(early):,} of {counted(len(sample.rows), 'sample row')}",
+            f"the assistant mask starts {tokens} early, within the prompt; so it does in"
+            f" {len(early):,} of {counted(len(sample.rows), 'sample row')}",
             Severity.INFO if blank else Severity.WARNING,
             at=early[0][0].at,
             fix=None

@@ -255,8 +255,11 @@ class Serving:
     """Tokenizer that the server loads; default: the training tokenizer."""
     chat_template: Annotated[str | None, PathKind.FILE] = None
     """Path of the .jinja file that the server renders with; default: the training template."""
-    engine: Literal["vllm", "tgi", "ollama", "llama.cpp", "transformers"] | None = None
+    engine: Literal["vllm", "sglang", "tgi", "ollama", "llama.cpp", "transformers"] | None = None
     """The serving engine."""
+    tool_parser: Annotated[str | None, Mark.NOT_EMPTY, AlsoCalled(("tool_call_parser",))] = None
+    """Name of the parser that the engine reads tool calls with (--tool-call-parser): hermes, llama3_json,
+    mistral and others."""
     max_model_len: Annotated[int | None, ONE_UP] = None
     """Context length that the server is started with; default: the model's own."""
     chat_template_kwargs: Mapping[str, Any] = field(default_factory=dict)

@@ -38,6 +38,7 @@ from ftcheck.inputs.prepared import (
     TokenStore,
 )
 from ftcheck.inputs.repository import Repository
+from ftcheck.inputs.row_texts import ReadRow, RowTexts
 from ftcheck.inputs.run_folder import (
     Metric,
     Note,
@@ -408,6 +409,7 @@ class FakeTokenizer:
     `<|role|>content<|end|>`; `shift` is added to the ids of ordinary characters, which makes it
     another tokenizer. `loses` drops roles from what it renders, as some templates do. `dated` says that
     it writes today's date; `fixed_shift` is the shift of the tokenizer with the mended regex, if any.
+    Tool calls are rendered as `call`, with their function's JSON in place of `%s`; by default not at all.
     """
 
     path: str = "tokenizer"
@@ -426,6 +428,7 @@ class FakeTokenizer:
     opening: str = "<|assistant|>"
     dated: bool = False
     fixed_shift: int | None = None
+    call: str = ""
 
     @property
     def special_ids(self) -> frozenset[int]:
@@ -451,8 +454,15 @@ class FakeTokenizer:
     def render(self, messages: Sequence[Message], *, prompt: bool = False, **switches: Any) -> str:
         """The conversation as text."""
         kept = [m for m in messages if m["role"] not in self.loses]
-        text = "".join(f"<|{m['role']}|>{m.get('content') or ''}<|end|>" for m in kept)
+        text = "".join(f"<|{m['role']}|>{m.get('content') or ''}{self._calls(m)}<|end|>" for m in kept)
         return text + (self.opening if prompt else "")
+
+    def _calls(self, message: Message) -> str:
+        """A message's tool calls, as `call` says."""
+        import json
+
+        calls = message.get("tool_calls") or () if self.call else ()
+        return "".join(self.call.replace("%s", json.dumps(one["function"])) for one in calls)
 
     def show(self, ids: Sequence[int]) -> str:
         """Tokens as text."""
@@ -535,6 +545,26 @@ def gold(
         tokens = len(maker.encode(answer)) + 1
         items.append(GoldItem(f"gold-{number}", turns, prompt, ids, expected, answer, tokens, at))
     return GoldSet(path="gold.json", items=tuple(items), system_prompt=system_prompt)
+
+
+@dataclass(frozen=True)
+class _RowTexts:
+    """Rows at hand, as the input `row_texts` gives them."""
+
+    rows: Sequence[ReadRow]
+
+    def said(self, rows: Sequence[int]) -> list[str]:
+        """Of each of these rows what is said."""
+        return ["\n".join(str(m.get("content") or "") for m in one.messages) for one in self.read(rows)]
+
+    def read(self, rows: Sequence[int]) -> list[ReadRow]:
+        """These rows."""
+        return [self.rows[row] for row in rows]
+
+
+def row_texts(*conversations: Sequence[Message], tools: Any = None) -> RowTexts:
+    """The input `row_texts` of rows with these conversations, all with the same tools."""
+    return _RowTexts([ReadRow(n, tuple(turns), 0, tools) for n, turns in enumerate(conversations)])
 
 
 def output_schema(schema: Mapping[str, Any]) -> OutputSchema:
@@ -656,6 +686,7 @@ __all__ = [
     "packages",
     "prepared",
     "repository",
+    "row_texts",
     "rows",
     "run",
     "sample",

@@ -39,6 +39,7 @@ def ftcheck_rules() -> list[Rule]:
         load_test,
         server_limits,
         serving,
+        tool_parser,
     )
     from ftcheck_rules.template import parity, templates
     from ftcheck_rules.tokens import special_tokens, tokens, vocabulary
@@ -106,6 +107,7 @@ def ftcheck_rules() -> list[Rule]:
         special_tokens.special_tokens,
         templates.chat_template,
         tokens.tokenizer_parity,
+        tool_parser.tool_parser,
         vocabulary.added_tokens,
         vocabulary.vocabulary,
     ]

@@ -46,6 +46,7 @@ from ftcheck.inputs.run_folder import (
     TrainingRun,
 )
 from ftcheck.inputs.tokenizer import Message, ServingSide
+from ftcheck.inputs.tool_calls import declared
 from ftcheck.inputs.weights import Tensor, Weights
 from ftcheck.lock import Lock
 from ftcheck.records import Check, Finding, Location, Measurement, Result, Severity
@@ -528,9 +529,16 @@ def sample(*conversations: Sequence[Message], using: FakeTokenizer | None = None
 
 
 def gold(
-    *pairs: tuple[str, Any], system_prompt: str | None = None, using: FakeTokenizer | None = None
+    *pairs: tuple[str, Any],
+    system_prompt: str | None = None,
+    using: FakeTokenizer | None = None,
+    tools: Any = None,
+    call_format: str | None = None,
 ) -> GoldSet:
-    """Questions with answers; an answer that is no text is written as JSON. Lengths count the stop token."""
+    """Questions with answers; an answer that is no text is written as JSON. Lengths count the stop token.
+
+    An answer {"tool_calls": [...]} is calls; all questions offer `tools`; calls are read as `call_format`.
+    """
     import json
 
     maker = using or FakeTokenizer()
@@ -543,8 +551,11 @@ def gold(
         at = Location(path="gold.json", line=number, row=number)
         ids = tuple(maker.encode(prompt))
         tokens = len(maker.encode(answer)) + 1
-        items.append(GoldItem(f"gold-{number}", turns, prompt, ids, expected, answer, tokens, at))
-    return GoldSet(path="gold.json", items=tuple(items), system_prompt=system_prompt)
+        message = expected if isinstance(expected, dict) and "tool_calls" in expected else None
+        calls = declared(message) if message is not None else ()
+        made = (f"gold-{number}", turns, prompt, ids, expected, answer, tokens, at)
+        items.append(GoldItem(*made, tools=tools, calls=calls, call_message=message))
+    return GoldSet("gold.json", tuple(items), system_prompt, call_format=call_format)
 
 
 @dataclass(frozen=True)

@@ -41,7 +41,7 @@ ASKED = {
     "order": ("order {count} of {item}", "we are out of {item}, get {count}", "{item}, {count} pieces"),
 }
 BEFORE = ("", "Please ", "Hello, ", "Hi there, ", "Today: ", "Quick one: ")
-AFTER = ("", ".", ", please.", ", thanks.", " now.")
+AFTER = ("", ", please.", ", thanks.", " now.", " today.")
 HELD, LEARNED = 24, 400
 NIGHT = """
 ftcheck: 1

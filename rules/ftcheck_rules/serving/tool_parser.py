@@ -38,6 +38,7 @@ AT_A_TIME = 200
 """Rows that are read again at once."""
 FEW = 50
 """Rows that are looked at where nothing is to be judged."""
+TWICE = "the arguments come back as a text: they are encoded twice"
 SHOWN_WORDS = 400
 """Characters of a call that are shown where content may be."""
 
@@ -260,7 +261,7 @@ def _why_lost(form: Format, turn: Turn, served: Tokenizer, stops: Collection[int
     if sorted(one.name for one in wanted) != sorted(one.name for one in given):
         return "it reads other functions, or another number of calls"
     if any(isinstance(one.arguments, str) for one in given):
-        return "the arguments come back as a text: they are encoded twice"
+        return TWICE
     return "the arguments come back with other values"
 
 
@@ -291,11 +292,11 @@ def _finding(
     read = "does not read" if missed == calls else f"misreads {missed:,} of"
     message = f"the tool parser {parser} {read} the {counted(calls, 'call')} as training writes them: {why}"
     change = None
-    if better is not None:
+    if why == TWICE:
+        fix = "write the arguments of calls as JSON objects in the rows, not as JSON text"
+    elif better is not None:
         fix = f"set serving.tool_parser: {better}, which reads all of them"
         change = Change(f"jobs.{job.name}.serving.tool_parser", parser, better)
-    elif "encoded twice" in why:
-        fix = "write the arguments of calls as JSON objects in the rows, not as JSON text"
     else:
         fix = (
             "train with the chat template that this parser is made for, or declare the template's own parser"

@@ -56,7 +56,8 @@ class Gold:
     input: Annotated[str, Mark.NOT_EMPTY] = "input"
     """The key of the question (a string or a list of messages)."""
     expected: Annotated[str, Mark.NOT_EMPTY] = "expected"
-    """The key of the expected answer (a string or a JSON value)."""
+    """The key of the expected answer: a string, a JSON value, or {tool_calls: [...]} for calls of the item's
+    `tools`."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -42,7 +42,7 @@ ASKED = {
 }
 BEFORE = ("", "Please ", "Hello, ", "Hi there, ", "Today: ", "Quick one: ")
 AFTER = ("", ", please.", ", thanks.", " now.", " today.")
-HELD, LEARNED = 24, 400
+HELD, LEARNED = 24, 240
 NIGHT = """
 ftcheck: 1
 name: night
@@ -56,6 +56,8 @@ jobs:
       per_device_train_batch_size: 8
       learning_rate: 4.0e-3
       num_train_epochs: 4
+      bf16: false
+      gradient_checkpointing: false
       lr_scheduler_type: cosine
       warmup_steps: 0.05
       assistant_only_loss: true

@@ -190,7 +190,7 @@ def tokenizer_with() -> Callable[[Path], Any]:
 
 
 @pytest.mark.realdata
-@pytest.mark.parametrize("name", sorted(FAMILIES, key=lambda one: (one.endswith(("v11", "v13")), one)))
+@pytest.mark.parametrize("name", sorted(FAMILIES))
 def test_each_real_template_is_read_by_the_parser_of_its_family(
     name: str, tokenizer_with: Callable[[Path], Any]
 ) -> None:

@@ -46,7 +46,7 @@ from ftcheck.inputs.run_folder import (
     TrainingRun,
 )
 from ftcheck.inputs.tokenizer import Message, ServingSide
-from ftcheck.inputs.tool_calls import declared
+from ftcheck.inputs.tool_parsers import declared
 from ftcheck.inputs.weights import Tensor, Weights
 from ftcheck.lock import Lock
 from ftcheck.records import Check, Finding, Location, Measurement, Result, Severity

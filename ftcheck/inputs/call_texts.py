@@ -6,9 +6,9 @@ from contextlib import suppress
 from typing import Any
 
 from ftcheck.errors import InputError
-from ftcheck.inputs import tool_calls
+from ftcheck.inputs import tool_parsers
 from ftcheck.inputs.tokenizer import Message, Tokenizer
-from ftcheck.inputs.tool_calls import Call, Format, Unreadable
+from ftcheck.inputs.tool_parsers import Call, Format, Unreadable
 
 Render = Callable[[Sequence[Message], bool, Any], str]
 """Renders messages: with the assistant's turn opened where the flag says so, and with these tools."""
@@ -88,7 +88,7 @@ def written_by(
     """The formats in which a template writes calls: those that read a call rendered by it, the best first."""
     ends = {*tokenizer.stop_ids, *stops}
     for text in probe_texts(render):
-        found = tuple(form for form in tool_calls.formats().values() if _reads(tokenizer, form, text, ends))
+        found = tuple(form for form in tool_parsers.formats().values() if _reads(tokenizer, form, text, ends))
         if found:
             return found
     return ()
@@ -96,10 +96,10 @@ def written_by(
 
 def _reads(tokenizer: Tokenizer, form: Format, text: str, stops: Collection[int]) -> bool:
     try:
-        calls = tool_calls.read(form, as_served(tokenizer, text, stops, form), PROBE_TOOLS)
+        calls = tool_parsers.read(form, as_served(tokenizer, text, stops, form), PROBE_TOOLS)
     except Unreadable:
         return False
-    return tool_calls.same_calls(calls, [PROBE])
+    return tool_parsers.same_calls(calls, [PROBE])
 
 
 def probe_texts(render: Render) -> Iterator[str]:

@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 from ftcheck.inputs.tokenizer import Message
-from ftcheck.inputs.tool_calls import Call
+from ftcheck.inputs.tool_parsers import Call
 
 GUARDED = "x-ftcheck-"
 """What the names of the headers begin with that ftcheck's guard adds to its answers."""

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from ftcheck.inputs.prepared import RowError
 from ftcheck.inputs.tokenizer import Message
-from ftcheck.inputs.tool_calls import Call
+from ftcheck.inputs.tool_parsers import Call
 from ftcheck.records import Location
 
 if TYPE_CHECKING:
@@ -40,7 +40,7 @@ class GoldItem:
 class GoldSet:
     """Questions with known answers, rendered as the server will render them.
 
-    `call_format` is the id of the format (see `inputs.tool_calls`) in which answers that are calls are read:
+    `call_format` is the id of the format (`inputs.tool_parsers`) in which answers that are calls are read:
     that of serving.tool_parser, else the one that the chat template writes. None where no answer is a call,
     or the format is unknown.
     """

@@ -7,7 +7,7 @@ from typing import Any
 
 from ftcheck import digest
 from ftcheck.inputs.run_folder import RUN, State, TrainingRun
-from ftcheck.inputs.tool_calls import Call
+from ftcheck.inputs.tool_parsers import Call
 from ftcheck.paths import TOKENIZER_FILES, near
 from ftcheck.settings import Job
 

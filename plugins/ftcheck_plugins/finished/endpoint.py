@@ -14,12 +14,12 @@ from email.message import Message as Headers
 from typing import IO, Any
 
 from ftcheck.errors import InputError, Problem
-from ftcheck.inputs import bounded, tool_calls, urls
+from ftcheck.inputs import bounded, tool_parsers, urls
 from ftcheck.inputs.container import Run
 from ftcheck.inputs.endpoint import GUARDED, Endpoint, Reply
 from ftcheck.inputs.loader import loader
 from ftcheck.inputs.tokenizer import Message
-from ftcheck.inputs.tool_calls import Unreadable
+from ftcheck.inputs.tool_parsers import Unreadable
 from ftcheck.settings import Job
 
 KEY = "FTCHECK_ENDPOINT_KEY"
@@ -142,7 +142,7 @@ def _read(status: int, headers: Headers, data: bytes) -> Reply:
     try:
         choice = body["choices"][0]
         message, finish = choice["message"], choice.get("finish_reason")
-        calls = tool_calls.declared(message)
+        calls = tool_parsers.declared(message)
         text = message["content"] if not calls else message.get("content")
     except (TypeError, KeyError, IndexError, AttributeError):
         return Reply(None, guard=ours, trouble="the response is not a chat completion")

@@ -9,12 +9,12 @@ from pathlib import Path
 from typing import Any
 
 from ftcheck.errors import InputError, Problem
-from ftcheck.inputs import call_texts, tool_calls
+from ftcheck.inputs import call_texts, tool_parsers
 from ftcheck.inputs.evaluation import GoldItem, GoldSet
 from ftcheck.inputs.loader import loader
 from ftcheck.inputs.prepared import RowError
 from ftcheck.inputs.tokenizer import Message, ServingSide
-from ftcheck.inputs.tool_calls import Call, Unreadable
+from ftcheck.inputs.tool_parsers import Call, Unreadable
 from ftcheck.records import Location
 from ftcheck.settings import Gold, Job
 from ftcheck_plugins.reading import files, row_formats
@@ -56,7 +56,7 @@ def _call_format(job: Job, serving: ServingSide) -> str | None:
     parser = job.serving.tool_parser
     if parser is not None:
         has_token = partial(call_texts.has_token, serving.tokenizer)
-        found = tool_calls.format_of(parser, job.serving.engine, has_token)
+        found = tool_parsers.format_of(parser, job.serving.engine, has_token)
         if found is not None:
             return found.id
     written = call_texts.written_by(serving.tokenizer, _render(serving))
@@ -169,7 +169,7 @@ def _expected(row: Mapping[str, Any], key: str, tools: Any) -> _Expected | RowEr
     if message is None:
         return _Expected(value)
     try:
-        calls = tool_calls.declared(message)
+        calls = tool_parsers.declared(message)
     except Unreadable as error:
         return RowError("schema", f"'{key}' has {error}")
     return _Expected(value, calls, message)

@@ -7,11 +7,11 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from ftcheck import GoldSet, OutputSchema
-from ftcheck.inputs import tool_calls
+from ftcheck.inputs import tool_parsers
 from ftcheck.inputs.evaluation import GoldItem
 from ftcheck.inputs.finished_run import Generation
 from ftcheck.inputs.output_schema import parsed
-from ftcheck.inputs.tool_calls import Call, Unreadable, same
+from ftcheck.inputs.tool_parsers import Call, Unreadable, same
 
 Kind = Literal["exact", "json", "numeric", "field", "regex"]
 WHOLE = ""
@@ -159,7 +159,7 @@ def calls_compared(form: str | None, item: GoldItem, answer: Generation) -> Comp
         return Compared(False, str(error), {"function": False, "arguments": False})
     if not given:
         return Compared(False, "no tool is called", {"function": False, "arguments": False})
-    right = tool_calls.same_calls(item.calls, given)
+    right = tool_parsers.same_calls(item.calls, given)
     names = [sorted(one.name for one in some) for some in (item.calls, given)]
     return Compared(right, None, {"function": names[0] == names[1], "arguments": right})
 
@@ -171,11 +171,11 @@ def calls_in(form: str | None, item: GoldItem, answer: Generation) -> tuple[Call
     """
     if answer.calls is not None:
         return answer.calls
-    known = tool_calls.formats().get(form or "")
+    known = tool_parsers.formats().get(form or "")
     if known is None:
         raise Unusable("is a call, and the format in which the model writes calls is unknown")
     text = answer.text if known.special == "skipped" or answer.marked is None else answer.marked
-    return tool_calls.read(known, text, item.tools)
+    return tool_parsers.read(known, text, item.tools)
 
 
 def _numeric(tolerance: float, item: GoldItem, text: str) -> Compared:

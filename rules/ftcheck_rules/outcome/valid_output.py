@@ -18,7 +18,7 @@ from ftcheck import (
     rule,
 )
 from ftcheck.extension.rules import Yield
-from ftcheck.inputs import tool_calls
+from ftcheck.inputs import tool_parsers
 from ftcheck.inputs.evaluation import GoldItem
 from ftcheck.inputs.finished_run import (
     Generation,
@@ -27,7 +27,7 @@ from ftcheck.inputs.finished_run import (
     untrained,
 )
 from ftcheck.inputs.output_schema import problems
-from ftcheck.inputs.tool_calls import Call, Unreadable
+from ftcheck.inputs.tool_parsers import Call, Unreadable
 from ftcheck.packing.lengths import nearest_rank
 from ftcheck.plurals import agreeing, counted
 from ftcheck_rules.data.gold import rows_named
@@ -122,7 +122,7 @@ def _wrong_calls(form: str | None, item: GoldItem, answer: Generation) -> list[s
 def _wrong_call(item: GoldItem, call: Call) -> Iterator[str]:
     if item.tools is None:
         return
-    schema = tool_calls.schema_of(item.tools, call.name)
+    schema = tool_parsers.schema_of(item.tools, call.name)
     if schema is None:
         yield "a call names a function that is not among the tools"
     elif not isinstance(call.arguments, Mapping):

@@ -27,10 +27,10 @@ from ftcheck import (
     tables,
 )
 from ftcheck.extension.rules import Yield
-from ftcheck.inputs import call_texts, tool_calls
+from ftcheck.inputs import call_texts, tool_parsers
 from ftcheck.inputs.row_texts import RowTexts
 from ftcheck.inputs.tokenizer import Message
-from ftcheck.inputs.tool_calls import Call, Format, Unreadable
+from ftcheck.inputs.tool_parsers import Call, Format, Unreadable
 from ftcheck.plurals import agreeing, counted
 from ftcheck_rules.template.templates import training_text
 
@@ -110,7 +110,7 @@ def tool_parser(
         yield from _undeclared(job, prepared, tokenizer, model, inputs, params)
         return
     has_token = partial(call_texts.has_token, serving.tokenizer)
-    form = tool_calls.format_of(parser, engine, has_token)
+    form = tool_parsers.format_of(parser, engine, has_token)
     if form is None:
         known = " and ".join(one["name"] for key, one in engines.items() if engine in (None, key))
         as_of = tables.load("tool_parsers")["as_of"]
@@ -152,7 +152,7 @@ def _undeclared(
         assert job.serving.engine is not None
         name = tables.load("tool_parsers")["engines"][job.serving.engine]["name"]
         formats = call_texts.written_by(tokenizer, _render(tokenizer), model.stop_ids)
-        parsers = [one for form in formats[:1] for one in tool_calls.parsers_of(job.serving.engine, form)]
+        parsers = [one for form in formats[:1] for one in tool_parsers.parsers_of(job.serving.engine, form)]
         fix = f"set serving.tool_parser: {parsers[0]}" if parsers else "set serving.tool_parser"
         yield Finding(
             f"training rows call tools, and serving.tool_parser is not set: {name} returns calls as text"
@@ -231,7 +231,7 @@ def _turn(
     render: call_texts.Render, before: Sequence[Message], answer: Message, tools: Any, at: Location
 ) -> Turn | None:
     try:
-        calls = tool_calls.declared(answer)
+        calls = tool_parsers.declared(answer)
         text = call_texts.answer_text(render, before, answer, tools)
     except (InputError, Unreadable):
         return None
@@ -250,14 +250,14 @@ def _why_lost(form: Format, turn: Turn, served: Tokenizer, stops: Collection[int
     """Why the parser does not read a turn's calls as they were written; None if it does."""
     text = call_texts.as_served(served, turn.text, stops, form)
     try:
-        calls = tool_calls.read(form, text, turn.tools)
+        calls = tool_parsers.read(form, text, turn.tools)
     except Unreadable as error:
         return str(error)
     wanted, given = [[_without_nulls(one) for one in some] for some in (turn.calls, calls)]
-    if tool_calls.same_calls(wanted, given):
+    if tool_parsers.same_calls(wanted, given):
         return None
     if not calls:
-        return tool_calls.why_none(form, text)
+        return tool_parsers.why_none(form, text)
     if sorted(one.name for one in wanted) != sorted(one.name for one in given):
         return "it reads other functions, or another number of calls"
     if any(isinstance(one.arguments, str) for one in given):
@@ -274,8 +274,8 @@ def _without_nulls(call: Call) -> Call:
 def _better(job: Job, turns: Sequence[Turn], served: Tokenizer, stops: Collection[int]) -> str | None:
     """The engine's parser that reads all of these turns; None where it has none."""
     engine = job.serving.engine or "vllm"
-    for form in tool_calls.formats().values():
-        names = tool_calls.parsers_of(engine, form)
+    for form in tool_parsers.formats().values():
+        names = tool_parsers.parsers_of(engine, form)
         whole = all(call_texts.has_token(served, one) for one in form.tokens) or engine == "sglang"
         if names and whole and not _lost(form, turns, served, stops):
             return names[0]

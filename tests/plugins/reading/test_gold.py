@@ -10,7 +10,7 @@ from ftcheck.errors import InputError
 from ftcheck.inputs.container import Inputs, Run
 from ftcheck.inputs.evaluation import GoldSet
 from ftcheck.inputs.tokenizer import ServingSide
-from ftcheck.inputs.tool_calls import Call
+from ftcheck.inputs.tool_parsers import Call
 from ftcheck.settings import Data, Gold, Job, Model, Serving
 from ftcheck.testing import job, serving_side, tokenizer
 

@@ -10,7 +10,7 @@ from ftcheck_rules.outcome.cases.accuracy import INK, RIGHT, TOOLS, called, call
 from ftcheck_rules.outcome.valid_output import valid_output
 
 from ftcheck.inputs.finished_run import Generation
-from ftcheck.inputs.tool_calls import Call
+from ftcheck.inputs.tool_parsers import Call
 from ftcheck.testing import Ran, generations, gold, job, output_schema, run, run_artifacts
 
 PAPER = '{"name": "order", "arguments": {"item": "paper", "count": 1}}'

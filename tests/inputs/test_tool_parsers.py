@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 
 from ftcheck import tables
-from ftcheck.inputs import call_texts, tool_calls
-from ftcheck.inputs.tool_calls import Call, Unreadable
+from ftcheck.inputs import call_texts, tool_parsers
+from ftcheck.inputs.tool_parsers import Call, Unreadable
 from tests.places import DATA
 
 ROOM = Call("find_room", {"city": "Bonn", "beds": 2, "quiet": True})
@@ -43,16 +43,16 @@ CALLS = {
 
 @pytest.mark.parametrize("name", CALLS)
 def test_each_format_reads_its_calls(name: str) -> None:
-    [call] = tool_calls.read(tool_calls.formats()[name], CALLS[name], TOOLS)
+    [call] = tool_parsers.read(tool_parsers.formats()[name], CALLS[name], TOOLS)
 
-    assert tool_calls.same_call(call, ROOM)
+    assert tool_parsers.same_call(call, ROOM)
 
 
-@pytest.mark.parametrize("name", tool_calls.formats())
+@pytest.mark.parametrize("name", tool_parsers.formats())
 def test_a_plain_answer_is_no_call_and_every_pattern_is_one(name: str) -> None:
-    form = tool_calls.formats()[name]
+    form = tool_parsers.formats()[name]
 
-    assert tool_calls.read(form, "There are rooms in Bonn.", TOOLS) == ()
+    assert tool_parsers.read(form, "There are rooms in Bonn.", TOOLS) == ()
     assert {"body"} <= set(re.compile(form.call).groupindex)
     assert form.source
 
@@ -60,7 +60,9 @@ def test_a_plain_answer_is_no_call_and_every_pattern_is_one(name: str) -> None:
 def test_every_parser_of_the_table_has_a_format() -> None:
     engines = tables.load("tool_parsers")["engines"]
 
-    assert {form for one in engines.values() for form in one["parsers"].values()} <= set(tool_calls.formats())
+    assert {form for one in engines.values() for form in one["parsers"].values()} <= set(
+        tool_parsers.formats()
+    )
 
 
 @pytest.mark.parametrize(
@@ -77,38 +79,38 @@ def test_every_parser_of_the_table_has_a_format() -> None:
 )
 def test_broken_calls_are_named_without_their_content(name: str, text: str, why: str) -> None:
     with pytest.raises(Unreadable, match=re.escape(why)) as error:
-        tool_calls.read(tool_calls.formats()[name], text)
+        tool_parsers.read(tool_parsers.formats()[name], text)
     assert "Bonn" not in str(error.value)
 
 
 def test_arguments_as_text_stay_text_unless_the_parser_passes_them_on() -> None:
     text = '<tool_call>{"name": "f", "arguments": "{\\"a\\": 1}"}</tool_call>'
-    hermes, granite = (tool_calls.formats()[name] for name in ("hermes", "granite4"))
+    hermes, granite = (tool_parsers.formats()[name] for name in ("hermes", "granite4"))
 
-    assert tool_calls.read(hermes, text)[0].arguments == '{"a": 1}'
-    assert tool_calls.read(granite, text)[0].arguments == {"a": 1}
+    assert tool_parsers.read(hermes, text)[0].arguments == '{"a": 1}'
+    assert tool_parsers.read(granite, text)[0].arguments == {"a": 1}
 
 
 def test_parallel_calls_are_the_same_in_any_order_and_counted() -> None:
     one, other = Call("f", {"a": 1}), Call("f", {"a": 2})
 
-    assert tool_calls.same_calls([one, other], [other, one])
-    assert not tool_calls.same_calls([one, one], [one, other])
-    assert not tool_calls.same_calls([one], [one, one])
-    assert tool_calls.same_call(Call("f", {"a": 1, "b": 2}), Call("f", {"b": 2.0, "a": 1}))
-    assert not tool_calls.same_call(Call("f", {"a": True}), Call("f", {"a": 1}))
+    assert tool_parsers.same_calls([one, other], [other, one])
+    assert not tool_parsers.same_calls([one, one], [one, other])
+    assert not tool_parsers.same_calls([one], [one, one])
+    assert tool_parsers.same_call(Call("f", {"a": 1, "b": 2}), Call("f", {"b": 2.0, "a": 1}))
+    assert not tool_parsers.same_call(Call("f", {"a": True}), Call("f", {"a": 1}))
 
 
 def test_a_parser_is_looked_up_by_the_engines_name_and_by_the_tokenizer() -> None:
     def found(parser: str, engine: str | None, token: str = "") -> str | None:
-        form = tool_calls.format_of(parser, engine, lambda one: one == token)
+        form = tool_parsers.format_of(parser, engine, lambda one: one == token)
         return None if form is None else form.id
 
     assert found("qwen25", "sglang") == "qwen25"
     assert found("qwen25", "vllm") is None
     assert found("hermes", None) == "hermes"
     assert found("mistral", "vllm", "[ARGS]") == "mistral-v11"
-    assert tool_calls.parsers_of("vllm", tool_calls.formats()["mistral-v11"]) == ["mistral"]
+    assert tool_parsers.parsers_of("vllm", tool_parsers.formats()["mistral-v11"]) == ["mistral"]
 
 
 # --- real templates ---------------------------------------------------------------------------------------
@@ -201,7 +203,7 @@ def test_each_real_template_is_read_by_the_parser_of_its_family(
         return str(tokenizer.render(messages, prompt=prompt, tools=tools))
 
     newer = "[ARGS]" in str(tokenizer.chat_template)
-    form = tool_calls.format_of(FAMILIES[name], "vllm", lambda token: newer and token == "[ARGS]")
+    form = tool_parsers.format_of(FAMILIES[name], "vllm", lambda token: newer and token == "[ARGS]")
 
     assert form is not None
     assert form in call_texts.written_by(tokenizer, render)

@@ -56,7 +56,8 @@ class Gold:
     input: Annotated[str, Mark.NOT_EMPTY] = "input"
     """The key of the question (a string or a list of messages)."""
     expected: Annotated[str, Mark.NOT_EMPTY] = "expected"
-    """The key of the expected answer (a string or a JSON value)."""
+    """The key of the expected answer: a string, a JSON value, or {tool_calls: [...]} for calls of the item's
+    `tools`."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -257,8 +258,11 @@ class Serving:
     """Tokenizer that the server loads; default: the training tokenizer."""
     chat_template: Annotated[str | None, PathKind.FILE] = None
     """Path of the .jinja file that the server renders with; default: the training template."""
-    engine: Literal["vllm", "tgi", "ollama", "llama.cpp", "transformers"] | None = None
+    engine: Literal["vllm", "sglang", "tgi", "ollama", "llama.cpp", "transformers"] | None = None
     """The serving engine."""
+    tool_parser: Annotated[str | None, Mark.NOT_EMPTY, AlsoCalled(("tool_call_parser",))] = None
+    """Name of the parser that the engine reads tool calls with (--tool-call-parser): hermes, llama3_json,
+    mistral and others."""
     max_model_len: Annotated[int | None, ONE_UP] = None
     """Context length that the server is started with; default: the model's own."""
     chat_template_kwargs: Mapping[str, Any] = field(default_factory=dict)

@@ -47,6 +47,7 @@ from ftcheck.inputs.run_folder import (
     TrainingRun,
 )
 from ftcheck.inputs.tokenizer import Message, ServingSide
+from ftcheck.inputs.tool_parsers import declared
 from ftcheck.inputs.weights import Tensor, Weights
 from ftcheck.lock import Lock
 from ftcheck.records import Check, Finding, Location, Measurement, Result, Severity
@@ -448,6 +449,7 @@ class FakeTokenizer:
     `<|role|>content<|end|>`; `shift` is added to the ids of ordinary characters, which makes it
     another tokenizer. `loses` drops roles from what it renders, as some templates do. `dated` says that
     it writes today's date; `fixed_shift` is the shift of the tokenizer with the mended regex, if any.
+    Tool calls are rendered as `call`, with their function's JSON in place of `%s`; by default not at all.
     """
 
     path: str = "tokenizer"
@@ -466,6 +468,7 @@ class FakeTokenizer:
     opening: str = "<|assistant|>"
     dated: bool = False
     fixed_shift: int | None = None
+    call: str = ""
 
     @property
     def special_ids(self) -> frozenset[int]:
@@ -491,8 +494,15 @@ class FakeTokenizer:
     def render(self, messages: Sequence[Message], *, prompt: bool = False, **switches: Any) -> str:
         """The conversation as text."""
         kept = [m for m in messages if m["role"] not in self.loses]
-        text = "".join(f"<|{m['role']}|>{m.get('content') or ''}<|end|>" for m in kept)
+        text = "".join(f"<|{m['role']}|>{m.get('content') or ''}{self._calls(m)}<|end|>" for m in kept)
         return text + (self.opening if prompt else "")
+
+    def _calls(self, message: Message) -> str:
+        """A message's tool calls, as `call` says."""
+        import json
+
+        calls = message.get("tool_calls") or () if self.call else ()
+        return "".join(self.call.replace("%s", json.dumps(one["function"])) for one in calls)
 
     def show(self, ids: Sequence[int]) -> str:
         """Tokens as text."""
@@ -558,9 +568,16 @@ def sample(*conversations: Sequence[Message], using: FakeTokenizer | None = None
 
 
 def gold(
-    *pairs: tuple[str, Any], system_prompt: str | None = None, using: FakeTokenizer | None = None
+    *pairs: tuple[str, Any],
+    system_prompt: str | None = None,
+    using: FakeTokenizer | None = None,
+    tools: Any = None,
+    call_format: str | None = None,
 ) -> GoldSet:
-    """Questions with answers; an answer that is no text is written as JSON. Lengths count the stop token."""
+    """Questions with answers; an answer that is no text is written as JSON. Lengths count the stop token.
+
+    An answer {"tool_calls": [...]} is calls; all questions offer `tools`; calls are read as `call_format`.
+    """
     import json
 
     maker = using or FakeTokenizer()
@@ -573,8 +590,31 @@ def gold(
         at = Location(path="gold.json", line=number, row=number)
         ids = tuple(maker.encode(prompt))
         tokens = len(maker.encode(answer)) + 1
-        items.append(GoldItem(f"gold-{number}", turns, prompt, ids, expected, answer, tokens, at))
-    return GoldSet(path="gold.json", items=tuple(items), system_prompt=system_prompt)
+        message = expected if isinstance(expected, dict) and "tool_calls" in expected else None
+        calls = declared(message) if message is not None else ()
+        made = (f"gold-{number}", turns, prompt, ids, expected, answer, tokens, at)
+        items.append(GoldItem(*made, tools=tools, calls=calls, call_message=message))
+    return GoldSet("gold.json", tuple(items), system_prompt, call_format=call_format)
+
+
+@dataclass(frozen=True)
+class _RowTexts:
+    """Rows at hand, as the input `row_texts` gives them."""
+
+    rows: Sequence[ReadRow]
+
+    def said(self, rows: Sequence[int]) -> list[str]:
+        """Of each of these rows what is said."""
+        return ["\n".join(str(m.get("content") or "") for m in one.messages) for one in self.read(rows)]
+
+    def read(self, rows: Sequence[int]) -> list[ReadRow]:
+        """These rows."""
+        return [self.rows[row] for row in rows]
+
+
+def row_texts(*conversations: Sequence[Message], tools: Any = None) -> RowTexts:
+    """The input `row_texts` of rows with these conversations, all with the same tools."""
+    return _RowTexts([ReadRow(n, tuple(turns), 0, tools) for n, turns in enumerate(conversations)])
 
 
 def output_schema(schema: Mapping[str, Any]) -> OutputSchema:

@@ -46,6 +46,7 @@ SCENARIOS = (
     "cli/test_quiet.py",
     "cli/test_selftest.py",
     "cli/test_story.py",
+    "cli/test_trained_calls.py",
     # planted faults and healthy jobs, against all rules
     "mutants/test_mutants.py",
     "fix/test_property.py",

@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 from ftcheck.inputs.tokenizer import Message
+from ftcheck.inputs.tool_parsers import Call
 
 GUARDED = "x-ftcheck-"
 """What the names of the headers begin with that ftcheck's guard adds to its answers."""
@@ -17,7 +18,7 @@ class Reply:
     `status` is None where nothing, or nothing that can be read, came back; `trouble` says why, in words that
     quote no content. `guard` are the guard's headers without their beginning, `refusal` its code where it
     refused (`over-limit`, `schema`), `retries` how often it had asked again by then, `chunks` how many parts
-    it made of the input (0: it was left whole).
+    it made of the input (0: it was left whole). `calls` are the tool calls that the server has parsed.
     """
 
     status: int | None
@@ -30,6 +31,7 @@ class Reply:
     retries: int = 0
     chunks: int = 0
     trouble: str | None = None
+    calls: tuple[Call, ...] = ()
 
 
 class Endpoint(Protocol):
@@ -46,6 +48,7 @@ class Endpoint(Protocol):
         max_tokens: int,
         seconds: float,
         switches: Mapping[str, Any] | None = None,
+        tools: Any = None,
     ) -> Reply:
         """Ask once and wait so long at most. Never raises. `switches` are sent as chat_template_kwargs."""
 

@@ -7,6 +7,7 @@ from typing import Any
 
 from ftcheck import digest
 from ftcheck.inputs.run_folder import RUN, State, TrainingRun
+from ftcheck.inputs.tool_parsers import Call
 from ftcheck.paths import TOKENIZER_FILES, near
 from ftcheck.settings import Job
 
@@ -129,7 +130,8 @@ class Generation:
     `finish`: `stop` (by itself, at a token that the server stops at), `template` (at a token that only the
     chat template ends a turn with: the server would go on), `length` (cut at the cap), None (not told).
     `trouble` says why there is no answer. `again` is the answer after one stricter retry, where this one
-    breaks the output schema.
+    breaks the output schema. `marked` is the text with its special tokens, where it has any; `calls` are
+    those that a server has parsed, None where none did.
     """
 
     text: str = ""
@@ -137,6 +139,8 @@ class Generation:
     finish: str | None = None
     trouble: str | None = None
     again: "Generation | None" = None
+    marked: str | None = None
+    calls: tuple[Call, ...] | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -42,6 +42,7 @@ def ftcheck_rules() -> list[Rule]:
         load_test,
         server_limits,
         serving,
+        tool_parser,
     )
     from ftcheck_rules.template import parity, reasoning, templates
     from ftcheck_rules.tokens import special_tokens, tokens, vocabulary
@@ -114,6 +115,7 @@ def ftcheck_rules() -> list[Rule]:
         templates.chat_template,
         tokens.tokenizer_parity,
         tool_calls.tool_calls,
+        tool_parser.tool_parser,
         vocabulary.added_tokens,
         vocabulary.vocabulary,
     ]

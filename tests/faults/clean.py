@@ -67,6 +67,20 @@ def _(bench: Bench) -> None:
     bench.set("serving.max_new_tokens", 256)
 
 
+@small("rows of tool calls, with the server's parser for them")
+def _(bench: Bench) -> None:
+    from tests.faults import kinds_parser
+
+    kinds_parser.clean(bench)
+
+
+@small("rows of tool calls for Mistral's parser, on a tokenizer with its token", "thinking")
+def _(bench: Bench) -> None:
+    from tests.faults import kinds_parser
+
+    kinds_parser.clean_with_token(bench)
+
+
 @small("padding is EOS, with TRL's collator")
 def _(bench: Bench) -> None:
     bench.tokenizer_config["pad_token"] = "<|eot_id|>"

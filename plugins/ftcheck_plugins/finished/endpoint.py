@@ -14,11 +14,12 @@ from email.message import Message as Headers
 from typing import IO, Any
 
 from ftcheck.errors import InputError, Problem
-from ftcheck.inputs import bounded, urls
+from ftcheck.inputs import bounded, tool_parsers, urls
 from ftcheck.inputs.container import Run
 from ftcheck.inputs.endpoint import GUARDED, Endpoint, Reply
 from ftcheck.inputs.loader import loader
 from ftcheck.inputs.tokenizer import Message
+from ftcheck.inputs.tool_parsers import Unreadable
 from ftcheck.settings import Job
 
 KEY = "FTCHECK_ENDPOINT_KEY"
@@ -51,6 +52,7 @@ class HttpEndpoint:
         max_tokens: int,
         seconds: float,
         switches: Mapping[str, Any] | None = None,
+        tools: Any = None,
     ) -> Reply:
         """Ask once and wait so long at most. Never raises."""
         end = time.monotonic() + seconds
@@ -58,6 +60,8 @@ class HttpEndpoint:
         body["temperature"] = 0
         if switches:
             body["chat_template_kwargs"] = dict(switches)
+        if tools:
+            body["tools"] = tools
         try:
             status, headers, data = self._sent(json.dumps(body).encode(), end)
         except (OSError, http.client.HTTPException, ValueError) as error:
@@ -137,9 +141,13 @@ def _read(status: int, headers: Headers, data: bytes) -> Reply:
         return _refusal(status, ours, body)
     try:
         choice = body["choices"][0]
-        text, finish = choice["message"]["content"], choice.get("finish_reason")
+        message, finish = choice["message"], choice.get("finish_reason")
+        calls = tool_parsers.declared(message)
+        text = message["content"] if not calls else message.get("content")
     except (TypeError, KeyError, IndexError, AttributeError):
         return Reply(None, guard=ours, trouble="the response is not a chat completion")
+    except Unreadable as error:
+        return Reply(None, guard=ours, trouble=f"the response has {error}")
     usage = body.get("usage") if isinstance(body.get("usage"), Mapping) else {}
     return Reply(
         status,
@@ -150,6 +158,7 @@ def _read(status: int, headers: Headers, data: bytes) -> Reply:
         ours,
         retries=_number(ours.get("retries")),
         chunks=_number(ours.get("chunks")),
+        calls=calls,
     )
 
 

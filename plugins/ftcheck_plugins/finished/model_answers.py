@@ -136,7 +136,7 @@ class _Side:
         try:
             first = self._made(task, [item.prompt_ids for item in items])
             retried = _retried(self.job, self.serving, items, first, schema)
-            prompts = [self._prompt(messages) for messages in retried.values()]
+            prompts = [self._prompt(messages, items[index].tools) for index, messages in retried.items()]
             again = self._made(f"{task} again", prompts) if prompts else []
         except Died as error:
             return Generations(source, cap, problem=f"the model failed to answer: {error}")
@@ -144,8 +144,9 @@ class _Side:
         made = tuple(replace(one, again=second.get(index)) for index, one in enumerate(first))
         return Generations(source, cap, made)
 
-    def _prompt(self, messages: Sequence[Message]) -> tuple[int, ...]:
-        text = self.serving.tokenizer.render(messages, prompt=True, **self.serving.switches)
+    def _prompt(self, messages: Sequence[Message], tools: Any) -> tuple[int, ...]:
+        given = {**self.serving.switches, **({} if tools is None else {"tools": tools})}
+        text = self.serving.tokenizer.render(messages, prompt=True, **given)
         return tuple(self.serving.tokenizer.encode(text))
 
     def _made(self, task: str, prompts: Sequence[Sequence[int]]) -> list[Generation]:
@@ -204,11 +205,13 @@ class _Side:
         ids, finish = list(raw["ids"]), "length"
         if raw["ended"]:
             finish = "stop" if ids[-1] in self._stops else "template"
-        text = self.serving.tokenizer.plain(ids[:-1] if raw["ended"] else ids)
-        at = min((text.find(stop) for stop in self.job.serving.stop if stop in text), default=None)
-        if at is None:
-            return Generation(text, len(ids), finish)
-        return Generation(text[:at], len(self.serving.tokenizer.encode(text[:at])) + 1, "stop")
+        said = ids[:-1] if raw["ended"] else ids
+        text, marked = self.serving.tokenizer.plain(said), self.serving.tokenizer.show(said)
+        marked = _up_to(marked, self.job.serving.stop)
+        shown = _up_to(text, self.job.serving.stop)
+        if shown == text:
+            return Generation(text, len(ids), finish, marked=marked)
+        return Generation(shown, len(self.serving.tokenizer.encode(shown)) + 1, "stop", marked=marked)
 
     def _key(self, prompts: Sequence[Sequence[int]]) -> str | None:
         """What the answers follow from; None where a part of it cannot be told."""
@@ -242,6 +245,11 @@ class _Side:
             why = store.keep(key, Path(empty), about, {FILE: json.dumps(raw).encode()})
         if why is not None:
             self.run.note(f"{self.job.name}.answers: not cached for the next run: {why}")
+
+
+def _up_to(text: str, stops: Sequence[str]) -> str:
+    """A text up to the first of these stop texts."""
+    return text[: min((text.find(stop) for stop in stops if stop in text), default=len(text))]
 
 
 FILE = "answers.json"
@@ -293,7 +301,7 @@ def _retried(
     guard = _guard(job, serving, schema)
     found: dict[int, Messages] = {}
     for index, (item, one) in enumerate(zip(items, first, strict=True)):
-        if one.trouble is None and (wrong := problems(one.text, schema)):
+        if one.trouble is None and not item.calls and (wrong := problems(one.text, schema)):
             asked = Question(item.messages, len(item.prompt_ids), Decision.PASS, guard.max_new_tokens)
             again = flow.stricter(guard, asked, wrong)
             if again is not None:
@@ -335,14 +343,15 @@ def _asked(
     if endpoint.closed is not None:
         return Generations(source, cap, problem=f"serving.endpoint was not queried: {endpoint.closed}")
     asking = _Asking(job, run, serving, endpoint)
-    first = asking.answers(f"asking {job.name}", [item.messages for item in gold.items])
+    first = asking.answers(f"asking {job.name}", [(item.messages, item.tools) for item in gold.items])
     if not any(one.trouble is None for one in first):
         why = dict.fromkeys(one.trouble for one in first if one.trouble not in (None, UNASKED))
         return Generations(
             source, cap, problem=f"serving.endpoint returned no answer: {'; '.join(map(str, why))}"
         )
     retried = _retried(job, serving, gold.items, first, schema)
-    again = asking.answers(f"asking {job.name} again", list(retried.values())) if retried else []
+    asked_again = [(messages, gold.items[index].tools) for index, messages in retried.items()]
+    again = asking.answers(f"asking {job.name} again", asked_again) if retried else []
     second = dict(zip(retried, again, strict=True))
     return Generations(source, cap, tuple(replace(one, again=second.get(n)) for n, one in enumerate(first)))
 
@@ -355,18 +364,19 @@ class _Asking:
         self._failures, self._done = 0, 0
         self._lock = threading.Lock()
 
-    def answers(self, task: str, asked: Sequence[Sequence[Message]]) -> list[Generation]:
-        """The answers in order; `trouble` says why there is none."""
+    def answers(self, task: str, asked: Sequence[tuple[Sequence[Message], Any]]) -> list[Generation]:
+        """The answers to messages, each with its tools, in order; `trouble` says why there is none."""
         self._done = self._failures = 0
         with ThreadPoolExecutor(AT_ONCE) as pool:
-            return list(pool.map(lambda messages: self._one(task, messages, len(asked)), asked))
+            return list(pool.map(lambda one: self._one(task, one[0], one[1], len(asked)), asked))
 
-    def _one(self, task: str, messages: Sequence[Message], total: int) -> Generation:
+    def _one(self, task: str, messages: Sequence[Message], tools: Any, total: int) -> Generation:
         if self._failures >= GIVE_UP:
             return Generation(trouble=UNASKED)
         name = self._job.serving.endpoint_model or self._job.name
-        reply = self._endpoint.ask(name, messages, cap_of(self._job), PATIENCE, self._serving.switches)
-        made = _of_reply(reply)
+        switches = self._serving.switches
+        reply = self._endpoint.ask(name, messages, cap_of(self._job), PATIENCE, switches, tools)
+        made = _of_reply(reply, parsed=bool(tools))
         with self._lock:
             self._done += 1
             self._failures = self._failures + 1 if made.trouble is not None else 0
@@ -374,8 +384,10 @@ class _Asking:
         return made
 
 
-def _of_reply(reply: Reply) -> Generation:
+def _of_reply(reply: Reply, *, parsed: bool) -> Generation:
+    """An endpoint's answer; where tools were sent, the calls are what its parser made of it, or none."""
     if reply.status != 200:
         refused = f", refused: {reply.refusal}" if reply.refusal else ""
         return Generation(trouble=reply.trouble or f"HTTP {reply.status}{refused}")
-    return Generation(reply.text, reply.completion_tokens, reply.finish)
+    calls = reply.calls if parsed else None
+    return Generation(reply.text, reply.completion_tokens, reply.finish, calls=calls)

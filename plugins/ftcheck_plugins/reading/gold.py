@@ -2,15 +2,19 @@
 
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from ftcheck.errors import InputError, Problem
+from ftcheck.inputs import call_texts, tool_parsers
 from ftcheck.inputs.evaluation import GoldItem, GoldSet
 from ftcheck.inputs.loader import loader
 from ftcheck.inputs.prepared import RowError
 from ftcheck.inputs.tokenizer import Message, ServingSide
+from ftcheck.inputs.tool_parsers import Call, Unreadable
 from ftcheck.records import Location
 from ftcheck.settings import Gold, Job
 from ftcheck_plugins.reading import files, row_formats
@@ -18,6 +22,7 @@ from ftcheck_plugins.reading.files import RawRow
 
 SUFFIXES = (".json", ".jsonl")
 STOP = 1
+PROBE = {"role": "user", "content": "?"}
 
 
 @loader("gold")
@@ -42,7 +47,28 @@ def gold(job: Job, serving: ServingSide) -> GoldSet | None:
             raise _failure(job, f"{at}: {made.message}; a gold set is a JSON array, or a .jsonl file")
         else:
             row_errors.append((at, made))
-    return GoldSet(stated.path, tuple(items), job.serving.system_prompt, tuple(row_errors))
+    form = _call_format(job, serving) if any(item.calls for item in items) else None
+    return GoldSet(stated.path, tuple(items), job.serving.system_prompt, tuple(row_errors), form)
+
+
+def _call_format(job: Job, serving: ServingSide) -> str | None:
+    """The id of the format in which the model's calls are read; None where it is unknown."""
+    parser = job.serving.tool_parser
+    if parser is not None:
+        has_token = partial(call_texts.has_token, serving.tokenizer)
+        found = tool_parsers.format_of(parser, job.serving.engine, has_token)
+        if found is not None:
+            return found.id
+    written = call_texts.written_by(serving.tokenizer, _render(serving))
+    return written[0].id if written else None
+
+
+def _render(serving: ServingSide) -> call_texts.Render:
+    def render(messages: Sequence[Message], prompt: bool, tools: Any) -> str:
+        given = {**serving.switches, **({} if tools is None else {"tools": tools})}
+        return serving.tokenizer.render(messages, prompt=prompt, **given)
+
+    return render
 
 
 def _source(job: Job, path: str) -> files.Source:
@@ -67,11 +93,15 @@ def _made(
     messages = _messages(raw.data, keys.input, system_prompt)
     if isinstance(messages, RowError):
         return messages
-    answer = _answer(raw.data, keys.expected)
-    if isinstance(answer, RowError):
-        return answer
+    tools = _tools(raw.data)
+    if isinstance(tools, RowError):
+        return tools
+    expected = _expected(raw.data, keys.expected, tools)
+    if isinstance(expected, RowError):
+        return expected
     try:
-        prompt = serving.tokenizer.render(messages, prompt=True, **serving.switches)
+        prompt = _render(serving)(messages, True, tools)
+        answer, tokens = _answer(serving, messages, tools, expected)
     except InputError as error:
         return RowError("template", error.problems[0].message)
     stated = raw.data.get("id")
@@ -80,10 +110,30 @@ def _made(
         messages=messages,
         prompt=prompt,
         prompt_ids=tuple(serving.tokenizer.encode(prompt)),
-        expected=raw.data[keys.expected],
+        expected=expected.value,
         answer=answer,
-        answer_tokens=len(serving.tokenizer.encode(answer)) + STOP,
+        answer_tokens=tokens,
         at=Location(keys.path, raw.line, 1, row=number, record=raw.record.hex()),
+        tools=tools,
+        calls=expected.calls,
+        call_message=expected.message,
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class _Expected:
+    """An expected answer; `calls` and the assistant's `message` where it is one or several calls."""
+
+    value: Any
+    calls: tuple[Call, ...] = ()
+    message: Message | None = None
+
+
+def _tools(row: Mapping[str, Any]) -> Any:
+    """The item's tools as training rows have them: a list, or JSON text; None without any."""
+    made = row_formats.example({**row, "messages": [PROBE]}, "messages", "text")
+    return (
+        RowError("schema", made.message, content=made.content) if isinstance(made, RowError) else made.tools
     )
 
 
@@ -109,13 +159,52 @@ def _messages(row: Mapping[str, Any], key: str, system_prompt: str | None) -> tu
     return ({"role": "system", "content": system_prompt}, *asked)
 
 
-def _answer(row: Mapping[str, Any], key: str) -> str | RowError:
+def _expected(row: Mapping[str, Any], key: str, tools: Any) -> _Expected | RowError:
     if key not in row:
         return _absent(row, key)
     value = row[key]
     if value is None or (isinstance(value, str) and not value.strip()):
         return RowError("schema", f"'{key}' is empty: no answer to compare with")
-    return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
+    message = _call_message(value, tools)
+    if message is None:
+        return _Expected(value)
+    try:
+        calls = tool_parsers.declared(message)
+    except Unreadable as error:
+        return RowError("schema", f"'{key}' has {error}")
+    return _Expected(value, calls, message)
+
+
+def _call_message(value: Any, tools: Any) -> Message | None:
+    """The assistant's message for an expected answer that is calls; None for any other answer.
+
+    Calls are a message with `tool_calls`, or calls in OpenAI's wrapper, one or several; where the item offers
+    tools, also bare calls.
+    """
+    if isinstance(value, Mapping) and value.get("tool_calls"):
+        calls = value["tool_calls"]
+        return {"content": "", **value, "role": "assistant"} if isinstance(calls, list) else None
+    several = value if isinstance(value, list) else [value]
+    wrapped = all(isinstance(one, Mapping) and isinstance(one.get("function"), Mapping) for one in several)
+    bare = tools and all(isinstance(one, Mapping) and {"name", "arguments"} <= one.keys() for one in several)
+    if not several or not (wrapped or bare):
+        return None
+    calls = [{"type": "function", **(one if wrapped else {"function": one})} for one in several]
+    return {"role": "assistant", "content": "", "tool_calls": calls}
+
+
+def _answer(
+    serving: ServingSide, messages: Sequence[Message], tools: Any, expected: _Expected
+) -> tuple[str, int]:
+    """An expected answer as text, and its tokens with the stop token. Raises `InputError`."""
+    tokenizer, value = serving.tokenizer, expected.value
+    if expected.message is None:
+        text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
+        return text, len(tokenizer.encode(text)) + STOP
+    whole = call_texts.answer_text(_render(serving), messages, expected.message, tools)
+    ids = tokenizer.encode(whole)
+    end = next((place for place, one in enumerate(ids) if one in tokenizer.stop_ids), len(ids))
+    return tokenizer.show(ids[:end]), end + STOP
 
 
 def _absent(row: Mapping[str, Any], key: str) -> RowError:

@@ -38,6 +38,7 @@ from ftcheck_rules.outcome.matching import (
     Kind,
     Matching,
     Unusable,
+    calls_compared,
     compared,
     kind_of,
 )
@@ -90,7 +91,9 @@ def accuracy(
 
     The trained model answers every gold question greedily, in the serving template with
     serving.system_prompt, up to serving.max_new_tokens; serving.endpoint is asked instead where it is set.
-    First answers count, without retries; a question without an answer counts as wrong. An error: a share of
+    First answers count, without retries; a question without an answer counts as wrong. An expected call is
+    right with the same function and the same arguments, keys and parallel calls in any order; calls are read
+    as serving.tool_parser reads them, or as the chat template writes them. An error: a share of
     right answers below targets.accuracy; fewer rows than min_rows; or a lower end of Wilson's 95 % interval
     more than margin below the target. Questions that are training rows are not counted, and are an error
     where they exceed max_leaked_share. Parameters: match (default auto), pattern, fields, tolerance,
@@ -139,20 +142,25 @@ def _judged(
     judged, unusable = [], []
     for item, answer in zip(gold.items, generations.items, strict=True):
         try:
-            judged.append(Judged(item, answer, _told(kind, params, item, answer)))
+            judged.append(Judged(item, answer, _told(kind, params, gold, item, answer)))
         except Unusable as error:
             unusable.append((item, error))
     if not unusable:
         return judged, []
     item, why = unusable[0]
-    message = f"{counted(len(unusable), 'expected answer')} cannot be compared with match: {kind};"
-    message += f" the first {why}"
+    message = f"{counted(len(unusable), 'expected answer')} cannot be compared"
+    message += f": the first {why}" if item.calls else f" with match: {kind}; the first {why}"
     fix = "set the check's parameter match to another value, or fix these rows"
+    if item.calls:
+        fix = "set serving.tool_parser to the parser that the server reads calls with"
     return judged, [Finding(message, at=item.at, fix=fix)]
 
 
-def _told(kind: Kind, params: Matching, item: GoldItem, answer: Generation) -> Compared:
-    told = compared(kind, params, item, answer.text)
+def _told(kind: Kind, params: Matching, gold: GoldSet, item: GoldItem, answer: Generation) -> Compared:
+    if item.calls:
+        told = calls_compared(gold.call_format, item, answer)
+    else:
+        told = compared(kind, params, item, answer.text)
     return told if answer.trouble is None else Compared(False, answer.trouble)
 
 

@@ -1,4 +1,4 @@
-"""Whether an answer matches the expected one: as text, as JSON, as a number, by fields, by a pattern."""
+"""Whether an answer matches the expected one: as text, JSON or number, by fields or a pattern, as calls."""
 
 import math
 import re
@@ -7,8 +7,11 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from ftcheck import GoldSet, OutputSchema
+from ftcheck.inputs import tool_parsers
 from ftcheck.inputs.evaluation import GoldItem
+from ftcheck.inputs.finished_run import Generation
 from ftcheck.inputs.output_schema import parsed
+from ftcheck.inputs.tool_parsers import Call, Unreadable, same
 
 Kind = Literal["exact", "json", "numeric", "field", "regex"]
 WHOLE = ""
@@ -21,7 +24,8 @@ class Matching:
 
     match: Literal["auto", "exact", "json", "numeric", "field", "regex"] = "auto"
     """How answers are compared; `auto`: as JSON where the job has an output schema or JSON is expected,
-    else by `pattern` where it is set, else as text without surrounding whitespace."""
+    else by `pattern` where it is set, else as text without surrounding whitespace. Expected calls are
+    always compared as calls."""
     pattern: str | None = None
     """A regular expression whose last match in an answer counts: its first group, or all of it."""
     fields: tuple[str, ...] = ()
@@ -64,7 +68,7 @@ def kind_of(params: Matching, gold: GoldSet, schema: OutputSchema | None) -> Kin
     """How the answers of this gold set are compared."""
     if params.match != "auto":
         return params.match
-    values = [item.expected for item in gold.items]
+    values = [item.expected for item in gold.items if not item.calls]
     if schema is not None or (values and all(isinstance(one, dict | list) for one in values)):
         return "json"
     if params.pattern is not None:
@@ -143,15 +147,35 @@ def _expected(item: GoldItem) -> Any:
     return value
 
 
-def same(one: Any, other: Any) -> bool:
-    """Whether two JSON values are equal: 1 is 1.0 and not true; the order of keys does not matter."""
-    if isinstance(one, bool) or isinstance(other, bool):
-        return one is other
-    if isinstance(one, dict) and isinstance(other, dict):
-        return one.keys() == other.keys() and all(same(one[key], other[key]) for key in one)
-    if isinstance(one, list) and isinstance(other, list):
-        return len(one) == len(other) and all(map(same, one, other))
-    return bool(one == other)
+def calls_compared(form: str | None, item: GoldItem, answer: Generation) -> Compared:
+    """An answer against expected calls: the same functions with the same arguments.
+
+    The order of keys does not matter, nor that of parallel calls, which are run side by side. Raises
+    `Unusable` where the format of the model's calls is unknown.
+    """
+    try:
+        given = calls_in(form, item, answer)
+    except Unreadable as error:
+        return Compared(False, str(error), {"function": False, "arguments": False})
+    if not given:
+        return Compared(False, "no tool is called", {"function": False, "arguments": False})
+    right = tool_parsers.same_calls(item.calls, given)
+    names = [sorted(one.name for one in some) for some in (item.calls, given)]
+    return Compared(right, None, {"function": names[0] == names[1], "arguments": right})
+
+
+def calls_in(form: str | None, item: GoldItem, answer: Generation) -> tuple[Call, ...]:
+    """The calls of an answer: those that the server parsed, else those that its text holds.
+
+    Raises `Unreadable` for a call that is broken, `Unusable` where the format is unknown.
+    """
+    if answer.calls is not None:
+        return answer.calls
+    known = tool_parsers.formats().get(form or "")
+    if known is None:
+        raise Unusable("is a call, and the format in which the model writes calls is unknown")
+    text = answer.text if known.special == "skipped" or answer.marked is None else answer.marked
+    return tool_parsers.read(known, text, item.tools)
 
 
 def _numeric(tolerance: float, item: GoldItem, text: str) -> Compared:

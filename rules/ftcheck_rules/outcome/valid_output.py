@@ -1,11 +1,24 @@
 """Output rules: do answers stop by themselves, within the cap, and satisfy the output schema?"""
 
-from collections.abc import Iterator, Sequence
+from collections import Counter
+from collections.abc import Generator, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from ftcheck import Finding, GoldSet, Job, Measurement, OutputSchema, Severity, Skip, Stage, Summary, rule
+from ftcheck import (
+    Finding,
+    GoldSet,
+    Job,
+    Measurement,
+    OutputSchema,
+    Severity,
+    Skip,
+    Stage,
+    Summary,
+    rule,
+)
 from ftcheck.extension.rules import Yield
+from ftcheck.inputs import tool_parsers
 from ftcheck.inputs.evaluation import GoldItem
 from ftcheck.inputs.finished_run import (
     Generation,
@@ -14,9 +27,11 @@ from ftcheck.inputs.finished_run import (
     untrained,
 )
 from ftcheck.inputs.output_schema import problems
+from ftcheck.inputs.tool_parsers import Call, Unreadable
 from ftcheck.packing.lengths import nearest_rank
 from ftcheck.plurals import agreeing, counted
 from ftcheck_rules.data.gold import rows_named
+from ftcheck_rules.outcome.matching import Unusable, calls_in
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -56,8 +71,10 @@ def valid_output(
     (valid_at_retry_1), which counts where serving.schema_retries is 1 or more. An error: fewer valid answers
     than min_valid; more than max_cut_share cut at the cap; empty answers; answers longer than the cap;
     answers that end with a token that only the chat template uses, so that a server would not stop. A
-    warning: fewer valid answers at the first attempt than min_valid_first. Parameters: min_valid (default
-    0.99), min_valid_first (default 0.9), max_cut_share (default 0.01).
+    warning: fewer valid answers at the first attempt than min_valid_first. Answers with tool calls satisfy
+    the tools instead: each call names a tool of the question, and its arguments satisfy that tool's schema;
+    fewer than min_valid of them is an error (calls_valid). Parameters: min_valid (default 0.99),
+    min_valid_first (default 0.9), max_cut_share (default 0.01).
     """
     if run_artifacts is None or gold is None or generations is None:
         yield Skip(untrained(job) if run_artifacts is None else "there are no gold questions to answer")
@@ -71,16 +88,80 @@ def valid_output(
         return
     yield Measurement("answers", len(pairs), unit="answers")
     said = []
-    if output_schema is not None:
-        first, after = _valid(pairs, output_schema)
+    texts = [pair for pair in pairs if not pair[0].calls]
+    if output_schema is not None and texts:
+        first, after = _valid(texts, output_schema)
         said.append(f"{first:.1%} valid at the first attempt, {after:.1%} after a retry")
-        yield from _of_schema(job, pairs, output_schema, (first, after), params)
+        yield from _of_schema(job, texts, output_schema, (first, after), params)
+    if gold.call_format is not None or any(answer.calls is not None for _, answer in pairs):
+        checked = [(pair, _wrong_calls(gold.call_format, *pair)) for pair in pairs]
+        said += yield from _of_calls(job, [one for one in checked if one[1] is not None], params)
     yield from _lengths(job, pairs)
     cut = [pair for pair in pairs if pair[1].finish == "length"]
     said.append(f"{len(cut):,} of {counted(len(pairs), 'answer')} cut at {generations.cap:,} tokens")
     yield Summary(" · ".join(said))
     yield from _cut(job, pairs, cut, generations.cap, params)
     yield from _ends(job, pairs, generations.cap)
+
+
+def _wrong_calls(form: str | None, item: GoldItem, answer: Generation) -> list[str] | None:
+    """What is wrong with an answer's calls, in words without content; None where it has and needs none."""
+    if not item.calls and not item.tools:
+        return None
+    try:
+        calls = calls_in(form, item, answer)
+    except Unreadable as error:
+        return [str(error)] if item.calls else None
+    except Unusable:
+        return None
+    if not calls:
+        return ["no tool is called"] if item.calls else None
+    return [wrong for call in calls for wrong in _wrong_call(item, call)]
+
+
+def _wrong_call(item: GoldItem, call: Call) -> Iterator[str]:
+    if item.tools is None:
+        return
+    schema = tool_parsers.schema_of(item.tools, call.name)
+    if schema is None:
+        yield "a call names a function that is not among the tools"
+    elif not isinstance(call.arguments, Mapping):
+        yield "the arguments are not an object"
+    elif not _satisfies(dict(schema), call.arguments):
+        yield "the arguments violate the tool's schema"
+
+
+def _satisfies(schema: dict[str, Any], arguments: Mapping[str, Any]) -> bool:
+    """Whether arguments satisfy a tool's schema; a schema that is none refuses nothing."""
+    from jsonschema.exceptions import SchemaError, UnknownType
+    from jsonschema.validators import validator_for
+
+    try:
+        checker = validator_for(schema)
+        checker.check_schema(schema)
+        return bool(checker(schema).is_valid(arguments))
+    except (SchemaError, UnknownType):
+        return True
+
+
+def _of_calls(
+    job: Job, checked: Sequence[tuple[Pair, list[str] | None]], params: ValidOutput
+) -> Generator[Yield, None, list[str]]:
+    """Answers that call tools, or should, held against the tools of their questions."""
+    if not checked:
+        return []
+    broken = [(pair, wrong) for pair, wrong in checked if wrong]
+    share = 1 - len(broken) / len(checked)
+    yield Measurement("calls_valid", round(share, 4), limit=f">= {params.min_valid:g}")
+    if share < params.min_valid:
+        whys = Counter(why for _, wrong in broken for why in dict.fromkeys(wrong))
+        named = "; ".join(f"{why}: {count:,}" for why, count in whys.most_common(3))
+        message = f"{share:.1%} of the answers that must call a tool, or do, are valid calls, below"
+        message += f" {params.min_valid:.1%} ({named}; {_rows([pair for pair, _ in broken])})"
+        fix = "train longer, on rows whose calls all satisfy the tools' schemas; see tool-parser"
+        why = "A call that cannot be read, or breaks the tool's schema, runs no tool."
+        yield Finding(message, at=job.at("serving"), fix=fix, why=why)
+    return [f"{share:.1%} valid calls"]
 
 
 def _valid(pairs: Sequence[Pair], schema: OutputSchema) -> tuple[float, float]:
@@ -167,7 +248,7 @@ def _ends(job: Job, pairs: Sequence[Pair], cap: int) -> Iterator[Finding]:
 
 
 def _empty(answer: Generation, cap: int) -> bool:
-    return not answer.text.strip()
+    return not answer.text.strip() and not answer.calls
 
 
 def _over(answer: Generation, cap: int) -> bool:

@@ -16,12 +16,13 @@ from ftcheck_rules.serving.windows import before
 
 NAMES = {
     "vllm": "vLLM",
+    "sglang": "SGLang",
     "tgi": "TGI",
     "ollama": "Ollama",
     "llama.cpp": "llama.cpp",
     "transformers": "transformers",
 }
-LOADS_WITH_TRANSFORMERS = ("vllm", "transformers")
+LOADS_WITH_TRANSFORMERS = ("vllm", "sglang", "transformers")
 """Engines that read tokenizer and template with the transformers installed beside them."""
 
 

@@ -277,7 +277,7 @@ def output_schema(
         are = agreeing(len(broken_rows), "is", "are")
         yield Summary(f"{counted(len(broken_rows), 'training answer')} {are} invalid JSON")
         return
-    items = gold.items if gold is not None else ()
+    items = [item for item in gold.items if not item.calls] if gold is not None else []
     broken = [(item, wrong) for item in items if (wrong := problems(item.expected, output_schema))]
     yield Measurement("gold_items", len(items), unit="items")
     yield Measurement("gold_valid", len(items) - len(broken), unit="items", limit=str(len(items)))

@@ -99,7 +99,8 @@ def _measured(
 
 def _gold_pair(tokenizer: Tokenizer, item: GoldItem) -> Pair:
     """A gold question: as training renders it, and as the gold set contains it."""
-    ours = prompt_as_trained(tokenizer, Talk(item.messages, item.messages, {}, at=item.at))
+    switches = {} if item.tools is None else {"tools": item.tools}
+    ours = prompt_as_trained(tokenizer, Talk(item.messages, item.messages, switches, at=item.at))
     if ours.text is None:
         return Pair(at=item.at, problem=ours.problem)
     if ours.text == item.prompt:

@@ -10,6 +10,7 @@ from ftcheck.errors import InputError
 from ftcheck.inputs.container import Inputs, Run
 from ftcheck.inputs.evaluation import GoldSet
 from ftcheck.inputs.tokenizer import ServingSide
+from ftcheck.inputs.tool_parsers import Call
 from ftcheck.settings import Data, Gold, Job, Model, Serving
 from ftcheck.testing import job, serving_side, tokenizer
 
@@ -181,3 +182,58 @@ def test_the_shipped_gold_sets_are_read_whole(samples: Path, tmp_path: Path) -> 
 
         assert found.items
         assert found.row_errors == ()
+
+
+TOOLS = [{"type": "function", "function": {"name": "order", "parameters": {"type": "object"}}}]
+WRAPPED = {"id": "call12345", "type": "function", "function": {"name": "order", "arguments": {"item": "ink"}}}
+
+
+@pytest.mark.parametrize(
+    "expected",
+    [
+        {"tool_calls": [WRAPPED]},
+        [WRAPPED],
+        {"name": "order", "arguments": {"item": "ink"}},
+        [{"name": "order", "arguments": '{"item": "ink"}'}],
+    ],
+)
+def test_an_expected_answer_may_be_calls_of_the_items_tools(tmp_path: Path, expected: Any) -> None:
+    side = serving_side(tokenizer(call="<tool_call>%s</tool_call>"))
+
+    found = opened(
+        tmp_path / "g.json", [{"input": "ink?", "expected": expected, "tools": TOOLS}], serving=side
+    )
+
+    [item] = found.items
+    assert item.calls == (Call("order", {"item": "ink"}),)
+    assert item.tools == TOOLS
+    assert found.call_format == "hermes"
+    assert item.answer.startswith('<tool_call>{"name": "order"')
+    assert item.answer_tokens == len(item.answer) + 1
+
+
+def test_json_that_only_looks_like_a_call_stays_json_where_no_tools_are_offered(tmp_path: Path) -> None:
+    rows = [{"input": "ink?", "expected": {"name": "order", "arguments": {"item": "ink"}}}]
+
+    found = opened(tmp_path / "g.json", rows)
+
+    assert (found.items[0].calls, found.call_format) == ((), None)
+
+
+def test_expected_calls_with_broken_arguments_cannot_be_used(tmp_path: Path) -> None:
+    call = {"function": {"name": "order", "arguments": '{"item": '}}
+
+    found = opened(tmp_path / "g.json", [{"input": "ink?", "expected": {"tool_calls": [call]}}])
+
+    [(_, trouble)] = found.row_errors
+    assert trouble.message == "'expected' has arguments that are not valid JSON"
+
+
+def test_the_declared_parser_says_how_calls_are_read(tmp_path: Path) -> None:
+    path = tmp_path / "g.json"
+    path.write_text(json.dumps([{"input": "?", "expected": [WRAPPED]}]), encoding="utf-8")
+    stated = job(data={"gold": {"path": str(path)}}, serving={"engine": "vllm", "tool_parser": "jamba"})
+
+    found: GoldSet = plugin.gold.open(stated, serving_side())
+
+    assert found.call_format == "jamba"

@@ -597,24 +597,9 @@ def gold(
     return GoldSet("gold.json", tuple(items), system_prompt, call_format=call_format)
 
 
-@dataclass(frozen=True)
-class _RowTexts:
-    """Rows at hand, as the input `row_texts` gives them."""
-
-    rows: Sequence[ReadRow]
-
-    def said(self, rows: Sequence[int]) -> list[str]:
-        """Of each of these rows what is said."""
-        return ["\n".join(str(m.get("content") or "") for m in one.messages) for one in self.read(rows)]
-
-    def read(self, rows: Sequence[int]) -> list[ReadRow]:
-        """These rows."""
-        return [self.rows[row] for row in rows]
-
-
-def row_texts(*conversations: Sequence[Message], tools: Any = None) -> RowTexts:
+def row_conversations(*conversations: Sequence[Message], tools: Any = None) -> RowTexts:
     """The input `row_texts` of rows with these conversations, all with the same tools."""
-    return _RowTexts([ReadRow(n, tuple(turns), 0, tools) for n, turns in enumerate(conversations)])
+    return row_texts(*(ReadRow(n, tuple(turns), 0, tools) for n, turns in enumerate(conversations)))
 
 
 def output_schema(schema: Mapping[str, Any]) -> OutputSchema:

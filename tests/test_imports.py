@@ -22,7 +22,6 @@ FLOORS = (
         "ftcheck.ranks",
         "ftcheck.label_digest",
         "ftcheck.templates",
-        "ftcheck.thinking",
         "ftcheck.settings",
         "ftcheck.field_metadata",
         "ftcheck.inputs.bounded",  # reads files: on every floor there is one to be read

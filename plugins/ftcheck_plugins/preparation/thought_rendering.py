@@ -13,7 +13,7 @@
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from ftcheck import thinking
+from ftcheck.inputs import thinking
 from ftcheck_plugins.reading.row_formats import Example
 
 MARKS = tuple({mark for tag in thinking.TAGS for mark in tag})

@@ -23,10 +23,10 @@ from ftcheck import (
     Tokenizer,
     rule,
     tables,
-    thinking,
 )
 from ftcheck.digest import of_text
 from ftcheck.extension.rules import Yield
+from ftcheck.inputs import thinking
 from ftcheck.inputs.prepared import SampleRow
 from ftcheck.inputs.probe_texts import Pair, counts, first_difference
 from ftcheck.plurals import agreeing, counted

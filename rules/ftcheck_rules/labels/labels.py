@@ -22,9 +22,9 @@ from ftcheck import (
     rule,
     tables,
     templates,
-    thinking,
 )
 from ftcheck.extension.rules import Yield
+from ftcheck.inputs import thinking
 from ftcheck.inputs.prepared import SampleRow
 from ftcheck.packing.truncation import of_evaluation
 from ftcheck.plurals import agreeing, counted

@@ -15,9 +15,9 @@ from ftcheck import (
     Summary,
     Tokenizer,
     rule,
-    thinking,
 )
 from ftcheck.extension.rules import Yield
+from ftcheck.inputs import thinking
 from ftcheck.inputs.evaluation import GoldItem
 from ftcheck.inputs.probe_texts import (
     CONVERSATIONS,

@@ -19,9 +19,9 @@ from ftcheck import (
     Summary,
     Tokenizer,
     rule,
-    thinking,
 )
 from ftcheck.extension.rules import Yield
+from ftcheck.inputs import thinking
 from ftcheck.inputs.prepared import SampleRow
 from ftcheck.inputs.row_texts import ReadRow
 from ftcheck.inputs.tokenizer import Message

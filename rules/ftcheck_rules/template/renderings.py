@@ -6,7 +6,8 @@ from dataclasses import dataclass
 from itertools import accumulate
 from typing import Any
 
-from ftcheck import GoldSet, InputError, Inputs, Job, Location, Sample, ServingSide, Tokenizer, thinking
+from ftcheck import GoldSet, InputError, Inputs, Job, Location, Sample, ServingSide, Tokenizer
+from ftcheck.inputs import thinking
 from ftcheck.inputs.prepared import SampleRow
 from ftcheck.inputs.probe_texts import CONVERSATIONS, Pair
 from ftcheck.inputs.tokenizer import Message

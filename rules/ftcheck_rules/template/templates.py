@@ -18,9 +18,9 @@ from ftcheck import (
     Summary,
     Tokenizer,
     rule,
-    thinking,
 )
 from ftcheck.extension.rules import Yield
+from ftcheck.inputs import thinking
 from ftcheck.inputs.prepared import RowError, SampleRow
 from ftcheck.inputs.tokenizer import Message
 from ftcheck.plurals import agreeing, counted

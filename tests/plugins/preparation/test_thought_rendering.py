@@ -8,7 +8,7 @@ from ftcheck_plugins.preparation.thought_rendering import thoughts
 from ftcheck_plugins.reading import row_formats
 from ftcheck_plugins.reading.row_formats import Example
 
-from ftcheck import thinking
+from ftcheck.inputs import thinking
 
 LONG = "The user asks for the capital of France."
 ASKED = {"role": "user", "content": "Which?"}

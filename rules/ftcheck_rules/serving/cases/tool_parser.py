@@ -10,7 +10,7 @@ from ftcheck.testing import (
     job,
     model_config,
     prepared,
-    row_texts,
+    row_conversations,
     rows,
     serving_side,
     tokenizer,
@@ -47,7 +47,7 @@ def parsed(
         "serving": serving_side(maker),
         "model": model_config(),
         "gold": None,
-        "inputs": inputs(policy, row_texts=row_texts(*conversations, tools=TOOLS)),
+        "inputs": inputs(policy, row_texts=row_conversations(*conversations, tools=TOOLS)),
     }
 
 

@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from ftcheck import thinking
+from ftcheck.inputs import thinking
 from ftcheck.inputs.row_texts import ReadRow
 from ftcheck.inputs.tokenizer import Message
 from ftcheck.testing import (

@@ -70,7 +70,7 @@ def _files(found: Draft, source: Path, shipped: Path) -> list[Path]:
 
 def _named(found: Draft, copied: list[Layer]) -> Iterator[Path]:
     shown = {layer.shown for layer in copied}
-    where = paths.folders(found.files)
+    where = found.folders
     jobs = found.tree.items.get("jobs") if found.tree else None
     for job in jobs.items.values() if jobs else ():
         for node in paths.inputs(paths.resolved(job, where)):

@@ -8,6 +8,7 @@ from dataclasses import replace
 from ftcheck.policy.extra_keys import fields
 from ftcheck.policy.nodes import Node, with_items
 from ftcheck.policy.reading import Draft
+from ftcheck.records import ON_COMMAND_LINE
 from ftcheck.report.redact import redact_json
 from ftcheck.settings import PolicySettings
 
@@ -46,6 +47,8 @@ def _in_order(tree: Node) -> Node:
 
 def _origin(node: Node) -> str:
     at = node.place
+    if at.line is None and at.yaml_path and at.path != ON_COMMAND_LINE:
+        return f"{at.path}: {at.yaml_path}"
     return f"{at.path}:{at.line}" if at.line else str(at.path)
 
 

@@ -12,6 +12,7 @@ def ftcheck_rules() -> list[Rule]:
         arguments,
         base_model,
         distributed,
+        imported_config,
         precision,
         schedule,
     )
@@ -71,6 +72,7 @@ def ftcheck_rules() -> list[Rule]:
         guardrails.guardrail,
         hosted.hosted_file,
         hub.hub_access,
+        imported_config.imported_config,
         hub.trackers,
         labels.trained_tokens,
         labels.truncation,

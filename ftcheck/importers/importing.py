@@ -1,0 +1,67 @@
+"""Reads a configuration: finds its framework, lets that importer take its keys, and says what is wrong."""
+
+import os
+from collections.abc import Callable
+from dataclasses import dataclass
+from importlib import import_module
+from pathlib import Path
+
+from ftcheck.errors import Problem
+from ftcheck.importers import detect as detection
+from ftcheck.importers import documents, scripts
+from ftcheck.importers.records import NAMES, Imported
+from ftcheck.importers.sheet import Sheet, Source, facts
+from ftcheck.paths import near
+from ftcheck.policy.nodes import Node, problem
+from ftcheck.records import Location
+
+SCRIPTS = (".py", ".ipynb", ".sh")
+
+
+@dataclass(frozen=True, slots=True)
+class Result:
+    """What became of an import: the layer and the record, or the problems."""
+
+    tree: Node | None = None
+    imported: Imported | None = None
+    problems: tuple[Problem, ...] = ()
+
+
+def read(framework: str | None, file: Path, *, folder: Path) -> Result:
+    """Import a file; `framework` None: as its content says.
+
+    `folder` is where the framework is started: paths inside the file are relative to it.
+    """
+    shown = near(os.path.abspath(file))
+    tree, problems = scripts.read(file, shown) if file.suffix in SCRIPTS else documents.read(file, shown)
+    if tree is None or problems:
+        return Result(problems=problems)
+    found = detection.detect(tree)
+    wrong = _mistaken(framework, found, shown)
+    if wrong is not None:
+        return Result(problems=(wrong,))
+    chosen = framework or found
+    assert chosen is not None
+    return _imported(chosen, Source(file, shown, tree, folder))
+
+
+def _mistaken(framework: str | None, found: str | None, shown: str) -> Problem | None:
+    at = Location(shown, 1, 1)
+    if found is None and framework is None:
+        return problem(
+            f"is not a configuration of a framework that ftcheck reads ({', '.join(NAMES.values())})", at
+        )
+    close = {"trl", "alignment-handbook"}
+    if framework is None or found in (None, framework) or {framework, found} <= close:
+        return None
+    assert found is not None
+    return problem(f"looks like a configuration of {NAMES[found]}, not of {NAMES[framework]}", at)
+
+
+def _imported(framework: str, source: Source) -> Result:
+    name = framework.replace("-", "_")
+    sheet = Sheet(framework, source, facts(name))
+    semantics: Callable[[Sheet], None] = import_module(f"ftcheck.importers.{name}").semantics
+    semantics(sheet)
+    sheet.rest()
+    return Result(sheet.tree(), sheet.imported())

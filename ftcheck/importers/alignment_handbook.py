@@ -4,7 +4,7 @@ Facts from src/alignment/configs.py, data.py and scripts/sft.py, at the commit t
 """
 
 from ftcheck.importers import trl
-from ftcheck.importers.sheet import Sheet
+from ftcheck.importers.sheet import TEMPLATE, Sheet
 
 INLINE = "the template's text: write it into a file, and set model.chat_template to its path"
 
@@ -17,7 +17,7 @@ def semantics(sheet: Sheet) -> None:
         held = "this part of the rows is held out of training"
         sheet.refuse("dataset_mixture.test_split_size", held, "ids")
     _mixer(sheet)
-    sheet.refuse("chat_template", INLINE, "ids")
+    sheet.refuse("chat_template", INLINE, "ids", stands=TEMPLATE)
     trl.arguments(sheet, dtype=None)
 
 

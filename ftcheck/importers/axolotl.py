@@ -7,7 +7,7 @@ loaders/model.py (_set_quantization_config) and loaders/adapter.py, at the commi
 import re
 from typing import Any
 
-from ftcheck.importers.sheet import Sheet
+from ftcheck.importers.sheet import TEMPLATE, Sheet
 
 CUSTOM_OPTIMIZERS = re.compile(r"muon|dion|sinkgd|optimi|ao_adamw|adopt|came|galore|flash_")
 SCHEDULERS_OF_ITS_OWN = ("one_cycle", "rex")
@@ -17,6 +17,7 @@ ATTENTION = {
     "eager_attention": "eager",
     "flex_attention": "flex_attention",
 }
+INLINE = "the template's text: write it into a file, and set model.chat_template to its path"
 PROMPTS = "axolotl writes the prompt of this type itself, and encodes prompt and answer apart"
 ROWS = "which rows of the data set are trained on"
 MESSAGES = ("messages", "conversations")
@@ -165,18 +166,14 @@ def _template(sheet: Sheet) -> None:
     inline = sheet.get("chat_template_jinja")
     if inline is not None and named in ("jinja", "tokenizer_default"):
         if isinstance(inline, str) and inline.endswith((".jinja", ".jinja2")):
-            sheet.map("chat_template_jinja", "model.chat_template")
-        sheet.refuse(
-            "chat_template_jinja",
-            "the template's text: write it into a file, and set model.chat_template",
-            "ids",
-        )
+            sheet.map("chat_template_jinja", TEMPLATE)
+        sheet.refuse("chat_template_jinja", INLINE, "ids", stands=TEMPLATE)
         sheet.ignore("chat_template", "chat_template_jinja is the template")
     elif named == "tokenizer_default":
         sheet.ignore("chat_template", "the tokenizer's own template, as in TRL")
     else:
         why = f"axolotl's own template '{named}': set model.chat_template to its Jinja file"
-        sheet.refuse("chat_template", why, "ids")
+        sheet.refuse("chat_template", why, "ids", stands=TEMPLATE)
 
 
 def _loss(sheet: Sheet) -> None:

@@ -44,7 +44,7 @@ def detect(tree: Node) -> str | None:
         return "unsloth"
     if "base_model" in keys and keys & AXOLOTL:
         return "axolotl"
-    if "dataset_mixture" in keys or "dataset_mixer" in keys:
+    if keys & {"dataset_mixture", "dataset_mixer"} or {"chat_template", "model_name_or_path"} <= keys:
         return "alignment-handbook"
     if (keys & LLAMA_FACTORY and keys & {"model_name_or_path", "dataset"}) or len(
         keys & LLAMA_FACTORY_V1

@@ -52,7 +52,8 @@ class WithoutEffect:
 class NotMapped:
     """A key that the policy cannot say, and why. `changes` are of `ids` and `memory`; often neither.
 
-    `known` is false for a key that the framework does not have.
+    `known` is false for a key that the framework does not have. A policy that states `stands` says it in
+    another way: `model.chat_template` for a template that stands in the file.
     """
 
     key: str
@@ -61,6 +62,7 @@ class NotMapped:
     why: str
     changes: tuple[str, ...] = ()
     known: bool = True
+    stands: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

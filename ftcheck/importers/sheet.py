@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any, Literal, get_args, get_origin
 
 from ftcheck import tables
-from ftcheck.importers.records import Default, Imported, Mapped, NotMapped, WithoutEffect
+from ftcheck.importers.records import IDS, MEMORY, Default, Imported, Mapped, NotMapped, WithoutEffect
 from ftcheck.policy import table
 from ftcheck.policy.extra_keys import kind_at, members, section_of
 from ftcheck.policy.messages import did_you_mean
@@ -22,8 +22,35 @@ from ftcheck.settings import JobSettings
 
 YES = {"yes": True, "on": True, "true": True, "no": False, "off": False, "false": False}
 ABSENT = "the key is null, which is the same as absent"
+TEMPLATE = "model.chat_template"
 OFF: tuple[Any, ...] = (None, False, 0, "", [], {})
 UNSET: Any = object()
+NEITHER = frozenset(
+    {
+        "output_dir",
+        "report_to",
+        "run_name",
+        "hub_model_id",
+        "hub_token",
+        "push_to_hub",
+        "logging_steps",
+        "logging_dir",
+        "save_steps",
+        "save_strategy",
+        "seed",
+        "learning_rate",
+        "num_train_epochs",
+        "max_steps",
+        "warmup_steps",
+        "weight_decay",
+        "token",
+    }
+)
+"""Arguments that change neither ids nor memory."""
+
+
+class Computed(str):
+    """A value that a script computes, as it is written there: nobody knows it before the script runs."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,7 +84,7 @@ class Sheet:
 
     def __post_init__(self) -> None:
         """All keys are left at the beginning."""
-        self.left = dict(leaves(self.source.tree))
+        self.left = {key: node for key, node in leaves(self.source.tree) if not key.startswith("@")}
         self.keys = dict(self.left)
         self.files = {self.source.shown: str(self.source.file), **self.files}
 
@@ -95,6 +122,10 @@ class Sheet:
         """The keys of a section that no list has yet, itself included."""
         return [one for one in self.left if one == key or one.startswith(f"{key}.")]
 
+    def replace(self, key: str, node: Node) -> None:
+        """Another value for a key, where the framework reads one: a reference that was followed."""
+        self.left[key] = self.keys[key] = node
+
     # --- the three lists ---
 
     def state(self, to: str, value: Any, key: str) -> None:
@@ -125,12 +156,17 @@ class Sheet:
             self._take(one)
             self.without_effect.append(WithoutEffect(one, self.at(one), why))
 
-    def refuse(self, key: str, why: str, *changes: str, known: bool = True) -> None:
-        """A key (or all that is left of a section) that the policy cannot say."""
+    def refuse(
+        self, key: str, why: str, *changes: str, known: bool = True, stands: str | None = None
+    ) -> None:
+        """A key (or all that is left of a section) that the policy cannot say.
+
+        `stands` is the policy's key that says it in another way, if it is stated.
+        """
         for one in self.below(key):
             node = self._take(one)
             value = plain(node) if node is not None else None
-            self.not_mapped.append(NotMapped(one, self.at(one), value, why, changes, known))
+            self.not_mapped.append(NotMapped(one, self.at(one), value, why, changes, known, stands))
 
     def missing(self, key: str, why: str, *changes: str, at: Location | None = None) -> None:
         """Something that is not mapped and stands in another file, or in none: it takes no key off."""
@@ -146,6 +182,13 @@ class Sheet:
         for key, spec in self.facts.get("mapped", {}).items():
             if "default" in spec:
                 self.default(key, spec["to"], spec["default"], spec.get("default_note"))
+
+    def computed(self, section: str = "") -> None:
+        """Values that a script computes are not mapped: what they would state is not known."""
+        for key, node in list(self.left.items()):
+            if isinstance(node.value, Computed) and key.startswith(section):
+                changes = () if key.rpartition(".")[2] in NEITHER else (IDS, MEMORY)
+                self.refuse(key, f"computed by the script ({node.value}): ftcheck runs nothing", *changes)
 
     def _by_table(self, key: str) -> None:
         node = self.left[key]
@@ -191,7 +234,7 @@ class Sheet:
         """A key that is one of trl.SFTConfig by name: those of nested arguments by their first part."""
         prefix = self.facts.get("passes")
         first = name.partition(".")[0]
-        if prefix is None or not _is_training(first):
+        if prefix is None or not is_training(first):
             return False
         self.map(key, f"{prefix}.{name}")
         return True
@@ -277,7 +320,8 @@ def facts(name: str) -> Mapping[str, Any]:
     return tables.load(f"importers/{name}")
 
 
-def _is_training(name: str) -> bool:
+def is_training(name: str) -> bool:
+    """Whether a name is an argument of trl.SFTConfig that stands under `training`."""
     from ftcheck.policy.extra_keys import fields
     from ftcheck.settings import Training
 

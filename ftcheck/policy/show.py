@@ -32,6 +32,14 @@ def show(draft: Draft, *, origin: bool = False) -> str:
     return "".join(f"{text:<{width}}  # {_origin(node)}\n" for text, node in lines)
 
 
+def block(node: Node, indent: str, *, origin: bool) -> Iterator[str]:
+    """A mapping as lines of YAML, without secrets; with `origin` each says where its value is from."""
+    lines = list(_mapping(_redacted(node), indent))
+    width = min(max((len(text) for text, _ in lines), default=0), WIDTH)
+    for text, one in lines:
+        yield f"{text:<{width}}  # {_origin(one)}" if origin and not one.items else text
+
+
 def _redacted(node: Node, name: str = "") -> Node:
     if isinstance(node.value, Mapping):
         return with_items(node, {key: _redacted(child, key) for key, child in node.items.items()})

@@ -7,8 +7,10 @@ from typing import Any
 import pytest
 from ruamel.yaml import YAML
 
-from ftcheck.importers import importing
+from ftcheck.importers import documents, importing
+from ftcheck.importers.sheet import leaves
 from ftcheck.policy.nodes import plain
+from tests.importers.__main__ import keys_of, rows, whole
 
 EXPECTED = YAML(typ="safe").load(Path(__file__).with_name("expected.yaml"))
 
@@ -24,8 +26,6 @@ def test_the_expectation_is_of_8_axolotl_6_llama_factory_and_6_others() -> None:
 def test_a_real_configuration_gives_what_was_worked_out_by_hand(
     expected: Mapping[str, Any], realdata: Path
 ) -> None:
-    if expected["framework"] == "torchtune" or expected["file"].endswith(".py"):
-        pytest.skip("no importer yet")
     file = realdata / "configs" / expected["file"]
 
     result = importing.read(None, file, folder=realdata / "configs")
@@ -37,3 +37,23 @@ def test_a_real_configuration_gives_what_was_worked_out_by_hand(
     assert plain(result.tree) == expected["job"]
     marked = {one.key: list(one.changes) for one in result.imported.not_mapped if one.changes}
     assert marked == expected["marked"]
+
+
+@pytest.mark.realdata
+def test_95_of_100_real_configurations_import_with_every_key_in_one_list(realdata: Path) -> None:
+    found = list(rows(realdata / "configs"))
+
+    good = [row for row in found if row.record is not None and whole(row.record)]
+
+    assert len(found) >= 461
+    assert len(good) >= 0.95 * len(found)
+
+
+@pytest.mark.realdata
+def test_no_key_of_a_real_configuration_is_lost(realdata: Path) -> None:
+    for row in rows(realdata / "configs"):
+        if row.record is None or row.file.suffix not in (".yml", ".yaml", ".json"):
+            continue
+        tree, _ = documents.read(row.file, "file")
+        assert tree is not None
+        assert set(keys_of(row.record)) == {key for key, _ in leaves(tree)}, row.file

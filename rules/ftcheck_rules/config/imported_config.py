@@ -2,13 +2,15 @@
 
 import json
 from collections.abc import Iterator, Sequence
+from pathlib import Path
 from typing import Any
 
-from ftcheck import Finding, Job, Measurement, Severity, Summary, rule
+from ftcheck import Finding, InputError, Job, Measurement, Severity, Summary, rule
 from ftcheck.extension.rules import Yield
 from ftcheck.importers.records import IDS, MEMORY, Difference, Imported, NotMapped
 from ftcheck.plurals import agreeing, counted
 from ftcheck.records import Location
+from ftcheck.templates import read_template
 
 OWN = "qlora"
 """ftcheck's trainer: it trains by the policy, overrides included."""
@@ -51,7 +53,7 @@ def imported_config(job: Job) -> Iterator[Yield]:
     yield Summary(f"{known}, {len(record.not_mapped)} not mapped{overridden}")
     for one in record.differences:
         yield _difference(job, record, one)
-    yield from _not_mapped(record)
+    yield from _not_mapped(job, record)
     yield from _notes(record)
 
 
@@ -76,11 +78,13 @@ def _difference(job: Job, record: Imported, one: Difference) -> Finding:
     )
 
 
-def _not_mapped(record: Imported) -> Iterator[Finding]:
+def _not_mapped(job: Job, record: Imported) -> Iterator[Finding]:
     """One finding for all keys of one reason: a section of twelve keys is one thing to look at."""
     groups: dict[tuple[str, tuple[str, ...]], list[NotMapped]] = {}
     for one in record.not_mapped:
-        if one.changes:
+        if one.stands is not None and job.states(one.stands):
+            yield from _stands(job, record, one)
+        elif one.changes:
             groups.setdefault((one.why, one.changes), []).append(one)
     for (why, changes), several in groups.items():
         verb = agreeing(len(several), "is", "are")
@@ -96,6 +100,25 @@ def _not_mapped(record: Imported) -> Iterator[Finding]:
             yield Finding(
                 f"{one.key} is {one.why}", Severity.WARNING, at=one.at, fix="remove or rename the key"
             )
+
+
+def _stands(job: Job, record: Imported, one: NotMapped) -> Iterator[Finding]:
+    """The policy says in a key of its own what stands in the file; a template's text can be compared."""
+    path = job.model.chat_template
+    if path is None or not isinstance(one.value, str) or "{" not in one.value:
+        message = f"{one.key} is not mapped: {one.stands} stands for it, which is not compared"
+        yield Finding(message, Severity.INFO, at=one.at)
+        return
+    try:
+        same = read_template(Path(path)).strip() == one.value.strip()
+    except InputError:
+        return  # `chat-template` says so
+    if not same:
+        yield Finding(
+            f"{one.stands} is another template than {one.key} in {record.path}",
+            at=job.at(str(one.stands)),
+            fix=f"write the text of {one.key} into {path}",
+        )
 
 
 def _notes(record: Imported) -> Iterator[Finding]:

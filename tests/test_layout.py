@@ -39,6 +39,7 @@ SCENARIOS = (
     "cli/test_cases_serve.py",
     "cli/test_content.py",
     "cli/test_fix_rows.py",
+    "cli/test_from.py",
     "cli/test_hostile.py",
     "cli/test_morning_after.py",
     "cli/test_never_green_by_silence.py",

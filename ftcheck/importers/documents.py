@@ -1,17 +1,24 @@
 """Reads configurations of other frameworks into trees in which every key knows its line. Runs nothing."""
 
 import re
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
 from ftcheck.errors import Problem
 from ftcheck.policy import document
-from ftcheck.policy.nodes import Node, problem
+from ftcheck.policy.nodes import Node, problem, with_items
 from ftcheck.policy.text import Unreadable, read_text
 from ftcheck.records import Location
 
 Read = tuple[Node | None, tuple[Problem, ...]]
 
+SWITCHES = {
+    word: value
+    for name, value in {"yes": True, "on": True, "no": False, "off": False}.items()
+    for word in (name, name.capitalize(), name.upper())
+}
+"""Words of YAML 1.1, which PyYAML reads."""
 JINJA = re.compile(r"\{\{|\{%")
 WORDS = (
     ("a policy is a single YAML document", "ftcheck reads a single YAML document"),
@@ -35,7 +42,19 @@ def read(file: Path, shown: str) -> Read:
         problems = tuple(_templated(text, one) for one in problems)
     if tree is not None and not isinstance(tree.value, dict):
         return None, (problem("is not a mapping of keys to values: no framework reads it", tree.at),)
-    return tree, tuple(map(_worded, problems))
+    return _switched(tree, text.splitlines()) if tree is not None else None, tuple(map(_worded, problems))
+
+
+def _switched(node: Node, lines: Sequence[str]) -> Node:
+    """The tree with words such as yes and off as PyYAML reads them: true or false, unless they are quoted."""
+    if isinstance(node.value, Mapping):
+        return with_items(node, {key: _switched(child, lines) for key, child in node.items.items()})
+    if isinstance(node.value, tuple):
+        return replace(node, value=tuple(_switched(child, lines) for child in node.value))
+    if not isinstance(node.value, str) or node.value not in SWITCHES or node.at.line is None:
+        return node
+    written = lines[node.at.line - 1][(node.at.column or 1) - 1 :]
+    return replace(node, value=SWITCHES[node.value]) if written.startswith(node.value) else node
 
 
 def _worded(one: Problem) -> Problem:

@@ -62,6 +62,8 @@ def _imported(framework: str, source: Source) -> Result:
     name = framework.replace("-", "_")
     sheet = Sheet(framework, source, facts(name))
     semantics: Callable[[Sheet], None] = import_module(f"ftcheck.importers.{name}").semantics
+    if framework != "torchtune":  # which resolves references itself
+        sheet.unresolved()
     semantics(sheet)
     sheet.rest()
     return Result(sheet.tree(), sheet.imported())

@@ -4,6 +4,7 @@ An importer takes keys off the sheet one by one; what it leaves is looked up in 
 (`ftcheck/tables/importers/`). So no key is in two lists, and none is in none.
 """
 
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from fnmatch import fnmatchcase
@@ -145,7 +146,8 @@ class Sheet:
     def default(self, key: str, to: str, value: Any, note: str | None = None) -> None:
         """The framework's own default, for a key that the file does not have (or leaves null)."""
         waiting = key in self.left and self.left[key].value is not None
-        if to not in self.made and not waiting:
+        refused = any(one.key == key for one in self.not_mapped)
+        if to not in self.made and not waiting and not refused:
             at = Location(self.source.shown, yaml_path=f"{key} ({self.framework}'s default)")
             self.made[to] = planted(value, at)
             self.defaults.append(Default(key, to, value, note))
@@ -171,6 +173,17 @@ class Sheet:
     def missing(self, key: str, why: str, *changes: str, at: Location | None = None) -> None:
         """Something that is not mapped and stands in another file, or in none: it takes no key off."""
         self.not_mapped.append(NotMapped(key, at or self.at(key), None, why, changes))
+
+    def unresolved(self) -> None:
+        """Values that another program would have to put together: nobody knows them from the file alone."""
+        for key, node in list(self.left.items()):
+            text = node.value if isinstance(node.value, str) else ""
+            if isinstance(node.value, Computed) or not re.search(r"\$\{|\{\{|\{%", text):
+                continue
+            if "${" in text:
+                self.refuse(key, f"an interpolation that ftcheck does not compute: {text[:60]}", IDS, MEMORY)
+            elif not re.search("template|prompt|format|message", key):
+                self.refuse(key, f"Jinja, which {self.framework} does not render: {text[:60]}", IDS, MEMORY)
 
     # --- the table ---
 
@@ -341,6 +354,8 @@ def _fitted(to: str, node: Node) -> Node:
     value = node.value
     if isinstance(value, str):
         node = replace(node, value=_of_text(kinds, value))
+    elif value is False and any(get_origin(one) is Literal and "no" in get_args(one) for one in kinds):
+        node = replace(node, value="no")
     elif isinstance(value, float) and value.is_integer() and int in kinds and float not in kinds:
         node = replace(node, value=int(value))
     return node

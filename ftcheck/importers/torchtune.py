@@ -8,6 +8,7 @@ import re
 from dataclasses import replace
 from typing import Any
 
+from ftcheck.importers.records import IDS, MEMORY
 from ftcheck.importers.sheet import Sheet
 
 DATASETS = {"alpaca_dataset": "tatsu-lab/alpaca", "alpaca_cleaned_dataset": "yahma/alpaca-cleaned"}
@@ -46,7 +47,7 @@ def _resolve(sheet: Sheet) -> None:
             continue
         text = _followed(sheet, node.value, 0)
         if "${" in text:
-            sheet.refuse(key, "an OmegaConf interpolation that ftcheck does not compute")
+            sheet.refuse(key, "an OmegaConf interpolation that ftcheck does not compute", IDS, MEMORY)
         else:
             sheet.replace(key, replace(node, value=text))
 

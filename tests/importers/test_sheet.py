@@ -121,3 +121,27 @@ def test_bad_input_is_one_line_with_file_and_key(tmp_path: Path, text: str, mess
 def test_a_file_of_another_framework_is_refused(tmp_path: Path) -> None:
     text = said(tmp_path, AXOLOTL, "llama-factory")
     assert text == "config.yml:1:1: looks like a configuration of axolotl, not of LLaMA-Factory"
+
+
+@pytest.mark.parametrize(
+    ("line", "key"),
+    [("sequence_len: '${LENGTH}'", "sequence_len"), ("output_dir: '{{ out }}/x'", "output_dir")],
+)
+def test_a_value_that_is_put_together_elsewhere_is_named_and_not_replaced_by_a_default(
+    tmp_path: Path, line: str, key: str
+) -> None:
+    kept = [one for one in AXOLOTL.splitlines() if one.partition(":")[0] != key]
+
+    tree, record = imported(tmp_path, "\n".join([*kept, line]))
+
+    [found] = [one for one in record.not_mapped if one.key == key]
+    assert found.changes == ("ids", "memory")
+    assert find(tree, ("training", "max_length" if key == "sequence_len" else "output_dir")) is None
+
+
+def test_words_that_pyyaml_reads_as_switches(tmp_path: Path) -> None:
+    text = AXOLOTL + "adapter: qlora\nload_in_4bit: off\nlora_target_linear: on\nsave_strategy: 'no'\n"
+    made = plain(imported(tmp_path, text)[0])
+    assert "quantization" not in made["training"]
+    assert made["training"]["lora"]["target_modules"] == "all-linear"
+    assert made["training"]["save_strategy"] == "no"

@@ -12,8 +12,8 @@ from ftcheck.importers.records import FRAMEWORKS, Imported, NotMapped
 from ftcheck.importers.sheet import TEMPLATE, facts
 from ftcheck.paths import near
 from ftcheck.policy.limits import NAME
+from ftcheck.policy.lines import block
 from ftcheck.policy.nodes import Node, merge, planted
-from ftcheck.policy.show import block
 from ftcheck.records import Location
 
 FILE = "ftcheck.yaml"

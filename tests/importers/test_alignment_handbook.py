@@ -28,8 +28,5 @@ def test_weights_and_columns_of_a_mixture(tmp_path: Path) -> None:
 def test_a_template_in_the_file_stands_for_model_chat_template(tmp_path: Path) -> None:
     text = HEAD + "dataset_mixer: {a: 1.0}\nchat_template: '{{ messages }}'\n"
     [found] = imported(tmp_path, text)[1].not_mapped
-    assert (found.key, found.stands, found.value) == (
-        "chat_template",
-        "model.chat_template",
-        "{{ messages }}",
-    )
+    assert (found.key, found.stands) == ("chat_template", "model.chat_template")
+    assert found.value == "{{ messages }}"

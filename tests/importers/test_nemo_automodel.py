@@ -8,9 +8,9 @@ from tests.importers.test_sheet import imported
 TEXT = """\
 step_scheduler: {global_batch_size: 16, local_batch_size: 2, max_steps: 100}
 dist_env: {backend: nccl}
-model: {_target_: nemo_automodel.NeMoAutoModelForCausalLM.from_pretrained, pretrained_model_name_or_path: org/m}
+model: {_target_: nemo_automodel.NeMoAutoModelForCausalLM, pretrained_model_name_or_path: org/m}
 peft: {_target_: nemo_automodel.components._peft.lora.PeftConfig, target_modules: "*_proj", dim: 16}
-dataset: {_target_: nemo_automodel.components.datasets.llm.chat_dataset.ChatDataset, path_or_dataset_id: a.jsonl}
+dataset: {_target_: nemo_automodel.datasets.ChatDataset, path_or_dataset_id: a.jsonl}
 packed_sequence: {packed_sequence_size: 4096}
 optimizer: {_target_: torch.optim.AdamW, lr: 1.0e-5}
 """

@@ -6,9 +6,8 @@ import pytest
 
 from ftcheck.gate.decide import code_of
 from ftcheck.gate.input_digests import gather
-from ftcheck.policy import draft
+from ftcheck.policy import draft, show
 from ftcheck.policy.reading import Draft
-from ftcheck.policy.show import show
 
 CONFIG = """\
 base_model: ./model

@@ -6,8 +6,9 @@ from dataclasses import replace
 from pathlib import Path
 
 from ftcheck.errors import Problem
+from ftcheck.inputs import bounded
 from ftcheck.policy import document
-from ftcheck.policy.nodes import Node, problem, with_items
+from ftcheck.policy.nodes import Node, planted, problem, with_items
 from ftcheck.policy.text import Unreadable, read_text
 from ftcheck.records import Location
 
@@ -35,6 +36,8 @@ def read(file: Path, shown: str) -> Read:
     """The tree of a YAML or JSON file, and what is wrong with it."""
     try:
         text = read_text(file, Location(path=shown))
+        if file.suffix == ".json" and "\t" in text:
+            return _json(text, shown)
         tree, problems = document.parse(text, at=Location(path=shown, line=1, column=1), lines=True)
     except Unreadable as error:
         return None, (_worded(error.problem),)
@@ -43,6 +46,17 @@ def read(file: Path, shown: str) -> Read:
     if tree is not None and not isinstance(tree.value, dict):
         return None, (problem("is not a mapping of keys to values: no framework reads it", tree.at),)
     return _switched(tree, text.splitlines()) if tree is not None else None, tuple(map(_worded, problems))
+
+
+def _json(text: str, shown: str) -> Read:
+    """JSON that is indented with tabs is no YAML: its keys then have no lines."""
+    try:
+        value = bounded.loads(text.encode("utf-8"))
+    except ValueError as error:
+        return None, (problem(f"not valid JSON: {bounded.told(error)}", Location(shown)),)
+    if not isinstance(value, dict):
+        return None, (problem("is not a mapping of keys to values: no framework reads it", Location(shown)),)
+    return planted(value, Location(shown)), ()
 
 
 def _switched(node: Node, lines: Sequence[str]) -> Node:

@@ -82,14 +82,17 @@ class Difference:
 class Imported:
     """One configuration as it was imported. `version` is the framework's that the facts are from.
 
-    `files` are the file and those that it leads to (dataset_info.json), by their names in messages.
-    `stated` are the policy's keys with the values that the file gives them, defaults included.
+    Paths inside the file are relative to `folder`, where the framework is started. `files` are the file and
+    those that it leads to (dataset_info.json), by their names in messages. `stated` are the policy's keys
+    with the values that the file gives them, defaults included; `could_state` are those that some key of the
+    framework states.
     """
 
     framework: str
     version: str
     source: str
     path: str
+    folder: str = ""
     mapped: tuple[Mapped, ...] = ()
     defaults: tuple[Default, ...] = ()
     without_effect: tuple[WithoutEffect, ...] = ()

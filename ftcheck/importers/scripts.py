@@ -16,9 +16,9 @@ from pathlib import Path
 from ftcheck.errors import Problem
 from ftcheck.importers.documents import Read
 from ftcheck.importers.sheet import Computed
+from ftcheck.inputs import bounded
 from ftcheck.policy import document
 from ftcheck.policy.nodes import Node, Scalar, planted, problem
-from ftcheck.policy.text import Unreadable, read_text
 from ftcheck.records import Location
 
 FIRST = {
@@ -51,15 +51,18 @@ CHANGING = frozenset(
 NOTHING = "calls nothing that ftcheck reads: SFTConfig, TrainingArguments, LoraConfig, load_dataset, ..."
 COMMANDS = {"llamafactory-cli": "llama-factory", "trl": "trl"}
 MAX_CELLS = 10_000
+SHOWN = 80
+MAX_BYTES = 32 << 20
+"""Notebooks hold their outputs."""
 
 
 def read(file: Path, shown: str) -> Read:
     """The tree of a script, and what is wrong with it."""
     at = Location(path=shown)
     try:
-        text = read_text(file, at)
-    except Unreadable as error:
-        return None, (error.problem,)
+        text = bounded.read(file, MAX_BYTES).decode("utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        return None, (problem(f"cannot be read: {bounded.told(error)}", at),)
     if file.suffix == ".sh":
         return _shell(text, shown)
     lines: Mapping[int, int | None] = {}
@@ -70,7 +73,7 @@ def read(file: Path, shown: str) -> Read:
         text, lines = found
     try:
         module = ast.parse(text)
-    except (SyntaxError, ValueError, RecursionError) as error:
+    except (SyntaxError, ValueError, RecursionError, MemoryError) as error:
         line = error.lineno if isinstance(error, SyntaxError) else None
         place = Location(shown, lines.get(line or 0, line), None)
         return None, (problem(f"is not Python: {getattr(error, 'msg', error)}", place),)
@@ -146,9 +149,7 @@ class _Script:
             self._arguments(name or "", call)
         elif owner in self.rows and name in CHANGING:
             key = f"{owner}.{name}"
-            self.sections.setdefault(
-                key, Node(Computed(ast.unparse(call)[:80]), self._at(call), self._at(call))
-            )
+            self.sections.setdefault(key, Node(Computed(_source(call)), self._at(call), self._at(call)))
 
     def _arguments(self, section: str, call: ast.Call) -> None:
         first = FIRST.get(section.rpartition(".")[2])
@@ -171,8 +172,8 @@ class _Script:
         at = self._at(value)
         try:
             return planted(self._value(value), at)
-        except ValueError:
-            return Node(Computed(ast.unparse(value)[:80]), at, at)
+        except (ValueError, TypeError, SyntaxError, MemoryError, RecursionError):
+            return Node(Computed(_source(value)), at, at)
 
     def _value(self, value: ast.expr) -> object:
         """A literal, a name that stands for one, or a text put together of such. Raises `ValueError`."""
@@ -202,6 +203,14 @@ class _Script:
     def _at(self, node: ast.expr) -> Location:
         line = self.lines.get(node.lineno, None if self.lines else node.lineno)
         return Location(self.shown, line, node.col_offset + 1 if not self.lines else None)
+
+
+def _source(node: ast.expr) -> str:
+    """An expression as it is written, cut short."""
+    try:
+        return ast.unparse(node)[:SHOWN]
+    except RecursionError:
+        return "nested too deeply"
 
 
 def _name(func: ast.expr) -> str | None:

@@ -278,6 +278,7 @@ class Sheet:
             version=self.facts["version"],
             source=self.facts["source"],
             path=self.source.shown,
+            folder=str(self.source.folder),
             mapped=tuple(self.mapped),
             defaults=tuple(self.defaults),
             without_effect=tuple(self.without_effect),

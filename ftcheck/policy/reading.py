@@ -50,15 +50,11 @@ class Draft:
         """The files that were read, by their path in messages."""
         return {layer.shown: layer.file for layer in self.layers}
 
-    @property
-    def folders(self) -> paths.Folders:
-        """Where the paths of each file begin: those of an imported file where its `from` does."""
-        where = dict(paths.folders(self.files))
-        jobs = self.tree.items["jobs"].items if self.tree and "jobs" in self.tree.items else {}
-        for name, one in self.imports.items():
-            stated = jobs[name].items["from"].at.path
-            where[one.path] = where.get(stated or "", Path.cwd())
-        return where
+    def folders_of(self, job: str) -> paths.Folders:
+        """Where the paths of each file begin: those of a file that the job imports, where that is started."""
+        where = paths.folders(self.files)
+        record = self.imports.get(job)
+        return where if record is None else {**where, record.path: Path(record.folder)}
 
 
 def draft(
@@ -157,7 +153,6 @@ def _absent(found: Draft) -> list[Problem]:
 def _policy(found: Draft, settings: PolicySettings) -> Policy:
     assert found.tree is not None
     file = found.layers[-1].file
-    where = found.folders
     jobs = found.tree.items["jobs"].items
     everywhere = places(found.tree)
     everywhere[""] = Location(path=found.path, line=1, column=1)
@@ -166,7 +161,9 @@ def _policy(found: Draft, settings: PolicySettings) -> Policy:
         name=settings.name or file.stem,
         stage=settings.stage,
         jobs={
-            name: replace(_job(name, node, where, file.parent), imported=found.imports.get(name))
+            name: replace(
+                _job(name, node, found.folders_of(name), file.parent), imported=found.imports.get(name)
+            )
             for name, node in jobs.items()
         },
         checks=settings.checks,

@@ -1058,6 +1058,6 @@ def resplit(bench: Bench) -> None:
     path.write_text(json.dumps(found), encoding="utf-8")
 
 
-from tests.faults import kinds_fail, kinds_read, kinds_serve  # noqa: E402  (they take `Fault` from here)
+from tests.faults import kinds_fail, kinds_from, kinds_read, kinds_serve  # noqa: E402  (they take `Fault` from here)
 
-FAULTS += (*kinds_read.FAULTS, *kinds_fail.FAULTS, *kinds_serve.FAULTS)
+FAULTS += (*kinds_read.FAULTS, *kinds_fail.FAULTS, *kinds_serve.FAULTS, *kinds_from.FAULTS)

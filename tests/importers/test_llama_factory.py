@@ -107,3 +107,9 @@ def test_the_tree_keeps_lists_of_target_modules(tmp_path: Path) -> None:
     node = find(tree, ("training", "lora", "target_modules"))
     assert node is not None
     assert plain(node) == ["q_proj", "v_proj"]
+
+
+def test_a_dataset_info_that_is_indented_with_tabs(tmp_path: Path) -> None:
+    (tmp_path / "data").mkdir()
+    (tmp_path / "data/dataset_info.json").write_text('{\n\t"mine": {\n\t\t"file_name": "a.json"\n\t}\n}\n')
+    assert read(tmp_path)[0]["data"]["train"] == "data/a.json"

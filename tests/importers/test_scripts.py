@@ -106,3 +106,10 @@ def test_what_cannot_be_read_is_one_line(tmp_path: Path, name: str, text: str, m
     (tmp_path / name).write_text(text)
     [problem] = importing.read(None, tmp_path / name, folder=tmp_path).problems
     assert str(problem).rpartition("/")[2].startswith(message)
+
+
+def test_a_hostile_script_is_read_in_bounds(tmp_path: Path) -> None:
+    deep = "x" + ".a" * 3000
+    (tmp_path / "a.py").write_text(f"SFTConfig(max_length={deep}, seed={'-' * 2000}1)\n")
+    result = importing.read(None, tmp_path / "a.py", folder=tmp_path)
+    assert result.problems or result.imported is not None

@@ -123,3 +123,15 @@ def test_the_gate_digests_the_file(tmp_path: Path) -> None:
 
     assert before != after
     assert code_of("one.from", "one") == "policy-changed"
+
+
+def test_paths_of_the_file_begin_where_its_policy_lies(tmp_path: Path) -> None:
+    (tmp_path / "configs").mkdir()
+    (tmp_path / "configs/qlora.yml").write_text(CONFIG)
+    (tmp_path / "p.yaml").write_text("ftcheck: 1\njobs:\n  one:\n    from: {axolotl: configs/qlora.yml}\n")
+
+    policy = draft(tmp_path / "p.yaml").policy
+
+    assert policy is not None
+    assert policy.jobs["one"].data.train == str(tmp_path / "train.jsonl")
+    assert policy.jobs["one"].canonical["data"]["train"] == "train.jsonl"

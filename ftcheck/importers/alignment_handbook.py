@@ -24,6 +24,8 @@ def semantics(sheet: Sheet) -> None:
 def _mixer(sheet: Sheet) -> None:
     """The older form: data sets by name, with the share of their rows."""
     mixer = sheet.get("dataset_mixer", {})
+    if not isinstance(mixer, dict):
+        return
     names = list(mixer)
     for name, share in mixer.items():
         key = f"dataset_mixer.{name}"

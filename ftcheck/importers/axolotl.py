@@ -7,7 +7,7 @@ loaders/model.py (_set_quantization_config) and loaders/adapter.py, at the commi
 import re
 from typing import Any
 
-from ftcheck.importers.sheet import TEMPLATE, Sheet
+from ftcheck.importers.sheet import TEMPLATE, Sheet, is_positive
 
 CUSTOM_OPTIMIZERS = re.compile(r"muon|dion|sinkgd|optimi|ao_adamw|adopt|came|galore|flash_")
 SCHEDULERS_OF_ITS_OWN = ("one_cycle", "rex")
@@ -137,7 +137,7 @@ def _conversations(sheet: Sheet, at: str) -> None:
         f"{at}.message_property_mappings.content", sheet.get(f"{at}.message_field_content", "content")
     )
     layout = {("messages", "role", "content"): "messages", ("conversations", "from", "value"): "sharegpt"}
-    found = layout.get((field, role, content))
+    found = layout.get((str(field), str(role), str(content)))
     said = f"messages are under {field}, with {role} and {content}"
     note = "the whole conversation is rendered once; labels are found by rendering it with other contents"
     if found is None:
@@ -372,7 +372,7 @@ def _saving(sheet: Sheet) -> None:
 
 def _fraction(per_epoch: object, epochs: object) -> float | None:
     """The share of all steps between two saves; None where axolotl takes none."""
-    if not per_epoch or not epochs:
+    if not is_positive(per_epoch) or not is_positive(epochs):
         return None
     share = 1.0 / (float(str(per_epoch)) * float(str(epochs)))
     return share if share < 1.0 else None

@@ -42,7 +42,7 @@ def read(framework: str | None, file: Path, *, folder: Path) -> Result:
         return Result(problems=(wrong,))
     chosen = framework or found
     assert chosen is not None
-    return _imported(chosen, Source(file, shown, tree, folder))
+    return imported(chosen, Source(file, shown, tree, folder))
 
 
 def _mistaken(framework: str | None, found: str | None, shown: str) -> Problem | None:
@@ -58,7 +58,8 @@ def _mistaken(framework: str | None, found: str | None, shown: str) -> Problem |
     return problem(f"looks like a configuration of {NAMES[found]}, not of {NAMES[framework]}", at)
 
 
-def _imported(framework: str, source: Source) -> Result:
+def imported(framework: str, source: Source) -> Result:
+    """The layer and the record of a configuration that was read."""
     name = framework.replace("-", "_")
     sheet = Sheet(framework, source, facts(name))
     semantics: Callable[[Sheet], None] = import_module(f"ftcheck.importers.{name}").semantics

@@ -3,7 +3,7 @@
 Facts from litgpt/args.py, finetune/lora.py and data/json_data.py, at the commit that the table names.
 """
 
-from ftcheck.importers.sheet import Sheet
+from ftcheck.importers.sheet import Sheet, is_positive
 
 TARGETS = {
     "lora_query": (["q_proj"], True),
@@ -100,8 +100,8 @@ def _steps(sheet: Sheet) -> None:
         sheet.get("train.micro_batch_size", 1),
         sheet.get("devices", 1),
     )
-    if isinstance(total, int) and isinstance(micro, int) and isinstance(devices, int):
-        steps = max(total // devices // micro, 1)
+    if is_positive(total) and is_positive(micro) and is_positive(devices):
+        steps = max(int(total // devices // micro), 1)
         sheet.map("train.global_batch_size", "training.gradient_accumulation_steps", value=steps)
         sheet.default("train.global_batch_size", "training.gradient_accumulation_steps", steps)
     sheet.refuse("train.global_batch_size", "'devices: auto' depends on the machine")

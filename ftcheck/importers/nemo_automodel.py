@@ -4,7 +4,7 @@ Facts from nemo_automodel/components/_peft/lora.py, components/datasets/llm and 
 commit that the table names.
 """
 
-from ftcheck.importers.sheet import Sheet
+from ftcheck.importers.sheet import Sheet, is_positive
 
 GLOBS = {"*_proj": "all-linear", "*.proj": "all-linear", "*proj": "all-linear"}
 
@@ -49,7 +49,7 @@ def _adapter(sheet: Sheet) -> None:
     if sheet.get("peft.match_all_linear"):
         sheet.map("peft.match_all_linear", f"{to}target_modules", value="all-linear")
         sheet.ignore("peft.target_modules", "match_all_linear wins")
-    elif named in GLOBS:
+    elif isinstance(named, str) and named in GLOBS:
         sheet.map(
             "peft.target_modules", f"{to}target_modules", value=GLOBS[named], note="all layers of this name"
         )
@@ -65,12 +65,12 @@ def _steps(sheet: Sheet) -> None:
         sheet.get("step_scheduler.global_batch_size"),
         sheet.get("step_scheduler.local_batch_size", 1),
     )
-    if isinstance(total, int) and isinstance(local, int):
+    if is_positive(total) and is_positive(local):
         note = "on one process: divided by the processes that the run is started on"
         sheet.map(
             "step_scheduler.global_batch_size",
             "training.gradient_accumulation_steps",
-            value=max(total // local, 1),
+            value=max(int(total // local), 1),
             note=note,
         )
     builder = str(sheet.get("optimizer._target_", ""))

@@ -305,6 +305,11 @@ class Sheet:
         return _fitted(to, planted(value, place))
 
 
+def is_positive(value: object) -> bool:
+    """Whether a value is a number above 0, and not true."""
+    return isinstance(value, int | float) and not isinstance(value, bool) and value > 0
+
+
 def leaves(node: Node, prefix: str = "") -> Iterator[tuple[str, Node]]:
     """Every key of a tree by its dotted path: scalars, lists of scalars, and sections that are empty."""
     inside = list(_children(node))

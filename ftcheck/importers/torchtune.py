@@ -134,7 +134,7 @@ def _adapter(sheet: Sheet) -> None:
     sheet.map("model.lora_dropout", f"{to}lora_dropout")
     sheet.map("model.use_dora", f"{to}use_dora")
     named = sheet.get("model.lora_attn_modules", [])
-    modules = [MODULES.get(name, name) for name in named]
+    modules = [MODULES.get(str(name), str(name)) for name in named] if isinstance(named, list) else []
     extra = {"model.apply_lora_to_mlp": MLP, "model.apply_lora_to_output": ["lm_head"]}
     for key, names in extra.items():
         if sheet.get(key):
@@ -188,7 +188,7 @@ def _steps(sheet: Sheet) -> None:
 
 def _dtype(sheet: Sheet) -> None:
     named = sheet.get("dtype")
-    if named not in DTYPES:
+    if not isinstance(named, str) or named not in DTYPES:
         return
     note = "weights, gradients and optimizer states are of this dtype, not only the computation"
     sheet.map("dtype", "training.model_init_kwargs.dtype", value=DTYPES[named], note=note)

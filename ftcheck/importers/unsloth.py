@@ -32,11 +32,11 @@ def semantics(sheet: Sheet) -> None:
 def _data(sheet: Sheet) -> None:
     sheet.map("data.dataset", "data.train")
     files = sheet.get("data.local_dataset")
-    if sheet.get("data.dataset") is None and files:
+    if sheet.get("data.dataset") is None and isinstance(files, list) and files:
         sheet.map("data.local_dataset", "data.train", value=files[0] if len(files) == 1 else files)
     sheet.refuse("data.local_dataset", "rows beside those of data.dataset", "ids")
     named = sheet.get("data.format_type", "auto")
-    if named in FORMATS:
+    if isinstance(named, str) and named in FORMATS:
         sheet.map(
             "data.format_type",
             "data.format",

@@ -1,6 +1,7 @@
 """A bench's job whose settings stand in another framework's file."""
 
 import json
+from collections.abc import Mapping
 
 from tests.faults.bench import Bench
 
@@ -56,7 +57,7 @@ def imported(bench: Bench, text: str = AXOLOTL, framework: str = "axolotl") -> N
     bench.set("trainer", {"use": "command", "argv": ["train", "their.yml"]})
 
 
-def llama_factory(bench: Bench, entry: dict[str, object]) -> None:
+def llama_factory(bench: Bench, entry: Mapping[str, object]) -> None:
     """The same by LLaMA-Factory, whose data set is described in dataset_info.json."""
     bench.file("dataset_info.json", json.dumps({"mine": entry}, indent=1))
     imported(bench, LLAMA_FACTORY, "llama-factory")

@@ -9,7 +9,7 @@ from pathlib import Path
 from ftcheck.errors import Problem
 from ftcheck.importers import detect as detection
 from ftcheck.importers import documents, scripts
-from ftcheck.importers.records import NAMES, Imported
+from ftcheck.importers.records import FRAMEWORKS, NAMES, Imported
 from ftcheck.importers.sheet import Sheet, Source, facts
 from ftcheck.paths import near
 from ftcheck.policy.nodes import Node, problem
@@ -43,6 +43,13 @@ def read(framework: str | None, file: Path, *, folder: Path) -> Result:
     chosen = framework or found
     assert chosen is not None
     return imported(chosen, Source(file, shown, tree, folder))
+
+
+def framework_of(file: Path) -> str | None:
+    """The framework whose training a file configures; None for another file, or one that is not readable."""
+    tree, _ = scripts.read(file, str(file)) if file.suffix in SCRIPTS else documents.read(file, str(file))
+    found = detection.detect(tree) if tree is not None else None
+    return found if found in FRAMEWORKS else None
 
 
 def _mistaken(framework: str | None, found: str | None, shown: str) -> Problem | None:

@@ -12,8 +12,25 @@ GLOBS = {"*_proj": "all-linear", "*.proj": "all-linear", "*proj": "all-linear"}
 def semantics(sheet: Sheet) -> None:
     """Take the keys off the sheet whose meaning depends on others."""
     _data(sheet)
+    _usual(sheet)
     _adapter(sheet)
     _steps(sheet)
+
+
+def _usual(sheet: Sheet) -> None:
+    """Components and sizes that every recipe states, as transformers would have them anyway."""
+    usual = {
+        "model._target_": ("NeMoAutoModelForCausalLM.from_pretrained", "NeMoAutoModelForCausalLM"),
+        "loss_fn._target_": ("MaskedCrossEntropy",),
+        "dataloader._target_": ("StatefulDataLoader",),
+        "dataloader.collate_fn": ("default_collater",),
+    }
+    for key, names in usual.items():
+        if str(sheet.get(key, "")).endswith(names):
+            sheet.ignore(key, "what is used anyway")
+    for size in ("tp_size", "cp_size", "pp_size", "ep_size", "dp_size", "dp_replicate_size"):
+        if sheet.get(f"distributed.{size}") in (1, "none", None):
+            sheet.ignore(f"distributed.{size}", "one process, or as many as the run is started on")
 
 
 def _data(sheet: Sheet) -> None:

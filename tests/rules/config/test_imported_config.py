@@ -4,6 +4,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from ftcheck_rules.config.arguments import training_arguments
 from ftcheck_rules.config.cases.imported_config import CASES, LONGER, RECORD
 from ftcheck_rules.config.imported_config import imported_config
 
@@ -67,3 +68,14 @@ def test_keys_of_one_reason_are_one_finding() -> None:
         "fsdp_config.a, fsdp_config.b, fsdp_config.c and 2 more keys are not mapped"
     )
     assert "change the memory" in found.message
+
+
+def test_a_commands_file_that_nothing_compares_is_said(tmp_path: Path) -> None:
+    (tmp_path / "qlora.yml").write_text("base_model: m\nsequence_len: 4096\n")
+    trainer = {"use": "command", "argv": ("axolotl",), "files": (str(tmp_path / "qlora.yml"),)}
+
+    [found] = run(training_arguments, job=job(trainer=trainer), lock=None).findings
+
+    assert found.severity is Severity.INFO
+    assert "configures axolotl" in found.message
+    assert run(training_arguments, job=job(trainer=trainer, imported=RECORD), lock=None).findings == ()

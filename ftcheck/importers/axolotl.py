@@ -48,6 +48,9 @@ def _base(sheet: Sheet) -> None:
     if sheet.get("excess_length_strategy", "drop") == "truncate":
         sheet.ignore("excess_length_strategy", "rows are truncated, as TRL does")
         return
+    if sheet.get("excess_length_strategy") == "raise":
+        sheet.refuse("excess_length_strategy", "a row longer than sequence_len ends the run", "ids")
+        return
     drops = "rows longer than sequence_len are dropped, where TRL truncates them"
     sheet.refuse("excess_length_strategy", drops, "ids")
     sheet.map("sequence_len", "training.max_length", note=drops)

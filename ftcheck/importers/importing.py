@@ -15,6 +15,10 @@ from ftcheck.paths import near
 from ftcheck.policy.nodes import Node, problem
 from ftcheck.records import Location
 
+WEAK = frozenset({"trl"})
+"""What a file is taken for that only names a model: it may be of another framework."""
+CLOSE = {"trl": frozenset({"alignment-handbook", "unsloth"}), "alignment-handbook": frozenset({"trl"})}
+"""Frameworks whose files may look like another's: they share TRL's arguments."""
 SCRIPTS = (".py", ".ipynb", ".sh")
 
 
@@ -58,8 +62,7 @@ def _mistaken(framework: str | None, found: str | None, shown: str) -> Problem |
         return problem(
             f"is not a configuration of a framework that ftcheck reads ({', '.join(NAMES.values())})", at
         )
-    close = {"trl", "alignment-handbook"}
-    if framework is None or found in (None, framework) or {framework, found} <= close:
+    if framework is None or found in (None, framework) or found in CLOSE.get(framework, WEAK):
         return None
     assert found is not None
     return problem(f"looks like a configuration of {NAMES[found]}, not of {NAMES[framework]}", at)

@@ -67,3 +67,20 @@ def test_no_value_makes_an_importer_fail(framework: str, tmp_path: Path) -> None
         assert record is not None
         keys = keys_of(record)
         assert len(keys) == len(set(keys)), key
+
+
+@pytest.mark.parametrize(
+    ("framework", "text", "taken"),
+    [
+        ("llama-factory", "model_name_or_path: m\nlearning_rate: 0.1\n", True),
+        ("trl", "model_name_or_path: m\ndataset_mixer: {a: 1.0}\n", True),
+        ("trl", "model_name_or_path: m\nstage: sft\n", False),
+        ("axolotl", "model_name_or_path: m\nstage: sft\n", False),
+    ],
+)
+def test_the_content_overrules_a_name_only_where_it_is_clear(
+    framework: str, text: str, taken: bool, tmp_path: Path
+) -> None:
+    (tmp_path / "c.yml").write_text(text)
+    result = importing.read(framework, tmp_path / "c.yml", folder=tmp_path)
+    assert (result.imported is not None) == taken

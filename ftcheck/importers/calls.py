@@ -76,6 +76,8 @@ def _training(sheet: Sheet, name: str) -> None:
         renamed = OLD.get(argument, argument)
         if is_training(renamed.partition(".")[0]):
             sheet.map(key, f"training.{renamed}")
+        elif name == "UnslothTrainingArguments":
+            sheet.refuse(key, "an argument of unsloth's own trainer")
         elif argument in ("logging_dir", "run_name", "overwrite_output_dir"):
             sheet.ignore(key, "changes nothing that is checked")
         else:
@@ -157,6 +159,9 @@ def _from_pretrained(sheet: Sheet, owner: str) -> None:
             sheet.ignore(f"{at}.{flag}", "switched off")
     if unsloth:
         _loaded_by_unsloth(sheet, at)
+        if _known(sheet, f"{at}.use_gradient_checkpointing"):
+            on = sheet.get(f"{at}.use_gradient_checkpointing") in (True, "unsloth", "true", "True")
+            sheet.map(f"{at}.use_gradient_checkpointing", "training.gradient_checkpointing", value=on)
     for argument in ("dtype", "torch_dtype", "attn_implementation"):
         if _known(sheet, f"{at}.{argument}") and sheet.get(f"{at}.{argument}") is not None:
             to = "dtype" if argument == "torch_dtype" else argument
@@ -170,6 +175,7 @@ def _from_pretrained(sheet: Sheet, owner: str) -> None:
         "dtype",
         "fast_inference",
         "gpu_memory_utilization",
+        "max_lora_rank",
     ):
         sheet.ignore(f"{at}.{argument}", "stated elsewhere, or of the loading alone")
     for key in sheet.below(at):
@@ -213,6 +219,8 @@ def _get_peft_model(sheet: Sheet, name: str) -> None:
             sheet.ignore(key, "no longer used by get_peft_model")
         elif argument == "random_state":
             sheet.ignore(key, "the adapter's initial weights")
+        elif argument.startswith("finetune_") and sheet.get(key) is True:
+            sheet.ignore(key, "trained, as by default")
         elif argument.startswith("finetune_"):
             sheet.refuse(key, "which parts of the model are trained", "memory")
         else:

@@ -51,6 +51,8 @@ CHANGING = frozenset(
 NOTHING = "calls nothing that ftcheck reads: SFTConfig, TrainingArguments, LoraConfig, load_dataset, ..."
 COMMANDS = {"llamafactory-cli": "llama-factory", "trl": "trl"}
 MAX_CELLS = 10_000
+PYTHON_CELLS = ("%%capture", "%%time")
+"""Commands of IPython under which a cell is Python all the same."""
 SHOWN = 80
 MAX_BYTES = 32 << 20
 """Notebooks hold their outputs."""
@@ -98,17 +100,35 @@ def _cells(text: str) -> tuple[str, Mapping[int, int | None]] | None:
         if not isinstance(cell, dict) or cell.get("cell_type") != "code":
             continue
         source = cell.get("source", [])
-        for part in source if isinstance(source, list) else [f"{one}\n" for one in str(source).splitlines()]:
+        parts = list(map(str, source)) if isinstance(source, list) else str(source).splitlines(keepends=True)
+        begun = len(code)
+        for part in parts:
             position = max(position, text.find(json.dumps(part, ensure_ascii=False)[1:-1] or "\0", position))
-            code.append(_without_magic(str(part).rstrip("\n")))
+            code.append(part.rstrip("\n"))
             lines[len(code)] = text.count("\n", 0, position) + 1 if isinstance(source, list) else None
+        code[begun:] = _python(code[begun:])
     return "\n".join(code) + "\n", lines
 
 
-def _without_magic(line: str) -> str:
-    """IPython's commands are no Python; `pass` keeps a block that holds nothing else."""
-    stripped = line.lstrip()
-    return line[: len(line) - len(stripped)] + "pass" if stripped.startswith(("!", "%")) else line
+def _python(cell: list[str]) -> list[str]:
+    """The lines of a cell without those of IPython and of the shell; no line of a cell that is no Python."""
+    kept: list[str] = []
+    continued = False
+    for line in cell:
+        command = line.lstrip().startswith(("!", "%"))
+        indent = line[: len(line) - len(line.lstrip())]
+        kept.append("" if continued else f"{indent}pass" if command else line)
+        continued = (command or continued) and line.rstrip().endswith("\\")
+    foreign = bool(cell) and cell[0].startswith("%%") and not cell[0].startswith(PYTHON_CELLS)
+    return ["" for _ in cell] if foreign or not _parses("\n".join(kept)) else kept
+
+
+def _parses(text: str) -> bool:
+    try:
+        ast.parse(text)
+    except (SyntaxError, ValueError, RecursionError, MemoryError):
+        return False
+    return True
 
 
 # --- Python ---
@@ -127,7 +147,7 @@ class _Script:
     def tree(self, module: ast.Module) -> Read:
         """The tree: a section per call, in the order of the script."""
         self.names = _literals(module)
-        calls = [one for one in ast.walk(module) if isinstance(one, ast.Call)]
+        calls = [one for one in _running(module) if isinstance(one, ast.Call)]
         calls.sort(key=lambda one: (one.lineno, one.col_offset))
         self.rows = _data_sets(module)
         for call in calls:
@@ -203,6 +223,17 @@ class _Script:
     def _at(self, node: ast.expr) -> Location:
         line = self.lines.get(node.lineno, None if self.lines else node.lineno)
         return Location(self.shown, line, node.col_offset + 1 if not self.lines else None)
+
+
+def _running(module: ast.AST) -> Iterator[ast.AST]:
+    """All nodes but those under `if False:`, which notebooks keep for later."""
+    for one in ast.iter_child_nodes(module):
+        if isinstance(one, ast.If) and isinstance(one.test, ast.Constant) and not one.test.value:
+            for other in one.orelse:
+                yield from _running(other)
+            continue
+        yield one
+        yield from _running(one)
 
 
 def _source(node: ast.expr) -> str:

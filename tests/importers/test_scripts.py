@@ -2,6 +2,7 @@
 
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -113,3 +114,18 @@ def test_a_hostile_script_is_read_in_bounds(tmp_path: Path) -> None:
     (tmp_path / "a.py").write_text(f"SFTConfig(max_length={deep}, seed={'-' * 2000}1)\n")
     result = importing.read(None, tmp_path / "a.py", folder=tmp_path)
     assert result.problems or result.imported is not None
+
+
+def test_commands_over_several_lines_other_languages_and_code_for_later_are_no_part(tmp_path: Path) -> None:
+    def cell(*lines: str) -> dict[str, Any]:
+        return {"cell_type": "code", "source": [f"{line}\n" for line in lines]}
+
+    cells = [
+        cell("%%capture", "!pip install -q \\", "    unsloth \\", "    trl", "import os"),
+        cell("%%bash", "if [ -f x ]; then"),
+        cell("from unsloth import FastLanguageModel", "m = FastLanguageModel.from_pretrained('unsloth/x')"),
+        cell("if False:", "    m = FastLanguageModel.from_pretrained('lora')"),
+    ]
+    tree, record = read(tmp_path, json.dumps({"cells": cells}), "n.ipynb")
+    assert plain(tree)["model"] == {"name": "unsloth/x"}
+    assert record.not_mapped == ()

@@ -4,7 +4,7 @@ Facts from trl 1.16 (SFTConfig), peft (LoraConfig), transformers (BitsAndBytesCo
 and unsloth (FastLanguageModel), as the tables of `trl` and `unsloth` date them.
 """
 
-from ftcheck.importers.scripts import PARSERS
+from ftcheck.importers.scripts import PARSERS, UNREAD
 from ftcheck.importers.sheet import Computed, Sheet, is_training
 from ftcheck.policy.nodes import Node
 
@@ -59,6 +59,8 @@ def _section(sheet: Sheet, name: str) -> None:
     elif name.endswith("Config"):
         other = f"{name} is of another training than supervised fine-tuning, which is what ftcheck checks"
         sheet.refuse(name, other, "ids", "memory")
+    elif name.startswith(UNREAD):
+        sheet.refuse(name, "a cell that is not Python, and that was not read", "ids", "memory")
     elif isinstance(sheet.source.tree.items[name].value, Computed):
         sheet.refuse(name, "the rows are changed by code, which ftcheck does not run", "ids")
 

@@ -54,6 +54,7 @@ MAX_CELLS = 10_000
 PYTHON_CELLS = ("%%capture", "%%time")
 """Commands of IPython under which a cell is Python all the same."""
 SHOWN = 80
+UNREAD = "unread cell"
 MAX_BYTES = 32 << 20
 """Notebooks hold their outputs."""
 
@@ -68,25 +69,26 @@ def read(file: Path, shown: str) -> Read:
     if file.suffix == ".sh":
         return _shell(text, shown)
     lines: Mapping[int, int | None] = {}
+    dropped: list[int | None] = []
     if file.suffix == ".ipynb":
         found = _cells(text)
         if found is None:
             return None, (problem("is not a notebook: it has no cells", at),)
-        text, lines = found
+        text, lines, dropped = found
     try:
         module = ast.parse(text)
     except (SyntaxError, ValueError, RecursionError, MemoryError) as error:
         line = error.lineno if isinstance(error, SyntaxError) else None
         place = Location(shown, lines.get(line or 0, line), None)
         return None, (problem(f"is not Python: {getattr(error, 'msg', error)}", place),)
-    return _Script(shown, lines).tree(module)
+    return _Script(shown, lines, dropped).tree(module)
 
 
 # --- notebooks ---
 
 
-def _cells(text: str) -> tuple[str, Mapping[int, int | None]] | None:
-    """The code of a notebook, and for each line of it the line in the file."""
+def _cells(text: str) -> tuple[str, Mapping[int, int | None], list[int | None]] | None:
+    """The code of a notebook, the line in the file of each of its lines, and where other cells begin."""
     try:
         cells = json.loads(text).get("cells")
     except (ValueError, AttributeError, RecursionError):
@@ -96,6 +98,7 @@ def _cells(text: str) -> tuple[str, Mapping[int, int | None]] | None:
     code: list[str] = []
     lines: dict[int, int | None] = {}
     position = 0
+    dropped: list[int | None] = []
     for cell in cells:
         if not isinstance(cell, dict) or cell.get("cell_type") != "code":
             continue
@@ -106,12 +109,15 @@ def _cells(text: str) -> tuple[str, Mapping[int, int | None]] | None:
             position = max(position, text.find(json.dumps(part, ensure_ascii=False)[1:-1] or "\0", position))
             code.append(part.rstrip("\n"))
             lines[len(code)] = text.count("\n", 0, position) + 1 if isinstance(source, list) else None
-        code[begun:] = _python(code[begun:])
-    return "\n".join(code) + "\n", lines
+        python = _python(code[begun:])
+        if python is None:
+            dropped.append(lines.get(begun + 1))
+        code[begun:] = python or ["" for _ in code[begun:]]
+    return "\n".join(code) + "\n", lines, dropped
 
 
-def _python(cell: list[str]) -> list[str]:
-    """The lines of a cell without those of IPython and of the shell; no line of a cell that is no Python."""
+def _python(cell: list[str]) -> list[str] | None:
+    """The lines of a cell without those of IPython and of the shell; None for a cell that is no Python."""
     kept: list[str] = []
     continued = False
     for line in cell:
@@ -120,7 +126,9 @@ def _python(cell: list[str]) -> list[str]:
         kept.append("" if continued else f"{indent}pass" if command else line)
         continued = (command or continued) and line.rstrip().endswith("\\")
     foreign = bool(cell) and cell[0].startswith("%%") and not cell[0].startswith(PYTHON_CELLS)
-    return ["" for _ in cell] if foreign or not _parses("\n".join(kept)) else kept
+    if foreign:
+        return ["" for _ in cell]
+    return kept if _parses("\n".join(kept)) else None
 
 
 def _parses(text: str) -> bool:
@@ -140,6 +148,7 @@ class _Script:
 
     shown: str
     lines: Mapping[int, int | None]
+    dropped: list[int | None]
     names: dict[str, Scalar] = field(default_factory=dict)
     rows: set[str] = field(default_factory=set)
     sections: dict[str, Node] = field(default_factory=dict)
@@ -154,6 +163,9 @@ class _Script:
             self._call(call)
         if not self.sections:
             return None, (problem(NOTHING, Location(self.shown)),)
+        for number, line in enumerate(self.dropped, start=1):
+            at = Location(self.shown, line)
+            self.sections[f"{UNREAD} {number}"] = Node(Computed("not Python"), at, at)
         framework = "unsloth" if _imports(module, "unsloth") else "trl"
         at = Location(self.shown, 1, 1)
         head = {"@framework": Node(framework, at), "@script": Node(True, at)}

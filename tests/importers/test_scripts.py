@@ -129,3 +129,8 @@ def test_commands_over_several_lines_other_languages_and_code_for_later_are_no_p
     tree, record = read(tmp_path, json.dumps({"cells": cells}), "n.ipynb")
     assert plain(tree)["model"] == {"name": "unsloth/x"}
     assert record.not_mapped == ()
+
+    _, record = read(tmp_path, json.dumps({"cells": [*cells, cell("def (")]}, indent=1), "n.ipynb")
+    [unread] = record.not_mapped
+    assert "not Python" in unread.why
+    assert unread.at.line is not None

@@ -11,7 +11,7 @@ from typing import Any
 
 from ftcheck.importers import documents
 from ftcheck.importers.detect import LLAMA_FACTORY_V1
-from ftcheck.importers.sheet import ABSENT, Sheet
+from ftcheck.importers.sheet import ABSENT, TEMPLATE, Sheet
 from ftcheck.paths import near
 from ftcheck.policy.nodes import Node, find, plain
 from ftcheck.records import Location
@@ -192,12 +192,8 @@ def _odd_columns(entry: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
 def _template(sheet: Sheet) -> None:
     name = sheet.get("template")
     if name is not None:
-        sheet.refuse(
-            "template",
-            f"LLaMA-Factory's own template '{name}' is a list of slots, each encoded alone, not the "
-            "tokenizer's chat template",
-            "ids",
-        )
+        own = f"LLaMA-Factory's own template '{name}' is a list of slots, each encoded alone"
+        sheet.refuse("template", f"{own}, not the tokenizer's chat template", "ids", stands=TEMPLATE)
 
 
 def _loss(sheet: Sheet, formats: set[str]) -> None:

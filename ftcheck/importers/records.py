@@ -85,7 +85,8 @@ class Imported:
     Paths inside the file are relative to `folder`, where the framework is started. `files` are the file and
     those that it leads to (dataset_info.json), by their names in messages. `stated` are the policy's keys
     with the values that the file gives them, defaults included; `could_state` are those that some key of the
-    framework states.
+    framework states. `unknown` are those that a key of the file states whose value is not mapped: a policy
+    that states one stands in for the file.
     """
 
     framework: str
@@ -100,6 +101,7 @@ class Imported:
     files: Mapping[str, str] = field(default_factory=dict)
     stated: Mapping[str, Any] = field(default_factory=dict)
     could_state: frozenset[str] = frozenset()
+    unknown: frozenset[str] = frozenset()
     differences: tuple[Difference, ...] = ()
 
     @property

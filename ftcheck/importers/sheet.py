@@ -286,7 +286,17 @@ class Sheet:
             files=self.files,
             stated={to: plain(node) for to, node in self.made.items()},
             could_state=frozenset(_targets(self.facts)),
+            unknown=frozenset(self._unknown_targets()),
         )
+
+    def _unknown_targets(self) -> Iterator[str]:
+        """What the keys that are not mapped would have stated."""
+        known = self.facts.get("mapped", {})
+        for one in self.not_mapped:
+            if one.key in known and known[one.key]["to"] not in self.made:
+                yield known[one.key]["to"]
+            if one.stands is not None:
+                yield one.stands
 
     def _take(self, key: str) -> Node | None:
         """Take a key off the sheet; a section goes as a whole."""

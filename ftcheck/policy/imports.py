@@ -92,7 +92,7 @@ def _differences(record: Imported, layer: Node, job: Node) -> Iterator[Differenc
     theirs = {to: node for to, node in _leaves(layer) if not isinstance(node.value, Mapping)}
     ours = {to: node for to, node in _leaves(job) if to.partition(".")[0] in COMPARED}
     for to, node in ours.items():
-        if _is_from(node, record):
+        if _is_from(node, record) or to in record.unknown:
             continue
         found = theirs.get(to)
         if found is not None and not _same(plain(found), plain(node)):

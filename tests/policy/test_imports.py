@@ -135,3 +135,15 @@ def test_paths_of_the_file_begin_where_its_policy_lies(tmp_path: Path) -> None:
     assert policy is not None
     assert policy.jobs["one"].data.train == str(tmp_path / "train.jsonl")
     assert policy.jobs["one"].canonical["data"]["train"] == "train.jsonl"
+
+
+def test_a_policy_that_stands_in_for_what_is_not_known_is_no_difference(tmp_path: Path) -> None:
+    config = CONFIG.replace("sequence_len: 4096", "sequence_len: '${LENGTH}'") + "chat_template: llama3\n"
+    (tmp_path / "own.jinja").write_text("{{ messages }}")
+    job = "    model: {chat_template: own.jinja}\n    training: {max_length: 2048}\n"
+
+    found = read(tmp_path, job, config=config)
+
+    assert found.policy is not None
+    assert found.policy.jobs["one"].training.max_length == 2048
+    assert differences(found) == {}

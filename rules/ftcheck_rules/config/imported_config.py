@@ -59,6 +59,7 @@ def imported_config(job: Job) -> Iterator[Yield]:
 
 def _difference(job: Job, record: Imported, one: Difference) -> Finding:
     own = job.trainer.use == OWN
+    beside = one.to.startswith("data.") and (not one.stated or one.to == "data.format")
     ours = f"{one.to} is {_shown(one.policy)} in the policy"
     key = f"{one.key} " if one.key and one.key != one.to else ""
     if one.stated and one.at.line:
@@ -68,13 +69,15 @@ def _difference(job: Job, record: Imported, one: Difference) -> Finding:
     else:
         theirs = f"{record.path} does not set it"
     trains = "ftcheck trains with the policy's value" if own else f"{record.name} trains with its own file"
+    if beside:
+        trains = "the checks look at the policy's rows"
     return Finding(
         f"{ours}, {theirs}: {trains}",
-        Severity.INFO if own else Severity.ERROR,
+        Severity.INFO if own or beside else Severity.ERROR,
         at=Location(
             one.policy_at.path, one.policy_at.line, one.policy_at.column, f"jobs.{job.name}.{one.to}"
         ),
-        fix=None if own else f"remove {one.to} from the policy, or change {record.path} to say the same",
+        fix=None if own or beside else f"remove {one.to} from the policy, or say the same in {record.path}",
     )
 
 

@@ -79,3 +79,15 @@ def test_a_commands_file_that_nothing_compares_is_said(tmp_path: Path) -> None:
     assert found.severity is Severity.INFO
     assert "configures axolotl" in found.message
     assert run(training_arguments, job=job(trainer=trainer, imported=RECORD), lock=None).findings == ()
+
+
+def test_rows_that_the_file_does_not_name_are_the_policys(tmp_path: Path) -> None:
+    (tmp_path / "qlora.yml").write_text("base_model: m\nsequence_len: 4096\n")
+    text = "ftcheck: 1\njobs:\n  one:\n    from: {axolotl: qlora.yml}\n    data: {eval: e.jsonl}\n"
+    (tmp_path / "p.yaml").write_text(f"{text}    trainer: {{use: command, argv: [axolotl]}}\n")
+    policy = draft(tmp_path / "p.yaml").policy
+    assert policy is not None
+
+    found = run(imported_config, job=policy.jobs["one"]).findings
+
+    assert [one.severity for one in found if "data.eval" in one.message] == [Severity.INFO]

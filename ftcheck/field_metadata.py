@@ -111,6 +111,11 @@ class LibraryKeys:
     paths: tuple[str, ...] = ()
 
 
+def key_of(name: str) -> str:
+    """The key of a policy that a field holds: `from_` is `from`, which is a word of Python's."""
+    return name.removesuffix("_")
+
+
 def metadata(owner: Any) -> Mapping[str, tuple[Any, ...]]:
     """The metadata of each field of a dataclass, by its name: often none. Of another class nothing."""
     return _metadata(owner)
@@ -121,7 +126,9 @@ def _metadata(owner: Any) -> Mapping[str, tuple[Any, ...]]:
     if not is_dataclass(owner):
         return {}
     hints = get_type_hints(owner, include_extras=True)
-    return {one.name: getattr(hints[one.name], "__metadata__", ()) for one in fields(owner) if one.init}
+    return {
+        key_of(one.name): getattr(hints[one.name], "__metadata__", ()) for one in fields(owner) if one.init
+    }
 
 
 def having(owner: Any, kind: type[Kind]) -> Mapping[str, Kind]:

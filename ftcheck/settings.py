@@ -21,10 +21,15 @@ from ftcheck.field_metadata import (
     Limit,
     Mark,
     PathKind,
+    key_of,
 )
+from ftcheck.importers.records import Imported
 from ftcheck.records import Location, Severity, Stage
 
 STRICT = {"extra": "forbid", "strict": True}
+"""What pydantic takes: known keys only, of their own type."""
+KEYWORDS = {**STRICT, "alias_generator": key_of}
+"""The same for a section with a key that is a word of Python's."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -386,9 +391,12 @@ class TrainerChoice:
 class JobSettings:
     """One fine-tuning job under test."""
 
-    __pydantic_config__ = STRICT
+    __pydantic_config__ = KEYWORDS
     model: Model
     """The base model, its tokenizer and its chat template."""
+    from_: Mapping[str, str] | None = None
+    """Another framework's configuration, by its name: {axolotl: qlora.yml}. It is read at each run; what the
+    policy states beside it overrides it."""
     data: Data = field(default_factory=Data)
     """The datasets."""
     training: Training = field(default_factory=Training)
@@ -414,12 +422,13 @@ class Job(JobSettings):
     """A job with its name, and with the place of each of its settings in the policy files.
 
     Every path in it is absolute. `canonical` is the job's section with the paths relative to the
-    policy: what the gate compares.
+    policy: what the gate compares. `imported` is what was read of the configuration that `from` names.
     """
 
     name: str
     canonical: Mapping[str, Any] = field(default_factory=dict)
     places: Mapping[str, Location] = field(default_factory=dict)
+    imported: Imported | None = None
 
     @property
     def evaluates(self) -> bool:

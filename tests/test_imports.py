@@ -10,6 +10,7 @@ FLOORS = (
     # ground: words, files, numbers; nothing of ftcheck's own flow
     (
         "ftcheck.exit_codes",
+        "ftcheck.importers.records",
         "ftcheck.errors",
         "ftcheck.atomic",
         "ftcheck.records",
@@ -32,7 +33,7 @@ FLOORS = (
     ("ftcheck.packing", "ftcheck.report"),
     ("ftcheck.inputs", "ftcheck.dedup", "ftcheck.lock", "ftcheck.ledger"),
     ("ftcheck.extension",),
-    ("ftcheck.policy",),
+    ("ftcheck.policy", "ftcheck.importers"),
     ("ftcheck.runner", "ftcheck.gate", "ftcheck.estimate"),
     ("ftcheck.fix", "ftcheck.planning", "ftcheck.training"),
     ("ftcheck.testing",),

@@ -324,7 +324,7 @@ def _without(policy: str, text: str, keys: yaml_edits.Keys) -> str:
 
 def _job(policy: str, text: str, name: str) -> Any:
     """A job's settings with this text in the place of the policy's own; None if it has no valid one."""
-    from ftcheck.policy import extra_keys, layers, reading
+    from ftcheck.policy import extra_keys, imports, layers, reading
     from ftcheck.policy.document import parse
     from ftcheck.policy.validation import validated
     from ftcheck.settings import PolicySettings
@@ -334,8 +334,9 @@ def _job(policy: str, text: str, name: str) -> Any:
     if tree is None or problems:
         return None
     top = replace(stack[-1], tree=extra_keys.settled(PolicySettings, tree))
-    merged = reading.with_defaults(layers.merged((*stack[:-1], top)))
-    settings = validated(PolicySettings, reading.without_removed(merged)).value
+    merged = layers.merged((*stack[:-1], top))
+    tree, _, _ = imports.laid_under(reading.with_defaults(merged), merged, stack)
+    settings = validated(PolicySettings, reading.without_removed(tree)).value
     return settings.jobs.get(name) if settings is not None else None
 
 

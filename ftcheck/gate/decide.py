@@ -130,6 +130,8 @@ def code_of(name: str, job: str) -> str:
     rest = name.removeprefix(f"{job}.")
     if rest == ADAPTER:
         return "adapter-changed"
+    if rest.partition(".")[0] == "from":
+        return "policy-changed"
     if rest.endswith("tokenizer"):
         return "tokenizer-changed"
     return "template-changed" if rest.endswith("chat_template") else "data-changed"

@@ -102,6 +102,9 @@ def _inputs(job: Job) -> Iterator[tuple[str, InputDigest]]:
     for name, path in files.items():
         if path is not None:
             yield name, InputDigest(near(path), digest.of_file(Path(path)))
+    if job.imported is not None:
+        for number, (shown, path) in enumerate(job.imported.files.items()):
+            yield f"from.{number}" if number else "from", InputDigest(shown, digest.of_file(Path(path)))
     decided = _accelerate()
     if decided:
         yield "environment.accelerate", InputDigest(", ".join(decided), digest.of_json(decided))

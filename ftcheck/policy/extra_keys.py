@@ -7,7 +7,7 @@ from dataclasses import fields as dataclass_fields
 from functools import cache
 from typing import Any, Union, get_args, get_origin, get_type_hints
 
-from ftcheck.field_metadata import LibraryKeys, having
+from ftcheck.field_metadata import LibraryKeys, having, key_of
 from ftcheck.policy.nodes import Node, Path, with_items
 from ftcheck.settings import JobSettings, PolicySettings
 
@@ -33,7 +33,7 @@ def fields(owner: Any) -> Mapping[str, Any]:
 @cache
 def _fields(owner: type[Any]) -> Mapping[str, Any]:
     hints = get_type_hints(owner)
-    known = {field.name: hints[field.name] for field in dataclass_fields(owner) if field.init}
+    known = {key_of(field.name): hints[field.name] for field in dataclass_fields(owner) if field.init}
     known = {name: kind for name, kind in known.items() if name not in having(owner, LibraryKeys)}
     return known | {"defaults": JobSettings} if owner is PolicySettings else known
 

@@ -70,10 +70,9 @@ def _files(found: Draft, source: Path, shipped: Path) -> list[Path]:
 
 def _named(found: Draft, copied: list[Layer]) -> Iterator[Path]:
     shown = {layer.shown for layer in copied}
-    where = paths.folders(found.files)
     jobs = found.tree.items.get("jobs") if found.tree else None
-    for job in jobs.items.values() if jobs else ():
-        for node in paths.inputs(paths.resolved(job, where)):
+    for name, job in jobs.items.items() if jobs else ():
+        for node in paths.inputs(paths.resolved(job, found.folders_of(name))):
             if node.at.path in shown and isinstance(node.value, str) and os.path.isabs(node.value):
                 yield from _expanded(Path(node.value))
 

@@ -6,7 +6,8 @@ from typing import Any
 from ftcheck import settings
 from ftcheck.extension.plugin_host import Host
 from ftcheck.extension.rules import Rule
-from ftcheck.field_metadata import Limit, having
+from ftcheck.field_metadata import Limit, having, key_of
+from ftcheck.importers.records import FRAMEWORKS
 from ftcheck.policy import table
 from ftcheck.policy.extra_keys import EXTRA, empty_value, fields, sections
 from ftcheck.policy.limits import NAME
@@ -38,12 +39,25 @@ def schema(host: Host) -> Schema:
     for part in (root, *definitions.values()):
         _describe(part, definitions)
     of_job = definitions["JobSettings"]["properties"]
+    of_job["from"] |= {
+        "anyOf": [_framework(name) for name in FRAMEWORKS] + [{"type": "null"}],
+    }
     of_job |= {name: _or_null(part) for name, part in of_job.items() if "$ref" in part}
     params = {name: _params(rule, definitions) for name, rule in host.rules.items() if rule.params_type}
     _complete(root, host, params, definitions)
     head = {"$schema": DRAFT, "$id": ID, "title": "ftcheck policy"}
     body: Schema = _without_titles(root | {"$defs": dict(sorted(definitions.items()))})
     return head | body
+
+
+def _framework(name: str) -> Schema:
+    """`from: {axolotl: FILE}`."""
+    return {
+        "type": "object",
+        "properties": {name: {"type": "string"}},
+        "required": [name],
+        "additionalProperties": False,
+    }
 
 
 def _shared(made: Schema, definitions: dict[str, Schema]) -> Schema:
@@ -65,7 +79,7 @@ def _params(rule: Rule, definitions: dict[str, Schema]) -> Schema:
 def _explain(section: Schema, owner: type[Any]) -> None:
     """The help texts under a dataclass's fields. Pydantic would read them too, each time a policy is read."""
     for name, text in field_docs(owner).items():
-        section.get("properties", {}).get(name, {}).setdefault("description", text)
+        section.get("properties", {}).get(key_of(name), {}).setdefault("description", text)
 
 
 def _describe(section: Schema, definitions: Mapping[str, Schema]) -> None:

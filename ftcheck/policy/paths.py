@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from ftcheck.field_metadata import LibraryKeys, Mark, PathKind, having, marked
+from ftcheck.importers.records import FRAMEWORKS
 from ftcheck.policy.extra_keys import sections
 from ftcheck.policy.nodes import Node, with_items
 from ftcheck.policy.overrides import PLACE
@@ -51,7 +52,7 @@ MAKERS: Mapping[PathKind, Callable[[str, Path], str]] = {
 @cache
 def _kinds() -> Mapping[tuple[str, ...], PathKind]:
     """What the paths of a job name, by their keys."""
-    found: dict[tuple[str, ...], PathKind] = {}
+    found: dict[tuple[str, ...], PathKind] = {("from", name): PathKind.FILE for name in FRAMEWORKS}
     for keys, owner in sections(JobSettings).items():
         found |= {(*keys, name): kind for name, kind in having(owner, PathKind).items()}
         for library in having(owner, LibraryKeys).values():

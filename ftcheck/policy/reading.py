@@ -2,13 +2,14 @@
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, field, fields, replace
 from datetime import date
 from pathlib import Path
 from typing import Any
 
 from ftcheck.errors import Problem
-from ftcheck.policy import layers, limits, overrides, paths
+from ftcheck.importers.records import Imported
+from ftcheck.policy import imports, layers, limits, overrides, paths
 from ftcheck.policy.layers import Layer
 from ftcheck.policy.made import Made
 from ftcheck.policy.nodes import (
@@ -28,7 +29,8 @@ from ftcheck.settings import Job, JobSettings, Policy, PolicySettings
 class Draft:
     """A policy as far as it could be read without knowing the plugins.
 
-    `tree` is all files merged, `defaults` laid under each job; `policy` is there when nothing is wrong.
+    `tree` is all files merged, `defaults` and what `from` imports laid under each job; `policy` is there when
+    nothing is wrong. `imports` are what `from` read, by job.
     `plugins` is to be given to `make_host`; `files` are all files read, by their path in messages. It
     is not `complete` if a file could not be read: what then seems to be missing may stand there.
     """
@@ -41,12 +43,19 @@ class Draft:
     tree: Node | None = None
     policy: Policy | None = None
     layers: tuple[Layer, ...] = ()
+    imports: Mapping[str, Imported] = field(default_factory=dict)
     complete: bool = True
 
     @property
     def files(self) -> Mapping[str, Path]:
         """The files that were read, by their path in messages."""
         return {layer.shown: layer.file for layer in self.layers}
+
+    def folders_of(self, job: str) -> paths.Folders:
+        """Where the paths of each file begin: those of a file that the job imports, where that is started."""
+        where = paths.folders(self.files)
+        record = self.imports.get(job)
+        return where if record is None else {**where, record.path: Path(record.folder)}
 
 
 def draft(
@@ -64,7 +73,7 @@ def draft(
         return Draft(shown, problems=stack.problems, overrides=tuple(given), complete=False)
     merged = layers.merged(stack.layers)
     settable, wrong = overrides.applied(merged, given, complete=stack.complete)
-    tree = with_defaults(settable)
+    tree, read, unread = imports.laid_under(with_defaults(settable), settable, stack.layers)
     found = Draft(
         path=shown,
         plugins=layers.plugins_of(tree),
@@ -72,9 +81,10 @@ def draft(
         removed=removed_checks(tree),
         tree=tree,
         layers=stack.layers,
-        complete=stack.complete,
+        imports=read,
+        complete=stack.complete and not unread,
     )
-    return _settled(found, [*stack.problems, *wrong], today)
+    return _settled(found, [*stack.problems, *wrong, *unread], today)
 
 
 def _settled(found: Draft, problems: Sequence[Problem], today: date | None) -> Draft:
@@ -145,7 +155,6 @@ def _absent(found: Draft) -> list[Problem]:
 def _policy(found: Draft, settings: PolicySettings) -> Policy:
     assert found.tree is not None
     file = found.layers[-1].file
-    where = paths.folders(found.files)
     jobs = found.tree.items["jobs"].items
     everywhere = places(found.tree)
     everywhere[""] = Location(path=found.path, line=1, column=1)
@@ -153,7 +162,12 @@ def _policy(found: Draft, settings: PolicySettings) -> Policy:
         path=found.path,
         name=settings.name or file.stem,
         stage=settings.stage,
-        jobs={name: _job(name, node, where, file.parent) for name, node in jobs.items()},
+        jobs={
+            name: replace(
+                _job(name, node, found.folders_of(name), file.parent), imported=found.imports.get(name)
+            )
+            for name, node in jobs.items()
+        },
         checks=settings.checks,
         removed=found.removed,
         waivers=settings.waivers,
@@ -168,6 +182,6 @@ def _job(name: str, node: Node, where: paths.Folders, folder: Path) -> Job:
     absolute = paths.resolved(node, where)
     raw = json.dumps(pruned(JobSettings, absolute))
     settings: JobSettings = adapter(JobSettings).validate_json(raw, strict=True)
-    plain: dict[str, Any] = adapter(JobSettings).dump_python(settings, mode="json")
+    plain: dict[str, Any] = adapter(JobSettings).dump_python(settings, mode="json", by_alias=True)
     sections = {field.name: getattr(settings, field.name) for field in fields(JobSettings)}
     return Job(name=name, canonical=paths.relative(plain, folder), places=places(node), **sections)

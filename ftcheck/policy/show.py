@@ -1,22 +1,10 @@
 """Prints a merged policy as YAML, with the origin of each value beside it on demand."""
 
-import json
-import re
-from collections.abc import Iterator, Mapping
-from dataclasses import replace
-
 from ftcheck.policy.extra_keys import fields
+from ftcheck.policy.lines import WIDTH, mapping, origin_of, redacted
 from ftcheck.policy.nodes import Node, with_items
 from ftcheck.policy.reading import Draft
-from ftcheck.report.redact import redact_json
 from ftcheck.settings import PolicySettings
-
-WIDTH = 100
-PLAIN = re.compile(r"[A-Za-z/][A-Za-z0-9_./+ -]*(?<! )")
-UNSAFE = re.compile("[\x7f-\x9f\u2028\u2029\ufeff\ufffe\uffff]")
-WORDS = {"null", "true", "false", "yes", "no", "on", "off", "y", "n"}
-
-Line = tuple[str, Node]
 
 
 def show(draft: Draft, *, origin: bool = False) -> str:
@@ -24,65 +12,13 @@ def show(draft: Draft, *, origin: bool = False) -> str:
 
     Secrets are taken out, as they are of reports.
     """
-    lines = list(_mapping(_redacted(_in_order(draft.tree)), "")) if draft.tree else []
+    lines = list(mapping(redacted(_in_order(draft.tree)), "")) if draft.tree else []
     if not origin:
         return "".join(f"{text}\n" for text, _ in lines)
     width = min(max((len(text) for text, _ in lines), default=0), WIDTH)
-    return "".join(f"{text:<{width}}  # {_origin(node)}\n" for text, node in lines)
-
-
-def _redacted(node: Node, name: str = "") -> Node:
-    if isinstance(node.value, Mapping):
-        return with_items(node, {key: _redacted(child, key) for key, child in node.items.items()})
-    if isinstance(node.value, tuple):
-        return replace(node, value=tuple(_redacted(item, name) for item in node.value))
-    return replace(node, value=redact_json({name: node.value})[name])
+    return "".join(f"{text:<{width}}  # {origin_of(node)}\n" for text, node in lines)
 
 
 def _in_order(tree: Node) -> Node:
     known = {name: tree.items[name] for name in fields(PolicySettings) if name in tree.items}
     return with_items(tree, {**known, **tree.items})
-
-
-def _origin(node: Node) -> str:
-    at = node.place
-    return f"{at.path}:{at.line}" if at.line else str(at.path)
-
-
-def _mapping(node: Node, indent: str) -> Iterator[Line]:
-    for key, child in node.items.items():
-        yield from _entry(f"{indent}{_text(key)}:", child, f"{indent}  ")
-
-
-def _entry(head: str, node: Node, indent: str) -> Iterator[Line]:
-    """One value: on the line of its key, or in a block below it."""
-    if node.items:
-        yield head, node
-        yield from _mapping(node, indent)
-    elif isinstance(node.value, tuple) and any(item.items for item in node.value):
-        yield head, node
-        for item in node.value:
-            yield from _item(item, indent)
-    else:
-        yield f"{head} {_flow(node)}", node
-
-
-def _item(node: Node, indent: str) -> Iterator[Line]:
-    lines = list(_mapping(node, f"{indent}  ")) if node.items else [(f"{indent}  {_flow(node)}", node)]
-    first, *rest = lines
-    yield f"{indent}- {first[0][len(indent) + 2 :]}", first[1]
-    yield from rest
-
-
-def _flow(node: Node) -> str:
-    if isinstance(node.value, Mapping):
-        return "{" + ", ".join(f"{_text(key)}: {_flow(child)}" for key, child in node.items.items()) + "}"
-    if isinstance(node.value, tuple):
-        return "[" + ", ".join(_flow(item) for item in node.value) + "]"
-    return _text(node.value) if isinstance(node.value, str) else json.dumps(node.value)
-
-
-def _text(text: str) -> str:
-    if PLAIN.fullmatch(text) and text.lower() not in WORDS:
-        return text
-    return UNSAFE.sub(lambda found: f"\\u{ord(found.group()):04x}", json.dumps(text, ensure_ascii=False))

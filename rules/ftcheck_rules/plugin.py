@@ -12,6 +12,7 @@ def ftcheck_rules() -> list[Rule]:
         arguments,
         base_model,
         distributed,
+        imported_config,
         precision,
         schedule,
     )
@@ -77,6 +78,7 @@ def ftcheck_rules() -> list[Rule]:
         guardrails.guardrail,
         hosted.hosted_file,
         hub.hub_access,
+        imported_config.imported_config,
         hub.trackers,
         labels.trained_tokens,
         labels.truncation,

@@ -1059,5 +1059,5 @@ def resplit(bench: Bench) -> None:
     path.write_text(json.dumps(found), encoding="utf-8")
 
 
-for _name in ("read", "fail", "serve", "hostile", "tools", "answers", "reasoning", "parser"):
+for _name in ("read", "fail", "serve", "hostile", "tools", "answers", "reasoning", "parser", "from"):
     FAULTS += import_module(f"tests.faults.kinds_{_name}").FAULTS  # they take `Fault` from here

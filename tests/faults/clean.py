@@ -14,6 +14,7 @@ from typing import Any
 
 from tests.faults import answer_shapes
 from tests.faults.bench import BASES, Bench, Row, chat, completion
+from tests.faults.from_files import imported, llama_factory
 from tests.places import DATA
 
 ROWS = 240
@@ -232,6 +233,30 @@ def _(bench: Bench) -> None:
     bench.set(
         "trainer", {"use": "command", "argv": ["axolotl", "train", "axolotl.yml"], "files": ["axolotl.yml"]}
     )
+
+
+@small("a job whose settings stand in axolotl's file, trained by axolotl")
+def _(bench: Bench) -> None:
+    imported(bench)
+
+
+@small("the same from LLaMA-Factory's file and dataset_info.json")
+def _(bench: Bench) -> None:
+    tags = {"role_tag": "role", "content_tag": "content"}
+    entry = {
+        "file_name": "train.jsonl",
+        "formatting": "sharegpt",
+        "columns": {"messages": "messages"},
+        "tags": tags,
+    }
+    llama_factory(bench, entry)
+
+
+@small("settings beside axolotl's file that ftcheck's own trainer trains with")
+def _(bench: Bench) -> None:
+    imported(bench)
+    bench.set("training.max_length", 288)
+    bench.drop("trainer")
 
 
 # --- real tokenizers, templates and data -----------------------------------------------------------------

@@ -19,6 +19,8 @@ from ftcheck import (
     tables,
 )
 from ftcheck.extension.rules import Yield
+from ftcheck.importers.importing import framework_of
+from ftcheck.importers.records import NAMES
 from ftcheck.inputs import bounded
 from ftcheck.lock import Lock
 from ftcheck.paths import near
@@ -57,6 +59,8 @@ def training_arguments(job: Job, lock: Lock | None) -> Iterator[Yield]:
     files = _yaml_files(job)
     for path in files:
         yield from _misread(path, job)
+    if job.imported is None:
+        yield from _not_compared(job)
     yield Measurement("combinations", looked)
     yield Measurement("yaml_files", len(files))
     read = f", {counted(len(files), 'YAML file')}" if files else ""
@@ -340,6 +344,19 @@ def _yaml_files(job: Job) -> Sequence[Path]:
         return ()
     paths = [Path(path) for path in job.trainer.files]
     return [path for path in paths if path.suffix.lower() in (".yml", ".yaml")]
+
+
+def _not_compared(job: Job) -> Iterator[Finding]:
+    """A command's file that is a framework's configuration, and that no check compares with the policy."""
+    for file in job.trainer.files if job.trainer.use == COMMAND else ():
+        framework = framework_of(Path(file))
+        if framework is not None:
+            yield Finding(
+                f"{near(file)} configures {NAMES[framework]}: no check compares it with the policy",
+                Severity.INFO,
+                job.at("trainer.files"),
+                f"state from: {{{framework}: {near(file)}}} in the job",
+            )
 
 
 def _misread(path: Path, job: Job) -> Iterator[Finding]:

@@ -1,0 +1,119 @@
+"""Writes a policy for a framework's configuration: one that names it (`from`), or one with every key."""
+
+import os
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+from ftcheck.atomic import replace_file
+from ftcheck.errors import PolicyError, UsageError
+from ftcheck.importers import importing
+from ftcheck.importers.records import FRAMEWORKS, Imported, NotMapped
+from ftcheck.importers.sheet import TEMPLATE, facts
+from ftcheck.paths import near
+from ftcheck.policy.limits import NAME
+from ftcheck.policy.lines import block
+from ftcheck.policy.nodes import Node, merge, planted
+from ftcheck.records import Location
+
+FILE = "ftcheck.yaml"
+TEMPLATE_FILE = "chat_template.jinja"
+SHOWN = 10
+"""Keys that are listed in comments."""
+
+
+def write(file: Path, folder: Path, *, expand: bool) -> list[Path]:
+    """Write `ftcheck.yaml` into `folder` for a configuration; with `expand` every key is written out.
+
+    A template that stands in the file is written beside it. Returns the files written, the policy first.
+    Raises `PolicyError` for a configuration that cannot be read, and `UsageError` where a file is there.
+    """
+    result = importing.read(None, file, folder=folder)
+    if result.tree is None or result.imported is None:
+        raise PolicyError(f"{file}: cannot be imported", result.problems)
+    if result.imported.framework not in FRAMEWORKS:
+        raise UsageError(_companion(result.imported))
+    inline = _inline(result.imported)
+    texts = {folder / FILE: _policy(result.tree, result.imported, file, folder, expand=expand)}
+    if inline is not None:
+        texts[folder / TEMPLATE_FILE] = str(inline.value)
+    for path in texts:
+        if path.exists():
+            raise UsageError(f"{near(str(path))} already exists: nothing was written")
+    for path, text in texts.items():
+        replace_file(path, text.encode("utf-8"))
+    return list(texts)
+
+
+def _companion(record: Imported) -> str:
+    key = (
+        "training.deepspeed"
+        if record.framework == "deepspeed"
+        else "trainer.argv (accelerate launch --config_file)"
+    )
+    return f"{record.path} is a configuration of {record.name}, not a training: name it under {key}"
+
+
+def _inline(record: Imported) -> NotMapped | None:
+    """The template's text, where the file holds it."""
+    for one in record.not_mapped:
+        if one.stands == TEMPLATE and isinstance(one.value, str) and "{" in one.value:
+            return one
+    return None
+
+
+def _policy(tree: Node, record: Imported, file: Path, folder: Path, *, expand: bool) -> str:
+    shown = Path(os.path.relpath(file, folder)).as_posix()
+    name = re.sub(r"[^A-Za-z0-9_.-]", "-", file.stem)
+    assert re.fullmatch(NAME, name)
+    lines = [
+        f"# Checks the run that {shown} describes ({record.name} {record.version}):",
+        f"#   ftcheck run {FILE}",
+        "ftcheck: 1",
+        "extends: [recommended]",
+        "",
+        "jobs:",
+        f"  {name}:",
+    ]
+    template = planted({"model": {"chat_template": TEMPLATE_FILE}}, Location(record.path))
+    if expand:
+        stated = merge(tree, template) if _inline(record) is not None else tree
+        lines += block(stated, "    ", origin=True)
+    else:
+        lines += [f"    from: {{{record.framework}: {_quoted(shown)}}}  # read at each run"]
+    if _inline(record) is not None and not expand:
+        lines += block(template, "    ", origin=False)
+    lines += _trainer(record, shown, expand=expand)
+    lines += _remarks(record, expand=expand)
+    return "\n".join(lines) + "\n"
+
+
+def _trainer(record: Imported, shown: str, *, expand: bool) -> Iterator[str]:
+    command = facts(record.framework.replace("-", "_"))["command"]
+    if shown.endswith(".py"):
+        command = ["python", "FILE"]
+    argv = ", ".join(_quoted(shown if part == "FILE" else part) for part in command)
+    files = f", files: [{_quoted(shown)}]" if expand else ""  # `from` digests the file by itself
+    line = f"trainer: {{use: command, argv: [{argv}]{files}}}"
+    if "RECIPE" in command:
+        yield f"    # {line}  # name your recipe"
+    else:
+        yield f"    {line}"
+
+
+def _remarks(record: Imported, *, expand: bool) -> Iterator[str]:
+    """The keys that the policy cannot say, and that change what is checked."""
+    inline = _inline(record)
+    marked = [one for one in record.not_mapped if (one.changes or not one.known) and one is not inline]
+    if not marked:
+        return
+    said = "" if expand else " (the check imported-config lists all)"
+    yield f"    # not mapped, although they may change the token ids or the memory{said}:"
+    for one in marked[:SHOWN]:
+        yield f"    #   {one.key}{f' (line {one.at.line})' if one.at.line else ''}: {one.why}"
+    if len(marked) > SHOWN:
+        yield f"    #   and {len(marked) - SHOWN} more"
+
+
+def _quoted(text: str) -> str:
+    return text if re.fullmatch(r"[A-Za-z0-9_./-]+", text) and not text.startswith("-") else f"'{text}'"

@@ -38,6 +38,7 @@ SCENARIOS = (
     "cli/test_content.py",
     "cli/test_fix_rows.py",
     "cli/test_hostile.py",
+    "cli/test_light.py",
     "cli/test_morning_after.py",
     "cli/test_never_green_by_silence.py",
     "cli/test_night_before.py",

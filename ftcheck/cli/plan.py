@@ -199,8 +199,8 @@ def _write_it(page: "JobPlan", policy: str, overrides: tuple[str, ...]) -> str |
     failing = any(one.holds is False for one in page.targets)
     own = ["fix", policy, "--job", page.job, "--unsafe", "--diff"]
     words = own if failing else ["plan", policy, "--job", page.job, "--write", "CONFIG.json"]
-    with_them = " (with the same --set)" if overrides else ""
-    return f"{shlex.join(['ftcheck', *words])}{with_them}"
+    said = [word for one in overrides for word in ("--set", one)]
+    return shlex.join(["ftcheck", *words, *said])
 
 
 def _begin(written: Sequence[Any], policy: str, config: str | None) -> None:

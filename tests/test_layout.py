@@ -35,6 +35,7 @@ SCENARIOS = (
     "cli/test_cases_fail.py",
     "cli/test_cases_read.py",
     "cli/test_cases_serve.py",
+    "cli/test_clear_ends.py",
     "cli/test_content.py",
     "cli/test_fix_rows.py",
     "cli/test_hostile.py",

@@ -265,5 +265,6 @@ def _config(made: "Sequence[JobPlan]", path: str | None, policy: str) -> Sequenc
     from ftcheck.cli.pages import plan_page
     from ftcheck.runner.outputs import Output, write_final
 
-    text = plan_page.configuration(made, policy)
+    folder = Path(bounded.expanded(path)).resolve().parent
+    text = plan_page.configuration(made, policy, folder)
     return write_final([Output("config", path)], _report(policy), _reporters({"config": text}))

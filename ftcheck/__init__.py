@@ -3,7 +3,7 @@
 This module is what plugin authors and training scripts import; everything is loaded on first use.
 """
 
-from importlib import import_module, metadata
+from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -128,7 +128,7 @@ __all__ = [
 def __getattr__(name: str) -> Any:
     """Import a public name from its module on first use."""
     if name == "__version__":
-        return metadata.version("ftcheck")
+        return import_module("ftcheck.distribution").version()
     if name in _MODULE_OF:
         return getattr(import_module(_MODULE_OF[name]), name)
     raise AttributeError(f"module 'ftcheck' has no attribute {name!r}")

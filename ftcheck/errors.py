@@ -85,6 +85,13 @@ class InputError(FtcheckError):
     code = "input"
 
 
+class AbsentConfig(InputError):
+    """A model's folder holds a tokenizer and no config.json: one check reports it, the others are skipped."""
+
+    opens = "model"
+    """The input that cannot be opened."""
+
+
 class TrainingError(FtcheckError):
     """Training could not start or was stopped."""
 

@@ -2,10 +2,14 @@
 
 import importlib.util
 import re
+from collections.abc import Iterator
 from functools import cache
+from importlib import metadata
 from pathlib import Path
 from typing import Any
 
+from ftcheck import tables
+from ftcheck.digest import of_text
 from ftcheck.errors import InputError
 from ftcheck.inputs import bounded
 
@@ -109,26 +113,54 @@ def line_of(error: BaseException) -> int | None:
 
 
 def training_template(template: str) -> str | None:
-    """The template with markers that the installed TRL trains with in place of `template`.
+    """The template with markers that TRL trains with in place of `template`; None: TRL has none.
 
     TRL keeps pairs of files `NAME.jinja` and `NAME_training.jinja` and swaps on equal text
-    (`trl.chat_template_utils.get_training_chat_template`). None: TRL does not know the template, or
-    is not installed. The files are read without importing TRL.
+    (`trl.chat_template_utils.get_training_chat_template`). The files of the installed TRL are read without
+    importing it; without TRL they come from the table of what it changes.
     """
-    return _training_pairs().get(template)
+    folder = trl_templates()
+    return _known_template(template) if folder is None else _training_pairs(folder).get(template)
+
+
+def trl_version() -> str:
+    """The TRL whose templates are known here: the installed one, or the one of the table."""
+    if trl_templates() is not None:
+        return metadata.version("trl")
+    return str(tables.load("training_templates")["versions"]["trl"])
 
 
 @cache
-def _training_pairs() -> dict[str, str]:
-    folder = trl_templates()
-    if folder is None:
-        return {}
-    pairs = {}
+def _training_pairs(folder: Path) -> dict[str, str]:
+    return {stock: training for _, stock, training in pairs_of(folder)}
+
+
+def pairs_of(folder: Path) -> Iterator[tuple[str, str, str]]:
+    """The names, templates and training templates in a folder of TRL's templates."""
     for patched in sorted(folder.glob("*_training.jinja")):
-        original = folder / patched.name.replace("_training.jinja", ".jinja")
+        name = patched.stem.removesuffix("_training")
+        original = folder / f"{name}.jinja"
         if original.is_file():
-            pairs[original.read_text(encoding="utf-8")] = patched.read_text(encoding="utf-8")
-    return pairs
+            yield name, original.read_text(encoding="utf-8"), patched.read_text(encoding="utf-8")
+
+
+def _known_template(template: str) -> str | None:
+    """What the table makes of a template; None for one that it does not hold."""
+    edits = _known_edits().get(of_text(template))
+    if edits is None:
+        return None
+    pieces, done = [], 0
+    for start, dropped, inserted in edits:
+        pieces += [template[done:start], inserted]
+        done = start + dropped
+    return "".join([*pieces, template[done:]])
+
+
+@cache
+def _known_edits() -> dict[str, list[tuple[int, int, str]]]:
+    """The edits of the table, by the digest of the template that they change."""
+    known = tables.load("training_templates")["templates"].values()
+    return {one["sha256"]: one["edits"] for one in known}
 
 
 def trl_templates() -> Path | None:

@@ -16,6 +16,7 @@ FLOORS = (
         "ftcheck.records",
         "ftcheck.durations",
         "ftcheck.digest",
+        "ftcheck.distribution",
         "ftcheck.paths",
         "ftcheck.plurals",
         "ftcheck.cache",

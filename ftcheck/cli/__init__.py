@@ -9,6 +9,7 @@ from importlib import import_module
 
 import click
 
+from ftcheck import distribution
 from ftcheck.errors import FtcheckError
 from ftcheck.exit_codes import ExitCode
 
@@ -68,6 +69,12 @@ class _Lazy(click.Group):
             formatter.write_dl([(name, words) for name, (_, words) in COMMANDS.items()])
 
 
+def _version(ctx: click.Context, param: click.Parameter, wanted: bool) -> None:
+    if wanted:
+        click.echo(f"ftcheck {distribution.version()}")
+        ctx.exit()
+
+
 @click.group(
     cls=_Lazy,
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
@@ -75,7 +82,14 @@ class _Lazy(click.Group):
     "5 gate refused, 6 training failed, 130 interrupted.  "
     'Completion: eval "$(_FTCHECK_COMPLETE=bash_source ftcheck)" (zsh_source, fish_source).',
 )
-@click.version_option(package_name="ftcheck", message="%(prog)s %(version)s")
+@click.option(
+    "--version",
+    is_flag=True,
+    expose_value=False,
+    is_eager=True,
+    callback=_version,
+    help="Show the version and exit.",
+)
 def app() -> None:
     """ftcheck checks a fine-tuning job the night before it costs money.
 
@@ -133,11 +147,24 @@ def run_command(argv: Sequence[str] | None = None) -> int:
     except BrokenPipeError:
         sys.stderr.close()
         return ExitCode.INCOMPLETE
+    except ModuleNotFoundError as error:
+        if not distribution.is_light():
+            return _bug(error)
+        whole = "pip uninstall ftcheck-policy && pip install ftcheck"
+        click.echo(
+            f"ftcheck-policy only validates policies (no {error.name} here); for this command: {whole}",
+            err=True,
+        )
+        return ExitCode.INCOMPLETE
     except Exception as error:  # a bug of ours is never a traceback, and never "blocking findings"
-        from ftcheck.runner.crash_log import internal_error
-        from ftcheck.runner.session import say
-
-        failure = internal_error(error, "at the command line")
-        say(failure)
-        return failure.exit_code
+        return _bug(error)
     return int(code or 0)
+
+
+def _bug(error: Exception) -> int:
+    from ftcheck.runner.crash_log import internal_error
+    from ftcheck.runner.session import say
+
+    failure = internal_error(error, "at the command line")
+    say(failure)
+    return failure.exit_code

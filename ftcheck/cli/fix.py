@@ -1,6 +1,7 @@
 """`ftcheck fix`."""
 
 import re
+import shlex
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -74,7 +75,8 @@ def fix(
     fixed = fixing.fix(options, _watcher, report=report, write=not diff, unsafe=unsafe)
     if diff:
         click.echo(_diff(policy, fixed.before, fixed.after), nl=False)
-    told = _Told(policy, fixed, diff=diff, stored=report is not None, unsafe=unsafe, jobs=jobs)
+    stored = report is not None
+    told = _Told(policy, fixed, diff=diff, stored=stored, unsafe=unsafe, jobs=jobs, overrides=overrides)
     told.tell()
     return told.code()
 
@@ -120,6 +122,7 @@ class _Told:
     stored: bool
     unsafe: bool
     jobs: tuple[str, ...]
+    overrides: tuple[str, ...] = ()
 
     def tell(self) -> None:
         """Changes, what was not changed and why, and what still fails. With a diff on stdout: on stderr."""
@@ -198,7 +201,8 @@ class _Told:
 
     def _command(self, more: str) -> str:
         jobs = "".join(f" --job {job}" for job in self.jobs)
-        return f"ftcheck fix {self.policy}{jobs} {more}"
+        given = "".join(f" --set {shlex.quote(one)}" for one in self.overrides)
+        return f"ftcheck fix {self.policy}{jobs}{given} {more}"
 
     def _say(self, line: str) -> None:
         from ftcheck.report.redact import shown

@@ -1,6 +1,6 @@
 """Options that several commands share."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict, dataclass, fields
 from functools import wraps
 from pathlib import Path
@@ -27,6 +27,26 @@ def overrides(command: Command) -> Command:
         metavar="K=V",
         help="Override a value, such as jobs.mapper.training.max_length=512; listed in the report.",
     )(command)
+
+
+def one_job(help_text: str) -> Callable[[Command], Command]:
+    """`--job`, which need not be said where a policy has one job."""
+    return click.option("--job", metavar="J", help=f"{help_text} (default: the only one of the policy).")
+
+
+def the_job(policy: str, jobs: Iterable[str], wanted: str | None) -> str:
+    """The job that is asked for, or the only one there is. Raises `UsageError`."""
+    from ftcheck.errors import UsageError
+
+    known = list(jobs)
+    if wanted is None and len(known) == 1:
+        return known[0]
+    listed = ", ".join(known)
+    if wanted is None:
+        raise UsageError(f"{policy}: it has {len(known)} jobs: say which one with --job ({listed})")
+    if wanted not in known:
+        raise UsageError(f"{policy}: no job '{wanted}'; its jobs are: {listed}")
+    return wanted
 
 
 def rules_dirs(command: Command) -> Command:

@@ -220,11 +220,11 @@ def _write_it(
         "--job",
         page.job,
         *(["--unsafe", "--diff"] if failing and fixes else ["--write", "CONFIG.json"]),
+        *(word for one in overrides for word in ("--set", one)),
     ]
     named = shlex.quote(policy) if fixes else policy
-    with_them = " (with the same --set)" if overrides else ""
     command = "fix" if failing and fixes else "plan"
-    return f"ftcheck {command} {named} {shlex.join(words)}{with_them}"
+    return f"ftcheck {command} {named} {shlex.join(words)}"
 
 
 def _begin(written: Sequence[Any], policy: str, config: str | None) -> None:
@@ -289,5 +289,6 @@ def _config(made: "Sequence[JobPlan]", path: str | None, policy: str) -> Sequenc
     from ftcheck.cli.pages import plan_page
     from ftcheck.runner.outputs import Output, write_final
 
-    text = plan_page.configuration(made, policy)
+    folder = Path(bounded.expanded(path)).resolve().parent
+    text = plan_page.configuration(made, policy, folder)
     return write_final([Output("config", path)], _report(policy), _reporters({"config": text}))

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from ftcheck.cli.options import POLICY, all_rules_dirs, overrides, rules_dirs
+from ftcheck.cli.options import POLICY, all_rules_dirs, one_job, overrides, rules_dirs, the_job
 from ftcheck.plurals import counted
 
 if TYPE_CHECKING:
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 @click.command(short_help="Show a row as the model sees it: in the loss, masked, cut off.")
 @POLICY
-@click.option("--job", required=True, metavar="J", help="The job.")
+@one_job("The job")
 @click.option("--row", type=click.IntRange(min=1), metavar="N", help="The Nth row (default: the first).")
 @click.option("--record", metavar="DIGEST", help="The row with this digest, or a prefix of it.")
 @click.option("--longest", is_flag=True, help="The row with the most tokens.")
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 @rules_dirs
 def show(
     policy: str,
-    job: str,
+    job: str | None,
     row: int | None,
     record: str | None,
     longest: bool,
@@ -57,8 +57,7 @@ def show(
         raise UsageError("use only one of --row, --record, --longest and --first-finding")
     folders = all_rules_dirs(rules_dirs)
     loaded = load(policy, overrides, folders)
-    if job not in loaded.policy.jobs:
-        raise UsageError(f"{policy}: no job '{job}'; its jobs are: {', '.join(loaded.policy.jobs)}")
+    job = the_job(policy, loaded.policy.jobs, job)
     if first_finding:
         row = _first_finding(policy, job, overrides, folders, offline=offline)
     found = loaded.policy.jobs[job]

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import click
 
 from ftcheck import ranks
-from ftcheck.cli.options import POLICY, all_rules_dirs, no_cache, overrides, rules_dirs
+from ftcheck.cli.options import POLICY, all_rules_dirs, no_cache, one_job, overrides, rules_dirs, the_job
 from ftcheck.exit_codes import ExitCode
 
 if TYPE_CHECKING:
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 @click.command(short_help="Train a job, if its report opens the gate.")
 @POLICY
-@click.option("--job", required=True, metavar="J", help="The job to train.")
+@one_job("The job to train")
 @click.option(
     "--report",
     type=click.Path(path_type=str),
@@ -38,7 +38,7 @@ if TYPE_CHECKING:
 @rules_dirs
 def train(
     policy: str,
-    job: str,
+    job: str | None,
     report: str | None,
     resume: bool,
     overrides: tuple[str, ...],
@@ -58,7 +58,8 @@ def train(
         os.environ |= OFFLINE
     folders = all_rules_dirs(rules_dirs)
     with _heard_once(), ranks.together():
-        loaded = _loaded(policy, overrides, folders, job)
+        loaded = _loaded(policy, overrides, folders)
+        job = the_job(policy, loaded.policy.jobs, job)
         options = _options(policy, overrides, folders, cache=not no_cache, offline=offline)
         decision, code, held = ranks.decided(lambda: _decision(loaded, options, job, report, resume=resume))
         if decision is None:
@@ -78,7 +79,7 @@ def _heard_once() -> Iterator[None]:
         raise click.exceptions.Exit(code) from error
 
 
-def _loaded(policy: str, overrides: tuple[str, ...], folders: tuple[Path, ...], job: str) -> "Loaded":
+def _loaded(policy: str, overrides: tuple[str, ...], folders: tuple[Path, ...]) -> "Loaded":
     """The policy; the first of several processes reads it first, and tells what is wrong with it."""
     from ftcheck.errors import UsageError
     from ftcheck.records import Stage
@@ -91,8 +92,6 @@ def _loaded(policy: str, overrides: tuple[str, ...], folders: tuple[Path, ...], 
         raise UsageError(
             f"{policy}: its stage is {loaded.policy.stage}; only a policy of stage before can be trained"
         )
-    if job not in loaded.policy.jobs:
-        raise UsageError(f"{policy}: no job '{job}'; its jobs are: {', '.join(loaded.policy.jobs)}")
     return loaded
 
 

@@ -14,6 +14,7 @@ from typing import Any, Protocol, TypeVar
 
 import pluggy
 
+from ftcheck import distribution
 from ftcheck.errors import PluginError
 from ftcheck.extension import hookspecs
 from ftcheck.extension.exporters import Exporter
@@ -178,7 +179,7 @@ def _found(
 ) -> Iterable[Found]:
     for name, module in BUILT_IN.items():
         plugin = _imported(module, f"plugin '{name}'")
-        yield PluginInfo(name, "ftcheck", metadata.version("ftcheck"), _code_of(plugin)), plugin
+        yield PluginInfo(name, "ftcheck", distribution.version(), _code_of(plugin)), plugin
     yield from _installed([name for name in plugins if name not in BUILT_IN])
     for folder in rules_dirs:
         yield from _folder(Path(folder))

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from functools import cache
 from typing import TYPE_CHECKING, Any
 
+from ftcheck import tables
 from ftcheck.errors import Problem
 from ftcheck.field_metadata import AlsoCalled, having
 from ftcheck.policy import table
@@ -88,6 +89,9 @@ def _meant(owner: type[Any], name: str) -> str:
     for own, called in having(owner, AlsoCalled).items():
         if name in called.names:
             return f"; did you mean '{own}'?"
+    hint = tables.load("key_hints")["hints"].get(name)
+    if hint is not None and owner in (PolicySettings, *sections(JobSettings).values()):
+        return f"; write jobs.NAME.{hint['write']} ('{name}' is a key of {hint['of']})"
     section = table.section(owner)
     near = did_you_mean(name, [*fields(owner), *(section.names if section else ())])
     if owner is CheckSettings and not near:

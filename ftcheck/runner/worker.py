@@ -19,11 +19,11 @@ from dataclasses import replace
 from itertools import islice
 from typing import Any, TextIO
 
-from ftcheck.errors import FtcheckError, InputError, in_one_line
+from ftcheck.errors import AbsentConfig, FtcheckError, InputError, in_one_line
 from ftcheck.extension.plugin_host import Host, make_host
 from ftcheck.extension.rules import Rule
 from ftcheck.inputs import bounded
-from ftcheck.inputs.container import Inputs, Run, Store
+from ftcheck.inputs.container import Inputs, Run, Store, closure
 from ftcheck.inputs.prepared import Prepared
 from ftcheck.records import (
     MAX_FINDINGS,
@@ -145,7 +145,14 @@ class _Worker:
         check = self._checks[index]
         self._clock, self._reads_content = _RuleClock(), False
         inputs = self._inputs_of(check.job)
-        result = run_check(self._host, check, inputs, rows=self._rows, running=self._running)
+        result = run_check(
+            self._host,
+            check,
+            inputs,
+            rows=self._rows,
+            running=self._running,
+            reporter=self._reporter,
+        )
         reads = self._reads_content or CONVERSATIONS in self._host.rules[check.rule].inputs
         seconds = self._clock.seconds()
         shown = with_content if self._show_content else in_line
@@ -157,6 +164,14 @@ class _Worker:
 
     def _content_read(self) -> None:
         self._reads_content = True
+
+    def _reporter(self, check: Check) -> Check:
+        """The check of the job that needs its model and counts most; the first of several."""
+        loaders = self._host.loaders
+        those = [one for one in self._checks if one.job == check.job]
+        needing = [one for one in those if AbsentConfig.opens in closure(loaders, one.needs)]
+        uncapped = [one for one in needing if one.severity in (None, Severity.ERROR)]
+        return next(iter([*uncapped, *needing]), check)
 
     def _running(self) -> None:
         """The check's inputs are open: now its rule runs."""
@@ -286,11 +301,12 @@ def run_check(
     *,
     rows: bool = False,
     running: Callable[[], None] = lambda: None,
+    reporter: Callable[[Check], Check] = lambda check: check,
 ) -> Result:
     """One check on its inputs: never raises, except what ends the process.
 
     `running` is called when its inputs are open and its rule begins. With `rows` the rows that the rule would
-    leave out are named.
+    leave out are named. `reporter` says which check reports that a model has no config.json.
     """
     from ftcheck.policy import make_params
 
@@ -301,6 +317,8 @@ def run_check(
             arguments["params"] = make_params(rule, check.params)
         running()
         return collect(check, rule, arguments, rows=rows)
+    except AbsentConfig as error:
+        return _absent(check, error, reporter(check))
     except InputError as error:
         return Result(check, Outcome.ERRORED, reason=_input_reason(error), detail=error.trace or None)
     except FtcheckError as error:
@@ -313,6 +331,17 @@ def run_check(
         message = " ".join(str(error).split())
         reason = f"the rule raised {type(error).__name__}" + (f": {message}" if message else "")
         return Result(check, Outcome.ERRORED, reason=reason, detail=traceback.format_exc(limit=-8))
+
+
+def _absent(check: Check, error: AbsentConfig, reporter: Check) -> Result:
+    """The one finding about a file that is not there, or why another check than its reporter is skipped."""
+    [problem] = error.problems
+    if reporter.id != check.id:
+        return Result(check, Outcome.SKIPPED, reason=f"{problem.message} (reported by {reporter.id})")
+    at = Location(problem.path, problem.line, problem.column, yaml_path=problem.yaml_path)
+    why = "What needs the model's dimensions or limits is unchecked."
+    found = Finding(problem.message, at=at, why=why)
+    return Result(check, Outcome.PASSED, findings=(found,), findings_total=1)
 
 
 def _input_reason(error: InputError) -> str:

@@ -219,6 +219,8 @@ def test_the_configuration_is_written_with_the_numbers_that_justify_it(small: Pr
     assert ran.code == 0
     assert job["training"]["max_length"] == job["numbers"]["chosen"]["length"]
     assert job["training"]["lora"]["r"] == 16
+    assert str(small.folder) not in path.read_text(encoding="utf-8")
+    assert (path.parent / job["model"]["name"]).is_dir()
     assert job["numbers"]["tokens"] == ran.report["jobs"]["mapper"]["lengths"]["tokens"]
 
 

@@ -2,6 +2,7 @@
 
 import html
 import json
+import os
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields, is_dataclass, replace
 from pathlib import Path
@@ -21,6 +22,7 @@ from ftcheck.planning.records import (
     Unplanned,
 )
 from ftcheck.plurals import counted
+from ftcheck.policy.paths import relative
 from ftcheck.records import Location
 from ftcheck.report.clean import clean
 from ftcheck.report.escape import markdown_text
@@ -582,10 +584,16 @@ def _told(parts: Sequence[Words], found: RoleTokens) -> list[dict[str, Any]]:
     ]
 
 
-def configuration(plans: Sequence[JobPlan], policy: str) -> str:
-    """The optimised training configuration as JSON, `ftcheck.training-config/1`: arguments, and why."""
-    jobs = {plan.job: {**plan.config, "numbers": _numbers(plan)} for plan in map(clean, plans)}
-    about = {"schema": "ftcheck.training-config/1", "policy": policy, "jobs": jobs}
+def configuration(plans: Sequence[JobPlan], policy: str, folder: Path) -> str:
+    """The optimised training configuration as JSON, `ftcheck.training-config/1`: arguments, and why.
+
+    Local paths are relative to `folder`, where the file will be.
+    """
+    jobs = {
+        plan.job: {**relative(plan.config, folder), "numbers": _numbers(plan)} for plan in map(clean, plans)
+    }
+    stated = Path(os.path.relpath(policy, folder)).as_posix()
+    about = {"schema": "ftcheck.training-config/1", "policy": stated, "jobs": jobs}
     return json.dumps(_plain(about), indent=1, ensure_ascii=False) + "\n"
 
 

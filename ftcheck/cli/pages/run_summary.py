@@ -1,5 +1,6 @@
 """What the terminal shows at the end of a run: findings with place, reason and fix, then the tally."""
 
+import shlex
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, time, timedelta
@@ -94,7 +95,7 @@ def _more(screen: Screen, report: Report, result: Result, shown: int) -> None:
         gold = report.inputs.get(f"{result.check.job}.gold")
         places = [one.at for one in result.findings if one.at is not None and one.at.row is not None]
         row = next((at.row for at in places if gold is None or near(at.path or "") != gold.path), None)
-        command = tied(f"(ftcheck show {near(report.policy_path)} --job {result.check.job} --row {row})")
+        command = tied(f"(ftcheck show {_policy(report)} --job {result.check.job} --row {row})")
         screen.put([("  ", "")], f"and {more:,} more {command if row and result.check.job else ''}", hang=8)
 
 
@@ -121,8 +122,14 @@ def _command(screen: Screen, report: Report, findings: Sequence[Finding], tellin
     ]
     if changes:
         switch = "" if all(one.safe for one in changes) else " --unsafe"
-        command = tied(f"ftcheck fix {near(report.policy_path)}{switch} --diff")
+        command = tied(f"ftcheck fix {_policy(report)}{switch} --diff")
         screen.put([(" " * 8, "")], command, hang=8)
+
+
+def _policy(report: Report) -> str:
+    """The policy as the user gave it to the command, with the same `--set`."""
+    given = [word for one in report.overrides for word in ("--set", shlex.quote(one))]
+    return " ".join([near(report.policy_path), *given])
 
 
 def _remedy(change: str, fix: str) -> str:

@@ -3,7 +3,7 @@
 from pathlib import Path
 from typing import Any
 
-from ftcheck.errors import InputError, Problem
+from ftcheck.errors import AbsentConfig, InputError, Problem
 from ftcheck.inputs import bounded
 from ftcheck.inputs.container import Run
 from ftcheck.inputs.loader import loader
@@ -12,6 +12,7 @@ from ftcheck.paths import is_folder
 from ftcheck.settings import Job
 
 CONFIG = "config.json"
+TOKENIZER = ("tokenizer.json", "tokenizer.model", "vocab.json", "spiece.model", "tokenizer_config.json")
 GENERATION = "generation_config.json"
 
 
@@ -36,6 +37,10 @@ def _local(job: Job, folder: Path) -> Path:
         return folder / CONFIG
     if (folder / "adapter_config.json").is_file():
         raise _failure(job, "the folder contains an adapter (adapter_config.json), not a base model")
+    if any((folder / name).is_file() for name in TOKENIZER):
+        at = job.at("model.name")
+        message = f"no {CONFIG} beside the tokenizer in {job.model.name}: copy it from the model's repository"
+        raise AbsentConfig(message, [Problem(message, at.path, at.line, at.column, at.yaml_path)])
     raise _failure(job, f"the folder contains no {CONFIG}")
 
 

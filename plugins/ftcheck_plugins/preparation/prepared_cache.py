@@ -18,7 +18,7 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any, cast
 
-from ftcheck import templates
+from ftcheck import distribution, templates
 from ftcheck.cache import Store, usable_store
 from ftcheck.digest import of_file, of_files, of_json, of_text
 from ftcheck.errors import FtcheckError
@@ -316,7 +316,7 @@ def _days(texts: Iterable[bytes]) -> str | None:
 
 @cache
 def _versions() -> dict[str, str]:
-    own = {"ftcheck": metadata.version("ftcheck"), "python": platform.python_version()}
+    own = {"ftcheck": distribution.version(), "python": platform.python_version()}
     return own | _versions_of(LIBRARIES)
 
 

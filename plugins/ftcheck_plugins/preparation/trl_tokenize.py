@@ -136,18 +136,13 @@ class RowTokenizer:
         return None
 
     def _no_markers(self) -> tuple[str, str]:
-        known = "the installed TRL has no training version of it"
-        if templates.trl_templates() is None:
-            known = "TRL is not installed, so it is unknown whether TRL has a training version of it"
         needed = "training.assistant_only_loss needs {% generation %} markers"
-        message = f"{needed}; the template has none, and {known}"
+        known = f"TRL {templates.trl_version()} has no training version of it"
         remedy = (
             "set model.chat_template to a copy with {% generation %} and {% endgeneration %} around the"
             " assistant's text and the token that ends its turn"
         )
-        if templates.trl_templates() is None:
-            remedy += "; or install TRL: pip install 'ftcheck[train]'"
-        return message, remedy
+        return f"{needed}; the template has none, and {known}", remedy
 
     def batch(self, examples: Sequence[Example]) -> Tokens:
         """Ids and masks of some rows, in order; a row whose template raises is in trouble.

@@ -194,7 +194,9 @@ def test_trls_own_table_of_training_templates_is_ours() -> None:
 
     from trl.chat_template_utils import get_training_chat_template
 
-    pairs = templates._training_pairs()
+    folder = templates.trl_templates()
+    assert folder is not None
+    pairs = templates._training_pairs(folder)
 
     assert len(pairs) > 20
     for original, patched in pairs.items():

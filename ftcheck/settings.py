@@ -97,6 +97,16 @@ class Data:
     """What happens to the longest rows."""
     exclude: Annotated[str | None, PathKind.FILE] = None
     """Path of a list of data.train rows to exclude (file, line and digest), as `ftcheck fix` writes it."""
+    max_rows: Annotated[int | None, ONE_UP, AlsoCalled(("max_samples", "num_samples"))] = None
+    """Only the first rows of data.train, this many; all by default."""
+    columns: Annotated[Mapping[str, str] | None, AlsoCalled(("column_map", "rename_columns"))] = None
+    """New names of columns by their old ones, as datasets' rename_columns takes them."""
+    validation_split: Annotated[
+        float | None, Limit(above=0, below=1), AlsoCalled(("val_set_size", "val_size", "test_split_size"))
+    ] = None
+    """Share of data.train that is held out for evaluation, the rows of datasets' train_test_split(seed)."""
+    role_map: Mapping[str, str] | None = None
+    """Roles of messages as chat templates know them, by the names that the data uses: {human: user}."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -431,9 +441,19 @@ class Job(JobSettings):
     imported: Imported | None = None
 
     @property
+    def divided(self) -> bool:
+        """Whether rows of data.train are held out for evaluation; a command reads the files itself."""
+        return self.data.validation_split is not None and self.trainer.use != "command"
+
+    @property
+    def evaluable(self) -> bool:
+        """Whether there are rows for evaluation: those of data.eval, or some that are held out."""
+        return self.data.eval is not None or self.divided
+
+    @property
     def evaluates(self) -> bool:
-        """Whether a training evaluates as it goes on: on data.eval, by training.eval_strategy."""
-        return self.training.eval_strategy != "no" and self.data.eval is not None
+        """Whether a training evaluates as it goes on, by training.eval_strategy."""
+        return self.training.eval_strategy != "no" and self.evaluable
 
     @property
     def serves(self) -> bool:

@@ -113,3 +113,55 @@ def test_the_plan_that_is_written_names_no_folder_of_this_machine(one: Project) 
     assert ran.code in (0, 1)
     assert str(one.folder) not in text
     assert '"name": "../model"' in text
+
+
+def shaped(one: Project, settings: str) -> Project:
+    """The same job with further settings of its data."""
+    text = (one.folder / "policy.yaml").read_text(encoding="utf-8")
+    one.write("policy.yaml", text.replace("train: train.jsonl", f"train: train.jsonl, {settings}"))
+    return one
+
+
+def test_rows_are_held_out_and_the_others_are_trained_on(one: Project) -> None:
+    before = one.run().report["jobs"]["only"]
+    ran = shaped(one, "validation_split: 0.25").run("--set", "jobs.only.training.eval_strategy=epoch")
+
+    jobs = ran.report["jobs"]["only"]
+    numbers = {m["name"]: m["value"] for m in ran.result("only::data-readable")["measurements"]}
+    assert (numbers["rows"], numbers["eval_rows"]) == (30, 10)
+    assert jobs["ids"] != before["ids"]
+    assert jobs["eval_ids"] is not None
+    assert ran.outcome("only::leakage") != "skipped"
+
+
+def test_columns_roles_and_rows_of_a_real_configuration_have_a_home(one: Project) -> None:
+    lines = (one.folder / "train.jsonl").read_text(encoding="utf-8").splitlines()
+    text = "\n".join(lines).replace('"messages"', '"dialog"').replace('"user"', '"Customer"')
+    plain = one.run("--set", "jobs.only.data.max_rows=20").report["jobs"]["only"]["ids"]
+    one.write("train.jsonl", text)
+
+    ran = shaped(one, "columns: {dialog: messages}, role_map: {Customer: user}, max_rows: 20").run()
+
+    assert ran.report["jobs"]["only"]["ids"] == plain
+    assert ran.outcome("only::data-schema") == "passed"
+
+
+def test_a_changed_setting_is_another_preparation(one: Project) -> None:
+    first = shaped(one, "max_rows: 20").run().report["jobs"]["only"]["ids"]
+    second = one.run("--set", "jobs.only.data.max_rows=21").report["jobs"]["only"]["ids"]
+
+    assert first != second
+
+
+def test_two_sources_of_evaluation_rows_are_one_too_many(one: Project) -> None:
+    ran = shaped(one, "eval: train.jsonl, validation_split: 0.5").run()
+
+    assert ran.code in (1, 3)
+    assert "data.validation_split and data.eval are both set" in ran.out
+
+
+def test_a_share_outside_its_range_is_refused(one: Project) -> None:
+    ran = shaped(one, "validation_split: 1.5").call("policy", "check", "policy.yaml")
+
+    assert ran.code == 2
+    assert "validation_split: must be above 0 and below 1" in ran.err

@@ -43,6 +43,7 @@ from ftcheck_plugins.preparation.trl_tokenize import RowTokenizer
 from ftcheck_plugins.reading import arrow_nulls, files, loaded, row_formats
 from ftcheck_plugins.reading.files import RawRow, Source
 from ftcheck_plugins.reading.row_formats import Example
+from ftcheck_plugins.reading.row_shape import shape_of
 
 if TYPE_CHECKING:
     import numpy as np
@@ -68,7 +69,7 @@ def prepared(job: Job, run: Run, inputs: Any) -> Prepared:
 @loader("prepared_eval")
 def prepared_eval(job: Job, run: Run, inputs: Any) -> Prepared | None:
     """The evaluation rows, prepared the same way; None if the job names none."""
-    return None if job.data.eval is None else _prepare(job, run, inputs, "eval")
+    return _prepare(job, run, inputs, "eval") if job.evaluable else None
 
 
 @loader("rows")
@@ -176,19 +177,25 @@ def _work(run: Run) -> Path:
 def source_of(job: Job, split: str, run: Run) -> Source:
     """The data set of a split, `train` or `eval`, as the job's trainer reads it.
 
-    A command reads its files with datasets: where that gives other values, they are the rows, and nothing is
-    dropped from them. Raises `InputError` where no data set is named or found.
+    A command reads its files with datasets: where that gives other values, they are the rows. Nothing that
+    the job states of its rows' shape reaches it, and nothing is dropped from them. Raises `InputError` where
+    no data set is named or found.
     """
     source = _named(job, split)
-    if job.data.drop_nulls and job.trainer.use != "command":
-        return replace(source, change=arrow_nulls.dropped)
-    if job.trainer.use != "command" or source.hub is not None or not loaded.installed():
+    if job.trainer.use != "command":
+        change = arrow_nulls.dropped if job.data.drop_nulls else None
+        return replace(source, shape=shape_of(job, split), change=change)
+    if source.hub is not None or not loaded.installed():
         return source
     read = loaded.load(source, _work(run))
     return replace(source, through=partial(loaded.rows, source, read)) if read.other else source
 
 
 def _named(job: Job, split: str) -> Source:
+    if job.divided and job.data.eval is not None:
+        wrong = "data.validation_split and data.eval are both set: evaluation rows come from one of them"
+        raise files.problem(wrong, job.at("data.validation_split"))
+    split = "train" if job.divided else split
     stated = job.data.train if split == "train" else job.data.eval
     if stated is None:
         raise InputError(f"job {job.name}: data.{split} is not set")

@@ -11,7 +11,7 @@ import json
 import platform
 import re
 from collections.abc import Iterable, Sequence
-from dataclasses import fields, replace
+from dataclasses import asdict, fields, replace
 from datetime import datetime
 from functools import cache, cached_property
 from importlib import metadata
@@ -182,6 +182,7 @@ class CacheSlot:
             "data": data or of_files(paths),
             "suffixes": [path.suffix for path in paths],
             "excluded": {file: sorted(offsets) for file, offsets in sorted(self._source.excluded.items())},
+            "shape": asdict(self._source.shape),
             "loaded": None if self._source.through is None else _versions_of(READERS),
             "format": self._job.data.format,
             "drop_nulls": self._job.data.drop_nulls,

@@ -8,7 +8,7 @@ import os
 import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from itertools import count, groupby, islice, pairwise
+from itertools import compress, count, groupby, islice, pairwise
 from operator import itemgetter
 from pathlib import Path
 from typing import Any, BinaryIO, NamedTuple
@@ -20,6 +20,7 @@ from ftcheck.inputs.prepared import RowError
 from ftcheck.paths import DATA_SUFFIXES, expand, is_hub_data
 from ftcheck.records import Location
 from ftcheck_plugins.reading.json_window import Fault, JsonWindow, Value
+from ftcheck_plugins.reading.row_shape import Shape
 
 MAX_LINE = 16 << 20
 """Bytes of the longest line that is read: more tokens than any model takes, and minutes of tokenising."""
@@ -45,13 +46,14 @@ class Source:
 
     `excluded` are rows that are passed over as if they were not there: where they begin, by their file.
     `through` gives the rows where they are not taken from the files as they are (`reading.loaded`).
-    `change` is what is made of each row before anything looks at it.
+    `shape` renames and chooses rows, and `change` is what is made of each before anything looks at it.
     """
 
     files: tuple[str, ...]
     hub: str | None = None
     excluded: Mapping[int, frozenset[int]] = field(default_factory=dict)
     through: "Callable[[], Iterator[RawRow]] | None" = None
+    shape: Shape = field(default_factory=Shape)
     change: "Callable[[dict[str, Any]], dict[str, Any]] | None" = None
 
     def changed(self, rows: Iterable[RawRow]) -> Iterator[RawRow]:
@@ -73,12 +75,12 @@ def find(stated: str | Sequence[str], place: Location, what: str, exclude: str |
     for one in [stated] if isinstance(stated, str) else stated:
         if is_hub_data(one):
             if exclude is not None:
-                raise _problem(f"{what}: data.exclude supports .jsonl files, not datasets on the hub", place)
+                raise problem(f"{what}: data.exclude supports .jsonl files, not datasets on the hub", place)
             return Source(files=(one,), hub=one)
         paths.extend(_expand(one, place, what))
     for path in paths:
         if Path(path).suffix not in DATA_SUFFIXES:
-            raise _problem(f"{what}: {path}: unsupported; ftcheck reads {', '.join(DATA_SUFFIXES)}", place)
+            raise problem(f"{what}: {path}: unsupported; ftcheck reads {', '.join(DATA_SUFFIXES)}", place)
     return Source(files=tuple(paths), excluded=_excluded(Path(exclude), paths) if exclude is not None else {})
 
 
@@ -110,23 +112,40 @@ def _where(file: Path, wanted: Mapping[int, str]) -> frozenset[int]:
 def _expand(stated: str, place: Location, what: str) -> list[str]:
     found = expand(stated)
     if not found:
-        raise _problem(f"{what}: no file matches {stated}", place)
+        raise problem(f"{what}: no file matches {stated}", place)
     for path in found:
         if os.path.isdir(path):
-            raise _problem(f"{what}: {path} is a folder: name the files, or use {path}/*.jsonl", place)
+            raise problem(f"{what}: {path} is a folder: name the files, or use {path}/*.jsonl", place)
         if not os.path.exists(path):
-            raise _problem(f"{what}: no such file: {path}", place)
+            raise problem(f"{what}: no such file: {path}", place)
     return found
 
 
-def _problem(message: str, place: Location) -> InputError:
+def problem(message: str, place: Location) -> InputError:
+    """What is wrong with what the policy states, at its place."""
     at = Problem(message, place.path, place.line, place.column, place.yaml_path)
     return InputError(message, [at])
 
 
 def stream(source: Source, *, offline: bool = False) -> Iterator[RawRow]:
     """All rows of a data set, in order. Broken rows come with a trouble, and reading goes on."""
-    return source.changed(_stream(source, offline))
+    return source.changed(_shaped(source, offline) if source.shape else _stream(source, offline))
+
+
+def _shaped(source: Source, offline: bool) -> Iterator[RawRow]:
+    """The rows that the source's shape leaves, changed by it. To divide rows, they are counted first."""
+    shape = source.shape
+    rows: Iterable[RawRow] = islice(_stream(source, offline), shape.first)
+    if shape.split is not None:
+        total = sum(1 for _ in islice(_stream(source, offline), shape.first))
+        try:
+            rows = compress(rows, shape.split.rows(total))
+        except ValueError as error:
+            raise InputError(f"data.validation_split: {error}") from error
+    for row in rows:
+        made = shape.of(row.data) if row.data is not None else row.trouble
+        data, trouble = (made, row.trouble) if isinstance(made, dict) else (None, made)
+        yield row._replace(data=data, trouble=trouble)
 
 
 def _stream(source: Source, offline: bool) -> Iterator[RawRow]:
@@ -193,7 +212,7 @@ def pieces(source: Source, size: int) -> "list[Lines] | None":
 
 def _lines_only(source: Source) -> bool:
     """Whether the rows stand in JSON lines, and are taken as they stand there."""
-    alone = source.hub is None and source.through is None
+    alone = source.hub is None and source.through is None and not source.shape
     return alone and all(name.endswith(".jsonl") for name in source.files)
 
 

@@ -125,7 +125,7 @@ def _evaluation(job: Job, counted: Steps, rows: Prepared | None) -> Evaluation |
 
 def _eval_rows(job: Job, inputs: Inputs) -> Prepared | None:
     """The evaluation rows, where an evaluation is planned and they can be read."""
-    if job.training.eval_strategy == "no" or job.data.eval is None:
+    if job.training.eval_strategy == "no" or not job.evaluable:
         return None
     try:
         rows: Prepared | None = inputs.get("prepared_eval")

@@ -115,7 +115,7 @@ def _makes_none(job: Job) -> str | None:
 def _largest(job: Job, inputs: Inputs, side: str, key: str) -> tuple[int, int] | None:
     """Sequences (blocks, where they are packed) of the largest batch, and tokens of the longest of them."""
     training = job.training
-    if side == "eval" and (training.eval_strategy == "no" or job.data.eval is None):
+    if side == "eval" and (training.eval_strategy == "no" or not job.evaluable):
         return None
     try:
         prepared: Prepared | None = inputs.get("prepared" if side == "train" else "prepared_eval")

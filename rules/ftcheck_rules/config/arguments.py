@@ -156,7 +156,7 @@ def _is_multiple(save: float, evaluate: float) -> bool:
 
 def _evaluation(job: Job) -> Iterator[Finding]:
     training = job.training
-    if training.eval_strategy != "no" and job.data.eval is None:
+    if training.eval_strategy != "no" and not job.evaluable:
         message = (
             f"eval_strategy is {training.eval_strategy}, but data.eval is not set:"
             " transformers refuses to start"

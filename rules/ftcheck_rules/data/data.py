@@ -91,6 +91,7 @@ def data_readable(job: Job, inputs: Inputs) -> Iterator[Yield]:
         fix = "remove the rows from the file, and data.exclude from the policy"
         why = "The model is trained on rows that no check has seen."
         yield Finding(message, at=job.at("data.exclude"), fix=fix, why=why)
+    yield from _without_effect(job)
     yield Summary(_read(len(rows), len(rows.files), len(broken), excluded))
     if len(rows) == 0:
         fix = "write at least one row, or name another file"
@@ -100,7 +101,7 @@ def data_readable(job: Job, inputs: Inputs) -> Iterator[Yield]:
         yield Finding(trouble.message, at=at, fix=trouble.fix, content=trouble.content)
     yield Exclude(sorted(broken), rows.at)
     yield from as_loaded(job, inputs, rows)
-    if job.data.eval is not None:
+    if job.evaluable:
         yield from _evaluation(job, inputs, rows)
 
 
@@ -161,6 +162,19 @@ def _cannot_open(error: InputError, job: Job, key: str = "data.train") -> Iterat
             at=place if problem.path else job.at(key),
             fix=f"set {key} to the file; paths are relative to the policy file that contains them",
         )
+
+
+def _without_effect(job: Job) -> Iterator[Finding]:
+    """What a job states of its rows' shape, where a command reads them itself."""
+    stated = [
+        name
+        for name in ("max_rows", "columns", "role_map", "validation_split")
+        if getattr(job.data, name) is not None
+    ]
+    for name in stated if job.trainer.use == "command" else ():
+        message = f"data.{name} has no effect with trainer.use: command, which reads the files itself"
+        fix = f"do it in the script or in the file, and remove data.{name}"
+        yield Finding(message, at=job.at(f"data.{name}"), fix=fix)
 
 
 def _read(rows: int, files: int, broken: int, excluded: int) -> str:

@@ -11,7 +11,8 @@ class NullTokens:
 
     `rows` counts them, `first` is the index of the first; `looked` of them, evenly spread, were prepared with
     and without the nulls, of which `other` come out otherwise: by `tokens`, `trained` of them in the loss.
-    `keys` are the names of keys that are null in rows that come out otherwise, in order (at most 100).
+    In `meant` of these rows each null may be meant: the argument's declared type takes it. `keys` are the
+    names of keys that are null in rows that come out otherwise, in order (at most 100).
     """
 
     rows: int
@@ -22,3 +23,4 @@ class NullTokens:
     tokens: int
     trained: int
     keys: tuple[str, ...]
+    meant: int = 0

@@ -56,7 +56,7 @@ def _compared(
     rows: Sequence[int],
     chosen: Sequence[int],
 ) -> NullTokens:
-    other = tokens = trained = 0
+    other = tokens = trained = meant = 0
     first: int | None = None
     keys: dict[str, None] = {}
     for row, data, length, in_loss in _again(job, run, prepared, tokenizer, chosen):
@@ -64,6 +64,7 @@ def _compared(
         more, more_trained = int(prepared.length[row]) - length, before - in_loss
         if more or more_trained:
             other, tokens, trained = other + 1, tokens + more, trained + more_trained
+            meant += nulls.may_be_meant(data)
             first = row if first is None else first
             keys.update(dict.fromkeys(_null_keys(data) if len(keys) < MOST_KEYS else ()))
     return NullTokens(
@@ -75,6 +76,7 @@ def _compared(
         tokens=tokens,
         trained=trained,
         keys=tuple(keys)[:MOST_KEYS],
+        meant=meant,
     )
 
 

@@ -7,10 +7,14 @@ A tool call with `{"city": "Berlin"}` beside one with `{"room": 3}` comes out of
 from collections.abc import Mapping
 from typing import Any
 
-from ftcheck.inputs import bounded
+from ftcheck.inputs import bounded, tool_calls
 
 MESSAGES = ("messages", "prompt", "completion", "conversations")
 """Columns of messages."""
+
+
+VALUES = frozenset({"default", "const", "example"})
+"""Keys of a JSON Schema that hold values, so that null may stand there."""
 
 
 def has_nulls(value: Any) -> bool:
@@ -35,6 +39,44 @@ def dropped(row: dict[str, Any]) -> dict[str, Any]:
     if row.get("tools") is not None:
         made["tools"] = _without(_parsed(row["tools"]))
     return made
+
+
+def may_be_meant(row: Mapping[str, Any]) -> bool:
+    """Whether each null in the row's calls is an argument whose declared type takes null, and no definition
+    has one but as a value (`default`).
+    """
+    tools = _parsed(row.get("tools"))
+    schemas = {one.name: one.parameters for one in tool_calls.definitions(tools)}
+    turns = [one for name in MESSAGES for one in row.get(name) or () if isinstance(one, dict)]
+    arguments = [(schemas.get(call.name), call.values) for call in tool_calls.calls(turns)]
+    return all(_takes_nulls(*one) for one in arguments) and not _odd_nulls(tools)
+
+
+def _takes_nulls(schema: Any, arguments: Any) -> bool:
+    properties = schema.get("properties") if isinstance(schema, Mapping) else None
+    declared = properties if isinstance(properties, Mapping) else {}
+    if not isinstance(arguments, dict):
+        return True
+    return all(
+        _takes_null(declared.get(key)) if value is None else not has_nulls(value)
+        for key, value in arguments.items()
+    )
+
+
+def _takes_null(schema: Any) -> bool:
+    """Whether null is a value by this schema: it is declared, and names no single other type."""
+    one = schema.get("type") if isinstance(schema, Mapping) else "absent"
+    return (
+        not isinstance(one, str)
+        or one == "null"
+        or (isinstance(schema, Mapping) and bool(schema.get("nullable")))
+    )
+
+
+def _odd_nulls(value: Any) -> bool:
+    if isinstance(value, dict):
+        return any(key not in VALUES if one is None else _odd_nulls(one) for key, one in value.items())
+    return isinstance(value, list) and any(map(_odd_nulls, value))
 
 
 def _turn(message: dict[str, Any]) -> dict[str, Any]:

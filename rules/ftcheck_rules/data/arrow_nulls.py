@@ -36,10 +36,11 @@ def arrow_nulls(job: Job, prepared: Prepared, inputs: Inputs) -> Iterator[Yield]
 
     Rows from Parquet files (for a command: from all files, as load_dataset reads them) with keys that are
     null inside messages or tool definitions are prepared a second time without them; of more than 20,000,
-    so many, evenly spread. An error where trained tokens differ, a warning where only the prompt does. The
-    template sees no null of a message's own keys (transformers leaves those out). Nulls that are written in
-    JSON lines are meant. `data.drop_nulls: true` drops the keys before anything else looks at the rows.
-    Skipped where no file is read through Arrow. No parameters.
+    so many, evenly spread. An error where trained tokens differ; a warning where only the prompt does, or
+    where each null may be meant (the argument's declared type takes it). The template sees no null of a
+    message's own keys (transformers leaves those out). Nulls that are written in JSON lines are meant.
+    `data.drop_nulls: true` drops the keys before anything else looks at the rows. Skipped where no file is
+    read through Arrow. No parameters.
     """
     command = job.trainer.use == "command"
     through_arrow = command or any(name.endswith(".parquet") for name in prepared.rows.files)
@@ -92,7 +93,7 @@ def _finding(job: Job, prepared: Prepared, found: NullTokens, *, command: bool) 
     write = "write the file as JSON lines, where absent keys stay absent"
     return Finding(
         f"the template writes null for {_named(found.keys)} in {rows}: {cost}",
-        Severity.ERROR if found.trained else Severity.WARNING,
+        Severity.ERROR if found.trained and found.meant < found.other else Severity.WARNING,
         at=prepared.at(found.first_other if found.first_other is not None else found.first),
         fix=write if command else f"set {KEY}: true, or {write}",
         change=None if command else Change(f"jobs.{job.name}.{KEY}", False, True, safe=False),

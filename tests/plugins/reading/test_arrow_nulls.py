@@ -3,7 +3,7 @@
 import json
 from typing import Any
 
-from ftcheck_plugins.reading.arrow_nulls import below, dropped, has_nulls
+from ftcheck_plugins.reading.arrow_nulls import below, dropped, has_nulls, may_be_meant
 
 CALL = {"type": "function", "function": {"name": "f", "arguments": {"city": "Lima", "room": None}}}
 TOOL = {
@@ -37,3 +37,15 @@ def test_the_row_itself_is_left_as_it_is() -> None:
     dropped(given)
     assert given == row()
     assert has_nulls(given)
+
+
+def test_a_null_is_meant_where_its_argument_is_declared_so() -> None:
+    def asked(kind: Any) -> bool:
+        room = {"type": kind} if kind is not None else {}
+        parameters = {"type": "object", "properties": {"city": {"type": "string"}, "room": room}}
+        tool = {"type": "function", "function": {"name": "f", "parameters": parameters}}
+        return may_be_meant(row(tools=[tool]))
+
+    assert [asked(kind) for kind in ("integer", ["integer", "null"], None)] == [False, True, True]
+    assert not may_be_meant(row(tools=[]))
+    assert not may_be_meant(row())

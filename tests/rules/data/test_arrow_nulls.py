@@ -53,3 +53,11 @@ def test_a_key_that_is_no_name_is_content() -> None:
     assert "secret" not in finding.message
     assert "1 key" in finding.message
     assert "secret" in (finding.content or "")
+
+
+def test_nulls_that_may_be_meant_are_a_warning() -> None:
+    found = replace(FOUND, meant=3)
+    made = prepared([9] * 3, trained=[4] * 3, of=replace(rows(3), files=("train.parquet",)))
+    [finding] = run(arrow_nulls, job=job(), prepared=made, inputs=inputs(arrow_nulls=found)).findings
+
+    assert finding.severity is Severity.WARNING

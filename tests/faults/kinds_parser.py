@@ -47,7 +47,8 @@ def calling(bench: Bench, parser: str, written: str = HERMES) -> None:
     bench.template = TEMPLATE.replace("CALL", written)
     for rows in (bench.train, bench.evaluation):
         for row in rows:
-            row["messages"] = [turn for turn in row["messages"] if turn["role"] in ("user", "assistant")]
+            said = [turn for turn in row["messages"] if turn["role"] in ("user", "assistant")]
+            row["messages"] = said[:2]  # a call that another question follows wants its result
             for turn in row["messages"]:
                 if turn["role"] == "assistant":
                     function = {"name": "route_ticket", "arguments": {"answer": turn.pop("content")}}
@@ -69,7 +70,13 @@ def calling(bench: Bench, parser: str, written: str = HERMES) -> None:
 @fault("tool-parser-of-another-template")
 def _(bench: Bench) -> None:
     """Llama's parser reads bare JSON; the template writes parameters one by one."""
-    calling(bench, "llama3_json", "<tool_call><function=route_ticket></function></tool_call>")
+    parameters = (
+        "{% for key, value in call.function.arguments.items() %}"
+        "<parameter={{ key }}>{{ value }}</parameter>{% endfor %}"
+    )
+    calling(
+        bench, "llama3_json", f"<tool_call><function={{{{ call.function.name }}}}>{parameters}</function>"
+    )
 
 
 @fault("tool-call-marks-missing")

@@ -61,7 +61,7 @@ def _failed(screen: Screen, report: Report, result: Result, telling: Telling) ->
     _findings(screen, shown)
     _more(screen, report, result, len(shown))
     _reasons(screen, shown, telling.why.get(result.check.rule, ""))
-    _remedies(screen, report, shown, telling)
+    _remedies(screen, report, result, shown, telling)
 
 
 def _reasons(screen: Screen, findings: Sequence[Finding], general: str) -> None:
@@ -95,11 +95,16 @@ def _more(screen: Screen, report: Report, result: Result, shown: int) -> None:
         gold = report.inputs.get(f"{result.check.job}.gold")
         places = [one.at for one in result.findings if one.at is not None and one.at.row is not None]
         row = next((at.row for at in places if gold is None or near(at.path or "") != gold.path), None)
-        command = tied(f"(ftcheck show {_policy(report)} --job {result.check.job} --row {row})")
+        last = tied(f"--job {result.check.job} --row {row})")
+        given = _given(report, result)
+        command = f"{tied(f'(ftcheck show {near(report.policy_path)}')} {given}{last}"
+        command = command if given else tied(command)
         screen.put([("  ", "")], f"and {more:,} more {command if row and result.check.job else ''}", hang=8)
 
 
-def _remedies(screen: Screen, report: Report, findings: Sequence[Finding], telling: Telling) -> None:
+def _remedies(
+    screen: Screen, report: Report, result: Result, findings: Sequence[Finding], telling: Telling
+) -> None:
     """Each fix once, however many findings share it."""
     remedies = dict.fromkeys(
         (one.fix, _change_line(one, telling)) for one in findings if one.fix or one.change
@@ -112,24 +117,28 @@ def _remedies(screen: Screen, report: Report, findings: Sequence[Finding], telli
         label = " " * 8
     if len(remedies) > MAX_REMEDIES:
         screen.put([(label, "")], f"and {len(remedies) - MAX_REMEDIES:,} more", hang=8)
-    _command(screen, report, findings, telling)
+    _command(screen, report, result, findings, telling)
 
 
-def _command(screen: Screen, report: Report, findings: Sequence[Finding], telling: Telling) -> None:
+def _command(
+    screen: Screen, report: Report, result: Result, findings: Sequence[Finding], telling: Telling
+) -> None:
     """The command that shows the changes as a diff; none changes what was set on the command line."""
     changes = [
         one.change for one in findings if one.change and mends(one) and _in_file(one.change, one, telling)
     ]
     if changes:
-        switch = "" if all(one.safe for one in changes) else " --unsafe"
-        command = tied(f"ftcheck fix {_policy(report)}{switch} --diff")
-        screen.put([(" " * 8, "")], command, hang=8)
+        switch = "" if all(one.safe for one in changes) else "--unsafe "
+        given, last = _given(report, result), tied(f"{switch}--diff")
+        command = f"{tied(f'ftcheck fix {near(report.policy_path)}')} {given}{last}"
+        screen.put([(" " * 8, "")], command if given else tied(command), hang=8)
 
 
-def _policy(report: Report) -> str:
-    """The policy as the user gave it to the command, with the same `--set`."""
-    given = [word for one in report.overrides for word in ("--set", shlex.quote(one))]
-    return " ".join([near(report.policy_path), *given])
+def _given(report: Report, result: Result) -> str:
+    """What the user gave to the command with `--set`, as far as it is about the check's job."""
+    job = result.check.job
+    about = [one for one in report.overrides if job is None or one.startswith(f"jobs.{job}.")]
+    return "".join(tied(f"--set {shlex.quote(one)}") + " " for one in about)
 
 
 def _remedy(change: str, fix: str) -> str:

@@ -2,7 +2,7 @@
 
 Codes for the rule `stop-after-call`, by row:
 
-- `calls`: the row has a turn with tool calls that another message follows; `calls-unclear`: its ends cannot
+- `call-ends`: the row has a turn with tool calls that another message follows; `calls-unclear`: its ends cannot
   be told (a message that is not found again in the text).
 - `call-end:+</tool_call> +<|im_end|> -<|im_start|>`: the special tokens between a call and the words of the
   next message, in order, each with `+` where it is in the loss.
@@ -75,7 +75,7 @@ class CallEndings:
                 if place is None:
                     yield "calls-unclear"
                     return
-                yield "calls"
+                yield "call-ends"
                 yield self._code(text, cursor, place[0], in_loss)
                 if turn["role"] != "assistant" and partly and _overlaps(in_loss, *place):
                     yield f"result-trained:{turn['role']}"

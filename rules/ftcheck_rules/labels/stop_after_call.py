@@ -59,7 +59,7 @@ def stop_after_call(
     warning in completions; where everything is in the loss, `trained-tokens` says so. How rows end that end
     in a call is left to `trained-tokens`. Parameter: min_stop_share (default 0.99).
     """
-    rows = _rows(prepared, "calls")
+    rows = _rows(prepared, "call-ends")
     unclear = _rows(prepared, "calls-unclear")
     if not rows:
         reason = "no row has a tool call that another message follows"

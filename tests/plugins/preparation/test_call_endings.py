@@ -61,7 +61,7 @@ CALL = 'find {"number": 9}'
 def test_the_tokens_between_a_call_and_its_result_are_named(tokenizer: Any) -> None:
     text = TEXT.format(call=CALL, result=RESULT)
     told = "call-end:+<|eot_id|> +<|start_header_id|> +<|end_header_id|>"
-    assert codes(tokenizer, row(call({"number": 9}), result(), DONE), text) == {"calls", told}
+    assert codes(tokenizer, row(call({"number": 9}), result(), DONE), text) == {"call-ends", told}
 
 
 def test_each_token_says_whether_it_is_in_the_loss(tokenizer: Any) -> None:
@@ -93,12 +93,12 @@ def test_a_result_that_repeats_an_argument_is_not_taken_for_it(
 ) -> None:
     text = TEXT.format(call=written, result=said)
     told = "call-end:+<|eot_id|> +<|start_header_id|> +<|end_header_id|>"
-    assert codes(tokenizer, row(call(arguments), result(said), DONE), text) == {"calls", told}
+    assert codes(tokenizer, row(call(arguments), result(said), DONE), text) == {"call-ends", told}
 
 
 def test_a_result_written_as_json_is_found(tokenizer: Any) -> None:
     text = TEXT.format(call=CALL, result='"{\\"place\\": \\"Lyon\\"}"')
-    assert "calls" in codes(tokenizer, row(call({"number": 9}), result('{"place": "Lyon"}'), DONE), text)
+    assert "call-ends" in codes(tokenizer, row(call({"number": 9}), result('{"place": "Lyon"}'), DONE), text)
 
 
 def test_a_call_or_a_result_that_is_not_found_is_unclear(tokenizer: Any) -> None:
@@ -133,5 +133,5 @@ def test_the_preparation_says_it_of_rows_as_they_are_rendered(samples: Path, tmp
     rows = [{"messages": [ASKED, DONE]}, row(call({"number": 9}), result(), DONE)]
     made = [row_formats.example(one, "messages", "text") for one in rows]
     remarks = RowTokenizer(side, Training(assistant_only_loss=True)).batch(made).remarks  # type: ignore[arg-type]
-    assert remarks["calls"] == [1]
+    assert remarks["call-ends"] == [1]
     assert remarks["call-end:+<|eot_id|> -<|start_header_id|> -<|end_header_id|>"] == [1]

@@ -17,7 +17,7 @@ def behind(
     **training: Any,
 ) -> dict[str, Any]:
     """Two rows with a call; `tokens` are what stands behind it (`+<|end|>`: in the loss)."""
-    remarks = {"calls": [0, 1], f"call-end:{' '.join(tokens)}": [0, 1]}
+    remarks = {"call-ends": [0, 1], f"call-end:{' '.join(tokens)}": [0, 1]}
     if result:
         remarks[f"result-trained:{result}"] = [1]
     return {

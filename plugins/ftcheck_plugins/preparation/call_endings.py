@@ -3,8 +3,7 @@
 Codes for the rule `stop-after-call`, by row:
 
 - `call-ends`: the row has a turn with tool calls that another message follows; `calls-unclear`: its ends
-  cannot
-  be told (a message that is not found again in the text).
+  cannot be told (a message that is not found again in the text).
 - `call-end:+</tool_call> +<|im_end|> -<|im_start|>`: the special tokens between a call and the words of the
   next message, in order, each with `+` where it is in the loss.
 - `result-trained:ROLE`: the words of a message of this role are in the loss, behind a call.

@@ -32,7 +32,10 @@ COMMANDS = {
     "selftest": ("ftcheck.cli.rules:selftest", "Test that each rule finds the failure that it is for."),
     "policy": ("ftcheck.cli.policy:policy", "Validate a policy, or show it merged."),
     "schema": ("ftcheck.cli.policy:schema", "Print the JSON Schema of policies (or of reports)."),
-    "init": ("ftcheck.cli.policy:init", "Write a policy with sample jobs into this folder."),
+    "init": (
+        "ftcheck.cli.policy:init",
+        "Write a policy with sample jobs, or for a configuration, into this folder.",
+    ),
     "cache": ("ftcheck.cli.cache:cache", "List or clear the rows that earlier runs prepared."),
     "report": ("ftcheck.cli.report:report", "Convert a stored report to another format."),
 }

@@ -40,6 +40,8 @@ def _saved(asked: "str | Made", file: Path) -> str:
 
     if not isinstance(asked, Made):
         raise UsageError(f"--save: {asked} is a policy already")
+    if not file.resolve().parent.is_dir():
+        raise UsageError(f"--save {file}: its folder does not exist")
     content = asked.text_in(file.resolve().parent).encode()
     try:
         if file.exists() and file.read_bytes() != content:

@@ -1,5 +1,6 @@
 """Options that several commands share."""
 
+import shlex
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict, dataclass, fields
 from functools import wraps
@@ -135,10 +136,23 @@ def policy_of(sources: Sequence[str], data: DataFlags) -> "str | Made":
         if data.stated:
             stated = ", ".join(data.stated)
             raise UsageError(f"{sources[0]} is a policy, which states the job: leave out {stated}")
+        _refuse_other_framework(sources[0])
         return sources[0]
     if data.model is None:
         raise UsageError("no model: name the base model with --model (a hub id, or a folder)")
     return policy_for(Asked(data=tuple(sources), **{**asdict(data), "model": data.model}))
+
+
+def _refuse_other_framework(file: str) -> None:
+    """A configuration of another framework is no policy; say how to get one."""
+    from ftcheck.errors import UsageError
+    from ftcheck.importers.importing import framework_of
+    from ftcheck.importers.records import NAMES
+
+    framework = framework_of(Path(file)) if Path(file).is_file() else None
+    if framework is not None:
+        remedy = f"ftcheck init --from {shlex.quote(file)} writes a policy for it"
+        raise UsageError(f"{file} is a configuration of {NAMES[framework]}, not a policy: {remedy}")
 
 
 def all_rules_dirs(stated: tuple[Path, ...]) -> tuple[Path, ...]:

@@ -13,6 +13,7 @@ from functools import cache
 from typing import Any, Literal
 
 from ftcheck import tables
+from ftcheck.inputs import tool_calls
 
 Body = Literal[
     "object", "list", "objects", "by-name", "arguments", "parameters", "python", "python-lines", "bare-keys"
@@ -136,12 +137,10 @@ def _declared(call: Any) -> Call:
 
 def schema_of(tools: Any, name: str) -> Mapping[str, Any] | None:
     """The JSON Schema of a tool's parameters, in OpenAI's wrapper or bare; None for a tool not declared."""
-    for tool in tools if isinstance(tools, list | tuple) else ():
-        function = tool.get("function", tool) if isinstance(tool, Mapping) else None
-        if isinstance(function, Mapping) and function.get("name") == name:
-            stated = function.get("parameters")
-            return stated if isinstance(stated, Mapping) else {}
-    return None
+    stated = next((one for one in tool_calls.definitions(tools) if one.name == name), None)
+    if stated is None:
+        return None
+    return stated.parameters if isinstance(stated.parameters, Mapping) else {}
 
 
 def same(one: Any, other: Any) -> bool:

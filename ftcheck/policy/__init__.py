@@ -82,7 +82,7 @@ def show(draft: "Draft", *, origin: bool = False) -> str:
 
 def init(preset: str | None, folder: Path, *, presets: Path | None = None) -> list[Path]:
     """Copy a shipped policy with what it names into `folder/policies/`. Raises `UsageError`."""
-    from ftcheck.policy.init import init as copied
+    from ftcheck.policy.shipped import init as copied
 
     return copied(preset, folder, within=presets)
 

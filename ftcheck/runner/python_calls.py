@@ -9,7 +9,7 @@ from typing import Literal
 from ftcheck.errors import UsageError
 from ftcheck.estimate.gpus import card
 from ftcheck.inputs.bounded import expanded
-from ftcheck.paths import is_hub_data
+from ftcheck.paths import DATA_SUFFIXES, is_hub_data
 from ftcheck.policy.made import Asked, Loss, Made, made
 from ftcheck.report.notebook import NotebookReport
 from ftcheck.runner import session
@@ -75,12 +75,22 @@ def policy_for(asked: Asked) -> Made:
     if not asked.data:
         raise UsageError("no data: name a file of training rows")
     for file in (*asked.data, *([asked.eval] if asked.eval is not None else [])):
-        if not (glob.glob(expanded(file)) or os.path.exists(expanded(file)) or is_hub_data(file)):
-            raise UsageError(f"{file}: no such file")
+        _refuse_unreadable(file)
     written_as_path = asked.model.startswith((".", "/", "~")) or asked.model.count("/") > 1
     if written_as_path and not os.path.isdir(expanded(asked.model)):
         raise UsageError(f"model {asked.model}: no such folder")
     return made(asked, half=_half(asked.gpu))
+
+
+def _refuse_unreadable(file: str) -> None:
+    """Say at once which file is not there, or is none of data, instead of one error a check."""
+    path = expanded(file)
+    if os.path.isdir(path):
+        raise UsageError(f"{file} is a folder: name the files, or use {file.rstrip('/')}/*.jsonl")
+    if not (glob.glob(path) or os.path.exists(path) or is_hub_data(file)):
+        raise UsageError(f"{file}: no such file")
+    if os.path.exists(path) and Path(path).suffix not in DATA_SUFFIXES:
+        raise UsageError(f"{file}: unsupported; ftcheck reads {', '.join(DATA_SUFFIXES)}")
 
 
 def _half(gpu: str | None) -> Literal["bfloat16", "float16"]:

@@ -7,9 +7,9 @@ from typing import Any
 
 import pytest
 
-from tests.cli.test_cases_read import CASES, of_case
+from tests.cli.test_cases_read import of_case
 from tests.faults.bench import BASES, Bench
-from tests.places import DATA
+from tests.places import CASES, DATA
 
 FIRST = (
     ("one-answer", "warning", "one sentence is the answer of 114 of 120 rows (95.0%)", 2),

@@ -8,8 +8,7 @@ import pytest
 
 from ftcheck.records import Severity
 from tests.faults.bench import BASES, Bench
-
-CASES = Path("/work/shared/cases")
+from tests.places import CASES
 
 
 def of_case(name: str, tmp_path: Path, project: Any) -> dict[str, list[dict[str, Any]]]:

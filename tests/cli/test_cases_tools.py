@@ -8,8 +8,7 @@ from typing import Any
 import pytest
 from ruamel.yaml import YAML
 
-from tests.cli.test_cases_read import CASES
-from tests.places import CHECKOUT
+from tests.places import CASES, CHECKOUT
 
 
 def above_info(

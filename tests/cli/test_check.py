@@ -7,6 +7,7 @@ import pytest
 
 import ftcheck
 from ftcheck.cli import run_command
+from ftcheck.paths import DATA_SUFFIXES
 from tests.places import CHECKOUT
 
 MODEL = CHECKOUT / "policies" / "samples" / "models" / "mapper-tiny"
@@ -82,13 +83,33 @@ def test_a_finding_names_the_argument_that_it_is_about(
             ["one.yaml", "--model", "org/name"],
             "one.yaml is a policy, which states the job: leave out --model",
         ),
+        (["sub/", "--model", "org/name"], "sub/ is a folder: name the files, or use sub/*.jsonl"),
+        (
+            ["notes.txt", "--model", "org/name"],
+            f"notes.txt: unsupported; ftcheck reads {', '.join(DATA_SUFFIXES)}",
+        ),
+        (
+            ["train.jsonl", "--model", "org/name", "--save", "absent/mine.yaml"],
+            "--save absent/mine.yaml: its folder does not exist",
+        ),
+        (
+            ["axolotl.yaml"],
+            "axolotl.yaml is a configuration of axolotl, not a policy:"
+            " ftcheck init --from axolotl.yaml writes a policy for it",
+        ),
     ],
 )
 def test_a_mistake_is_said_in_a_line(
     words: list[str], told: str, folder: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
+    (folder / "sub").mkdir()
+    (folder / "notes.txt").write_text("a\n", encoding="utf-8")
+    (folder / "axolotl.yaml").write_text("base_model: org/name\nsequence_len: 2048\n", encoding="utf-8")
+    before = sorted(folder.rglob("*"))
+
     assert run_command(["check", *words]) == 2
     assert capsys.readouterr().err.strip().splitlines() == [told]
+    assert sorted(folder.rglob("*")) == before
 
 
 def test_a_plan_takes_the_same_arguments(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:

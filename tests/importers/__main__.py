@@ -12,22 +12,10 @@ from pathlib import Path
 
 from ftcheck.importers import importing
 from ftcheck.importers.records import IDS, MEMORY, NAMES, Imported
+from tests.places import DATA
 
-CONFIGS = Path(__file__).resolve().parents[3] / "shared" / "data" / "configs"
-SHARED = Path("/work/shared/data/configs")
+CONFIGS = DATA / "configs"
 NONE = "not recognised"
-COLUMNS = (
-    "framework",
-    "files",
-    "imported",
-    "keys",
-    "mapped",
-    "without effect",
-    "not mapped",
-    "of these ids",
-    "of these memory",
-    "unknown keys",
-)
 COLUMNS = (
     "framework",
     "files",
@@ -101,7 +89,7 @@ def _line(name: str, found: list[Row], files: int) -> str:
 
 def main(arguments: list[str]) -> int:
     """Print the table, then what could not be imported; 1 if that is more than 5 %."""
-    folder = Path(arguments[0]) if arguments else next(one for one in (CONFIGS, SHARED) if one.is_dir())
+    folder = Path(arguments[0]) if arguments else CONFIGS
     found = list(rows(folder))
     print(table(found))
     failed = [row for row in found if row.record is None or not whole(row.record)]

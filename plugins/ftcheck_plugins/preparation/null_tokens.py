@@ -1,10 +1,11 @@
 """Prepares rows a second time, without the keys that Arrow fills with null, and counts what they cost."""
 
 from collections.abc import Iterator, Sequence
+from itertools import islice
 from typing import Any
 
 from ftcheck.errors import InputError
-from ftcheck.inputs.arrow_nulls import NullTokens
+from ftcheck.inputs.arrow_nulls import NullTokens, fills_keys
 from ftcheck.inputs.container import Run
 from ftcheck.inputs.loader import loader
 from ftcheck.inputs.prepared import Prepared, Rows
@@ -13,6 +14,7 @@ from ftcheck.settings import Job
 from ftcheck_plugins.model.tokenizer import ChatTokenizer
 from ftcheck_plugins.preparation.batches import batches
 from ftcheck_plugins.preparation.preparation import source_of
+from ftcheck_plugins.preparation.row_stream import unchanged
 from ftcheck_plugins.preparation.trl_tokenize import RowTokenizer
 from ftcheck_plugins.reading import arrow_nulls as nulls
 from ftcheck_plugins.reading import files, row_formats
@@ -22,8 +24,6 @@ MOST = 20_000
 """Of more rows than this, so many are prepared a second time."""
 MOST_KEYS = 100
 """So many names of keys are kept."""
-ARROW = (".parquet",)
-"""Files that know no absent keys."""
 
 
 @loader("arrow_nulls")
@@ -40,12 +40,13 @@ def arrow_nulls(job: Job, run: Run, prepared: Prepared, tokenizer: Tokenizer) ->
 
 
 def filled(rows: Rows, *, by_command: bool) -> list[int]:
-    """Rows with nulls inside messages or tools whose source fills absent keys: Parquet, or load_dataset.
+    """Rows with nulls inside messages or tools from a source that fills absent keys.
 
     A command reads all files with load_dataset. A null that somebody wrote into JSON lines is meant.
     """
     found = rows.remarks.get("nested-nulls", ())
-    return [row for row in found if by_command or rows.files[int(rows.file[row])].endswith(ARROW)]
+    files = [by_command or fills_keys(name) for name in rows.files]
+    return [row for row in found if files[int(rows.file[row])]]
 
 
 def _compared(
@@ -56,10 +57,11 @@ def _compared(
     rows: Sequence[int],
     chosen: Sequence[int],
 ) -> NullTokens:
-    other = tokens = trained = meant = 0
+    looked = other = tokens = trained = meant = 0
     first: int | None = None
     keys: dict[str, None] = {}
     for row, data, length, in_loss in _again(job, run, prepared, tokenizer, chosen):
+        looked += 1
         before = int(prepared.trained[row]) + int(prepared.trained_lost[row])
         more, more_trained = int(prepared.length[row]) - length, before - in_loss
         if more or more_trained:
@@ -70,7 +72,7 @@ def _compared(
     return NullTokens(
         rows=len(rows),
         first=rows[0],
-        looked=len(chosen),
+        looked=looked,
         other=other,
         first_other=first,
         tokens=tokens,
@@ -89,7 +91,10 @@ def _again(
     source = source_of(job, "train", run)
     place = iter(chosen)
     for raws in batches(files.rows_at(source, wanted, offline=run.offline)):
-        read = [(next(place), raw.data or {}) for raw in raws]
+        some = list(islice(place, len(raws)))
+        if not unchanged(raws, [table.records[row] for row in some]):
+            raise _changed(job)
+        read = [(row, raw.data or {}) for row, raw in zip(some, raws, strict=True)]
         examples = [(row, data, _example(job, table, data)) for row, data in read]
         good = [(row, data, one) for row, data, one in examples if one is not None]
         made = tokenizer.batch([one for _, _, one in good])
@@ -99,6 +104,13 @@ def _again(
                 start, stop = edges[number], edges[number + 1]
                 in_loss = int(made.mask[start:stop].sum()) if made.mask is not None else stop - start
                 yield row, data, stop - start, in_loss
+
+    if next(place, None) is not None:
+        raise _changed(job)
+
+
+def _changed(job: Job) -> InputError:
+    return InputError(f"data.train of job {job.name} changed after it was prepared: run again")
 
 
 def _example(job: Job, table: Rows, data: dict[str, Any]) -> Example | None:

@@ -371,8 +371,9 @@ def _count(number: int) -> str:
 
 def _with_reader(made: Prepared, job: Job, run: Run, source: Source) -> Prepared:
     """The rows with what reads their texts again, if a rule asks."""
-    reader = RowStream(source, made.rows.format, job.training.dataset_text_field, run)
-    return replace(made, rows=replace(made.rows, reader=reader))
+    rows = made.rows
+    reader = RowStream(source, rows.records, rows.format, job.training.dataset_text_field, run)
+    return replace(made, rows=replace(rows, reader=reader))
 
 
 def _finish(

@@ -16,12 +16,22 @@ BLOCK = 1_000
 Texts = Sequence[tuple[str, str]]
 
 
+def unchanged(raws: Sequence[RawRow], records: Sequence[str]) -> bool:
+    """Whether rows that were read again are those of these digests (sha256, hex), in order."""
+    return len(raws) <= len(records) and all(
+        raw.record.hex() == one for raw, one in zip(raws, records, strict=False)
+    )
+
+
 class RowStream:
     """Texts of the rows of a source. A row before those that were read last begins the stream again."""
 
-    def __init__(self, source: Source, layout: str, text_field: str, run: Run) -> None:
-        """Nothing is read yet."""
-        self._source, self._layout, self._text_field, self._run = source, layout, text_field, run
+    def __init__(
+        self, source: Source, records: Sequence[str], layout: str, text_field: str, run: Run
+    ) -> None:
+        """Nothing is read yet. `records` are the digests (sha256, hex) of the rows that were prepared."""
+        self._source, self._records, self._run = source, records, run
+        self._layout, self._text_field = layout, text_field
         self._stream: Iterator[RawRow] | None = None
         self._first = 0
         self._block: list[Texts] = []
@@ -34,9 +44,10 @@ class RowStream:
             self._first, self._block = 0, []
         while row >= self._first + len(self._block):
             self._first += len(self._block)
-            self._block = [self._said(raw) for raw in islice(self._stream, BLOCK)]
-            if not self._block:
+            raws = list(islice(self._stream, BLOCK))
+            if not raws or not unchanged(raws, self._records[self._first :]):
                 raise InputError(f"{self._source.files[0]}: changed since it was prepared: run again")
+            self._block = [self._said(raw) for raw in raws]
         return self._block[row - self._first]
 
     def _said(self, raw: RawRow) -> Texts:

@@ -10,6 +10,7 @@ from ftcheck.inputs.prepared import Rows
 from ftcheck.inputs.row_texts import ReadRow
 from ftcheck.settings import Job
 from ftcheck_plugins.preparation.preparation import source_of
+from ftcheck_plugins.preparation.row_stream import unchanged
 from ftcheck_plugins.reading import files, row_formats
 from ftcheck_plugins.reading.row_formats import Example
 
@@ -43,7 +44,7 @@ class FromFiles:
         wanted = [(row, int(self.rows.file[row]), int(self.rows.offset[row])) for row in order]
         source = source_of(self.job, "train", self.run)
         found = list(files.rows_at(source, wanted, offline=self.run.offline))
-        if len(found) != len(order):
+        if len(found) < len(order) or not unchanged(found, [self.rows.records[row] for row in order]):
             raise InputError(f"data.train of job {self.job.name} changed after it was prepared")
         by_row = dict(zip(order, found, strict=True))
         return [by_row[row] for row in rows]

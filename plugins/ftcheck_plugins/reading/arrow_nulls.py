@@ -7,12 +7,10 @@ A tool call with `{"city": "Berlin"}` beside one with `{"room": 3}` comes out of
 from collections.abc import Mapping
 from typing import Any
 
-from ftcheck.inputs import bounded, tool_calls
+from ftcheck.inputs import tool_calls
 
 MESSAGES = ("messages", "prompt", "completion", "conversations")
 """Columns of messages."""
-
-
 VALUES = frozenset({"default", "const", "example"})
 """Keys of a JSON Schema that hold values, so that null may stand there."""
 
@@ -37,7 +35,7 @@ def dropped(row: dict[str, Any]) -> dict[str, Any]:
         if isinstance(turns, list):
             made[name] = [_turn(one) if isinstance(one, dict) else one for one in turns]
     if row.get("tools") is not None:
-        made["tools"] = _without(_parsed(row["tools"]))
+        made["tools"] = _without(tool_calls.parsed(row["tools"]))
     return made
 
 
@@ -45,7 +43,7 @@ def may_be_meant(row: Mapping[str, Any]) -> bool:
     """Whether each null in the row's calls is an argument whose declared type takes null, and no definition
     has one but as a value (`default`).
     """
-    tools = _parsed(row.get("tools"))
+    tools = tool_calls.parsed(row.get("tools"))
     schemas = {one.name: one.parameters for one in tool_calls.definitions(tools)}
     turns = [one for name in MESSAGES for one in row.get(name) or () if isinstance(one, dict)]
     arguments = [(schemas.get(call.name), call.values) for call in tool_calls.calls(turns)]
@@ -87,13 +85,3 @@ def _without(value: Any) -> Any:
     if isinstance(value, dict):
         return {key: _without(one) for key, one in value.items() if one is not None}
     return [_without(one) for one in value] if isinstance(value, list) else value
-
-
-def _parsed(tools: Any) -> Any:
-    """Definitions that are JSON text, as TRL reads them; what is no JSON stays (the schema says so)."""
-    if not isinstance(tools, str):
-        return tools
-    try:
-        return bounded.loads(tools)
-    except ValueError:
-        return tools

@@ -17,7 +17,7 @@ from ftcheck import (
     rule,
 )
 from ftcheck.extension.rules import Yield
-from ftcheck.inputs.arrow_nulls import NullTokens
+from ftcheck.inputs.arrow_nulls import NullTokens, fills_keys
 from ftcheck.plurals import agreeing, counted
 
 NAME = re.compile(r"[A-Za-z_][\w.-]{0,63}")
@@ -34,16 +34,17 @@ def arrow_nulls(job: Job, prepared: Prepared, inputs: Inputs) -> Iterator[Yield]
     A Parquet file gives every tool call the keys of all tool calls: `{"city": "Berlin"}` is trained as
     `{"city": "Berlin", "room": null}`, and the model learns to write arguments that no function has.
 
-    Rows from Parquet files (for a command: from all files, as load_dataset reads them) with keys that are
-    null inside messages or tool definitions are prepared a second time without them; of more than 20,000,
-    so many, evenly spread. An error where trained tokens differ; a warning where only the prompt does, or
-    where each null may be meant (the argument's declared type takes it). The template sees no null of a
-    message's own keys (transformers leaves those out). Nulls that are written in JSON lines are meant.
-    `data.drop_nulls: true` drops the keys before anything else looks at the rows. Skipped where no file is
-    read through Arrow. No parameters.
+    Rows from Parquet or Arrow files and from the hub (for a command: from all files, as load_dataset reads
+    them) with keys that are null inside messages or tool definitions are prepared a second time without
+    them; of more than 20,000, so many, evenly spread. An error where trained tokens differ; a warning where
+    only the prompt does, or where each null may be meant (the argument's declared type takes it). The
+    template sees no null of a message's own keys (transformers leaves those out). Nulls that are written in
+    JSON lines are meant. `data.drop_nulls: true` drops the keys before anything else looks at the rows.
+    Skipped where no file is read through Arrow, or no such row can be prepared without the nulls. No
+    parameters.
     """
     command = job.trainer.use == "command"
-    through_arrow = command or any(name.endswith(".parquet") for name in prepared.rows.files)
+    through_arrow = command or any(map(fills_keys, prepared.rows.files))
     if job.data.drop_nulls:
         yield from _dropping(job, prepared, command=command)
         if not command:
@@ -56,6 +57,9 @@ def arrow_nulls(job: Job, prepared: Prepared, inputs: Inputs) -> Iterator[Yield]
     except InputError as error:
         yield Skip(f"the rows cannot be prepared a second time: {error}")
         return
+    if found is not None and not found.looked:
+        yield Skip(f"none of {counted(found.rows, 'row')} with nulls can be prepared without them")
+        return
     yield Measurement("rows_with_nulls", found.rows if found is not None else 0, unit="rows")
     yield Measurement("tokens_of_nulls", found.tokens if found is not None else 0, unit="tokens", limit="0")
     yield Measurement(
@@ -63,7 +67,7 @@ def arrow_nulls(job: Job, prepared: Prepared, inputs: Inputs) -> Iterator[Yield]
     )
     total = len(prepared) - len(prepared.row_errors)
     if found is None or not found.other:
-        kept = f"{found.rows:,} of " if found is not None else "0 of "
+        kept = f"{found.looked:,} of " if found is not None else "0 of "
         yield Summary(f"{kept}{counted(total, 'row')} with such nulls, which the template does not write")
         return
     yield Summary(f"{found.tokens:,} tokens of {counted(total, 'row')} are nulls, {found.trained:,} trained")

@@ -3,7 +3,6 @@
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from pathlib import Path
 from typing import Any, NamedTuple
 
 from ftcheck import (
@@ -22,6 +21,7 @@ from ftcheck import (
 from ftcheck.extension.rules import Yield
 from ftcheck.inputs import tool_calls as calling
 from ftcheck.inputs import tool_remedies, tool_schemas
+from ftcheck.inputs.arrow_nulls import fills_keys
 from ftcheck.inputs.row_texts import ReadRow, RowTexts
 from ftcheck.inputs.tokenizer import Message
 from ftcheck.inputs.tool_rendering import Difference, look
@@ -31,8 +31,6 @@ from ftcheck_rules.template.templates import training_text
 
 NAMED = 5
 """So many names are listed in a finding."""
-ARROW = (".parquet", ".arrow", ".feather")
-"""Files whose values have keys that are null because other rows have them: `arrow-nulls` tells of those."""
 NO_SUPPORT = (
     "use a template that renders tool calls (model.chat_template), or write calls and definitions into the"
     " messages as text"
@@ -192,8 +190,8 @@ class _Rows:
 
     @cached_property
     def arrow(self) -> bool:
-        """Whether the rows come from files of Arrow's kind."""
-        return any(Path(one).suffix in ARROW for one in self.prepared.rows.files)
+        """Whether keys may be null because other rows have them: `arrow-nulls` tells of those."""
+        return any(map(fills_keys, self.prepared.rows.files))
 
     def read(self, row: int) -> ReadRow | None:
         """The row as it stands in its file; None where that cannot be read any more."""

@@ -54,6 +54,15 @@ def test_a_file_that_lost_rows_is_an_error(samples: Path, tmp_path: Path) -> Non
         rows.texts(1)
 
 
+def test_a_row_that_changed_in_its_place_is_an_error(samples: Path, tmp_path: Path) -> None:
+    rows = prepare(samples, tmp_path, [chat("a"), chat("b")]).rows
+    lines = (json.dumps(chat(answer)) + "\n" for answer in ("a", "c"))
+    (tmp_path / "rows.jsonl").write_text("".join(lines), encoding="utf-8")
+
+    with pytest.raises(InputError, match="changed since it was prepared"):
+        rows.texts(1)
+
+
 @pytest.mark.parametrize("suffix", [".jsonl", ".parquet"])
 def test_the_report_says_that_a_check_reads_content(
     suffix: str, samples: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]

@@ -38,6 +38,20 @@ def test_json_lines_are_not_looked_at_but_for_a_command() -> None:
     assert looked("train.jsonl", command=True).worst is Severity.ERROR
 
 
+@pytest.mark.parametrize("file", ["org/name", "train.arrow", "train.feather"])
+def test_the_hub_and_arrow_files_are_looked_at_like_parquet(file: str) -> None:
+    assert looked(file).worst is Severity.ERROR
+
+
+def test_rows_that_cannot_be_prepared_without_nulls_are_no_pass() -> None:
+    none = replace(FOUND, looked=0, other=0, first_other=None, tokens=0, trained=0, keys=())
+    made = prepared([9] * 3, trained=[4] * 3, of=replace(rows(3), files=("train.parquet",)))
+    ran = run(arrow_nulls, job=job(), prepared=made, inputs=inputs(arrow_nulls=none))
+
+    assert ran.result.outcome == "skipped"
+    assert "none of 3 rows with nulls can be prepared without them" in (ran.result.reason or "")
+
+
 def test_a_command_drops_nothing_and_is_told_so() -> None:
     said = [one.message for one in looked(command=True, drop=True).findings]
 

@@ -50,6 +50,12 @@ def test_the_policy_comes_with_what_it_names() -> None:
     assert Path("project/policies/night_before.yaml").read_text() == POLICY
 
 
+def test_a_process_can_write_more_than_one() -> None:
+    folder = shipped()
+
+    assert len(init(None, Path("one"), presets=folder)) == len(init(None, Path("two"), presets=folder)) > 0
+
+
 def test_the_copy_is_the_same_policy() -> None:
     folder = shipped()
     init("night_before.yaml", Path("project"), presets=folder)

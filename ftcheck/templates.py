@@ -57,11 +57,27 @@ def of_folder(folder: Path) -> str | None:
     file = folder / "chat_template.jinja"
     if file.is_file():
         return read_template(file)
+    return default_variant(_in_config(folder))
+
+
+def malformed(folder: Path) -> str | None:
+    """Why transformers cannot read the named templates of tokenizer_config.json; None where it can."""
+    template = _in_config(folder)
+    variants = template if isinstance(template, list) else []
+    for one in variants:
+        if not isinstance(one, dict) or not all(
+            isinstance(one.get(key), str) for key in ("name", "template")
+        ):
+            return 'chat_template in tokenizer_config.json must be a text, or a list of {"name", "template"}'
+    return None
+
+
+def _in_config(folder: Path) -> Any:
     try:
         config = bounded.read_json(folder / "tokenizer_config.json")
     except (OSError, ValueError):
         return None
-    return default_variant(config.get("chat_template")) if isinstance(config, dict) else None
+    return config.get("chat_template") if isinstance(config, dict) else None
 
 
 def default_variant(template: Any) -> str | None:

@@ -292,7 +292,7 @@ def _reason(error: BaseException, path: str, offline: bool) -> str:
         files = {"tokenizer.json", "tokenizer.model", "vocab.json", "spiece.model", "tokenizer_config.json"}
         if not any((folder / name).is_file() for name in files):
             return "the folder contains no tokenizer (no tokenizer.json, tokenizer.model or vocab.json)"
-        return f"could not be loaded: {type(error).__name__}: {first}"
+        return templates.malformed(folder) or f"could not be loaded: {type(error).__name__}: {first}"
     if offline:
         return f"not in the hub cache, and --offline is set ({type(error).__name__}: {first})"
     return f"could not be loaded from the hub: {type(error).__name__}: {first}"

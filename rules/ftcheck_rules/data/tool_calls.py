@@ -177,11 +177,11 @@ def tool_calls(
 
 
 class _Rows:
-    """Rows by code, and single ones read again to name things. What cannot be read again is not named."""
+    """Rows by code, and single ones read again to name things."""
 
     def __init__(self, tokenizer: Tokenizer, prepared: Prepared, inputs: Inputs) -> None:
         self._tokenizer, self.prepared, self._inputs = tokenizer, prepared, inputs
-        self._read: dict[int, ReadRow | None] = {}
+        self._read: dict[int, ReadRow] = {}
 
     def having(self, code: str) -> list[int]:
         """Rows with this code, in order; those that are in trouble are told elsewhere."""
@@ -193,14 +193,11 @@ class _Rows:
         """Whether keys may be null because other rows have them: `arrow-nulls` tells of those."""
         return any(map(fills_keys, self.prepared.rows.files))
 
-    def read(self, row: int) -> ReadRow | None:
-        """The row as it stands in its file; None where that cannot be read any more."""
+    def read(self, row: int) -> ReadRow:
+        """The row as it stands in its file. Raises `InputError` where that changed since."""
         if row not in self._read:
             texts: RowTexts = self._inputs.get("row_texts")
-            try:
-                [self._read[row]] = texts.read([row])
-            except InputError:
-                self._read[row] = None
+            [self._read[row]] = texts.read([row])
         return self._read[row]
 
     def render(self, row: ReadRow) -> tool_remedies.Render:
@@ -215,8 +212,6 @@ class _Rows:
     def differences(self, row: int) -> list[Difference]:
         """What the template made of the row's tools."""
         read = self.read(row)
-        if read is None:
-            return []
         try:
             text = self.render(read)(read.messages, read.tools)
         except InputError:
@@ -226,9 +221,7 @@ class _Rows:
     def remedy(self, row: int) -> tool_remedies.Remedy | None:
         """Another way to write the row's tools with which nothing is lost."""
         read = self.read(row)
-        return (
-            tool_remedies.remedy(read.messages, read.tools, self.render(read)) if read is not None else None
-        )
+        return tool_remedies.remedy(read.messages, read.tools, self.render(read))
 
     def finding(
         self,
@@ -344,7 +337,7 @@ def _undefined(looked: _Rows) -> Iterator[Finding]:
         yield looked.finding(rows, what, severity, fix, why)
         return
     null = looked.read(rows[0])
-    empty = ": tools is null" if null is not None and "tools" in null.data else ""
+    empty = ": tools is null" if "tools" in null.data else ""
     what = f"{share} definitions of the functions that they call{empty}"
     fix = "write the definitions of the functions into tools, in every row that calls one"
     yield looked.finding(rows, what, Severity.WARNING, fix, why)
@@ -412,17 +405,13 @@ def _above(count: int, total: int, share: float) -> Severity:
     return Severity.ERROR if count > share * total else Severity.WARNING
 
 
-def _undeclared(row: ReadRow | None) -> list[str]:
-    if row is None:
-        return []
+def _undeclared(row: ReadRow) -> list[str]:
     defined = {one.name for one in calling.definitions(row.tools)}
     return [call.name for call in calling.calls(row.messages) if call.name not in defined]
 
 
-def _faulty(row: ReadRow | None, kind: str) -> tuple[str, str | None]:
+def _faulty(row: ReadRow, kind: str) -> tuple[str, str | None]:
     """The names of arguments that are wrong, and the words about them."""
-    if row is None:
-        return "", None
     parameters = {one.name: one.parameters for one in calling.definitions(row.tools)}
     told = [
         (call, fault)
@@ -442,7 +431,7 @@ def _definitions(looked: _Rows) -> Iterator[Finding]:
         read = looked.read(rows[0])
         strange = {
             name: tool_schemas.TYPES.get(name.lower(), name.lower())
-            for one in calling.definitions(read.tools if read is not None else None)
+            for one in calling.definitions(read.tools)
             for name in tool_schemas.of(one.parameters).strange
         }
         known = {name: meant for name, meant in strange.items() if name.lower() in tool_schemas.KNOWN}
@@ -461,7 +450,7 @@ def _definitions(looked: _Rows) -> Iterator[Finding]:
         read = looked.read(rows[0])
         found = [
             (one.name, invalid)
-            for one in calling.definitions(read.tools if read is not None else None)
+            for one in calling.definitions(read.tools)
             if (invalid := tool_schemas.of(one.parameters).invalid) is not None
         ]
         names, unsaid = _names([name for name, _ in found])
@@ -479,9 +468,9 @@ def _definitions(looked: _Rows) -> Iterator[Finding]:
 def _bare(looked: _Rows) -> Iterator[Finding]:
     """Definitions without OpenAI's wrapper, where the template writes them otherwise with it."""
     rows = looked.having("definitions:bare")
-    read = looked.read(rows[0]) if rows else None
-    if read is None or any(one.part == "definition" for one in looked.differences(rows[0])):
+    if not rows or any(one.part == "definition" for one in looked.differences(rows[0])):
         return
+    read = looked.read(rows[0])
     render = looked.render(read)
     messages, tools = tool_remedies.wrapped(read.messages, read.tools)
     try:

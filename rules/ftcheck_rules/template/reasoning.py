@@ -23,7 +23,7 @@ from ftcheck import (
 from ftcheck.extension.rules import Yield
 from ftcheck.inputs import thinking
 from ftcheck.inputs.prepared import SampleRow
-from ftcheck.inputs.row_texts import ReadRow
+from ftcheck.inputs.row_texts import ReadRow, RowTexts
 from ftcheck.inputs.tokenizer import Message
 from ftcheck.packing.lengths import nearest_rank
 from ftcheck.plurals import agreeing, counted
@@ -115,14 +115,11 @@ def _rows(prepared: Prepared, code: str) -> tuple[int, ...]:
 
 
 def _read(inputs: Inputs, rows: Sequence[int]) -> list[ReadRow]:
-    """Some rows again; none where their files cannot be read any more."""
-    if not inputs.has("row_texts") or not rows:
+    """Some rows again. Raises `InputError` where they changed since."""
+    if not rows:
         return []
-    try:
-        found: list[ReadRow] = inputs.get("row_texts").read(rows)
-    except InputError:
-        return []
-    return found
+    texts: RowTexts = inputs.get("row_texts")
+    return texts.read(rows)
 
 
 def _also(rows: Sequence[int], prepared: Prepared) -> str:
@@ -567,7 +564,7 @@ def _long(
         usual = nearest_rank(np.array(measured), 50)
         yield Measurement("reasoning_p50", usual, unit="tokens", limit=f"< {cap}")
     lengths = _measured(tokenizer, inputs, long)
-    over = [(row, length) for row, length in zip(long, lengths, strict=False) if length >= cap]
+    over = [(row, length) for row, length in zip(long, lengths, strict=True) if length >= cap]
     yield Measurement("reasoning_over_cap", len(over), unit="rows", limit="0")
     if over:
         longest = max(length for _, length in over)

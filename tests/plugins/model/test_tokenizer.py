@@ -1,9 +1,11 @@
 from pathlib import Path
+from typing import Any
 
 import pytest
 from ftcheck_plugins.model import tokenizer as loaders
 from ftcheck_plugins.model.tokenizer import ChatTokenizer, open_tokenizer
 
+from ftcheck.errors import InputError
 from ftcheck.inputs.container import Run
 from ftcheck.inputs.tokenizer import ServingSide
 from ftcheck.records import Location
@@ -63,6 +65,17 @@ def test_a_tokenizer_that_splits_by_no_regex_is_not_mended(bench: Bench) -> None
         "split": False,
     }
     assert opened(bench).with_fixed_regex() is None
+
+
+@pytest.mark.parametrize("named", [{"name": ["default"], "template": "x"}, {"name": "default"}, "default"])
+def test_named_templates_that_transformers_cannot_read_are_named(bench: Bench, named: Any) -> None:
+    bench.tokenizer_config["chat_template"] = [named]
+    bench.template = None
+
+    with pytest.raises(
+        InputError, match=r"chat_template in tokenizer_config\.json must be a text, or a list"
+    ):
+        opened(bench)
 
 
 @pytest.mark.parametrize(

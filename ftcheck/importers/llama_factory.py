@@ -131,6 +131,14 @@ def _entry(sheet: Sheet, key: str, name: str, info: Node, folder: str, formats: 
         )
         return
     entry = plain(node)
+    wrong = _no_mapping(entry)
+    if wrong is not None:
+        place = find(node, (wrong,)) or node
+        at = place.key or place.at
+        named = f"{INFO}: {name}.{wrong}" if wrong else f"{INFO}: {name}"
+        why = "must be a mapping: LLaMA-Factory fails here"
+        sheet.missing(named, why, "ids", at=Location(at.path, at.line, at.column))
+        return
     for part, why in _odd(entry):
         place = find(node, tuple(part.split("."))) or node
         at = place.key or place.at
@@ -142,6 +150,14 @@ def _entry(sheet: Sheet, key: str, name: str, info: Node, folder: str, formats: 
         yield str(hub)
     elif "file_name" in entry:
         yield os.path.join(folder, str(entry["file_name"]))
+
+
+def _no_mapping(entry: object) -> str | None:
+    """The part of an entry that must be a mapping and is none ("" for the entry); None where all are."""
+    if not isinstance(entry, Mapping):
+        return ""
+    parts = ("columns", "tags")
+    return next((one for one in parts if one in entry and not isinstance(entry[one], Mapping)), None)
 
 
 def _layout(entry: Mapping[str, Any]) -> str:

@@ -12,7 +12,7 @@ from ftcheck.importers.records import FRAMEWORKS, Imported, NotMapped
 from ftcheck.importers.sheet import TEMPLATE, facts
 from ftcheck.paths import near
 from ftcheck.policy.limits import NAME
-from ftcheck.policy.lines import block
+from ftcheck.policy.lines import block, quoted
 from ftcheck.policy.nodes import Node, merge, planted
 from ftcheck.records import Location
 
@@ -80,7 +80,7 @@ def _policy(tree: Node, record: Imported, file: Path, folder: Path, *, expand: b
         stated = merge(tree, template) if _inline(record) is not None else tree
         lines += block(stated, "    ", origin=True)
     else:
-        lines += [f"    from: {{{record.framework}: {_quoted(shown)}}}  # read at each run"]
+        lines += [f"    from: {{{record.framework}: {quoted(shown)}}}  # read at each run"]
     if _inline(record) is not None and not expand:
         lines += block(template, "    ", origin=False)
     lines += _trainer(record, shown, expand=expand)
@@ -92,8 +92,8 @@ def _trainer(record: Imported, shown: str, *, expand: bool) -> Iterator[str]:
     command = facts(record.framework.replace("-", "_"))["command"]
     if shown.endswith(".py"):
         command = ["python", "FILE"]
-    argv = ", ".join(_quoted(shown if part == "FILE" else part) for part in command)
-    files = f", files: [{_quoted(shown)}]" if expand else ""  # `from` digests the file by itself
+    argv = ", ".join(quoted(shown if part == "FILE" else part) for part in command)
+    files = f", files: [{quoted(shown)}]" if expand else ""  # `from` digests the file by itself
     line = f"trainer: {{use: command, argv: [{argv}]{files}}}"
     if "RECIPE" in command:
         yield f"    # {line}  # name your recipe"
@@ -113,7 +113,3 @@ def _remarks(record: Imported, *, expand: bool) -> Iterator[str]:
         yield f"    #   {one.key}{f' (line {one.at.line})' if one.at.line else ''}: {one.why}"
     if len(marked) > SHOWN:
         yield f"    #   and {len(marked) - SHOWN} more"
-
-
-def _quoted(text: str) -> str:
-    return text if re.fullmatch(r"[A-Za-z0-9_./-]+", text) and not text.startswith("-") else f"'{text}'"

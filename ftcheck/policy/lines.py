@@ -45,7 +45,7 @@ def origin_of(node: Node) -> str:
 def mapping(node: Node, indent: str) -> Iterator[Line]:
     """The lines of a mapping, each with its node."""
     for key, child in node.items.items():
-        yield from _entry(f"{indent}{_text(key)}:", child, f"{indent}  ")
+        yield from _entry(f"{indent}{quoted(key)}:", child, f"{indent}  ")
 
 
 def _entry(head: str, node: Node, indent: str) -> Iterator[Line]:
@@ -70,13 +70,14 @@ def _item(node: Node, indent: str) -> Iterator[Line]:
 
 def _flow(node: Node) -> str:
     if isinstance(node.value, Mapping):
-        return "{" + ", ".join(f"{_text(key)}: {_flow(child)}" for key, child in node.items.items()) + "}"
+        return "{" + ", ".join(f"{quoted(key)}: {_flow(child)}" for key, child in node.items.items()) + "}"
     if isinstance(node.value, tuple):
         return "[" + ", ".join(_flow(item) for item in node.value) + "]"
-    return _text(node.value) if isinstance(node.value, str) else json.dumps(node.value)
+    return quoted(node.value) if isinstance(node.value, str) else json.dumps(node.value)
 
 
-def _text(text: str) -> str:
+def quoted(text: str) -> str:
+    """A text as YAML reads it back, in quotes where it needs them."""
     if PLAIN.fullmatch(text) and text.lower() not in WORDS:
         return text
     return UNSAFE.sub(lambda found: f"\\u{ord(found.group()):04x}", json.dumps(text, ensure_ascii=False))

@@ -113,3 +113,18 @@ def test_a_dataset_info_that_is_indented_with_tabs(tmp_path: Path) -> None:
     (tmp_path / "data").mkdir()
     (tmp_path / "data/dataset_info.json").write_text('{\n\t"mine": {\n\t\t"file_name": "a.json"\n\t}\n}\n')
     assert read(tmp_path)[0]["data"]["train"] == "data/a.json"
+
+
+@pytest.mark.parametrize(
+    ("entry", "key"),
+    [
+        (["mine.json"], "dataset_info.json: mine"),
+        ("mine.json", "dataset_info.json: mine"),
+        ({"file_name": "m.json", "columns": ["instruction"]}, "dataset_info.json: mine.columns"),
+        ({"file_name": "m.json", "formatting": "sharegpt", "tags": None}, "dataset_info.json: mine.tags"),
+    ],
+)
+def test_what_must_be_a_mapping_and_is_none_is_told(tmp_path: Path, entry: Any, key: str) -> None:
+    _, record = read(tmp_path, entry)
+
+    assert "must be a mapping" in refused(record, key)

@@ -50,6 +50,18 @@ def test_a_template_in_the_file_is_written_beside_it(tmp_path: Path, expand: boo
     assert (tmp_path / "chat_template.jinja").read_text() == "{% for m in x %}{% endfor %}"
 
 
+@pytest.mark.parametrize("name", ["it's.yml", "a b.yml", "模型.yml", "- x: 1.yml"])
+def test_a_file_of_any_name_is_named_as_it_is(tmp_path: Path, name: str) -> None:
+    (tmp_path / name).write_text(AXOLOTL)
+
+    policy = draft(write(tmp_path / name, tmp_path, expand=False)[0]).policy
+
+    assert policy is not None
+    [job] = policy.jobs.values()
+    assert job.from_ == {"axolotl": str(tmp_path / name)}
+    assert job.trainer.argv == ("axolotl", "train", name)
+
+
 def test_nothing_is_overwritten(tmp_path: Path) -> None:
     (tmp_path / "ftcheck.yaml").write_text("mine")
     with pytest.raises(UsageError, match="already exists"):

@@ -99,7 +99,7 @@ def view(
     )
 
 
-INVENTED = ("doubled", "encoded-twice", "as-repr", "as-none")
+INVENTED = ("doubled", "encoded-twice", "as-repr", "as-none", "braced", "escaped")
 """Differences whose text stands in the row as rendered, and is not what the row says."""
 
 

@@ -17,7 +17,7 @@ from ftcheck.inputs import tool_calls
 from ftcheck.inputs.tokenizer import Message
 from ftcheck.inputs.tool_calls import Call, Definition
 
-Kind = Literal["dropped", "doubled", "reordered", "encoded-twice", "as-repr", "as-none"]
+Kind = Literal["dropped", "doubled", "reordered", "encoded-twice", "as-repr", "as-none", "braced", "escaped"]
 Part = Literal["call", "argument", "content", "result", "definition", "parameter", "description"]
 
 STRONG = 8
@@ -25,6 +25,8 @@ STRONG = 8
 LONG = 6
 """An argument's text of so many characters does not recur by chance."""
 GONE = "\0"
+ENTITIES = ("&#34;", "&#39;", "&quot;", "&lt;", "&gt;")
+"""What a template that is rendered with HTML's escaping writes for quotes and angle brackets."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,9 +50,11 @@ class Difference:
 
     `kind` says how: `dropped` (not in the text), `doubled`, `reordered` (there, not in the row's order),
     `encoded-twice` (JSON inside a JSON string), `as-repr` (Python's `{'a': True}`), `as-none` (a null, or
-    nothing at all, written as the word None or null). `part` says what: a `call`, one of its arguments
-    (`path` names it), the `content` beside a call, a `result`, a `definition`, or one of its parameters or
-    descriptions (`path`). `name` is the function's; `message` and `call` are indices from 0. `words` are the
+    nothing at all, written as the word None or null), `braced` (arguments as text, which has its own braces,
+    between braces of the template), `escaped` (what stands around a call's name is escaped as in HTML).
+    `part` says what: a `call`, one of its arguments (`path` names it), the `content` beside a call, a
+    `result`, a `definition`, or one of its parameters or descriptions (`path`). `name` is the function's;
+    `message` and `call` are indices from 0. `words` are the
     row's own text, which is content. It stands at `start` to `stop` (characters); of what was dropped, both
     say where it would stand.
     """
@@ -177,6 +181,8 @@ class _Look:
                 self._differs("dropped", "call", call, start=start + place, words=_written(call))
                 continue
             self.spans.append(Span("call", call.name, start + at, start + stop, index, call.number))
+            if _escaped(window, at, at + len(call.name)):
+                self._differs("escaped", "call", call, start=start + at, stop=start + at + len(call.name))
             self._covered.append((start + at, start + stop))
             place = max(place, at + len(call.name))
             stops.append(stop)
@@ -209,7 +215,10 @@ class _Look:
             self._differs(kind, "argument", call, start=start + first, stop=start + last)
             return max(end, last)
         if found_at >= 0:
-            return max(end, found_at + len(whole))
+            last = found_at + len(whole)
+            if isinstance(call.arguments, str) and window[found_at - 1 : last + 1] == f"{{{whole}}}":
+                self._differs("braced", "argument", call, start=start + found_at - 1, stop=start + last + 1)
+            return max(end, last)
         for path, value in tool_calls.leaves(values):
             found_value = _value(window, value, at)
             if found_value is None:
@@ -413,6 +422,11 @@ def _encoded_twice(call: Call, window: str) -> tuple[Kind, int, int] | None:
         if at >= 0 and encoded not in tool_calls.compact(values):
             return "encoded-twice", at, at + len(encoded)
     return None
+
+
+def _escaped(window: str, start: int, stop: int) -> bool:
+    """Whether quotes or brackets around a name are written as HTML's entities."""
+    return window[:start].endswith(ENTITIES) or window[stop:].startswith(ENTITIES)
 
 
 def _as_repr(values: Any, window: str) -> tuple[Kind, int, int] | None:

@@ -123,6 +123,40 @@ def _(bench: Bench) -> None:
         _function(row)["arguments"] = '{"team": "net'
 
 
+GEMMA_CALL = (
+    "{{- 'call:' + call.function.name + '{' -}}"
+    "{%- if call.function.arguments is string -%}{{- call.function.arguments -}}{%- else -%}"
+    "{%- for name, value in call.function.arguments | items -%}{{- name ~ ':<|' ~ value ~ '|>,' -}}"
+    "{%- endfor -%}{%- endif -%}{{- '}' -}}"
+)
+
+
+@fault("arguments-in-braces-of-their-own", "train.jsonl:1")
+def _(bench: Bench) -> None:
+    """Gemma 4's template: objects in its own notation, texts as they are between its braces."""
+    call = "{%- for call in message.tool_calls -%}"
+    start, _, rest = (bench.template or "").partition(call)
+    end = rest.partition("{%- endfor -%}\n{%- else")[2]
+    bench.template = f"{start}{call}{GEMMA_CALL}{{%- endfor -%}}\n{{%- else{end}"
+    for row in bench.train:
+        _function(row)["arguments"] = json.dumps(_function(row)["arguments"])
+    bench.set("training.max_length", 1024)
+
+
+@fault("calls-escaped-as-html", "train.jsonl:1")
+def _(bench: Bench) -> None:
+    """mistral-common's templates: what stands around the name is escaped."""
+    template = bench.template or ""
+    for text, escaped in (
+        ('{"name": "', "{&#34;name&#34;: &#34;"),
+        ('", "arguments": ', "&#34;, &#34;arguments&#34;: "),
+    ):
+        template = template.replace(f"'{text}'", f"'{escaped}'")
+    bench.template = template.replace("'<function='", "'&lt;function='").replace(
+        "name + '>'", "name + '&gt;'"
+    )
+
+
 @fault("one-call-of-two", "train.jsonl:4")
 def _(bench: Bench) -> None:
     """The template writes the first call of a turn only."""

@@ -2,13 +2,10 @@
 
 import json
 from collections import Counter
-from pathlib import Path
 from typing import Any
 
 import pytest
 
-from ftcheck.records import Severity
-from tests.faults.bench import BASES
 from tests.faults.tools import (
     ANSWERED,
     ARGUMENTS,
@@ -17,7 +14,6 @@ from tests.faults.tools import (
     RESULTS,
     SPECIAL,
     TOOL,
-    Verdict,
     conversation,
     templates,
     verdict,
@@ -79,6 +75,10 @@ def read(text: str | None) -> str:
     call = between(text)
     if '\\"town\\"' in call:
         return "encoded twice"
+    if '{{"town"' in call:
+        return "braced"
+    if "&#34;" in call:
+        return "escaped"
     return "right" if "Turin" in call and "86421" in call and "open_case" in call else "dropped"
 
 
@@ -127,44 +127,6 @@ def test_the_counts_are_those_that_were_measured() -> None:
     assert len(found) == 193
     assert Counter(one.texts for one in found if one.objects == "right")["encoded twice"] == 32
     assert sum(one.supports for one in found) >= 100
-
-
-def supporting() -> list[tuple[str, str]]:
-    """Every template that tools can be trained on, in each form of arguments that it renders rightly."""
-    every: list[Verdict] = [verdict(name, template) for name, template in templates().items()]
-    return [(one.name, form) for one in every if one.supports for form in one.forms]
-
-
-def test_clean_tool_rows_are_quiet_on_every_template_that_supports_tools(tmp_path: Path) -> None:
-    jobs = supporting()
-    loud = {f"{name} ({form})": said for name, form in jobs if (said := _said(tmp_path, name, form))}
-
-    assert len(jobs) >= 30
-    assert loud == {}
-
-
-def _said(tmp_path: Path, name: str, form: str) -> list[str]:
-    """What `tool-calls` says above info of clean rows on a template."""
-    bench = BASES["tools"](tmp_path / f"{abs(hash((name, form)))}")
-    bench.folder.mkdir(parents=True, exist_ok=True)
-    bench.template = templates()[name]
-    bench.drop("training.assistant_only_loss")
-    bench.policy["extends"] = []
-    bench.policy["checks"] = {"tool-calls": {}}
-    bench.train = [_row(number, form) for number in range(12)]
-    bench.write()
-    result = bench.look().of("tool-calls")
-    assert result is not None
-    if result.outcome == "skipped":
-        return [f"skipped: {result.reason}"]
-    return [one.message for one in result.findings if one.severity is not Severity.INFO]
-
-
-def _row(number: int, form: str) -> dict[str, Any]:
-    arguments: Any = {"town": ("Turin", "Dublin", "Berlin")[number % 3], "badge": 50_000 + number}
-    turns = conversation(json.dumps(arguments) if form == "texts" else arguments)
-    asked = {"role": "user", "content": f"The lock at door {number} is broken."}
-    return {"messages": [asked, *turns[1:]], "tools": [TOOL]}
 
 
 def test_ids_are_those_that_every_template_takes() -> None:

@@ -55,9 +55,11 @@ def conversation(*arguments: Any) -> list[Message]:
 
 @dataclass(frozen=True)
 class Verdict:
-    """What one template does. `definitions` and `results`: kept, dropped, raises. `objects` and `texts`, the
-    forms of arguments: right, raises, dropped, encoded twice, as repr. `parallel`: two calls in one turn.
-    `null`: how a null argument is written. `bare`: definitions without their wrapper, against those with it.
+    """What one template does.
+
+    `definitions` and `results`: kept, dropped, raises. `objects` and `texts`, the forms of arguments: right,
+    raises, dropped, encoded twice, as repr, braced, escaped. `parallel`: two calls in one turn. `null`: how a
+    null argument is written. `bare`: definitions without their wrapper, against those with it.
     """
 
     name: str

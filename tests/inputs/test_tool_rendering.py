@@ -113,6 +113,22 @@ def test_arguments_as_python_prints_them() -> None:
     assert seen(given, call(str(given))) == [("as-repr", "argument", "")]
 
 
+def test_a_text_of_arguments_in_braces_of_its_own_is_told() -> None:
+    """Gemma 4's template writes objects in a notation of its own, and texts as they are, in braces."""
+    given = '{"city": "Bern", "days": 2}'
+    assert seen(given, f"<call>call:weather{{{given}}}</call>") == [("braced", "argument", "")]
+    assert seen(json.loads(given), '<call>call:weather{city:"Bern",days:2}</call>') == []
+    assert seen(given, call(given)) == []
+
+
+def test_markup_of_a_call_that_is_escaped_as_html_is_told() -> None:
+    """mistral-common's templates escape the quotes around a name where arguments are objects."""
+    given = {"city": "Bern"}
+    whole = '[{&#34;name&#34;: &#34;weather&#34;, &#34;arguments&#34;: {"city": "Bern"}}]'
+    assert seen(given, whole) == [("escaped", "call", "")]
+    assert seen(given, '&lt;function=weather&gt;{"city": "Bern"}') == [("escaped", "call", "")]
+
+
 def test_one_argument_that_is_dropped_is_named_with_its_path() -> None:
     given = {"city": "Bern", "filters": [{"least": 86421}]}
 

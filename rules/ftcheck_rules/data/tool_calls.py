@@ -71,6 +71,16 @@ LOSSES: Mapping[str, Loss] = {
         "the template writes the arguments of tool calls as Python prints them ({'a': True})",
         "That is no JSON: tool parsers reject the calls that the model learns to write.",
     ),
+    "tools:braced-argument": Loss(
+        Severity.ERROR,
+        "the template puts arguments that are texts between braces of its own ({{…}})",
+        "It writes objects in another notation: the model learns calls that no parser of its format takes.",
+    ),
+    "tools:escaped-call": Loss(
+        Severity.ERROR,
+        "the template escapes the quotes around tool calls as in HTML (&#34;)",
+        "The model learns to write entities instead of quotes: tool parsers reject its calls.",
+    ),
     "tools:dropped-argument": Loss(
         Severity.ERROR,
         "the template drops arguments of tool calls",

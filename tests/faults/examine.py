@@ -1,6 +1,7 @@
 """Plants a fault in its clean job and says whether the right rule found it, where, and with which remedy."""
 
 import json
+import re
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -14,6 +15,8 @@ from tests.faults.bench import BASES, Bench, Looked, place
 from tests.faults.catalogue import Fault
 
 MOST = 2
+NUMBER = re.compile(r"\b([a-z]+(?:_[a-z]+)+)\b(?:: [\d,.]+ ->)?[^\d;]{0,40}?(\d[\d,]*)")
+"""A setting and the number that a remedy names for it: `max_length: 320 -> 1344`, `set save_steps: 7`."""
 """So many rules may speak above `info` on one fault."""
 
 
@@ -64,7 +67,7 @@ def examine(fault: Fault, folder: Path) -> Verdict:
         mended=_mended(bench, fault.rule, result) if caught else None,
         seconds=looked.seconds,
         said=looked.said(),
-        odd_changes=tuple(_odd_changes(looked)),
+        odd_changes=(*_odd_changes(looked), *_odd_numbers(looked)),
     )
 
 
@@ -81,6 +84,18 @@ def _odd_changes(looked: Looked) -> Iterator[str]:
     for path, values in proposed.items():
         if len(values) > 1:
             yield f"{path}: {' and '.join(f'{new} ({rule})' for new, rule in values.items())}"
+
+
+def _odd_numbers(looked: Looked) -> Iterator[str]:
+    """Settings for which the remedies of two rules name different numbers."""
+    named: dict[str, dict[str, str]] = {}
+    for result in looked.results:
+        for finding in result.findings:
+            for key, number in NUMBER.findall(finding.fix or ""):
+                named.setdefault(key, {}).setdefault(result.check.rule, number)
+    for key, numbers in named.items():
+        if len(set(numbers.values())) > 1:
+            yield f"{key}: {' and '.join(f'{number} ({rule})' for rule, number in numbers.items())}"
 
 
 def _is_at(finding: Finding, where: str) -> bool:

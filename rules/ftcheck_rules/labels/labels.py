@@ -28,7 +28,7 @@ from ftcheck.inputs import thinking
 from ftcheck.inputs.prepared import SampleRow
 from ftcheck.packing.truncation import of_evaluation
 from ftcheck.plurals import agreeing, counted
-from ftcheck_rules.lengths.lengths import STEP, rounded_up
+from ftcheck_rules.lengths.lengths import STEP, evaluation_rows, rounded_up
 from ftcheck_rules.template.templates import other_prompt, row_switches, training_text
 
 if TYPE_CHECKING:
@@ -318,7 +318,7 @@ def _switched_off(job: Job, tokenizer: Tokenizer, prepared: Prepared) -> Iterato
 
 def _untrained_evaluation(job: Job, inputs: Inputs) -> Iterator[Finding]:
     """Evaluation rows without a token in the loss before truncation; what it removes is `truncation`'s."""
-    evaluated = _evaluation(job, inputs)
+    evaluated = evaluation_rows(job, inputs)
     if evaluated is None:
         return
     good = _usable(job, evaluated)
@@ -333,17 +333,6 @@ def _untrained_evaluation(job: Job, inputs: Inputs) -> Iterator[Finding]:
             fix="add an answer to the row, or remove the row",
             why="TRL silently drops these rows: eval_loss is measured on the others alone.",
         )
-
-
-def _evaluation(job: Job, inputs: Inputs) -> Prepared | None:
-    """The evaluation rows, where a training evaluates on them; files that cannot be read: `data-readable`."""
-    if not job.evaluates or not inputs.has("prepared_eval"):
-        return None
-    try:
-        found: Prepared | None = inputs.get("prepared_eval")
-    except InputError:
-        return None
-    return found if found is not None and len(found) else None
 
 
 def _usable(job: Job, prepared: Prepared) -> "NDArray[np.bool_]":
@@ -498,7 +487,7 @@ def truncation(job: Job, prepared: Prepared, inputs: Inputs, params: Truncation)
 
 
 def _cut_evaluation(job: Job, inputs: Inputs) -> Iterator[Finding | Measurement]:
-    evaluated = _evaluation(job, inputs)
+    evaluated = evaluation_rows(job, inputs)
     if evaluated is None:
         return
     good = _usable(job, evaluated)

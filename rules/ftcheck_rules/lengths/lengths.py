@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Any
 from ftcheck import (
     Change,
     Finding,
+    InputError,
+    Inputs,
     Job,
     Measurement,
     ModelConfig,
@@ -68,8 +70,21 @@ def rounded_up(length: int) -> int:
     return -(-length // STEP) * STEP
 
 
+def evaluation_rows(job: Job, inputs: Inputs) -> Prepared | None:
+    """The evaluation rows, where a training evaluates on them; files that cannot be read: `data-readable`."""
+    if not job.evaluates or not inputs.has("prepared_eval"):
+        return None
+    try:
+        found: Prepared | None = inputs.get("prepared_eval")
+    except InputError:
+        return None
+    return found if found is not None and len(found) else None
+
+
 @rule("percentile-seq-len", family="lengths", cases="ftcheck_rules.lengths.cases.lengths")
-def percentile_seq_len(job: Job, prepared: Prepared, params: PercentileSeqLen) -> Iterator[Yield]:
+def percentile_seq_len(
+    job: Job, prepared: Prepared, inputs: Inputs, params: PercentileSeqLen
+) -> Iterator[Yield]:
     """Nearly all rows fit into max_length, and max_length lies within the targets.
 
     Trainers silently cut longer rows at the end, where the answer and its stop token are. TRL's own default
@@ -93,7 +108,7 @@ def percentile_seq_len(job: Job, prepared: Prepared, params: PercentileSeqLen) -
     if job.targets.max_length is not None:
         yield from _off_target(job, value, job.targets.max_length)
     if limit is not None and value < FAR_BELOW * limit and not job.training.packing:
-        yield _room(job, lengths, params.percentile, value, limit)
+        yield _room(job, lengths, evaluation_rows(job, inputs), params.percentile, value, limit)
 
 
 def _measured(counts: Histogram, percentile: float, limit: int | None) -> Iterator[Measurement]:
@@ -172,7 +187,14 @@ def _remedy(job: Job, value: int) -> str:
     )
 
 
-def _room(job: Job, lengths: "NDArray[Any]", percentile: float, value: int, limit: int) -> Finding:
+def _room(
+    job: Job,
+    lengths: "NDArray[Any]",
+    evaluated: Prepared | None,
+    percentile: float,
+    value: int,
+    limit: int,
+) -> Finding:
     """What a much larger max_length costs without packing: no compute, but memory that must stay free."""
     fed = lengths.clip(max=limit)
     waste = expected_padding(job, fed)
@@ -182,7 +204,11 @@ def _room(job: Job, lengths: "NDArray[Any]", percentile: float, value: int, limi
     )
     if waste >= 0.01:
         said += f"; about {100 * waste:.0f} % of the computed tokens are padding, which packing would save"
-    fix = f"set training.packing: true, or max_length: {rounded_up(int(fed.max()))}, which holds every row"
+    fix = "set training.packing: true"
+    both = (lengths,) if evaluated is None else (lengths, before_truncation(evaluated))
+    longest = max(int(one.max(initial=0)) for one in both)
+    if rounded_up(longest) < limit:
+        fix += f", or max_length: {rounded_up(longest)}, which holds every row"
     return Finding(said, Severity.INFO, at=job.at("training.max_length"), fix=fix)
 
 

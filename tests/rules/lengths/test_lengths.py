@@ -8,7 +8,7 @@ from ftcheck_rules.lengths.lengths import PercentileSeqLen, context_window, perc
 
 from ftcheck import Location, Severity
 from ftcheck.packing.padding import padding, padding_by_length
-from ftcheck.testing import Case, Ran, job, model_config, prepared, run
+from ftcheck.testing import Case, Ran, inputs, job, model_config, prepared, run
 
 RULES = {one.id: one for one in (percentile_seq_len, context_window)}
 
@@ -21,7 +21,7 @@ def test_the_planted_cases_come_out_as_they_say(case: Case) -> None:
 
 def percentile(lengths: list[int], max_length: int | None, *, target: Any = None, **params: Any) -> Ran:
     made = job(training={"max_length": max_length}, targets={"max_length": target})
-    return run(percentile_seq_len, params, job=made, prepared=prepared(lengths))
+    return run(percentile_seq_len, params, inputs=inputs(), job=made, prepared=prepared(lengths))
 
 
 def test_all_percentiles_are_measured_by_nearest_rank() -> None:
@@ -67,7 +67,7 @@ def test_a_default_that_is_stated_is_no_default() -> None:
     made = job()
     said = replace(made, places={**made.places, "training.max_length": Location(path="policy.yaml", line=7)})
 
-    [finding] = run(percentile_seq_len, job=said, prepared=prepared([3000] * 10)).findings
+    [finding] = run(percentile_seq_len, inputs=inputs(), job=said, prepared=prepared([3000] * 10)).findings
 
     assert finding.message.startswith("p95 is 3,000 tokens, max_length is 1024:")
 
@@ -110,15 +110,27 @@ def test_a_percentile_far_below_is_noted_without_packing_and_passes() -> None:
     assert "max_length: 128" in (finding.fix or "")
 
 
+@pytest.mark.parametrize(("longest", "advice"), [(300, "max_length: 320"), (1500, None)])
+def test_a_lower_max_length_holds_the_evaluation_rows_too(longest: int, advice: str | None) -> None:
+    made = job(training={"max_length": 768, "extra": {"eval_strategy": "steps"}}, data={"eval": "eval.jsonl"})
+    opened = inputs(made, prepared_eval=prepared([10, longest]))
+
+    [finding] = run(percentile_seq_len, inputs=opened, job=made, prepared=prepared([10, 100])).findings
+
+    assert finding.fix == "set training.packing: true" + (
+        f", or {advice}, which holds every row" if advice else ""
+    )
+
+
 def test_packing_has_no_use_for_that_remark() -> None:
     packed = job(training={"max_length": 768, "packing": True})
-    assert not run(percentile_seq_len, job=packed, prepared=prepared([10])).findings
+    assert not run(percentile_seq_len, inputs=inputs(), job=packed, prepared=prepared([10])).findings
 
 
 def test_rows_that_truncation_alone_keeps_out_are_counted() -> None:
     rows = prepared([10, 50], trained=[5, 5], max_length=20)
 
-    ran = run(percentile_seq_len, job=job(training={"max_length": 20}), prepared=rows)
+    ran = run(percentile_seq_len, inputs=inputs(), job=job(training={"max_length": 20}), prepared=rows)
 
     assert ran.measured["rows"] == 2
     assert ran.measured["max"] == 50

@@ -3,14 +3,14 @@
 from collections.abc import Sequence
 from typing import Any
 
-from ftcheck.testing import Case, job, model_config, prepared
+from ftcheck.testing import Case, inputs, job, model_config, prepared
 
 
 def _lengths(
     lengths: Sequence[int], max_length: int, target: tuple[int, int] | None = None
 ) -> dict[str, Any]:
     made = job(training={"max_length": max_length}, targets={"max_length": target})
-    return {"job": made, "prepared": prepared(lengths)}
+    return {"job": made, "prepared": prepared(lengths), "inputs": inputs()}
 
 
 def _window(longest: int, context: int, **serving: Any) -> dict[str, Any]:

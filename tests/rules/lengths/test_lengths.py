@@ -112,7 +112,7 @@ def test_a_percentile_far_below_is_noted_without_packing_and_passes() -> None:
 
 @pytest.mark.parametrize(("longest", "advice"), [(300, "max_length: 320"), (1500, None)])
 def test_a_lower_max_length_holds_the_evaluation_rows_too(longest: int, advice: str | None) -> None:
-    made = job(training={"max_length": 768, "extra": {"eval_strategy": "steps"}}, data={"eval": "eval.jsonl"})
+    made = job(training={"max_length": 768, "eval_strategy": "steps"}, data={"eval": "eval.jsonl"})
     opened = inputs(made, prepared_eval=prepared([10, longest]))
 
     [finding] = run(percentile_seq_len, inputs=opened, job=made, prepared=prepared([10, 100])).findings

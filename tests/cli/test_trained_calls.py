@@ -31,20 +31,20 @@ TEMPLATE = """
 {%- if add_generation_prompt %}{{ 'assistant: ' }}{% endif %}
 """
 ROOMS, LEVELS = ("kitchen", "office", "garage", "hall"), ("low", "medium", "high")
-ITEMS, COUNTS = ("paper", "ink", "cable", "mouse"), (1, 2, 3)
+ITEMS, UNITS = ("paper", "ink", "cable", "mouse"), ("box", "pallet", "sample")
 ASKED = {
     "set_light": (
         "set the light in the {room} to {level}",
         "light in the {room}: {level}",
         "I want {level} light in the {room}",
     ),
-    "order": ("order {count} of {item}", "we are out of {item}, get {count}", "{item}, {count} pieces"),
+    "order": ("order a {unit} of {item}", "we are out of {item}, get a {unit}", "{item}, one {unit}"),
 }
 BEFORE = ("", "Please ", "Hello, ", "Hi there, ", "Today: ", "Quick one: ")
 AFTER = ("", ", please.", ", thanks.", " now.", " today.")
-HELD, LEARNED = 24, 240
-LEAST = 0.3
-"""The share of held-back calls that must be right: 11 of 24 were when this was written, 0 of the base's."""
+HELD, LEARNED = 40, 960
+LEAST = 0.9
+"""The share of held-back calls that must be right: 40 of 40 were when this was written, 0 of the base's."""
 NIGHT = """
 ftcheck: 1
 name: night
@@ -55,9 +55,9 @@ jobs:
     data: {train: train.jsonl, gold: {path: gold.json}}
     training:
       max_length: 128
-      per_device_train_batch_size: 8
-      learning_rate: 4.0e-3
-      num_train_epochs: 4
+      per_device_train_batch_size: 16
+      learning_rate: 8.0e-3
+      num_train_epochs: 3
       bf16: false
       gradient_checkpointing: false
       lr_scheduler_type: cosine
@@ -68,7 +68,7 @@ jobs:
     serving:
       {engine: vllm, tool_parser: hermes, max_new_tokens: 64, max_input_tokens: 128, over_limit: reject,
        log: token-counts}
-    targets: {accuracy: 0.7}
+    targets: {accuracy: 0.9}
 checks: {duplicates: false}
 gate: {fail_on: error, require: ["*::tool-parser"]}
 """
@@ -96,14 +96,14 @@ def tool(name: str, **properties: Any) -> dict[str, Any]:
 
 TOOLS = [
     tool("set_light", room={"enum": list(ROOMS)}, level={"enum": list(LEVELS)}),
-    tool("order", item={"enum": list(ITEMS)}, count={"type": "integer", "minimum": 1}),
+    tool("order", item={"enum": list(ITEMS)}, unit={"enum": list(UNITS)}),
 ]
 
 
 def examples() -> list[tuple[str, dict[str, Any]]]:
     """Every question with its call, in a fixed random order: no question stands there twice."""
     light: list[dict[str, Any]] = [{"room": room, "level": level} for room, level in product(ROOMS, LEVELS)]
-    order: list[dict[str, Any]] = [{"item": item, "count": count} for item, count in product(ITEMS, COUNTS)]
+    order: list[dict[str, Any]] = [{"item": item, "unit": unit} for item, unit in product(ITEMS, UNITS)]
     made = [
         (before + words.format(**arguments) + after, {"name": name, "arguments": arguments})
         for name, calls in (("set_light", light), ("order", order))

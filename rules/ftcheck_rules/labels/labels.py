@@ -28,7 +28,15 @@ from ftcheck.inputs import thinking
 from ftcheck.inputs.prepared import SampleRow
 from ftcheck.packing.truncation import of_evaluation
 from ftcheck.plurals import agreeing, counted
-from ftcheck_rules.lengths.lengths import STEP, evaluation_rows, rounded_up
+from ftcheck_rules.lengths.lengths import evaluation_rows
+from ftcheck_rules.lengths.sufficient import (
+    Needs,
+    could_be_fed,
+    dropped_outliers,
+    rounded_up,
+    share_kept,
+    sufficient,
+)
 from ftcheck_rules.template.templates import other_prompt, row_switches, training_text
 
 if TYPE_CHECKING:
@@ -83,7 +91,7 @@ def trained_tokens(
         yield Skip("no row could be prepared")
         return
     never = good & (prepared.trained + prepared.trained_lost == 0)
-    by_cut = good & (prepared.trained == 0) & (prepared.trained_lost > 0) & ~_outliers_dropped(job, prepared)
+    by_cut = good & (prepared.trained == 0) & (prepared.trained_lost > 0) & ~dropped_outliers(job, prepared)
     kept, trained = int(prepared.kept.sum()), int(prepared.trained.sum())
     share = trained / kept if kept else 0.0
     yield Measurement("trained_share", round(share, 6))
@@ -102,14 +110,6 @@ def trained_tokens(
     yield from _all_in_loss(job, tokenizer, prepared, good)
     yield from _prompt_in_loss(job, tokenizer, prepared, sample)
     yield from _untrained_evaluation(job, inputs)
-
-
-def _outliers_dropped(job: Job, prepared: Prepared) -> "NDArray[np.bool_]":
-    """Rows that data.outliers drops."""
-    outliers = job.data.outliers
-    drops = outliers is not None and outliers.action == "drop"
-    dropped: NDArray[np.bool_] = prepared.outlier & ~prepared.used & drops
-    return dropped
 
 
 def _stop_alone(tokenizer: Tokenizer, prepared: Prepared, good: "NDArray[np.bool_]") -> Iterator[Finding]:
@@ -459,8 +459,7 @@ def truncation(job: Job, prepared: Prepared, inputs: Inputs, params: Truncation)
     """
     import numpy as np
 
-    good = ~_outliers_dropped(job, prepared)
-    good[list(prepared.row_errors)] = False
+    good = could_be_fed(job, prepared)
     if not good.any():
         yield Skip("no row could be prepared")
         return
@@ -549,42 +548,15 @@ def _too_much(
     if outliers is not None and outliers.action == "truncate" and prepared.outlier[good].any():
         fix = "set data.outliers to drop the longest rows instead of truncating them, or raise max_length"
         return Finding(said, at=job.at("data.outliers"), fix=fix)
-    found = _enough(job, prepared, good, params)
-    if found is None:
+    needs = Needs(keep=max(params.keep, 1 - params.max_lost_share), max_untrained=params.max_untrained)
+    new = max(sufficient(job, prepared, needs), old or 0)
+    if job.targets.max_length is not None and new > job.targets.max_length[1]:
         fix = (
             f"no max_length within targets.max_length keeps {100 * params.keep:g} % of the trained tokens:"
             " shorten the prompts, or set data.outliers for the longest rows"
         )
         return Finding(said, at=place, fix=fix)
-    new, kept = found
-    fix = f"max_length: {old} -> {new} (keeps {100 * kept:.1f} % of trained tokens)"
+    kept = 100 * share_kept(job, prepared, new)
+    fix = f"max_length: {old} -> {new} (keeps {kept:.1f} % of trained tokens)"
     change = Change(f"jobs.{job.name}.training.max_length", old, new, safe=False)
     return Finding(said, at=place, fix=fix, change=change)
-
-
-def _enough(
-    job: Job, prepared: Prepared, good: "NDArray[np.bool_]", params: Truncation
-) -> tuple[int, float] | None:
-    """The smallest sufficient max_length, in steps of 64, and the share it keeps; None past the target."""
-    lengths = prepared.length[good].astype(int)
-    trained = (prepared.trained + prepared.trained_lost)[good].astype(int)
-    everything = int(trained.sum())
-    allowed = min(1 - params.keep, params.max_lost_share) * everything
-    low, high = (job.training.max_length or 0) // STEP, rounded_up(int(lengths.max())) // STEP
-    while high - low > 1:
-        middle = (low + high) // 2
-        left = _left(job, lengths, trained, middle * STEP)
-        untrained = int(((left == 0) & (trained > 0)).sum())
-        enough = everything - int(left.sum()) <= allowed and untrained <= params.max_untrained
-        low, high = (low, middle) if enough else (middle, high)
-    new = high * STEP
-    if job.targets.max_length is not None and new > job.targets.max_length[1]:
-        return None
-    return new, int(_left(job, lengths, trained, new).sum()) / everything
-
-
-def _left(job: Job, lengths: "NDArray[Any]", trained: "NDArray[Any]", limit: int) -> "NDArray[Any]":
-    """Trained tokens that a cut to `limit` leaves, where they are the row's last ones."""
-    ends = job.training.truncation_mode == "keep_end" and not job.training.packing
-    over = 0 if ends else (lengths - limit).clip(min=0)
-    return (trained - over).clip(min=0).clip(max=limit)

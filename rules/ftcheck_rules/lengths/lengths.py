@@ -23,15 +23,13 @@ from ftcheck.extension.rules import Yield
 from ftcheck.packing.lengths import Histogram
 from ftcheck.packing.padding import expected_padding
 from ftcheck.plurals import agreeing, counted
+from ftcheck_rules.lengths.sufficient import Needs, before_truncation, rounded_up, sufficient
 from ftcheck_rules.serving.windows import Window, server_window
 
 if TYPE_CHECKING:
-    import numpy as np
     from numpy.typing import NDArray
 
 USUAL = (50, 90, 95, 99)
-STEP = 64
-"""Proposed lengths are multiples of this."""
 TRL_DEFAULT = 1024
 """TRL's own max_length, where the policy sets none."""
 FAR_BELOW = 0.5
@@ -49,25 +47,6 @@ class PercentileSeqLen:
         """Raises `ValueError` for a percentile outside its range."""
         if not 0 < self.percentile <= 100:
             raise ValueError("percentile must be above 0 and at most 100")
-
-
-def before_truncation(prepared: Prepared) -> "NDArray[np.int64]":
-    """Tokens of every sequence before truncation, including rows that only truncation removed."""
-    import numpy as np
-
-    return np.concatenate([prepared.lengths(), prepared.length[cut_to_nothing(prepared)].astype(np.int64)])
-
-
-def cut_to_nothing(prepared: Prepared) -> "NDArray[np.bool_]":
-    """Rows that are not trained on because truncation left no token in the loss (outliers excepted)."""
-    cut: NDArray[np.bool_] = ~prepared.used & (prepared.trained_lost > 0) & ~prepared.outlier
-    cut[list(prepared.row_errors)] = False
-    return cut
-
-
-def rounded_up(length: int) -> int:
-    """The next multiple of `STEP`."""
-    return -(-length // STEP) * STEP
 
 
 def evaluation_rows(job: Job, inputs: Inputs) -> Prepared | None:
@@ -100,13 +79,14 @@ def percentile_seq_len(
         return
     counts = Histogram.of(lengths)
     limit, value = job.training.max_length, counts.percentile(params.percentile)
+    need = sufficient(job, prepared, Needs(percentile=params.percentile))
     yield from _measured(counts, params.percentile, limit)
     yield Measurement("engine", prepared.engine)
     yield Summary(_in_words(counts, params.percentile, limit))
     if limit is not None and value > limit:
-        yield _too_long(job, counts, params.percentile, value, limit)
+        yield _too_long(job, counts, params.percentile, limit, need)
     if job.targets.max_length is not None:
-        yield from _off_target(job, value, job.targets.max_length)
+        yield from _off_target(job, need, job.targets.max_length)
     if limit is not None and value < FAR_BELOW * limit and not job.training.packing:
         yield _room(job, lengths, evaluation_rows(job, inputs), params.percentile, value, limit)
 
@@ -126,16 +106,16 @@ def _in_words(counts: Histogram, percentile: float, limit: int | None) -> str:
     return f"{shown} · max {counts.longest:,} tokens (max_length {bound})"
 
 
-def _too_long(job: Job, counts: Histogram, percentile: float, value: int, limit: int) -> Finding:
+def _too_long(job: Job, counts: Histogram, percentile: float, limit: int, need: int) -> Finding:
     bound = f"max_length is {limit}" if _stated(job) else f"max_length is not set (TRL's default: {limit})"
     longer = counts.above(limit)
     return Finding(
-        f"p{percentile:g} is {value:,} tokens, {bound}:"
+        f"p{percentile:g} is {counts.percentile(percentile):,} tokens, {bound}:"
         f" {longer:,} of {counted(counts.sequences, 'row')} {agreeing(longer, 'is', 'are')} longer"
         " and will be cut",
         at=job.at("training.max_length"),
-        fix=_remedy(job, value),
-        change=_change(job, value),
+        fix=_remedy(job, need),
+        change=_change(job, need),
     )
 
 
@@ -144,7 +124,7 @@ def _stated(job: Job) -> bool:
     return "training.max_length" in job.places or job.training.max_length != TRL_DEFAULT
 
 
-def _off_target(job: Job, value: int, target: tuple[int, int]) -> Iterator[Finding]:
+def _off_target(job: Job, need: int, target: tuple[int, int]) -> Iterator[Finding]:
     low, high = target
     limit = job.training.max_length
     if limit is None or not low <= limit <= high:
@@ -153,36 +133,35 @@ def _off_target(job: Job, value: int, target: tuple[int, int]) -> Iterator[Findi
             if limit is not None
             else f"max_length is null, so no row is cut; targets.max_length is {low} to {high}",
             at=job.at("training.max_length"),
-            fix=_remedy(job, value),
-            change=_change(job, value),
+            fix=_remedy(job, need),
+            change=_change(job, need),
             why="Memory and tokens per step depend on max_length: they miss what the targets were set for.",
         )
 
 
-def _proposed(job: Job, value: int) -> int | None:
-    """The max_length nearest to the stated one that holds the percentile and meets the target, if any."""
-    stated = job.training.max_length or 0
-    wanted = stated if stated >= value else rounded_up(value)
+def _proposed(job: Job, need: int) -> int | None:
+    """The max_length nearest to the stated one that holds the rows and meets the target, if any."""
+    wanted = max(job.training.max_length or 0, need)
     if job.targets.max_length is not None:
         low, high = job.targets.max_length
         wanted = min(max(wanted, low), high)
-    return wanted if wanted >= value else None
+    return wanted if wanted >= need else None
 
 
-def _change(job: Job, value: int) -> Change | None:
-    new = _proposed(job, value)
+def _change(job: Job, need: int) -> Change | None:
+    new = _proposed(job, need)
     if new is None:
         return None
     return Change(f"jobs.{job.name}.training.max_length", job.training.max_length, new, safe=False)
 
 
-def _remedy(job: Job, value: int) -> str:
-    new = _proposed(job, value)
+def _remedy(job: Job, need: int) -> str:
+    new = _proposed(job, need)
     if new is not None:
         stated = "null" if job.training.max_length is None else job.training.max_length
         return f"max_length: {stated} -> {new}"
     return (
-        f"no max_length within targets.max_length holds {value:,} tokens: shorten the rows,"
+        f"no max_length within targets.max_length holds {need:,} tokens: shorten the rows,"
         " set data.outliers for the longest ones, or raise targets.max_length"
     )
 

@@ -27,7 +27,8 @@ from ftcheck.inputs.container import Inputs
 from ftcheck.inputs.packed_batch import TINY_MODEL, PackedBatch
 from ftcheck.packing.padding import expected_padding
 from ftcheck.plurals import agreeing, counted
-from ftcheck_rules.lengths.lengths import STEP, unknown_attention
+from ftcheck_rules.lengths.lengths import unknown_attention
+from ftcheck_rules.lengths.sufficient import STEP, sufficient
 
 TRAINER = "qlora"
 FEW = 20
@@ -147,6 +148,10 @@ def _loose(job: Job, prepared: Prepared, plan: Packed, params: PackingEfficiency
             f" {counted(ours.planned, 'block')} instead of {plan.planned:,}"
         )
         return Finding(message, Severity.WARNING, job.at("training.packing_planner"), fix, change)
+    need = sufficient(job, prepared)
+    if need > plan.capacity and job.training.packing_strategy == "bfd":
+        fix = f"first set max_length: {need}, which holds the rows"
+        return Finding(message, Severity.WARNING, job.at("training.max_length"), fix)
     better = _better_length(job, prepared, plan, params)
     if better is None:
         fix = "rows of these lengths leave gaps in blocks of this size: try another max_length, or no packing"

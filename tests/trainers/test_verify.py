@@ -1,0 +1,284 @@
+"""`ticket.verify`: what a script of one's own is about to train is what was checked, row by row.
+
+What must be found was written down first: the row, the token (from 1), and both texts.
+"""
+
+import json
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import ftcheck
+from ftcheck import Refused, Ticket
+from tests.trainers import small
+
+pytest.importorskip("trl")
+pytestmark = [pytest.mark.train]
+
+KIND = """{{ bos_token }}<|start_header_id|>system<|end_header_id|>
+
+Be kind.<|eot_id|>{% for message in messages %}<|start_header_id|>{{ message.role }}<|end_header_id|>
+
+{% if message.role == 'assistant' %}{% generation %}{{ message.content }}<|eot_id|>{% endgeneration %}\
+{% else %}{{ message.content }}<|eot_id|>{% endif %}{% endfor %}"""
+"""Another template than the checked one: `<|begin_of_text|><|start_header_id|>`, then system instead of user."""
+
+CALLS = """{{ bos_token }}{% for message in messages %}<|start_header_id|>{{ message.role }}<|end_header_id|>
+{{ message.content }}{% for call in message.tool_calls or [] %}{{ call.function.arguments | tojson }}{% endfor %}\
+<|eot_id|>{% endfor %}"""
+"""A template that writes tool calls."""
+
+ARGUMENTS: dict[str, Any] = {
+    "max_length": 96,
+    "per_device_train_batch_size": 8,
+    "gradient_accumulation_steps": 2,
+    "per_device_eval_batch_size": 8,
+    "learning_rate": 5e-3,
+    "max_steps": 24,
+    "warmup_steps": 3,
+    "eval_strategy": "steps",
+    "eval_steps": 4,
+    "assistant_only_loss": True,
+    "use_cpu": True,
+    "report_to": "none",
+    "disable_tqdm": True,
+}
+"""What the policy of the small job says, as its author writes it in a script."""
+
+
+@dataclass
+class Own:
+    """A folder with the small job, its report, and trainers as its owner's script makes them."""
+
+    folder: Path
+    overrides: list[str] = field(default_factory=list)
+
+    def checked(self) -> None:
+        """Run the checks, and store their report."""
+        sets = [word for one in self.overrides for word in ("--set", one)]
+        words = small.ftcheck("run", "policy.yaml", "-o", "json=night.json", *sets)
+        log = self.folder / "log.txt"
+        assert small.forked(words, self.folder, log).wait() == 0, log.read_text(encoding="utf-8")
+
+    def ticket(self) -> Ticket:
+        policy = self.folder / "policy.yaml"
+        return ftcheck.require(
+            self.folder / "night.json", policy=policy, job="small", overrides=self.overrides
+        )
+
+    def rows(self, split: str = "train") -> Any:
+        from datasets import load_dataset
+
+        cache = str(self.folder / "datasets")
+        file = str(self.folder / f"{split}.jsonl")
+        return load_dataset("json", data_files=file, split="train", cache_dir=cache)
+
+    def tokenizer(self, template: str | None = None) -> Any:
+        from transformers import AutoTokenizer
+
+        tokenizer = AutoTokenizer.from_pretrained(self.folder / "model")
+        if template is not None:
+            tokenizer.chat_template = template
+        return tokenizer
+
+    def trainer(
+        self,
+        train: Any = None,
+        evaluation: Any = None,
+        *,
+        tokenizer: Any = None,
+        collator: Any = None,
+        **arguments: Any,
+    ) -> Any:
+        """TRL's trainer on this data set (the job's, if none is given)."""
+        from trl import SFTConfig, SFTTrainer
+
+        config = SFTConfig(str(self.folder / "run"), **ARGUMENTS | arguments)
+        evaluates = config.eval_strategy != "no"
+        if evaluation is None and evaluates:
+            evaluation = self.rows("eval")
+        return SFTTrainer(
+            str(self.folder / "model"),
+            config,
+            train_dataset=self.rows() if train is None else train,
+            eval_dataset=evaluation if evaluates else None,
+            processing_class=tokenizer,
+            data_collator=collator,
+        )
+
+    def refused(self, trainer: Any) -> str:
+        """The one line with which the trainer is refused."""
+        with pytest.raises(Refused) as refused:
+            self.ticket().verify(trainer)
+        assert "\n" not in str(refused.value)
+        return str(refused.value)
+
+
+@pytest.fixture(scope="module")
+def own(model_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Own:
+    """The small job, checked."""
+    made = Own(tmp_path_factory.mktemp("own"))
+    small.make_project(made.folder, model_folder)
+    made.checked()
+    return made
+
+
+def answers_moved(row: dict[str, Any], index: int, answers: list[Any]) -> dict[str, Any]:
+    """Rows 5 and 7 with each other's answer."""
+    taken = {4: 6, 6: 4}.get(index, index)
+    return {"messages": [row["messages"][0], answers[taken]]}
+
+
+def test_the_same_rows_are_verified(own: Own) -> None:
+    own.ticket().verify(own.trainer())
+
+
+def test_another_template_is_named_by_row_and_token_with_both_texts(own: Own) -> None:
+    said = own.refused(own.trainer(tokenizer=own.tokenizer(KIND)))
+
+    assert "refused (ids-changed): training row 1 (" in said
+    assert "train.jsonl:1): token 3 differs: " in said
+    checked, _, fed = said.partition("the trainer feeds")
+    assert "<|begin_of_text|><|start_header_id|>user<|end_header_id|>" in checked
+    assert "<|begin_of_text|><|start_header_id|>system<|end_header_id|>" in fed
+
+
+def test_a_shuffled_column_is_named_by_its_first_row(own: Own) -> None:
+    rows = own.rows()
+    answers = [one["messages"][1] for one in rows]
+
+    said = own.refused(own.trainer(rows.map(answers_moved, with_indices=True, fn_kwargs={"answers": answers})))
+
+    # Order 4 and order 6 have the same intent: only the number differs.
+    assert "training row 5 (" in said
+    assert "train.jsonl:5): token " in said
+    checked, _, fed = said.partition("the trainer feeds")
+    assert '"order": 4' in checked
+    assert '"order": 6' in fed
+
+
+def test_rows_in_another_order_are_named_as_such(own: Own) -> None:
+    rows = own.rows()
+
+    said = own.refused(own.trainer(rows.select([*range(10), *range(59, 9, -1)])))
+
+    assert "training row 11 (" in said
+    assert "train.jsonl:11)" in said
+    assert "the same 60 rows in another order" in said
+    assert "row 60 of the checked rows is in its place" in said
+
+
+def test_a_row_that_is_missing_is_named(own: Own) -> None:
+    said = own.refused(own.trainer(own.rows().select([*range(20), *range(21, 60)])))
+
+    assert "training row 21 (" in said
+    assert "train.jsonl:21)" in said
+    assert "the trainer has 59 rows, 60 were checked" in said
+
+
+def test_another_max_length_is_named_where_the_first_row_ends(own: Own) -> None:
+    from trl import SFTTrainer
+
+    long = own.trainer()
+    assert isinstance(long, SFTTrainer)
+    lengths = [len(ids) for ids in long.train_dataset["input_ids"]]
+    first = next(n for n, length in enumerate(lengths, 1) if length > 40)
+
+    said = own.refused(own.trainer(max_length=40))
+
+    assert f"training row {first} (" in said
+    assert "token 41 differs" in said
+    assert "the trainer feeds nothing more" in said
+
+
+def test_a_collator_that_trains_on_prompts_is_named_by_token(own: Own) -> None:
+    from transformers import DataCollatorForLanguageModeling
+
+    collator = DataCollatorForLanguageModeling(own.tokenizer(), mlm=False)
+
+    said = own.refused(own.trainer(collator=collator))
+
+    assert "training row 1 (" in said
+    assert "token 2 (<|start_header_id|>) is in the loss of the trainer, it was masked in the checks" in said
+
+
+def test_a_changed_evaluation_row_is_named(own: Own) -> None:
+    rows = [json.loads(line) for line in (own.folder / "eval.jsonl").read_text(encoding="utf-8").splitlines()]
+    rows[2]["messages"][1]["content"] = "no"
+    (own.folder / "other.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+
+    said = own.refused(own.trainer(evaluation=own.rows("other")))
+
+    assert "evaluation row 3 (" in said
+    assert "eval.jsonl:3): token " in said
+    assert "no<|eot_id|>" in said
+
+
+@pytest.mark.parametrize(
+    ("arguments", "expected"),
+    [
+        ({"learning_rate": 1e-3}, ["training.learning_rate", "0.005", "0.001", "policy.yaml:12"]),
+        ({"gradient_accumulation_steps": 1}, ["gradient_accumulation_steps", "2", "1"]),
+        ({"max_steps": 48}, ["training.max_steps", "24", "48"]),
+    ],
+)
+def test_settings_that_train_otherwise_are_named(
+    own: Own, arguments: dict[str, Any], expected: list[str]
+) -> None:
+    said = own.refused(own.trainer(**arguments))
+
+    assert "arguments-changed" in said
+    assert [one for one in expected if one not in said] == []
+
+
+def test_settings_that_the_policy_does_not_state_are_the_scripts_own(own: Own) -> None:
+    own.ticket().verify(own.trainer(weight_decay=0.01, logging_steps=2, seed=7))
+
+
+def test_rows_that_stream_cannot_be_verified(own: Own) -> None:
+    trainer = own.trainer(own.rows().to_iterable_dataset())
+
+    assert "refused (unverified): " in own.refused(trainer)
+
+
+FLOATS = (
+    '{"messages":[{"role":"user","content":"p?"},{"role":"assistant","content":"","tool_calls":'
+    '[{"type":"function","function":{"name":"f","arguments":{"p":0.3}}}]}]}\n'
+    '{"messages":[{"role":"user","content":"p?"},{"role":"assistant","content":"no"}]}\n'
+)
+"""Issue 13, item 3: datasets reads 0.3 as 0.30000000000000004."""
+
+
+def test_a_float_that_datasets_reads_otherwise_is_named(model_folder: Path, tmp_path: Path) -> None:
+    own = Own(tmp_path)
+    policy = small.make_project(tmp_path, model_folder)
+    (tmp_path / "train.jsonl").write_text(FLOATS, encoding="utf-8")
+    (tmp_path / "calls.jinja").write_text(CALLS, encoding="utf-8")
+    text = policy.read_text(encoding="utf-8").replace("./model}", "./model, chat_template: calls.jinja}")
+    policy.write_text(text, encoding="utf-8")
+    own.overrides = [
+        "jobs.small.training.assistant_only_loss=false",
+        "jobs.small.training.eval_strategy=no",
+        "jobs.small.data.eval=null",
+    ]
+    own.checked()
+    tokenizer = own.tokenizer(CALLS)
+    texts = [
+        tokenizer.apply_chat_template(json.loads(FLOATS.splitlines()[0])["messages"], tokenize=False),
+    ]
+    texts.append(texts[0].replace("0.3", "0.30000000000000004"))
+    here, there = (tokenizer.encode(text, add_special_tokens=False) for text in texts)
+    token = next(n for n, (a, b) in enumerate(zip(here, there, strict=False), 1) if a != b)
+
+    said = own.refused(own.trainer(tokenizer=tokenizer, assistant_only_loss=False, eval_strategy="no"))
+
+    assert f"train.jsonl:1): token {token} differs" in said
+    checked, _, fed = said.partition("the trainer feeds")
+    assert '{"p": 0.3}' in checked
+    assert "0.30000000000000004" in fed
+
+
+Changed = Callable[[Any], Any]

@@ -4,7 +4,6 @@ What must be found was written down first: the row, the token (from 1), and both
 """
 
 import json
-from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -24,11 +23,11 @@ Be kind.<|eot_id|>{% for message in messages %}<|start_header_id|>{{ message.rol
 
 {% if message.role == 'assistant' %}{% generation %}{{ message.content }}<|eot_id|>{% endgeneration %}\
 {% else %}{{ message.content }}<|eot_id|>{% endif %}{% endfor %}"""
-"""Another template than the checked one: `<|begin_of_text|><|start_header_id|>`, then system instead of user."""
+"""Another template than the checked one: after its first two tokens, system instead of user."""
 
 CALLS = """{{ bos_token }}{% for message in messages %}<|start_header_id|>{{ message.role }}<|end_header_id|>
-{{ message.content }}{% for call in message.tool_calls or [] %}{{ call.function.arguments | tojson }}{% endfor %}\
-<|eot_id|>{% endfor %}"""
+{{ message.content }}{% for call in message.tool_calls or [] %}{{ call.function.arguments | tojson }}\
+{% endfor %}<|eot_id|>{% endfor %}"""
 """A template that writes tool calls."""
 
 ARGUMENTS: dict[str, Any] = {
@@ -44,6 +43,7 @@ ARGUMENTS: dict[str, Any] = {
     "assistant_only_loss": True,
     "use_cpu": True,
     "report_to": "none",
+    "activation_checkpointing": False,
     "disable_tqdm": True,
 }
 """What the policy of the small job says, as its author writes it in a script."""
@@ -150,7 +150,9 @@ def test_a_shuffled_column_is_named_by_its_first_row(own: Own) -> None:
     rows = own.rows()
     answers = [one["messages"][1] for one in rows]
 
-    said = own.refused(own.trainer(rows.map(answers_moved, with_indices=True, fn_kwargs={"answers": answers})))
+    said = own.refused(
+        own.trainer(rows.map(answers_moved, with_indices=True, fn_kwargs={"answers": answers}))
+    )
 
     # Order 4 and order 6 have the same intent: only the number differs.
     assert "training row 5 (" in said
@@ -195,14 +197,28 @@ def test_another_max_length_is_named_where_the_first_row_ends(own: Own) -> None:
 
 
 def test_a_collator_that_trains_on_prompts_is_named_by_token(own: Own) -> None:
+    from transformers import DataCollatorWithPadding
+
+    class Everything(DataCollatorWithPadding):  # type: ignore[misc]
+        def __call__(self, rows: list[dict[str, Any]]) -> Any:
+            batch = super().__call__([{"input_ids": row["input_ids"]} for row in rows])
+            return batch | {"labels": batch["input_ids"].masked_fill(batch["attention_mask"] == 0, -100)}
+
+    said = own.refused(own.trainer(collator=Everything(own.tokenizer())))
+
+    assert "training row 1 (" in said
+    assert "made by Everything" in said
+    assert "token 2 (<|start_header_id|>) is in the loss of the trainer, it was masked in the checks" in said
+
+
+def test_a_collator_that_cannot_read_the_rows_is_not_passed_over(own: Own) -> None:
     from transformers import DataCollatorForLanguageModeling
 
     collator = DataCollatorForLanguageModeling(own.tokenizer(), mlm=False)
 
     said = own.refused(own.trainer(collator=collator))
 
-    assert "training row 1 (" in said
-    assert "token 2 (<|start_header_id|>) is in the loss of the trainer, it was masked in the checks" in said
+    assert "refused (unverified): training rows: DataCollatorForLanguageModeling fails on row 1" in said
 
 
 def test_a_changed_evaluation_row_is_named(own: Own) -> None:
@@ -220,7 +236,7 @@ def test_a_changed_evaluation_row_is_named(own: Own) -> None:
 @pytest.mark.parametrize(
     ("arguments", "expected"),
     [
-        ({"learning_rate": 1e-3}, ["training.learning_rate", "0.005", "0.001", "policy.yaml:12"]),
+        ({"learning_rate": 1e-3}, ["training.learning_rate", "0.005", "0.001", "policy.yaml:13"]),
         ({"gradient_accumulation_steps": 1}, ["gradient_accumulation_steps", "2", "1"]),
         ({"max_steps": 48}, ["training.max_steps", "24", "48"]),
     ],
@@ -279,6 +295,3 @@ def test_a_float_that_datasets_reads_otherwise_is_named(model_folder: Path, tmp_
     checked, _, fed = said.partition("the trainer feeds")
     assert '{"p": 0.3}' in checked
     assert "0.30000000000000004" in fed
-
-
-Changed = Callable[[Any], Any]

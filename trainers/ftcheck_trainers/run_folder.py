@@ -14,7 +14,7 @@ import socket
 import sys
 import threading
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from importlib import metadata
 from pathlib import Path
@@ -182,7 +182,7 @@ def read(folder: Path) -> Mapping[str, Any] | None:
 
 def compare(ticket: Ticket, earlier: Mapping[str, Any], job: Job) -> None:
     """Raise `Refused` unless the run was started for exactly what the ticket stands for."""
-    before, now = earlier.get("ticket") or {}, ticket_digests(ticket)
+    before, now = earlier.get("ticket") or {}, ticket.said()
     reasons = tuple(
         Reason(code, f"{key} of the run in {of_job(job)} was {before.get(key)}, is {now[key]}")
         for key, code in COMPARED.items()
@@ -270,12 +270,6 @@ def _refusal(job: Job, message: str) -> TrainingError:
     place = job.at("training.output_dir")
     problem = Problem(message, place.path, place.line, place.column, place.yaml_path)
     return TrainingError(message, [problem])
-
-
-def ticket_digests(ticket: Ticket) -> dict[str, Any]:
-    """A ticket as run.json keeps it: everything but the seal."""
-    names = [field.name for field in fields(ticket) if field.name != "seal"]
-    return {name: getattr(ticket, name) for name in names} | {"inputs": dict(ticket.inputs)}
 
 
 class RunRecord:
@@ -374,7 +368,7 @@ def _at_start(claimed: Claim, ticket: Ticket, job: Job) -> dict[str, Any]:
         "reason": None,
         "remedy": None,
         "ids": ticket.ids,
-        "ticket": ticket_digests(ticket),
+        "ticket": ticket.said(),
         "python": platform.python_version(),
         "packages": versions(),
         "host": socket.gethostname(),

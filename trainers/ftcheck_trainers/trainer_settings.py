@@ -1,0 +1,80 @@
+"""Arguments of a trainer that would train the checked rows otherwise than the policy states."""
+
+from collections.abc import Iterator
+from math import prod
+from typing import Any
+
+from ftcheck import ranks
+from ftcheck.paths import near
+from ftcheck.plurals import counted
+from ftcheck.settings import Job
+
+COMPARED = (
+    "learning_rate",
+    "num_train_epochs",
+    "max_steps",
+    "lr_scheduler_type",
+    "warmup_steps",
+    "weight_decay",
+    "max_grad_norm",
+    "optim",
+    "packing",
+    "packing_strategy",
+    "seed",
+)
+"""What decides about steps, and what a step does. What decides about ids is compared as ids; what saves,
+logs and evaluates is the script's own."""
+BATCH = ("training.per_device_train_batch_size", "training.gradient_accumulation_steps", "hardware.count")
+"""Their product is what a step trains: the same rows in other portions are the same step."""
+
+
+def differences(job: Job, args: Any) -> list[str]:
+    """A line for each setting that the policy states and the trainer has otherwise."""
+    return [*_settings(job, args), *_batch(job, args)]
+
+
+def _settings(job: Job, args: Any) -> Iterator[str]:
+    for name in COMPARED:
+        key = f"training.{name}"
+        if key not in job.places or not hasattr(args, name) or _overruled(name, args):
+            continue
+        stated, found = getattr(job.training, name), _plain(getattr(args, name))
+        if stated is not None and stated != found:
+            yield f"{key} is {stated} in the policy ({_place(job, key)}), {found} in the trainer"
+
+
+def _overruled(name: str, args: Any) -> bool:
+    """Steps overrule epochs; without packing its strategy says nothing."""
+    if name == "num_train_epochs":
+        return bool(args.max_steps > 0)
+    return name == "packing_strategy" and not args.packing
+
+
+def _batch(job: Job, args: Any) -> Iterator[str]:
+    """Rows or blocks that one step trains."""
+    stated = [key for key in BATCH if key in job.places]
+    training = job.training
+    sizes = (training.per_device_train_batch_size, training.gradient_accumulation_steps, job.hardware.count)
+    here = (args.per_device_train_batch_size, args.gradient_accumulation_steps, ranks.count())
+    if stated and prod(sizes) != prod(here):
+        yield (
+            f"a step trains {prod(sizes)} rows in the policy ({_place(job, stated[0])}; {_product(sizes)}),"
+            f" {prod(here)} in the trainer ({_product(here)})"
+        )
+
+
+def _product(sizes: tuple[int, ...]) -> str:
+    batch, accumulated, processes = sizes
+    return (
+        f"per_device_train_batch_size {batch}, gradient_accumulation_steps {accumulated},"
+        f" {counted(processes, 'process', 'processes')}"
+    )
+
+
+def _plain(value: Any) -> Any:
+    return getattr(value, "value", value)
+
+
+def _place(job: Job, key: str) -> str:
+    place = job.at(key)
+    return f"{near(place.path or '')}:{place.line}"

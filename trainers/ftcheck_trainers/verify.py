@@ -1,0 +1,286 @@
+"""What somebody else's trainer is about to train, held against what was checked.
+
+    ticket = ftcheck.require("night.json", policy="policy.yaml", job="mapper")
+    ...
+    ticket.verify(trainer)
+
+Ids and labels are read from the columns of the data set, or, where they stand in none, made by the trainer's
+own collator. If their digest is the ticket's, nothing is prepared again; else the checked rows are, mostly
+from the cache, to name the first row that differs. Then the collator makes batches of some rows.
+"""
+
+import contextlib
+import random
+from collections.abc import Iterator, Sequence
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from functools import partial
+from typing import Any, NoReturn, Protocol
+
+from ftcheck.gate.ticket import Reason, Refusal, Refused, Ticket
+from ftcheck.inputs.container import Inputs
+from ftcheck.inputs.prepared import Prepared
+from ftcheck.label_digest import IGNORED, LabelDigest
+from ftcheck.packing.truncation import cutter, of_evaluation
+from ftcheck.paths import near
+from ftcheck.settings import Job, Training
+from ftcheck_trainers import trainer_settings
+from ftcheck_trainers.differences import Checked, Difference, in_any_order, in_order, same
+from ftcheck_trainers.fed_rows import FedRows, Tokens, Unreadable
+
+BEFORE, AFTER = 12, 20
+"""Tokens that are shown before the first one that differs, and from it on."""
+SHOWN = 5
+"""How many of them are shown as ids."""
+
+
+class Script(Protocol):
+    """What opens the job's rows again."""
+
+    def job(self, ticket: Ticket) -> Job:
+        """The job that the ticket is for."""
+
+    def inputs(self, job: Job, **given: Any) -> AbstractContextManager[Inputs]:
+        """The job's inputs."""
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """The training rows or the evaluation rows: what they are called, their input, settings and digest."""
+
+    name: str
+    source: str
+    training: Training
+    digest: str
+
+
+@dataclass(frozen=True, slots=True)
+class Verified:
+    """What was found to be as checked: the trainer's arguments (None: a data loader), and what it feeds."""
+
+    arguments: Any
+    rows: int
+    blocks: int
+    tokens: int
+    trained_tokens: int
+
+
+def verify(ticket: Ticket, script: Script, trainer: Any, eval_dataloader: Any = None) -> Verified:
+    """See `Ticket.verify`; `trainer` makes data loaders, or is the one of the training rows."""
+    comparison = _Comparison(ticket, script, trainer)
+    with _random_kept():
+        if not hasattr(trainer, "get_train_dataloader"):
+            return comparison.loaders(trainer, [] if eval_dataloader is None else [eval_dataloader])
+        if trainer.train_dataset is None:
+            comparison.refuse("unverified", "the trainer has no train_dataset")
+        evaluations = list(_evaluation_loaders(trainer)) if _evaluates(trainer.args) else []
+        return comparison.loaders(trainer.get_train_dataloader(), evaluations, trainer.args)
+
+
+def _evaluates(args: Any) -> bool:
+    return str(getattr(args.eval_strategy, "value", args.eval_strategy)) != "no"
+
+
+def _evaluation_loaders(trainer: Any) -> Iterator[Any]:
+    found = trainer.eval_dataset
+    for one in found.values() if isinstance(found, dict) else [found]:
+        if one is not None:
+            yield trainer.get_eval_dataloader(one)
+
+
+@contextlib.contextmanager
+def _random_kept() -> Iterator[None]:
+    """Leave the random numbers as they were: the training must draw the same ones with and without us."""
+    import numpy as np
+    import torch
+
+    python, numpy = random.getstate(), np.random.get_state()
+    with torch.random.fork_rng():
+        try:
+            yield
+        finally:
+            random.setstate(python)
+            np.random.set_state(numpy)
+
+
+class _Comparison:
+    """One trainer, held against one ticket."""
+
+    def __init__(self, ticket: Ticket, script: Script, trainer: Any) -> None:
+        self._ticket, self._script, self._job = ticket, script, script.job(ticket)
+        processing = getattr(trainer, "processing_class", None)
+        self._tokenizer = getattr(processing, "tokenizer", processing)
+
+    def loaders(self, train: Any, evaluations: Sequence[Any], args: Any = None) -> Verified:
+        """Rows first, then settings: the same rows may be trained otherwise."""
+        job, ticket = self._job, self._ticket
+        part = Part("training", "prepared", job.training, ticket.ids or "")
+        counts = self._rows(part, [train], args)
+        if evaluations:
+            if ticket.eval_ids is None:
+                place = job.at("training.eval_strategy")
+                self.refuse(
+                    "unverified",
+                    f"the trainer evaluates on rows that were not checked: set training.eval_strategy and"
+                    f" data.eval ({near(str(place.path))}:{place.line}), and run the checks again",
+                )
+            training = of_evaluation(job.training)
+            self._rows(Part("evaluation", "prepared_eval", training, ticket.eval_ids), evaluations, args)
+        if args is not None:
+            differ = trainer_settings.differences(job, args)
+            if differ:
+                self.refuse("arguments-changed", "; ".join(differ))
+        return Verified(args, *counts)
+
+    def refuse(self, code: str, message: str) -> NoReturn:
+        """Stop the training before its first step."""
+        raise Refused(Refusal(self._job.name, (Reason(code, message),)))
+
+    def _rows(self, part: Part, loaders: Sequence[Any], args: Any) -> tuple[int, int, int, int]:
+        """Sequences, rows of the data sets, tokens, and those in the loss, if all is as it was checked."""
+        try:
+            sets = [FedRows(one) for one in loaders]
+            counted = _Counted(sets)
+            wrapped = bool(getattr(args, "packing", False)) and args.packing_strategy == "wrapped"
+            if counted.digest != part.digest:
+                self._compare(part, sets, wrapped=wrapped)
+            for number, one in enumerate(sets):
+                self._collated(part, one, sum(map(len, sets[:number])))
+        except Unreadable as error:
+            self.refuse("unverified", f"{part.name} rows: {error}")
+        return counted.sequences, sum(map(len, sets)), counted.tokens, counted.trained
+
+    def _compare(self, part: Part, sets: Sequence[FedRows], *, wrapped: bool) -> None:
+        """Find the first row that differs; a digest may differ where what is trained does not."""
+        with self._checked(part) as (prepared, tokenizer):
+            checked, fed = partial(_checked, prepared, part.training), partial(_fed, sets)
+            if wrapped:
+                fed = partial(_recut, checked, fed)
+            compare = in_any_order if any(one.packed for one in sets) else in_order
+            found = compare(checked, fed)
+            if found is not None:
+                self.refuse("ids-changed", self._words(part, found, prepared, tokenizer))
+
+    def _collated(self, part: Part, fed: FedRows, before: int) -> None:
+        """Some rows in batches: a collator may mask, cut or add what stands in no column."""
+        for number, row, made in fed.batches():
+            if same(row, made):
+                continue
+            with self._checked(part) as (prepared, tokenizer):
+                index = _row_of(before + number, row, fed, prepared, part.training)
+                found = Difference(before + number, made, Checked(index, row), f"made by {fed.collator}")
+                self.refuse("ids-changed", self._words(part, found, prepared, tokenizer))
+
+    @contextlib.contextmanager
+    def _checked(self, part: Part) -> Iterator[tuple[Prepared, Any]]:
+        """The checked rows, prepared again or from the cache, and the tokenizer they were made with."""
+        with self._script.inputs(self._job) as inputs:
+            prepared: Prepared = inputs.get(part.source)
+            if prepared.digest != part.digest:
+                message = (
+                    f"ids and labels of the {part.name} rows were {part.digest} in the checks, are"
+                    f" {prepared.digest} now; run the checks again"
+                )
+                self.refuse("ids-changed", message)
+            yield prepared, inputs.get("tokenizer")
+
+    def _words(self, part: Part, found: Difference, prepared: Prepared, tokenizer: Any) -> str:
+        """One line: the row and its place, the token, and both texts around it."""
+        note = f"; {found.note}" if found.note else ""
+        if found.checked is None:
+            assert found.fed is not None
+            text = self._shown(found.fed.ids, 0)
+            return f"{part.name} row {found.number + 1} of the trainer was not checked: {text}{note}"
+        place = prepared.at(found.checked.row)
+        subject = f"{part.name} row {found.checked.row + 1} ({near(place.path or '')}:{place.line})"
+        mine = found.checked.tokens
+        if found.fed is None:
+            return f"{subject} is missing in the trainer: {_around(tokenizer.show, mine.ids, 0)}{note}"
+        at = found.token
+        checked, fed = _around(tokenizer.show, mine.ids, at), self._shown(found.fed.ids, at)
+        if mine.ids[at : at + 1].tolist() == found.fed.ids[at : at + 1].tolist():
+            now, then = ("in the loss", "masked") if mine.labels[at] == IGNORED else ("masked", "in the loss")
+            token = tokenizer.show(mine.ids[at : at + 1].tolist())
+            verdict = f"token {at + 1} ({token}) is {now} of the trainer, it was {then} in the checks"
+            return f"{subject}: {verdict}: {checked}{note}"
+        verdict = f"token {at + 1} differs: checked {checked}, the trainer feeds {fed}"
+        return f"{subject}: {verdict}{note}"
+
+    def _shown(self, ids: Any, at: int) -> str:
+        """What the trainer feeds, in the words of its own tokenizer, where it has one."""
+        if self._tokenizer is not None and hasattr(self._tokenizer, "decode"):
+            return _around(self._tokenizer.decode, ids, at)
+        with self._script.inputs(self._job) as inputs:
+            return _around(inputs.get("tokenizer").show, ids, at)
+
+
+class _Counted:
+    """What is fed, counted, and its digest as the preparation makes it."""
+
+    def __init__(self, sets: Sequence[FedRows]) -> None:
+        digest = LabelDigest()
+        self.sequences = self.tokens = self.trained = 0
+        for one in _fed(sets):
+            digest.add(one.ids, one.labels)
+            self.sequences += 1
+            self.tokens += len(one.ids)
+            self.trained += int((one.labels != IGNORED).sum())
+        self.digest = digest.text()
+
+
+def _fed(sets: Sequence[FedRows]) -> Iterator[Tokens]:
+    for one in sets:
+        yield from one.sequences()
+
+
+def _checked(prepared: Prepared, training: Training) -> Iterator[Checked]:
+    """What was checked, cut as the trainer cuts, and in pieces where its packing makes some."""
+    import numpy as np
+
+    cut = cutter(training)
+    splits = training.packing and training.packing_strategy == "bfd_split"
+    piece = training.max_length if splits else None
+    for row, start, stop in prepared.sequences.tolist():
+        ids = cut(prepared.tokens.ids(row)[start:stop]).astype(np.int64)
+        mask = cut(prepared.tokens.mask(row)[start:stop])
+        labels = np.where(mask, ids, IGNORED)
+        for first in range(0, len(ids), piece or max(1, len(ids))):
+            span = slice(first, None if piece is None else first + piece)
+            yield Checked(row, Tokens(ids[span], labels[span]))
+
+
+def _recut(checked: Any, fed: Any) -> Iterator[Tokens]:
+    """What is fed, cut where the checked rows end: `wrapped` packing goes over the ends of rows."""
+    import numpy as np
+
+    blocks, ids, labels = fed(), np.zeros(0, np.int64), np.zeros(0, np.int64)
+    for one in checked():
+        length = len(one.tokens.ids)
+        while len(ids) < length and (block := next(blocks, None)) is not None:
+            ids, labels = np.concatenate([ids, block.ids]), np.concatenate([labels, block.labels])
+        if not len(ids):
+            return
+        yield Tokens(ids[:length], labels[:length])
+        ids, labels = ids[length:], labels[length:]
+    yield from [Tokens(ids, labels)] if len(ids) else []
+    yield from blocks
+
+
+def _row_of(number: int, row: Tokens, fed: FedRows, prepared: Prepared, training: Training) -> int:
+    """The checked row that the trainer's row of this number is, or begins with."""
+    if not fed.packed:
+        return int(prepared.sequences[min(number, len(prepared.sequences) - 1), 0])
+    for one in _checked(prepared, training):
+        ids = one.tokens.ids
+        if row.ids[: len(ids)].tolist() == ids.tolist():
+            return one.row
+    return 0
+
+
+def _around(show: Any, ids: Any, at: int) -> str:
+    """Text and ids of the tokens around one of them; `nothing more` behind the last one."""
+    start = max(0, at - BEFORE)
+    text = show(ids[start : at + AFTER].tolist())
+    if at >= len(ids):
+        return f"nothing more after {text!r}"
+    return f"{text!r} {ids[at : at + SHOWN].tolist()}"

@@ -30,6 +30,8 @@ class OwnScript:
         self._loaded, self._report = loaded, report
         self.verified: Any = None
         """What `verify` found to be as checked (`ftcheck_trainers.verify.Verified`); None before."""
+        self.run: Any = None
+        """The training that a callback watches (`ftcheck_trainers.script_callback.OwnRun`)."""
 
     def job(self, ticket: Ticket) -> Job:
         """The job that the ticket is for."""
@@ -37,8 +39,11 @@ class OwnScript:
 
     def verify(self, ticket: Ticket, trainer: Any, eval_dataloader: Any = None) -> None:
         """See `Ticket.verify`."""
-        verify = import_module("ftcheck_trainers.verify")
-        self.verified = verify.verify(ticket, self, trainer, eval_dataloader)
+        self.verified = import_module("ftcheck_trainers.verify").verify(
+            ticket, self, trainer, eval_dataloader
+        )
+        if hasattr(trainer, "train"):
+            import_module("ftcheck_trainers.script_callback").told(trainer, self)
 
     @contextlib.contextmanager
     def inputs(self, job: Job, **given: Any) -> Iterator[Inputs]:

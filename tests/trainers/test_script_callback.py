@@ -66,7 +66,7 @@ def test_the_callback_verifies_what_nobody_verified(own: Own) -> None:
     trainer = own.trainer(rows.select(range(59, -1, -1)))
     trainer.add_callback(ftcheck.callback(own.ticket()))
 
-    with pytest.raises(Refused, match="ids-changed.*training row 1 "):
+    with pytest.raises(Refused, match=r"ids-changed.*training row 1 "):
         trainer.train()
 
     assert trainer.state.global_step == 0
@@ -151,5 +151,5 @@ def test_a_resumed_run_goes_on_in_its_folder(own: Own) -> None:
     steps = [
         json.loads(line)["step"] for line in (own.folder / "run" / "metrics.jsonl").read_text().splitlines()
     ]
-    assert [step for step in sorted(set(steps))] == [1, 2, 3, 4]
+    assert sorted(set(steps)) == [1, 2, 3, 4]
     assert (own.folder / "run" / "checkpoint-4").is_dir()

@@ -26,7 +26,7 @@ from ftcheck.paths import near
 from ftcheck.settings import Job, Training
 from ftcheck_trainers import trainer_settings
 from ftcheck_trainers.differences import Checked, Difference, in_any_order, in_order, same
-from ftcheck_trainers.fed_rows import FedRows, Tokens, Unreadable
+from ftcheck_trainers.fed_rows import FedRows, Tokens, Unreadable, identity
 
 BEFORE, AFTER = 12, 20
 """Tokens that are shown before the first one that differs, and from it on."""
@@ -35,7 +35,9 @@ SHOWN = 5
 
 
 class Script(Protocol):
-    """What opens the job's rows again."""
+    """What opens the job's rows again, and knows what of the script was verified."""
+
+    verified: Any
 
     def job(self, ticket: Ticket) -> Job:
         """The job that the ticket is for."""
@@ -56,9 +58,15 @@ class Part:
 
 @dataclass(frozen=True, slots=True)
 class Verified:
-    """What was found to be as checked: the trainer's arguments (None: a data loader), and what it feeds."""
+    """What was found to be as checked.
+
+    `arguments` are the trainer's (None: a data loader was verified), `data` and `collator` what its training
+    batches are made of. The counts are those of the training rows; `blocks` are rows of the data set.
+    """
 
     arguments: Any
+    data: Any
+    collator: Any
     rows: int
     blocks: int
     tokens: int
@@ -67,18 +75,42 @@ class Verified:
 
 def verify(ticket: Ticket, script: Script, trainer: Any, eval_dataloader: Any = None) -> Verified:
     """See `Ticket.verify`; `trainer` makes data loaders, or is the one of the training rows."""
-    comparison = _Comparison(ticket, script, trainer)
     with _random_kept():
         if not hasattr(trainer, "get_train_dataloader"):
-            return comparison.loaders(trainer, [] if eval_dataloader is None else [eval_dataloader])
+            evaluations = [] if eval_dataloader is None else [eval_dataloader]
+            return _compared(_Comparison(ticket, script, None), trainer, evaluations)
+        comparison = _Comparison(ticket, script, trainer.processing_class, trainer.args)
         if trainer.train_dataset is None:
             comparison.refuse("unverified", "the trainer has no train_dataset")
-        evaluations = list(_evaluation_loaders(trainer)) if _evaluates(trainer.args) else []
-        return comparison.loaders(trainer.get_train_dataloader(), evaluations, trainer.args)
+        evaluations = list(_evaluation_loaders(trainer)) if comparison.evaluates else []
+        return _compared(comparison, trainer.get_train_dataloader(), evaluations)
 
 
-def _evaluates(args: Any) -> bool:
-    return str(getattr(args.eval_strategy, "value", args.eval_strategy)) != "no"
+def begun(ticket: Ticket, script: Script, args: Any, loader: Any, processing: Any) -> Verified:
+    """The same for a training that begins with this data loader, as far as it was not verified before."""
+    comparison = _Comparison(ticket, script, processing, args)
+    comparison.need_checked_evaluation()
+    before: Verified | None = script.verified
+    if before is not None and (before.data, before.collator) == (identity(loader.dataset), loader.collate_fn):
+        comparison.settings()
+        return before
+    with _random_kept():
+        return _compared(comparison, loader, [])
+
+
+def evaluated(ticket: Ticket, script: Script, args: Any, loader: Any, processing: Any) -> None:
+    """The same for the evaluation rows, while they are evaluated for the first time."""
+    with _random_kept():
+        _Comparison(ticket, script, processing, args).evaluation([loader])
+
+
+def _compared(comparison: "_Comparison", train: Any, evaluations: Sequence[Any]) -> Verified:
+    """Rows first, then settings: the same rows may be trained otherwise."""
+    verified = comparison.train(train)
+    if evaluations:
+        comparison.evaluation(evaluations)
+    comparison.settings()
+    return verified
 
 
 def _evaluation_loaders(trainer: Any) -> Iterator[Any]:
@@ -106,42 +138,55 @@ def _random_kept() -> Iterator[None]:
 class _Comparison:
     """One trainer, held against one ticket."""
 
-    def __init__(self, ticket: Ticket, script: Script, trainer: Any) -> None:
+    def __init__(self, ticket: Ticket, script: Script, processing: Any, args: Any = None) -> None:
+        """`processing` is the trainer's tokenizer, or has one; `args` its arguments."""
         self._ticket, self._script, self._job = ticket, script, script.job(ticket)
-        processing = getattr(trainer, "processing_class", None)
-        self._tokenizer = getattr(processing, "tokenizer", processing)
+        self._tokenizer, self._args = getattr(processing, "tokenizer", processing), args
 
-    def loaders(self, train: Any, evaluations: Sequence[Any], args: Any = None) -> Verified:
-        """Rows first, then settings: the same rows may be trained otherwise."""
-        job, ticket = self._job, self._ticket
-        part = Part("training", "prepared", job.training, ticket.ids or "")
-        counts = self._rows(part, [train], args)
-        if evaluations:
-            if ticket.eval_ids is None:
-                place = job.at("training.eval_strategy")
-                self.refuse(
-                    "unverified",
-                    f"the trainer evaluates on rows that were not checked: set training.eval_strategy and"
-                    f" data.eval ({near(str(place.path))}:{place.line}), and run the checks again",
-                )
-            training = of_evaluation(job.training)
-            self._rows(Part("evaluation", "prepared_eval", training, ticket.eval_ids), evaluations, args)
-        if args is not None:
-            differ = trainer_settings.differences(job, args)
-            if differ:
-                self.refuse("arguments-changed", "; ".join(differ))
-        return Verified(args, *counts)
+    @property
+    def evaluates(self) -> bool:
+        """Whether the trainer evaluates while it trains."""
+        strategy = getattr(self._args, "eval_strategy", "no")
+        return str(getattr(strategy, "value", strategy)) != "no"
+
+    def train(self, loader: Any) -> Verified:
+        """Compare the training rows."""
+        part = Part("training", "prepared", self._job.training, self._ticket.ids or "")
+        counts = self._rows(part, [loader])
+        return Verified(self._args, identity(loader.dataset), loader.collate_fn, *counts)
+
+    def evaluation(self, loaders: Sequence[Any]) -> None:
+        """Compare the evaluation rows; several sets are compared one behind the other."""
+        self.need_checked_evaluation()
+        training = of_evaluation(self._job.training)
+        self._rows(Part("evaluation", "prepared_eval", training, self._ticket.eval_ids or ""), loaders)
+
+    def need_checked_evaluation(self) -> None:
+        """Refuse a trainer that evaluates on rows that nobody checked."""
+        if self.evaluates and self._ticket.eval_ids is None:
+            place = self._job.at("training.eval_strategy")
+            self.refuse(
+                "unverified",
+                "the trainer evaluates, and no evaluation rows were checked: set data.eval and"
+                f" training.eval_strategy ({near(place.path or '')}:{place.line}) and run the checks again",
+            )
+
+    def settings(self) -> None:
+        """Compare what the policy states of steps with the trainer's arguments."""
+        differ = trainer_settings.differences(self._job, self._args) if self._args is not None else []
+        if differ:
+            self.refuse("arguments-changed", "; ".join(differ))
 
     def refuse(self, code: str, message: str) -> NoReturn:
         """Stop the training before its first step."""
         raise Refused(Refusal(self._job.name, (Reason(code, message),)))
 
-    def _rows(self, part: Part, loaders: Sequence[Any], args: Any) -> tuple[int, int, int, int]:
+    def _rows(self, part: Part, loaders: Sequence[Any]) -> tuple[int, int, int, int]:
         """Sequences, rows of the data sets, tokens, and those in the loss, if all is as it was checked."""
         try:
             sets = [FedRows(one) for one in loaders]
             counted = _Counted(sets)
-            wrapped = bool(getattr(args, "packing", False)) and args.packing_strategy == "wrapped"
+            wrapped = getattr(self._args, "packing", False) and self._args.packing_strategy == "wrapped"
             if counted.digest != part.digest:
                 self._compare(part, sets, wrapped=wrapped)
             for number, one in enumerate(sets):

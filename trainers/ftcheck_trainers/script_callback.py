@@ -13,6 +13,7 @@ from collections.abc import Callable, Mapping
 from contextlib import ExitStack
 from dataclasses import replace
 from functools import wraps
+from pathlib import Path
 from typing import Any, Protocol
 
 from ftcheck.errors import TrainingError
@@ -54,7 +55,8 @@ class OwnRun:
     def __init__(self, ticket: Ticket, script: Script, verified: Verified, args: Any, state: Any) -> None:
         """Claim the trainer's output_dir and open the run there. Raises `TrainingError`."""
         named = script.job(ticket)
-        self._job = replace(named, training=replace(named.training, output_dir=args.output_dir))
+        folder = str(Path(args.output_dir).absolute())
+        self._job = replace(named, training=replace(named.training, output_dir=folder))
         self._claimed = run_folder.claim_of_script(ticket, self._job, state.global_step)
         self._stack = ExitStack()
         about = {

@@ -4,11 +4,14 @@ What must be found was written down first: the row, the token (from 1), and both
 """
 
 import json
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
+from torch.utils.data import DataLoader, IterableDataset, WeightedRandomSampler
 
 import ftcheck
 from ftcheck import Refused, Ticket
@@ -55,6 +58,7 @@ class Own:
 
     folder: Path
     overrides: list[str] = field(default_factory=list)
+    packing: dict[str, Any] = field(default_factory=dict)
 
     def checked(self) -> None:
         """Run the checks, and store their report."""
@@ -208,7 +212,7 @@ def test_a_collator_that_trains_on_prompts_is_named_by_token(own: Own) -> None:
 
     assert "training row 1 (" in said
     assert "made by Everything" in said
-    assert "token 2 (<|start_header_id|>) is in the loss of the trainer, it was masked in the checks" in said
+    assert "token 2 (<|start_header_id|>) is in the loss in the trainer and was masked in the checks" in said
 
 
 def test_a_collator_that_cannot_read_the_rows_is_not_passed_over(own: Own) -> None:
@@ -258,6 +262,226 @@ def test_rows_that_stream_cannot_be_verified(own: Own) -> None:
     trainer = own.trainer(own.rows().to_iterable_dataset())
 
     assert "refused (unverified): " in own.refused(trainer)
+
+
+class Numbers(IterableDataset[dict[str, Any]]):
+    """Rows of a data set of torch's that streams."""
+
+    def __iter__(self) -> Iterator[dict[str, Any]]:
+        yield {"input_ids": [1, 2], "labels": [1, 2]}
+
+    def __len__(self) -> int:
+        return 1
+
+
+def test_a_loader_whose_rows_stream_cannot_be_verified(own: Own) -> None:
+    with pytest.raises(Refused, match=r"\(unverified\): training rows: the rows stream \(Numbers\)"):
+        own.ticket().verify(DataLoader(Numbers()))
+
+
+# --- evaluation ---------------------------------------------------------------------------------------
+
+
+def test_evaluation_sets_by_name_are_compared_one_behind_the_other(own: Own) -> None:
+    rows = own.rows("eval")
+    parts = {"first": rows.select(range(5)), "second": rows.select(range(5, 12))}
+
+    own.ticket().verify(own.trainer(evaluation=parts))
+
+    swapped = {"second": parts["second"], "first": parts["first"]}
+    assert "evaluation row 1 (" in own.refused(own.trainer(evaluation=swapped))
+
+
+def test_a_trainer_that_does_not_evaluate_has_nothing_to_compare(own: Own) -> None:
+    own.ticket().verify(own.trainer(eval_strategy="no"))
+
+
+# --- packing and order --------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module", params=["bfd", "bfd_split", "wrapped"])
+def packed(
+    model_folder: Path, tmp_path_factory: pytest.TempPathFactory, request: pytest.FixtureRequest
+) -> Own:
+    """The small job, packed into blocks that are shorter than its longest rows."""
+    made = Own(tmp_path_factory.mktemp("packed"))
+    made.overrides = [
+        "jobs.small.training.packing=true",
+        "jobs.small.training.max_length=60",
+        f"jobs.small.training.packing_strategy={request.param}",
+        "jobs.small.training.eval_packing=false",
+    ]
+    made.packing = {
+        "packing": True,
+        "packing_strategy": request.param,
+        "max_length": 60,
+        "eval_packing": False,
+    }
+    small.make_project(made.folder, model_folder)
+    made.checked()
+    return made
+
+
+def test_packed_rows_are_verified_whatever_block_they_are_in(packed: Own) -> None:
+    trainer = packed.trainer(**packed.packing)
+
+    assert len(trainer.train_dataset) < 60
+    packed.ticket().verify(trainer)
+
+
+def test_a_row_that_changed_is_named_out_of_its_block(packed: Own) -> None:
+    rows = packed.rows()
+    answers = [one["messages"][1] for one in rows]
+    answers[4] = {"role": "assistant", "content": '{"intent": "status", "order": 9}'}
+    changed = rows.map(lambda row, n: {"messages": [row["messages"][0], answers[n]]}, with_indices=True)
+
+    said = packed.refused(packed.trainer(changed, **packed.packing))
+
+    assert "train.jsonl:5): token " in said
+    checked, _, fed = said.partition("the trainer feeds")
+    assert '"order": 4' in checked
+    assert '"order": 9' in fed
+
+
+def test_a_trainer_that_packs_where_the_policy_says_otherwise_is_named(own: Own) -> None:
+    own.overrides = ["jobs.small.training.packing=false"]
+    own.checked()
+
+    said = own.refused(own.trainer(packing=True))
+
+    own.overrides = []
+    own.checked()
+    assert "training.packing is False in the policy" in said
+
+
+def test_trls_own_shuffle_changes_nothing_that_is_trained(own: Own) -> None:
+    trainer = own.trainer(shuffle_dataset=True)
+
+    assert trainer.train_dataset["input_ids"] != own.trainer().train_dataset["input_ids"]
+    own.ticket().verify(trainer)
+
+
+def test_batches_of_one_length_are_the_same_rows(own: Own) -> None:
+    own.ticket().verify(own.trainer(train_sampling_strategy="group_by_length"))
+
+
+def test_a_sampler_that_draws_some_rows_twice_is_named(own: Own) -> None:
+    trainer = own.trainer()
+    weights = [0.0] * 30 + [1.0] * 30
+    trainer._get_train_sampler = lambda rows=None: WeightedRandomSampler(weights, 60)
+
+    said = own.refused(trainer)
+
+    assert "refused (unverified): training rows: the sampler WeightedRandomSampler draws " in said
+
+
+# --- other trainers -----------------------------------------------------------------------------------
+
+
+def tokenised(own: Own, tokenizer: Any) -> Any:
+    """The rows as somebody tokenises them who does not use TRL."""
+    template = own.trainer().train_dataset
+
+    def make(row: dict[str, Any], index: int) -> dict[str, Any]:
+        ids = tokenizer.apply_chat_template(row["messages"], return_dict=True)["input_ids"]
+        return {"input_ids": ids, "labels": template[index]["labels"], "attention_mask": [1] * len(ids)}
+
+    return own.rows().map(make, with_indices=True)
+
+
+def plain(own: Own, rows: Any, collator: Any, tokenizer: Any) -> Any:
+    """transformers' Trainer."""
+    from transformers import AutoModelForCausalLM, Trainer, TrainingArguments
+
+    arguments = {
+        key: value for key, value in ARGUMENTS.items() if key in TrainingArguments.__dataclass_fields__
+    }
+    arguments |= {"eval_strategy": "no"}
+    return Trainer(
+        AutoModelForCausalLM.from_pretrained(own.folder / "model"),
+        TrainingArguments(str(own.folder / "plain"), **arguments),
+        train_dataset=rows,
+        data_collator=collator,
+        processing_class=tokenizer,
+    )
+
+
+def test_transformers_own_trainer_is_verified(own: Own) -> None:
+    from transformers import DataCollatorForSeq2Seq
+
+    tokenizer = own.tokenizer()
+    rows = tokenised(own, tokenizer)
+    collator = DataCollatorForSeq2Seq(tokenizer)
+
+    own.ticket().verify(plain(own, rows, collator, tokenizer))
+
+    said = own.refused(plain(own, rows.select([1, 0, *range(2, 60)]), collator, tokenizer))
+    assert "training row 1 (" in said
+    assert "row 2 of the checked rows is in its place" in said
+
+
+def test_padding_that_takes_the_stop_token_out_of_the_loss_is_named(
+    model_folder: Path, tmp_path: Path
+) -> None:
+    from transformers import DataCollatorForLanguageModeling
+
+    own = Own(tmp_path)
+    small.make_project(tmp_path, model_folder)
+    own.overrides = ["jobs.small.training.assistant_only_loss=false", "jobs.small.training.eval_strategy=no"]
+    own.checked()
+    tokenizer = own.tokenizer()
+    rows = tokenised(own, tokenizer).remove_columns("labels")
+    collator = DataCollatorForLanguageModeling(tokenizer, mlm=False)
+
+    own.ticket().verify(plain(own, rows, collator, tokenizer))
+
+    tokenizer.pad_token = tokenizer.eos_token
+    first = rows[0]["input_ids"].index(tokenizer.eos_token_id) + 1
+    said = own.refused(plain(own, rows, collator, tokenizer))
+    masked = f"token {first} (<|eot_id|>) is masked in the trainer and was in the loss in the checks"
+    assert f"train.jsonl:1): {masked}" in said
+
+
+def test_the_data_loaders_of_a_loop_of_ones_own_are_verified(own: Own) -> None:
+    from accelerate import Accelerator
+    from transformers import DataCollatorForSeq2Seq
+
+    trainer = own.trainer()
+    tokenizer = own.tokenizer()
+    collator = DataCollatorForSeq2Seq(tokenizer)
+    accelerator = Accelerator(cpu=True)
+
+    def loader(rows: Any) -> Any:
+        rows = rows.select_columns(["input_ids", "labels"])
+        return accelerator.prepare(DataLoader(rows, batch_size=8, shuffle=True, collate_fn=collator))
+
+    train, evaluation = loader(trainer.train_dataset), loader(trainer.eval_dataset)
+    own.ticket().verify(train, evaluation)
+
+    with pytest.raises(
+        Refused, match=r"evaluation row 1 .* missing|the trainer has 11 rows, 12 were checked"
+    ):
+        own.ticket().verify(train, loader(trainer.eval_dataset.select(range(11))))
+
+
+def test_rows_that_were_prepared_elsewhere_are_compared_as_they_lie(own: Own) -> None:
+    rows = own.trainer().train_dataset.select_columns(["input_ids", "labels"])
+    kept = {"skip_prepare_dataset": True}
+
+    own.ticket().verify(own.trainer(rows, eval_strategy="no", dataset_kwargs=kept))
+
+    shifted = rows.map(lambda row: {"labels": [*row["labels"][1:], -100]})
+    said = own.refused(own.trainer(shifted, eval_strategy="no", dataset_kwargs=kept))
+    assert "training row 1 (" in said
+    assert "is in the loss in the trainer" in said
+
+
+def test_verifying_draws_no_random_number(own: Own) -> None:
+    trainer = own.trainer()
+    before = torch.get_rng_state()
+    own.ticket().verify(trainer)
+
+    assert torch.equal(torch.get_rng_state(), before)
 
 
 FLOATS = (

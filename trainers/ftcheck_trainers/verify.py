@@ -246,7 +246,7 @@ class _Comparison:
         if mine.ids[at : at + 1].tolist() == found.fed.ids[at : at + 1].tolist():
             now, then = ("in the loss", "masked") if mine.labels[at] == IGNORED else ("masked", "in the loss")
             token = tokenizer.show(mine.ids[at : at + 1].tolist())
-            verdict = f"token {at + 1} ({token}) is {now} of the trainer, it was {then} in the checks"
+            verdict = f"token {at + 1} ({token}) is {now} in the trainer and was {then} in the checks"
             return f"{subject}: {verdict}: {checked}{note}"
         verdict = f"token {at + 1} differs: checked {checked}, the trainer feeds {fed}"
         return f"{subject}: {verdict}{note}"

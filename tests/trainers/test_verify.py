@@ -264,7 +264,7 @@ def test_rows_that_stream_cannot_be_verified(own: Own) -> None:
     assert "refused (unverified): " in own.refused(trainer)
 
 
-class Numbers(IterableDataset[dict[str, Any]]):
+class Numbers(IterableDataset[dict[str, Any]]):  # type: ignore[misc]
     """Rows of a data set of torch's that streams."""
 
     def __iter__(self) -> Iterator[dict[str, Any]]:
@@ -299,22 +299,23 @@ def test_a_trainer_that_does_not_evaluate_has_nothing_to_compare(own: Own) -> No
 # --- packing and order --------------------------------------------------------------------------------
 
 
-@pytest.fixture(scope="module", params=["bfd", "bfd_split", "wrapped"])
+@pytest.fixture(scope="module", params=[("bfd", 96), ("bfd_split", 48), ("wrapped", 60)])
 def packed(
     model_folder: Path, tmp_path_factory: pytest.TempPathFactory, request: pytest.FixtureRequest
 ) -> Own:
-    """The small job, packed into blocks that are shorter than its longest rows."""
+    """The small job, whose rows have 36 to 51 tokens, packed: whole, in pieces, across their ends."""
+    strategy, length = request.param
     made = Own(tmp_path_factory.mktemp("packed"))
     made.overrides = [
         "jobs.small.training.packing=true",
-        "jobs.small.training.max_length=60",
-        f"jobs.small.training.packing_strategy={request.param}",
+        f"jobs.small.training.max_length={length}",
+        f"jobs.small.training.packing_strategy={strategy}",
         "jobs.small.training.eval_packing=false",
     ]
     made.packing = {
         "packing": True,
-        "packing_strategy": request.param,
-        "max_length": 60,
+        "packing_strategy": strategy,
+        "max_length": length,
         "eval_packing": False,
     }
     small.make_project(made.folder, model_folder)
@@ -325,7 +326,8 @@ def packed(
 def test_packed_rows_are_verified_whatever_block_they_are_in(packed: Own) -> None:
     trainer = packed.trainer(**packed.packing)
 
-    assert len(trainer.train_dataset) < 60
+    blocks = [len(ids) for ids in trainer.train_dataset["input_ids"]]
+    assert sorted(blocks) != sorted([36, 41, 46, 51] * 15)
     packed.ticket().verify(trainer)
 
 
@@ -466,12 +468,16 @@ def test_the_data_loaders_of_a_loop_of_ones_own_are_verified(own: Own) -> None:
 
 def test_rows_that_were_prepared_elsewhere_are_compared_as_they_lie(own: Own) -> None:
     rows = own.trainer().train_dataset.select_columns(["input_ids", "labels"])
-    kept = {"skip_prepare_dataset": True}
+    kept: dict[str, Any] = {
+        "dataset_kwargs": {"skip_prepare_dataset": True},
+        "eval_strategy": "no",
+        "assistant_only_loss": False,
+    }
 
-    own.ticket().verify(own.trainer(rows, eval_strategy="no", dataset_kwargs=kept))
+    own.ticket().verify(own.trainer(rows, **kept))
 
     shifted = rows.map(lambda row: {"labels": [*row["labels"][1:], -100]})
-    said = own.refused(own.trainer(shifted, eval_strategy="no", dataset_kwargs=kept))
+    said = own.refused(own.trainer(shifted, **kept))
     assert "training row 1 (" in said
     assert "is in the loss in the trainer" in said
 

@@ -1,8 +1,10 @@
 """What a trainer is about to feed: the rows behind its data loader, as its collator makes batches of them."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from itertools import islice
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from ftcheck import ranks
 from ftcheck_trainers.failure_messages import one_line
 
 if TYPE_CHECKING:
@@ -20,6 +22,15 @@ READ = 1000
 """Rows that are read at once."""
 BATCHED = 64
 """Rows from the beginning that the collator makes batches of; as many are taken from all over the data."""
+
+
+EACH_ONCE = (
+    "SequentialSampler",
+    "LengthGroupedSampler",
+    "DistributedLengthGroupedSampler",
+    "DistributedSampler",
+)
+"""Samplers of torch and transformers that draw each row once; those of several processes a share of them."""
 
 
 class Unreadable(Exception):
@@ -141,6 +152,38 @@ class FedRows:
         ends = np.cumsum(lengths)[:-1]
         parts = (np.split(made[name].reshape(-1)[: sum(lengths)], ends) for name in (IDS, LABELS))
         return [Tokens(*row) for row in zip(*parts, strict=True)]
+
+
+def need_all_rows_drawn(loader: Any) -> None:
+    """Raise `Unreadable` where an epoch is not each row once, in some order."""
+    sampler = _sampler(loader)
+    if sampler is None or type(sampler).__name__ in EACH_ONCE:
+        return
+    count = len(loader.dataset)
+    if type(sampler).__name__ == "RandomSampler" and not sampler.replacement and sampler.num_samples == count:
+        return
+    drawn = list(_numbers(islice(iter(sampler), count + 1)))
+    once = len(set(drawn)) == len(drawn)
+    if not once or (len(drawn) != count and ranks.count() == 1):
+        name, different = type(sampler).__name__, len(set(drawn))
+        raise Unreadable(f"the sampler {name} draws {different} of the {count} rows in {len(drawn)} draws")
+
+
+def _numbers(drawn: Iterable[Any]) -> Iterator[int]:
+    """The numbers of rows that are drawn one by one or in batches."""
+    for one in drawn:
+        yield from one if isinstance(one, list | tuple) else (one,)
+
+
+def _sampler(loader: Any) -> Any:
+    """The sampler of single rows below those of batches and processes, where one can be found."""
+    found = getattr(loader, "batch_sampler", None) or getattr(loader, "sampler", None)
+    while found is not None:
+        inner = getattr(found, "batch_sampler", None) or getattr(found, "sampler", None)
+        if inner is None:
+            return found
+        found = inner
+    return None
 
 
 def identity(dataset: Any) -> Any:

@@ -26,7 +26,7 @@ from ftcheck.paths import near
 from ftcheck.settings import Job, Training
 from ftcheck_trainers import trainer_settings
 from ftcheck_trainers.differences import Checked, Difference, in_any_order, in_order, same
-from ftcheck_trainers.fed_rows import FedRows, Tokens, Unreadable, identity
+from ftcheck_trainers.fed_rows import FedRows, Tokens, Unreadable, identity, need_all_rows_drawn
 
 BEFORE, AFTER = 12, 20
 """Tokens that are shown before the first one that differs, and from it on."""
@@ -185,6 +185,8 @@ class _Comparison:
         """Sequences, rows of the data sets, tokens, and those in the loss, if all is as it was checked."""
         try:
             sets = [FedRows(one) for one in loaders]
+            if part.name == "training":
+                need_all_rows_drawn(loaders[0])
             counted = _Counted(sets)
             wrapped = getattr(self._args, "packing", False) and self._args.packing_strategy == "wrapped"
             if counted.digest != part.digest:
@@ -201,7 +203,8 @@ class _Comparison:
             checked, fed = partial(_checked, prepared, part.training), partial(_fed, sets)
             if wrapped:
                 fed = partial(_recut, checked, fed)
-            compare = in_any_order if any(one.packed for one in sets) else in_order
+            shuffled = getattr(self._args, "shuffle_dataset", False) and not wrapped
+            compare = in_any_order if shuffled or any(one.packed for one in sets) else in_order
             found = compare(checked, fed)
             if found is not None:
                 self.refuse("ids-changed", self._words(part, found, prepared, tokenizer))

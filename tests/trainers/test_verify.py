@@ -212,7 +212,9 @@ def test_a_collator_that_trains_on_prompts_is_named_by_token(own: Own) -> None:
 
     assert "training row 1 (" in said
     assert "made by Everything" in said
-    assert "token 2 (<|start_header_id|>) is in the loss in the trainer and was masked in the checks" in said
+    assert (
+        "token 2 ('<|start_header_id|>') is in the loss in the trainer and was masked in the checks" in said
+    )
 
 
 def test_a_collator_that_cannot_read_the_rows_is_not_passed_over(own: Own) -> None:
@@ -292,6 +294,16 @@ def test_evaluation_sets_by_name_are_compared_one_behind_the_other(own: Own) -> 
     assert "evaluation row 1 (" in own.refused(own.trainer(evaluation=swapped))
 
 
+def test_evaluation_rows_that_nobody_checked_are_not_passed_over(own: Own) -> None:
+    other = Own(own.folder, ["jobs.small.training.eval_strategy=no"])
+    other.checked()
+
+    said = other.refused(other.trainer())
+
+    own.checked()
+    assert "refused (unverified): the trainer evaluates, and no evaluation rows were checked" in said
+
+
 def test_a_trainer_that_does_not_evaluate_has_nothing_to_compare(own: Own) -> None:
     own.ticket().verify(own.trainer(eval_strategy="no"))
 
@@ -353,7 +365,7 @@ def test_a_trainer_that_packs_where_the_policy_says_otherwise_is_named(own: Own)
 
     own.overrides = []
     own.checked()
-    assert "training.packing is False in the policy" in said
+    assert "training.packing is False in the policy (--set)" in said
 
 
 def test_trls_own_shuffle_changes_nothing_that_is_trained(own: Own) -> None:
@@ -440,7 +452,7 @@ def test_padding_that_takes_the_stop_token_out_of_the_loss_is_named(
     tokenizer.pad_token = tokenizer.eos_token
     first = rows[0]["input_ids"].index(tokenizer.eos_token_id) + 1
     said = own.refused(plain(own, rows, collator, tokenizer))
-    masked = f"token {first} (<|eot_id|>) is masked in the trainer and was in the loss in the checks"
+    masked = f"token {first} ('<|eot_id|>') is masked in the trainer and was in the loss in the checks"
     assert f"train.jsonl:1): {masked}" in said
 
 
@@ -480,6 +492,28 @@ def test_rows_that_were_prepared_elsewhere_are_compared_as_they_lie(own: Own) ->
     said = own.refused(own.trainer(shifted, **kept))
     assert "training row 1 (" in said
     assert "is in the loss in the trainer" in said
+
+
+def test_labels_that_are_masked_after_the_trainer_was_made_are_those_that_count(own: Own) -> None:
+    """As unsloth's train_on_responses_only does it: unsloth itself needs a GPU, and a TRL before 1.16."""
+    from transformers import DataCollatorForSeq2Seq
+
+    tokenizer = own.tokenizer()
+    trainer = own.trainer(assistant_only_loss=False)
+    answer = tokenizer.encode("<|start_header_id|>assistant<|end_header_id|>\n\n", add_special_tokens=False)
+
+    def masked(row: dict[str, Any]) -> dict[str, Any]:
+        ids = row["input_ids"]
+        begins = (n + len(answer) for n in range(len(ids)) if ids[n : n + len(answer)] == answer)
+        start = next(begins)
+        return {"labels": [-100] * start + ids[start:]}
+
+    assert "is in the loss in the trainer" in own.refused(trainer)
+
+    trainer.train_dataset = trainer.train_dataset.map(masked)
+    trainer.eval_dataset = trainer.eval_dataset.map(masked)
+    trainer.data_collator = DataCollatorForSeq2Seq(tokenizer)
+    own.ticket().verify(trainer)
 
 
 def test_verifying_draws_no_random_number(own: Own) -> None:

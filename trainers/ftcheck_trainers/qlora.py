@@ -164,15 +164,13 @@ def _planned(job: Job, rows: Any, blocks: Any) -> dict[str, int]:
         raise TrainingError(f"no token of job {job.name} is in the loss")
     processes = ranks.count()
     steps = arguments.planned_steps(job.training, len(blocks), processes)
-    together = job.training.per_device_train_batch_size * processes
     return {
         "rows": len(rows),
         "blocks": len(blocks),
         "tokens": tokens,
         "trained_tokens": trained,
         "steps": steps,
-        # accelerate fills the last batches of an epoch from its beginning: each process needs as many
-        "repeated": -len(blocks) % together if processes > 1 else 0,
+        "repeated": arguments.repeated(len(blocks), job.training.per_device_train_batch_size, processes),
     }
 
 

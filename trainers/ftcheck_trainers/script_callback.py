@@ -16,11 +16,12 @@ from functools import wraps
 from pathlib import Path
 from typing import Any, Protocol
 
+from ftcheck import ranks
 from ftcheck.errors import TrainingError
 from ftcheck.gate.ticket import Ticket
 from ftcheck.settings import Job
 from ftcheck.training.during_checks import Alarm, DuringChecks
-from ftcheck_trainers import during_checks, run_folder, verify
+from ftcheck_trainers import arguments, during_checks, run_folder, verify
 from ftcheck_trainers import metrics as metrics_file
 from ftcheck_trainers.failure_messages import plain_words
 from ftcheck_trainers.verify import Verified
@@ -61,7 +62,7 @@ class OwnRun:
         self._stack = ExitStack()
         about = {
             "trainer": TRAINER,
-            "planned": _planned(verified, state),
+            "planned": _planned(verified, args, state),
             "computed_in": "bfloat16" if args.bf16 else "float16" if args.fp16 else "float32",
         }
         recorded = run_folder.recorded(self._claimed, ticket, self._job, resuming=RESUMING, **about)
@@ -117,13 +118,15 @@ class OwnRun:
         self.failed(last or TrainingError("the script ended before its training did"))
 
 
-def _planned(verified: Verified, state: Any) -> dict[str, int]:
+def _planned(verified: Verified, args: Any, state: Any) -> dict[str, int]:
+    processes = ranks.count()
     return {
         "rows": verified.rows,
         "blocks": verified.blocks,
         "tokens": verified.tokens,
         "trained_tokens": verified.trained_tokens,
         "steps": state.max_steps,
+        "repeated": arguments.repeated(verified.blocks, args.per_device_train_batch_size, processes),
     }
 
 

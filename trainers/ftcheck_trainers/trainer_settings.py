@@ -40,7 +40,7 @@ def _settings(job: Job, args: Any) -> Iterator[str]:
             continue
         stated, found = getattr(job.training, name), _plain(getattr(args, name))
         if stated is not None and stated != found:
-            yield f"{key} is {stated} in the policy ({_place(job, key)}), {found} in the trainer"
+            yield f"{key} is {stated} in the policy ({place_of(job, key)}), {found} in the trainer"
 
 
 def _overruled(name: str, args: Any) -> bool:
@@ -58,7 +58,7 @@ def _batch(job: Job, args: Any) -> Iterator[str]:
     here = (args.per_device_train_batch_size, args.gradient_accumulation_steps, ranks.count())
     if stated and prod(sizes) != prod(here):
         yield (
-            f"a step trains {prod(sizes)} rows in the policy ({_place(job, stated[0])}; {_product(sizes)}),"
+            f"a step trains {prod(sizes)} rows in the policy ({place_of(job, stated[0])}; {_product(sizes)}),"
             f" {prod(here)} in the trainer ({_product(here)})"
         )
 
@@ -75,6 +75,7 @@ def _plain(value: Any) -> Any:
     return getattr(value, "value", value)
 
 
-def _place(job: Job, key: str) -> str:
+def place_of(job: Job, key: str) -> str:
+    """Where a key stands in the policy, or where it would."""
     place = job.at(key)
-    return f"{near(place.path or '')}:{place.line}"
+    return f"{near(place.path or '')}:{place.line}" if place.line is not None else str(place.path)

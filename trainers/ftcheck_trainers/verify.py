@@ -164,11 +164,11 @@ class _Comparison:
     def need_checked_evaluation(self) -> None:
         """Refuse a trainer that evaluates on rows that nobody checked."""
         if self.evaluates and self._ticket.eval_ids is None:
-            place = self._job.at("training.eval_strategy")
+            place = trainer_settings.place_of(self._job, "training.eval_strategy")
             self.refuse(
                 "unverified",
                 "the trainer evaluates, and no evaluation rows were checked: set data.eval and"
-                f" training.eval_strategy ({near(place.path or '')}:{place.line}) and run the checks again",
+                f" training.eval_strategy ({place}) and run the checks again",
             )
 
     def settings(self) -> None:
@@ -249,7 +249,7 @@ class _Comparison:
         if mine.ids[at : at + 1].tolist() == found.fed.ids[at : at + 1].tolist():
             now, then = ("in the loss", "masked") if mine.labels[at] == IGNORED else ("masked", "in the loss")
             token = tokenizer.show(mine.ids[at : at + 1].tolist())
-            verdict = f"token {at + 1} ({token}) is {now} in the trainer and was {then} in the checks"
+            verdict = f"token {at + 1} ({token!r}) is {now} in the trainer and was {then} in the checks"
             return f"{subject}: {verdict}: {checked}{note}"
         verdict = f"token {at + 1} differs: checked {checked}, the trainer feeds {fed}"
         return f"{subject}: {verdict}{note}"
@@ -328,7 +328,7 @@ def _row_of(number: int, row: Tokens, fed: FedRows, prepared: Prepared, training
 def _around(show: Any, ids: Any, at: int) -> str:
     """Text and ids of the tokens around one of them; `nothing more` behind the last one."""
     start = max(0, at - BEFORE)
-    text = show(ids[start : at + AFTER].tolist())
+    text = "…" * (start > 0) + str(show(ids[start : at + AFTER].tolist())) + "…" * (at + AFTER < len(ids))
     if at >= len(ids):
         return f"nothing more after {text!r}"
     return f"{text!r} {ids[at : at + SHOWN].tolist()}"

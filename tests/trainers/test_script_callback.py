@@ -9,7 +9,9 @@ import pytest
 
 import ftcheck
 from ftcheck import Refused, TrainingError
+from ftcheck.settings import Job, Model
 from tests.trainers import small
+from tests.trainers.conftest import make_ticket
 from tests.trainers.test_verify import Own
 
 pytest.importorskip("trl")
@@ -153,3 +155,52 @@ def test_a_resumed_run_goes_on_in_its_folder(own: Own) -> None:
     ]
     assert sorted(set(steps)) == [1, 2, 3, 4]
     assert (own.folder / "run" / "checkpoint-4").is_dir()
+
+
+def test_a_run_that_ended_unseen_is_not_in_the_way_of_the_next(own: Own) -> None:
+    """As in a notebook: the callback alone, an error in one cell, and the cell again."""
+    trainer = short(own)
+    trainer.add_callback(ftcheck.callback(own.ticket()))
+    step = trainer.training_step
+    trainer.training_step = lambda *args, **kwargs: int("one")
+    with pytest.raises(ValueError, match="invalid literal"):
+        trainer.train()
+    assert run_json(own)["status"] == "running"
+
+    trainer.training_step = step
+    trainer.remove_callback(type(trainer.callback_handler.callbacks[-1]))
+    trainer.add_callback(ftcheck.callback(own.ticket()))
+    trainer.train()
+
+    assert run_json(own)["status"] == "finished"
+
+
+def test_a_script_that_ftcheck_train_started_leaves_the_folder_to_it(
+    own: Own, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("FTCHECK_JOB", "small")
+    trainer = own.trainer()
+    trainer.add_callback(ftcheck.callback(own.ticket()))
+
+    with pytest.raises(TrainingError, match=r"leave out ftcheck\.callback"):
+        trainer.train()
+
+
+def test_a_folder_of_another_job_is_refused(own: Own) -> None:
+    (own.folder / "run").mkdir()
+    earlier = {"schema": "ftcheck.run/1", "job": "other", "status": "finished"}
+    (own.folder / "run" / "run.json").write_text(json.dumps(earlier), encoding="utf-8")
+    trainer = own.trainer()
+    trainer.add_callback(ftcheck.callback(own.ticket()))
+
+    with pytest.raises(TrainingError, match="contains a run of the job other"):
+        trainer.train()
+
+
+def test_a_ticket_of_a_trainer_has_no_policy_to_compare_with() -> None:
+    ticket = make_ticket(Job(name="j", model=Model(name="m")), None)
+
+    with pytest.raises(ftcheck.FtcheckError, match=r"ftcheck\.require"):
+        ftcheck.callback(ticket)
+    with pytest.raises(ftcheck.FtcheckError, match=r"ftcheck\.require"):
+        ticket.verify(object())

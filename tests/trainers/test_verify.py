@@ -243,7 +243,7 @@ def test_a_changed_evaluation_row_is_named(own: Own) -> None:
     ("arguments", "expected"),
     [
         ({"learning_rate": 1e-3}, ["training.learning_rate", "0.005", "0.001", "policy.yaml:13"]),
-        ({"gradient_accumulation_steps": 1}, ["gradient_accumulation_steps", "2", "1"]),
+        ({"gradient_accumulation_steps": 1}, ["gradient_accumulation_steps", "16 rows", "8 in the trainer"]),
         ({"max_steps": 48}, ["training.max_steps", "24", "48"]),
     ],
 )
@@ -514,6 +514,49 @@ def test_labels_that_are_masked_after_the_trainer_was_made_are_those_that_count(
     trainer.eval_dataset = trainer.eval_dataset.map(masked)
     trainer.data_collator = DataCollatorForSeq2Seq(tokenizer)
     own.ticket().verify(trainer)
+
+
+def test_rows_that_are_tokenised_when_they_are_asked_for_go_through_the_collator(own: Own) -> None:
+    rows = own.trainer().train_dataset
+    lying = own.rows()
+
+    def ask(asked: dict[str, Any]) -> dict[str, Any]:
+        numbers = [texts.index(str(one)) for one in asked["messages"]]
+        return {name: [rows[n][name] for n in numbers] for name in ("input_ids", "labels")}
+
+    texts = [str(one) for one in lying["messages"]]
+    kept = {"skip_prepare_dataset": True}
+    arguments = {"eval_strategy": "no", "assistant_only_loss": False, "remove_unused_columns": False}
+
+    own.ticket().verify(own.trainer(lying.with_transform(ask), dataset_kwargs=kept, **arguments))
+
+    swapped = lying.select([1, 0, *range(2, 60)]).with_transform(ask)
+    said = own.refused(own.trainer(swapped, dataset_kwargs=kept, **arguments))
+    assert "row 2 of the checked rows is in its place" in said
+
+
+def test_a_shuffled_column_of_prompts_and_completions_is_named(model_folder: Path, tmp_path: Path) -> None:
+    own = Own(tmp_path)
+    small.make_project(tmp_path, model_folder)
+    rows = [
+        {"prompt": row["messages"][0]["content"] + "\n", "completion": row["messages"][1]["content"]}
+        for row in small.make_rows(60)
+    ]
+    text = "".join(json.dumps(row) + "\n" for row in rows)
+    (tmp_path / "train.jsonl").write_text(text, encoding="utf-8")
+    own.overrides = ["jobs.small.training.assistant_only_loss=false", "jobs.small.training.eval_strategy=no"]
+    own.checked()
+    arguments = {"assistant_only_loss": False, "eval_strategy": "no"}
+
+    own.ticket().verify(own.trainer(**arguments))
+
+    told = own.rows()
+    shuffled = told.remove_columns("completion").add_column("completion", [*told["completion"][1:], "{}"])
+    said = own.refused(own.trainer(shuffled, **arguments))
+    assert "train.jsonl:1): token " in said
+    checked, _, fed = said.partition("the trainer feeds")
+    assert '{"intent": "status", "order": 0}' in checked
+    assert '{"intent": "complain", "order": 1}' in fed
 
 
 def test_verifying_draws_no_random_number(own: Own) -> None:

@@ -76,8 +76,9 @@ class FedRows:
     def columns(self) -> frozenset[str]:
         """The columns that can be read as they lie; none where rows are made when they are asked for."""
         names, form = getattr(self._dataset, "column_names", None), getattr(self._dataset, "format", None)
-        as_it_lies = isinstance(names, list) and isinstance(form, Mapping) and form.get("type") != "custom"
-        return frozenset(names) if isinstance(names, list) and as_it_lies else frozenset()
+        if not isinstance(names, list) or not isinstance(form, Mapping) or form.get("type") == "custom":
+            return frozenset()
+        return frozenset(names) & frozenset(form.get("columns") or names)
 
     @property
     def tokenised(self) -> bool:

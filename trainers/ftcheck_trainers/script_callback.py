@@ -8,6 +8,7 @@ transformers tells a callback when a training begins and ends, but not that it f
 
 import atexit
 import contextlib
+import os
 import sys
 from collections.abc import Callable, Mapping
 from contextlib import ExitStack
@@ -41,6 +42,10 @@ EVENTS = (
 """What is handed on to the callbacks that write the run down and watch it."""
 
 
+_open: "dict[str, OwnRun]" = {}
+"""The runs of this process that go on, by their folders. In a notebook one may have ended unseen."""
+
+
 class Script(verify.Script, Protocol):
     """What opens the job's rows and its checks of stage `during`."""
 
@@ -56,8 +61,11 @@ class OwnRun:
     def __init__(self, ticket: Ticket, script: Script, verified: Verified, args: Any, state: Any) -> None:
         """Claim the trainer's output_dir and open the run there. Raises `TrainingError`."""
         named = script.job(ticket)
-        folder = str(Path(args.output_dir).absolute())
-        self._job = replace(named, training=replace(named.training, output_dir=folder))
+        self._folder = str(Path(args.output_dir).absolute())
+        self._job = replace(named, training=replace(named.training, output_dir=self._folder))
+        if self._folder in _open:
+            _open[self._folder].failed(TrainingError("it ended, and another training began in its folder"))
+        _refuse_command(self._job)
         self._claimed = run_folder.claim_of_script(ticket, self._job, state.global_step)
         self._stack = ExitStack()
         about = {
@@ -67,6 +75,7 @@ class OwnRun:
         }
         recorded = run_folder.recorded(self._claimed, ticket, self._job, resuming=RESUMING, **about)
         self._record = self._stack.enter_context(recorded)
+        _open[self._folder] = self
         atexit.register(self._at_exit)
         with self.ended_by_errors():
             self._stack.enter_context(plain_words(self._job))
@@ -109,6 +118,7 @@ class OwnRun:
 
     def _close(self, error: BaseException | None) -> None:
         atexit.unregister(self._at_exit)
+        _open.pop(self._folder, None)
         closing = self._stack.pop_all()
         closing.__exit__(type(error) if error else None, error, error.__traceback__ if error else None)
 
@@ -116,6 +126,15 @@ class OwnRun:
         """The process ends, and the training never did: what ended the script ended it too."""
         last = getattr(sys, "last_exc", None) or getattr(sys, "last_value", None)
         self.failed(last or TrainingError("the script ended before its training did"))
+
+
+def _refuse_command(job: Job) -> None:
+    """`ftcheck train` with the trainer `command` writes the run folder of what it starts."""
+    if os.environ.get("FTCHECK_JOB") == job.name:
+        raise TrainingError(
+            f"ftcheck train started this script as the command of job {job.name}, and writes its run.json"
+            " itself; leave out ftcheck.callback, or start the script without ftcheck train"
+        )
 
 
 def _planned(verified: Verified, args: Any, state: Any) -> dict[str, int]:

@@ -1,10 +1,9 @@
 """Arguments of a trainer that would train the checked rows otherwise than the policy states."""
 
 from collections.abc import Iterator
-from math import prod
 from typing import Any
 
-from ftcheck import ranks
+from ftcheck.estimate.steps import effective_batch
 from ftcheck.paths import near
 from ftcheck.plurals import counted
 from ftcheck.settings import Job
@@ -14,10 +13,18 @@ COMPARED = (
     "num_train_epochs",
     "max_steps",
     "lr_scheduler_type",
+    "lr_scheduler_kwargs",
     "warmup_steps",
+    "warmup_ratio",
     "weight_decay",
     "max_grad_norm",
     "optim",
+    "adam_beta1",
+    "adam_beta2",
+    "adam_epsilon",
+    "label_smoothing_factor",
+    "neftune_noise_alpha",
+    "loss_type",
     "packing",
     "packing_strategy",
     "seed",
@@ -38,7 +45,9 @@ def _settings(job: Job, args: Any) -> Iterator[str]:
         key = f"training.{name}"
         if key not in job.places or not hasattr(args, name) or _overruled(name, args):
             continue
-        stated, found = getattr(job.training, name), _plain(getattr(args, name))
+        stated = job.training.extra.get(name, getattr(job.training, name, None))
+        found = getattr(args, name)
+        found = getattr(found, "value", found)
         if stated is not None and stated != found:
             yield f"{key} is {stated} in the policy ({place_of(job, key)}), {found} in the trainer"
 
@@ -53,26 +62,14 @@ def _overruled(name: str, args: Any) -> bool:
 def _batch(job: Job, args: Any) -> Iterator[str]:
     """Rows or blocks that one step trains."""
     stated = [key for key in BATCH if key in job.places]
-    training = job.training
-    sizes = (training.per_device_train_batch_size, training.gradient_accumulation_steps, job.hardware.count)
-    here = (args.per_device_train_batch_size, args.gradient_accumulation_steps, ranks.count())
-    if stated and prod(sizes) != prod(here):
+    planned = effective_batch(job)
+    here = args.train_batch_size * args.gradient_accumulation_steps * args.world_size
+    if stated and planned != here:
         yield (
-            f"a step trains {prod(sizes)} rows in the policy ({place_of(job, stated[0])}; {_product(sizes)}),"
-            f" {prod(here)} in the trainer ({_product(here)})"
+            f"a step trains {planned} rows in the policy ({place_of(job, stated[0])}), {here} in the trainer:"
+            f" per_device_train_batch_size {args.per_device_train_batch_size}, gradient_accumulation_steps"
+            f" {args.gradient_accumulation_steps}, {counted(args.world_size, 'process', 'processes')}"
         )
-
-
-def _product(sizes: tuple[int, ...]) -> str:
-    batch, accumulated, processes = sizes
-    return (
-        f"per_device_train_batch_size {batch}, gradient_accumulation_steps {accumulated},"
-        f" {counted(processes, 'process', 'processes')}"
-    )
-
-
-def _plain(value: Any) -> Any:
-    return getattr(value, "value", value)
 
 
 def place_of(job: Job, key: str) -> str:

@@ -294,14 +294,30 @@ def test_evaluation_sets_by_name_are_compared_one_behind_the_other(own: Own) -> 
     assert "evaluation row 1 (" in own.refused(own.trainer(evaluation=swapped))
 
 
-def test_evaluation_rows_that_nobody_checked_are_not_passed_over(own: Own) -> None:
+def test_evaluation_rows_of_a_policy_that_does_not_evaluate_are_compared_too(own: Own) -> None:
     other = Own(own.folder, ["jobs.small.training.eval_strategy=no"])
     other.checked()
 
-    said = other.refused(other.trainer())
+    other.ticket().verify(other.trainer())
+    said = other.refused(other.trainer(evaluation=other.rows("eval").select(range(1, 12))))
 
     own.checked()
-    assert "refused (unverified): the trainer evaluates, and no evaluation rows were checked" in said
+    assert "evaluation row 1 (" in said
+    assert "the trainer has 11 rows, 12 were checked" in said
+
+
+def test_evaluation_rows_that_the_policy_does_not_name_are_said_to_be_unverified(
+    own: Own, capsys: pytest.CaptureFixture[str]
+) -> None:
+    other = Own(own.folder, ["jobs.small.training.eval_strategy=no", "jobs.small.data.eval=null"])
+    other.checked()
+
+    other.ticket().verify(other.trainer())
+
+    own.checked()
+    assert "the trainer's evaluation rows were not verified: data.eval is not set (--set)" in (
+        capsys.readouterr().err
+    )
 
 
 def test_a_trainer_that_does_not_evaluate_has_nothing_to_compare(own: Own) -> None:

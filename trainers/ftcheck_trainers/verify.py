@@ -27,6 +27,7 @@ from ftcheck.settings import Job, Training
 from ftcheck_trainers import trainer_settings
 from ftcheck_trainers.differences import Checked, Difference, in_any_order, in_order, same
 from ftcheck_trainers.fed_rows import FedRows, Tokens, Unreadable, identity, need_all_rows_drawn
+from ftcheck_trainers.run_folder import say
 
 BEFORE, AFTER = 12, 20
 """Tokens that are shown before the first one that differs, and from it on."""
@@ -48,12 +49,16 @@ class Script(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Part:
-    """The training rows or the evaluation rows: what they are called, their input, settings and digest."""
+    """The training rows or the evaluation rows: what they are called, their input, settings and digest.
+
+    No digest is in the report of a policy that names evaluation rows and does not evaluate: its files are
+    those that were checked, and are prepared.
+    """
 
     name: str
     source: str
     training: Training
-    digest: str
+    digest: str | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,7 +94,6 @@ def verify(ticket: Ticket, script: Script, trainer: Any, eval_dataloader: Any = 
 def begun(ticket: Ticket, script: Script, args: Any, loader: Any, processing: Any) -> Verified:
     """The same for a training that begins with this data loader, as far as it was not verified before."""
     comparison = _Comparison(ticket, script, processing, args)
-    comparison.need_checked_evaluation()
     before: Verified | None = script.verified
     if before is not None and (before.data, before.collator) == (identity(loader.dataset), loader.collate_fn):
         comparison.settings()
@@ -151,25 +155,21 @@ class _Comparison:
 
     def train(self, loader: Any) -> Verified:
         """Compare the training rows."""
-        part = Part("training", "prepared", self._job.training, self._ticket.ids or "")
+        part = Part("training", "prepared", self._job.training, self._ticket.ids)
         counts = self._rows(part, [loader])
         return Verified(self._args, identity(loader.dataset), loader.collate_fn, *counts)
 
     def evaluation(self, loaders: Sequence[Any]) -> None:
-        """Compare the evaluation rows; several sets are compared one behind the other."""
-        self.need_checked_evaluation()
-        training = of_evaluation(self._job.training)
-        self._rows(Part("evaluation", "prepared_eval", training, self._ticket.eval_ids or ""), loaders)
+        """Compare the evaluation rows; several sets are compared one behind the other.
 
-    def need_checked_evaluation(self) -> None:
-        """Refuse a trainer that evaluates on rows that nobody checked."""
-        if self.evaluates and self._ticket.eval_ids is None:
-            place = trainer_settings.place_of(self._job, "training.eval_strategy")
-            self.refuse(
-                "unverified",
-                "the trainer evaluates, and no evaluation rows were checked: set data.eval and"
-                f" training.eval_strategy ({place}) and run the checks again",
-            )
+        Rows that the policy does not name teach the model nothing: it is said that nobody checked them.
+        """
+        if not self._job.evaluable:
+            place = trainer_settings.place_of(self._job, "data.eval")
+            say(f"the trainer's evaluation rows were not verified: data.eval is not set ({place})")
+            return
+        training = of_evaluation(self._job.training)
+        self._rows(Part("evaluation", "prepared_eval", training, self._ticket.eval_ids), loaders)
 
     def settings(self) -> None:
         """Compare what the policy states of steps with the trainer's arguments."""
@@ -224,7 +224,7 @@ class _Comparison:
         """The checked rows, prepared again or from the cache, and the tokenizer they were made with."""
         with self._script.inputs(self._job) as inputs:
             prepared: Prepared = inputs.get(part.source)
-            if prepared.digest != part.digest:
+            if part.digest is not None and prepared.digest != part.digest:
                 message = (
                     f"ids and labels of the {part.name} rows were {part.digest} in the checks, are"
                     f" {prepared.digest} now; run the checks again"

@@ -59,10 +59,11 @@ def args(**changes: Any) -> Any:
         (job(packing_strategy="wrapped"), args()),  # nobody packs
         (job(extra={"logging_first_step": True}), args()),
         (job(logging_steps=1), args()),
+        (job(max_length=512), args(max_length=1024)),  # it cuts no row, or the ids say so
     ],
 )
 def test_what_trains_the_same_is_no_difference(policy: Job, trainer: Any) -> None:
-    assert differences(policy, trainer) == []
+    assert differences(policy, trainer, packed=trainer.packing) == []
 
 
 @pytest.mark.parametrize(
@@ -72,6 +73,16 @@ def test_what_trains_the_same_is_no_difference(policy: Job, trainer: Any) -> Non
             job(learning_rate=1e-4),
             args(),
             "training.learning_rate is 0.0001 in the policy (policy.yaml:7), 2e-05 in the trainer",
+        ),
+        (
+            job(max_length=512),
+            args(max_length=1024, packing=True),
+            "training.max_length is 512 in the policy (policy.yaml:7), 1024 in the trainer",
+        ),
+        (
+            job(packing=True),
+            args(),
+            "training.packing is True in the policy (policy.yaml:7), False in the trainer",
         ),
         (
             job(num_train_epochs=2),
@@ -97,13 +108,13 @@ def test_what_trains_the_same_is_no_difference(policy: Job, trainer: Any) -> Non
     ],
 )
 def test_what_trains_otherwise_is_named_with_both_values(policy: Job, trainer: Any, said: str) -> None:
-    assert differences(policy, trainer) == [said]
+    assert differences(policy, trainer, packed=trainer.packing) == [said]
 
 
 def test_a_setting_of_the_command_line_is_named_so() -> None:
     stated = replace(job(learning_rate=1e-4), places={"training.learning_rate": Location("--set")})
 
-    assert "(--set)" in differences(stated, args())[0]
+    assert "(--set)" in differences(stated, args(), packed=False)[0]
 
 
 def test_paths_are_named_from_here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -111,4 +122,4 @@ def test_paths_are_named_from_here(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     here = Location(str(tmp_path / "p.yaml"), 3)
     stated = replace(job(learning_rate=1e-4), places={"training.learning_rate": here})
 
-    assert "(p.yaml:3)" in differences(stated, args())[0]
+    assert "(p.yaml:3)" in differences(stated, args(), packed=False)[0]

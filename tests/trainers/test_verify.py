@@ -373,6 +373,75 @@ def test_a_row_that_changed_is_named_out_of_its_block(packed: Own) -> None:
     assert '"order": 9' in fed
 
 
+def wrapping(trainer: Any, change: Any) -> Any:
+    """The trainer with a change to what its collator makes."""
+    collate = trainer.data_collator
+
+    def collator(rows: list[dict[str, Any]]) -> Any:
+        batch = collate(rows)
+        change(batch)
+        return batch
+
+    trainer.data_collator = collator
+    return trainer
+
+
+def test_what_a_collator_does_to_a_block_is_named_by_row_where_one_begins_there(packed: Own) -> None:
+    def change(batch: Any) -> None:
+        batch["labels"][0, 1] = batch["input_ids"][0, 1]
+
+    said = packed.refused(wrapping(packed.trainer(**packed.packing), change))
+
+    assert (
+        "token 2 ('<|start_header_id|>') is in the loss in the trainer and was masked in the checks" in said
+    )
+    assert "made by collator" in said
+
+
+def test_a_collator_that_adds_a_trained_token_without_a_mask_is_named(own: Own) -> None:
+    def change(batch: Any) -> None:
+        added = torch.full((len(batch["input_ids"]), 1), 1)
+        batch["input_ids"] = torch.cat([batch["input_ids"], added], 1)
+        batch["labels"] = torch.cat([batch["labels"], added], 1)
+        batch.pop("attention_mask")
+
+    said = own.refused(wrapping(own.trainer(), change))
+
+    # Rows 1 to 8 have 36, 41, 46 and 51 tokens: the batch is padded to 51, and one more stands behind.
+    assert "training row 1 (" in said
+    assert "token 37 differs: checked nothing more after" in said
+
+
+def test_a_shuffled_data_set_names_the_row_of_the_file(own: Own) -> None:
+    from transformers import set_seed
+
+    def change(batch: Any) -> None:
+        if len(batch["labels"]) > 1:
+            batch["labels"][1, 1] = batch["input_ids"][1, 1]
+
+    trainer = own.trainer(shuffle_dataset=True)
+    set_seed(1)
+    second = trainer.train_dataset[1]["input_ids"]
+    number = own.trainer().train_dataset["input_ids"].index(second) + 1
+
+    assert f"train.jsonl:{number}): token 2 " in own.refused(wrapping(trainer, change))
+
+
+def test_a_trainer_that_does_not_pack_where_the_policy_does_is_named(packed: Own) -> None:
+    strategy = packed.packing["packing_strategy"]
+    trainer = packed.trainer(max_length=packed.packing["max_length"])
+
+    said = packed.refused(trainer)
+
+    # Cut rows are the same rows where packing cuts too; `bfd_split` and `wrapped` cut none.
+    named = {
+        "bfd": "training.packing is True in the policy (--set), False in the trainer",
+        "bfd_split": "token 49",
+        "wrapped": "training.packing is True",
+    }
+    assert named[strategy] in said
+
+
 def test_a_trainer_that_packs_where_the_policy_says_otherwise_is_named(own: Own) -> None:
     own.overrides = ["jobs.small.training.packing=false"]
     own.checked()

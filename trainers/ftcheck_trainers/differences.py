@@ -7,6 +7,7 @@ from hashlib import blake2b
 from itertools import islice, zip_longest
 from typing import TYPE_CHECKING
 
+from ftcheck.label_digest import IGNORED
 from ftcheck_trainers.fed_rows import Tokens
 
 if TYPE_CHECKING:
@@ -19,10 +20,11 @@ CANDIDATES = 1000
 
 @dataclass(frozen=True, slots=True)
 class Checked:
-    """One sequence as it was checked, and the row (index from 0) that it is of."""
+    """One sequence as it was checked: the row (index from 0; None: part of several), where in it it begins."""
 
-    row: int
+    row: int | None
     tokens: Tokens
+    start: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,7 +77,7 @@ def _explained(found: Difference, checked: AllChecked, fed: AllFed) -> Differenc
         notes.append(f"the same {len(mine)} rows in another order")
     if found.fed is not None and (key := _key(found.fed)) in mine:
         there = next(islice(checked(), mine.index(key), None))
-        notes.append(f"row {there.row + 1} of the checked rows is in its place")
+        notes.append(f"row {(there.row or 0) + 1} of the checked rows is in its place")
     return replace(found, note="; ".join(notes))
 
 
@@ -109,7 +111,7 @@ def _key(tokens: Tokens) -> bytes:
 
 def _targets(tokens: Tokens) -> "NDArray[np.int64]":
     labels = tokens.labels.copy()
-    labels[:1] = -100
+    labels[:1] = IGNORED
     return labels
 
 

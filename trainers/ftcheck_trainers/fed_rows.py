@@ -5,6 +5,7 @@ from itertools import islice
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from ftcheck import ranks
+from ftcheck.label_digest import IGNORED
 from ftcheck_trainers.failure_messages import one_line
 
 if TYPE_CHECKING:
@@ -38,7 +39,7 @@ class Unreadable(Exception):
 
 
 class Tokens(NamedTuple):
-    """One sequence: its ids, and its labels (-100: not in the loss)."""
+    """One sequence: its ids, and its labels (`IGNORED`: not in the loss)."""
 
     ids: "NDArray[np.int64]"
     labels: "NDArray[np.int64]"
@@ -147,21 +148,21 @@ class FedRows:
         made = self._collated(part)
         if len(made[IDS]) == len(part):
             rows = [_unpadded({name: values[n] for name, values in made.items()}) for n in range(len(part))]
-            if MASK in made:
-                return rows
-            return [Tokens(r.ids[:n], r.labels[:n]) for r, n in zip(rows, lengths, strict=True)]
+            return [_without_rest(row, n) for row, n in zip(rows, lengths, strict=True)]
+        flat = _without_rest(Tokens(made[IDS].reshape(-1), made[LABELS].reshape(-1)), sum(lengths))
         ends = np.cumsum(lengths)[:-1]
-        parts = (np.split(made[name].reshape(-1)[: sum(lengths)], ends) for name in (IDS, LABELS))
-        return [Tokens(*row) for row in zip(*parts, strict=True)]
+        parts = zip(np.split(flat.ids, ends), np.split(flat.labels, ends), strict=True)
+        return [Tokens(*row) for row in parts]
 
 
 def need_all_rows_drawn(loader: Any) -> None:
     """Raise `Unreadable` where an epoch is not each row once, in some order."""
-    sampler = _sampler(loader)
+    from torch.utils.data import RandomSampler
+
+    sampler, count = _sampler(loader), len(loader.dataset)
     if sampler is None or type(sampler).__name__ in EACH_ONCE:
         return
-    count = len(loader.dataset)
-    if type(sampler).__name__ == "RandomSampler" and not sampler.replacement and sampler.num_samples == count:
+    if isinstance(sampler, RandomSampler) and not sampler.replacement and sampler.num_samples == count:
         return
     drawn = list(_numbers(islice(iter(sampler), count + 1)))
     once = len(set(drawn)) == len(drawn)
@@ -203,11 +204,11 @@ def split(values: Mapping[str, "NDArray[np.int64]"]) -> list[Tokens]:
     """The sequences of one row: by `seq_lengths`, else where `position_ids` begin anew; padding left out."""
     import numpy as np
 
-    row = _unpadded(values)
+    row, positions = _unpadded(values), values.get(POSITIONS)
     if values.get(LENGTHS) is not None:
         starts = np.cumsum(values[LENGTHS])[:-1]
-    elif values.get(POSITIONS) is not None:
-        starts = (values[POSITIONS][1 : len(row.ids)] == 0).nonzero()[0] + 1
+    elif positions is not None:
+        starts = (_unmasked(positions, values)[1:] == 0).nonzero()[0] + 1
     else:
         return [row]
     parts = zip(np.split(row.ids, starts), np.split(row.labels, starts), strict=True)
@@ -215,11 +216,19 @@ def split(values: Mapping[str, "NDArray[np.int64]"]) -> list[Tokens]:
 
 
 def _unpadded(values: Mapping[str, "NDArray[np.int64]"]) -> Tokens:
-    ids, labels = values[IDS], values[LABELS]
+    return Tokens(_unmasked(values[IDS], values), _unmasked(values[LABELS], values))
+
+
+def _unmasked(column: "NDArray[np.int64]", values: Mapping[str, "NDArray[np.int64]"]) -> "NDArray[np.int64]":
+    """A row's values where its attention mask, if it has one, is not 0."""
     mask = values.get(MASK)
-    if mask is None or len(mask) != len(ids) or mask.all():
-        return Tokens(ids, labels)
-    return Tokens(ids[mask != 0], labels[mask != 0])
+    return column if mask is None or len(mask) != len(column) else column[mask != 0]
+
+
+def _without_rest(row: Tokens, length: int) -> Tokens:
+    """A row without what was put behind it, if nothing of that is in the loss: padding without a mask."""
+    rest = row.labels[length:]
+    return row if (rest != IGNORED).any() else Tokens(row.ids[:length], row.labels[:length])
 
 
 def _first(batch: Mapping[str, Any]) -> dict[str, Any]:
@@ -232,7 +241,7 @@ def _joined(parts: Sequence[Tokens]) -> Tokens:
 
     labels = [one.labels.copy() for one in parts]
     for one in labels:
-        one[:1] = -100
+        one[:1] = IGNORED
     return Tokens(np.concatenate([one.ids for one in parts]), np.concatenate(labels))
 
 

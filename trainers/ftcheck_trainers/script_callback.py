@@ -60,7 +60,7 @@ class OwnRun:
 
     def __init__(self, ticket: Ticket, script: Script, verified: Verified, args: Any, state: Any) -> None:
         """Claim the trainer's output_dir and open the run there. Raises `TrainingError`."""
-        named = script.job(ticket)
+        self._script, named = script, script.job(ticket)
         self._folder = str(Path(args.output_dir).absolute())
         self._job = replace(named, training=replace(named.training, output_dir=self._folder))
         if self._folder in _open:
@@ -119,6 +119,7 @@ class OwnRun:
     def _close(self, error: BaseException | None) -> None:
         atexit.unregister(self._at_exit)
         _open.pop(self._folder, None)
+        self._script.run = None
         closing = self._stack.pop_all()
         closing.__exit__(type(error) if error else None, error, error.__traceback__ if error else None)
 
@@ -184,7 +185,7 @@ def callback(ticket: Ticket, script: Script) -> Any:
             return self.hand_on("on_train_begin", args, state, control, kwargs)
 
         def on_prediction_step(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
-            if script.run is None or self.evaluation_is_verified:
+            if script.run is None or self.evaluation_is_verified or not verify.evaluates(args):
                 return
             loader, processing = kwargs["eval_dataloader"], kwargs.get("processing_class")
             with script.run.ended_by_errors():
@@ -194,7 +195,6 @@ def callback(ticket: Ticket, script: Script) -> Any:
         def on_train_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
             if script.run is not None:
                 script.run.finished(state, kwargs["model"])
-                script.run = None
 
         def hand_on(self, event: str, args: Any, state: Any, control: Any, kwargs: Any) -> Any:
             if script.run is None:

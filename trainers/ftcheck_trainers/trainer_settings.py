@@ -25,8 +25,8 @@ COMPARED = (
     "label_smoothing_factor",
     "neftune_noise_alpha",
     "loss_type",
-    "packing",
     "packing_strategy",
+    "max_length",
     "seed",
 )
 """What decides about steps, and what a step does. What decides about ids is compared as ids; what saves,
@@ -35,15 +35,21 @@ BATCH = ("training.per_device_train_batch_size", "training.gradient_accumulation
 """Their product is what a step trains: the same rows in other portions are the same step."""
 
 
-def differences(job: Job, args: Any) -> list[str]:
-    """A line for each setting that the policy states and the trainer has otherwise."""
-    return [*_settings(job, args), *_batch(job, args)]
+def differences(job: Job, args: Any, *, packed: bool) -> list[str]:
+    """A line for each setting that the policy states and the trainer has otherwise.
+
+    `packed` says whether its rows are blocks, whoever packed them.
+    """
+    return [*_settings(job, args, packed=packed), *_batch(job, args)]
 
 
-def _settings(job: Job, args: Any) -> Iterator[str]:
+def _settings(job: Job, args: Any, *, packed: bool) -> Iterator[str]:
+    key = "training.packing"
+    if key in job.places and job.training.packing != packed:
+        yield f"{key} is {job.training.packing} in the policy ({place_of(job, key)}), {packed} in the trainer"
     for name in COMPARED:
         key = f"training.{name}"
-        if key not in job.places or not hasattr(args, name) or _overruled(name, args):
+        if key not in job.places or not hasattr(args, name) or _overruled(name, args, packed=packed):
             continue
         stated = job.training.extra.get(name, getattr(job.training, name, None))
         found = getattr(args, name)
@@ -52,11 +58,11 @@ def _settings(job: Job, args: Any) -> Iterator[str]:
             yield f"{key} is {stated} in the policy ({place_of(job, key)}), {found} in the trainer"
 
 
-def _overruled(name: str, args: Any) -> bool:
-    """Steps overrule epochs; without packing its strategy says nothing."""
+def _overruled(name: str, args: Any, *, packed: bool) -> bool:
+    """Steps overrule epochs; without packing its strategy and the length of a block say nothing."""
     if name == "num_train_epochs":
         return bool(args.max_steps > 0)
-    return name == "packing_strategy" and not args.packing
+    return name in ("packing_strategy", "max_length") and not packed
 
 
 def _batch(job: Job, args: Any) -> Iterator[str]:

@@ -66,12 +66,14 @@ class Verified:
     """What was found to be as checked.
 
     `arguments` are the trainer's (None: a data loader was verified), `data` and `collator` what its training
-    batches are made of. The counts are those of the training rows; `blocks` are rows of the data set.
+    batches are made of, `packed` whether these are blocks of several rows. The counts are those of the
+    training rows; `blocks` are rows of the data set.
     """
 
     arguments: Any
     data: Any
     collator: Any
+    packed: bool
     rows: int
     blocks: int
     tokens: int
@@ -87,7 +89,7 @@ def verify(ticket: Ticket, script: Script, trainer: Any, eval_dataloader: Any = 
         comparison = _Comparison(ticket, script, trainer.processing_class, trainer.args)
         if trainer.train_dataset is None:
             comparison.refuse("unverified", "the trainer has no train_dataset")
-        evaluations = list(_evaluation_loaders(trainer)) if comparison.evaluates else []
+        evaluations = list(_evaluation_loaders(trainer)) if evaluates(trainer.args) else []
         return _compared(comparison, trainer.get_train_dataloader(), evaluations)
 
 
@@ -96,7 +98,7 @@ def begun(ticket: Ticket, script: Script, args: Any, loader: Any, processing: An
     comparison = _Comparison(ticket, script, processing, args)
     before: Verified | None = script.verified
     if before is not None and (before.data, before.collator) == (identity(loader.dataset), loader.collate_fn):
-        comparison.settings()
+        comparison.settings(packed=before.packed)
         return before
     with _random_kept():
         return _compared(comparison, loader, [])
@@ -113,8 +115,13 @@ def _compared(comparison: "_Comparison", train: Any, evaluations: Sequence[Any])
     verified = comparison.train(train)
     if evaluations:
         comparison.evaluation(evaluations)
-    comparison.settings()
+    comparison.settings(packed=verified.packed)
     return verified
+
+
+def evaluates(args: Any) -> bool:
+    """Whether a trainer evaluates while it trains."""
+    return str(getattr(args.eval_strategy, "value", args.eval_strategy)) != "no"
 
 
 def _evaluation_loaders(trainer: Any) -> Iterator[Any]:
@@ -131,7 +138,7 @@ def _random_kept() -> Iterator[None]:
     import torch
 
     python, numpy = random.getstate(), np.random.get_state()
-    with torch.random.fork_rng():
+    with torch.random.fork_rng(devices=[]):
         try:
             yield
         finally:
@@ -147,17 +154,12 @@ class _Comparison:
         self._ticket, self._script, self._job = ticket, script, script.job(ticket)
         self._tokenizer, self._args = getattr(processing, "tokenizer", processing), args
 
-    @property
-    def evaluates(self) -> bool:
-        """Whether the trainer evaluates while it trains."""
-        strategy = getattr(self._args, "eval_strategy", "no")
-        return str(getattr(strategy, "value", strategy)) != "no"
-
     def train(self, loader: Any) -> Verified:
         """Compare the training rows."""
         part = Part("training", "prepared", self._job.training, self._ticket.ids)
         counts = self._rows(part, [loader])
-        return Verified(self._args, identity(loader.dataset), loader.collate_fn, *counts)
+        packed = self._wrapped or FedRows(loader).packed
+        return Verified(self._args, identity(loader.dataset), loader.collate_fn, packed, *counts)
 
     def evaluation(self, loaders: Sequence[Any]) -> None:
         """Compare the evaluation rows; several sets are compared one behind the other.
@@ -171,9 +173,17 @@ class _Comparison:
         training = of_evaluation(self._job.training)
         self._rows(Part("evaluation", "prepared_eval", training, self._ticket.eval_ids), loaders)
 
-    def settings(self) -> None:
+    @property
+    def _wrapped(self) -> bool:
+        """Whether blocks are filled without regard to where rows end."""
+        packs = getattr(self._args, "packing", False)
+        return bool(packs) and self._args.packing_strategy == "wrapped"
+
+    def settings(self, *, packed: bool) -> None:
         """Compare what the policy states of steps with the trainer's arguments."""
-        differ = trainer_settings.differences(self._job, self._args) if self._args is not None else []
+        if self._args is None:
+            return
+        differ = trainer_settings.differences(self._job, self._args, packed=packed)
         if differ:
             self.refuse("arguments-changed", "; ".join(differ))
 
@@ -188,22 +198,21 @@ class _Comparison:
             if part.name == "training":
                 need_all_rows_drawn(loaders[0])
             counted = _Counted(sets)
-            wrapped = getattr(self._args, "packing", False) and self._args.packing_strategy == "wrapped"
             if counted.digest != part.digest:
-                self._compare(part, sets, wrapped=wrapped)
+                self._compare(part, sets)
             for number, one in enumerate(sets):
                 self._collated(part, one, sum(map(len, sets[:number])))
         except Unreadable as error:
             self.refuse("unverified", f"{part.name} rows: {error}")
         return counted.sequences, sum(map(len, sets)), counted.tokens, counted.trained
 
-    def _compare(self, part: Part, sets: Sequence[FedRows], *, wrapped: bool) -> None:
+    def _compare(self, part: Part, sets: Sequence[FedRows]) -> None:
         """Find the first row that differs; a digest may differ where what is trained does not."""
         with self._checked(part) as (prepared, tokenizer):
             checked, fed = partial(_checked, prepared, part.training), partial(_fed, sets)
-            if wrapped:
+            if self._wrapped:
                 fed = partial(_recut, checked, fed)
-            shuffled = getattr(self._args, "shuffle_dataset", False) and not wrapped
+            shuffled = getattr(self._args, "shuffle_dataset", False) and not self._wrapped
             compare = in_any_order if shuffled or any(one.packed for one in sets) else in_order
             found = compare(checked, fed)
             if found is not None:
@@ -215,7 +224,7 @@ class _Comparison:
             if same(row, made):
                 continue
             with self._checked(part) as (prepared, tokenizer):
-                index = _row_of(before + number, row, fed, prepared, part.training)
+                index = _row_of(before + number, row, prepared, part.training)
                 found = Difference(before + number, made, Checked(index, row), f"made by {fed.collator}")
                 self.refuse("ids-changed", self._words(part, found, prepared, tokenizer))
 
@@ -239,19 +248,22 @@ class _Comparison:
             assert found.fed is not None
             text = self._shown(found.fed.ids, 0)
             return f"{part.name} row {found.number + 1} of the trainer was not checked: {text}{note}"
-        place = prepared.at(found.checked.row)
-        subject = f"{part.name} row {found.checked.row + 1} ({near(place.path or '')}:{place.line})"
+        subject = f"{part.name} row {found.number + 1} of the trainer"
+        if found.checked.row is not None:
+            place = prepared.at(found.checked.row)
+            subject = f"{part.name} row {found.checked.row + 1} ({near(place.path or '')}:{place.line})"
         mine = found.checked.tokens
         if found.fed is None:
             return f"{subject} is missing in the trainer: {_around(tokenizer.show, mine.ids, 0)}{note}"
         at = found.token
+        number = found.checked.start + at + 1
         checked, fed = _around(tokenizer.show, mine.ids, at), self._shown(found.fed.ids, at)
         if mine.ids[at : at + 1].tolist() == found.fed.ids[at : at + 1].tolist():
             now, then = ("in the loss", "masked") if mine.labels[at] == IGNORED else ("masked", "in the loss")
             token = tokenizer.show(mine.ids[at : at + 1].tolist())
-            verdict = f"token {at + 1} ({token!r}) is {now} in the trainer and was {then} in the checks"
+            verdict = f"token {number} ({token!r}) is {now} in the trainer and was {then} in the checks"
             return f"{subject}: {verdict}: {checked}{note}"
-        verdict = f"token {at + 1} differs: checked {checked}, the trainer feeds {fed}"
+        verdict = f"token {number} differs: checked {checked}, the trainer feeds {fed}"
         return f"{subject}: {verdict}{note}"
 
     def _shown(self, ids: Any, at: int) -> str:
@@ -294,7 +306,7 @@ def _checked(prepared: Prepared, training: Training) -> Iterator[Checked]:
         labels = np.where(mask, ids, IGNORED)
         for first in range(0, len(ids), piece or max(1, len(ids))):
             span = slice(first, None if piece is None else first + piece)
-            yield Checked(row, Tokens(ids[span], labels[span]))
+            yield Checked(row, Tokens(ids[span], labels[span]), first)
 
 
 def _recut(checked: Any, fed: Any) -> Iterator[Tokens]:
@@ -314,15 +326,14 @@ def _recut(checked: Any, fed: Any) -> Iterator[Tokens]:
     yield from blocks
 
 
-def _row_of(number: int, row: Tokens, fed: FedRows, prepared: Prepared, training: Training) -> int:
+def _row_of(number: int, row: Tokens, prepared: Prepared, training: Training) -> int | None:
     """The checked row that the trainer's row of this number is, or begins with."""
-    if not fed.packed:
-        return int(prepared.sequences[min(number, len(prepared.sequences) - 1), 0])
-    for one in _checked(prepared, training):
+    found = None
+    for place, one in enumerate(_checked(prepared, training)):
         ids = one.tokens.ids
         if row.ids[: len(ids)].tolist() == ids.tolist():
-            return one.row
-    return 0
+            found = one.row if found is None or place == number else found
+    return found
 
 
 def _around(show: Any, ids: Any, at: int) -> str:

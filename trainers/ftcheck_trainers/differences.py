@@ -20,7 +20,7 @@ CANDIDATES = 1000
 
 @dataclass(frozen=True, slots=True)
 class Checked:
-    """One sequence as it was checked: the row (index from 0; None: part of several), where in it it begins."""
+    """One sequence as it was checked: its row (index from 0; None: of several), and where in it it begins."""
 
     row: int | None
     tokens: Tokens

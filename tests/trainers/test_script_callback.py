@@ -93,7 +93,8 @@ def test_evaluation_rows_that_nobody_verified_are_verified_before_they_are_used(
     with pytest.raises(Refused, match="evaluation row 12 "):
         trainer.train()
 
-    assert run_json(own)["status"] == "failed"
+    found = run_json(own)
+    assert (found["status"], found["reason"]) == ("failed", "the gate refused what is fed (ids-changed)")
 
 
 def test_an_error_in_the_training_is_written_down_at_once(own: Own) -> None:

@@ -19,7 +19,7 @@ from typing import Any, Protocol
 
 from ftcheck import ranks
 from ftcheck.errors import TrainingError
-from ftcheck.gate.ticket import Ticket
+from ftcheck.gate.ticket import Refused, Ticket
 from ftcheck.settings import Job
 from ftcheck.training.during_checks import Alarm, DuringChecks
 from ftcheck_trainers import arguments, during_checks, run_folder, verify
@@ -112,7 +112,10 @@ class OwnRun:
         self._close(None)
 
     def failed(self, error: BaseException) -> None:
-        """The training ended with an error, or was interrupted."""
+        """The training ended with an error, or was interrupted; what a refusal quotes of rows is left out."""
+        if isinstance(error, Refused):
+            codes = ", ".join(reason.code for reason in error.refusal.reasons)
+            error = TrainingError(f"the gate refused what is fed ({codes})")
         with contextlib.suppress(Exception, KeyboardInterrupt):
             self._close(error)
 

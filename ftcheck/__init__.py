@@ -37,6 +37,7 @@ if TYPE_CHECKING:
     from ftcheck.report.record import Report
     from ftcheck.runner.python_calls import check, run
     from ftcheck.settings import Job
+    from ftcheck.training.own_script import callback
     from ftcheck.training.require import require
 
 __version__: str
@@ -72,6 +73,7 @@ _HOME = {
     "ftcheck.report.record": ("Report",),
     "ftcheck.runner.python_calls": ("check", "run"),
     "ftcheck.settings": ("Job",),
+    "ftcheck.training.own_script": ("callback",),
     "ftcheck.training.require": ("require",),
 }
 _MODULE_OF = {name: module for module, names in _HOME.items() for name in names}
@@ -116,6 +118,7 @@ __all__ = [
     "Trainer",
     "TrainingError",
     "__version__",
+    "callback",
     "check",
     "hookimpl",
     "loader",

@@ -94,7 +94,7 @@ def changed_since(
     return report, reasons
 
 
-TICKET = tuple(field.name for field in fields(Ticket) if field.name != "seal")
+TICKET = tuple(field.name for field in fields(Ticket) if field.compare)
 
 
 def check_resumed(folder: Path, policy: Policy, checks: Sequence[Check], job: str) -> Ticket | Refusal:

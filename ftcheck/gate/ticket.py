@@ -1,14 +1,21 @@
 """What the gate hands out: a ticket, or a refusal with every reason."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
-from typing import Any
+from dataclasses import dataclass, field, fields
+from typing import Any, Protocol
 
-from ftcheck.errors import FtcheckError, Problem
+from ftcheck.errors import FtcheckError, Problem, UsageError
 from ftcheck.exit_codes import ExitCode
 
 SEAL = object()
 """The gate's own mark on a ticket: nobody else makes one."""
+
+
+class Verifier(Protocol):
+    """Holds a trainer against what was checked. It knows the policy, and so can prepare the rows again."""
+
+    def verify(self, ticket: "Ticket", trainer: object, eval_dataloader: object) -> None:
+        """Raise `Refused` where something else would be trained than the ticket stands for."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -17,7 +24,8 @@ class Ticket:
 
     Only the gate makes one. `ids` is the digest over ids and labels that the trainer must feed, `eval_ids`
     that of the evaluation rows (None: it does not evaluate), and `ids_from` says whose ids they are; `inputs`
-    are the digests of the job's files by their name in the report.
+    are the digests of the job's files by their name in the report. `verifier` is there where a script asked
+    the gate: call `verify`.
     """
 
     job: str
@@ -33,11 +41,32 @@ class Ticket:
     inputs: Mapping[str, str] = field(default_factory=dict)
     issued_at: str = ""
     seal: Any = field(default=None, repr=False, compare=False)
+    verifier: Verifier | None = field(default=None, repr=False, compare=False)
 
     def __post_init__(self) -> None:
         """Refuse to exist without the gate's seal."""
         if self.seal is not SEAL:
             raise TypeError("tickets are handed out by the gate: ftcheck.require(report, policy=…, job=…)")
+
+    def verify(self, trainer: object, eval_dataloader: object = None) -> None:
+        """Compare what a trainer is about to train with what was checked, row by row.
+
+        `trainer` is any Hugging Face Trainer (`transformers.Trainer`, TRL's SFTTrainer, a subclass), or, in a
+        loop of your own, the torch `DataLoader` of the training rows, with `eval_dataloader` beside it.
+        Call it before the first step. Raises `ftcheck.Refused`: `ids-changed` names the first row that
+        differs, its file and line, and the token, with both texts; `arguments-changed` the settings;
+        `unverified` what cannot be compared, such as rows that stream.
+        """
+        if self.verifier is None:
+            raise UsageError(
+                "this ticket does not know its policy: verify the one that ftcheck.require returns"
+            )
+        self.verifier.verify(self, trainer, eval_dataloader)
+
+    def said(self) -> dict[str, Any]:
+        """What it stands for, as run.json keeps it: all but the gate's mark and who verifies."""
+        names = [one.name for one in fields(self) if one.compare]
+        return {name: getattr(self, name) for name in names} | {"inputs": dict(self.inputs)}
 
 
 @dataclass(frozen=True, slots=True)

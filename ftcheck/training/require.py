@@ -1,6 +1,7 @@
 """Before a trainer starts: the gate for scripts, the host's checks on this machine, the run folder."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from ftcheck.errors import UsageError
@@ -10,6 +11,7 @@ from ftcheck.records import Result, Stage
 from ftcheck.runner.execute import Workplace, execute
 from ftcheck.runner.load import Loaded, load
 from ftcheck.runner.options import Options
+from ftcheck.training.own_script import OwnScript
 
 
 def run_folder(loaded: Loaded, job: str) -> Path:
@@ -40,7 +42,8 @@ def require(
 ) -> Ticket:
     """The gate for your own training script, in its first lines.
 
-    Returns the ticket if the stored `report` opens the gate for `job` of `policy` as both are now.
+    Returns the ticket if the stored `report` opens the gate for `job` of `policy` as both are now: call its
+    `verify` with the trainer before the first step.
     Raises `ftcheck.Refused`, whose message names every reason; exit code 5 if you let it through
     `ftcheck`'s command line. `overrides` and `rules_dirs` as they were given to `ftcheck run`.
     """
@@ -54,4 +57,4 @@ def require(
     decision = check_stored(report, loaded.policy, loaded.checks, job, during=loaded.during)
     if isinstance(decision, Refusal):
         raise Refused(decision)
-    return decision
+    return replace(decision, verifier=OwnScript(loaded, report))

@@ -145,6 +145,11 @@ def planned_steps(training: Training, rows: int, processes: int = 1) -> int:
     return -int(-an_epoch * training.num_train_epochs // 1)
 
 
+def repeated(blocks: int, batch: int, processes: int) -> int:
+    """Blocks that accelerate repeats, so that each process has as many batches in an epoch."""
+    return -blocks % (batch * processes) if processes > 1 else 0
+
+
 def _stated(settings: Training | Lora | Quantization, known: frozenset[str]) -> dict[str, Any]:
     """The section's values; a default is left to a class that has dropped the key."""
     values: dict[str, Any] = {}

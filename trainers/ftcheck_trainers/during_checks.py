@@ -32,8 +32,7 @@ def watched(
     if watch is None:
         yield
         return
-    _begin(watch, inputs, claimed, record, metrics, trainer.args)
-    trainer.add_callback(_callback(watch, record, metrics))
+    trainer.add_callback(begin(watch, inputs, claimed, record, metrics))
     try:
         yield
     except NotFinite as error:
@@ -44,10 +43,11 @@ def watched(
         record.update(during=watch.results())
 
 
-def _begin(
-    watch: DuringChecks, inputs: Inputs, claimed: Claim, record: RunRecord, metrics: Metrics, args: Any
-) -> None:
-    """What is expected is the first start's; the share of trained tokens is that of the rows to be fed."""
+def begin(watch: DuringChecks, inputs: Inputs, claimed: Claim, record: RunRecord, metrics: Metrics) -> Any:
+    """Open what the checks ask for; returns the TrainerCallback that asks them.
+
+    What is expected is the first start's; the share of trained tokens is that of the rows to be fed.
+    """
     if claimed.earlier.get("expected"):
         watch.expected = expected_from_dict(claimed.earlier["expected"])
     about = record.values["planned"]
@@ -61,6 +61,7 @@ def _begin(
         inputs, metrics.kept, total=about.get("steps"), device=found["kind"], memory_gib=found["memory_gib"]
     )
     record.update(expected=expected_to_dict(watch.expected), during=watch.results())
+    return _callback(watch, record, metrics)
 
 
 def _callback(watch: DuringChecks, record: RunRecord, metrics: Metrics) -> Any:

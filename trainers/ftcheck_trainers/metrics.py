@@ -205,6 +205,21 @@ def callback(metrics: Metrics, record: RunRecord, report: Callable[[Progress], N
     return Keeper()
 
 
+def at_end(state: Any, metrics: Metrics) -> dict[str, Any]:
+    """What run.json says of a training that has ended; `state` is the trainer's."""
+    losses = [line["loss"] for line in state.log_history if "loss" in line]
+    eval_losses = [line["eval_loss"] for line in state.log_history if "eval_loss" in line]
+    return {
+        "steps": state.global_step,
+        "epochs": state.epoch,
+        "tokens": metrics.tokens,
+        "tokens_per_second": metrics.speed,
+        "memory_peak_gib": metrics.peak_gib,
+        "final_loss": losses[-1] if losses else None,
+        "final_eval_loss": eval_losses[-1] if eval_losses else None,
+    }
+
+
 def _progress(task: str, line: Mapping[str, Any], total: int) -> Progress:
     speed = line["tokens_per_second"]
     detail = f"loss {line['loss']:.4g}" + (f"  {speed:,.0f} tokens/s" if speed else "")

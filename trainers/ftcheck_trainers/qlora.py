@@ -81,7 +81,8 @@ def train(ticket: Ticket, job: Job, inputs: Inputs, *, resume: bool) -> str:
             trainer.save_model(str(claimed.path))
             if run_folder.is_main():
                 _save_training_template(tokenizer, claimed.path)
-            record.update(**_at_end(job, claimed.path, trainer, metrics))
+            adapter = str(claimed.path) if job.training.lora is not None else None
+            record.update(**metrics_file.at_end(trainer.state, metrics), adapter=adapter)
     return str(claimed.path)
 
 
@@ -163,15 +164,13 @@ def _planned(job: Job, rows: Any, blocks: Any) -> dict[str, int]:
         raise TrainingError(f"no token of job {job.name} is in the loss")
     processes = ranks.count()
     steps = arguments.planned_steps(job.training, len(blocks), processes)
-    together = job.training.per_device_train_batch_size * processes
     return {
         "rows": len(rows),
         "blocks": len(blocks),
         "tokens": tokens,
         "trained_tokens": trained,
         "steps": steps,
-        # accelerate fills the last batches of an epoch from its beginning: each process needs as many
-        "repeated": -len(blocks) % together if processes > 1 else 0,
+        "repeated": arguments.repeated(len(blocks), job.training.per_device_train_batch_size, processes),
     }
 
 
@@ -195,19 +194,3 @@ def _save_training_template(tokenizer: Any, folder: Path) -> None:
     template = tokenizer.training_template
     if template is not None and template != tokenizer.chat_template:
         replace_file(folder / "training_chat_template.jinja", template.encode())
-
-
-def _at_end(job: Job, folder: Path, trainer: Any, metrics: metrics_file.Metrics) -> dict[str, Any]:
-    history = trainer.state.log_history
-    losses = [line["loss"] for line in history if "loss" in line]
-    eval_losses = [line["eval_loss"] for line in history if "eval_loss" in line]
-    return {
-        "steps": trainer.state.global_step,
-        "epochs": trainer.state.epoch,
-        "tokens": metrics.tokens,
-        "tokens_per_second": metrics.speed,
-        "memory_peak_gib": metrics.peak_gib,
-        "final_loss": losses[-1] if losses else None,
-        "final_eval_loss": eval_losses[-1] if eval_losses else None,
-        "adapter": str(folder) if job.training.lora is not None else None,
-    }

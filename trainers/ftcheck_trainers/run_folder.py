@@ -14,7 +14,7 @@ import socket
 import sys
 import threading
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from importlib import metadata
 from pathlib import Path
@@ -72,6 +72,8 @@ COMPARED = {
 LOCK = "run.lock"
 """Locked by the process that trains; the file stays, so that all lock the same one."""
 
+RESUMING = "resume with --resume"
+
 SPARE = 1 << 14
 """Bytes kept for the last word: a full disk must not be what nobody is told of."""
 
@@ -81,7 +83,8 @@ class Claim:
     """A run folder that may be written.
 
     `found` is run.json as it was when the folder was looked at, None where there was none. For a run that
-    goes on, `checkpoint` is where, `earlier` its run.json, and `notes` what one should know of them.
+    goes on, `checkpoint` is where, `earlier` its run.json, and `notes` what one should know of them; `after`
+    is the step, where the checkpoint is somebody else's.
     """
 
     path: Path
@@ -89,11 +92,12 @@ class Claim:
     checkpoint: Path | None = None
     earlier: Mapping[str, Any] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
+    after: int = 0
 
     @property
     def step(self) -> int:
         """The step to go on from; 0 for a fresh start."""
-        return int(self.checkpoint.name.rpartition("-")[2]) if self.checkpoint else 0
+        return int(self.checkpoint.name.rpartition("-")[2]) if self.checkpoint else self.after
 
 
 def of_job(job: Job) -> Path:
@@ -148,6 +152,26 @@ def _claim(ticket: Ticket, job: Job, *, resume: bool, checkpoints: bool) -> Clai
     return Claim(folder, earlier, found.path, earlier, (*found.passed_over, *_other_setting(found.path, job)))
 
 
+def claim_of_script(ticket: Ticket, job: Job, step: int) -> Claim:
+    """The folder that a script of somebody's own trains into; it begins after `step`, or anew at 0.
+
+    Checkpoints and weights in it are the script's own affair: only another run that goes on, or one of
+    another job, is in the way.
+    """
+
+    def look() -> Claim:
+        folder = of_job(job)
+        earlier = read(folder)
+        _refuse_living(folder, earlier, job)
+        _refuse_other_job(folder, earlier, job)
+        if not step or not earlier:
+            return Claim(folder, earlier, after=step)
+        compare(ticket, earlier, job)
+        return Claim(folder, earlier, None, earlier, after=step)
+
+    return ranks.decided(look)
+
+
 def _no_checkpoint(folder: Path, found: checkpoint.Found, job: Job) -> TrainingError:
     what = f"{folder} contains no complete checkpoint to resume from"
     if not found.passed_over:
@@ -182,7 +206,7 @@ def read(folder: Path) -> Mapping[str, Any] | None:
 
 def compare(ticket: Ticket, earlier: Mapping[str, Any], job: Job) -> None:
     """Raise `Refused` unless the run was started for exactly what the ticket stands for."""
-    before, now = earlier.get("ticket") or {}, ticket_digests(ticket)
+    before, now = earlier.get("ticket") or {}, ticket.said()
     reasons = tuple(
         Reason(code, f"{key} of the run in {of_job(job)} was {before.get(key)}, is {now[key]}")
         for key, code in COMPARED.items()
@@ -272,12 +296,6 @@ def _refusal(job: Job, message: str) -> TrainingError:
     return TrainingError(message, [problem])
 
 
-def ticket_digests(ticket: Ticket) -> dict[str, Any]:
-    """A ticket as run.json keeps it: everything but the seal."""
-    names = [field.name for field in fields(ticket) if field.name != "seal"]
-    return {name: getattr(ticket, name) for name in names} | {"inputs": dict(ticket.inputs)}
-
-
 class RunRecord:
     """run.json while the run goes on: `update` merges values and replaces the file."""
 
@@ -320,16 +338,21 @@ def say(line: str) -> None:
 
 
 @contextlib.contextmanager
-def recorded(claimed: Claim, ticket: Ticket, job: Job, **about: Any) -> Iterator[RunRecord]:
+def recorded(
+    claimed: Claim, ticket: Ticket, job: Job, *, resuming: str = RESUMING, **about: Any
+) -> Iterator[RunRecord]:
     """A run from `running` to `finished`, `failed` or `interrupted`, as run.json tells it.
 
-    The folder is locked until the block ends. Raises `TrainingError` where another training has it.
+    The folder is locked until the block ends. `resuming` says how to go on from a checkpoint. Raises
+    `TrainingError` where another training has it.
     """
     with _held(claimed, job):
-        yield from _recorded(claimed, ticket, job, about)
+        yield from _recorded(claimed, ticket, job, resuming, about)
 
 
-def _recorded(claimed: Claim, ticket: Ticket, job: Job, about: Mapping[str, Any]) -> Iterator[RunRecord]:
+def _recorded(
+    claimed: Claim, ticket: Ticket, job: Job, resuming: str, about: Mapping[str, Any]
+) -> Iterator[RunRecord]:
     record = RunRecord(claimed.path, {**_at_start(claimed, ticket, job), **about})
     if is_main() and claimed.checkpoint is not None:
         checkpoint.set_aside(claimed.path, claimed.step)
@@ -343,7 +366,7 @@ def _recorded(claimed: Claim, ticket: Ticket, job: Job, about: Mapping[str, Any]
         if elsewhere is not None and elsewhere.exit_code != ExitCode.INTERRUPTED:
             record.end(status="failed", reason=str(elsewhere))
             raise elsewhere from error
-        reason, remedy = str(error) or "Ctrl-C", _how_to_go_on(error, record)
+        reason, remedy = str(error) or "Ctrl-C", _how_to_go_on(error, record, resuming)
         record.end(status="interrupted", reason=reason, remedy=remedy)
         say(f"{reason}; {remedy}")
         raise
@@ -354,11 +377,11 @@ def _recorded(claimed: Claim, ticket: Ticket, job: Job, about: Mapping[str, Any]
     record.end(status="finished")
 
 
-def _how_to_go_on(error: KeyboardInterrupt, record: RunRecord) -> str:
+def _how_to_go_on(error: KeyboardInterrupt, record: RunRecord, resuming: str) -> str:
     if isinstance(error, Interrupted):
         return error.remedy
     last = record.values.get("checkpoint")
-    return f"resume with --resume, from {last}" if last else "train again: no checkpoint was written yet"
+    return f"{resuming}, from {last}" if last else "train again: no checkpoint was written yet"
 
 
 def _at_start(claimed: Claim, ticket: Ticket, job: Job) -> dict[str, Any]:
@@ -374,7 +397,7 @@ def _at_start(claimed: Claim, ticket: Ticket, job: Job) -> dict[str, Any]:
         "reason": None,
         "remedy": None,
         "ids": ticket.ids,
-        "ticket": ticket_digests(ticket),
+        "ticket": ticket.said(),
         "python": platform.python_version(),
         "packages": versions(),
         "host": socket.gethostname(),
@@ -413,12 +436,13 @@ def now() -> str:
 
 @contextlib.contextmanager
 def _sigterm_interrupts() -> Iterator[None]:
-    """Schedulers say SIGTERM: treat it as Ctrl-C, so that run.json is told."""
+    """Schedulers say SIGTERM: treat it as Ctrl-C, so that run.json is told; a handler that is set stays."""
 
     def interrupt(number: int, frame: Any) -> None:
         raise KeyboardInterrupt(signal.Signals(number).name)
 
-    if threading.current_thread() is not threading.main_thread():
+    in_main = threading.current_thread() is threading.main_thread()
+    if not in_main or signal.getsignal(signal.SIGTERM) is not signal.SIG_DFL:
         yield
         return
     before = signal.signal(signal.SIGTERM, interrupt)

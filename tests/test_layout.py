@@ -61,6 +61,7 @@ SCENARIOS = (
     "plugins/reading/test_differential.py",
     "faults/test_clean.py",
     "faults/test_clean_reasoning.py",
+    "faults/test_clean_tools.py",
     "faults/test_tools.py",
     "faults/test_faults.py",
     # whole paths through a package

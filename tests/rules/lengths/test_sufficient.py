@@ -1,6 +1,7 @@
 """One cause, one number: the checks that propose a max_length propose the same one."""
 
 from random import Random
+from typing import Any
 
 import pytest
 from ftcheck_rules.labels.labels import truncation
@@ -19,7 +20,7 @@ def test_length_truncation_and_packing_propose_one_number(seed: int, packing: bo
     lengths = [dice.randint(16, dice.choice((limit, 3 * limit))) for _ in range(dice.randint(1, 80))]
     trained = [dice.randint(1, one) for one in lengths]
     made = job(training={"max_length": limit, "packing": packing})
-    given = {
+    given: dict[str, Any] = {
         "job": made,
         "prepared": prepared(lengths, trained=trained, max_length=limit, packing=packing),
         "inputs": inputs(),
@@ -40,7 +41,7 @@ def test_length_truncation_and_packing_propose_one_number(seed: int, packing: bo
 
 def test_a_conversation_that_is_longer_by_a_little_gets_the_length_of_both() -> None:
     """1,926 tokens: 1,920 of them would do for `truncation` alone, and 1,984 hold the row."""
-    given = {
+    given: dict[str, Any] = {
         "job": job(training={"max_length": 1024}),
         "prepared": prepared([1926], trained=[1926], max_length=1024),
         "inputs": inputs(),

@@ -8,7 +8,7 @@ from typing import Any
 from ftcheck.errors import InputError
 from ftcheck.inputs import tool_parsers
 from ftcheck.inputs.tokenizer import Message, Tokenizer
-from ftcheck.inputs.tool_parsers import Call, Format, Unreadable
+from ftcheck.inputs.tool_parsers import Format, FunctionCall, Unreadable
 
 Render = Callable[[Sequence[Message], bool, Any], str]
 """Renders messages: with the assistant's turn opened where the flag says so, and with these tools."""
@@ -32,12 +32,12 @@ PROBE_TOOLS = (
         },
     },
 )
-PROBE = Call("find_room", {"city": "Bonn", "beds": 2, "quiet": True})
+PROBE = FunctionCall("find_room", {"city": "Bonn", "beds": 2, "quiet": True})
 PROBE_IDS = ("call12345", "functions.find_room:0")
 """Ids as Mistral's templates ask for them, and as Kimi's write them."""
 
 
-def message_of(calls: Sequence[Call], ids: Sequence[str] = ()) -> Message:
+def message_of(calls: Sequence[FunctionCall], ids: Sequence[str] = ()) -> Message:
     """An assistant's message with these calls, their arguments as objects."""
     known = [*ids, *(f"call{number:05}" for number in range(len(ids), len(calls)))]
     made = [
@@ -106,6 +106,6 @@ def probe_texts(render: Render) -> Iterator[str]:
     """A call as a template writes it: with arguments as an object, and as JSON text, and with other ids."""
     for id in PROBE_IDS:
         for arguments in (PROBE.arguments, json.dumps(PROBE.arguments)):
-            message = message_of([Call(PROBE.name, arguments)], [id])
+            message = message_of([FunctionCall(PROBE.name, arguments)], [id])
             with suppress(InputError):
                 yield answer_text(render, [QUESTION], message, list(PROBE_TOOLS))

@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 from ftcheck.inputs.tokenizer import Message
-from ftcheck.inputs.tool_parsers import Call
+from ftcheck.inputs.tool_parsers import FunctionCall
 
 GUARDED = "x-ftcheck-"
 """What the names of the headers begin with that ftcheck's guard adds to its answers."""
@@ -31,7 +31,7 @@ class Reply:
     retries: int = 0
     chunks: int = 0
     trouble: str | None = None
-    calls: tuple[Call, ...] = ()
+    calls: tuple[FunctionCall, ...] = ()
 
 
 class Endpoint(Protocol):

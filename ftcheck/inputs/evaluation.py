@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from ftcheck.inputs.prepared import RowError
 from ftcheck.inputs.tokenizer import Message
-from ftcheck.inputs.tool_parsers import Call
+from ftcheck.inputs.tool_parsers import FunctionCall
 from ftcheck.records import Location
 
 if TYPE_CHECKING:
@@ -32,7 +32,7 @@ class GoldItem:
     answer_tokens: int
     at: Location
     tools: Any = None
-    calls: tuple[Call, ...] = ()
+    calls: tuple[FunctionCall, ...] = ()
     call_message: Message | None = None
 
 

@@ -7,7 +7,7 @@ from typing import Any
 
 from ftcheck import digest
 from ftcheck.inputs.run_folder import RUN, State, TrainingRun
-from ftcheck.inputs.tool_parsers import Call
+from ftcheck.inputs.tool_parsers import FunctionCall
 from ftcheck.paths import TOKENIZER_FILES, near
 from ftcheck.settings import Job
 
@@ -140,7 +140,7 @@ class Generation:
     trouble: str | None = None
     again: "Generation | None" = None
     marked: str | None = None
-    calls: tuple[Call, ...] | None = None
+    calls: tuple[FunctionCall, ...] | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -25,7 +25,7 @@ LONGEST = 1 << 20
 
 
 @dataclass(frozen=True, slots=True)
-class Call:
+class FunctionCall:
     """One call of a function; `arguments` is a mapping where they are as they should be."""
 
     name: str
@@ -109,7 +109,7 @@ def parsers_of(engine: str, form: Format) -> list[str]:
 # --- what a message declares ------------------------------------------------------------------------------
 
 
-def declared(message: Mapping[str, Any]) -> tuple[Call, ...]:
+def declared(message: Mapping[str, Any]) -> tuple[FunctionCall, ...]:
     """The calls of a message, in OpenAI's wrapper or bare; arguments that are JSON text are read.
 
     Raises `Unreadable` for a call without a name, or with arguments that are no JSON object.
@@ -118,7 +118,7 @@ def declared(message: Mapping[str, Any]) -> tuple[Call, ...]:
     return tuple(_declared(one) for one in calls) if isinstance(calls, list | tuple) else ()
 
 
-def _declared(call: Any) -> Call:
+def _declared(call: Any) -> FunctionCall:
     function = call.get("function", call) if isinstance(call, Mapping) else None
     if not isinstance(function, Mapping) or not isinstance(function.get("name"), str):
         raise Unreadable("a call without a function name")
@@ -132,7 +132,7 @@ def _declared(call: Any) -> Call:
         arguments = {}
     if not isinstance(arguments, Mapping):
         raise Unreadable("arguments that are not a JSON object")
-    return Call(function["name"], arguments)
+    return FunctionCall(function["name"], arguments)
 
 
 def schema_of(tools: Any, name: str) -> Mapping[str, Any] | None:
@@ -154,12 +154,12 @@ def same(one: Any, other: Any) -> bool:
     return bool(one == other)
 
 
-def same_call(one: Call, other: Call) -> bool:
+def same_call(one: FunctionCall, other: FunctionCall) -> bool:
     """Whether two calls name the same function with the same arguments, in any order of keys."""
     return one.name == other.name and same(one.arguments, other.arguments)
 
 
-def same_calls(some: Sequence[Call], others: Sequence[Call]) -> bool:
+def same_calls(some: Sequence[FunctionCall], others: Sequence[FunctionCall]) -> bool:
     """Whether these are the same calls. Parallel calls are run side by side: their order does not matter."""
     left = list(others)
     for call in some:
@@ -173,7 +173,7 @@ def same_calls(some: Sequence[Call], others: Sequence[Call]) -> bool:
 # --- what a parser reads ----------------------------------------------------------------------------------
 
 
-def read(form: Format, text: str, tools: Any = None) -> tuple[Call, ...]:
+def read(form: Format, text: str, tools: Any = None) -> tuple[FunctionCall, ...]:
     """The calls in an answer; none where it is not a call. Raises `Unreadable` for one that is broken.
 
     What stands before the end of a thinking block is left out: the server's reasoning parser takes it.
@@ -181,7 +181,7 @@ def read(form: Format, text: str, tools: Any = None) -> tuple[Call, ...]:
     text = text.rpartition("</think>")[2] if "</think>" in text else text
     if len(text) > LONGEST or (form.needs is not None and form.needs not in text):
         return ()
-    calls: list[Call] = []
+    calls: list[FunctionCall] = []
     for match in re.finditer(form.call, text.lstrip(), re.DOTALL):
         calls += _READERS[form.body](form, match, tools)
         if form.one:
@@ -206,7 +206,7 @@ def _json(form: Format, text: str) -> Any:
     return value
 
 
-def _of_object(form: Format, value: Any) -> Call:
+def _of_object(form: Format, value: Any) -> FunctionCall:
     """A call from its JSON object."""
     if not isinstance(value, Mapping):
         raise Unreadable("the call is not a JSON object")
@@ -215,7 +215,7 @@ def _of_object(form: Format, value: Any) -> Call:
     key = next((one for one in form.arguments if one in value), None)
     if key is None and not form.may_lack_arguments:
         raise Unreadable(f"the call has no key {' or '.join(repr(one) for one in form.arguments)}")
-    return Call(value[form.name], _arguments(form, {} if key is None else value[key]))
+    return FunctionCall(value[form.name], _arguments(form, {} if key is None else value[key]))
 
 
 def _arguments(form: Format, value: Any) -> Any:
@@ -228,25 +228,25 @@ def _arguments(form: Format, value: Any) -> Any:
         raise Unreadable("the arguments are not valid JSON") from None
 
 
-def _read_object(form: Format, match: re.Match[str], tools: Any) -> list[Call]:
+def _read_object(form: Format, match: re.Match[str], tools: Any) -> list[FunctionCall]:
     return [_of_object(form, _json(form, match["body"]))]
 
 
-def _read_list(form: Format, match: re.Match[str], tools: Any) -> list[Call]:
+def _read_list(form: Format, match: re.Match[str], tools: Any) -> list[FunctionCall]:
     value = _json(form, match["body"])
     if not isinstance(value, list):
         raise Unreadable("the calls are not a JSON list")
     return [_of_object(form, one) for one in value]
 
 
-def _read_by_name(form: Format, match: re.Match[str], tools: Any) -> list[Call]:
+def _read_by_name(form: Format, match: re.Match[str], tools: Any) -> list[FunctionCall]:
     value = _json(form, match["body"])
     if not isinstance(value, list) or not all(isinstance(one, dict) and one for one in value):
         raise Unreadable("the calls are not a JSON list of objects")
-    return [Call(*next(iter(one.items()))) for one in value]
+    return [FunctionCall(*next(iter(one.items()))) for one in value]
 
 
-def _read_objects(form: Format, match: re.Match[str], tools: Any) -> list[Call]:
+def _read_objects(form: Format, match: re.Match[str], tools: Any) -> list[FunctionCall]:
     """JSON objects one after another, whatever stands between them; or a list of them."""
     text, calls, at = match["body"], [], 0
     if text.startswith("["):
@@ -260,16 +260,16 @@ def _read_objects(form: Format, match: re.Match[str], tools: Any) -> list[Call]:
     return calls
 
 
-def _read_arguments(form: Format, match: re.Match[str], tools: Any) -> list[Call]:
+def _read_arguments(form: Format, match: re.Match[str], tools: Any) -> list[FunctionCall]:
     name = match["name"].strip()
     try:
         value, _ = json.JSONDecoder().raw_decode(match["body"].strip())
     except (ValueError, RecursionError):
         raise Unreadable("the arguments are not valid JSON") from None
-    return [Call(name, value)]
+    return [FunctionCall(name, value)]
 
 
-def _read_parameters(form: Format, match: re.Match[str], tools: Any) -> list[Call]:
+def _read_parameters(form: Format, match: re.Match[str], tools: Any) -> list[FunctionCall]:
     name = match["name"].strip()
     properties = (schema_of(tools, name) or {}).get("properties")
     known = properties if isinstance(properties, Mapping) else {}
@@ -282,7 +282,7 @@ def _read_parameters(form: Format, match: re.Match[str], tools: Any) -> list[Cal
             found[key] = text if _types(known.get(key)) == ["string"] else _literal(text.strip())
         else:
             found[key] = _typed(text, _types(known.get(key)))
-    return [Call(name, found)]
+    return [FunctionCall(name, found)]
 
 
 def _types(schema: Any) -> list[str]:
@@ -320,16 +320,16 @@ def _literal(text: str) -> Any:
     return text
 
 
-def _read_python(form: Format, match: re.Match[str], tools: Any) -> list[Call]:
+def _read_python(form: Format, match: re.Match[str], tools: Any) -> list[FunctionCall]:
     return _python_calls(match["body"])
 
 
-def _read_python_lines(form: Format, match: re.Match[str], tools: Any) -> list[Call]:
+def _read_python_lines(form: Format, match: re.Match[str], tools: Any) -> list[FunctionCall]:
     lines = [line.strip() for line in match["body"].splitlines() if line.strip()]
     return _python_calls(f"[{', '.join(lines)}]")
 
 
-def _python_calls(text: str) -> list[Call]:
+def _python_calls(text: str) -> list[FunctionCall]:
     try:
         parsed = ast.parse(text.strip(), mode="eval").body
     except (ValueError, SyntaxError, RecursionError, MemoryError):
@@ -339,12 +339,12 @@ def _python_calls(text: str) -> list[Call]:
     return [_python_call(one) for one in parsed.elts]
 
 
-def _python_call(node: ast.expr) -> Call:
+def _python_call(node: ast.expr) -> FunctionCall:
     if not isinstance(node, ast.Call) or not isinstance(node.func, ast.Name) or node.args:
         raise Unreadable("the list holds something else than calls with named arguments")
     if any(one.arg is None for one in node.keywords):
         raise Unreadable("the list holds something else than calls with named arguments")
-    return Call(node.func.id, {str(one.arg): _python_value(one.value) for one in node.keywords})
+    return FunctionCall(node.func.id, {str(one.arg): _python_value(one.value) for one in node.keywords})
 
 
 def _python_value(node: ast.expr) -> Any:
@@ -360,7 +360,7 @@ BARE = re.compile(r"\s*([^\s,{}\[\]:\"]+)")
 """A key, or a value without quotes."""
 
 
-def _read_bare_keys(form: Format, match: re.Match[str], tools: Any) -> list[Call]:
+def _read_bare_keys(form: Format, match: re.Match[str], tools: Any) -> list[FunctionCall]:
     """JSON whose keys have no quotes, and whose texts stand between `quote` marks."""
     parts = match["body"].split(form.quote)
     if len(parts) % 2 == 0:
@@ -369,7 +369,7 @@ def _read_bare_keys(form: Format, match: re.Match[str], tools: Any) -> list[Call
     for number, part in enumerate(parts):
         tokens.append(json.dumps(part) if number % 2 else "".join(_quoted(part)))
     try:
-        return [Call(match["name"], json.loads("{" + "".join(tokens) + "}"))]
+        return [FunctionCall(match["name"], json.loads("{" + "".join(tokens) + "}"))]
     except (ValueError, RecursionError):
         raise Unreadable("the arguments do not have the parser's form") from None
 
@@ -392,7 +392,7 @@ def _is_number_or_truth(word: str) -> bool:
     return word in ("true", "false") or re.fullmatch(r"-?\d+(\.\d+)?([eE][-+]?\d+)?", word) is not None
 
 
-_READERS: dict[str, Callable[[Format, re.Match[str], Any], list[Call]]] = {
+_READERS: dict[str, Callable[[Format, re.Match[str], Any], list[FunctionCall]]] = {
     "object": _read_object,
     "list": _read_list,
     "by-name": _read_by_name,

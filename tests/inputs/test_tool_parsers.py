@@ -9,10 +9,10 @@ import pytest
 
 from ftcheck import tables
 from ftcheck.inputs import call_texts, tool_parsers
-from ftcheck.inputs.tool_parsers import Call, Unreadable
+from ftcheck.inputs.tool_parsers import FunctionCall, Unreadable
 from tests.places import DATA
 
-ROOM = Call("find_room", {"city": "Bonn", "beds": 2, "quiet": True})
+ROOM = FunctionCall("find_room", {"city": "Bonn", "beds": 2, "quiet": True})
 TOOLS = call_texts.PROBE_TOOLS
 ARGUMENTS = '{"city": "Bonn", "beds": 2, "quiet": true}'
 OBJECT = '{"name": "find_room", "arguments": ' + ARGUMENTS + "}"
@@ -92,13 +92,13 @@ def test_arguments_as_text_stay_text_unless_the_parser_passes_them_on() -> None:
 
 
 def test_parallel_calls_are_the_same_in_any_order_and_counted() -> None:
-    one, other = Call("f", {"a": 1}), Call("f", {"a": 2})
+    one, other = FunctionCall("f", {"a": 1}), FunctionCall("f", {"a": 2})
 
     assert tool_parsers.same_calls([one, other], [other, one])
     assert not tool_parsers.same_calls([one, one], [one, other])
     assert not tool_parsers.same_calls([one], [one, one])
-    assert tool_parsers.same_call(Call("f", {"a": 1, "b": 2}), Call("f", {"b": 2.0, "a": 1}))
-    assert not tool_parsers.same_call(Call("f", {"a": True}), Call("f", {"a": 1}))
+    assert tool_parsers.same_call(FunctionCall("f", {"a": 1, "b": 2}), FunctionCall("f", {"b": 2.0, "a": 1}))
+    assert not tool_parsers.same_call(FunctionCall("f", {"a": True}), FunctionCall("f", {"a": 1}))
 
 
 def test_a_parser_is_looked_up_by_the_engines_name_and_by_the_tokenizer() -> None:

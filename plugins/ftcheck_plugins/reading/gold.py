@@ -14,7 +14,7 @@ from ftcheck.inputs.evaluation import GoldItem, GoldSet
 from ftcheck.inputs.loader import loader
 from ftcheck.inputs.prepared import RowError
 from ftcheck.inputs.tokenizer import Message, ServingSide
-from ftcheck.inputs.tool_parsers import Call, Unreadable
+from ftcheck.inputs.tool_parsers import FunctionCall, Unreadable
 from ftcheck.records import Location
 from ftcheck.settings import Gold, Job
 from ftcheck_plugins.reading import files, row_formats
@@ -125,7 +125,7 @@ class _Expected:
     """An expected answer; `calls` and the assistant's `message` where it is one or several calls."""
 
     value: Any
-    calls: tuple[Call, ...] = ()
+    calls: tuple[FunctionCall, ...] = ()
     message: Message | None = None
 
 

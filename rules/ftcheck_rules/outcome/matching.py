@@ -11,7 +11,7 @@ from ftcheck.inputs import tool_parsers
 from ftcheck.inputs.evaluation import GoldItem
 from ftcheck.inputs.finished_run import Generation
 from ftcheck.inputs.output_schema import parsed
-from ftcheck.inputs.tool_parsers import Call, Unreadable, same
+from ftcheck.inputs.tool_parsers import FunctionCall, Unreadable, same
 
 Kind = Literal["exact", "json", "numeric", "field", "regex"]
 WHOLE = ""
@@ -164,7 +164,7 @@ def calls_compared(form: str | None, item: GoldItem, answer: Generation) -> Comp
     return Compared(right, None, {"function": names[0] == names[1], "arguments": right})
 
 
-def calls_in(form: str | None, item: GoldItem, answer: Generation) -> tuple[Call, ...]:
+def calls_in(form: str | None, item: GoldItem, answer: Generation) -> tuple[FunctionCall, ...]:
     """The calls of an answer: those that the server parsed, else those that its text holds.
 
     Raises `Unreadable` for a call that is broken, `Unusable` where the format is unknown.

@@ -27,7 +27,7 @@ from ftcheck.inputs.finished_run import (
     untrained,
 )
 from ftcheck.inputs.output_schema import problems
-from ftcheck.inputs.tool_parsers import Call, Unreadable
+from ftcheck.inputs.tool_parsers import FunctionCall, Unreadable
 from ftcheck.packing.lengths import nearest_rank
 from ftcheck.plurals import agreeing, counted
 from ftcheck_rules.data.gold import rows_named
@@ -119,7 +119,7 @@ def _wrong_calls(form: str | None, item: GoldItem, answer: Generation) -> list[s
     return [wrong for call in calls for wrong in _wrong_call(item, call)]
 
 
-def _wrong_call(item: GoldItem, call: Call) -> Iterator[str]:
+def _wrong_call(item: GoldItem, call: FunctionCall) -> Iterator[str]:
     if item.tools is None:
         return
     schema = tool_parsers.schema_of(item.tools, call.name)

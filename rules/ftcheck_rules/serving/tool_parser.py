@@ -30,7 +30,7 @@ from ftcheck.extension.rules import Yield
 from ftcheck.inputs import call_texts, tool_parsers
 from ftcheck.inputs.row_texts import RowTexts
 from ftcheck.inputs.tokenizer import Message
-from ftcheck.inputs.tool_parsers import Call, Format, Unreadable
+from ftcheck.inputs.tool_parsers import Format, FunctionCall, Unreadable
 from ftcheck.plurals import agreeing, counted
 from ftcheck_rules.template.templates import training_text
 
@@ -57,7 +57,7 @@ class ToolParser:
 class Turn:
     """A turn that calls tools: its calls, its text as training renders it, the tools, and where it stands."""
 
-    calls: tuple[Call, ...]
+    calls: tuple[FunctionCall, ...]
     text: str
     tools: Any
     at: Location
@@ -265,10 +265,10 @@ def _why_lost(form: Format, turn: Turn, served: Tokenizer, stops: Collection[int
     return "the arguments come back with other values"
 
 
-def _without_nulls(call: Call) -> Call:
+def _without_nulls(call: FunctionCall) -> FunctionCall:
     if not isinstance(call.arguments, Mapping):
         return call
-    return Call(call.name, {key: value for key, value in call.arguments.items() if value is not None})
+    return FunctionCall(call.name, {key: value for key, value in call.arguments.items() if value is not None})
 
 
 def _better(job: Job, turns: Sequence[Turn], served: Tokenizer, stops: Collection[int]) -> str | None:

@@ -10,7 +10,7 @@ from ftcheck.errors import InputError
 from ftcheck.inputs.container import Inputs, Run
 from ftcheck.inputs.evaluation import GoldSet
 from ftcheck.inputs.tokenizer import ServingSide
-from ftcheck.inputs.tool_parsers import Call
+from ftcheck.inputs.tool_parsers import FunctionCall
 from ftcheck.settings import Data, Gold, Job, Model, Serving
 from ftcheck.testing import job, serving_side, tokenizer
 
@@ -205,7 +205,7 @@ def test_an_expected_answer_may_be_calls_of_the_items_tools(tmp_path: Path, expe
     )
 
     [item] = found.items
-    assert item.calls == (Call("order", {"item": "ink"}),)
+    assert item.calls == (FunctionCall("order", {"item": "ink"}),)
     assert item.tools == TOOLS
     assert found.call_format == "hermes"
     assert item.answer.startswith('<tool_call>{"name": "order"')

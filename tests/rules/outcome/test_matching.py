@@ -10,7 +10,7 @@ from ftcheck_rules.outcome.cases.accuracy import INK, RIGHT, TOOLS, called, call
 from ftcheck_rules.outcome.valid_output import valid_output
 
 from ftcheck.inputs.finished_run import Generation
-from ftcheck.inputs.tool_parsers import Call
+from ftcheck.inputs.tool_parsers import FunctionCall
 from ftcheck.testing import Ran, generations, gold, job, output_schema, run, run_artifacts
 
 PAPER = '{"name": "order", "arguments": {"item": "paper", "count": 1}}'
@@ -63,7 +63,7 @@ def test_parallel_calls_count_in_any_order_and_all_of_them() -> None:
 
 
 def test_calls_that_a_server_parsed_count_as_they_are() -> None:
-    parsed = Generation("", 9, "stop", calls=(Call("order", {"item": "ink", "count": 2}),))
+    parsed = Generation("", 9, "stop", calls=(FunctionCall("order", {"item": "ink", "count": 2}),))
     as_text = Generation(RIGHT, 9, "stop", calls=())
 
     assert judged(parsed).measured["accuracy"] == 1
@@ -114,6 +114,6 @@ def test_the_output_schema_is_of_answers_that_are_no_calls() -> None:
 
 
 def test_an_answer_of_calls_alone_is_not_empty() -> None:
-    parsed = Generation("", 9, "stop", calls=(Call("order", json.loads(CALL)["arguments"]),))
+    parsed = Generation("", 9, "stop", calls=(FunctionCall("order", json.loads(CALL)["arguments"]),))
 
     assert valid(parsed).findings == ()

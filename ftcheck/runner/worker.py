@@ -229,6 +229,7 @@ class _Worker:
                 "row_errors": len(prepared.row_errors),
                 "first": first,
                 "eval_ids": _eval_digest(inputs) if self._jobs[job].evaluates else None,
+                "framework": prepared.stored.framework if prepared.stored is not None else None,
             }
         )
 

@@ -1,7 +1,7 @@
 """Folders of prepared rows as trainers write them, from the sample job `mapper` or from ids of one's own.
 
-`trl` is what TRL's own SFTTrainer makes of rows; the layouts of axolotl and LLaMA-Factory are written as their
-sources document them (axolotl 0.19, `utils/data/shared.py`; LLaMA-Factory 0.9.5, `data/loader.py` and
+`trl` is what TRL's own SFTTrainer makes of rows; the layouts of axolotl and LLaMA-Factory are written as
+their sources document them (axolotl 0.19, `utils/data/shared.py`; LLaMA-Factory 0.9.5, `data/loader.py` and
 `data/processor/supervised.py`), neither of which installs beside the pinned libraries.
 """
 
@@ -67,8 +67,8 @@ def save_dict(path: Path, splits: Mapping[str, Mapping[str, Sequence[Any]]]) -> 
 def packed(fed: Sequence[Fed], size: int, *, by: str = "position_ids") -> dict[str, list[Any]]:
     """The rows in order, several in one as long as they fit into `size`; told apart `by` a column.
 
-    `attention_mask` numbers the sequences from 1 and pads to `size` + 1, as LLaMA-Factory's neat_packing does;
-    `position_ids` pads likewise, with position 0, as its plain packing does.
+    `attention_mask` numbers the sequences from 1 and pads to `size` + 1, as LLaMA-Factory's neat_packing
+    does; `position_ids` pads likewise, with position 0, as its plain packing does.
     """
     blocks: list[list[Fed]] = [[]]
     for one in fed:

@@ -8,6 +8,7 @@ import pytest
 
 from tests import prepared_folders as folders
 from tests.cli.project import Project, Ran
+from tests.plugins.preparation.trl_side import Fed
 
 pytest.importorskip("trl")
 
@@ -34,7 +35,7 @@ jobs:
 
 
 @pytest.fixture(scope="module")
-def fed(tmp_path_factory: pytest.TempPathFactory) -> list[folders.Fed]:
+def fed(tmp_path_factory: pytest.TempPathFactory) -> list[Fed]:
     """What TRL makes of the rows."""
     made = tmp_path_factory.mktemp("trl")
     return folders.trl(folders.rows(COUNT), made, max_length=512, assistant_only_loss=True)
@@ -63,9 +64,7 @@ def outcomes(ran: Ran) -> dict[str, list[str]]:
     return found
 
 
-def test_the_recommended_checks_on_a_folder_equal_to_trls_are_green(
-    place: Project, fed: list[folders.Fed]
-) -> None:
+def test_the_recommended_checks_on_a_folder_equal_to_trls_are_green(place: Project, fed: list[Fed]) -> None:
     folders.save(place.folder / "ready", folders.columns(fed))
     ran = run(place)
     found = outcomes(ran)
@@ -89,7 +88,7 @@ def test_the_recommended_checks_on_a_folder_equal_to_trls_are_green(
     assert run(place, "own.yaml").report["jobs"]["one"]["ids"] == digest
 
 
-def test_a_changed_byte_in_the_folder_shuts_the_gate(place: Project, fed: list[folders.Fed]) -> None:
+def test_a_changed_byte_in_the_folder_shuts_the_gate(place: Project, fed: list[Fed]) -> None:
     folder = folders.save(place.folder / "ready", folders.columns(fed))
     assert run(place).code == 0
     assert place.call("gate", "r.json", "--policy", "ready.yaml").code == 0

@@ -88,8 +88,8 @@ class FirstPass:
             if IDS not in schema.names:
                 named = ", ".join(schema.names) or "none"
                 raise InputError(
-                    f"{name}: no column input_ids (its columns: {named}): these rows are not prepared; name them"
-                    " in data.train"
+                    f"{name}: no column input_ids (its columns: {named}): these rows are not prepared;"
+                    " name them in data.train"
                 )
             for column in READ:
                 if column in schema.names and not _is_list(pa, schema.field(column).type):
@@ -171,22 +171,9 @@ class FirstPass:
             "written": max(Path(name).stat().st_mtime for name in self._files),
         }
         errors = [[row, t.code, t.message, t.fix, t.column, t.content] for row, t in self._errors.items()]
-        nothing = {
-            "remarks": {},
-            "marks": {},
-            "system_prompts": [],
-            "notes": [],
-            "key_sets": [],
-            "opening": {},
-        }
-        said = {
-            "files": list(self._files),
-            "format": FORMAT,
-            "engine": FORMAT,
-            "row_errors": errors,
-            "stored": about,
-        }
-        (folder / "done.json").write_text(json.dumps(said | nothing), encoding="utf-8")
+        said = {"files": self._files, "format": FORMAT, "engine": FORMAT, "row_errors": errors}
+        written = json.dumps({**TEXTLESS, **said, "stored": about})
+        (folder / "done.json").write_text(written, encoding="utf-8")
 
     def _framework(self) -> str | None:
         """Which framework wrote the folder, by what only it writes."""

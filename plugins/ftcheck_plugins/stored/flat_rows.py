@@ -75,7 +75,7 @@ class Reading:
 
 
 def are_shifted(batch: Any, columns: Sequence[str]) -> bool | None:
-    """Whether the labels of a batch stand one place to the left of their tokens; None: no label, no telling."""
+    """Whether the labels of a batch stand one place to the left of their tokens; None: it cannot be told."""
     if LABELS not in columns:
         return False
     ids, labels = _Lists.of(batch, IDS), _Lists.of(batch, LABELS)
@@ -284,13 +284,14 @@ def _unattended(rows: _Rows, lists: "Mapping[str, _Lists]") -> "NDArray[np.bool_
     import numpy as np
 
     attention = _beside(rows, lists, ATTENTION)
-    return np.zeros(len(rows.ids), dtype=bool) if attention is None else attention == 0
+    found: NDArray[np.bool_] = np.zeros(len(rows.ids), dtype=bool) if attention is None else attention == 0
+    return found
 
 
 def _filling(
     rows: _Rows, row: "NDArray[np.int64]", begins: "NDArray[np.bool_]", in_loss: "NDArray[np.bool_]"
 ) -> "NDArray[np.bool_]":
-    """Padding that nothing marks: at a row's end one token over and over, each a sequence, none in the loss."""
+    """Padding that nothing marks: at a row's end one token repeated, each a sequence, none in the loss."""
     import numpy as np
 
     if not len(rows.ids):

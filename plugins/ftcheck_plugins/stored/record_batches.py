@@ -12,7 +12,7 @@ ROWS = 1_000
 """Rows of one batch."""
 FILE_FORMAT = b"ARROW1"
 END = b"\xff\xff\xff\xff\x00\x00\x00\x00"
-"""How an Arrow stream ends that was written to its end. Arrow reads one without it as if nothing were wrong."""
+"""How an Arrow stream ends that was written to its end. Arrow reads one without it and says nothing."""
 
 
 def schema_of(path: str) -> Any:

@@ -127,7 +127,7 @@ class FirstPass:
         import numpy as np
 
         count = len(found.row)
-        errors = {n: RowError("schema", said, AGAIN) for n, said in found.errors.items()}
+        errors = {n: RowError("ids", said, AGAIN) for n, said in found.errors.items()}
         self._errors |= {self._seen + n: one for n, one in errors.items()}
         self._other += [self._seen + n for n in found.other]
         self._padded += [self._seen + n for n in found.padded]

@@ -257,7 +257,7 @@ def _begins(
         inner = _cumulated(lengths)
         found[(firsts + inner)[inner < np.repeat(rows.lengths, lengths.lengths)]] = True
     elif (positions := _beside(rows, lists, POSITIONS)) is not None:
-        found[1:] = positions[1:] <= positions[:-1]
+        found[1:] = np.less_equal(positions[1:], positions[:-1])
     elif (attention := _beside(rows, lists, ATTENTION)) is not None:
         found[1:] = attention[1:] != attention[:-1]
     return found

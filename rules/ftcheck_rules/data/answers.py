@@ -217,6 +217,9 @@ def answers(job: Job, prepared: Prepared, inputs: Inputs, params: Answers) -> It
     """
     rows = prepared.rows
     total = len(rows) - len(rows.row_errors)
+    if rows.textless is not None:
+        yield Skip(rows.textless)
+        return
     if total == 0:
         yield Skip("no row can be read")
         return

@@ -96,6 +96,9 @@ def duplicates(job: Job, prepared: Prepared, inputs: Inputs, params: Duplicates)
     """
     rows = prepared.rows
     spoken = rows.said != NOTHING
+    if rows.textless is not None:
+        yield Skip(rows.textless)
+        return
     if not spoken.any():
         yield Skip("no row contains any text")
         return
@@ -407,6 +410,9 @@ def leakage(
     rows = prepared.rows
     if prepared_eval is None and gold is None and benchmarks is None:
         yield Skip("none of data.eval, data.gold and data.benchmarks is set")
+        return
+    if rows.textless is not None:
+        yield Skip(rows.textless)
         return
     if not (rows.said != NOTHING).any():
         yield Skip("no training row contains any text")

@@ -38,6 +38,9 @@ def special_tokens_in_text(prepared: Prepared, tokenizer: Tokenizer, params: Mar
     """
     rows = prepared.rows
     total = len(rows) - len(rows.row_errors)
+    if rows.textless is not None:
+        yield Skip(rows.textless)
+        return
     if total == 0:
         yield Skip("no row can be read")
         return

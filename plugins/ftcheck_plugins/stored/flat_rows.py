@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from ftcheck.label_digest import IGNORED
+from ftcheck.plurals import counted
 
 if TYPE_CHECKING:
     import numpy as np
@@ -168,7 +169,7 @@ def _errors(lists: "Mapping[str, _Lists]") -> dict[int, str]:
         if name in (IDS, LENGTHS):
             continue
         for row in (one.lengths != ids.lengths).nonzero()[0].tolist():
-            there = "is null" if one.missing[row] else f"has {one.lengths[row]:,} values"
+            there = "is null" if one.missing[row] else f"has {counted(int(one.lengths[row]), 'value')}"
             found.setdefault(row, f"{name} {there}, input_ids {ids.lengths[row]:,}")
     return found
 
@@ -276,7 +277,8 @@ def _cumulated(lists: _Lists) -> "NDArray[np.int64]":
     before = np.cumsum(lists.flat) - lists.flat
     firsts = np.cumsum(lists.lengths) - lists.lengths
     some = lists.lengths > 0
-    return before - np.repeat(before[firsts[some]], lists.lengths[some])
+    found: NDArray[np.int64] = before - np.repeat(before[firsts[some]], lists.lengths[some])
+    return found
 
 
 def _unattended(rows: _Rows, lists: "Mapping[str, _Lists]") -> "NDArray[np.bool_]":

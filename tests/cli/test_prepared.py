@@ -104,3 +104,123 @@ def test_a_changed_byte_in_the_folder_shuts_the_gate(place: Project, fed: list[F
     assert shut.code == 5
     assert "data-changed" in shut.out + shut.err
     assert "ready was sha256:" in shut.out + shut.err
+
+
+BESIDE = POLICY.replace("{prepared: ready}", "{prepared: ready, train: train.jsonl}")
+BOS, STOP, NEWLINE = 0, 5, 200
+
+
+def compared(place: Project, rows: list[Fed], *more: str) -> dict[str, Any]:
+    """What `prepared-data` says of a folder with these rows, beside the rows of train.jsonl."""
+    shutil.rmtree(place.folder / "ready", ignore_errors=True)
+    folders.save(place.folder / "ready", folders.columns(rows))
+    (place.folder / "both.yaml").write_text(BESIDE, encoding="utf-8")
+    return run(place, "both.yaml", *more).result("one::prepared-data")
+
+
+def said(result: dict[str, Any]) -> list[str]:
+    return [one["message"].splitlines()[0] for one in result["findings"]]
+
+
+def measured(result: dict[str, Any], name: str) -> Any:
+    return next(one["value"] for one in result["measurements"] if one["name"] == name)
+
+
+def test_the_same_rows_are_found_equal(place: Project, fed: list[Fed]) -> None:
+    found = compared(place, fed)
+    assert found["outcome"] == "passed"
+    assert said(found) == []
+    assert (measured(found, "rows_compared"), measured(found, "rows_equal")) == (COUNT, COUNT)
+
+
+def answer_starts(labels: list[int]) -> int:
+    return next(n for n, label in enumerate(labels) if label != -100)
+
+
+def double_bos(ids: list[int], labels: list[int]) -> Fed:
+    return [ids[0], *ids], [-100, *labels]
+
+
+def no_bos(ids: list[int], labels: list[int]) -> Fed:
+    return ids[1:], labels[1:]
+
+
+def no_eos(ids: list[int], labels: list[int]) -> Fed:
+    return ids[:-1], labels[:-1]
+
+
+def more_eos(ids: list[int], labels: list[int]) -> Fed:
+    return [*ids, ids[-1]], [*labels, ids[-1]]
+
+
+def untrained_eos(ids: list[int], labels: list[int]) -> Fed:
+    return ids, [*labels[:-1], -100]
+
+
+def header(ids: list[int], labels: list[int]) -> Fed:
+    start = answer_starts(labels)
+    return ids, [*labels[: start - 3], *ids[start - 3 : start], *labels[start:]]
+
+
+def everything(ids: list[int], labels: list[int]) -> Fed:
+    return ids, list(ids)
+
+
+def cut(ids: list[int], labels: list[int]) -> Fed:
+    return ids[:-6], labels[:-6]
+
+
+@pytest.mark.parametrize(
+    ("plant", "message"),
+    [
+        (double_bos, "20 of 60 rows begin with one BOS token more than in ftcheck's preparation"),
+        (no_bos, "20 of 60 rows lack the BOS token that ftcheck's preparation begins them with"),
+        (no_eos, "20 of 60 rows lack the stop token that ends them in ftcheck's preparation"),
+        (more_eos, "20 of 60 rows end with one stop token more than in ftcheck's preparation"),
+        (untrained_eos, "20 of 60 rows leave a stop token out of the loss that ftcheck's preparation trains"),
+        (header, "20 of 60 rows train tokens of the header before an answer"),
+        (everything, "20 of 60 rows train every token, where ftcheck's preparation trains answers alone"),
+        (cut, "20 of 60 rows are cut"),
+    ],
+)
+def test_each_kind_of_difference_is_told_by_name(
+    place: Project, fed: list[Fed], plant: Any, message: str
+) -> None:
+    found = compared(place, [plant(*one) if n % 3 == 1 else one for n, one in enumerate(fed)])
+    assert any(one.startswith(message) for one in said(found)), said(found)
+    assert len(said(found)) == 1, said(found)
+    [finding] = found["findings"]
+    assert finding["path"].endswith("ready/data-00000-of-00001.arrow")
+    assert finding["line"] == 2
+    assert measured(found, "rows_different") == 20
+
+
+def test_both_sides_are_shown_only_where_content_is_asked_for(place: Project, fed: list[Fed]) -> None:
+    rows = [double_bos(*one) for one in fed]
+    assert "begin_of_text" not in str(compared(place, rows)["findings"])
+    assert "<|begin_of_text|><|begin_of_text|>" in str(compared(place, rows, "--show-content")["findings"])
+
+
+def test_rows_of_other_data_are_a_stale_folder(place: Project, fed: list[Fed], tmp_path: Path) -> None:
+    other = folders.trl(folders.rows(20, COUNT), tmp_path / "t", max_length=512, assistant_only_loss=True)
+    found = compared(place, [*fed[20:], *other])
+    assert found["outcome"] == "failed"
+    assert said(found)[0].startswith(
+        "20 rows of the folder are none of data.train, and 20 of 60 rows of data.train are not in the folder"
+    )
+
+
+def test_dropped_and_shuffled_rows_are_no_other_rows(place: Project, fed: list[Fed]) -> None:
+    found = compared(place, list(reversed(fed[10:])))
+    assert sorted(one["severity"] for one in found["findings"]) == ["info", "warning"]
+    told = " ".join(said(found))
+    assert "10 of 60 rows of data.train are not in the folder" in told
+    assert "the rows are in another order" in told
+
+
+def test_another_template_is_told_once(place: Project, fed: list[Fed]) -> None:
+    """As if the turns had other headers: the three tokens before each question and answer are others."""
+    ends = {fed[0][0][2]}
+    headed = [[i + 7 if 0 < n < 3 or i in ends else i for n, i in enumerate(ids)] for ids, _ in fed]
+    found = compared(place, [(ids, labels) for ids, (_, labels) in zip(headed, fed, strict=True)])
+    assert any("60 of 60 rows were rendered with another template" in one for one in said(found)), said(found)

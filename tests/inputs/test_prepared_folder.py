@@ -8,7 +8,7 @@ import pytest
 from ftcheck.errors import InputError
 from ftcheck.inputs import prepared_folder
 
-INFO = {"features": {}}
+INFO: dict[str, dict[str, str]] = {"features": {}}
 
 
 def shards(folder: Path, *names: str, state: bool = True) -> Path:

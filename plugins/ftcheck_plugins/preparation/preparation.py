@@ -81,6 +81,14 @@ def prepared_eval(job: Job, run: Run, inputs: Any) -> Prepared | None:
     return _prepare(job, run, inputs, "eval") if job.data.eval is not None or job.divided else None
 
 
+@loader("prepared_here")
+def prepared_here(job: Job, run: Run, inputs: Any) -> Prepared | None:
+    """The rows of data.train as TRL prepares them, to compare those of data.prepared with; else None."""
+    if job.data.train is None or job.data.prepared is None:
+        return None
+    return _prepare(job, run, inputs, "train")
+
+
 @loader("rows")
 def rows(job: Job, run: Run, inputs: Any) -> Rows:
     """The training rows before any tokenizer; from the same pass where the tokenizer can be opened."""

@@ -229,3 +229,189 @@ def test_another_template_is_told_once(place: Project, fed: list[Fed]) -> None:
     found = compared(place, [one_newline(*one) for one in fed])
     assert said(found)[0].startswith("60 of 60 rows were rendered with another template")
     assert len(said(found)) == 1, said(found)
+
+
+def policy(place: Project, *changes: tuple[str, str], text: str = POLICY) -> str:
+    """A policy with some of its text replaced."""
+    for old, new in changes:
+        assert old in text
+        text = text.replace(old, new)
+    (place.folder / "other.yaml").write_text(text, encoding="utf-8")
+    return "other.yaml"
+
+
+PACKED = ("max_length: 512", "max_length: 512, packing: true")
+
+
+@pytest.mark.parametrize("by", ["position_ids", "attention_mask"])
+def test_packed_rows_are_checked_sequence_by_sequence(place: Project, fed: list[Fed], by: str) -> None:
+    table = folders.packed(fed, 512, by=by)
+    blocks = len(table["input_ids"])
+    folders.save(place.folder / "ready", table)
+    ran = run(place, policy(place, PACKED))
+    assert ran.code == 0, ran.out
+    assert ran.report["jobs"]["one"]["ids"] == run(place, "own.yaml").report["jobs"]["one"]["ids"]
+    run(place, "other.yaml")
+    found = ran.result("one::prepared-data")
+    assert measured(found, "sequences") == COUNT
+    assert measured(found, "packed_rows") == blocks
+    assert measured(found, "padding") == blocks * 513 - sum(len(ids) for ids, _ in fed)
+    assert measured(ran.result("one::trained-tokens"), "ends_in_stop") == 1
+    assert measured(ran.result("one::packing-efficiency"), "blocks_planned") == blocks
+    assert measured(ran.result("one::percentile-seq-len"), "max") == max(len(ids) for ids, _ in fed)
+    assert measured(ran.result("one::schedule"), "steps_per_epoch") == -(-blocks // 2)
+
+
+def test_packed_rows_without_packing_in_the_policy_are_told(place: Project, fed: list[Fed]) -> None:
+    folders.save(place.folder / "ready", folders.packed(fed, 512))
+    told = said(run(place).result("one::prepared-data"))
+    assert told[0].startswith("the rows are packed: 60 sequences in ")
+    assert told[0].endswith("told apart by position_ids; training.packing is false")
+
+
+def test_shifted_labels_are_moved_back(place: Project, fed: list[Fed]) -> None:
+    shifted = [(ids, [*labels[1:], -100]) for ids, labels in fed]
+    folders.save(place.folder / "ready", folders.columns(shifted))
+    ran = run(place)
+    assert ran.code == 0, ran.out
+    message = "the labels are stored one place to the left of their tokens, and were moved back"
+    assert said(ran.result("one::prepared-data")) == [message]
+    assert ran.report["jobs"]["one"]["ids"] == run(place, "own.yaml").report["jobs"]["one"]["ids"]
+
+
+def test_evaluation_rows_of_a_dict_of_splits_are_checked_too(
+    place: Project, fed: list[Fed], tmp_path: Path
+) -> None:
+    splits = {"train": folders.columns(fed[10:]), "validation": folders.columns(fed[:10])}
+    folders.save_dict(place.folder / "ready", splits)
+    ran = run(place, policy(place, ("output_dir: out", "output_dir: out, eval_strategy: epoch")))
+    assert ran.code == 0, ran.out
+    assert measured(ran.result("one::data-readable"), "eval_rows") == 10
+    assert ran.report["jobs"]["one"]["eval_ids"].startswith("sha256:")
+    assert measured(ran.result("one::truncation"), "eval_rows_untrained") == 0
+
+    shutil.rmtree(place.folder / "ready")
+    folders.save(place.folder / "ready", folders.columns(fed))
+    assert "eval_strategy is epoch, but the folder has no evaluation rows" in said(
+        run(place, "other.yaml").result("one::prepared-data")
+    )
+
+
+def test_masks_of_a_trl_folder_count_as_trl_reads_them(place: Project, fed: list[Fed]) -> None:
+    table = folders.columns(fed)
+    masks = [[int(label != -100) for label in labels] for labels in table.pop("labels")]
+    folders.save(place.folder / "ready", {**table, "completion_mask": masks})
+    loss = ("assistant_only_loss: true", "completion_only_loss: true")
+    ran = run(place, policy(place, loss))
+    assert ran.code == 0, ran.out
+    assert ran.report["jobs"]["one"]["ids_from"]["framework"] == "trl"
+    assert ran.report["jobs"]["one"]["ids"] == run(place, "own.yaml").report["jobs"]["one"]["ids"]
+    ignored = run(place, policy(place, (loss[0], "completion_only_loss: null")))
+    assert ignored.code == 1
+    assert said(ignored.result("one::prepared-data")) == [
+        "the folder has completion_mask and no labels: TRL ignores it, and trains every token"
+    ]
+
+
+def test_parquet_files_and_the_layouts_of_axolotl_and_llama_factory_are_read(
+    place: Project, fed: list[Fed]
+) -> None:
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    table = folders.columns(fed)
+    digests = []
+    (place.folder / "ready").mkdir()
+    pq.write_table(pa.table(table), place.folder / "ready/train-0.parquet", row_group_size=7)
+    digests.append(run(place).report["jobs"]["one"])
+    shutil.rmtree(place.folder / "ready")
+
+    unpacked: dict[str, list[Any]] = {
+        "position_ids": [list(range(len(ids))) for ids, _ in fed],
+        "length": [len(i) for i, _ in fed],
+    }
+    folders.save(place.folder / "ready" / folders.HASH, {**table, **unpacked}, shards=3)
+    digests.append(run(place).report["jobs"]["one"])
+    shutil.rmtree(place.folder / "ready")
+
+    beside: dict[str, list[Any]] = {name: [None] * len(fed) for name in ("images", "videos", "audios")}
+    folders.save_dict(place.folder / "ready", {"train": {**table, **beside}})
+    digests.append(run(place).report["jobs"]["one"])
+    assert [one["ids_from"]["framework"] for one in digests] == [None, "axolotl", "llama-factory"]
+    assert len({one["ids"] for one in digests}) == 1
+    assert all(one["ids"] for one in digests)
+
+
+def test_a_folder_of_another_tokenizer_is_told(place: Project, fed: list[Fed], samples: Path) -> None:
+    folders.save(place.folder / "ready", folders.columns(fed))
+    shutil.rmtree(place.folder / "model")
+    shutil.copytree(samples / "models/analyst-tiny", place.folder / "model")
+    told = run(place).result("one::prepared-data")
+    assert told["blocking"]
+    assert "outside the tokenizer's vocabulary" in said(told)[0]
+
+    near = [
+        ([5 + i % 900 for i in ids], [i if i < 0 else 5 + i % 900 for i in labels]) for ids, labels in fed
+    ]
+    shutil.rmtree(place.folder / "ready")
+    folders.save(place.folder / "ready", folders.columns(near))
+    told = run(place).result("one::prepared-data")
+    assert told["blocking"]
+    assert said(told)[0].startswith("decoded and encoded again, ")
+    assert "no row ends in a stop token: the rows were prepared with another tokenizer" in said(told)[0]
+
+
+def truncated(folder: Path) -> None:
+    file = folder / "data-00000-of-00001.arrow"
+    file.write_bytes(file.read_bytes()[: -(1 << 10)])
+
+
+def stateless(folder: Path) -> None:
+    (folder / "state.json").unlink()
+
+
+def shardless(folder: Path) -> None:
+    (folder / "data-00000-of-00001.arrow").unlink()
+
+
+def nothing(folder: Path) -> None:
+    shutil.rmtree(folder)
+
+
+@pytest.mark.parametrize(
+    ("broken", "message"),
+    [
+        (truncated, "data-00000-of-00001.arrow: ends before its last row: truncated, or still being written"),
+        (stateless, "ready: half written: state.json, which is written last, is missing"),
+        (shardless, "ready: half written: data-00000-of-00001.arrow, named by state.json, is missing"),
+        (nothing, "ready: no such folder: prepare the rows first, or correct the path"),
+    ],
+)
+def test_half_a_folder_is_one_clear_line_and_a_shut_gate(
+    place: Project, fed: list[Fed], broken: Any, message: str
+) -> None:
+    folders.save(place.folder / "ready", folders.columns(fed))
+    broken(place.folder / "ready")
+    ran = run(place)
+    assert ran.code == 3
+    assert message in ran.result("one::data-readable")["findings"][0]["message"]
+    assert place.call("gate", "r.json", "--policy", "ready.yaml").code == 5
+
+
+def test_rows_that_are_not_prepared_are_told_to_be_named_elsewhere(place: Project) -> None:
+    folders.save(place.folder / "ready", {"messages": [["a"], ["b"]]})
+    ran = run(place)
+    assert ran.code == 3
+    assert "no column input_ids (its columns: messages)" in ran.out
+    assert "name them in data.train" in ran.out
+
+
+def test_rows_that_cannot_be_fed_are_named(place: Project, fed: list[Fed]) -> None:
+    table = folders.columns(fed)
+    table["labels"][7] = table["labels"][7][:-1]
+    folders.save(place.folder / "ready", table)
+    ran = run(place)
+    assert ran.code == 1
+    [finding] = ran.result("one::data-readable")["findings"]
+    assert finding["line"] == 8
+    assert finding["message"].startswith("labels has ")

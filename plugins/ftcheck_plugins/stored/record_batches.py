@@ -67,9 +67,7 @@ def _opened(path: Path) -> Any:
     if begin == FILE_FORMAT:
         return pa.ipc.open_file(mapped)
     if end != END:
-        raise InputError(
-            f"{path}: ends before its last row: the file is truncated, or still being written: {AGAIN}"
-        )
+        raise InputError(f"{path}: ends before its last row: truncated, or still being written: {AGAIN}")
     return pa.ipc.open_stream(mapped)
 
 

@@ -71,11 +71,16 @@ def prepared_data(job: Job, tokenizer: Tokenizer, prepared: Prepared, inputs: In
     if stored is None:
         yield Skip("data.prepared is not set")
         return
-    own, why = _own(job, inputs)
     yield from _read(job, prepared, stored)
-    yield from _vocabulary(job, tokenizer, prepared)
     yield from _settings(job, prepared, stored, inputs)
     said = f"{counted(len(prepared), 'row')}{f' ({stored.framework})' if stored.framework else ''}"
+    outside = _outside(tokenizer, prepared)
+    if outside is not None:
+        yield outside
+        yield Summary(said)
+        return
+    yield from _other_tokenizer(job, tokenizer, prepared)
+    own, why = _own(job, inputs)
     if own is None:
         yield Summary(f"{said} · {why}")
         return
@@ -132,21 +137,31 @@ def _read(job: Job, prepared: Prepared, stored: StoredRows) -> Iterator[Finding 
             yield Finding(message, Severity.WARNING, at=prepared.at(rows[0]), fix=fix, why=why)
 
 
-def _vocabulary(job: Job, tokenizer: Tokenizer, prepared: Prepared) -> Iterator[Finding | Measurement]:
-    """Whether the ids are of this tokenizer: inside its vocabulary, and text when they are decoded."""
-    why = "The rows were prepared with another tokenizer: every id means something else to this model."
-    fix = f"{AGAIN}, with {near(tokenizer.path)}"
+OTHER_TOKENIZER = (
+    "The rows were prepared with another tokenizer: every id means something else to this model."
+)
+
+
+def _outside(tokenizer: Tokenizer, prepared: Prepared) -> Finding | None:
+    """Ids that are not in the tokenizer's vocabulary."""
     used = prepared.tokens.used_ids()
     outside = used[used >= tokenizer.size]
-    yield Measurement("ids_outside", len(outside), unit="ids", limit="0")
-    if len(outside):
-        rows = prepared.tokens.rows_with(outside.tolist())
-        message = (
-            f"{counted(len(rows), 'row')} {agreeing(len(rows), 'has', 'have')} ids outside the tokenizer's"
-            f" vocabulary of {tokenizer.size:,} (up to {int(outside.max()):,})"
-        )
-        yield Finding(message, at=prepared.at(int(rows[0])), fix=fix, why=why)
-        return
+    if not len(outside):
+        return None
+    rows = prepared.tokens.rows_with(outside.tolist())
+    message = (
+        f"{counted(len(rows), 'row')} {agreeing(len(rows), 'has', 'have')} ids outside the tokenizer's"
+        f" vocabulary of {tokenizer.size:,} (up to {int(outside.max()):,})"
+    )
+    return Finding(message, at=prepared.at(int(rows[0])), fix=_with(tokenizer), why=OTHER_TOKENIZER)
+
+
+def _with(tokenizer: Tokenizer) -> str:
+    return f"{AGAIN}, with {near(tokenizer.path)}"
+
+
+def _other_tokenizer(job: Job, tokenizer: Tokenizer, prepared: Prepared) -> Iterator[Finding | Measurement]:
+    """Whether the ids are those that this tokenizer gives to their text."""
     share = _read_back(tokenizer, prepared)
     if share is None:
         return
@@ -159,7 +174,8 @@ def _vocabulary(job: Job, tokenizer: Tokenizer, prepared: Prepared) -> Iterator[
             f" tokenizer{', or in many small pieces' if ending else ''}"
         )
         severity = Severity.WARNING if ending else Severity.ERROR
-        yield Finding(message, severity, at=job.at("data.prepared"), fix=fix, why=why)
+        fix, at = _with(tokenizer), job.at("data.prepared")
+        yield Finding(message, severity, at=at, fix=fix, why=OTHER_TOKENIZER)
 
 
 def _read_back(tokenizer: Tokenizer, prepared: Prepared) -> float | None:

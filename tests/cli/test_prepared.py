@@ -1,6 +1,8 @@
 """A job that trains on a folder of prepared rows: read, checked, named in the report, tied to the gate."""
 
+import json
 import shutil
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -415,3 +417,41 @@ def test_rows_that_cannot_be_fed_are_named(place: Project, fed: list[Fed]) -> No
     [finding] = ran.result("one::data-readable")["findings"]
     assert finding["line"] == 8
     assert finding["message"].startswith("labels has ")
+
+
+def test_a_command_trains_on_the_folder_that_was_checked(place: Project, fed: list[Fed]) -> None:
+    folders.save(place.folder / "ready", folders.columns(fed))
+    changes = "import shutil; shutil.rmtree('ready/extra', ignore_errors=True)"
+    argv = ("argv: [accelerate, launch, train.py]", f'argv: [{sys.executable}, -c, "{changes}"]')
+    ran = run(place, policy(place, argv))
+    trained = place.call("train", "other.yaml", "--offline", "--report", "r.json")
+    assert trained.code == 0, trained.out + trained.err
+    told = json.loads((place.folder / "out/run.json").read_text(encoding="utf-8"))
+    assert told["ids"] == ran.report["jobs"]["one"]["ids"]
+    assert told["status"] == "finished"
+
+
+def test_our_own_trainer_trains_the_ids_of_the_folder(place: Project, fed: list[Fed]) -> None:
+    folders.save(place.folder / "ready", folders.columns(fed))
+    own = ("trainer: {use: command, argv: [accelerate, launch, train.py]}", "trainer: {use: qlora}")
+    short = ("output_dir: out", "output_dir: out, max_steps: 1, use_cpu: true, bf16: false")
+    ran = run(place, policy(place, own, short))
+    trained = place.call("train", "other.yaml", "--offline", "--report", "r.json")
+    assert trained.code == 0, trained.out + trained.err
+    told = json.loads((place.folder / "out/run.json").read_text(encoding="utf-8"))
+    assert told["ids"] == ran.report["jobs"]["one"]["ids"]
+
+
+@pytest.mark.parametrize(
+    "words", [("show",), ("show", "--row", "3"), ("plan",), ("fix", "--diff"), ("lock",), ("policy", "show")]
+)
+def test_every_command_speaks_of_a_folder_in_plain_words(
+    place: Project, fed: list[Fed], words: tuple[str, ...]
+) -> None:
+    folders.save(place.folder / "ready", folders.columns(fed))
+    first, *rest = words
+    at = [*rest, "ready.yaml"] if first == "policy" else ["ready.yaml", *rest]
+    ran = place.call(first, *at)
+    assert ran.code in (0, 1, 2), ran.out + ran.err
+    assert "raised" not in ran.out + ran.err
+    assert "is not set" not in ran.err

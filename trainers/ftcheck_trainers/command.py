@@ -3,7 +3,8 @@
     trainer: {use: command, argv: [axolotl, train, mapper.yml], files: [mapper.yml]}
 
 The files it names are digested by the gate like all other inputs. The rows are prepared by the other
-program, so run.json says `ids: unverified`.
+program, so run.json says `ids: unverified`; where `data.prepared` names the folder that the program reads,
+its files are compared just before the start, and run.json has the digest over their ids.
 """
 
 import contextlib
@@ -19,8 +20,10 @@ from typing import Any
 from ftcheck import ranks
 from ftcheck.errors import Problem, TrainingError
 from ftcheck.extension.trainers import Trainer
-from ftcheck.gate.ticket import Ticket
+from ftcheck.gate.ticket import Reason, Refusal, Refused, Ticket
+from ftcheck.inputs import prepared_folder
 from ftcheck.inputs.container import Inputs
+from ftcheck.paths import near
 from ftcheck.settings import Job
 from ftcheck_trainers import run_folder
 
@@ -39,9 +42,19 @@ def train(ticket: Ticket, job: Job, inputs: Inputs, *, resume: bool) -> str:
     run_folder.check_ticket(ticket, job)
     _refuse_several(job)
     claimed = run_folder.claim(ticket, job, resume=resume, checkpoints=False)
-    with run_folder.recorded(claimed, ticket, job, ids=UNVERIFIED, command=argv):
+    ids = UNVERIFIED if job.data.prepared is None else _as_checked(job.data.prepared, ticket, job)
+    with run_folder.recorded(claimed, ticket, job, ids=ids, command=argv):
         _run(argv, job, Path(ticket.policy).resolve().parent, resume=resume)
     return str(claimed.path)
+
+
+def _as_checked(prepared: str, ticket: Ticket, job: Job) -> str | None:
+    """The digest over the ids of a folder of prepared rows. Raises `Refused` where its files have changed."""
+    checked, now = ticket.inputs.get(f"{job.name}.prepared"), prepared_folder.find(prepared).digest()
+    if now is None or now != checked:
+        message = f"{near(prepared)} has changed since it was checked"
+        raise Refused(Refusal(job.name, (Reason("data-changed", message),)))
+    return ticket.ids
 
 
 def describe(job: Job) -> str:

@@ -55,20 +55,21 @@ def _schema(path: Path) -> Iterator[Any]:
 
 
 def _opened(path: Path) -> Any:
-    """A reader of an .arrow file, which is mapped. Raises `InputError` for one that ends too early."""
+    """A reader of an .arrow file, batch by batch: mapped, the whole of it would count as memory in use.
+
+    Raises `InputError` for one that ends too early.
+    """
     import pyarrow as pa
 
     with bounded.open_file(path) as handle:
         begin = handle.read(len(FILE_FORMAT))
-        size = handle.seek(0, 2)
-        handle.seek(max(0, size - len(END)))
+        handle.seek(max(0, handle.seek(0, 2) - len(END)))
         end = handle.read()
-    mapped = pa.memory_map(str(path), "r") if size else pa.BufferReader(b"")
     if begin == FILE_FORMAT:
-        return pa.ipc.open_file(mapped)
+        return pa.ipc.open_file(pa.OSFile(str(path), "rb"))
     if end != END:
         raise InputError(f"{path}: ends before its last row: truncated, or still being written: {AGAIN}")
-    return pa.ipc.open_stream(mapped)
+    return pa.ipc.open_stream(pa.OSFile(str(path), "rb"))
 
 
 def _arrow(path: Path, columns: list[str]) -> Iterator[Any]:

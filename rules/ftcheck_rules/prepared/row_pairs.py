@@ -21,8 +21,12 @@ FEW = 4
 """A run that more rows have tells nothing."""
 ALIKE = 0.66
 """Rows that have so many of the runs in common that could tell one of them are the same row."""
-MOST_TOKENS = 4_000_000
+MOST_TOKENS = 2_000_000
 """Of each side so many tokens are looked at for such runs."""
+UNKNOWN = 0.5
+"""Where not all rows were looked at, so many must be known for the others to count as known too."""
+MIXED = 0x9E3779B97F4A7C15
+"""An odd number that spreads what it multiplies over 64 bits."""
 TAIL = 8
 """Tokens at a row's end among which those are looked for that only end it."""
 
@@ -32,8 +36,8 @@ class Pairs:
     """Rows of `here` (ftcheck's preparation) and of `there` (the folder), by their numbers on each side.
 
     `same` have the same ids, `close` are the same row with other ids, both of shape (n, 2) and ordered by the
-    number there. `missing` rows stand only here, `extra` only there. `unseen` rows there were too many to be
-    looked at closely.
+    number there. `missing` rows stand only here, `extra` only there. `unseen` rows of a side were too many to
+    be looked at closely.
     """
 
     same: "NDArray[np.int64]"
@@ -129,12 +133,16 @@ def pairs(here: Side, there: Side, cut: int | None) -> Pairs:
     seen_here, seen_there = _few(here, left_here), _few(there, left_there)
     found = _alike(here, there, seen_here, seen_there)
     close = np.concatenate([close, _placed(found, seen_here, seen_there)])
+    missing, extra = np.setdiff1d(seen_here, close[:, 0]), np.setdiff1d(seen_there, close[:, 1])
+    unseen = max(len(left_here) - len(seen_here), len(left_there) - len(seen_there))
+    if unseen and len(found) > UNKNOWN * len(seen_there):
+        missing, extra = missing[:0], extra[:0]  # their other side may be one of the rows left out
     return Pairs(
         same=same[np.argsort(same[:, 1], kind="stable")],
         close=close[np.argsort(close[:, 1], kind="stable")],
-        missing=np.setdiff1d(left_here, close[:, 0]),
-        extra=np.setdiff1d(seen_there, close[:, 1]),
-        unseen=len(left_there) - len(seen_there),
+        missing=missing,
+        extra=extra,
+        unseen=unseen,
     )
 
 
@@ -175,16 +183,21 @@ def _numbered(values: "NDArray[np.uint64]") -> "NDArray[np.uint64]":
     ordered = values[order]
     first = np.searchsorted(ordered, ordered, side="left")
     made = np.empty_like(values)
-    made[order] = ordered + (np.arange(len(values)) - first).astype(np.uint64) * np.uint64(0x9E3779B97F4A7C15)
+    made[order] = ordered + (np.arange(len(values)) - first).astype(np.uint64) * np.uint64(MIXED)
     return made
 
 
 def _few(side: Side, rows: "NDArray[np.int64]") -> "NDArray[np.int64]":
-    """So many of the first rows as have `MOST_TOKENS` together."""
+    """So many rows as have `MOST_TOKENS` together: by content the same of both sides, wherever they stand."""
     import numpy as np
 
     lengths = side.prepared.length[side.rows[rows]].astype(np.int64)
-    return rows[np.cumsum(lengths) <= MOST_TOKENS]
+    if int(lengths.sum()) <= MOST_TOKENS:
+        return rows
+    order = np.argsort(
+        [(_runs(side.core(row)) * np.uint64(MIXED)).min() for row in rows.tolist()], kind="stable"
+    )
+    return np.sort(rows[order[np.cumsum(lengths[order]) <= MOST_TOKENS]])
 
 
 def _alike(

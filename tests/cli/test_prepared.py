@@ -201,7 +201,13 @@ def test_each_kind_of_difference_is_told_by_name(
 def test_both_sides_are_shown_only_where_content_is_asked_for(place: Project, fed: list[Fed]) -> None:
     rows = [double_bos(*one) for one in fed]
     assert "begin_of_text" not in str(compared(place, rows)["findings"])
-    assert "<|begin_of_text|><|begin_of_text|>" in str(compared(place, rows, "--show-content")["findings"])
+    [shown] = compared(place, rows, "--show-content")["findings"]
+    first, *content = shown["message"].splitlines()
+    assert first.startswith("60 of 60 rows begin with one BOS token more")
+    start = "<|begin_of_text|><|start_header_id|>system<|end_header_id|>"
+    assert len(content) == 1
+    assert content[0].startswith(f"ftcheck «{start}")
+    assert f"folder «<|begin_of_text|>{start}" in content[0]
 
 
 def test_rows_of_other_data_are_a_stale_folder(place: Project, fed: list[Fed], tmp_path: Path) -> None:
@@ -455,3 +461,16 @@ def test_every_command_speaks_of_a_folder_in_plain_words(
     assert ran.code in (0, 1, 2), ran.out + ran.err
     assert "raised" not in ran.out + ran.err
     assert "is not set" not in ran.err
+
+
+def test_rules_on_texts_look_at_the_data_where_it_is_known(place: Project, fed: list[Fed]) -> None:
+    lines = folders.lines(COUNT)
+    (place.folder / "train.jsonl").write_text("\n".join([*lines, *lines[:30]]) + "\n", encoding="utf-8")
+    folders.save(place.folder / "ready", folders.columns([*fed, *fed[:30]]))
+    ran = run(place, policy(place, ("{prepared: ready}", "{prepared: ready, train: train.jsonl}")))
+    assert ran.outcome("one::duplicates") == "failed"
+    assert ran.result("one::duplicates")["findings"][0]["path"] == "train.jsonl"
+    assert ran.outcome("one::answers") == "passed"
+    assert ran.outcome("one::chat-template") == "skipped"
+    assert ran.report["jobs"]["one"]["ids_from"]["source"] == "prepared"
+    assert measured(ran.result("one::prepared-data"), "rows_equal") == COUNT + 30

@@ -197,7 +197,7 @@ KINDS = (
 )
 
 
-@rule("answers", family="data", cases="ftcheck_rules.data.cases.answers")
+@rule("answers", family="data", cases="ftcheck_rules.data.cases.answers", texts=True)
 def answers(job: Job, prepared: Prepared, inputs: Inputs, params: Answers) -> Iterator[Yield]:
     """Answers are answers: no placeholders, no mojibake, few refusals, not one for all rows.
 

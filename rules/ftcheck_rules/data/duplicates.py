@@ -75,7 +75,7 @@ class Duplicates:
             raise ValueError("likeness must be above 0 and at most 1")
 
 
-@rule("duplicates", family="data", cases="ftcheck_rules.data.cases.duplicates")
+@rule("duplicates", family="data", cases="ftcheck_rules.data.cases.duplicates", texts=True)
 def duplicates(job: Job, prepared: Prepared, inputs: Inputs, params: Duplicates) -> Iterator[Yield]:
     """Few rows duplicate another row, and each question has one answer.
 
@@ -381,7 +381,7 @@ class Side:
     """Of very many tokens: how many items were searched for n-grams, and of how many."""
 
 
-@rule("leakage", family="data", cases="ftcheck_rules.data.cases.duplicates")
+@rule("leakage", family="data", cases="ftcheck_rules.data.cases.duplicates", texts=True)
 def leakage(
     job: Job,
     prepared: Prepared,

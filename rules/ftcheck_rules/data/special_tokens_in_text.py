@@ -22,7 +22,12 @@ class Marks:
     """A token in more than this share of the rows is taken as intended, unless the template writes it."""
 
 
-@rule("special-tokens-in-text", family="data", cases="ftcheck_rules.data.cases.special_tokens_in_text")
+@rule(
+    "special-tokens-in-text",
+    family="data",
+    cases="ftcheck_rules.data.cases.special_tokens_in_text",
+    texts=True,
+)
 def special_tokens_in_text(prepared: Prepared, tokenizer: Tokenizer, params: Marks) -> Iterator[Yield]:
     """No row contains the text of a control token, such as a quoted end of turn.
 

@@ -474,3 +474,39 @@ def test_rules_on_texts_look_at_the_data_where_it_is_known(place: Project, fed: 
     assert ran.outcome("one::chat-template") == "skipped"
     assert ran.report["jobs"]["one"]["ids_from"]["source"] == "prepared"
     assert measured(ran.result("one::prepared-data"), "rows_equal") == COUNT + 30
+
+
+LLAMA_FACTORY = """\
+stage: sft
+do_train: true
+model_name_or_path: ./model
+dataset: mine
+dataset_dir: .
+template: llama3
+cutoff_len: 512
+finetuning_type: full
+tokenized_path: ready
+output_dir: out
+"""
+
+
+def test_llama_factorys_tokenized_path_is_what_is_checked(place: Project, fed: list[Fed]) -> None:
+    entry = {"mine": {"file_name": "train.jsonl", "formatting": "sharegpt"}}
+    place.write("dataset_info.json", json.dumps(entry))
+    place.write("sft.yaml", LLAMA_FACTORY)
+    text = "ftcheck: 1\nextends: [recommended]\njobs:\n  one:\n    from: {llama-factory: sft.yaml}\n"
+    text += "    trainer: {use: command, argv: [llamafactory-cli, train, sft.yaml]}\n"
+    place.write("p.yaml", text)
+    folders.save_dict(place.folder / "ready", {"train": folders.columns(fed)})
+    ran = run(place, "p.yaml")
+    assert ran.report["jobs"]["one"]["ids_from"]["framework"] == "llama-factory"
+    assert ran.report["jobs"]["one"]["ids_from"]["path"] == "ready"
+    assert "ids: read from ready (llama-factory), sha256:" in ran.out
+
+    place.write("sft.yaml", LLAMA_FACTORY.replace("tokenized_path: ready\n", ""))
+    place.write("p.yaml", text.replace("    trainer", "    data: {prepared: ready}\n    trainer"))
+    told = run(place, "p.yaml").result("one::prepared-data")
+    assert told["blocking"]
+    assert "sft.yaml names no tokenized_path that is there: LLaMA-Factory prepares the rows itself" in said(
+        told
+    )

@@ -203,6 +203,7 @@ def _likeness(one: Sequence[int], other: Sequence[int]) -> float:
 
 def _settings(job: Job, prepared: Prepared, stored: StoredRows, inputs: Inputs) -> Iterator[Finding]:
     """Settings of the policy that the folder contradicts, or that do not reach it."""
+    yield from _elsewhere(job)
     yield from _loss(job, prepared, stored)
     yield from _lengths(job, prepared, stored)
     outliers = job.data.outliers
@@ -215,6 +216,20 @@ def _settings(job: Job, prepared: Prepared, stored: StoredRows, inputs: Inputs) 
         fix = "prepare the evaluation rows too (a split validation or test), or set data.eval"
         why = "The trainer raises when it is to evaluate, or evaluates nothing."
         yield Finding(message, at=job.at("training.eval_strategy"), fix=fix, why=why)
+
+
+def _elsewhere(job: Job) -> Iterator[Finding]:
+    """A LLaMA-Factory configuration that does not lead to the folder: it prepares the rows anew."""
+    record = job.imported
+    if record is None or record.framework != "llama-factory" or "data.prepared" in record.stated:
+        return
+    if job.trainer.use == "command":
+        message = (
+            f"{record.path} names no tokenized_path that is there: LLaMA-Factory prepares the rows itself"
+        )
+        fix = "set tokenized_path to the folder, or remove data.prepared"
+        why = "The rows that were checked are not the rows that are trained."
+        yield Finding(message, at=job.at("data.prepared"), fix=fix, why=why)
 
 
 def _loss(job: Job, prepared: Prepared, stored: StoredRows) -> Iterator[Finding]:

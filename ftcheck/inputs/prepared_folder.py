@@ -60,8 +60,8 @@ class StoredRows:
     """What is known of rows that were read prepared, beside their ids.
 
     `framework` wrote them, as far as their columns and their place tell (None: unknown). `apart` is the
-    column by which sequences that are packed into one row were told apart, or `EOS`; None where no row is
-    packed. `shifted`: the labels stood one place to the left. `blocks` are the tokens of each row as it is
+    column by which sequences that are packed into one row were told apart, `BOS` or `EOS`; None where no row
+    is packed. `shifted`: the labels stood one place to the left. `blocks` are the tokens of each row as it is
     stored, with padding, where rows are packed; `padding` counts tokens that are nothing but padding. `other`
     are sequences (indices from 0) with a label that is another token than its own, `padded` those whose
     padding is in the loss. `written` is when the newest of the files was (seconds since 1970).
@@ -99,6 +99,11 @@ def find(path: str) -> PreparedFolder:
         files, about = _saved(root)
         return PreparedFolder(path, {TRAIN: files}, about)
     return _loose(root)
+
+
+def is_saved(root: Path) -> bool:
+    """Whether a folder is one that `save_to_disk` wrote."""
+    return any((root / name).is_file() for name in (STATE, SPLITS))
 
 
 def _unfinished(root: Path) -> bool:
@@ -162,7 +167,7 @@ def _loose(root: Path) -> PreparedFolder:
         if not splits[TRAIN]:
             raise InputError(f"{root}: no file with training rows, only {', '.join(map(_name, rest))}")
         return PreparedFolder(str(root), splits | ({EVALUATION[0]: rest} if rest else {}))
-    inner = sorted(one for one in root.iterdir() if (one / STATE).is_file() or (one / SPLITS).is_file())
+    inner = sorted(filter(is_saved, root.iterdir()))
     if len(inner) == 1:
         return find(str(inner[0]))
     if inner:

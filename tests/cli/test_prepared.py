@@ -270,6 +270,16 @@ def test_packed_rows_are_checked_sequence_by_sequence(place: Project, fed: list[
     assert measured(ran.result("one::schedule"), "steps_per_epoch") == -(-blocks // 2)
 
 
+def test_packed_rows_that_no_column_marks_are_taken_apart_by_bos(place: Project, fed: list[Fed]) -> None:
+    ids, labels = ([one for row in fed for one in row[side]] for side in (0, 1))
+    blocks = [slice(n, n + 512) for n in range(0, len(ids), 512)]
+    table = {"input_ids": [ids[one] for one in blocks], "labels": [labels[one] for one in blocks]}
+    folders.save(place.folder / "ready", table)
+    found = run(place, policy(place, PACKED)).result("one::prepared-data")
+    assert said(found) == ["no column tells where a sequence begins in packed rows: BOS was taken for it"]
+    assert COUNT <= measured(found, "sequences") < COUNT + len(blocks)
+
+
 def test_packed_rows_without_packing_in_the_policy_are_told(place: Project, fed: list[Fed]) -> None:
     folders.save(place.folder / "ready", folders.packed(fed, 512))
     told = said(run(place).result("one::prepared-data"))
@@ -510,3 +520,12 @@ def test_llama_factorys_tokenized_path_is_what_is_checked(place: Project, fed: l
     assert "sft.yaml names no tokenized_path that is there: LLaMA-Factory prepares the rows itself" in said(
         told
     )
+
+
+def test_prepared_rows_under_data_train_are_told_where_they_belong(place: Project, fed: list[Fed]) -> None:
+    folders.save(place.folder / "ready", folders.columns(fed))
+    ran = run(place, policy(place, ("{prepared: ready}", "{train: ready}")))
+    assert "ready holds prepared rows: name it in data.prepared" in ran.out
+    place.write("ids.jsonl", json.dumps({"input_ids": fed[0][0], "labels": fed[0][1]}) + "\n")
+    ran = run(place, policy(place, ("{prepared: ready}", "{train: ids.jsonl}")))
+    assert "the rows are token ids already (input_ids), which data.train does not read" in ran.out

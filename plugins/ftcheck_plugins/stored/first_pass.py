@@ -21,7 +21,7 @@ from ftcheck_plugins.preparation.batches import Batch
 from ftcheck_plugins.preparation.token_engines import Ids
 from ftcheck_plugins.preparation.trl_tokenize import Tokens
 from ftcheck_plugins.stored import record_batches
-from ftcheck_plugins.stored.flat_rows import IDS, READ, FlatRows, Reading, are_shifted, read
+from ftcheck_plugins.stored.flat_rows import IDS, READ, FlatRows, Reading, are_shifted, read, unmarked
 
 if TYPE_CHECKING:
     import numpy as np
@@ -103,8 +103,22 @@ class FirstPass:
         return tuple(first)
 
     def _how(self, tokenizer: Tokenizer | None) -> Reading:
-        reading = Reading(self._columns, bool(self._job.training.completion_only_loss), False)
-        return replace(reading, shifted=self._shifted())
+        """How to read the rows; packed ones that nothing marks by BOS, or by an EOS that ends no turns."""
+        completion_only = bool(self._job.training.completion_only_loss)
+        reading = Reading(self._columns, completion_only, self._shifted())
+        first = next(self._stream(), None)
+        if (
+            tokenizer is None
+            or first is None
+            or not self._job.training.packing
+            or not unmarked(first, reading)
+        ):
+            return reading
+        if tokenizer.bos_token_id is not None:
+            return replace(reading, bos=tokenizer.bos_token_id)
+        eos = tokenizer.eos_token_id
+        ends_turns = eos is None or tokenizer.show([eos]) in (tokenizer.chat_template or "")
+        return reading if ends_turns else replace(reading, eos=eos)
 
     def _shifted(self) -> bool:
         for number, batch in enumerate(self._stream()):

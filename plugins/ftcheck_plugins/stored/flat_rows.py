@@ -2,7 +2,7 @@
 
 A stored row is one sequence, or several that were packed into it. Sequences are told apart by TRL's
 `seq_lengths`, by `position_ids` that begin again, by an `attention_mask` that numbers them (axolotl,
-LLaMA-Factory's neat_packing), or, where the caller says so, by EOS.
+LLaMA-Factory's neat_packing), or, where the caller says so, by BOS or EOS.
 """
 
 from collections.abc import Mapping, Sequence
@@ -59,19 +59,21 @@ class Reading:
     """How the rows of a folder are read: which columns there are, what is known of their labels.
 
     `completion_only` says whether `completion_mask` counts; `shifted` None: found out from the first labels.
-    `ends` are ids after which a sequence ends, where nothing else tells sequences apart.
+    `bos` is the id with which a sequence begins, `eos` the one after which it ends, where nothing else tells
+    sequences apart.
     """
 
     columns: tuple[str, ...]
     completion_only: bool = False
     shifted: bool | None = None
-    ends: frozenset[int] = frozenset()
+    bos: int | None = None
+    eos: int | None = None
 
     @property
     def apart(self) -> str | None:
-        """The column that may tell sequences in one row apart."""
-        if self.ends:
-            return "EOS"
+        """What may tell sequences in one row apart: a column, BOS or EOS."""
+        if self.bos is not None or self.eos is not None:
+            return "BOS" if self.bos is not None else "EOS"
         return next((name for name in (LENGTHS, POSITIONS, ATTENTION) if name in self.columns), None)
 
 
@@ -90,6 +92,15 @@ def are_shifted(batch: Any, columns: Sequence[str]) -> bool | None:
     own = int((ids.flat[:-1] == labels.flat[:-1])[counted].sum()) / total
     following = int((ids.flat[1:] == labels.flat[:-1])[counted].sum()) / total
     return following >= SHIFTED and own < IN_PLACE
+
+
+def unmarked(batch: Any, reading: Reading) -> bool:
+    """Whether rows are all of one length, as packed ones are, and no column tells their sequences apart."""
+    lengths = _Lists.of(batch, IDS).lengths
+    if reading.apart not in (None, ATTENTION) or len(lengths) < 2:
+        return False
+    flat = reading.apart is None or int(_Lists.of(batch, ATTENTION).flat.max(initial=0)) <= 1
+    return flat and bool((lengths[:-1] == lengths[0]).all())
 
 
 def read(batch: Any, reading: Reading) -> FlatRows:
@@ -250,8 +261,10 @@ def _begins(
     import numpy as np
 
     found = np.zeros(len(rows.ids), dtype=bool)
-    if reading.ends:
-        found[1:] = np.isin(rows.ids[:-1], sorted(reading.ends))
+    if reading.bos is not None:
+        found = rows.ids == reading.bos
+    elif reading.eos is not None:
+        found[1:] = rows.ids[:-1] == reading.eos
     elif LENGTHS in lists:
         lengths = lists[LENGTHS]
         firsts = np.repeat(np.cumsum(rows.lengths) - rows.lengths, lengths.lengths)

@@ -82,6 +82,7 @@ def prepared_data(job: Job, tokenizer: Tokenizer, prepared: Prepared, inputs: In
     yield from _other_tokenizer(job, tokenizer, prepared)
     own, why = _own(job, inputs)
     if own is None:
+        yield from _older(job, stored)
         yield Summary(f"{said} · {why}")
         return
     here, there = Side(own, tokenizer), Side(prepared, tokenizer)
@@ -114,8 +115,8 @@ def _read(job: Job, prepared: Prepared, stored: StoredRows) -> Iterator[Finding 
     if stored.shifted:
         message = "the labels are stored one place to the left of their tokens, and were moved back"
         yield Finding(message, Severity.INFO, at=job.at("data.prepared"))
-    if stored.blocks is not None and stored.apart == "EOS":
-        message = "nothing in the packed rows tells where a sequence begins: they were taken apart after EOS"
+    if stored.blocks is not None and stored.apart in ("BOS", "EOS"):
+        message = f"no column tells where a sequence begins in packed rows: {stored.apart} was taken for it"
         yield Finding(message, Severity.INFO, at=job.at("data.prepared"))
     for rows, what, fix, why in (
         (
@@ -411,6 +412,23 @@ SAID = {
 }
 
 
+def _newer(job: Job, stored: StoredRows) -> bool:
+    """Whether a file of data.train was changed after the folder was written."""
+    stated = job.data.train
+    files = [Path(one) for one in expand(stated)] if stated is not None else []
+    return any(one.is_file() and one.stat().st_mtime > stored.written for one in files)
+
+
+def _older(job: Job, stored: StoredRows) -> Iterator[Finding]:
+    """A folder that may be stale, where its rows cannot be compared with the data."""
+    if _newer(job, stored):
+        message = "data.train was changed after the folder was written, and cannot be compared with it"
+        why = UNSEEN.get(stored.framework or "", "The trainer takes the folder as it is") + "."
+        yield Finding(
+            message, Severity.WARNING, at=job.at("data.prepared"), fix=AGAIN, why=why[0].upper() + why[1:]
+        )
+
+
 class _Told:
     """What came of the comparison, in the words of a report."""
 
@@ -537,7 +555,5 @@ class _Told:
 
     def _age(self, stored: StoredRows) -> str:
         """`; data.train was changed after the folder was written`, where it was."""
-        stated = self._job.data.train
-        files = [Path(one) for one in expand(stated)] if stated is not None else []
-        newer = any(one.is_file() and one.stat().st_mtime > stored.written for one in files)
+        newer = _newer(self._job, stored)
         return "; data.train was changed after the folder was written" if newer else ""

@@ -4,7 +4,7 @@ from typing import Any
 
 import pyarrow as pa
 import pytest
-from ftcheck_plugins.stored.flat_rows import FlatRows, Reading, are_shifted, read
+from ftcheck_plugins.stored.flat_rows import FlatRows, Reading, are_shifted, read, unmarked
 
 N = -100
 Fed = tuple[list[int], list[bool]]
@@ -54,7 +54,20 @@ def test_packed_rows_are_taken_apart(column: str, values: list[list[int]]) -> No
 def test_eos_tells_sequences_apart_where_the_caller_says_so() -> None:
     rows = {"input_ids": [[5, 2, 7, 2, 9]], "labels": [[5, 2, 7, 2, 9]]}
     assert [ids for ids, _ in sequences(of(rows))] == [[5, 2, 7, 2, 9]]
-    assert [ids for ids, _ in sequences(of(rows, ends=frozenset([2])))] == [[5, 2], [7, 2], [9]]
+    assert [ids for ids, _ in sequences(of(rows, eos=2))] == [[5, 2], [7, 2], [9]]
+    assert [ids for ids, _ in sequences(of(rows, bos=2))] == [[5], [2, 7], [2, 9]]
+
+
+def test_rows_of_one_length_without_marks_may_be_packed() -> None:
+    def asked(rows: dict[str, list[Any]]) -> bool:
+        return unmarked(pa.record_batch(rows), Reading(tuple(rows)))
+
+    ids = [[5, 6], [7, 8], [9]]
+    assert asked({"input_ids": ids})
+    assert asked({"input_ids": ids, "attention_mask": [[1, 1], [1, 1], [1]]})
+    assert not asked({"input_ids": ids, "attention_mask": [[1, 2], [1, 1], [1]]})
+    assert not asked({"input_ids": ids, "position_ids": [[0, 1], [0, 1], [0]]})
+    assert not asked({"input_ids": [[5, 6], [7], [8, 9]]})
 
 
 def test_padding_is_left_out_marked_or_not() -> None:

@@ -1,4 +1,5 @@
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -124,7 +125,7 @@ def test_packed_rows_told_apart_after_eos_are_said() -> None:
     given = compared(folder(apart="EOS", blocks=np.array([200])), packing=True)
     [finding] = check(**given).findings
     assert finding.severity is Severity.INFO
-    assert "taken apart after EOS" in finding.message
+    assert finding.message == "no column tells where a sequence begins in packed rows: EOS was taken for it"
 
 
 def test_a_shared_change_is_the_templates_and_a_single_one_is_text() -> None:
@@ -134,3 +135,28 @@ def test_a_shared_change_is_the_templates_and_a_single_one_is_text() -> None:
     [finding] = check(**compared(folder([*TEXTS[:2], TEXTS[2].replace("bread", "butter")]))).findings
     assert finding.message.startswith("1 of 3 rows has another text than in ftcheck's preparation")
     assert replace(finding, content=None) != finding
+
+
+def test_data_that_is_newer_than_the_folder_and_cannot_be_compared(tmp_path: Path) -> None:
+    (tmp_path / "train.jsonl").write_text("{}", encoding="utf-8")
+    stated = job(data={"prepared": "ready", "train": str(tmp_path / "train.jsonl")})
+    broken = inputs(stated, broken={"prepared_here": "no template"})
+    given = {**compared(folder(written=1.0)), "job": stated, "inputs": broken}
+    [finding] = check(**given).findings
+    assert finding.severity is Severity.WARNING
+    assert (
+        finding.message
+        == "data.train was changed after the folder was written, and cannot be compared with it"
+    )
+    assert finding.why == "Axolotl names the folder by its settings, not by the content of the data."
+    assert not check(**{**given, "prepared": folder(written=4e9)}).findings
+
+
+def test_a_stale_folder_says_that_the_data_is_newer(tmp_path: Path) -> None:
+    (tmp_path / "train.jsonl").write_text("{}", encoding="utf-8")
+    stated = job(data={"prepared": "ready", "train": str(tmp_path / "train.jsonl")})
+    other = folder([*TEXTS[:2], "yesterday's row, about something else"], written=1.0)
+    given = {**compared(other), "job": stated, "inputs": inputs(stated, prepared_here=made(TEXTS))}
+    assert (
+        check(**given).findings[0].message.endswith("; data.train was changed after the folder was written")
+    )

@@ -10,6 +10,7 @@ import pytest
 
 from tests import prepared_folders as folders
 from tests.cli.project import Project, Ran
+from tests.places import CHECKOUT
 from tests.plugins.preparation.trl_side import Fed
 
 pytest.importorskip("trl")
@@ -529,3 +530,50 @@ def test_prepared_rows_under_data_train_are_told_where_they_belong(place: Projec
     place.write("ids.jsonl", json.dumps({"input_ids": fed[0][0], "labels": fed[0][1]}) + "\n")
     ran = run(place, policy(place, ("{prepared: ready}", "{train: ids.jsonl}")))
     assert "the rows are token ids already (input_ids), which data.train does not read" in ran.out
+
+
+MADE = CHECKOUT / "tests/prepared_by"
+SAME = ("axolotl", "axolotl-packing", "llama-factory", "llama-factory-neat", "llama-factory-packing")
+
+
+@pytest.mark.parametrize("name", SAME)
+def test_what_axolotl_and_llama_factory_prepared_themselves_is_what_trl_prepares(
+    place: Project, name: str
+) -> None:
+    """`tests/prepared_by`: their own code on 20 rows of the sample."""
+    (place.folder / "train.jsonl").write_text("\n".join(folders.lines(20)) + "\n", encoding="utf-8")
+    shutil.copytree(MADE / name, place.folder / "ready")
+    packs = name in ("llama-factory-neat", "llama-factory-packing")
+    changes = [("{prepared: ready}", "{prepared: ready, train: train.jsonl}"), *([PACKED] if packs else [])]
+    ran = run(place, policy(place, *changes))
+    assert ran.code == 0, ran.out
+    assert name.startswith(ran.report["jobs"]["one"]["ids_from"]["framework"])
+    found = ran.result("one::prepared-data")
+    held_out = 2 if name == "llama-factory-packing" else 0
+    assert measured(found, "rows_equal") == 20 - held_out
+    assert measured(found, "rows_different") == measured(found, "rows_missing") == 0
+    message = "2 of 20 rows of data.train are in the evaluation split"
+    assert (message in said(found)) == bool(held_out)
+    if not packs:
+        assert ran.report["jobs"]["one"]["ids"] == run(place, "own.yaml").report["jobs"]["one"]["ids"]
+
+
+def test_what_their_settings_make_other_is_told(place: Project) -> None:
+    (place.folder / "train.jsonl").write_text("\n".join(folders.lines(20)) + "\n", encoding="utf-8")
+    both = policy(place, ("{prepared: ready}", "{prepared: ready, train: train.jsonl}"))
+    shutil.copytree(MADE / "llama-factory-cut", place.folder / "ready")
+    [cut] = said(run(place, both).result("one::prepared-data"))
+    assert "of 20 rows lack tokens in the middle that ftcheck's preparation has" in cut
+
+    shutil.rmtree(place.folder / "ready")
+    shutil.copytree(MADE / "axolotl-users", place.folder / "ready")
+    ran = run(place, both)
+    dropped, *others = [one.partition(" (first")[0] for one in said(ran.result("one::prepared-data"))]
+    assert dropped.startswith(
+        "13 of 20 rows of data.train are not in the folder: each is longer than any row"
+    )
+    assert sorted(others) == [
+        "7 of 7 rows leave a stop token out of the loss that ftcheck's preparation trains",
+        "7 of 7 rows train tokens of the prompt, which ftcheck's preparation masks",
+    ]
+    assert ran.result("one::trained-tokens")["blocking"]

@@ -2,7 +2,7 @@
 
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from difflib import SequenceMatcher
 from itertools import groupby, islice
 from pathlib import Path
@@ -87,10 +87,23 @@ def prepared_data(job: Job, tokenizer: Tokenizer, prepared: Prepared, inputs: In
         return
     here, there = Side(own, tokenizer), Side(prepared, tokenizer)
     found = pairs(here, there, job.training.max_length)
+    evaluated = _evaluation(inputs)
+    if evaluated is not None and len(found.missing):
+        held_out = pairs(here.only(found.missing), Side(evaluated, tokenizer), job.training.max_length)
+        found = replace(found, missing=found.missing[held_out.missing], held_out=held_out.found)
     told = _Told(job, tokenizer, here, there, found)
     yield from told.measured()
     yield Summary(f"{said} · {told.in_words()}")
     yield from told.findings(stored)
+
+
+def _evaluation(inputs: Inputs) -> Prepared | None:
+    """The folder's evaluation rows, if it has any."""
+    try:
+        found: Prepared | None = inputs.get("prepared_eval") if inputs.has("prepared_eval") else None
+    except InputError:
+        return None
+    return found if found is not None and found.stored is not None else None
 
 
 def _own(job: Job, inputs: Inputs) -> tuple[Prepared | None, str]:
@@ -404,10 +417,18 @@ SAID = {
         "check which turns are trained (axolotl: roles_to_train; LLaMA-Factory: mask_history)",
         "These answers cost compute and teach nothing.",
     ),
-    Kind.MASK: _Said(
-        f"has other tokens in the loss than in {OWN}",
-        f"have other tokens in the loss than in {OWN}",
-        "compare the labels with `ftcheck show`",
+    Kind.PROMPT_TRAINED: _Said(
+        f"trains tokens of the prompt, which {OWN} masks",
+        f"train tokens of the prompt, which {OWN} masks",
+        "check which turns are trained (axolotl: roles_to_train, train_on_inputs; LLaMA-Factory:"
+        " train_on_prompt); `ftcheck show` marks them",
+        "The model also learns to write the questions.",
+    ),
+    Kind.PART_MASKED: _Said(
+        f"leaves part of an answer out of the loss that {OWN} trains",
+        f"leave part of an answer out of the loss that {OWN} trains",
+        "look at the labels with `ftcheck show`",
+        "The model does not learn this part of the answer.",
     ),
 }
 
@@ -537,10 +558,17 @@ class _Told:
                 f" folder; TRL would cut {them}"
             )
             yield Finding(message, Severity.INFO, at=at)
+        if self._found.held_out:
+            held = self._found.held_out
+            message = (
+                f"{held:,} of {total} of data.train {agreeing(held, 'is', 'are')} in the evaluation split"
+            )
+            yield Finding(message, Severity.INFO, at=at)
         if missing - dropped:
             left = missing - dropped
             first = self._here.prepared.at(int(self._here.rows[self._found.missing[0]]))
             message = f"{left:,} of {total} of data.train {agreeing(left, 'is', 'are')} not in the folder"
+            message += self._too_long()
             fix = f"{AGAIN}, if they were not meant to be left out (filters, held-out rows, deduplication)"
             yield Finding(message + self._age(stored), Severity.WARNING, at=first, fix=fix)
         elif extra:
@@ -552,6 +580,15 @@ class _Told:
             fix = "name all files that were prepared in data.train"
             why = "Checks on data.train say nothing of these rows."
             yield Finding(message + self._age(stored), Severity.WARNING, at=first, fix=fix, why=why)
+
+    def _too_long(self) -> str:
+        """Whether the rows that are missing are all longer than those that are there."""
+        here, there = self._here, self._there
+        longest = int(there.prepared.length[there.rows].max(initial=0))
+        shortest = int(here.prepared.length[here.rows[self._found.missing]].min())
+        if shortest <= longest:
+            return ""
+        return f": each is longer than any row that is ({longest:,} tokens), so its length dropped it"
 
     def _age(self, stored: StoredRows) -> str:
         """`; data.train was changed after the folder was written`, where it was."""

@@ -41,7 +41,8 @@ class Kind(StrEnum):
     STOP_TRAINED = "stop-trained"
     STOP_MASKED = "stop-masked"
     ANSWER_MASKED = "answer-masked"
-    MASK = "mask"
+    PROMPT_TRAINED = "prompt-trained"
+    PART_MASKED = "part-masked"
 
 
 @dataclass(frozen=True, slots=True)
@@ -152,7 +153,7 @@ class Comparison:
             return Kind.HEADER_TRAINED if self._tokenizer.special_ids & set(ids) else Kind.STARTS_EARLY
         if answer_before and all(map(self._ends.blank, ids)):
             return Kind.NEWLINE_TRAINED
-        return Kind.STOP_TRAINED if all(map(self._ends.ends, ids)) else Kind.MASK
+        return Kind.STOP_TRAINED if all(map(self._ends.ends, ids)) else Kind.PROMPT_TRAINED
 
     def _masked(self, ids: Sequence[int], ours: "NDArray[np.bool_]", begin: int, end: int) -> Kind:
         """Tokens that only ftcheck's preparation trains."""
@@ -161,7 +162,7 @@ class Comparison:
         if all(map(self._ends.ends, ids)):
             return Kind.STOP_MASKED
         whole = not _at(ours, begin - 1) and not _at(ours, end)
-        return Kind.ANSWER_MASKED if whole else Kind.MASK
+        return Kind.ANSWER_MASKED if whole else Kind.PART_MASKED
 
 
 def _difference(

@@ -6,6 +6,7 @@ that share runs of tokens which hardly any other row has. Dropped, added and shu
 
 import hashlib
 from collections.abc import Callable, Sequence
+from copy import copy
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -37,7 +38,7 @@ class Pairs:
 
     `same` have the same ids, `close` are the same row with other ids, both of shape (n, 2) and ordered by the
     number there. `missing` rows stand only here, `extra` only there. `unseen` rows of a side were too many to
-    be looked at closely.
+    be looked at closely, `held_out` rows stand among the folder's evaluation rows.
     """
 
     same: "NDArray[np.int64]"
@@ -45,6 +46,12 @@ class Pairs:
     missing: "NDArray[np.int64]"
     extra: "NDArray[np.int64]"
     unseen: int = 0
+    held_out: int = 0
+
+    @property
+    def found(self) -> int:
+        """Rows that both have."""
+        return len(self.same) + len(self.close)
 
     @property
     def in_order(self) -> bool:
@@ -72,6 +79,12 @@ class Side:
     def __len__(self) -> int:
         """Number of rows."""
         return len(self.rows)
+
+    def only(self, numbers: "NDArray[np.int64]") -> "Side":
+        """Some of its rows."""
+        some = copy(self)
+        some.rows = self.rows[numbers]
+        return some
 
     def ids(self, number: int) -> "NDArray[np.int32]":
         """Token ids of a row, before truncation."""

@@ -40,7 +40,7 @@ class Packed:
 
 
 def as_stored(prepared: Prepared, job: Job) -> Packed | None:
-    """Rows that were packed before and are trained so; None where they are not, or are packed here."""
+    """Rows that were packed before, and that a command trains so; None of all other rows."""
     blocks = prepared.stored.blocks if prepared.stored is not None else None
     if blocks is None or not len(blocks) or job.trainer.use != "command":
         return None

@@ -86,6 +86,13 @@ class StoredRows:
 
 def find(path: str) -> PreparedFolder:
     """The files that a folder, or one .arrow or Parquet file, stands for. Raises `InputError`."""
+    try:
+        return _found(path)
+    except OSError as error:
+        raise InputError(f"{path[:200]}: cannot be read: {bounded.told(error)}") from error
+
+
+def _found(path: str) -> PreparedFolder:
     root = Path(path)
     if root.is_file():
         if root.suffix not in SUFFIXES:
@@ -169,7 +176,7 @@ def _loose(root: Path) -> PreparedFolder:
         return PreparedFolder(str(root), splits | ({EVALUATION[0]: rest} if rest else {}))
     inner = sorted(filter(is_saved, root.iterdir()))
     if len(inner) == 1:
-        return find(str(inner[0]))
+        return _found(str(inner[0]))
     if inner:
         named = ", ".join(one.name for one in inner[:5])
         raise InputError(f"{root}: has {len(inner)} prepared data sets ({named}): name one of them")

@@ -577,3 +577,42 @@ def test_what_their_settings_make_other_is_told(place: Project) -> None:
         "7 of 7 rows train tokens of the prompt, which ftcheck's preparation masks",
     ]
     assert ran.result("one::trained-tokens")["blocking"]
+
+
+def test_a_folder_without_rows_is_told(place: Project) -> None:
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    (place.folder / "ready").mkdir()
+    kind = pa.list_(pa.int32())
+    nothing = pa.table({"input_ids": pa.array([], kind), "labels": pa.array([], kind)})
+    pq.write_table(nothing, place.folder / "ready/train.parquet")
+    ran = run(place)
+    assert ran.code in (1, 3)
+    assert "data.prepared contains no rows" in ran.out
+
+
+@pytest.mark.parametrize(
+    ("column", "message"),
+    [
+        ([[1.5, 2.0]], "the column input_ids is list<item: double>, not a list of integers"),
+        ([[[1, 2], [3]]], "the column input_ids is list<item: list<item: int"),
+        (["text"], "the column input_ids is string, not a list of integers"),
+    ],
+)
+def test_columns_of_another_kind_are_told(place: Project, column: list[Any], message: str) -> None:
+    folders.save(place.folder / "ready", {"input_ids": column})
+    ran = run(place)
+    assert ran.code == 3
+    assert message in ran.result("one::data-readable")["findings"][0]["message"]
+
+
+def test_a_file_of_rubbish_is_one_line(place: Project) -> None:
+    (place.folder / "ready").mkdir()
+    for name in ("train.parquet", "train.arrow"):
+        (place.folder / "ready" / name).write_bytes(b"rubbish" * 100 + b"\xff\xff\xff\xff\x00\x00\x00\x00")
+        ran = run(place)
+        assert ran.code == 3
+        [finding] = ran.result("one::data-readable")["findings"]
+        assert f"ready/{name}: not a readable file of rows" in finding["message"]
+        (place.folder / "ready" / name).unlink()

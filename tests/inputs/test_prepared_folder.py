@@ -104,3 +104,8 @@ def test_the_digest_is_over_the_named_files_alone(tmp_path: Path) -> None:
     assert prepared_folder.find(str(folder)).digest() == before
     (folder / "data.arrow").write_bytes(b"other")
     assert prepared_folder.find(str(folder)).digest() != before
+
+
+def test_a_name_that_no_file_system_takes_is_one_line() -> None:
+    with pytest.raises(InputError, match=r"cannot be read|no such folder"):
+        prepared_folder.find("x" * 5_000)

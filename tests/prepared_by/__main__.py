@@ -57,7 +57,7 @@ def main(framework: str, *paths: str) -> None:
 def by_axolotl(data: Path, out: Path, tokenizer: Any, changes: dict[str, Any]) -> None:
     """`axolotl preprocess`, from the point where it has read its configuration."""
     os.environ |= {"AXOLOTL_IS_PREPROCESS": "1", "AXOLOTL_DO_NOT_TRACK": "1"}
-    rows = {"path": str(data / "train.jsonl"), "ds_type": "json", "type": "chat_template"}
+    rows: dict[str, Any] = {"path": str(data / "train.jsonl"), "ds_type": "json", "type": "chat_template"}
     rows |= {
         "field_messages": "messages",
         "message_property_mappings": {"role": "role", "content": "content"},

@@ -25,6 +25,7 @@ def batches(path: str, columns: list[str]) -> Iterator[Any]:
 
     def read(path: Path) -> Iterator[Any]:
         for batch in _parquet(path, columns) if path.suffix == ".parquet" else _arrow(path, columns):
+            batch.validate(full=True)
             for first in range(0, batch.num_rows, ROWS):
                 yield batch.slice(first, ROWS)
 

@@ -78,14 +78,14 @@ class Comparison:
         self._tokenizer = tokenizer
         self._ends = Ends(tokenizer)
 
-    def of(self, here: Tokens, there: Tokens) -> list[Difference]:
-        """All differences of a stored row, each kind once, at its first place."""
+    def of(self, here: Tokens, there: Tokens, *, labels: bool = True) -> list[Difference]:
+        """All differences of a stored row, each kind once, at its first place; of the loss with `labels`."""
         (begin, end), (from_, to) = self._ends.of(here.ids), self._ends.of(there.ids)
         found = [*self._beginning(here, there, begin, from_)]
         core = [*self._core(here.part(begin, end), there.part(from_, to), from_)]
         if not any(one.kind is Kind.CUT for one in core):
             found += self._ending(here, there, end, to)
-        if not core:
+        if not core and labels:
             found += self._masks(here.part(begin, len(here.ids)), there.part(from_, len(there.ids)), from_)
         found += core
         return list({one.kind: one for one in reversed(found)}.values())[::-1]

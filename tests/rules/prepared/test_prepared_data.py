@@ -160,3 +160,12 @@ def test_a_stale_folder_says_that_the_data_is_newer(tmp_path: Path) -> None:
     assert (
         check(**given).findings[0].message.endswith("; data.train was changed after the folder was written")
     )
+
+
+def test_labels_are_not_compared_where_the_policy_asks_for_no_mask() -> None:
+    given = compared(folder(), here=made(TEXTS, trained=200))
+    [finding] = check(**given).findings
+    assert finding.severity is Severity.INFO
+    assert finding.message == (
+        "labels were not compared: the folder masks prompts, and training.assistant_only_loss is not set"
+    )

@@ -6,6 +6,7 @@ Only names and JSON are looked at here; `ftcheck_plugins.stored` reads the rows.
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -28,6 +29,8 @@ SCRATCH = ("cache-", "tmp")
 TRAIN = "train"
 EVALUATION = ("validation", "test", "eval", "valid", "dev")
 """Names of splits with evaluation rows; LLaMA-Factory's `validation_NAME` are meant by the first."""
+MD5 = re.compile(r"[0-9a-f]{32}")
+"""The name that axolotl gives a prepared data set."""
 AGAIN = "remove the folder and prepare it again: a trainer takes it as it is"
 
 
@@ -106,6 +109,14 @@ def _found(path: str) -> PreparedFolder:
         files, about = _saved(root)
         return PreparedFolder(path, {TRAIN: files}, about)
     return _loose(root)
+
+
+def beside(path: str) -> frozenset[str]:
+    """Data sets that lie beside one that axolotl named by its settings: it names another one by others."""
+    root = Path(path)
+    if not MD5.fullmatch(root.name) or not root.parent.is_dir():
+        return frozenset()
+    return frozenset(one.name for one in root.parent.iterdir() if one != root and is_saved(one))
 
 
 def is_saved(root: Path) -> bool:

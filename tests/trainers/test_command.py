@@ -317,3 +317,32 @@ def test_a_folder_of_prepared_rows_is_compared_just_before_the_start(tmp_path: P
     with pytest.raises(Refused, match="ready has changed since it was checked"):
         trained(again, tmp_path, inputs=inputs)
     assert not (tmp_path / "again" / "run.json").exists()
+
+
+AGAIN = """
+import pathlib
+made = pathlib.Path('{}')
+made.mkdir(exist_ok=True)
+(made / 'state.json').write_text('')
+"""
+
+
+@pytest.mark.parametrize(
+    ("code", "said"),
+    [
+        ("open('{}/train.parquet', 'wb').write(b'other')", "ready changed while the command ran"),
+        ("import shutil; shutil.rmtree('{}')", "ready changed while the command ran"),
+        (AGAIN.replace("{}", "{}/../fedcba9876543210fedcba9876543210"), "prepared rows anew"),
+    ],
+)
+def test_a_command_that_prepares_rows_anew_did_not_train_what_was_checked(
+    tmp_path: Path, code: str, said: str
+) -> None:
+    ready = prepared(tmp_path)
+    if "anew" in said:
+        ready = ready.rename(tmp_path / "0123456789abcdef0123456789abcdef")
+    job = replace(make_job(tmp_path, *python(code.replace("{}", str(ready)))), data=Data(prepared=str(ready)))
+    inputs = {"mapper.prepared": prepared_folder.find(str(ready)).digest()}
+    with pytest.raises(TrainingError, match=said):
+        trained(job, tmp_path, inputs=inputs)
+    assert run_json(tmp_path)["status"] == "failed"

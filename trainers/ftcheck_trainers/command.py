@@ -4,7 +4,7 @@
 
 The files it names are digested by the gate like all other inputs. The rows are prepared by the other
 program, so run.json says `ids: unverified`; where `data.prepared` names the folder that the program reads,
-its files are compared just before the start, and run.json has the digest over their ids.
+its files are compared just before the start and at the end, and run.json has the digest over their ids.
 """
 
 import contextlib
@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from ftcheck import ranks
-from ftcheck.errors import Problem, TrainingError
+from ftcheck.errors import InputError, Problem, TrainingError
 from ftcheck.extension.trainers import Trainer
 from ftcheck.gate.ticket import Reason, Refusal, Refused, Ticket
 from ftcheck.inputs import prepared_folder
@@ -42,19 +42,38 @@ def train(ticket: Ticket, job: Job, inputs: Inputs, *, resume: bool) -> str:
     run_folder.check_ticket(ticket, job)
     _refuse_several(job)
     claimed = run_folder.claim(ticket, job, resume=resume, checkpoints=False)
-    ids = UNVERIFIED if job.data.prepared is None else _as_checked(job.data.prepared, ticket, job)
+    folder = _Folder(job.data.prepared, ticket, job) if job.data.prepared is not None else None
+    ids = UNVERIFIED if folder is None else ticket.ids
     with run_folder.recorded(claimed, ticket, job, ids=ids, command=argv):
         _run(argv, job, Path(ticket.policy).resolve().parent, resume=resume)
+        if folder is not None:
+            folder.refuse_changed()
     return str(claimed.path)
 
 
-def _as_checked(prepared: str, ticket: Ticket, job: Job) -> str | None:
-    """The digest over the ids of a folder of prepared rows. Raises `Refused` where its files have changed."""
-    checked, now = ticket.inputs.get(f"{job.name}.prepared"), prepared_folder.find(prepared).digest()
-    if now is None or now != checked:
-        message = f"{near(prepared)} has changed since it was checked"
-        raise Refused(Refusal(job.name, (Reason("data-changed", message),)))
-    return ticket.ids
+class _Folder:
+    """The folder of prepared rows that the command reads."""
+
+    def __init__(self, path: str, ticket: Ticket, job: Job) -> None:
+        """Raises `Refused` where its files are not those that were checked."""
+        self._path, self._job = path, job
+        self._digest = prepared_folder.find(path).digest()
+        self._beside = prepared_folder.beside(path)
+        if self._digest is None or self._digest != ticket.inputs.get(f"{job.name}.prepared"):
+            message = f"{near(path)} has changed since it was checked"
+            raise Refused(Refusal(job.name, (Reason("data-changed", message),)))
+
+    def refuse_changed(self) -> None:
+        """Raise `TrainingError` where the command wrote to it, or prepared rows anew beside it."""
+        why = "it did not train, or not only, on the rows that were checked"
+        if prepared_folder.beside(self._path) - self._beside:
+            raise _error(self._job, f"the command prepared rows anew beside {near(self._path)}: {why}")
+        try:
+            now = prepared_folder.find(self._path).digest()
+        except InputError:
+            now = None
+        if now != self._digest:
+            raise _error(self._job, f"{near(self._path)} changed while the command ran: {why}")
 
 
 def describe(job: Job) -> str:

@@ -2,7 +2,6 @@
 
 import hashlib
 import json
-import re
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from itertools import pairwise
@@ -12,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from ftcheck.errors import InputError
 from ftcheck.inputs.container import Run
 from ftcheck.inputs.prepared import RowError
-from ftcheck.inputs.prepared_folder import AGAIN, PreparedFolder, StoredRows
+from ftcheck.inputs.prepared_folder import AGAIN, MD5, PreparedFolder, StoredRows
 from ftcheck.inputs.tokenizer import Tokenizer
 from ftcheck.records import Progress
 from ftcheck.settings import Job
@@ -30,7 +29,6 @@ if TYPE_CHECKING:
 FORMAT = "prepared"
 """The layout of rows that are ids already."""
 BLOCKS = "blocks.npy"
-MD5 = re.compile(r"[0-9a-f]{32}")
 LOOKED_AT = 20
 """Batches in which the first labels are looked for."""
 TEXTLESS: Mapping[str, Any] = {

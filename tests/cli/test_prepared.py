@@ -616,3 +616,15 @@ def test_a_file_of_rubbish_is_one_line(place: Project) -> None:
         [finding] = ran.result("one::data-readable")["findings"]
         assert f"ready/{name}: not a readable file of rows" in finding["message"]
         (place.folder / "ready" / name).unlink()
+
+
+def test_ids_are_compared_where_trl_has_no_mask_for_the_template(place: Project, fed: list[Fed]) -> None:
+    config = place.folder / "model/chat_template.jinja"
+    text = config.read_text(encoding="utf-8")
+    for mark in ("{% generation %}", "{% endgeneration %}"):
+        assert mark in text
+        text = text.replace(mark, "")
+    config.write_text(text, encoding="utf-8")
+    found = compared(place, [double_bos(*one) if n % 3 == 1 else one for n, one in enumerate(fed)])
+    assert said(found)[0].startswith("20 of 60 rows begin with one BOS token more")
+    assert said(found)[1] == "labels were not compared, the ids alone: TRL has no mask for this template"

@@ -83,10 +83,17 @@ def prepared_eval(job: Job, run: Run, inputs: Any) -> Prepared | None:
 
 @loader("prepared_here")
 def prepared_here(job: Job, run: Run, inputs: Any) -> Prepared | None:
-    """The rows of data.train as TRL prepares them, to compare those of data.prepared with; else None."""
+    """The rows of data.train as TRL prepares them, to compare those of data.prepared with; else None.
+
+    Where TRL could not make the masks that the policy asks for, the ids alone: every token is in the loss.
+    """
     if job.data.train is None or job.data.prepared is None:
         return None
-    return _prepare(job, run, inputs, "train")
+    made = _prepare(job, run, inputs, "train")
+    if not job.training.assistant_only_loss or len(made.row_errors) < len(made):
+        return made
+    bare = replace(job.training, assistant_only_loss=False)
+    return _prepare(replace(job, name=f"{job.name} without masks", training=bare), run, inputs, "train")
 
 
 @loader("rows")

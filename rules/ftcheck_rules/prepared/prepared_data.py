@@ -83,15 +83,15 @@ def prepared_data(job: Job, tokenizer: Tokenizer, prepared: Prepared, inputs: In
     if evaluated is not None and len(found.missing):
         held_out = pairs(here.only(found.missing), Side(evaluated, tokenizer), job.training.max_length)
         found = replace(found, missing=found.missing[held_out.missing], held_out=held_out.found)
-    labels = own.masked or not prepared.masked or job.states("training.assistant_only_loss")
+    asked = job.training.assistant_only_loss
+    labels = own.masked or not (prepared.masked or asked)
     told = Compared(job, tokenizer, here, there, found, labels=labels)
     yield from told.measured()
     yield Summary(f"{said} · {told.in_words()}")
     yield from told.findings(stored)
     if not labels:
-        message = (
-            "labels were not compared: the folder masks prompts, and training.assistant_only_loss is not set"
-        )
+        why = "TRL has no mask for this template" if asked else "training.assistant_only_loss is not set"
+        message = f"labels were not compared, the ids alone: {why}"
         yield Finding(message, Severity.INFO, at=job.at("data.prepared"))
 
 

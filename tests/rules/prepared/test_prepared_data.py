@@ -167,5 +167,8 @@ def test_labels_are_not_compared_where_the_policy_asks_for_no_mask() -> None:
     [finding] = check(**given).findings
     assert finding.severity is Severity.INFO
     assert finding.message == (
-        "labels were not compared: the folder masks prompts, and training.assistant_only_loss is not set"
+        "labels were not compared, the ids alone: training.assistant_only_loss is not set"
     )
+    given = compared(folder(), here=made(TEXTS, trained=200), assistant_only_loss=True)
+    [finding] = check(**given).findings
+    assert finding.message.endswith("the ids alone: TRL has no mask for this template")

@@ -83,6 +83,11 @@ class Data:
     __pydantic_config__ = STRICT
     train: Annotated[str | tuple[str, ...] | None, PathKind.DATA] = None
     """A path, a glob, a list of these, or the name of a dataset on the hub: .jsonl .json .parquet .csv."""
+    prepared: Annotated[
+        str | None, PathKind.FILE, AlsoCalled(("tokenized_path", "dataset_prepared_path"))
+    ] = None
+    """Folder of rows that are token ids already and that the trainer reads: what datasets' save_to_disk wrote
+    (axolotl's prepared folder, LLaMA-Factory's tokenized_path), .arrow or Parquet files."""
     eval: Annotated[str | tuple[str, ...] | None, PathKind.DATA] = None
     """The evaluation dataset used during training; same form as data.train."""
     gold: Gold | None = None
@@ -443,12 +448,15 @@ class Job(JobSettings):
     @property
     def divided(self) -> bool:
         """Whether rows of data.train are held out for evaluation; a command reads the files itself."""
-        return self.data.validation_split is not None and self.trainer.use != "command"
+        own = self.trainer.use != "command" and self.data.prepared is None
+        return self.data.validation_split is not None and own
 
     @property
     def evaluable(self) -> bool:
-        """Whether there are rows for evaluation: those of data.eval, or some that are held out."""
-        return self.data.eval is not None or self.divided
+        """Whether there may be rows for evaluation: those of data.eval, some that are held out, or a split of
+        data.prepared, which need not have one.
+        """
+        return self.data.eval is not None or self.divided or self.data.prepared is not None
 
     @property
     def evaluates(self) -> bool:

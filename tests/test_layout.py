@@ -65,6 +65,7 @@ SCENARIOS = (
     "faults/test_tools.py",
     "faults/test_faults.py",
     # whole paths through a package
+    "cli/test_prepared.py",
     "plugins/guard/test_litellm.py",
     "plugins/preparation/test_against_trl.py",
     "plugins/reading/test_hostile_data.py",

@@ -66,7 +66,9 @@ def show(
         inputs = Inputs(loaded.host.loaders, {"run": run, "jobs": (found,)}, found)
         prepared: Prepared = inputs.get("prepared")
         index = _index(prepared, row, record, longest=longest)
-        read: ReadRow = inputs.get("row_texts").read([index])[0]
+        read: ReadRow | None = None
+        if prepared.rows.textless is None:
+            read = inputs.get("row_texts").read([index])[0]
         _print(view(prepared, inputs.get("tokenizer"), found, index, read), output, ids=ids)
 
 

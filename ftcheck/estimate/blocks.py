@@ -39,11 +39,25 @@ class Packed:
         return self.tokens / (blocks * self.capacity) if blocks else 0.0
 
 
+def as_stored(prepared: Prepared, job: Job) -> Packed | None:
+    """Rows that were packed before, and that a command trains so; None of all other rows."""
+    blocks = prepared.stored.blocks if prepared.stored is not None else None
+    if blocks is None or not len(blocks) or job.trainer.use != "command":
+        return None
+    count, capacity, tokens = len(blocks), int(blocks.max()), int(prepared.kept.sum())
+    bound = -(-tokens // capacity)
+    return Packed(capacity, len(prepared.sequences), tokens, count, count, count, bound)
+
+
 def packed(prepared: Prepared, job: Job, capacity: int, *, quick: bool = False) -> Packed:
     """What packing makes of the rows: by TRL (1,000 rows at a time), by best-fit over all, as planned.
 
-    With `quick`, best-fit stands for the optimum: a few blocks more at most, found at once.
+    Rows that a command reads packed stay as they are. With `quick`, best-fit stands for the optimum: a few
+    blocks more at most, found at once.
     """
+    stored = as_stored(prepared, job)
+    if stored is not None:
+        return stored
     training = job.training
     strategy = training.packing_strategy
     lengths = prepared.fed(capacity, cut=strategy == "bfd")
@@ -79,7 +93,9 @@ def _pieces(lengths: "NDArray[Any]", capacity: int, strategy: str) -> "NDArray[A
 
 def fed(job: Job, prepared: Prepared) -> int:
     """Rows per epoch, or blocks where they are packed."""
-    training = job.training
+    training, stored = job.training, as_stored(prepared, job)
+    if stored is not None:
+        return stored.planned
     if training.packing and training.max_length is not None:
         return packed(prepared, job, training.max_length).planned
     return len(prepared.sequences)

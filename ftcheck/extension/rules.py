@@ -56,6 +56,7 @@ class Rule:
     `inputs` are the function's argument names except `params`; `params_type` is the dataclass of
     its parameters (or None). `summary` and `why` are the docstring's first line and second
     paragraph. `family` is the heading it is listed under. `cases` holds its must-fail and must-pass cases.
+    `texts`: it is about what rows say, not about the ids that are fed.
     """
 
     id: str
@@ -69,6 +70,7 @@ class Rule:
     family: str = ""
     only: Only | None = None
     cases: Cases | None = None
+    texts: bool = False
 
     def planted(self) -> tuple[Case, ...]:
         """The rule's own cases, opened now; none where it brings none. Raises `PluginError`."""
@@ -92,6 +94,7 @@ def rule(
     cases: Cases | None = None,
     stage: Stage = Stage.BEFORE,
     only: Sequence[str] = (),
+    texts: bool = False,
 ) -> Callable[[Callable[..., Iterator[Yield]]], Rule]:
     """Turn a generator function into a rule.
 
@@ -100,9 +103,10 @@ def rule(
     the rule passes, its second paragraph what goes wrong in training if it does not. `family` is the heading
     that it is listed under; by default the last part of its module's name. `cases` are its must-fail and
     must-pass cases, for `ftcheck selftest`. `only` names settings: the rule is planned only for jobs that
-    state one of them. A rule of stage `during` asks for `metrics` (a `ftcheck.inputs.metric_history.Window`)
-    and is asked on each log; a parameter `action` (warn, checkpoint, stop) says what the trainer does about
-    its findings.
+    state one of them. With `texts` the rule is about what rows say: of a job with data.prepared and
+    data.train it is given the rows of data.train. A rule of stage `during` asks for `metrics` (a
+    `ftcheck.inputs.metric_history.Window`) and is asked on each log; a parameter `action` (warn, checkpoint,
+    stop) says what the trainer does about its findings.
 
     Raises `PluginError` for a function without docstring, second paragraph or annotation.
     """
@@ -122,6 +126,7 @@ def rule(
             stage=stage,
             family=family or func.__module__.rpartition(".")[2],
             cases=cases,
+            texts=texts,
             only=Only(tuple(only)) if only else None,
         )
 

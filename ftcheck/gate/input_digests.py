@@ -10,7 +10,7 @@ from pathlib import Path
 from ftcheck import digest, templates
 from ftcheck import lock as locks
 from ftcheck.errors import InputError
-from ftcheck.inputs import bounded
+from ftcheck.inputs import bounded, prepared_folder
 from ftcheck.inputs.finished_run import digest_of, folder_of
 from ftcheck.inputs.weights import raw_header
 from ftcheck.paths import TEMPLATE_FOLDER, TOKENIZER_FILES, expand, is_hub_data, model_folder, near
@@ -83,6 +83,8 @@ def _inputs(job: Job) -> Iterator[tuple[str, InputDigest]]:
     ):
         if stated is not None:
             yield name, _data(stated)
+    if job.data.prepared is not None:
+        yield "prepared", _prepared(job.data.prepared)
     yield "tokenizer", _tokenizer(job.model.tokenizer or job.model.name, job.model.revision)
     if job.serving.tokenizer is not None:
         yield "serving.tokenizer", _tokenizer(job.serving.tokenizer, None)
@@ -153,6 +155,15 @@ def _data(stated: str | Sequence[str]) -> InputDigest:
     if isinstance(stated, str) and is_hub_data(stated):
         return InputDigest(shown, digest.of_text(f"hub:{stated}"))
     return InputDigest(shown, digest.of_files([Path(path) for path in expand(stated)]))
+
+
+def _prepared(stated: str) -> InputDigest:
+    """All files of a folder of prepared rows, but for what datasets keeps beside them."""
+    try:
+        found = prepared_folder.find(stated).digest()
+    except InputError:
+        found = None
+    return InputDigest(near(stated), found)
 
 
 def _tokenizer(name: str, revision: str | None) -> InputDigest:

@@ -69,6 +69,7 @@ def _stage(sheet: Sheet) -> None:
 
 def _data(sheet: Sheet) -> set[str]:
     """The data sets by way of dataset_info.json; returns the layouts of those for training."""
+    _tokenized(sheet)
     folder = sheet.get("dataset_dir", "data")
     named = {key: _names(sheet.get(key)) for key in ("dataset", "eval_dataset")}
     if folder == "ONLINE":
@@ -91,6 +92,14 @@ def _data(sheet: Sheet) -> set[str]:
     if len(formats) == 1 and sheet.get("stage", "sft") == "sft":
         sheet.state("data.format", next(iter(formats)), "dataset")
     return formats
+
+
+def _tokenized(sheet: Sheet) -> None:
+    """A folder of prepared rows: once it has a file, they are trained, whatever else the file says."""
+    stated = sheet.get("tokenized_path")
+    path = Path(sheet.source.folder) / stated if isinstance(stated, str) else None
+    if path is not None and path.is_dir() and any(path.iterdir()):
+        sheet.map("tokenized_path", "data.prepared")
 
 
 def _names(value: object) -> list[str]:

@@ -1,7 +1,7 @@
 """What rules may ask for by argument name, and the container that opens it lazily.
 
 Inputs (argument names): `job`, `jobs`, `machine`, `packages`, `environment`, `rows`, `prepared`,
-`prepared_eval`, `sample`, `role_tokens`, `row_texts`, `arrow_nulls`, `tokenizer`, `serving`,
+`prepared_eval`, `prepared_here`, `sample`, `role_tokens`, `row_texts`, `arrow_nulls`, `tokenizer`, `serving`,
 `evaluation`, `lock`,
 `collated`, `saved`, `model`, `weights`, `modules`, `repository`, `gold`, `benchmarks`, `output_schema`,
 `endpoint`, `run`; rules of stage `during` also `metrics`; rules of stage `after` also `run_artifacts`,

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from ftcheck.errors import InputError
 from ftcheck.inputs.columns import KeySet
+from ftcheck.inputs.prepared_folder import StoredRows
 from ftcheck.inputs.tokenizer import Message
 from ftcheck.packing.truncation import cut_bounds
 from ftcheck.records import Location
@@ -63,7 +64,8 @@ class Rows:
     `remarks` that begin with `answer:` say what stands in answers. `marks` are the special tokens that stand
     in rows as text, each with its rows. `key_sets` are the keys of the rows; `opening` tells what kind of
     value each column has that TRL looks at, in the first row that could be read (`ftcheck.inputs.columns`).
-    `reader` reads the rows' texts again: ask `texts`.
+    `reader` reads the rows' texts again: ask `texts`. `textless` says why there are none to read, where the
+    rows are token ids from the start.
     """
 
     files: tuple[str, ...]
@@ -87,6 +89,7 @@ class Rows:
     key_sets: tuple[KeySet, ...] = ()
     opening: Mapping[str, str] = field(default_factory=dict)
     reader: RowReader | None = field(default=None, repr=False, compare=False)
+    textless: str | None = None
 
     def __len__(self) -> int:
         """Number of rows, the broken ones among them."""
@@ -101,7 +104,7 @@ class Rows:
         prepared.
         """
         if self.reader is None:
-            raise InputError("the texts of these rows cannot be read")
+            raise InputError(self.textless or "the texts of these rows cannot be read")
         return self.reader.texts(row)
 
     def at(self, row: int, column: int | None = None) -> Location:
@@ -150,6 +153,7 @@ class Prepared:
     `sequences` are what is fed: a row index, a start and a stop into the row's tokens (int64, shape
     (n, 3)); one a used row, several where `outliers.action` is `chunk`.
     `digest` is sha256 over ids and labels of all sequences, in order; None if a row is in trouble.
+    `stored` tells of rows that were read prepared: each is one sequence, packed ones taken apart.
     """
 
     rows: Rows
@@ -170,6 +174,7 @@ class Prepared:
     tokens: TokenStore
     engine: str = "tokenizers"
     masked: bool = True
+    stored: StoredRows | None = None
 
     def __len__(self) -> int:
         """Number of rows, the broken ones among them."""

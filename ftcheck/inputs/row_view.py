@@ -169,7 +169,9 @@ def _ending(pieces: Sequence[Piece]) -> str:
 
 
 def _neighbours(prepared: Prepared, job: Job, index: int) -> tuple[int, ...] | None:
-    """The other rows of its block, as the trainer's plan puts them; else None."""
+    """The other rows of its block, as the trainer's plan puts them or as they are stored; else None."""
+    if prepared.stored is not None:
+        return _packed_with(prepared, index) if prepared.stored.blocks is not None else None
     training = job.training
     ours = training.packing and training.packing_planner == "optimal" and training.packing_strategy == "bfd"
     if not ours or training.max_length is None or training.extra.get("shuffle_dataset"):
@@ -181,3 +183,10 @@ def _neighbours(prepared: Prepared, job: Job, index: int) -> tuple[int, ...] | N
             rows = prepared.sequences[block, 0]
             return tuple(sorted({int(row) + 1 for row in rows.tolist()} - {index + 1}))
     return ()
+
+
+def _packed_with(prepared: Prepared, index: int) -> tuple[int, ...]:
+    """The other sequences of the stored row that one stands in."""
+    rows = prepared.rows
+    same = (rows.file == rows.file[index]) & (rows.line == rows.line[index])
+    return tuple(row + 1 for row in same.nonzero()[0].tolist() if row != index)

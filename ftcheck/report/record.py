@@ -54,19 +54,22 @@ class InputDigest:
 class IdsFrom:
     """Whose ids were checked. `source` is `trl` (as TRL prepares the rows; the trainer feeds just these),
     `prepared` (read from a folder) or `unverified` (the trainer reads the rows itself, nobody knows how).
+    `digest` is that over the ids and labels of a folder.
     """
 
     source: Literal["trl", "prepared", "unverified"]
     version: str | None = None
     framework: str | None = None
     path: str | None = None
+    digest: str | None = None
 
     def __str__(self) -> str:
-        """`as TRL 1.16 prepares them`, `read from DIR (axolotl)`, or `unverified`."""
+        """`as TRL 1.16 prepares them`, `read from DIR (axolotl), sha256:…`, or `unverified`."""
         if self.source == "trl":
             return " ".join(("as TRL", *([self.version] if self.version else []), "prepares them"))
         if self.source == "prepared":
-            return f"read from {self.path}" + (f" ({self.framework})" if self.framework else "")
+            by = f" ({self.framework})" if self.framework else ""
+            return f"read from {self.path}{by}" + (f", {self.digest[:15]}…" if self.digest else "")
         by = f": the trainer {self.framework} reads and tokenises the rows itself" if self.framework else ""
         return f"unverified{by}"
 

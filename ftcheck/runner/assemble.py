@@ -10,9 +10,10 @@ from ftcheck import tables
 from ftcheck.errors import Problem
 from ftcheck.gate.input_digests import InputDigests
 from ftcheck.ledger import narrowed, status_of, verdict_of
+from ftcheck.paths import near
 from ftcheck.records import Outcome, Result
 from ftcheck.report.record import IdsFrom, InputDigest, JobDigests, Report, WaiverUse
-from ftcheck.runner.checks import Facts
+from ftcheck.runner.checks import Facts, PreparedFacts
 from ftcheck.runner.execute import Executed
 from ftcheck.runner.planned import Planned
 from ftcheck.settings import Policy
@@ -89,13 +90,19 @@ def _with_ids(planned: Planned, name: str, job: JobDigests, facts: Facts) -> Job
     prepared = facts.prepared.get(name)
     if prepared is None:
         return job
-    use = planned.loaded.policy.jobs[name].trainer.use
-    trainer = planned.loaded.host.trainers.get(use)
-    if trainer is None or trainer.reads_rows:
-        ids_from = IdsFrom("unverified", framework=use)
-    else:
-        ids_from = IdsFrom("trl", version=_trl())
+    ids_from = _ids_from(planned, name, prepared)
     return replace(job, ids=prepared.ids, eval_ids=prepared.eval_ids, ids_from=ids_from)
+
+
+def _ids_from(planned: Planned, name: str, prepared: PreparedFacts) -> IdsFrom:
+    job = planned.loaded.policy.jobs[name]
+    if job.data.prepared is not None:
+        path = near(job.data.prepared)
+        return IdsFrom("prepared", framework=prepared.framework, path=path, digest=prepared.ids)
+    trainer = planned.loaded.host.trainers.get(job.trainer.use)
+    if trainer is None or trainer.reads_rows:
+        return IdsFrom("unverified", framework=job.trainer.use)
+    return IdsFrom("trl", version=_trl())
 
 
 def _trl() -> str:

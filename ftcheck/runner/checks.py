@@ -38,6 +38,7 @@ class PreparedFacts:
     row_errors: int = 0
     first: tuple[str, str] | None = None
     eval_ids: str | None = None
+    framework: str | None = None
 
 
 @dataclass
@@ -167,7 +168,12 @@ class _Run:
         elif event["event"] == "prepared" and event["job"] is not None:
             first = tuple(event["first"]) if event["first"] else None
             self._facts.prepared[event["job"]] = PreparedFacts(
-                event["ids"], event["rows"], event["row_errors"], first, event["eval_ids"]
+                event["ids"],
+                event["rows"],
+                event["row_errors"],
+                first,
+                event["eval_ids"],
+                event["framework"],
             )
 
     def _over(self, worker: Worker, clock: "CheckClock") -> tuple[Outcome, str] | None:

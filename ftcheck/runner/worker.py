@@ -45,6 +45,8 @@ from ftcheck.runner.worker_setup import Setup, unpack
 READY = ("numpy", "pyarrow", "pyarrow.ipc")
 PROGRESS_EVERY = 0.1
 MAX_CONTENT = 600
+WITHOUT_LINES = (".arrow", ".parquet")
+"""Files whose rows are no lines of text."""
 
 
 def main() -> None:
@@ -140,11 +142,12 @@ class _Worker:
         self._base = {"run": run, "jobs": tuple(self._jobs.values())}
         self._shared = Store()
         self._inputs: dict[str | None, Inputs] = {}
+        self._of_data: dict[str | None, Inputs] = {}
 
     def run(self, index: int) -> None:
         check = self._checks[index]
         self._clock, self._reads_content = _RuleClock(), False
-        inputs = self._inputs_of(check.job)
+        inputs = self._inputs_of(check.job, texts=self._host.rules[check.rule].texts)
         result = run_check(
             self._host,
             check,
@@ -178,17 +181,22 @@ class _Worker:
         self._clock.start()
         self._events.send({"event": "running"})
 
-    def _inputs_of(self, job: str | None) -> Inputs:
-        if job not in self._inputs:
-            self._inputs[job] = Inputs(
+    def _inputs_of(self, job: str | None, *, texts: bool = False) -> Inputs:
+        """A job's inputs; for a rule on `texts` those of its data alone, where ids are read prepared."""
+        found = self._jobs.get(job or "")
+        inputs = self._inputs
+        if texts and found is not None and found.data.prepared is not None and found.data.train is not None:
+            inputs, found = self._of_data, replace(found, data=replace(found.data, prepared=None))
+        if job not in inputs:
+            inputs[job] = Inputs(
                 self._host.loaders,
                 self._base,
-                self._jobs.get(job or ""),
+                found,
                 self._shared,
                 self._opening,
                 [name for owner, name in self._poisoned if owner in (job, None)],
             )
-        return self._inputs[job]
+        return inputs[job]
 
     def _opening(self, name: str, done: bool) -> None:
         """An input is being opened, or it is open: that is not the rule's time."""
@@ -229,6 +237,7 @@ class _Worker:
                 "row_errors": len(prepared.row_errors),
                 "first": first,
                 "eval_ids": _eval_digest(inputs) if self._jobs[job].evaluates else None,
+                "framework": prepared.stored.framework if prepared.stored is not None else None,
             }
         )
 
@@ -281,7 +290,7 @@ def with_content(finding: Finding) -> Finding:
 
 def _line_at(at: Location | None) -> str:
     """The line of a row of data; nothing for any other place."""
-    if at is None or at.row is None or at.path is None or at.line is None:
+    if at is None or at.row is None or at.path is None or at.line is None or at.path.endswith(WITHOUT_LINES):
         return ""
     try:
         with io.TextIOWrapper(bounded.open_file(at.path), encoding="utf-8", errors="replace") as file:

@@ -51,6 +51,7 @@ def ftcheck_loaders() -> list[Loader]:
         packed_batch.packed_batch,
         preparation.prepared,
         preparation.prepared_eval,
+        preparation.prepared_here,
         preparation.rows,
         preparation.sample,
         generation_processes.processes,

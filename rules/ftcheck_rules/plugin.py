@@ -38,6 +38,7 @@ def ftcheck_rules() -> list[Rule]:
     from ftcheck_rules.labels import labels, loss_masks, stop_after_call
     from ftcheck_rules.lengths import lengths, packing
     from ftcheck_rules.outcome import accuracy, outcome, valid_output
+    from ftcheck_rules.prepared import prepared_data
     from ftcheck_rules.serving import (
         guardrails,
         load_test,
@@ -104,6 +105,7 @@ def ftcheck_rules() -> list[Rule]:
         packing.tokens_per_step,
         parity.template_parity,
         precision.precision,
+        prepared_data.prepared_data,
         reasoning.reasoning,
         resume.resume,
         dry_save.dry_save,

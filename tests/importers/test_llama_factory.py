@@ -128,3 +128,15 @@ def test_what_must_be_a_mapping_and_is_none_is_told(tmp_path: Path, entry: Any, 
     _, record = read(tmp_path, entry)
 
     assert "must be a mapping" in refused(record, key)
+
+
+def test_a_tokenized_path_that_is_there_is_what_is_trained(tmp_path: Path) -> None:
+    job, record = read(tmp_path, {"file_name": "mine.json"}, "tokenized_path: saves/ready\n")
+    assert "prepared" not in job["data"]
+    assert refused(record, "tokenized_path") == "which rows are trained on"
+
+    (tmp_path / "saves/ready").mkdir(parents=True)
+    (tmp_path / "saves/ready/dataset_dict.json").write_text("{}", encoding="utf-8")
+    job, record = read(tmp_path, None, "tokenized_path: saves/ready\n")
+    assert job["data"]["prepared"] == "saves/ready"
+    assert "tokenized_path" in [one.key for one in record.mapped]

@@ -17,9 +17,10 @@ from ftcheck_trainers.command import TRAINER, describe
 
 from ftcheck.errors import TrainingError
 from ftcheck.gate.ticket import Refused
+from ftcheck.inputs import prepared_folder
 from ftcheck.inputs.container import Inputs
 from ftcheck.inputs.run_folder import SCHEMA
-from ftcheck.settings import Job, Model, TrainerChoice, Training
+from ftcheck.settings import Data, Job, Model, TrainerChoice, Training
 from tests.trainers.conftest import make_ticket
 
 
@@ -295,3 +296,53 @@ def test_a_run_that_is_killed_leaves_the_folder_unlocked(tmp_path: Path) -> None
     (tmp_path / "refused").touch()
 
     trained(make_job(tmp_path, *python("pass")), tmp_path)
+
+
+def prepared(folder: Path) -> Path:
+    """A folder of prepared rows; what stands in its files does not matter here."""
+    (folder / "ready").mkdir()
+    (folder / "ready" / "train.parquet").write_bytes(b"rows")
+    return folder / "ready"
+
+
+def test_a_folder_of_prepared_rows_is_compared_just_before_the_start(tmp_path: Path) -> None:
+    ready = prepared(tmp_path)
+    job = replace(make_job(tmp_path, *python("pass")), data=Data(prepared=str(ready)))
+    inputs = {"mapper.prepared": prepared_folder.find(str(ready)).digest()}
+    trained(job, tmp_path, inputs=inputs)
+    assert run_json(tmp_path)["ids"] == "sha256:ids"
+
+    (ready / "train.parquet").write_bytes(b"other")
+    again = replace(job, training=Training(output_dir=str(tmp_path / "again")))
+    with pytest.raises(Refused, match="ready has changed since it was checked"):
+        trained(again, tmp_path, inputs=inputs)
+    assert not (tmp_path / "again" / "run.json").exists()
+
+
+AGAIN = """
+import pathlib
+made = pathlib.Path('{}')
+made.mkdir(exist_ok=True)
+(made / 'state.json').write_text('')
+"""
+
+
+@pytest.mark.parametrize(
+    ("code", "said"),
+    [
+        ("open('{}/train.parquet', 'wb').write(b'other')", "ready changed while the command ran"),
+        ("import shutil; shutil.rmtree('{}')", "ready changed while the command ran"),
+        (AGAIN.replace("{}", "{}/../fedcba9876543210fedcba9876543210"), "prepared rows anew"),
+    ],
+)
+def test_a_command_that_prepares_rows_anew_did_not_train_what_was_checked(
+    tmp_path: Path, code: str, said: str
+) -> None:
+    ready = prepared(tmp_path)
+    if "anew" in said:
+        ready = ready.rename(tmp_path / "0123456789abcdef0123456789abcdef")
+    job = replace(make_job(tmp_path, *python(code.replace("{}", str(ready)))), data=Data(prepared=str(ready)))
+    inputs = {"mapper.prepared": prepared_folder.find(str(ready)).digest()}
+    with pytest.raises(TrainingError, match=said):
+        trained(job, tmp_path, inputs=inputs)
+    assert run_json(tmp_path)["status"] == "failed"

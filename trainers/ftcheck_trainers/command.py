@@ -3,7 +3,8 @@
     trainer: {use: command, argv: [axolotl, train, mapper.yml], files: [mapper.yml]}
 
 The files it names are digested by the gate like all other inputs. The rows are prepared by the other
-program, so run.json says `ids: unverified`.
+program, so run.json says `ids: unverified`; where `data.prepared` names the folder that the program reads,
+its files are compared just before the start and at the end, and run.json has the digest over their ids.
 """
 
 import contextlib
@@ -17,10 +18,12 @@ from pathlib import Path
 from typing import Any
 
 from ftcheck import ranks
-from ftcheck.errors import Problem, TrainingError
+from ftcheck.errors import InputError, Problem, TrainingError
 from ftcheck.extension.trainers import Trainer
-from ftcheck.gate.ticket import Ticket
+from ftcheck.gate.ticket import Reason, Refusal, Refused, Ticket
+from ftcheck.inputs import prepared_folder
 from ftcheck.inputs.container import Inputs
+from ftcheck.paths import near
 from ftcheck.settings import Job
 from ftcheck_trainers import run_folder
 
@@ -39,9 +42,38 @@ def train(ticket: Ticket, job: Job, inputs: Inputs, *, resume: bool) -> str:
     run_folder.check_ticket(ticket, job)
     _refuse_several(job)
     claimed = run_folder.claim(ticket, job, resume=resume, checkpoints=False)
-    with run_folder.recorded(claimed, ticket, job, ids=UNVERIFIED, command=argv):
+    folder = _Folder(job.data.prepared, ticket, job) if job.data.prepared is not None else None
+    ids = UNVERIFIED if folder is None else ticket.ids
+    with run_folder.recorded(claimed, ticket, job, ids=ids, command=argv):
         _run(argv, job, Path(ticket.policy).resolve().parent, resume=resume)
+        if folder is not None:
+            folder.refuse_changed()
     return str(claimed.path)
+
+
+class _Folder:
+    """The folder of prepared rows that the command reads."""
+
+    def __init__(self, path: str, ticket: Ticket, job: Job) -> None:
+        """Raises `Refused` where its files are not those that were checked."""
+        self._path, self._job = path, job
+        self._digest = prepared_folder.find(path).digest()
+        self._beside = prepared_folder.beside(path)
+        if self._digest is None or self._digest != ticket.inputs.get(f"{job.name}.prepared"):
+            message = f"{near(path)} has changed since it was checked"
+            raise Refused(Refusal(job.name, (Reason("data-changed", message),)))
+
+    def refuse_changed(self) -> None:
+        """Raise `TrainingError` where the command wrote to it, or prepared rows anew beside it."""
+        why = "it did not train, or not only, on the rows that were checked"
+        if prepared_folder.beside(self._path) - self._beside:
+            raise _error(self._job, f"the command prepared rows anew beside {near(self._path)}: {why}")
+        try:
+            now = prepared_folder.find(self._path).digest()
+        except InputError:
+            now = None
+        if now != self._digest:
+            raise _error(self._job, f"{near(self._path)} changed while the command ran: {why}")
 
 
 def describe(job: Job) -> str:

@@ -30,6 +30,8 @@ PREFERENCE = "the rows are preference data (chosen and rejected answers), which 
 FOR_PREFERENCE = (
     "train with a preference trainer (DPO), or write the chosen answers as prompt + completion or messages"
 )
+IDS_ALREADY = "the rows are token ids already (input_ids), which data.train does not read"
+FOR_IDS = "name their file or folder in data.prepared; .jsonl files as Parquet"
 NO_LAYOUT = (
     "messages | prompt + completion | text | conversations | instruction + output;"
     " set data.format, or training.dataset_text_field"
@@ -142,6 +144,8 @@ class BatchMaker:
         if self._layout is None:
             if {"chosen", "rejected"} <= raw.data.keys():
                 return RowError("schema", PREFERENCE, FOR_PREFERENCE)
+            if "input_ids" in raw.data:
+                return RowError("schema", IDS_ALREADY, FOR_IDS)
             message = f"unknown row format; the row has {row_formats.keys_of(raw.data)}"
             return RowError("schema", message, NO_LAYOUT, content=row_formats.all_keys(raw.data))
         return row_formats.example(raw.data, self._layout, self._text_field)

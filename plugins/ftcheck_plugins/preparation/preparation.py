@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 from ftcheck.digest import of_json
 from ftcheck.errors import FtcheckError, InputError
-from ftcheck.inputs import columns
+from ftcheck.inputs import columns, prepared_folder
 from ftcheck.inputs.columns import Keys, KeySet
 from ftcheck.inputs.container import Run
 from ftcheck.inputs.loaded import AsLoaded
@@ -44,6 +44,7 @@ from ftcheck_plugins.reading import arrow_nulls, files, loaded, row_formats
 from ftcheck_plugins.reading.files import RawRow, Source
 from ftcheck_plugins.reading.row_formats import Example
 from ftcheck_plugins.reading.row_shape import shape_of
+from ftcheck_plugins.stored.first_pass import FirstPass, stored_rows
 
 if TYPE_CHECKING:
     import numpy as np
@@ -63,13 +64,36 @@ DATE = re.compile(r"\d{4}-\d\d-\d\d")
 @loader("prepared")
 def prepared(job: Job, run: Run, inputs: Any) -> Prepared:
     """The training rows as the trainer will feed them. `inputs` open the tokenizer, if it is needed."""
+    if job.data.prepared is not None:
+        return _stored(job, run, inputs, prepared_folder.TRAIN)
     return _prepare(job, run, inputs, "train")
 
 
 @loader("prepared_eval")
 def prepared_eval(job: Job, run: Run, inputs: Any) -> Prepared | None:
-    """The evaluation rows, prepared the same way; None if the job names none."""
-    return _prepare(job, run, inputs, "eval") if job.evaluable else None
+    """The evaluation rows, prepared the same way; None if the job names none.
+
+    Rows of data.prepared come before those of data.eval.
+    """
+    split = prepared_folder.find(job.data.prepared).evaluation if job.data.prepared is not None else None
+    if split is not None:
+        return _stored(job, run, inputs, split)
+    return _prepare(job, run, inputs, "eval") if job.data.eval is not None or job.divided else None
+
+
+@loader("prepared_here")
+def prepared_here(job: Job, run: Run, inputs: Any) -> Prepared | None:
+    """The rows of data.train as TRL prepares them, to compare those of data.prepared with; else None.
+
+    Where TRL could not make the masks that the policy asks for, the ids alone: every token is in the loss.
+    """
+    if job.data.train is None or job.data.prepared is None:
+        return None
+    made = _prepare(job, run, inputs, "train")
+    if not job.training.assistant_only_loss or len(made.row_errors) < len(made):
+        return made
+    bare = replace(job.training, assistant_only_loss=False)
+    return _prepare(replace(job, name=f"{job.name} without masks", training=bare), run, inputs, "train")
 
 
 @loader("rows")
@@ -80,6 +104,8 @@ def rows(job: Job, run: Run, inputs: Any) -> Rows:
     except FtcheckError:
         if _opens(inputs):
             raise
+    if job.data.prepared is not None:
+        return _stored(job, run, None, prepared_folder.TRAIN).rows
     return _prepare(job, run, None, "train").rows
 
 
@@ -93,9 +119,11 @@ def _opens(inputs: Any) -> bool:
 
 @loader("sample")
 def sample(job: Job, run: Run, prepared: Prepared) -> Sample:
-    """Conversations of some rows, drawn with a fixed seed, and of the longest ones."""
+    """Conversations of some rows, drawn with a fixed seed, and of the longest ones; of ids alone none."""
     import numpy as np
 
+    if prepared.rows.textless is not None:
+        return Sample(rows=(), total=0)
     good = prepared.used.nonzero()[0]
     count = min(SAMPLE_RANDOM, len(good))
     drawn = np.random.default_rng(0).choice(good, size=count, replace=False) if count else good
@@ -141,6 +169,8 @@ def as_loaded(job: Job, run: Run, inputs: Any) -> AsLoaded | None:
     The trainer `qlora` feeds what was prepared here, but a script behind `ftcheck.require` may stand in its
     place: its files are looked at where they hold more than texts, up to `LOOKED_AT` bytes.
     """
+    if job.data.prepared is not None:
+        return None
     source = _named(job, "train")
     if source.hub is not None or not loaded.installed():
         return None
@@ -243,6 +273,25 @@ def _prepare(job: Job, run: Run, side: Any, split: str) -> Prepared:
     if not done:
         shelf.keep(folder, made)
     return _with_reader(made, job, run, source)
+
+
+def _stored(job: Job, run: Run, side: Any, split: str) -> Prepared:
+    """The rows of a split of data.prepared, read now or by a worker before this one.
+
+    `side` are the `Inputs` that open the tokenizer, or None: rows of which stop tokens are not known.
+    """
+    folder = _work(run) / of_json([job.name, job.data.prepared, split])[7:23]
+    tokenizer: Tokenizer | None = side.get("tokenizer") if side is not None else None
+    if not (folder / "done.json").is_file():
+        making = folder.with_name(f"{folder.name}.{os.getpid()}")
+        making.mkdir(parents=True, exist_ok=True)
+        found = prepared_folder.find(job.data.prepared or "")
+        FirstPass(job, run, found, split, tokenizer).write(making)
+        making.rename(folder)
+    training = job.training if split == prepared_folder.TRAIN else of_evaluation(job.training)
+    made = _finish(RowFile(folder / ROWS), folder, training, None, tokenizer, _work(run), making=False)
+    about = stored_rows(folder)
+    return replace(made, rows=replace(made.rows, textless=about.textless), stored=about)
 
 
 @dataclass

@@ -15,7 +15,7 @@ from typing import Any, BinaryIO, NamedTuple
 
 from ftcheck.digest import canonical
 from ftcheck.errors import InputError, MissingDependency, Problem
-from ftcheck.inputs import bounded, exclude_list
+from ftcheck.inputs import bounded, exclude_list, prepared_folder
 from ftcheck.inputs.prepared import RowError
 from ftcheck.paths import DATA_SUFFIXES, expand, is_hub_data
 from ftcheck.records import Location
@@ -115,6 +115,8 @@ def _expand(stated: str, place: Location, what: str) -> list[str]:
         raise problem(f"{what}: no file matches {stated}", place)
     for path in found:
         if os.path.isdir(path):
+            if prepared_folder.is_saved(Path(path)):
+                raise problem(f"{what}: {path} holds prepared rows: name it in data.prepared", place)
             raise problem(f"{what}: {path} is a folder: name the files, or use {path}/*.jsonl", place)
         if not os.path.exists(path):
             raise problem(f"{what}: no such file: {path}", place)

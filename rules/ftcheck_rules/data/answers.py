@@ -197,7 +197,7 @@ KINDS = (
 )
 
 
-@rule("answers", family="data", cases="ftcheck_rules.data.cases.answers")
+@rule("answers", family="data", cases="ftcheck_rules.data.cases.answers", texts=True)
 def answers(job: Job, prepared: Prepared, inputs: Inputs, params: Answers) -> Iterator[Yield]:
     """Answers are answers: no placeholders, no mojibake, few refusals, not one for all rows.
 
@@ -217,6 +217,9 @@ def answers(job: Job, prepared: Prepared, inputs: Inputs, params: Answers) -> It
     """
     rows = prepared.rows
     total = len(rows) - len(rows.row_errors)
+    if rows.textless is not None:
+        yield Skip(rows.textless)
+        return
     if total == 0:
         yield Skip("no row can be read")
         return

@@ -43,6 +43,9 @@ def arrow_nulls(job: Job, prepared: Prepared, inputs: Inputs) -> Iterator[Yield]
     parameters.
     """
     command = job.trainer.use == "command"
+    if prepared.rows.textless is not None:
+        yield Skip(prepared.rows.textless)
+        return
     through_arrow = command or any(map(fills_keys, prepared.rows.files))
     if job.data.drop_nulls:
         yield from _dropping(job, prepared, command=command)

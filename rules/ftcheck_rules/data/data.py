@@ -25,7 +25,7 @@ from ftcheck_rules.data.as_trained import as_loaded, columns
 
 NAMED = 20
 """How many rows of a cause are named."""
-UNREADABLE = ("encoding", "json")
+UNREADABLE = ("encoding", "json", "ids")
 
 REMARKS = {
     "role": (
@@ -66,16 +66,17 @@ def data_readable(job: Job, inputs: Inputs) -> Iterator[Yield]:
     datasets.load_dataset, so these files are loaded with it, and its rows are the ones that are checked;
     where its values are others than those of the files (dates, rounded numbers, null), or it raises, a
     finding says so. The rows of data.eval are read here too: each must pass the whole preparation, in the
-    format of the training rows. No parameters.
+    format of the training rows. A folder of data.prepared is read whole: each row needs token ids, and labels
+    and masks of the same length. No parameters.
     """
-    if job.data.train is None and job.trainer.use == "command":
+    if job.data.train is None and job.data.prepared is None and job.trainer.use == "command":
         yield Skip("data.train is not set: the job's command reads its own data")
         return
     try:
         rows: Rows = inputs.get("rows")
     except InputError as error:
         yield Measurement("rows", 0, unit="rows", limit=">= 1")
-        yield from _cannot_open(error, job)
+        yield from _cannot_open(error, job, _stated(job))
         return
     broken = {row: trouble for row, trouble in rows.row_errors.items() if trouble.code in UNREADABLE}
     yield Measurement("rows", len(rows), unit="rows", limit=">= 1")
@@ -94,8 +95,8 @@ def data_readable(job: Job, inputs: Inputs) -> Iterator[Yield]:
     yield from _without_effect(job)
     yield Summary(_read(len(rows), len(rows.files), len(broken), excluded))
     if len(rows) == 0:
-        fix = "write at least one row, or name another file"
-        yield Finding("data.train contains no rows", at=job.at("data.train"), fix=fix)
+        fix, key = "write at least one row, or name another file", _stated(job)
+        yield Finding(f"{key} contains no rows", at=job.at(key), fix=fix)
     for row, trouble in broken.items():
         at = rows.at(row, trouble.column)
         yield Finding(trouble.message, at=at, fix=trouble.fix, content=trouble.content)
@@ -118,6 +119,8 @@ def _evaluation(job: Job, inputs: Inputs, rows: Rows) -> Iterator[Finding | Meas
         prepared = inputs.get("prepared_eval")
     except InputError as error:
         yield from _cannot_open(error, job, "data.eval")
+        return
+    if prepared is None:
         return
     yield Measurement("eval_rows", len(prepared), unit="rows", limit=">= 1")
     if not len(prepared):
@@ -160,8 +163,15 @@ def _cannot_open(error: InputError, job: Job, key: str = "data.train") -> Iterat
         yield Finding(
             problem.message,
             at=place if problem.path else job.at(key),
-            fix=f"set {key} to the file; paths are relative to the policy file that contains them",
+            fix=None
+            if key == "data.prepared"
+            else f"set {key} to the file; paths are relative to the policy file that contains them",
         )
+
+
+def _stated(job: Job) -> str:
+    """The key that names the training rows."""
+    return "data.prepared" if job.data.prepared is not None else "data.train"
 
 
 def _without_effect(job: Job) -> Iterator[Finding]:
@@ -195,6 +205,9 @@ def data_schema(job: Job, rows: Rows) -> Iterator[Yield]:
     raises, that is an error for a command, and a warning for qlora, which feeds the rows as they are prepared
     here. No parameters.
     """
+    if rows.textless is not None:
+        yield Skip(rows.textless)
+        return
     wrong = {row: trouble for row, trouble in rows.row_errors.items() if trouble.code == "schema"}
     unreadable = sum(trouble.code in UNREADABLE for trouble in rows.row_errors.values())
     if len(rows) == unreadable:

@@ -75,7 +75,7 @@ class Duplicates:
             raise ValueError("likeness must be above 0 and at most 1")
 
 
-@rule("duplicates", family="data", cases="ftcheck_rules.data.cases.duplicates")
+@rule("duplicates", family="data", cases="ftcheck_rules.data.cases.duplicates", texts=True)
 def duplicates(job: Job, prepared: Prepared, inputs: Inputs, params: Duplicates) -> Iterator[Yield]:
     """Few rows duplicate another row, and each question has one answer.
 
@@ -96,6 +96,9 @@ def duplicates(job: Job, prepared: Prepared, inputs: Inputs, params: Duplicates)
     """
     rows = prepared.rows
     spoken = rows.said != NOTHING
+    if rows.textless is not None:
+        yield Skip(rows.textless)
+        return
     if not spoken.any():
         yield Skip("no row contains any text")
         return
@@ -378,7 +381,7 @@ class Side:
     """Of very many tokens: how many items were searched for n-grams, and of how many."""
 
 
-@rule("leakage", family="data", cases="ftcheck_rules.data.cases.duplicates")
+@rule("leakage", family="data", cases="ftcheck_rules.data.cases.duplicates", texts=True)
 def leakage(
     job: Job,
     prepared: Prepared,
@@ -407,6 +410,9 @@ def leakage(
     rows = prepared.rows
     if prepared_eval is None and gold is None and benchmarks is None:
         yield Skip("none of data.eval, data.gold and data.benchmarks is set")
+        return
+    if rows.textless is not None:
+        yield Skip(rows.textless)
         return
     if not (rows.said != NOTHING).any():
         yield Skip("no training row contains any text")

@@ -22,7 +22,12 @@ class Marks:
     """A token in more than this share of the rows is taken as intended, unless the template writes it."""
 
 
-@rule("special-tokens-in-text", family="data", cases="ftcheck_rules.data.cases.special_tokens_in_text")
+@rule(
+    "special-tokens-in-text",
+    family="data",
+    cases="ftcheck_rules.data.cases.special_tokens_in_text",
+    texts=True,
+)
 def special_tokens_in_text(prepared: Prepared, tokenizer: Tokenizer, params: Marks) -> Iterator[Yield]:
     """No row contains the text of a control token, such as a quoted end of turn.
 
@@ -38,6 +43,9 @@ def special_tokens_in_text(prepared: Prepared, tokenizer: Tokenizer, params: Mar
     """
     rows = prepared.rows
     total = len(rows) - len(rows.row_errors)
+    if rows.textless is not None:
+        yield Skip(rows.textless)
+        return
     if total == 0:
         yield Skip("no row can be read")
         return

@@ -156,6 +156,9 @@ def tool_calls(
     max_wrong_share (default 0.05): above that share of the calling rows, undeclared functions and wrong
     arguments are errors, up to it warnings.
     """
+    if prepared.rows.textless is not None:
+        yield Skip(prepared.rows.textless)
+        return
     remarks = prepared.rows.remarks
     rows = set(remarks.get("tool-rows", ()))
     alone = remarks.get("calls:written-alone", ())

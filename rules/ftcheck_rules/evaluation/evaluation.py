@@ -102,7 +102,9 @@ def evaluation_parity(
     yield from stop_texts.inside_answers(job, tokenizer, prepared, sample, gold)
     if gold is not None:
         yield from _gold(job, gold, has_template=serving.tokenizer.chat_template is not None)
-    if not conversations and gold is None and job.evaluation is None:
+    if rows.textless is not None and gold is None and job.evaluation is None:
+        yield Skip(rows.textless)
+    elif not conversations and gold is None and job.evaluation is None:
         yield Skip("the rows are not conversations, and data.gold is not set")
     elif not compared and gold is None and job.evaluation is None:
         yield Skip("no sample row has a prompt with an answer after it: nothing was compared")

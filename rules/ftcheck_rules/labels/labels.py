@@ -252,7 +252,7 @@ def _ending(tokenizer: Tokenizer) -> str:
 def _without_effect(job: Job, prepared: Prepared) -> bool:
     """Whether completion_only_loss is true, and nothing in the rows is a completion (TRL 1.16: no mask)."""
     training = job.training
-    split = prepared.rows.format in ("prompt-completion", "alpaca", "unknown")
+    split = prepared.rows.format in ("prompt-completion", "alpaca", "prepared", "unknown")
     return bool(training.completion_only_loss) and not training.assistant_only_loss and not split
 
 

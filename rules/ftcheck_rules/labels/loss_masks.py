@@ -265,6 +265,9 @@ def prompt_boundary(
     differs as text are left to `chat-template`. Skipped for plain text, and where the whole row is in the
     loss. Parameter: max_share (default 0.01).
     """
+    if prepared.rows.textless is not None:
+        yield Skip(prepared.rows.textless)
+        return
     if prepared.rows.format not in ("prompt-completion", "alpaca"):
         yield from _of_conversations(tokenizer, sample, params)
         return

@@ -59,6 +59,9 @@ def stop_after_call(
     warning in completions; where everything is in the loss, `trained-tokens` says so. How rows end that end
     in a call is left to `trained-tokens`. Parameter: min_stop_share (default 0.99).
     """
+    if prepared.rows.textless is not None:
+        yield Skip(prepared.rows.textless)
+        return
     rows = _rows(prepared, "call-ends")
     unclear = _rows(prepared, "calls-unclear")
     if not rows:

@@ -19,7 +19,7 @@ from ftcheck import (
     tables,
 )
 from ftcheck.errors import FtcheckError
-from ftcheck.estimate.blocks import Packed, packed
+from ftcheck.estimate.blocks import Packed, as_stored, packed
 from ftcheck.estimate.gpus import same_gpu
 from ftcheck.estimate.steps import steps
 from ftcheck.extension.rules import Yield
@@ -65,6 +65,8 @@ def packing_efficiency(job: Job, prepared: Prepared, params: PackingEfficiency) 
     capacity = job.training.max_length
     if not len(prepared.sequences):
         yield Skip("no row is left to train on")
+    elif (stored := as_stored(prepared, job)) is not None:
+        yield from _stored(job, stored, params)
     elif not job.training.packing:
         yield from _unpacked(job, prepared, params)
     elif capacity is None:
@@ -78,6 +80,19 @@ def packing_efficiency(job: Job, prepared: Prepared, params: PackingEfficiency) 
         if _judged_fill(plan) < params.min_fill:
             yield _loose(job, prepared, plan, params)
         yield from _too_few(job, plan)
+
+
+def _stored(job: Job, plan: Packed, params: PackingEfficiency) -> Iterator[Yield]:
+    """Rows that were packed before this training."""
+    yield from _measured(plan, params)
+    fill = 100 * plan.fill(plan.planned)
+    yield Summary(
+        f"{counted(plan.planned, 'packed row')} of up to {plan.capacity:,} tokens, {fill:.1f} % full"
+    )
+    if plan.planned >= FEW and fill < 100 * params.min_fill:
+        message = f"the packed rows are {fill:.1f} % full, below the minimum of {100 * params.min_fill:.1f} %"
+        fix = "prepare the rows again, unpacked or with a length that their lengths divide better"
+        yield Finding(message, Severity.WARNING, at=job.at("data.prepared"), fix=fix)
 
 
 def _measured(plan: Packed, params: PackingEfficiency) -> Iterator[Measurement]:

@@ -77,6 +77,9 @@ def reasoning(
     templates of training and serving is left to `template-parity`. Parameters: max_lost_share (default 0.01),
     max_open_share (default 0.01), min_mixed_share (default 0.02).
     """
+    if prepared.rows.textless is not None:
+        yield Skip(prepared.rows.textless)
+        return
     thought = _rows(prepared, "thought")
     known = {*thought, *_rows(prepared, "thought-open")}
     lost = _rows(prepared, "thought-lost")

@@ -88,6 +88,9 @@ def chat_template(job: Job, tokenizer: Tokenizer, prepared: Prepared, sample: Sa
     a server would send. What the template does with built-in conversations is only measured; what becomes of
     tool calls is told by `tool-calls`, of reasoning by `reasoning`. Skipped for plain text. No parameters.
     """
+    if prepared.rows.textless is not None:
+        yield Skip(prepared.rows.textless)
+        return
     failed = {row: one for row, one in prepared.row_errors.items() if one.code == "template"}
     conversational = bool((prepared.rows.turns > 0).any())
     if not conversational and not failed:

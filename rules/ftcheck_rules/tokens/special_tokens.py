@@ -63,10 +63,13 @@ def special_tokens(job: Job, tokenizer: Tokenizer, prepared: Prepared, model: Mo
 
 
 def _without_bos(tokenizer: Tokenizer, prepared: Prepared, good: "NDArray[np.bool_]") -> "NDArray[np.bool_]":
-    """Rendered conversations without BOS, where the tokenizer starts any other text with one."""
+    """Rendered conversations without BOS, where the tokenizer starts any other text with one.
+
+    Rows that were read prepared count as such: nobody tokenised them as plain text here.
+    """
     bos = tokenizer.bos_token_id
     asks = bos is not None and tokenizer.encode("x", special=True)[:1] == [bos]
-    conversational = prepared.rows.turns > 0
+    conversational = (prepared.rows.turns > 0) | (prepared.rows.textless is not None)
     found: NDArray[np.bool_] = good & conversational & (prepared.bos == 0) & asks
     return found
 
@@ -131,6 +134,9 @@ def _double(tokenizer: Tokenizer, prepared: Prepared, double: "NDArray[np.bool_]
 
 def _sources(tokenizer: Tokenizer, prepared: Prepared, row: int, name: str) -> tuple[str, str]:
     """Where the BOS tokens of a row come from, in words, and what to remove."""
+    if prepared.rows.textless is not None:
+        fix = "tokenise rendered text with add_special_tokens=False, and prepare the rows again"
+        return "its template writes one, and its tokenizer adds another", fix
     in_text = row in prepared.rows.marks.get(name, ())
     rendered = bool(prepared.rows.turns[row] > 0)
     begins = tokenizer.encode("x", special=True)
@@ -152,11 +158,13 @@ def _missing(
         return
     name = tokenizer.show([tokenizer.bos_token_id])
     count = int(missing.sum())
+    stored = prepared.rows.textless is not None
+    by = "they were prepared without it" if stored else "the template does not write it"
     yield Finding(
         f"{count:,} of {counted(len(prepared), 'row')} {agreeing(count, 'does', 'do')} not start with {name},"
-        " which the tokenizer adds to every other text: the template does not write it",
+        f" which the tokenizer adds to every other text: {by}",
         Severity.WARNING,
-        at=job.at("model.chat_template"),
+        at=job.at("data.prepared" if stored else "model.chat_template"),
         fix="start the template with {{ bos_token }}; or, if the model was trained without BOS, set"
         " add_bos_token: false in tokenizer_config.json",
         why="A model that was pretrained with BOS scores far worse without it.",

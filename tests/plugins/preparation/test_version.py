@@ -22,9 +22,16 @@ CARRIERS = frozenset(
         "ftcheck.inputs.container",
         "ftcheck.inputs.loader",
         "ftcheck_plugins.preparation.version",
+        # rows that are read prepared are read anew each time, and never kept
+        "ftcheck.inputs.prepared_folder",
+        "ftcheck_plugins.stored.first_pass",
+        "ftcheck_plugins.stored.flat_rows",
+        "ftcheck_plugins.stored.record_batches",
     }
 )
-"""What carries settings, places and errors to the preparation and back, and no ids, masks or columns."""
+"""What carries settings, places and errors to the preparation and back, and no ids, masks or columns that
+are kept.
+"""
 WRITE = "python -m tests.plugins.preparation.test_version"
 RECORD = Path(__file__).with_name("preparation_sources.json")
 

@@ -1,0 +1,1 @@
+"""Rules on rows that another program prepared."""

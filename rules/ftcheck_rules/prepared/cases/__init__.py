@@ -1,0 +1,1 @@
+"""Must-fail and must-pass cases of the rules on prepared rows."""

@@ -15,7 +15,7 @@ from ftcheck.exit_codes import ExitCode
 
 COMMANDS = {
     "run": ("ftcheck.cli.run:run", "Check the jobs of a policy and write reports."),
-    "check": ("ftcheck.cli.check:check", "Check a data file for a model, without a policy."),
+    "check": ("ftcheck.cli.check:check", "Check a data file or a configuration, without a policy."),
     "plan": ("ftcheck.cli.plan:plan", "Plan lengths, packing, memory, time and cost; find better settings."),
     "train": ("ftcheck.cli.train:train", "Train a job, if its report opens the gate."),
     "monitor": ("ftcheck.cli.monitor:monitor", "Follow training runs, or show finished ones."),

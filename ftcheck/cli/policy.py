@@ -21,13 +21,14 @@ def check(policies: tuple[str, ...], rules_dirs: tuple[Path, ...]) -> int:
     from ftcheck.errors import FtcheckError
     from ftcheck.exit_codes import ExitCode, worst_of
     from ftcheck.runner.load import load
-    from ftcheck.runner.session import say
 
     codes = [ExitCode.OK]
     for path in policies:
         try:
             loaded = load(path, rules_dirs=all_rules_dirs(rules_dirs))
         except FtcheckError as error:
+            from ftcheck.runner.session import say  # imports the gate: not for policies that are valid
+
             say(error)
             codes.append(error.exit_code)
             continue

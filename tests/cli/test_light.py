@@ -87,6 +87,26 @@ def test_a_policy_is_checked_without_the_libraries_that_open_data_and_models(tmp
     assert others <= known
 
 
+def test_a_valid_policy_is_checked_without_the_gate_and_without_pydantic_for_parameters(
+    tmp_path: Path,
+) -> None:
+    code = (
+        "import sys\nfrom ftcheck.cli import run_command\nfrom ftcheck.policy import validation\n"
+        "code = run_command(['policy', 'check', sys.argv[1]])\n"
+        "made = validation._adapter.cache_info().currsize\n"
+        "print(made, sorted({'ftcheck.gate.decide', 'ftcheck.runner.session'} & set(sys.modules)))"
+    )
+    (tmp_path / "p.yaml").write_text(
+        "ftcheck: 1\nextends: [recommended]\njobs: {one: {model: {name: org/name}}}\n", encoding="utf-8"
+    )
+    words = [sys.executable, "-c", code, str(tmp_path / "p.yaml")]
+    done = subprocess.run(words, capture_output=True, text=True, check=True)
+    made, loaded = done.stdout.splitlines()[-1].split(" ", 1)
+
+    assert loaded == "[]"
+    assert int(made) < 12, "a validator is made for each rule again"
+
+
 def test_the_light_distribution_is_the_same_with_fewer_dependencies() -> None:
     whole, light = (one["tool"]["hatch"]["build"]["targets"]["wheel"] for one in (WHOLE, LIGHT))
     included = light["force-include"]

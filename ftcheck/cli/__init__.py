@@ -34,8 +34,8 @@ COMMANDS = {
     "policy": ("ftcheck.cli.policy:policy", "Validate a policy, or show it merged."),
     "schema": ("ftcheck.cli.policy:schema", "Print the JSON Schema of policies (or of reports)."),
     "init": (
-        "ftcheck.cli.policy:init",
-        "Write a policy with sample jobs, or for a configuration, into this folder.",
+        "ftcheck.cli.init:init",
+        "Write a first policy: with sample jobs, for your data, or for a configuration.",
     ),
     "cache": ("ftcheck.cli.cache:cache", "List or clear the rows that earlier runs prepared."),
     "report": ("ftcheck.cli.report:report", "Convert a stored report to another format."),

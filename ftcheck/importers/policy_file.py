@@ -26,13 +26,15 @@ SHOWN = 10
 """Keys that are listed in comments."""
 
 
-def write(file: Path, folder: Path, *, expand: bool) -> list[Path]:
+def write(file: Path, folder: Path, *, expand: bool, beside: Mapping[str, Any] | None = None) -> list[Path]:
     """Write `ftcheck.yaml` into `folder` for a configuration; with `expand` every key is written out.
 
-    A template that stands in the file is written beside it. Returns the files written, the policy first.
-    Raises `PolicyError` for a configuration that cannot be read, and `UsageError` where a file is there.
+    A template that stands in the file is written next to it; `beside` is what the job states over it. Returns
+    the files written, the policy first. Raises `PolicyError` for a configuration that cannot be read, and
+    `UsageError` where a file is there.
     """
-    written = {folder / name: text for name, text in texts(file, folder, expand=expand).items()}
+    found = texts(file, folder, expand=expand, beside=beside)
+    written = {folder / name: text for name, text in found.items()}
     for path in written:
         if path.exists():
             raise UsageError(f"{near(str(path))} already exists: nothing was written")

@@ -10,7 +10,7 @@ from typing import Literal
 
 from ftcheck.errors import PolicyError, UsageError
 from ftcheck.estimate.gpus import card
-from ftcheck.importers.importing import SCRIPTS
+from ftcheck.importers.importing import SCRIPTS, framework_of
 from ftcheck.importers.records import FRAMEWORKS, NAMES
 from ftcheck.inputs import bounded
 from ftcheck.inputs.bounded import expanded
@@ -24,6 +24,7 @@ OWN = re.compile(
     r"(?:\A\s*\{\s*|^)[\"']?(?:ftcheck|jobs|checks|extends|waivers|gate)[\"']?\s*:", re.MULTILINE
 )
 """A key that a policy has and no framework's configuration."""
+JOBS = re.compile(rb"(?m)(?:\A\s*\{\s*|^)[\"']?jobs[\"']?\s*:")
 
 
 @contextmanager
@@ -50,6 +51,31 @@ def policy_for(asked: Asked) -> Iterator[str | Made]:
             _refuse_unreadable(asked.eval)
         with work_folder("ftcheck-check-") as folder:
             yield made_of(asked, folder)
+
+
+def kind_of(file: str) -> Literal["policy", "configuration", "data"] | None:
+    """What a file is by its content, as `policy_for` takes it; None for one that it takes for nothing."""
+    suffix = Path(file).suffix
+    if _is_policy(file):
+        return "policy"
+    if _is_document(file):
+        return "configuration" if framework_of(Path(file)) is not None else None
+    if suffix == ".json":
+        return "data" if _begins(file, b"[") else None
+    return "data" if suffix in DATA_SUFFIXES else None
+
+
+def has_jobs(file: str) -> bool:
+    """Whether a policy states jobs itself; one without any is there to be extended."""
+    return JOBS.search(bounded.read(Path(file), MAX_BYTES)) is not None
+
+
+def _begins(file: str, sign: bytes) -> bool:
+    try:
+        with bounded.open_file(file) as opened:
+            return opened.read(1024).lstrip()[:1] == sign
+    except OSError:
+        return False
 
 
 def _is_document(file: str) -> bool:

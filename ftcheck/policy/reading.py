@@ -9,7 +9,7 @@ from typing import Any
 
 from ftcheck.errors import Problem
 from ftcheck.importers.records import Imported
-from ftcheck.policy import imports, layers, limits, overrides, paths
+from ftcheck.policy import contradictions, imports, layers, limits, overrides, paths
 from ftcheck.policy.layers import Layer
 from ftcheck.policy.made import Made
 from ftcheck.policy.nodes import (
@@ -133,6 +133,7 @@ def _settings(found: Draft, today: date | None) -> tuple[PolicySettings | None, 
     outcome = validated(PolicySettings, tree)
     problems = [p for p in outcome.problems if found.complete or not p.message.startswith("missing key")]
     problems.extend(limits.problems_of(tree, today=today))
+    problems.extend(contradictions.problems_of(tree))
     if found.complete:
         problems.extend(_absent(found))
     return outcome.value, problems

@@ -38,12 +38,7 @@ def _chunks(job: Node) -> Iterator[Problem]:
 
 
 def _command(job: Node) -> Iterator[Problem]:
-    argv = _stated(job, "trainer", "argv")
-    if (
-        argv is not None
-        and isinstance(argv.value, tuple)
-        and argv.value
-        and find(job, ("trainer", "use")) is None
-    ):
+    argv, use = _stated(job, "trainer", "argv"), find(job, ("trainer", "use"))
+    if use is None and argv is not None and isinstance(argv.value, tuple) and argv.value:
         why = "trainer.use is not set, and its default qlora runs no command"
         yield problem(f"{why}: set trainer.use: command, or remove argv", argv.at)

@@ -107,11 +107,20 @@ def _of_file(asked: "Asked", *, expand: bool) -> None:
 
 
 def _said(written: Sequence[Path], after: str = "") -> None:
+    """The files that were written, what the policy still needs, and what to do with it."""
+    from ftcheck.errors import PolicyError
+    from ftcheck.policy import draft
+    from ftcheck.runner.session import say
+
     here = [path.relative_to(Path.cwd()) if path.is_absolute() else path for path in written]
     for path in here:
         click.echo(path)
     policy = next(path for path in here if path.suffix == ".yaml")
-    click.echo(f"next{after}: ftcheck run {shlex.quote(str(policy))}", err=True)
+    problems = draft(policy).problems
+    if problems:
+        say(PolicyError("the policy is not valid", problems))
+    first = "correct this, then " if problems else ""
+    click.echo(f"next{after}: {first}ftcheck run {shlex.quote(str(policy))}", err=True)
 
 
 def _shipped(name: str) -> None:

@@ -78,7 +78,7 @@ def imported(framework: str, source: Source) -> Result:
     name = framework.replace("-", "_")
     sheet = Sheet(framework, source, facts(name))
     semantics: Callable[[Sheet], None] = import_module(f"ftcheck.importers.{name}").semantics
-    if framework != "torchtune":  # which resolves references itself
+    if framework != "torchtune":  # which follows references first
         sheet.unresolved()
     semantics(sheet)
     sheet.rest()

@@ -11,7 +11,8 @@ from typing import Any
 
 from ftcheck.importers import documents
 from ftcheck.importers.detect import LLAMA_FACTORY_V1
-from ftcheck.importers.sheet import ABSENT, TEMPLATE, Sheet
+from ftcheck.importers.records import IDS, MEMORY
+from ftcheck.importers.sheet import ABSENT, NEITHER, TEMPLATE, Sheet
 from ftcheck.paths import near
 from ftcheck.policy.nodes import Node, find, plain
 from ftcheck.records import Location
@@ -35,9 +36,8 @@ def semantics(sheet: Sheet) -> None:
     """Take the keys off the sheet whose meaning depends on others."""
     if len(LLAMA_FACTORY_V1 & set(sheet.source.tree.items)) >= 2:
         for key in list(sheet.left):
-            sheet.refuse(
-                key, "a key of LLaMA-Factory's v1 trainer: ftcheck reads the keys of its stable trainer"
-            )
+            why = "a key of LLaMA-Factory's v1 trainer: ftcheck reads the keys of its stable trainer"
+            sheet.refuse(key, why, *(() if key.rpartition(".")[2] in NEITHER else (IDS, MEMORY)))
         return
     _stage(sheet)
     formats = _data(sheet)

@@ -131,12 +131,28 @@ def _settings(found: Draft, today: date | None) -> tuple[PolicySettings | None, 
     assert found.tree is not None
     tree = without_removed(found.tree)
     outcome = validated(PolicySettings, tree)
-    problems = [p for p in outcome.problems if found.complete or not p.message.startswith("missing key")]
+    problems = [
+        _of_import(found, one)
+        for one in outcome.problems
+        if found.complete or not one.message.startswith("missing key")
+    ]
     problems.extend(limits.problems_of(tree, today=today))
     problems.extend(contradictions.problems_of(tree))
     if found.complete:
         problems.extend(_absent(found))
     return outcome.value, problems
+
+
+def _of_import(found: Draft, one: Problem) -> Problem:
+    """The problem; where a configuration should have stated what is missing, in words that say so."""
+    jobs = found.tree.items["jobs"].items if found.tree is not None and found.imports else {}
+    for name, record in found.imports.items():
+        job, model = jobs[name], jobs[name].items.get("model")
+        missing = ("model", job) if model is None else ("name", model)
+        if one == problem(f"missing key '{missing[0]}'", missing[1].place):
+            remedy = "state model.name beside 'from' (--model of ftcheck check)"
+            return replace(one, message=f"{record.path} names no base model that ftcheck can read: {remedy}")
+    return one
 
 
 def _absent(found: Draft) -> list[Problem]:

@@ -198,3 +198,15 @@ def test_a_mistake_is_said_in_a_line(words: list[str], told: str, folder: Path, 
 
     assert said(*words) == (2, [], [told])
     assert files(folder) == before
+
+
+def test_what_the_policy_still_needs_is_said_at_once(folder: Path, said: Calling) -> None:
+    (folder / "c.yml").write_text("base_model: ${oc.env:MODEL}\nsequence_len: 5\n", encoding="utf-8")
+
+    code, out, err = said("c.yml")
+
+    assert (code, out) == (0, ["ftcheck.yaml"])
+    assert err[0].startswith(
+        "ftcheck.yaml:7:3: jobs.c: c.yml names no base model that ftcheck can read: state"
+    )
+    assert err[1] == "next: correct this, then ftcheck run ftcheck.yaml"

@@ -19,6 +19,7 @@ from ftcheck.policy.lines import block, quoted
 from ftcheck.policy.made import Asked, Made, arguments, beside
 from ftcheck.policy.nodes import Node, merge, plain, planted
 from ftcheck.records import Location
+from ftcheck.report import redact
 
 FILE = "ftcheck.yaml"
 TEMPLATE_FILE = "chat_template.jinja"
@@ -113,7 +114,7 @@ def _policy(
     job = re.sub(r"[^A-Za-z0-9_.-]", "-", file.stem)
     assert re.fullmatch(NAME, job)
     lines = [
-        f"# Checks the run that {shown} describes ({record.name} {record.version}):",
+        f"# Checks the run that {redact.shown(shown)} describes ({record.name} {record.version}):",
         f"#   ftcheck run {shlex.quote(name)}",
         "ftcheck: 1",
         "extends: [recommended]",
@@ -153,6 +154,7 @@ def _remarks(record: Imported, *, expand: bool) -> Iterator[str]:
     said = "" if expand else " (the check imported-config lists all)"
     yield f"    # not mapped, although they may change the token ids or the memory{said}:"
     for one in marked[:SHOWN]:
-        yield f"    #   {one.key}{f' (line {one.at.line})' if one.at.line else ''}: {one.why}"
+        line = f" (line {one.at.line})" if one.at.line else ""
+        yield f"    #   {redact.shown(f'{one.key}{line}: {one.why}')}"
     if len(marked) > SHOWN:
         yield f"    #   and {len(marked) - SHOWN} more"

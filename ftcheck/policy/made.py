@@ -12,6 +12,7 @@ from typing import Any, Literal
 
 from ftcheck.policy.nodes import Node, planted, with_items
 from ftcheck.records import Location
+from ftcheck.report import redact
 
 Loss = Literal["all", "assistant", "completion"]
 Half = Literal["bfloat16", "float16"]
@@ -91,7 +92,7 @@ class Made:
         yaml, out = YAML(), StringIO()
         yaml.width = 110
         yaml.dump(_relative(self.settings, folder), out)
-        return f"# Made by: ftcheck check {self.arguments}\n{DEFAULTS}\n{out.getvalue()}"
+        return f"# Made by: ftcheck check {redact.shown(self.arguments)}\n{DEFAULTS}\n{out.getvalue()}"
 
 
 def made(asked: Asked, *, half: Half = "bfloat16") -> Made:

@@ -1,6 +1,7 @@
 """Reads a policy: files, `extends`, `--set` and `defaults` merged into one tree, and all that is wrong."""
 
 import json
+import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
 from datetime import date
@@ -8,7 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from ftcheck.errors import Problem
-from ftcheck.importers.records import Imported
+from ftcheck.importers.detect import detect
+from ftcheck.importers.records import FRAMEWORKS, NAMES, Imported
 from ftcheck.policy import contradictions, imports, layers, limits, overrides, paths
 from ftcheck.policy.layers import Layer
 from ftcheck.policy.made import Made
@@ -71,6 +73,8 @@ def draft(
     shown = source.arguments if isinstance(source, Made) else layers.shown_path(source)
     if not stack.layers or stack.layers[-1].shown != shown:
         return Draft(shown, problems=stack.problems, overrides=tuple(given), complete=False)
+    if (other := _of_framework(stack.layers[-1])) is not None:
+        return Draft(shown, problems=(other,), overrides=tuple(given), complete=False)
     merged = layers.merged(stack.layers)
     settable, wrong = overrides.applied(merged, given, complete=stack.complete)
     tree, read, unread = imports.laid_under(with_defaults(settable), settable, stack.layers)
@@ -85,6 +89,19 @@ def draft(
         complete=stack.complete and not unread,
     )
     return _settled(found, [*stack.problems, *wrong, *unread], today)
+
+
+def _of_framework(top: Layer) -> Problem | None:
+    """What to do with a file that is another framework's configuration, and no policy."""
+    if {"ftcheck", "jobs", "checks", "extends"} & set(top.tree.items):
+        return None
+    found = detect(top.tree)
+    if found is None:
+        return None
+    file = shlex.quote(top.shown)
+    remedy = f": ftcheck check {file} checks it, and ftcheck init {file} writes its policy"
+    said = f"is a configuration of {NAMES[found]}, not a policy{remedy if found in FRAMEWORKS else ''}"
+    return problem(said, Location(top.shown))
 
 
 def _settled(found: Draft, problems: Sequence[Problem], today: date | None) -> Draft:

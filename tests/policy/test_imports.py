@@ -173,3 +173,18 @@ def test_a_configuration_without_a_readable_model_is_told_with_the_remedy(
     )
     (tmp_path / "p.yaml").write_text(f"{text}    model: {{name: org/name}}\n")
     assert draft(tmp_path / "p.yaml").problems == ()
+
+
+def test_a_configuration_in_the_place_of_a_policy_is_told_in_one_line(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "it's.yml").write_text(CONFIG)
+
+    assert [str(one) for one in draft("it's.yml").problems] == [
+        "it's.yml: is a configuration of axolotl, not a policy: ftcheck check 'it'\"'\"'s.yml' checks it, and"
+        " ftcheck init 'it'\"'\"'s.yml' writes its policy"
+    ]
+    (tmp_path / "ds.yaml").write_text("zero_optimization: {stage: 2}\n")
+    [told] = draft("ds.yaml").problems
+    assert told.message == "is a configuration of DeepSpeed, not a policy"

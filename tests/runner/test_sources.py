@@ -226,3 +226,12 @@ def test_a_rule_that_a_policy_does_not_plan_is_said(folder: Path, capsys: pytest
     assert "✓ readable" in capsys.readouterr().out
     assert run_command(["explain", "truncation", "p.yaml", "--offline"]) == 2
     assert "p.yaml plans no check of the rule truncation: add it under 'checks'" in capsys.readouterr().err
+
+
+def test_no_command_fixes_a_configuration(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (folder / "qlora.yml").write_text(CONFIG.replace("sequence_len: 512", "sequence_len: 64"))
+
+    assert run_command(["check", "qlora.yml", "--offline", "--select", "percentile-seq-len"]) == 1
+    out = capsys.readouterr().out
+    assert "qlora.yml:5:15  max_length: 64 -> 128" in out
+    assert "ftcheck fix" not in out

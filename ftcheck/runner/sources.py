@@ -47,8 +47,7 @@ def policy_for(asked: Asked) -> Iterator[str | Made]:
         from ftcheck.importers.policy_file import made_of
 
         _refuse_no_configuration(file)
-        if asked.eval is not None:
-            _refuse_unreadable(asked.eval)
+        _refuse_absent(asked)
         with work_folder("ftcheck-check-") as folder:
             yield made_of(asked, folder)
 
@@ -132,12 +131,20 @@ def _of_data(asked: Asked) -> Made:
         raise UsageError(f"{documents[0]} is no data file: name a configuration or a policy alone")
     if asked.model is None:
         raise UsageError("no model: name the base model with --model (a hub id, or a folder)")
-    for file in (*asked.data, *([asked.eval] if asked.eval is not None else [])):
+    for file in asked.data:
         _refuse_unreadable(file)
-    written_as_path = asked.model.startswith((".", "/", "~")) or asked.model.count("/") > 1
-    if written_as_path and not os.path.isdir(expanded(asked.model)):
-        raise UsageError(f"model {asked.model}: no such folder")
+    _refuse_absent(asked)
     return made(asked, half=_half(asked.gpu))
+
+
+def _refuse_absent(asked: Asked) -> None:
+    """Say at once which path among the options is not there."""
+    if asked.eval is not None:
+        _refuse_unreadable(asked.eval)
+    model = asked.model or ""
+    written_as_path = model.startswith((".", "/", "~")) or model.count("/") > 1
+    if written_as_path and not os.path.isdir(expanded(model)):
+        raise UsageError(f"model {model}: no such folder")
 
 
 def _refuse_unreadable(file: str) -> None:

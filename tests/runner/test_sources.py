@@ -128,6 +128,8 @@ def test_a_template_in_the_file_is_used_and_saved(folder: Path) -> None:
         ),
         (["qlora.yml", "train.jsonl"], "qlora.yml is no data file: name a configuration or a policy alone"),
         (["absent.yml"], "absent.yml: no such file"),
+        (["qlora.yml", "--model", "./absent"], "model ./absent: no such folder"),
+        (["qlora.yml", "--eval", "absent.jsonl"], "absent.jsonl: no such file"),
         (
             ["qlora.yml", "--save", "sub/mine.yaml"],
             "--save sub/mine.yaml: paths in qlora.yml begin where its training is started: save the policy"

@@ -62,6 +62,8 @@ class Form(Enum):
     """A duration, or `07:00`, or `2026-11-23T07:00`."""
     LAST_DAY = auto()
     """A date that has not passed (UTC)."""
+    URL = auto()
+    """The URL of an HTTP API, without a user, a password or a query."""
 
 
 class PathKind(Enum):

@@ -297,12 +297,12 @@ class Serving:
     """Largest LoRA rank that the server is started for; vLLM's default is 16."""
     stop: tuple[str, ...] = ()
     """Additional stop strings that requests send."""
-    endpoint: str | None = None
+    endpoint: Annotated[str | None, Form.URL] = None
     """OpenAI-compatible URL that users send requests to (the guarded proxy), for live probes and for
     the gold answers."""
     endpoint_model: str | None = None
     """The job's model name at serving.endpoint; default: the job's own name, as exported."""
-    upstream: str | None = None
+    upstream: Annotated[str | None, Form.URL] = None
     """OpenAI-compatible URL of the server behind the proxy, for `ftcheck export litellm`."""
     upstream_model: str | None = None
     """The model's name on the server behind the proxy; default: model.name."""

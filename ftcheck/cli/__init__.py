@@ -1,5 +1,6 @@
 """The command line. Each command is imported when it is called: `--help` loads nothing heavy."""
 
+import gc
 import logging
 import os
 import sys
@@ -15,7 +16,7 @@ from ftcheck.exit_codes import ExitCode
 
 COMMANDS = {
     "run": ("ftcheck.cli.run:run", "Check the jobs of a policy and write reports."),
-    "check": ("ftcheck.cli.check:check", "Check a data file for a model, without a policy."),
+    "check": ("ftcheck.cli.check:check", "Check a data file or a configuration, without a policy."),
     "plan": ("ftcheck.cli.plan:plan", "Plan lengths, packing, memory, time and cost; find better settings."),
     "train": ("ftcheck.cli.train:train", "Train a job, if its report opens the gate."),
     "monitor": ("ftcheck.cli.monitor:monitor", "Follow training runs, or show finished ones."),
@@ -33,8 +34,8 @@ COMMANDS = {
     "policy": ("ftcheck.cli.policy:policy", "Validate a policy, or show it merged."),
     "schema": ("ftcheck.cli.policy:schema", "Print the JSON Schema of policies (or of reports)."),
     "init": (
-        "ftcheck.cli.policy:init",
-        "Write a policy with sample jobs, or for a configuration, into this folder.",
+        "ftcheck.cli.init:init",
+        "Write a first policy: with sample jobs, for your data, or for a configuration.",
     ),
     "cache": ("ftcheck.cli.cache:cache", "List or clear the rows that earlier runs prepared."),
     "report": ("ftcheck.cli.report:report", "Convert a stored report to another format."),
@@ -104,9 +105,12 @@ def app() -> None:
 def main(argv: Sequence[str] | None = None) -> None:
     """Run the command line; user errors are one line each, never a traceback."""
     _quiet_libraries()
+    gc.set_threshold(FEW_COLLECTIONS)
     raise SystemExit(run_command(argv))
 
 
+FEW_COLLECTIONS = 50_000
+"""Objects made before garbage is looked for: by default imports alone set off hundreds of searches."""
 QUIET = {
     "TRANSFORMERS_VERBOSITY": "error",
     "TRANSFORMERS_NO_ADVISORY_WARNINGS": "1",

@@ -1,6 +1,5 @@
 """Options that several commands share."""
 
-import shlex
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict, dataclass, fields
 from functools import wraps
@@ -12,11 +11,10 @@ import click
 if TYPE_CHECKING:
     from ftcheck.policy.made import Made
 
-POLICIES = (".yaml", ".yml")
 Command = TypeVar("Command", bound=Callable[..., Any])
 
 POLICY = click.argument("policy", type=click.Path(dir_okay=False, path_type=str), metavar="POLICY")
-POLICY_OR_DATA = click.argument("policy", type=click.Path(path_type=str), metavar="POLICY|DATA")
+SOURCES = click.argument("sources", nargs=-1, required=True, metavar="POLICY|CONFIG|DATA...")
 
 
 def overrides(command: Command) -> Command:
@@ -80,13 +78,6 @@ class DataFlags:
     gpu: str | None = None
     loss: Literal["all", "assistant", "completion"] | None = None
 
-    @property
-    def stated(self) -> list[str]:
-        """The options that were given."""
-        return [
-            f"--{one.name.replace('_', '-')}" for one in fields(self) if getattr(self, one.name) is not None
-        ]
-
 
 _DATA_OPTIONS: tuple[Callable[[Any], Any], ...] = (
     click.option("--model", metavar="MODEL", help="The base model: a hub id, or a folder."),
@@ -127,32 +118,15 @@ def _packed(
 
 
 def policy_of(sources: Sequence[str], data: DataFlags) -> "str | Made":
-    """The policy that is named, or the one made of these arguments. Raises `UsageError`."""
-    from ftcheck.errors import UsageError
+    """The policy that is named, or the one made of data or a configuration; it lasts as long as the command.
+
+    Raises `UsageError` and `PolicyError`.
+    """
     from ftcheck.policy.made import Asked
-    from ftcheck.runner.python_calls import policy_for
+    from ftcheck.runner.sources import policy_for
 
-    if len(sources) == 1 and sources[0].endswith(POLICIES):
-        if data.stated:
-            stated = ", ".join(data.stated)
-            raise UsageError(f"{sources[0]} is a policy, which states the job: leave out {stated}")
-        _refuse_other_framework(sources[0])
-        return sources[0]
-    if data.model is None:
-        raise UsageError("no model: name the base model with --model (a hub id, or a folder)")
-    return policy_for(Asked(data=tuple(sources), **{**asdict(data), "model": data.model}))
-
-
-def _refuse_other_framework(file: str) -> None:
-    """A configuration of another framework is no policy; say how to get one."""
-    from ftcheck.errors import UsageError
-    from ftcheck.importers.importing import framework_of
-    from ftcheck.importers.records import NAMES
-
-    framework = framework_of(Path(file)) if Path(file).is_file() else None
-    if framework is not None:
-        remedy = f"ftcheck init --from {shlex.quote(file)} writes a policy for it"
-        raise UsageError(f"{file} is a configuration of {NAMES[framework]}, not a policy: {remedy}")
+    asked = Asked(data=tuple(sources), **asdict(data))
+    return click.get_current_context().with_resource(policy_for(asked))
 
 
 def all_rules_dirs(stated: tuple[Path, ...]) -> tuple[Path, ...]:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from ftcheck.cli.options import (
-    POLICY_OR_DATA,
+    SOURCES,
     DataFlags,
     all_rules_dirs,
     data_flags,
@@ -34,7 +34,7 @@ FORMATS = ("html", "json", "markdown")
 
 
 @click.command(short_help="Plan lengths, packing, memory, time and cost; find better settings.")
-@POLICY_OR_DATA
+@SOURCES
 @data_flags
 @click.option("--job", "jobs", multiple=True, metavar="J", help="Only this job; repeatable.")
 @overrides
@@ -63,7 +63,7 @@ FORMATS = ("html", "json", "markdown")
 @click.option("-v", "--verbose", is_flag=True, help="Show the assumptions of every estimate, and all counts.")
 @rules_dirs
 def plan(
-    policy: str,
+    sources: tuple[str, ...],
     data: DataFlags,
     jobs: tuple[str, ...],
     overrides: tuple[str, ...],
@@ -76,7 +76,7 @@ def plan(
     verbose: bool,
     rules_dirs: tuple[Path, ...],
 ) -> int:
-    """Plan the jobs of POLICY, or a training on DATA (with --model), without a GPU: one page per job.
+    """Plan the jobs of POLICY, or a training on DATA or by CONFIG, as `ftcheck check` takes them.
 
     Shows lengths, also by role and turn, and what a max_length would cost; packing, steps, memory, time and
     cost, disk, the policy's targets, and better settings with their trade-offs. Estimates are intervals;
@@ -93,7 +93,7 @@ def plan(
         from ftcheck.cli.pages import plots as drawing
 
         drawing.check()
-    named = policy_of([policy], data)
+    named = policy_of(sources, data)
     loaded, policy = load(named, overrides, all_rules_dirs(rules_dirs)), str(named)
     file = named if isinstance(named, str) else None
     chosen = tuple(dict.fromkeys(jobs)) or tuple(loaded.policy.jobs)

@@ -1,4 +1,4 @@
-"""`ftcheck policy show|check`, `ftcheck schema`, `ftcheck init`."""
+"""`ftcheck policy show|check`, `ftcheck schema`."""
 
 from pathlib import Path
 
@@ -21,13 +21,14 @@ def check(policies: tuple[str, ...], rules_dirs: tuple[Path, ...]) -> int:
     from ftcheck.errors import FtcheckError
     from ftcheck.exit_codes import ExitCode, worst_of
     from ftcheck.runner.load import load
-    from ftcheck.runner.session import say
 
     codes = [ExitCode.OK]
     for path in policies:
         try:
             loaded = load(path, rules_dirs=all_rules_dirs(rules_dirs))
         except FtcheckError as error:
+            from ftcheck.runner.session import say  # imports the gate: not for policies that are valid
+
             say(error)
             codes.append(error.exit_code)
             continue
@@ -71,36 +72,3 @@ def schema(report: bool, rules_dirs: tuple[Path, ...]) -> None:
     click.echo(
         json.dumps(made(make_host(rules_dirs=all_rules_dirs(rules_dirs))), indent=2, ensure_ascii=False)
     )
-
-
-@click.command(short_help="Write a policy with sample jobs, or for a configuration, into this folder.")
-@click.argument("preset", required=False)
-@click.option(
-    "--from",
-    "source",
-    type=click.Path(path_type=Path, exists=True, dir_okay=False),
-    help="Write ./ftcheck.yaml for a configuration or script of axolotl, LLaMA-Factory, TRL and others.",
-)
-@click.option("--expand", is_flag=True, help="With --from: write every key out, instead of naming the file.")
-def init(preset: str | None, source: Path | None, expand: bool) -> None:
-    """Write the policy PRESET (default: night_before) and what it needs into ./policies."""
-    from ftcheck.errors import UsageError
-    from ftcheck.policy import init as copied
-
-    if source is not None and preset is not None:
-        raise UsageError("give a preset or --from, not both")
-    if expand and source is None:
-        raise UsageError("--expand needs --from FILE")
-    if source is not None:
-        from ftcheck.importers.policy_file import write
-
-        for path in write(source, Path.cwd(), expand=expand):
-            click.echo(path.relative_to(Path.cwd()))
-        click.echo("next: ftcheck run ftcheck.yaml", err=True)
-        return
-
-    written = [path.relative_to(Path.cwd()) for path in copied(preset, Path.cwd())]
-    for path in written:
-        click.echo(path)
-    main = next(path for path in written if path.suffix == ".yaml")
-    click.echo(f"next: ftcheck run {main}", err=True)

@@ -7,7 +7,15 @@ from typing import TYPE_CHECKING
 
 import click
 
-from ftcheck.cli.options import all_rules_dirs, rules_dirs
+from ftcheck.cli.options import (
+    DataFlags,
+    RunFlags,
+    all_rules_dirs,
+    data_flags,
+    overrides,
+    policy_of,
+    rules_dirs,
+)
 from ftcheck.plurals import counted
 
 THREADS = 5
@@ -16,6 +24,7 @@ THREADS = 5
 if TYPE_CHECKING:
     from ftcheck.extension.plugin_host import Host
     from ftcheck.extension.rules import Rule
+    from ftcheck.policy.made import Made
     from ftcheck.tables.failures import Failure
 
 
@@ -69,28 +78,96 @@ def _described(host: "Host", rule: "Rule") -> dict[str, object]:
 
 @click.command(short_help="Explain what a rule checks, why, and its parameters.")
 @click.argument("rule_id", metavar="RULE")
+@click.argument("sources", nargs=-1, metavar="[POLICY|CONFIG|DATA...]")
+@data_flags
+@click.option("--job", "jobs", multiple=True, metavar="J", help="Only this job of POLICY; repeatable.")
+@overrides
 @click.option(
     "--plugin", "plugins", multiple=True, metavar="NAME", help="Include an installed plugin's rules."
 )
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+@click.option("--offline", is_flag=True, help="Do not ask the hub; use the cache only.")
 @rules_dirs
-def explain(rule_id: str, plugins: tuple[str, ...], as_json: bool, rules_dirs: tuple[Path, ...]) -> None:
+def explain(
+    rule_id: str,
+    sources: tuple[str, ...],
+    data: DataFlags,
+    jobs: tuple[str, ...],
+    overrides: tuple[str, ...],
+    plugins: tuple[str, ...],
+    as_json: bool,
+    offline: bool,
+    rules_dirs: tuple[Path, ...],
+) -> int:
     """Explain what RULE checks, what goes wrong otherwise, how it is measured, and its parameters.
 
     Also lists the known failures that it catches, each with its fix and with public threads that report it.
+    With a POLICY, or DATA or a CONFIG as `ftcheck check` takes them, the rule also runs on these: what it
+    measures and finds stands below, and the command exits as `ftcheck run` does.
     """
+    from ftcheck.errors import UsageError
+    from ftcheck.exit_codes import ExitCode
+    from ftcheck.extension.plugin_host import make_host
+
+    folders = all_rules_dirs(rules_dirs)
+    if not sources:
+        if data != DataFlags() or jobs or overrides:
+            raise UsageError("name the data file, the configuration or the policy that the options are about")
+        host = make_host(plugins, folders)
+        rule = _named(host, rule_id)
+        click.echo(json.dumps(_described(host, rule), indent=2) if as_json else _page(host, rule))
+        return ExitCode.OK
+    if as_json or plugins:
+        raise UsageError(
+            f"{'--json' if as_json else '--plugin'} is for the rule alone: leave out {sources[0]}"
+        )
+    return _explained_with(
+        rule_id,
+        policy_of(sources, data),
+        overrides,
+        jobs,
+        RunFlags(verbose=True, offline=offline, rules_dirs=rules_dirs),
+    )
+
+
+def _named(host: "Host", rule_id: str) -> "Rule":
     import difflib
 
     from ftcheck.errors import UsageError
-    from ftcheck.extension.plugin_host import make_host
 
-    host = make_host(plugins, all_rules_dirs(rules_dirs))
     if rule_id not in host.rules:
         close = difflib.get_close_matches(rule_id, host.rules, n=1)
         hint = f"did you mean '{close[0]}'?" if close else "`ftcheck rules` lists them"
         raise UsageError(f"no rule '{rule_id}'; {hint}")
-    rule = host.rules[rule_id]
-    click.echo(json.dumps(_described(host, rule), indent=2) if as_json else _page(host, rule))
+    return host.rules[rule_id]
+
+
+def _explained_with(
+    rule_id: str, policy: "str | Made", overrides: tuple[str, ...], jobs: tuple[str, ...], flags: RunFlags
+) -> int:
+    """The rule's page, and below it the run of its checks."""
+    from dataclasses import replace
+
+    from ftcheck.cli.run import run_checks
+    from ftcheck.errors import UsageError
+    from ftcheck.policy.made import Made
+    from ftcheck.runner.load import load
+
+    folders = all_rules_dirs(flags.rules_dirs)
+    loaded = load(policy, overrides, folders)
+    rule = _named(loaded.host, rule_id)
+    names = [name for name, check in loaded.policy.checks.items() if (check.rule or name) == rule_id]
+    if not names and isinstance(policy, Made):
+        policy, names = replace(policy, settings={**policy.settings, "checks": {rule_id: {}}}), [rule_id]
+    click.echo(_page(loaded.host, rule) + "\n")
+    if not names:
+        raise UsageError(f"{policy} plans no check of the rule {rule_id}: add it under 'checks'")
+    planned = {check.name for check in load(policy, overrides, folders, rule.stage).checks}
+    if rule.only is not None and not planned & set(names):
+        raise UsageError(f"{policy}: no job sets {' or '.join(rule.only.stated)}, which {rule_id} is about")
+    return run_checks(
+        policy, replace(flags, select=tuple(names)), overrides=overrides, jobs=jobs, stage=rule.stage.value
+    )
 
 
 def _page(host: "Host", rule: "Rule") -> str:

@@ -6,17 +6,29 @@ from typing import TYPE_CHECKING
 
 import click
 
-from ftcheck.cli.options import POLICY, all_rules_dirs, one_job, overrides, rules_dirs, the_job
+from ftcheck.cli.options import (
+    SOURCES,
+    DataFlags,
+    all_rules_dirs,
+    data_flags,
+    one_job,
+    overrides,
+    policy_of,
+    rules_dirs,
+    the_job,
+)
 from ftcheck.plurals import counted
 
 if TYPE_CHECKING:
     from ftcheck.inputs.prepared import Prepared
     from ftcheck.inputs.row_texts import ReadRow
     from ftcheck.inputs.row_view import RowView
+    from ftcheck.policy.made import Made
 
 
 @click.command(short_help="Show a row as the model sees it: in the loss, masked, cut off.")
-@POLICY
+@SOURCES
+@data_flags
 @one_job("The job")
 @click.option("--row", type=click.IntRange(min=1), metavar="N", help="The Nth row (default: the first).")
 @click.option("--record", metavar="DIGEST", help="The row with this digest, or a prefix of it.")
@@ -28,7 +40,8 @@ if TYPE_CHECKING:
 @click.option("--offline", is_flag=True, help="Do not ask the hub; use the cache only.")
 @rules_dirs
 def show(
-    policy: str,
+    sources: tuple[str, ...],
+    data: DataFlags,
     job: str | None,
     row: int | None,
     record: str | None,
@@ -40,7 +53,7 @@ def show(
     offline: bool,
     rules_dirs: tuple[Path, ...],
 ) -> None:
-    """Show one training row of POLICY as the model sees it.
+    """Show a training row as the model sees it: of POLICY, or DATA or CONFIG as `ftcheck check` takes them.
 
     Tokens in the loss are bright and between « and », masked ones are dim, tokens that truncation removes are
     struck through (between ✂ in plain output). Tool definitions, calls and results are marked; what the
@@ -56,8 +69,9 @@ def show(
     if sum((row is not None, record is not None, longest, first_finding)) > 1:
         raise UsageError("use only one of --row, --record, --longest and --first-finding")
     folders = all_rules_dirs(rules_dirs)
+    policy = policy_of(sources, data)
     loaded = load(policy, overrides, folders)
-    job = the_job(policy, loaded.policy.jobs, job)
+    job = the_job(str(policy), loaded.policy.jobs, job)
     if first_finding:
         row = _first_finding(policy, job, overrides, folders, offline=offline)
     found = loaded.policy.jobs[job]
@@ -92,7 +106,7 @@ def _index(prepared: "Prepared", row: int | None, record: str | None, *, longest
 
 
 def _first_finding(
-    policy: str, job: str, overrides: tuple[str, ...], folders: tuple[Path, ...], *, offline: bool
+    policy: "str | Made", job: str, overrides: tuple[str, ...], folders: tuple[Path, ...], *, offline: bool
 ) -> int:
     from ftcheck.errors import UsageError
     from ftcheck.report.redact import shown

@@ -37,7 +37,7 @@ def read(framework: str | None, file: Path, *, folder: Path) -> Result:
     `folder` is where the framework is started: paths inside the file are relative to it.
     """
     shown = near(os.path.abspath(file))
-    tree, problems = scripts.read(file, shown) if file.suffix in SCRIPTS else documents.read(file, shown)
+    tree, problems = tree_of(file, shown)
     if tree is None or problems:
         return Result(problems=problems)
     found = detection.detect(tree)
@@ -49,9 +49,14 @@ def read(framework: str | None, file: Path, *, folder: Path) -> Result:
     return imported(chosen, Source(file, shown, tree, folder))
 
 
+def tree_of(file: Path, shown: str) -> documents.Read:
+    """The tree of a configuration or script, and what is wrong with it."""
+    return scripts.read(file, shown) if file.suffix in SCRIPTS else documents.read(file, shown)
+
+
 def framework_of(file: Path) -> str | None:
     """The framework whose training a file configures; None for another file, or one that is not readable."""
-    tree, _ = scripts.read(file, str(file)) if file.suffix in SCRIPTS else documents.read(file, str(file))
+    tree, _ = tree_of(file, str(file))
     found = detection.detect(tree) if tree is not None else None
     return found if found in FRAMEWORKS else None
 
@@ -73,7 +78,7 @@ def imported(framework: str, source: Source) -> Result:
     name = framework.replace("-", "_")
     sheet = Sheet(framework, source, facts(name))
     semantics: Callable[[Sheet], None] = import_module(f"ftcheck.importers.{name}").semantics
-    if framework != "torchtune":  # which resolves references itself
+    if framework != "torchtune":  # which follows references first
         sheet.unresolved()
     semantics(sheet)
     sheet.rest()

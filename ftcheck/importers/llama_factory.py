@@ -11,7 +11,8 @@ from typing import Any
 
 from ftcheck.importers import documents
 from ftcheck.importers.detect import LLAMA_FACTORY_V1
-from ftcheck.importers.sheet import ABSENT, TEMPLATE, Sheet
+from ftcheck.importers.records import IDS, MEMORY
+from ftcheck.importers.sheet import ABSENT, NEITHER, TEMPLATE, Sheet
 from ftcheck.paths import near
 from ftcheck.policy.nodes import Node, find, plain
 from ftcheck.records import Location
@@ -35,9 +36,8 @@ def semantics(sheet: Sheet) -> None:
     """Take the keys off the sheet whose meaning depends on others."""
     if len(LLAMA_FACTORY_V1 & set(sheet.source.tree.items)) >= 2:
         for key in list(sheet.left):
-            sheet.refuse(
-                key, "a key of LLaMA-Factory's v1 trainer: ftcheck reads the keys of its stable trainer"
-            )
+            why = "a key of LLaMA-Factory's v1 trainer: ftcheck reads the keys of its stable trainer"
+            sheet.refuse(key, why, *(() if key.rpartition(".")[2] in NEITHER else (IDS, MEMORY)))
         return
     _stage(sheet)
     formats = _data(sheet)
@@ -77,12 +77,11 @@ def _data(sheet: Sheet) -> set[str]:
             sheet.map(key, to, value=_one_or_all(named[key]))
         sheet.ignore("dataset_dir", "the data sets are the hub's")
         return set()
-    info = _info(sheet, str(folder)) if any(named.values()) else None
+    info, trouble = _info(sheet, str(folder)) if any(named.values()) else (None, "")
     formats: set[str] = set()
     for key, to in (("dataset", "data.train"), ("eval_dataset", "data.eval")):
         if info is None:
-            why = f"{_info_path(sheet, str(folder))} cannot be read: what these names stand for is unknown"
-            sheet.refuse(key, why, "ids")
+            sheet.refuse(key, f"{trouble}: what these names stand for is unknown", "ids")
             continue
         paths = [path for name in named[key] for path in _entry(sheet, key, name, info, str(folder), formats)]
         if paths:
@@ -112,20 +111,15 @@ def _one_or_all(paths: list[str]) -> str | list[str]:
     return paths[0] if len(paths) == 1 else paths
 
 
-def _info_path(sheet: Sheet, folder: str) -> str:
+def _info(sheet: Sheet, folder: str) -> tuple[Node | None, str]:
+    """The entries of dataset_info.json, or what keeps it from being read."""
     if folder.startswith("REMOTE:"):
-        return f"{INFO} of {folder[7:]} on the hub"
-    return near(os.path.join(sheet.source.folder, folder, INFO))
-
-
-def _info(sheet: Sheet, folder: str) -> Node | None:
-    if folder.startswith("REMOTE:"):
-        return None
+        return None, f"{INFO} of {folder[7:]} on the hub is not read"
     path = Path(os.path.abspath(os.path.join(sheet.source.folder, folder, INFO)))
     shown = near(str(path))
     sheet.files[shown] = str(path)
     tree, problems = documents.read(path, shown)
-    return tree if not problems else None
+    return (None, str(problems[0])) if problems else (tree, "")
 
 
 def _entry(sheet: Sheet, key: str, name: str, info: Node, folder: str, formats: set[str]) -> Iterator[str]:

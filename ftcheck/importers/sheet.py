@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any, Literal, get_args, get_origin
 
 from ftcheck import tables
-from ftcheck.importers.records import IDS, MEMORY, Default, Imported, Mapped, NotMapped, WithoutEffect
+from ftcheck.importers.records import IDS, MEMORY, NAMES, Default, Imported, Mapped, NotMapped, WithoutEffect
 from ftcheck.policy import table
 from ftcheck.policy.extra_keys import kind_at, members, section_of
 from ftcheck.policy.messages import did_you_mean
@@ -89,6 +89,11 @@ class Sheet:
         self.keys = dict(self.left)
         self.files = {self.source.shown: str(self.source.file), **self.files}
 
+    @property
+    def name(self) -> str:
+        """The framework as it writes itself."""
+        return NAMES[self.framework]
+
     # --- looking ---
 
     def get(self, key: str, default: Any = None) -> Any:
@@ -115,7 +120,7 @@ class Sheet:
         """Where a key stands; the file itself for one that it has not."""
         node = self.node(key)
         if node is None:
-            return Location(self.source.shown, yaml_path=f"{key} ({self.framework}'s default)")
+            return Location(self.source.shown, yaml_path=f"{key} ({self.name}'s default)")
         place = node.key or node.at
         return Location(place.path, place.line, place.column, key)
 
@@ -148,7 +153,7 @@ class Sheet:
         waiting = key in self.left and self.left[key].value is not None
         refused = any(one.key == key for one in self.not_mapped)
         if to not in self.made and not waiting and not refused:
-            at = Location(self.source.shown, yaml_path=f"{key} ({self.framework}'s default)")
+            at = Location(self.source.shown, yaml_path=f"{key} ({self.name}'s default)")
             self.made[to] = planted(value, at)
             self.defaults.append(Default(key, to, value, note))
 
@@ -183,7 +188,7 @@ class Sheet:
             if "${" in text:
                 self.refuse(key, f"an interpolation that ftcheck does not compute: {text[:60]}", IDS, MEMORY)
             elif not re.search("template|prompt|format|message", key):
-                self.refuse(key, f"Jinja, which {self.framework} does not render: {text[:60]}", IDS, MEMORY)
+                self.refuse(key, f"Jinja, which {self.name} does not render: {text[:60]}", IDS, MEMORY)
 
     # --- the table ---
 
@@ -258,7 +263,7 @@ class Sheet:
         meant = did_you_mean(key, [one for one in known if "*" not in one])
         said = self.facts.get("unknown", "ftcheck does not know what it does with it")
         version = self.facts["version"]
-        self.refuse(key, f"not a key of {self.framework} {version}: {said}{meant}", known=False)
+        self.refuse(key, f"not a key of {self.name} {version}: {said}{meant}", known=False)
 
     # --- the result ---
 

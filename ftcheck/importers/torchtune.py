@@ -50,6 +50,7 @@ def _resolve(sheet: Sheet) -> None:
             sheet.refuse(key, "an OmegaConf interpolation that ftcheck does not compute", IDS, MEMORY)
         else:
             sheet.replace(key, replace(node, value=text))
+    sheet.unresolved()
 
 
 def _followed(sheet: Sheet, text: str, depth: int) -> str:

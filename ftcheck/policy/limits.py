@@ -8,6 +8,7 @@ from typing import Any, Literal, get_args, get_origin
 from ftcheck.durations import is_time, seconds
 from ftcheck.errors import Problem
 from ftcheck.field_metadata import Form, Limit, Mark, having, marked
+from ftcheck.inputs import urls
 from ftcheck.policy.extra_keys import Stated, visit
 from ftcheck.policy.messages import mismatch, shown
 from ftcheck.policy.nodes import Node, plain, problem
@@ -93,6 +94,7 @@ FORMS: Mapping[Form, Callable[[str, date], str | None]] = {
     Form.DURATION: _duration,
     Form.DURATION_OR_TIME: _duration_or_time,
     Form.LAST_DAY: _last_day,
+    Form.URL: lambda text, _: urls.problem(text),
 }
 
 

@@ -1,6 +1,7 @@
 """Parameters of rules: a mapping in the policy, a frozen dataclass in the rule."""
 
 import ast
+import dataclasses
 import inspect
 import textwrap
 from collections.abc import Mapping
@@ -10,7 +11,7 @@ from typing import Any
 
 from ftcheck.errors import PluginError, PolicyError
 from ftcheck.extension.rules import Rule
-from ftcheck.policy.extra_keys import fields
+from ftcheck.policy.extra_keys import fields, members
 from ftcheck.policy.messages import expected
 from ftcheck.policy.nodes import Node, planted, problem
 from ftcheck.policy.validation import Validated, adapter, validated
@@ -38,11 +39,24 @@ def make_params(rule: Rule, mapping: Mapping[str, Any]) -> Any:
 def checked(rule: Rule, stated: Node) -> Validated:
     """The parameters that a policy states, or what is wrong with them and where."""
     if rule.params_type is not None:
-        return _validated(rule, stated)
+        defaults = stated.value == {} and _plain_defaults(rule) is not None
+        return Validated(rule.params_type(), ()) if defaults else _validated(rule, stated)
     if not stated.items:
         return Validated(None, ())
     message = f"the rule '{rule.id}' takes no parameters"
     return Validated(None, (problem(message, stated.key or stated.at),))
+
+
+def _plain_defaults(rule: Rule) -> dict[str, Any] | None:
+    """The defaults, where all are of types that JSON has too: the time for a validator is saved then."""
+    if rule.params_type is None or not all(map(_is_plain, fields(rule.params_type).values())):
+        return None
+    defaults = {one.name: one.default for one in dataclasses.fields(rule.params_type)}
+    return defaults if dataclasses.MISSING not in defaults.values() else None
+
+
+def _is_plain(kind: Any) -> bool:
+    return all(one in (bool, int, float, str) for one in members(kind))
 
 
 def _validated(rule: Rule, stated: Node) -> Validated:
@@ -57,6 +71,8 @@ def _validated(rule: Rule, stated: Node) -> Validated:
 
 def full_params(rule: Rule, mapping: Mapping[str, Any]) -> dict[str, Any]:
     """The parameters with their defaults, as plain data. Raises `PolicyError`."""
+    if not mapping and (defaults := _plain_defaults(rule)) is not None:
+        return defaults
     made = make_params(rule, mapping)
     if made is None:
         return {}

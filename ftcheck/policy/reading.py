@@ -1,6 +1,7 @@
 """Reads a policy: files, `extends`, `--set` and `defaults` merged into one tree, and all that is wrong."""
 
 import json
+import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
 from datetime import date
@@ -8,8 +9,9 @@ from pathlib import Path
 from typing import Any
 
 from ftcheck.errors import Problem
-from ftcheck.importers.records import Imported
-from ftcheck.policy import imports, layers, limits, overrides, paths
+from ftcheck.importers.detect import detect
+from ftcheck.importers.records import FRAMEWORKS, NAMES, Imported
+from ftcheck.policy import contradictions, imports, layers, limits, overrides, paths
 from ftcheck.policy.layers import Layer
 from ftcheck.policy.made import Made
 from ftcheck.policy.nodes import (
@@ -71,6 +73,8 @@ def draft(
     shown = source.arguments if isinstance(source, Made) else layers.shown_path(source)
     if not stack.layers or stack.layers[-1].shown != shown:
         return Draft(shown, problems=stack.problems, overrides=tuple(given), complete=False)
+    if (other := _of_framework(stack.layers[-1])) is not None:
+        return Draft(shown, problems=(other,), overrides=tuple(given), complete=False)
     merged = layers.merged(stack.layers)
     settable, wrong = overrides.applied(merged, given, complete=stack.complete)
     tree, read, unread = imports.laid_under(with_defaults(settable), settable, stack.layers)
@@ -85,6 +89,19 @@ def draft(
         complete=stack.complete and not unread,
     )
     return _settled(found, [*stack.problems, *wrong, *unread], today)
+
+
+def _of_framework(top: Layer) -> Problem | None:
+    """What to do with a file that is another framework's configuration, and no policy."""
+    if {"ftcheck", "jobs", "checks", "extends"} & set(top.tree.items):
+        return None
+    found = detect(top.tree)
+    if found is None:
+        return None
+    file = shlex.quote(top.shown)
+    remedy = f": ftcheck check {file} checks it, and ftcheck init {file} writes its policy"
+    said = f"is a configuration of {NAMES[found]}, not a policy{remedy if found in FRAMEWORKS else ''}"
+    return problem(said, Location(top.shown))
 
 
 def _settled(found: Draft, problems: Sequence[Problem], today: date | None) -> Draft:
@@ -131,11 +148,28 @@ def _settings(found: Draft, today: date | None) -> tuple[PolicySettings | None, 
     assert found.tree is not None
     tree = without_removed(found.tree)
     outcome = validated(PolicySettings, tree)
-    problems = [p for p in outcome.problems if found.complete or not p.message.startswith("missing key")]
+    problems = [
+        _of_import(found, one)
+        for one in outcome.problems
+        if found.complete or not one.message.startswith("missing key")
+    ]
     problems.extend(limits.problems_of(tree, today=today))
+    problems.extend(contradictions.problems_of(tree))
     if found.complete:
         problems.extend(_absent(found))
     return outcome.value, problems
+
+
+def _of_import(found: Draft, one: Problem) -> Problem:
+    """The problem; where a configuration should have stated what is missing, in words that say so."""
+    jobs = found.tree.items["jobs"].items if found.tree is not None and found.imports else {}
+    for name, record in found.imports.items():
+        job, model = jobs[name], jobs[name].items.get("model")
+        missing = ("model", job) if model is None else ("name", model)
+        if one == problem(f"missing key '{missing[0]}'", missing[1].place):
+            remedy = "state model.name beside 'from' (--model of ftcheck check)"
+            return replace(one, message=f"{record.path} names no base model that ftcheck can read: {remedy}")
+    return one
 
 
 def _absent(found: Draft) -> list[Problem]:

@@ -92,11 +92,6 @@ def test_a_finding_names_the_argument_that_it_is_about(
             ["train.jsonl", "--model", "org/name", "--save", "absent/mine.yaml"],
             "--save absent/mine.yaml: its folder does not exist",
         ),
-        (
-            ["axolotl.yaml"],
-            "axolotl.yaml is a configuration of axolotl, not a policy:"
-            " ftcheck init --from axolotl.yaml writes a policy for it",
-        ),
     ],
 )
 def test_a_mistake_is_said_in_a_line(
@@ -104,7 +99,7 @@ def test_a_mistake_is_said_in_a_line(
 ) -> None:
     (folder / "sub").mkdir()
     (folder / "notes.txt").write_text("a\n", encoding="utf-8")
-    (folder / "axolotl.yaml").write_text("base_model: org/name\nsequence_len: 2048\n", encoding="utf-8")
+    (folder / "one.yaml").write_text("ftcheck: 1\n", encoding="utf-8")
     before = sorted(folder.rglob("*"))
 
     assert run_command(["check", *words]) == 2

@@ -6,10 +6,12 @@ import re
 import subprocess
 import sys
 import tomllib
+import zipfile
 from pathlib import Path
 from typing import Any
 
 import pytest
+from ruamel.yaml import YAML
 
 from tests.hidden import TRAINING, without
 from tests.places import CHECKOUT, DATA, POLICIES, SAMPLES
@@ -87,6 +89,26 @@ def test_a_policy_is_checked_without_the_libraries_that_open_data_and_models(tmp
     assert others <= known
 
 
+def test_a_valid_policy_is_checked_without_the_gate_and_without_pydantic_for_parameters(
+    tmp_path: Path,
+) -> None:
+    code = (
+        "import sys\nfrom ftcheck.cli import run_command\nfrom ftcheck.policy import validation\n"
+        "code = run_command(['policy', 'check', sys.argv[1]])\n"
+        "made = validation._adapter.cache_info().currsize\n"
+        "print(made, sorted({'ftcheck.gate.decide', 'ftcheck.runner.session'} & set(sys.modules)))"
+    )
+    (tmp_path / "p.yaml").write_text(
+        "ftcheck: 1\nextends: [recommended]\njobs: {one: {model: {name: org/name}}}\n", encoding="utf-8"
+    )
+    words = [sys.executable, "-c", code, str(tmp_path / "p.yaml")]
+    done = subprocess.run(words, capture_output=True, text=True, check=True)
+    made, loaded = done.stdout.splitlines()[-1].split(" ", 1)
+
+    assert loaded == "[]"
+    assert int(made) < 12, "a validator is made for each rule again"
+
+
 def test_the_light_distribution_is_the_same_with_fewer_dependencies() -> None:
     whole, light = (one["tool"]["hatch"]["build"]["targets"]["wheel"] for one in (WHOLE, LIGHT))
     included = light["force-include"]
@@ -98,6 +120,23 @@ def test_the_light_distribution_is_the_same_with_fewer_dependencies() -> None:
     assert LIGHT["project"]["requires-python"] == WHOLE["project"]["requires-python"]
     assert set(dependencies(LIGHT)) < set(dependencies(WHOLE))
     assert included == {f"../{one}": one.rpartition("/")[2] for one in whole["packages"]} | shipped
+
+
+def test_the_hook_for_policies_installs_the_root_of_the_repository_as_the_light_distribution(
+    tmp_path: Path,
+) -> None:
+    text = (CHECKOUT / ".pre-commit-hooks.yaml").read_text(encoding="utf-8")
+    hooks = {one["id"]: one for one in YAML(typ="safe").load(text)}
+    options = hooks["ftcheck-policy"]["additional_dependencies"]
+    pip = [sys.executable, "-m", "pip", "wheel", "-q", "--no-deps", "--no-build-isolation", "-w"]
+    subprocess.run([*pip, str(tmp_path), str(CHECKOUT), *options], check=True, capture_output=True)
+    [wheel] = tmp_path.glob("*.whl")
+    about = next(one for one in zipfile.ZipFile(wheel).namelist() if one.endswith("/METADATA"))
+    needed = re.findall("^Requires-Dist: (.*)$", zipfile.ZipFile(wheel).read(about).decode(), re.MULTILINE)
+
+    assert wheel.name.startswith("ftcheck_policy-")
+    assert sorted(needed) == [one.replace("ruamel.yaml", "ruamel-yaml") for one in dependencies(LIGHT)]
+    assert "additional_dependencies" not in hooks["ftcheck"]
 
 
 def test_a_command_that_needs_more_says_what_to_install(tmp_path: Path) -> None:

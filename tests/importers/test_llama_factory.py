@@ -1,6 +1,7 @@
 """LLaMA-Factory's traps: dataset_info.json, columns, the default of lora_alpha, packing, templates."""
 
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -65,7 +66,15 @@ def test_a_missing_dataset_info_is_said_at_the_key(tmp_path: Path) -> None:
     job, record = read(tmp_path)
 
     assert "data" not in job
-    assert "data/dataset_info.json cannot be read" in refused(record, "dataset")
+    told = "data/dataset_info.json: no such file: what these names stand for is unknown"
+    assert refused(record, "dataset").endswith(told)
+
+
+def test_a_broken_dataset_info_is_said_with_its_line(tmp_path: Path) -> None:
+    (tmp_path / "data").mkdir()
+    (tmp_path / "data/dataset_info.json").write_text('{\n "mine": {"file_name": }\n')
+    _, record = read(tmp_path)
+    assert re.search(r"data/dataset_info\.json:\d+:\d+: .*: what these names", refused(record, "dataset"))
 
 
 def test_a_name_that_dataset_info_does_not_have(tmp_path: Path) -> None:

@@ -74,3 +74,14 @@ def test_a_file_that_is_no_job_is_refused(tmp_path: Path) -> None:
         made(tmp_path, "zero_optimization: {stage: 3}\n")
     with pytest.raises(PolicyError, match="not a configuration"):
         made(tmp_path, "a: 1\n")
+
+
+def test_nothing_of_the_file_leaves_the_comments(tmp_path: Path) -> None:
+    text = AXOLOTL + '"x\\n    serving: {max_new_tokens: 1}\\u0000": 1\n"eot\\u2028tokens": [x]\n'
+
+    file = made(tmp_path, text)
+    policy = draft(file).policy
+
+    assert policy is not None
+    assert policy.jobs["qlora"].serving.max_new_tokens is None
+    assert "max_new_tokens" in file.read_text(encoding="utf-8")

@@ -23,6 +23,7 @@ from ftcheck.ledger import narrowed
 from ftcheck.records import Outcome, Result
 from ftcheck.runner.load import Loaded, load
 from ftcheck.runner.worker import run_check
+from tests.mutants import configs
 from tests.mutants.mutate import broken_bytes, broken_json, broken_text
 from tests.mutants.world import World
 
@@ -348,8 +349,42 @@ def lock(place: Place, source: random.Random) -> str:
     return looked(policy, _opened(place))
 
 
+def config(place: Place, source: random.Random) -> str:
+    """Another framework's configuration: a policy is made for it, read, and its checks are planned."""
+    folder = place.fresh()
+    name, content, datasets = configs.mutant(source)
+    (folder / name).write_bytes(content)
+    (folder / "data").mkdir()
+    if datasets is not None:
+        (folder / "data" / "dataset_info.json").write_bytes(datasets)
+    with contextlib.chdir(folder):
+        codes = [_imported(name, *more) for more in ((), ("--expand",))]
+        codes.append(_said("check", name, "--collect-only", "--offline"))
+    return f"exit {codes[0]}"
+
+
+def _imported(name: str, *more: str) -> int:
+    """The code of `init`, whose policy can be read if there is one."""
+    code = _said("init", name, *more)
+    if code == 0:
+        called("policy", "check", "ftcheck.yaml")
+        called("policy", "show", "ftcheck.yaml", "--origin")
+    for written in ("ftcheck.yaml", "chat_template.jinja"):
+        Path(written).unlink(missing_ok=True)
+    return code
+
+
+def _said(*arguments: str) -> int:
+    """The code of a command, which may be a user's mistake and then is said. Raises `Wrong`."""
+    code, said = called(*arguments)
+    if code not in (0, 2) or not said.strip():
+        raise Wrong(f"{' '.join(arguments)}: exit {code}: {said[-1500:]}")
+    return code
+
+
 KINDS: dict[str, Callable[[Place, random.Random], str]] = {
     "policy": policy,
+    "config": config,
     "report": report,
     "rows": rows,
     "tokenizer_config": tokenizer_config,

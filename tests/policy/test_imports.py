@@ -147,3 +147,44 @@ def test_a_policy_that_stands_in_for_what_is_not_known_is_no_difference(tmp_path
     assert found.policy is not None
     assert found.policy.jobs["one"].training.max_length == 2048
     assert differences(found) == {}
+
+
+@pytest.mark.parametrize(
+    "config",
+    [
+        "model: org/name\nmodel_class: llm\npeft_config: {name: lora}\ntrain_dataset: a.yaml\n",
+        "base_model: ${oc.env:MODEL}\nsequence_len: 5\n",
+        "sequence_len: 5\ntokenizer_config: org/other\n",
+    ],
+)
+def test_a_configuration_without_a_readable_model_is_told_with_the_remedy(
+    config: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "c.yml").write_text(config)
+    framework = "llama-factory" if "model_class" in config else "axolotl"
+    text = f"ftcheck: 1\njobs:\n  one:\n    from: {{{framework}: c.yml}}\n"
+    (tmp_path / "p.yaml").write_text(text)
+
+    [told] = draft(tmp_path / "p.yaml").problems
+    assert told.message == (
+        "c.yml names no base model that ftcheck can read: state model.name beside 'from' (--model of ftcheck"
+        " check)"
+    )
+    (tmp_path / "p.yaml").write_text(f"{text}    model: {{name: org/name}}\n")
+    assert draft(tmp_path / "p.yaml").problems == ()
+
+
+def test_a_configuration_in_the_place_of_a_policy_is_told_in_one_line(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "it's.yml").write_text(CONFIG)
+
+    assert [str(one) for one in draft("it's.yml").problems] == [
+        "it's.yml: is a configuration of axolotl, not a policy: ftcheck check 'it'\"'\"'s.yml' checks it, and"
+        " ftcheck init 'it'\"'\"'s.yml' writes its policy"
+    ]
+    (tmp_path / "ds.yaml").write_text("zero_optimization: {stage: 2}\n")
+    [told] = draft("ds.yaml").problems
+    assert told.message == "is a configuration of DeepSpeed, not a policy"

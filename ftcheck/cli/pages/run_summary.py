@@ -127,11 +127,16 @@ def _command(
     changes = [
         one.change for one in findings if one.change and mends(one) and _in_file(one.change, one, telling)
     ]
-    if changes:
+    if changes and _is_file(telling):
         switch = "" if all(one.safe for one in changes) else "--unsafe "
         given, last = _given(report, result), tied(f"{switch}--diff")
         command = f"{tied(f'ftcheck fix {near(report.policy_path)}')} {given}{last}"
         screen.put([(" " * 8, "")], command if given else tied(command), hang=8)
+
+
+def _is_file(telling: Telling) -> bool:
+    """Whether the policy is a file that can be written to, not made of data or of a configuration."""
+    return telling.place_of is None or telling.place_of("ftcheck").path is not None
 
 
 def _given(report: Report, result: Result) -> str:

@@ -222,9 +222,6 @@ def source_of(job: Job, split: str, run: Run) -> Source:
 
 
 def _named(job: Job, split: str) -> Source:
-    if job.divided and job.data.eval is not None:
-        wrong = "data.validation_split and data.eval are both set: evaluation rows come from one of them"
-        raise files.problem(wrong, job.at("data.validation_split"))
     split = "train" if job.divided else split
     stated = job.data.train if split == "train" else job.data.eval
     if stated is None:

@@ -9,6 +9,7 @@ from ftcheck import Finding, InputError, Job, Measurement, Severity, Summary, ru
 from ftcheck.extension.rules import Yield
 from ftcheck.importers.records import IDS, MEMORY, Difference, Imported, NotMapped
 from ftcheck.plurals import agreeing, counted
+from ftcheck.policy.made import is_option
 from ftcheck.records import Location
 from ftcheck.templates import read_template
 
@@ -33,9 +34,9 @@ def imported_config(job: Job) -> Iterator[Yield]:
 
     Compares every value that the policy states beside `from` with the file's, or with the framework's
     default. Another trainer than ftcheck's own fails on a difference; for ftcheck's own it is only listed,
-    since it trains by the policy. Keys that are not mapped and change ids or memory are warnings, and so are
-    keys that the framework does not have. `ftcheck policy show --origin` prints the line of each value. No
-    parameters.
+    since it trains by the policy, and what an option of `ftcheck check` overrides is a warning. Keys that are
+    not mapped and change ids or memory are warnings, and so are keys that the framework does not have.
+    `ftcheck policy show --origin` prints the line of each value. No parameters.
     """
     record = job.imported
     if record is None:
@@ -59,8 +60,9 @@ def imported_config(job: Job) -> Iterator[Yield]:
 
 def _difference(job: Job, record: Imported, one: Difference) -> Finding:
     own = job.trainer.use == OWN
+    asked = is_option(one.policy_at)
     beside = one.to.startswith("data.") and (not one.stated or one.to == "data.format")
-    ours = f"{one.to} is {_shown(one.policy)} in the policy"
+    ours = f"{one.to} is {_shown(one.policy)} in the {'arguments' if asked else 'policy'}"
     key = f"{one.key} " if one.key and one.key != one.to else ""
     if one.stated and one.at.line:
         theirs = f"{key}is {_shown(one.framework)} in {one.at}".strip()
@@ -71,14 +73,20 @@ def _difference(job: Job, record: Imported, one: Difference) -> Finding:
     trains = "ftcheck trains with the policy's value" if own else f"{record.name} trains with its own file"
     if beside:
         trains = "the checks look at the policy's rows"
+    known = Severity.WARNING if asked else Severity.ERROR
     return Finding(
         f"{ours}, {theirs}: {trains}",
-        Severity.INFO if own or beside else Severity.ERROR,
+        Severity.INFO if own or beside else known,
         at=Location(
             one.policy_at.path, one.policy_at.line, one.policy_at.column, f"jobs.{job.name}.{one.to}"
         ),
-        fix=None if own or beside else f"remove {one.to} from the policy, or say the same in {record.path}",
+        fix=None if own or beside else _remedy(record, one, asked=asked),
     )
+
+
+def _remedy(record: Imported, one: Difference, *, asked: bool) -> str:
+    ours = f"leave out {one.policy_at.path}" if asked else f"remove {one.to} from the policy"
+    return f"{ours}, or say the same in {record.path}"
 
 
 def _not_mapped(job: Job, record: Imported) -> Iterator[Finding]:

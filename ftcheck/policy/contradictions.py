@@ -1,0 +1,44 @@
+"""Settings of a job that exclude each other, whatever the data and the model are."""
+
+from collections.abc import Iterator
+
+from ftcheck.errors import Problem
+from ftcheck.policy.nodes import Node, find, problem
+
+PLAIN_TEXT = ("auto", "text")
+
+
+def problems_of(tree: Node) -> Iterator[Problem]:
+    """The contradictions of every job, each at one of its keys and naming the place of the other."""
+    jobs = tree.items.get("jobs")
+    for job in jobs.items.values() if jobs is not None else ():
+        yield from _evaluation(job)
+        yield from _chunks(job)
+        yield from _command(job)
+
+
+def _stated(job: Node, *keys: str) -> Node | None:
+    """A setting that is stated; None for one that is null too."""
+    found = find(job, keys)
+    return found if found is not None and found.value is not None else None
+
+
+def _evaluation(job: Node) -> Iterator[Problem]:
+    share, rows = _stated(job, "data", "validation_split"), _stated(job, "data", "eval")
+    if share is not None and rows is not None:
+        why = "evaluation rows come from one of them; remove one"
+        yield problem(f"excludes data.eval ({rows.place}): {why}", share.at)
+
+
+def _chunks(job: Node) -> Iterator[Problem]:
+    action, layout = _stated(job, "data", "outliers", "action"), _stated(job, "data", "format")
+    if action is not None and action.value == "chunk" and layout and layout.value not in PLAIN_TEXT:
+        why = "only plain text is cut into chunks; set another action"
+        yield problem(f"chunk excludes data.format {layout.value} ({layout.place}): {why}", action.at)
+
+
+def _command(job: Node) -> Iterator[Problem]:
+    argv, use = _stated(job, "trainer", "argv"), find(job, ("trainer", "use"))
+    if use is None and argv is not None and isinstance(argv.value, tuple) and argv.value:
+        why = "trainer.use is not set, and its default qlora runs no command"
+        yield problem(f"{why}: set trainer.use: command, or remove argv", argv.at)

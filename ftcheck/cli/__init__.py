@@ -1,6 +1,5 @@
 """The command line. Each command is imported when it is called: `--help` loads nothing heavy."""
 
-import gc
 import logging
 import os
 import sys
@@ -105,12 +104,9 @@ def app() -> None:
 def main(argv: Sequence[str] | None = None) -> None:
     """Run the command line; user errors are one line each, never a traceback."""
     _quiet_libraries()
-    gc.set_threshold(FEW_COLLECTIONS)
     raise SystemExit(run_command(argv))
 
 
-FEW_COLLECTIONS = 50_000
-"""Objects made before garbage is looked for: by default imports alone set off hundreds of searches."""
 QUIET = {
     "TRANSFORMERS_VERBOSITY": "error",
     "TRANSFORMERS_NO_ADVISORY_WARNINGS": "1",

@@ -12,6 +12,7 @@ from ftcheck.errors import PolicyError, UsageError
 from ftcheck.importers import importing
 from ftcheck.importers.records import FRAMEWORKS, Imported, NotMapped
 from ftcheck.importers.sheet import TEMPLATE, facts
+from ftcheck.inputs import bounded
 from ftcheck.paths import near
 from ftcheck.policy import document
 from ftcheck.policy.limits import NAME
@@ -76,9 +77,9 @@ def made_of(asked: Asked, templates: Path) -> Made:
     A template that stands in the configuration is written into the folder `templates`. Paths begin in the
     current folder. Raises as `write` does.
     """
-    [file] = asked.data
-    stated = beside(asked)
-    written = texts(Path(file), Path.cwd(), beside=stated)
+    [stated_file] = asked.data
+    file, stated = Path(bounded.expanded(stated_file)), beside(asked)
+    written = texts(file, Path.cwd(), beside=stated)
     tree, problems = document.parse(written[FILE], at=Location())
     assert tree is not None, problems
     settings = plain(tree)
@@ -87,7 +88,7 @@ def made_of(asked: Asked, templates: Path) -> Made:
         path = templates / TEMPLATE_FILE
         path.write_text(written[TEMPLATE_FILE], encoding="utf-8")
         job["model"]["chat_template"] = str(path)
-    return Made({**settings, "name": name}, arguments(asked), Path(file), stated)
+    return Made({**settings, "name": name}, arguments(asked), file, stated)
 
 
 def _companion(record: Imported) -> str:

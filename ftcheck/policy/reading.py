@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any
 
 from ftcheck.errors import Problem
-from ftcheck.importers.detect import detect
 from ftcheck.importers.records import FRAMEWORKS, NAMES, Imported
 from ftcheck.policy import contradictions, imports, layers, limits, overrides, paths
 from ftcheck.policy.layers import Layer
@@ -95,6 +94,8 @@ def _of_framework(top: Layer) -> Problem | None:
     """What to do with a file that is another framework's configuration, and no policy."""
     if {"ftcheck", "jobs", "checks", "extends"} & set(top.tree.items):
         return None
+    from ftcheck.importers.detect import detect
+
     found = detect(top.tree)
     if found is None:
         return None

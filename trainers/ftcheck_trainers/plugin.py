@@ -1,6 +1,6 @@
-"""Lists the built-in trainers."""
+"""Lists the built-in trainers, and what writes ids for others."""
 
-from ftcheck import Trainer, hookimpl
+from ftcheck import IdsExporter, Trainer, hookimpl
 
 
 @hookimpl
@@ -9,3 +9,11 @@ def ftcheck_trainers() -> list[Trainer]:
     from ftcheck_trainers import command, qlora
 
     return [command.TRAINER, qlora.TRAINER]
+
+
+@hookimpl
+def ftcheck_ids_exporters() -> list[IdsExporter]:
+    """Offer folders of ids."""
+    from ftcheck_trainers import ids_export
+
+    return ids_export.EXPORTERS

@@ -156,8 +156,8 @@ def _check_digest(checked: str | None, rows: Any, job: Job, what: str) -> None:
 
 
 def _planned(job: Job, rows: Any, blocks: Any) -> dict[str, int]:
-    tokens, trained = _count(rows)
-    if _count(blocks) != (tokens, trained):
+    tokens, trained = dataset.count(rows)
+    if dataset.count(blocks) != (tokens, trained):
         raise TrainingError(f"packing lost tokens of job {job.name}: this is a bug, please report it")
     if not trained:
         raise TrainingError(f"no token of job {job.name} is in the loss")
@@ -173,18 +173,6 @@ def _planned(job: Job, rows: Any, blocks: Any) -> dict[str, int]:
         # accelerate fills the last batches of an epoch from its beginning: each process needs as many
         "repeated": -len(blocks) % together if processes > 1 else 0,
     }
-
-
-def _count(rows: Any) -> tuple[int, int]:
-    """Tokens, and those in the loss."""
-    import pyarrow.compute as pc
-
-    tokens = trained = 0
-    for batch in rows.with_format("arrow").iter(batch_size=1000):
-        labels = pc.list_flatten(batch["labels"])
-        tokens += len(labels)
-        trained += pc.sum(pc.not_equal(labels, -100)).as_py() or 0
-    return tokens, trained
 
 
 # --- the end --------------------------------------------------------------------------------------------

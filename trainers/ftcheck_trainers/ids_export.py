@@ -32,6 +32,7 @@ from ftcheck.plurals import counted
 from ftcheck.records import Progress
 from ftcheck.settings import Job, Training
 from ftcheck_trainers import dataset, saved_rows
+from ftcheck_trainers.failure_messages import is_full
 from ftcheck_trainers.ids_targets import EVALUATION, TARGETS, TRAIN, Block, Target
 from ftcheck_trainers.run_folder import versions
 
@@ -123,7 +124,7 @@ def _refuse_impossible(target: Target, job: Job, split: Training, prepared: Prep
     longest = int((spans[:, 2] - spans[:, 1]).max(initial=0))
     problem = target.problem(split, longest)
     if problem is not None:
-        place = job.at("training.packing_strategy")
+        place = job.at("training.packing")
         raise UsageError(problem, [Problem(problem, place.path, place.line, place.column, place.yaml_path)])
 
 
@@ -177,8 +178,9 @@ def _on_disk(folder: Path) -> None:
 
 
 def _not_written(folder: Path, error: OSError) -> FtcheckError:
-    if error.errno not in (errno.ENOSPC, errno.EDQUOT):
-        return UsageError(f"{folder} cannot be written: {error.strerror or error}")
+    if not is_full(error):
+        hint = "; name a folder inside it" if error.errno == errno.EBUSY else ""  # a mount, as in containers
+        return UsageError(f"{folder} cannot be written: {error.strerror or error}{hint}")
     free = ""
     with contextlib.suppress(OSError):
         free = f", {shutil.disk_usage(folder.parent).free / (1 << 20):,.0f} MiB are free"
@@ -193,7 +195,8 @@ def _write(
     packed = target.packed(job.training, split)
     work = made.parent / f"fed-{name}"
     examples: Any = _blocks(prepared, split, work) if packed else dataset.fed_sequences(prepared, split)
-    block = Block(split.max_length or 0, inputs.get("tokenizer").pad_token_id or 0) if packed else None
+    padding = inputs.get("tokenizer").pad_token_id if packed and target.pads else None
+    block = Block(split.max_length or 0, padding or 0) if packed else None
     total = len(examples) if packed else len(prepared.sequences)
     run: Run = inputs.get("run")
 

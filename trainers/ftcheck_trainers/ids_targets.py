@@ -35,6 +35,8 @@ class Target(ABC):
     title: str
     hints: tuple[str, ...] = ()
     """What the lines cannot say, a comment each."""
+    pads = False
+    """Whether blocks are filled up with padding."""
 
     @abstractmethod
     def packed(self, training: Training, split: Training) -> bool:
@@ -176,6 +178,7 @@ class LlamaFactory(Target):
 
     name = "llama-factory"
     title = "LLaMA-Factory"
+    pads = True
     hints = ("dataset (and eval_dataset, if it evaluates) must stay set; they are not read.",)
 
     def packed(self, training: Training, split: Training) -> bool:

@@ -187,7 +187,7 @@ def test_data_that_changed_since_the_report_starts_nothing(tmp_path: Path) -> No
 @pytest.mark.parametrize(
     ("config", "said"),
     [
-        (None, "axolotl.yml: no such file"),
+        (None, "axolotl.yml was not readable"),
         ("base_model: [", "axolotl.yml:1:"),
         ("- a list\n", "axolotl.yml: not a mapping of keys"),
     ],

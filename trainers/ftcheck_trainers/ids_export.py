@@ -241,6 +241,7 @@ def _config(target: Target, job: Job, folder: Path, splits: dict[str, StoredSpli
     """The lines of the trainer's configuration, with comments."""
     said = [f"For {target.title}: the ids of {job.name}, written by `ftcheck export ids`. Each key replaces"]
     said += ["yours of the same name.", *target.hints]
+    said += [f"Remove: {', '.join(target.foreign)}."] if target.foreign else []
     return "".join(f"# {line}\n" for line in said) + _yaml(target.lines(job, folder, splits))
 
 

@@ -35,6 +35,8 @@ class Target(ABC):
     title: str
     hints: tuple[str, ...] = ()
     """What the lines cannot say, a comment each."""
+    foreign: tuple[str, ...] = ()
+    """Keys of its configuration that would bring other rows in, or leave some out."""
     pads = False
     """Whether blocks are filled up with padding."""
 
@@ -71,6 +73,7 @@ class Trl(Target):
 
     name = "trl"
     title = "TRL"
+    foreign = ("datasets", "dataset_streaming")
     hints = ('In Python: datasets.load_from_disk(the folder)["train"], and the other keys for SFTConfig.',)
 
     def packed(self, training: Training, split: Training) -> bool:
@@ -122,6 +125,15 @@ class Axolotl(Target):
 
     name = "axolotl"
     title = "axolotl"
+    foreign = (
+        "pretraining_dataset",
+        "streaming",
+        "skip_prepare_dataset",
+        "dataset_shard_num",
+        "dataset_shard_idx",
+        "eval_sequence_len",
+        "push_dataset_to_hub",
+    )
 
     def packed(self, training: Training, split: Training) -> bool:
         """It packs rows in its sampler."""

@@ -6,9 +6,9 @@ from ftcheck import IdsExporter, Trainer, hookimpl
 @hookimpl
 def ftcheck_trainers() -> list[Trainer]:
     """Offer the trainers."""
-    from ftcheck_trainers import command, qlora
+    from ftcheck_trainers import command, frameworks, qlora
 
-    return [command.TRAINER, qlora.TRAINER]
+    return [command.TRAINER, qlora.TRAINER, *frameworks.TRAINERS]
 
 
 @hookimpl

@@ -11,7 +11,7 @@ from typing import Any
 
 from ftcheck.extension.exporters import StoredSplit
 from ftcheck.label_digest import IGNORED, LabelDigest
-from ftcheck_trainers.dataset import write_examples
+from ftcheck_trainers.dataset import write_examples as write_examples
 
 SHARD = "data-00000-of-00001.arrow"
 

@@ -38,7 +38,8 @@ class StoredSplit:
     """What lies in one split of a folder with ids, read back from the disk.
 
     `examples` are rows, or packed blocks; `tokens` leave padding out, `trained_tokens` are those in the loss,
-    `longest` is the longest example in tokens. `digest` is that over ids and labels as stored.
+    `longest` is the longest example in tokens. `digest` is that over ids and labels as stored, `file` that of
+    the bytes of the file with all columns.
     """
 
     examples: int
@@ -46,6 +47,7 @@ class StoredSplit:
     trained_tokens: int
     longest: int
     digest: str
+    file: str
     packed: bool = False
 
 

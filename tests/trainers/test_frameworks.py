@@ -8,8 +8,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from ftcheck_trainers import ids_export, saved_rows
 from ruamel.yaml import YAML
 
+from ftcheck.cli import run_command
 from tests.cli.project import Project
 from tests.places import SAMPLES
 
@@ -229,3 +231,50 @@ def test_a_job_without_configuration_says_how_to_name_one(tmp_path: Path) -> Non
 
     assert ran.code == 6
     assert "name axolotl's configuration with from: {axolotl: FILE}, or in trainer.files" in ran.err
+
+
+@FRAMEWORKS
+def test_a_resumed_run_goes_on_from_the_frameworks_last_checkpoint(tmp_path: Path, name: str) -> None:
+    place = Place(tmp_path, name)
+    assert place.train(PROGRAM_EXIT="7").code == 6
+    place.log.unlink()
+
+    ran = place.train("--resume")
+
+    assert ran.code == 0, ran.out + ran.err
+    config = place.told()["config"]
+    goes_on = {
+        "axolotl": ("auto_resume_from_checkpoints", True),
+        "llama-factory": ("overwrite_output_dir", False),
+    }
+    key, value = goes_on[name]
+    assert config[key] is value
+    assert len(place.told()["rows"]["train"]) == 80
+    assert place.run_json()["status"] == "finished"
+
+
+def test_ids_that_change_before_the_start_start_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    place = Place(tmp_path, "axolotl")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("FTCHECK_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setenv("PATH", str(tmp_path / "bin"))
+    whole = ids_export.export
+
+    def tampered(*words: Any, **options: Any) -> Any:
+        """As if another program had written to the folder while this one went on."""
+        made = whole(*words, **options)
+        shard = made.folder / "train" / saved_rows.SHARD
+        content = bytearray(shard.read_bytes())
+        content[len(content) // 2] ^= 1  # in the attention mask, which the digest over ids leaves out
+        shard.write_bytes(content)
+        return made
+
+    monkeypatch.setattr(ids_export, "export", tampered)
+
+    assert run_command(["train", "policy.yaml"]) == 5
+
+    assert "gate: refused (ids-changed)" in capsys.readouterr().err
+    assert not place.log.exists()
+    assert place.run_json()["status"] == "failed"

@@ -15,6 +15,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from ftcheck import digest
 from ftcheck.errors import Problem, TrainingError
 from ftcheck.extension.exporters import ExportedIds
 from ftcheck.extension.trainers import Trainer
@@ -130,9 +131,9 @@ def _yaml() -> Any:
 def _refuse_other_ids(job: Job, exported: ExportedIds) -> None:
     """What lies on the disk now is what was exported, and so what was checked."""
     for name, was in exported.splits.items():
-        now = saved_rows.read(exported.folder / name, packed=was.packed)
-        if now.digest != was.digest:
-            message = f"{exported.folder / name} was {was.digest}, is {now.digest} now"
+        shard = exported.folder / name / saved_rows.SHARD
+        if digest.of_file(shard) != was.file:
+            message = f"{shard} is not as it was written: another program changes the run folder"
             raise Refused(Refusal(job.name, (Reason("ids-changed", message),)))
 
 

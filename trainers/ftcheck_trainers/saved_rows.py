@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
+from ftcheck import digest
 from ftcheck.extension.exporters import StoredSplit
 from ftcheck.label_digest import IGNORED, LabelDigest
 from ftcheck_trainers.dataset import write_examples as write_examples
@@ -49,18 +50,20 @@ def read(folder: Path, *, packed: bool) -> StoredSplit:
     import numpy as np
     import pyarrow as pa
 
-    digest = LabelDigest()
+    label_digest = LabelDigest()
     examples = tokens = trained = longest = 0
     with pa.memory_map(str(folder / SHARD)) as source:
         for batch in pa.ipc.open_stream(source):
             lengths = np.diff(_numbers(batch.column("input_ids").offsets))
             ids, labels = (_numbers(batch.column(name).values) for name in ("input_ids", "labels"))
-            digest.add_flat(lengths, ids, labels)
+            label_digest.add_flat(lengths, ids, labels)
             examples += batch.num_rows
             tokens += _attended(batch, len(ids))
             trained += int((labels != IGNORED).sum())
             longest = max(longest, int(lengths.max(initial=0)))
-    return StoredSplit(examples, tokens, trained, longest, digest.text(), packed)
+    return StoredSplit(
+        examples, tokens, trained, longest, label_digest.text(), str(digest.of_file(folder / SHARD)), packed
+    )
 
 
 def _attended(batch: Any, tokens: int) -> int:

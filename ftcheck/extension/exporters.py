@@ -1,9 +1,10 @@
 """What writes for another program: a configuration, or the ids that were checked."""
 
+import io
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 from ftcheck.settings import Job
 
@@ -82,3 +83,18 @@ class IdsExporter:
 
     name: str
     export: IdsFunction
+
+
+def yaml_1_1(value: Any) -> str:
+    """A configuration as YAML 1.1, which is what other programs read: `on` and `1:30` are quoted."""
+    from ruamel.yaml import YAML
+
+    writer = YAML(typ="safe", pure=True)
+    writer.version = (1, 1)
+    writer.default_flow_style = False
+    writer.sort_base_mapping_type_on_output = False  # type: ignore[assignment]
+    writer.width = 1_000_000
+    writer.allow_unicode = True
+    stream = io.StringIO()
+    writer.dump(value, stream)
+    return stream.getvalue().partition("---\n")[2]

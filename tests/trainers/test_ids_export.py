@@ -250,10 +250,11 @@ def test_llama_factory_reads_the_checked_rows(folder: Path) -> None:
     assert (lines["packing"], lines["neat_packing"]) == (False, False)
 
 
-def test_blocks_for_llama_factory_are_whole_and_keep_rows_apart(folder: Path) -> None:
+@pytest.mark.parametrize("planner", ["optimal", "trl"])
+def test_blocks_for_llama_factory_are_whole_and_keep_rows_apart(folder: Path, planner: str) -> None:
     from transformers import AutoTokenizer, DataCollatorForSeq2Seq
 
-    out = export("llama-factory", *sets(packing=True, max_length=96))
+    out = export("llama-factory", *sets(packing=True, max_length=96, packing_planner=planner))
 
     blocks = stored(out)
     assert set(blocks.column_names) == {"input_ids", "attention_mask", "position_ids", "labels"}

@@ -10,7 +10,6 @@ The folder is made beside its place and renamed: nobody finds half of one.
 
 import contextlib
 import errno
-import io
 import json
 import os
 import shutil
@@ -22,7 +21,7 @@ from typing import Any
 
 from ftcheck import digest
 from ftcheck.errors import FtcheckError, InputError, MissingDependency, Problem, UsageError
-from ftcheck.extension.exporters import ExportedIds, IdsExporter, StoredSplit
+from ftcheck.extension.exporters import ExportedIds, IdsExporter, StoredSplit, yaml_1_1
 from ftcheck.gate.ticket import Reason, Refusal, Refused, Ticket
 from ftcheck.inputs.container import Inputs, Run
 from ftcheck.inputs.prepared import Prepared
@@ -242,22 +241,7 @@ def _config(target: Target, job: Job, folder: Path, splits: dict[str, StoredSpli
     said = [f"For {target.title}: the ids of {job.name}, written by `ftcheck export ids`. Each key replaces"]
     said += ["yours of the same name.", *target.hints]
     said += [f"Remove: {', '.join(target.foreign)}."] if target.foreign else []
-    return "".join(f"# {line}\n" for line in said) + _yaml(target.lines(job, folder, splits))
-
-
-def _yaml(value: Any) -> str:
-    """As YAML 1.1, which is what the trainers read: `on` and `1:30` are quoted."""
-    from ruamel.yaml import YAML
-
-    writer = YAML(typ="safe", pure=True)
-    writer.version = (1, 1)
-    writer.default_flow_style = False
-    writer.sort_base_mapping_type_on_output = False  # type: ignore[assignment]
-    writer.width = 1_000_000
-    writer.allow_unicode = True
-    stream = io.StringIO()
-    writer.dump(value, stream)
-    return stream.getvalue().partition("---\n")[2]
+    return "".join(f"# {line}\n" for line in said) + yaml_1_1(target.lines(job, folder, splits))
 
 
 def _describe(target: Target, job: Job, made: Path, exported: ExportedIds, ticket: Ticket | None) -> None:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from ftcheck.errors import FtcheckError, InputError, MissingDependency, TrainingError
-    from ftcheck.extension.exporters import Exporter
+    from ftcheck.extension.exporters import ExportedIds, Exporter, IdsExporter
     from ftcheck.extension.hookspecs import hookimpl
     from ftcheck.extension.reporters import Reporter
     from ftcheck.extension.rules import Case, Rule, rule
@@ -44,7 +44,7 @@ __version__: str
 
 _HOME = {
     "ftcheck.errors": ("FtcheckError", "InputError", "MissingDependency", "TrainingError"),
-    "ftcheck.extension.exporters": ("Exporter",),
+    "ftcheck.extension.exporters": ("ExportedIds", "Exporter", "IdsExporter"),
     "ftcheck.extension.hookspecs": ("hookimpl",),
     "ftcheck.extension.reporters": ("Reporter",),
     "ftcheck.extension.rules": ("Case", "Rule", "rule"),
@@ -80,12 +80,14 @@ _MODULE_OF = {name: module for module, names in _HOME.items() for name in names}
 
 __all__ = [
     "Case",
-    "Exporter",
     "Change",
     "Exclude",
+    "ExportedIds",
+    "Exporter",
     "Finding",
     "FtcheckError",
     "GoldSet",
+    "IdsExporter",
     "InputError",
     "Inputs",
     "Job",

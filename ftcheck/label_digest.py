@@ -28,7 +28,7 @@ class LabelDigest:
 
         if len(ids) != len(labels):
             raise ValueError(f"a row with {len(ids)} ids and {len(labels)} labels")
-        self._add(np.array([len(ids)]), np.asarray(ids), np.asarray(labels))
+        self.add_flat(np.array([len(ids)]), np.asarray(ids), np.asarray(labels))
 
     def add_many(
         self,
@@ -48,13 +48,14 @@ class LabelDigest:
             before = np.cumsum(lengths) - lengths
             taken = np.arange(int(lengths.sum()), dtype=np.int64) + np.repeat(starts - before, lengths)
         found, marked = ids[taken], mask[taken]
-        self._add(lengths, found, found if marked.all() else np.where(marked, found, IGNORED))
+        self.add_flat(lengths, found, found if marked.all() else np.where(marked, found, IGNORED))
 
-    def _add(self, *streams: "NDArray[Any]") -> None:
+    def add_flat(self, lengths: "NDArray[Any]", ids: "NDArray[Any]", labels: "NDArray[Any]") -> None:
+        """Add rows of these lengths, whose ids and labels lie one behind the other."""
         import numpy as np
 
         hashers = (self._lengths, self._ids, self._labels)
-        for hasher, values in zip(hashers, streams, strict=True):
+        for hasher, values in zip(hashers, (lengths, ids, labels), strict=True):
             hasher.update(np.ascontiguousarray(values, dtype="<i4").data)
 
     def text(self) -> str:

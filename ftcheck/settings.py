@@ -389,11 +389,13 @@ class TrainerChoice:
 
     __pydantic_config__ = STRICT
     use: Annotated[str, Mark.NOT_EMPTY] = "qlora"
-    """Name of the trainer: qlora, command, or one from a plugin."""
+    """Name of the trainer: qlora, axolotl, llama-factory, command, or one from a plugin."""
     argv: tuple[str, ...] = ()
-    """Command line of the trainer `command`, as a list; it is printed before it runs."""
+    """Command line of the trainer `command`, as a list; it is printed before it runs. For axolotl and
+    llama-factory: how they are started, in the place of `axolotl train` and `llamafactory-cli train`."""
     files: Annotated[tuple[str, ...], PathKind.FILE] = ()
-    """Files that the command reads; the gate compares their digests."""
+    """Files that the command reads; the gate compares their digests. For axolotl and llama-factory: their
+    configuration, where `from` names none."""
     collator: Literal["trl", "transformers"] = "trl"
     """The collator that builds the labels: TRL's, or transformers' DataCollatorForLanguageModeling."""
     instruction_part: str | None = None

@@ -43,6 +43,7 @@ SCENARIOS = (
     "cli/test_cases_tools.py",
     "cli/test_clear_ends.py",
     "cli/test_content.py",
+    "cli/test_export_ids.py",
     "cli/test_fix_rows.py",
     "cli/test_from.py",
     "cli/test_hostile.py",

@@ -25,7 +25,7 @@ COMMANDS = {
     "show": ("ftcheck.cli.show:show", "Show a row as the model sees it: in the loss, masked, cut off."),
     "export": (
         "ftcheck.cli.export:export",
-        "Export a LiteLLM proxy configuration with the jobs' guardrails.",
+        "Export a guard's configuration, or checked ids, for other programs.",
     ),
     "rules": ("ftcheck.cli.rules:rules", "List the available rules."),
     "explain": ("ftcheck.cli.rules:explain", "Explain what a rule checks, why, and its parameters."),

@@ -1,4 +1,4 @@
-"""The hooks of ftcheck: five offers and four events. Deciding, skipping and changing findings are none.
+"""The hooks of ftcheck: six offers and four events. Deciding, skipping and changing findings are none.
 
 Life of a run:
 
@@ -12,7 +12,7 @@ from collections.abc import Iterable
 
 import pluggy
 
-from ftcheck.extension.exporters import Exporter
+from ftcheck.extension.exporters import Exporter, IdsExporter
 from ftcheck.extension.reporters import Reporter
 from ftcheck.extension.rules import Rule
 from ftcheck.extension.trainers import Trainer
@@ -47,6 +47,11 @@ def ftcheck_trainers() -> Iterable[Trainer]:  # type: ignore[empty-body]
 @hookspec
 def ftcheck_exporters() -> Iterable[Exporter]:  # type: ignore[empty-body]
     """Offer configurations for other programs: `ftcheck export NAME`."""
+
+
+@hookspec
+def ftcheck_ids_exporters() -> Iterable[IdsExporter]:  # type: ignore[empty-body]
+    """Offer folders of ids for other trainers: `ftcheck export ids --to NAME`."""
 
 
 @hookspec

@@ -17,7 +17,7 @@ import pluggy
 from ftcheck import distribution
 from ftcheck.errors import PluginError
 from ftcheck.extension import hookspecs
-from ftcheck.extension.exporters import Exporter
+from ftcheck.extension.exporters import Exporter, IdsExporter
 from ftcheck.extension.hookspecs import hookimpl
 from ftcheck.extension.reporters import Reporter
 from ftcheck.extension.rules import Rule
@@ -85,6 +85,7 @@ class Host:
     reporters: Mapping[str, Reporter]
     trainers: Mapping[str, Trainer]
     exporters: Mapping[str, Exporter] = field(default_factory=dict)
+    ids_exporters: Mapping[str, IdsExporter] = field(default_factory=dict)
     owner: Mapping[str, PluginInfo] = field(default_factory=dict)
     failures: dict[str, HookFailure] = field(default_factory=dict)
 
@@ -148,6 +149,7 @@ def make_host(
         reporters=collect("ftcheck_reporters", "reporter", Reporter, lambda reporter: reporter.name),
         trainers=collect("ftcheck_trainers", "trainer", Trainer, lambda trainer: trainer.name),
         exporters=collect("ftcheck_exporters", "exporter", Exporter, lambda exporter: exporter.name),
+        ids_exporters=collect("ftcheck_ids_exporters", "exporter of ids", IdsExporter, lambda one: one.name),
         owner=owner,
     )
     _check_inputs(host)

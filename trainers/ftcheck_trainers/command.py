@@ -40,12 +40,12 @@ def train(ticket: Ticket, job: Job, inputs: Inputs, *, resume: bool) -> str:
     """
     argv = _argv(job)
     run_folder.check_ticket(ticket, job)
-    _refuse_several(job)
+    refuse_several(job)
     claimed = run_folder.claim(ticket, job, resume=resume, checkpoints=False)
     folder = _Folder(job.data.prepared, ticket, job) if job.data.prepared is not None else None
     ids = UNVERIFIED if folder is None else ticket.ids
     with run_folder.recorded(claimed, ticket, job, ids=ids, command=argv):
-        _run(argv, job, Path(ticket.policy).resolve().parent, resume=resume)
+        run(argv, job, Path(ticket.policy).resolve().parent, resume=resume)
         if folder is not None:
             folder.refuse_changed()
     return str(claimed.path)
@@ -84,7 +84,8 @@ def describe(job: Job) -> str:
 TRAINER = Trainer(name="command", train=train, describe=describe, reads_rows=True)
 
 
-def _refuse_several(job: Job) -> None:
+def refuse_several(job: Job) -> None:
+    """A command starts its processes itself. Raises `TrainingError`."""
     if ranks.count() > 1:
         raise _error(
             job, "the command would start once per process; put the launcher into trainer.argv instead"
@@ -97,8 +98,11 @@ def _argv(job: Job) -> list[str]:
     return list(job.trainer.argv)
 
 
-def _run(argv: list[str], job: Job, folder: Path, *, resume: bool) -> None:
-    """Start the command without a shell, in a session of its own: signals reach it once, through us."""
+def run(argv: list[str], job: Job, folder: Path, *, resume: bool) -> None:
+    """Start the command without a shell, in a session of its own: signals reach it once, through us.
+
+    Raises `TrainingError` where it does not start or fails, `KeyboardInterrupt` after a signal.
+    """
     environment = {**os.environ, "FTCHECK_JOB": job.name, **({"FTCHECK_RESUME": "1"} if resume else {})}
     signals = _Signals()
     with signals.caught():

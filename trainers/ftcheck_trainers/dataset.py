@@ -1,12 +1,13 @@
 """What is fed: the checked rows as a data set, cut as they were checked, packed as the policy says."""
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ftcheck.errors import InputError, TrainingError
 from ftcheck.inputs.container import Inputs
 from ftcheck.inputs.prepared import Prepared
+from ftcheck.label_digest import IGNORED, LabelDigest
 from ftcheck.packing.truncation import cutter, of_evaluation
 from ftcheck.settings import Job, Training
 from ftcheck_trainers.quiet_libraries import quiet_libraries
@@ -16,24 +17,28 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 
+BATCH_ROWS, BATCH_TOKENS = 1000, 1 << 20
+"""Examples, or tokens of them, that are held in memory and written at once."""
+
+
 def fed_rows(prepared: Prepared, training: Training, folder: Path) -> Any:
     """A `datasets.Dataset` with input_ids and labels of each sequence, cut, in data order."""
-    return _dataset(_sequences(prepared, cutter(training)), folder / "rows.arrow", ("input_ids", "labels"))
+    return _dataset(fed_sequences(prepared, training), folder / "rows.arrow", ("input_ids", "labels"))
 
 
-def _sequences(prepared: Prepared, cut: Any) -> Iterator[Mapping[str, Any]]:
+def fed_sequences(prepared: Prepared, training: Training) -> Iterator[Mapping[str, Any]]:
+    """input_ids and labels (int32) of each sequence, cut, in data order."""
     import numpy as np
 
+    cut = cutter(training)
     for row, start, stop in prepared.sequences.tolist():
         ids = cut(prepared.tokens.ids(row)[start:stop])
         mask = cut(prepared.tokens.mask(row)[start:stop])
-        yield {"input_ids": ids, "labels": np.where(mask, ids, -100)}
+        yield {"input_ids": ids, "labels": np.where(mask, ids, IGNORED)}
 
 
 def digest_of(rows: Any) -> str:
     """The digest over ids and labels of a data set, as preparation makes it."""
-    from ftcheck.label_digest import LabelDigest
-
     digest = LabelDigest()
     for batch in rows.with_format("numpy").iter(batch_size=1000):
         for ids, labels in zip(batch["input_ids"], batch["labels"], strict=True):
@@ -41,10 +46,20 @@ def digest_of(rows: Any) -> str:
     return digest.text()
 
 
+def count(rows: Any) -> tuple[int, int]:
+    """Tokens of a data set, and those in the loss."""
+    import pyarrow.compute as pc
+
+    tokens = trained = 0
+    for batch in rows.with_format("arrow").iter(batch_size=1000):
+        labels = pc.list_flatten(batch["labels"])
+        tokens += len(labels)
+        trained += pc.sum(pc.not_equal(labels, IGNORED)).as_py() or 0
+    return tokens, trained
+
+
 def arranged(rows: Any, training: Training, folder: Path, *, pack: bool) -> Any:
     """The rows as batches are drawn from them: packed or not, and shuffled before where TRL would."""
-    from trl import pack_dataset
-
     if training.extra.get("shuffle_dataset"):
         rows = rows.shuffle(seed=training.seed)
     if not pack:
@@ -53,6 +68,8 @@ def arranged(rows: Any, training: Training, folder: Path, *, pack: bool) -> Any:
         raise TrainingError("training.packing needs training.max_length, the length of a block")
     # `wrapped` ignores where rows end, so there is nothing to plan.
     if training.packing_planner == "trl" or training.packing_strategy == "wrapped":
+        from trl import pack_dataset
+
         with quiet_libraries():
             return pack_dataset(rows, training.max_length, strategy=training.packing_strategy)
     columns = ("input_ids", "labels", "seq_lengths")
@@ -99,25 +116,60 @@ def _pieces(lengths: "NDArray[np.int64]", capacity: int) -> "NDArray[np.int64]":
 
 def _dataset(examples: Iterable[Mapping[str, Any]], path: Path, columns: Sequence[str]) -> Any:
     """Write examples to an Arrow file and map it: memory does not grow with the data."""
-    import pyarrow as pa
     from datasets import Dataset
 
     path.parent.mkdir(parents=True, exist_ok=True)
-    schema = pa.schema([(name, pa.list_(pa.int32())) for name in columns])
-    with pa.OSFile(str(path), "wb") as sink, pa.ipc.new_stream(sink, schema) as writer:
-        for batch in _batches(examples, 1000):
-            values = {name: [example[name] for example in batch] for name in columns}
-            writer.write_batch(pa.record_batch(values, schema=schema))
+    write_examples(examples, path, dict.fromkeys(columns, "int32"))
     return Dataset.from_file(str(path))
 
 
-def _batches(examples: Iterable[Mapping[str, Any]], size: int) -> Iterator[list[Mapping[str, Any]]]:
+def write_examples(
+    examples: Iterable[Mapping[str, Any]],
+    path: Path,
+    columns: Mapping[str, str],
+    written: Callable[[int], None] = lambda count: None,
+) -> None:
+    """Write lists of numbers as an Arrow stream, as datasets keeps them, batch by batch.
+
+    `columns` are their names with the type of their numbers (`int32`); `written` is told after each batch how
+    many examples there are by now.
+    """
+    import pyarrow as pa
+
+    schema = pa.schema([(name, pa.list_(getattr(pa, kind)())) for name, kind in columns.items()])
+    count = 0
+    with pa.OSFile(str(path), "wb") as sink, pa.ipc.new_stream(sink, schema) as writer:
+        for batch in _batches(examples):
+            arrays = [_lists([example[name] for example in batch], kind) for name, kind in columns.items()]
+            writer.write_batch(pa.record_batch(arrays, schema=schema))
+            count += len(batch)
+            written(count)
+
+
+def _lists(values: "Sequence[NDArray[Any]]", kind: str) -> Any:
+    """Numbers of several examples as one array of lists."""
+    import numpy as np
+    import pyarrow as pa
+
+    offsets = np.concatenate([[0], np.cumsum([len(one) for one in values])])
+    flat = np.concatenate(values).astype(kind, copy=False)
+    # Not by `pa.array`, which imports pandas where there is one.
+    parts = [pa.py_buffer(np.ascontiguousarray(one)) for one in (offsets.astype(np.int32), flat)]
+    numbers = pa.Array.from_buffers(getattr(pa, kind)(), len(flat), [None, parts[1]])
+    places = pa.Array.from_buffers(pa.int32(), len(offsets), [None, parts[0]])
+    return pa.ListArray.from_arrays(places, numbers)
+
+
+def _batches(examples: Iterable[Mapping[str, Any]]) -> Iterator[list[Mapping[str, Any]]]:
+    """Not too many examples at once, and not too many tokens."""
     batch: list[Mapping[str, Any]] = []
+    tokens = 0
     for example in examples:
         batch.append(example)
-        if len(batch) == size:
+        tokens += len(example["input_ids"])
+        if len(batch) == BATCH_ROWS or tokens >= BATCH_TOKENS:
             yield batch
-            batch = []
+            batch, tokens = [], 0
     if batch:
         yield batch
 
@@ -127,12 +179,18 @@ def eval_rows(job: Job, inputs: Inputs, folder: Path) -> Any:
     training = job.training
     if training.eval_strategy == "no":
         return None
+    return fed_rows(evaluation_rows(job, inputs), of_evaluation(training), folder)
+
+
+def evaluation_rows(job: Job, inputs: Inputs) -> Prepared:
+    """The evaluation rows as they were prepared. Raises where there are none, or one that cannot be used."""
     prepared: Prepared | None = inputs.get("prepared_eval")
     if prepared is None:
-        raise TrainingError(f"training.eval_strategy is {training.eval_strategy}, but data.eval is not set")
+        strategy = job.training.eval_strategy
+        raise TrainingError(f"training.eval_strategy is {strategy}, but data.eval is not set")
     for row, trouble in sorted(prepared.row_errors.items())[:1]:
         raise InputError(f"{prepared.at(row)}: this row of data.eval cannot be used: {trouble.message}")
-    return fed_rows(prepared, of_evaluation(training), folder)
+    return prepared
 
 
 def eval_blocks(rows: Any, training: Training, folder: Path) -> Any:

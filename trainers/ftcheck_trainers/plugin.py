@@ -1,11 +1,19 @@
-"""Lists the built-in trainers."""
+"""Lists the built-in trainers, and what writes ids for others."""
 
-from ftcheck import Trainer, hookimpl
+from ftcheck import IdsExporter, Trainer, hookimpl
 
 
 @hookimpl
 def ftcheck_trainers() -> list[Trainer]:
     """Offer the trainers."""
-    from ftcheck_trainers import command, qlora
+    from ftcheck_trainers import command, frameworks, qlora
 
-    return [command.TRAINER, qlora.TRAINER]
+    return [command.TRAINER, qlora.TRAINER, *frameworks.TRAINERS]
+
+
+@hookimpl
+def ftcheck_ids_exporters() -> list[IdsExporter]:
+    """Offer folders of ids."""
+    from ftcheck_trainers import ids_export
+
+    return ids_export.EXPORTERS

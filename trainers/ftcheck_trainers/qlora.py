@@ -157,8 +157,8 @@ def _check_digest(checked: str | None, rows: Any, job: Job, what: str) -> None:
 
 
 def _planned(job: Job, rows: Any, blocks: Any) -> dict[str, int]:
-    tokens, trained = _count(rows)
-    if _count(blocks) != (tokens, trained):
+    tokens, trained = dataset.count(rows)
+    if dataset.count(blocks) != (tokens, trained):
         raise TrainingError(f"packing lost tokens of job {job.name}: this is a bug, please report it")
     if not trained:
         raise TrainingError(f"no token of job {job.name} is in the loss")
@@ -172,18 +172,6 @@ def _planned(job: Job, rows: Any, blocks: Any) -> dict[str, int]:
         "steps": steps,
         "repeated": arguments.repeated(len(blocks), job.training.per_device_train_batch_size, processes),
     }
-
-
-def _count(rows: Any) -> tuple[int, int]:
-    """Tokens, and those in the loss."""
-    import pyarrow.compute as pc
-
-    tokens = trained = 0
-    for batch in rows.with_format("arrow").iter(batch_size=1000):
-        labels = pc.list_flatten(batch["labels"])
-        tokens += len(labels)
-        trained += pc.sum(pc.not_equal(labels, -100)).as_py() or 0
-    return tokens, trained
 
 
 # --- the end --------------------------------------------------------------------------------------------

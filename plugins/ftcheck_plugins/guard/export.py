@@ -1,11 +1,10 @@
 """Writes the configuration of a LiteLLM proxy with the guards of jobs attached."""
 
-import io
 from collections.abc import Sequence
 from typing import Any
 
 from ftcheck.errors import Problem, UsageError
-from ftcheck.extension.exporters import Exporter
+from ftcheck.extension.exporters import Exporter, yaml_1_1
 from ftcheck.inputs import urls
 from ftcheck.settings import Job
 from ftcheck_plugins.guard.opening import opened, settings_of, wanting
@@ -49,7 +48,7 @@ def configuration(jobs: Sequence[Job], endpoint: str | None = None) -> str:
         },
         "general_settings": {"master_key": f"{FROM_ENVIRONMENT}LITELLM_MASTER_KEY"},
     }
-    return HEAD.format(jobs=", ".join(job.name for job in jobs)) + _yaml(made)
+    return HEAD.format(jobs=", ".join(job.name for job in jobs)) + yaml_1_1(made)
 
 
 def _unusable(job: Job, upstream: str | None) -> list[Problem]:
@@ -93,21 +92,6 @@ def _guardrail(job: Job) -> dict[str, Any]:
             "ftcheck": settings_of(job),
         },
     }
-
-
-def _yaml(value: Any) -> str:
-    """As YAML 1.1, which is what LiteLLM reads: `on` and `1:30` are quoted."""
-    from ruamel.yaml import YAML
-
-    writer = YAML(typ="safe", pure=True)
-    writer.version = (1, 1)
-    writer.default_flow_style = False
-    writer.sort_base_mapping_type_on_output = False  # type: ignore[assignment]
-    writer.width = 1_000_000
-    writer.allow_unicode = True
-    stream = io.StringIO()
-    writer.dump(value, stream)
-    return stream.getvalue().partition("---\n")[2]
 
 
 EXPORTER = Exporter("litellm", configuration, "litellm.yaml", "litellm --config {file}")

@@ -17,6 +17,8 @@ if TYPE_CHECKING:
 
 WARM = 1_000
 """Texts that `tokenizers` takes before it pays to load gigatoken; they are what it is tried on."""
+WARM_TEXT = 400_000
+"""Characters of long texts that are as good as `WARM` short ones."""
 CHECKED_EVERY = 250
 CHECKED_RARE = 4
 """Texts with other characters than ASCII that are checked in each batch, beside one in `CHECKED_EVERY`."""
@@ -144,9 +146,14 @@ class Engine:
         known = self.reference.encode(texts, special=special)
         if self.fast and special not in self._agreed:
             self._known.setdefault(special, []).append((texts, known))
-            if sum(len(some) for some, _ in self._known[special]) >= WARM:
+            if self._is_warm(special):
                 self._try(special)
         return known
+
+    def _is_warm(self, special: bool) -> bool:
+        """Whether it has seen enough to try the other engine on."""
+        seen = [text for some, _ in self._known[special] for text in some]
+        return len(seen) >= WARM or sum(map(len, seen)) >= WARM_TEXT
 
     def _by_other(self, other: "_Gigatoken", texts: Sequence[str], special: bool) -> Ids | None:
         done: Ids | None = _survived(lambda: other.encode(texts, special=special))

@@ -9,10 +9,13 @@ import sys
 import threading
 from collections.abc import Mapping
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, TYPE_CHECKING, Any
 
 from ftcheck.ranks import without_launcher
 from ftcheck.runner.worker_setup import OFFLINE, Setup, pack
+
+if TYPE_CHECKING:
+    import psutil
 
 
 class Worker:
@@ -177,12 +180,13 @@ def memory_of(pid: int, free: int = 0) -> int:
     return resident if None in shares else sum(one or 0 for one in shares)
 
 
-def _bytes(process: Any, asked: str, name: str) -> int | None:
+def _bytes(process: "psutil.Process", asked: str, name: str) -> int | None:
     """A figure of a process's memory: 0 if it is gone, None where the system does not tell."""
     import psutil
 
     try:
-        return getattr(getattr(process, asked)(), name, None)
+        figure: int | None = getattr(getattr(process, asked)(), name, None)
+        return figure
     except psutil.NoSuchProcess:
         return 0
     except (psutil.Error, OSError):

@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
+from ftcheck_plugins.model.kept_backend import rust_of
 from ftcheck_plugins.preparation.rendering import Differs
 
 if TYPE_CHECKING:
@@ -78,7 +79,7 @@ class Reference:
     def __init__(self, backend: Any) -> None:
         """`backend` is a transformers tokenizer; its Rust tokenizer is called directly where it has one."""
         self.backend = backend
-        self.raw = _raw(backend)
+        self.raw = rust_of(backend)
 
     def encode(self, texts: Sequence[str], *, special: bool) -> Ids:
         """Ids as `backend(texts, add_special_tokens=special)` gives them."""
@@ -101,19 +102,6 @@ class Reference:
     def _settle(self, texts: Sequence[str], special: bool) -> None:
         """Let transformers set what it sets before each call: no truncation, no padding, its switches."""
         self.backend(list(texts[:1]) or [""], add_special_tokens=special)
-
-
-def _raw(backend: Any) -> Any:
-    """The Rust tokenizer that transformers calls with the texts as they are; None if it does more."""
-    from transformers import PreTrainedTokenizerBase, PreTrainedTokenizerFast
-
-    kind = type(backend)
-    if not isinstance(backend, PreTrainedTokenizerFast):
-        return None
-    plain = kind.__call__ is PreTrainedTokenizerBase.__call__
-    for name in ("_encode_plus", "_batch_encode_plus"):
-        plain = plain and getattr(kind, name, None) is getattr(PreTrainedTokenizerFast, name, None)
-    return backend.backend_tokenizer if plain else None
 
 
 @dataclass

@@ -16,6 +16,7 @@ from ftcheck import templates
 from ftcheck.inputs.prepared import RowError
 from ftcheck.inputs.tokenizer import Message
 from ftcheck.settings import Training
+from ftcheck_plugins.model.direct_rendering import Spans
 from ftcheck_plugins.model.tokenizer import ChatTokenizer, template_error
 from ftcheck_plugins.preparation import rendered_rows, tool_rendering
 from ftcheck_plugins.preparation.call_endings import CallEndings
@@ -24,7 +25,6 @@ from ftcheck_plugins.preparation.rendering import (
     Rendered,
     Renderer,
     Request,
-    Spans,
 )
 from ftcheck_plugins.preparation.token_engines import (
     CHECKED_EVERY,

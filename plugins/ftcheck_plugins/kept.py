@@ -52,6 +52,11 @@ class Kept:
         versions = versions_of(self._libraries)
         return of_json({"kept": self._kind, "of": of, "versions": versions, "code": code()})
 
+    @property
+    def wanted(self) -> bool:
+        """Whether there is a place to keep it."""
+        return self._key is not None
+
     def folder(self) -> Path | None:
         """The entry that an earlier run made, each byte as it was written; None where there is none."""
         if self._entries is None or self._key is None:

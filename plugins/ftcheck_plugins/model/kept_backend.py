@@ -94,8 +94,8 @@ class KeptBackend:
         """`input_ids` of one text, or of each of several."""
         raw = self.backend_tokenizer
         if isinstance(texts, str):
-            return {"input_ids": raw.encode(texts, add_special_tokens=add_special_tokens).ids}
-        made = raw.encode_batch(list(texts), add_special_tokens=add_special_tokens)
+            return {"input_ids": self([texts], add_special_tokens=add_special_tokens)["input_ids"][0]}
+        made = raw.encode_batch_fast(list(texts), add_special_tokens=add_special_tokens)
         return {"input_ids": [one.ids for one in made]}
 
     def decode(self, ids: Sequence[int], *, skip_special_tokens: bool = False) -> str:
@@ -103,10 +103,11 @@ class KeptBackend:
         return self.backend_tokenizer.decode(list(ids), skip_special_tokens=skip_special_tokens)
 
 
-def facts_of(backend: Any) -> dict[str, Any] | None:
-    """What is kept of a transformers tokenizer; None for one that does more than its Rust tokenizer.
+def facts_of(backend: Any) -> tuple[dict[str, Any], bytes] | None:
+    """What is kept of a transformers tokenizer: facts, and the file of its Rust tokenizer, for `restored`.
 
-    Its calls are held against a `KeptBackend` made of the facts: one that answers otherwise is not kept.
+    None for one that does more than its Rust tokenizer. Its calls are held against a `KeptBackend` made of the
+    facts: one that answers otherwise is not kept.
     """
     raw = rust_of(backend)
     template = backend.chat_template
@@ -114,19 +115,21 @@ def facts_of(backend: Any) -> dict[str, Any] | None:
         return None
     if backend.split_special_tokens or not (template is None or isinstance(template, str)):
         return None
-    facts = {
+    facts: dict[str, Any] = {
         "class": type(backend).__name__,
         "size": len(backend),
         "chat_template": template,
         "special_tokens_map": dict(backend.special_tokens_map),
         "ids": {name: getattr(backend, f"{name}_id") for name in NAMED},
     }
-    return facts if _is_same(KeptBackend(facts, _copied(raw), lambda: backend), backend) else None
+    from tokenizers import Tokenizer as Raw
 
-
-def written(backend: Any) -> bytes:
-    """The Rust tokenizer, as transformers set it up, as the file that `restored` reads."""
-    return str(_settled(backend.backend_tokenizer).to_str()).encode()
+    text: str = raw.to_str()
+    copy = Raw.from_str(text)
+    if not _is_same(KeptBackend(facts, copy, lambda: backend), backend):
+        return None
+    plain = raw.truncation is None and raw.padding is None
+    return facts, (text if plain else copy.to_str()).encode()
 
 
 def restored(facts: dict[str, Any], folder: Path, opened: Callable[[], Any]) -> KeptBackend:
@@ -165,20 +168,6 @@ def _shows_as_it_is(backend: Any, raw: Any) -> bool:
     corrupting = "clean_up_tokenization_spaces_for_bpe_even_though_it_will_corrupt_output"
     left = type(raw.model).__name__ == "BPE" and not getattr(backend, corrupting, False)
     return own and (left or not backend.clean_up_tokenization_spaces)
-
-
-def _settled(raw: Any) -> Any:
-    """A copy that truncates and pads nothing."""
-    made = _copied(raw)
-    made.no_truncation()
-    made.no_padding()
-    return made
-
-
-def _copied(raw: Any) -> Any:
-    from tokenizers import Tokenizer as Raw
-
-    return Raw.from_str(raw.to_str())
 
 
 def _is_same(kept: KeptBackend, backend: Any) -> bool:

@@ -22,7 +22,7 @@ from ftcheck.settings import Job
 from ftcheck_plugins.kept import Kept, tokenizer_files
 from ftcheck_plugins.model.chat_environment import Clock, Compile, by_ftcheck, by_transformers
 from ftcheck_plugins.model.direct_rendering import Compiled, Spans, as_seen
-from ftcheck_plugins.model.kept_backend import FILE, KeptBackend, facts_of, restored, written
+from ftcheck_plugins.model.kept_backend import FILE, KeptBackend, facts_of, restored
 from ftcheck_plugins.preparation import template_limits
 from ftcheck_plugins.quiet_transformers import quiet_transformers
 
@@ -33,6 +33,8 @@ SYNTAX = ("TemplateSyntaxError", "TemplateAssertionError")
 """Errors of jinja about a template itself, before it sees a row."""
 MISTRAL = frozenset({"mistral", "mistral3", "voxtral", "ministral", "pixtral"})
 """Values of model_type whose tokenizers transformers mends (`fix_mistral_regex`)."""
+REMEMBERED = 4_000_000
+"""Characters of texts whose ids are remembered: a sample of rows, in the forms in which rules render it."""
 LIBRARIES = ("jinja2", "sentencepiece", "tiktoken", "tokenizers", "transformers")
 """Libraries that a tokenizer's ids and texts come from."""
 SWITCHES = frozenset({"add_generation_prompt", "chat_template", "tools"})
@@ -56,6 +58,8 @@ class ChatTokenizer:
         self.class_name = backend.class_name if self.kept else type(backend).__name__
         self.size = len(backend)
         self._compiled: dict[str, Compiled] = {}
+        self._encoded: dict[tuple[str, bool], tuple[int, ...]] = {}
+        self._remembered = 0
         self.chat_template = templates.default_variant(backend.chat_template)
         self.training_template = training_template or self.chat_template
 
@@ -110,7 +114,18 @@ class ChatTokenizer:
 
     def encode(self, text: str, *, special: bool = False) -> list[int]:
         """Ids of a text; `special` adds the special tokens that the tokenizer adds on its own."""
-        return list(self.backend(text, add_special_tokens=special)["input_ids"])
+        known = self._encoded.get((text, special))
+        if known is None:
+            known = tuple(self.backend(text, add_special_tokens=special)["input_ids"])
+            self._remember(text, special, known)
+        return list(known)
+
+    def _remember(self, text: str, special: bool, ids: tuple[int, ...]) -> None:
+        """Several rules ask for the ids of the same rows; beyond `REMEMBERED` characters it starts afresh."""
+        self._remembered += len(text)
+        if self._remembered > REMEMBERED:
+            self._encoded, self._remembered = {}, len(text)
+        self._encoded[text, special] = ids
 
     @cached_property
     def _reference(self) -> Any:
@@ -307,8 +322,9 @@ def open_tokenizer(
     backend = _restored(kept, opening) if kept is not None else None
     if backend is None:
         backend = opening()
-        if kept is not None and (facts := facts_of(backend)) is not None:
-            kept.keep(facts, {FILE: written(backend)})
+        found = facts_of(backend) if kept is not None and kept.wanted else None
+        if kept is not None and found is not None:
+            kept.keep(found[0], {FILE: found[1]})
     if template_file is not None:
         backend.chat_template = templates.read_template(Path(template_file))
     return ChatTokenizer(backend, path)

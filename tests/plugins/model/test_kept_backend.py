@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 from ftcheck_plugins.model import chat_environment, tokenizer
-from ftcheck_plugins.model.kept_backend import KeptBackend, facts_of, restored, written
+from ftcheck_plugins.model.kept_backend import KeptBackend, facts_of, restored
 from ftcheck_plugins.model.tokenizer import ChatTokenizer
 
 from ftcheck.inputs.container import Inputs, Run
@@ -191,8 +191,9 @@ def test_a_tokenizer_that_answers_otherwise_is_not_kept(job: Job, monkeypatch: p
     from transformers import AutoTokenizer
 
     backend = AutoTokenizer.from_pretrained(job.model.name)
-    facts = facts_of(backend)
-    assert facts is not None
+    found = facts_of(backend)
+    assert found is not None
+    facts = found[0]
     assert json.loads(json.dumps(facts)) == facts
     monkeypatch.setattr(KeptBackend, "decode", lambda *_, **__: "x")
     assert facts_of(backend) is None
@@ -208,10 +209,10 @@ def test_truncation_that_was_set_is_not_kept(job: Job, tmp_path: Path) -> None:
     from transformers import AutoTokenizer
 
     backend = AutoTokenizer.from_pretrained(job.model.name)
-    facts = facts_of(backend)
-    assert facts is not None
     backend(["a b c d e"], truncation=True, max_length=2)
-    (tmp_path / "tokenizer.json").write_bytes(written(backend))
-    kept = restored(facts, tmp_path, lambda: backend)
+    found = facts_of(backend)
+    assert found is not None
+    (tmp_path / "tokenizer.json").write_bytes(found[1])
+    kept = restored(found[0], tmp_path, lambda: backend)
     whole = backend(["a b c d e"], add_special_tokens=False)["input_ids"]
     assert kept(["a b c d e"], add_special_tokens=False)["input_ids"] == whole

@@ -106,7 +106,7 @@ class KeptBackend:
 def facts_of(backend: Any) -> tuple[dict[str, Any], bytes] | None:
     """What is kept of a transformers tokenizer: facts, and the file of its Rust tokenizer, for `restored`.
 
-    None for one that does more than its Rust tokenizer. Its calls are held against a `KeptBackend` made of the
+    None for one that does more than its Rust tokenizer. Its calls are held against a `KeptBackend` of the
     facts: one that answers otherwise is not kept.
     """
     raw = rust_of(backend)

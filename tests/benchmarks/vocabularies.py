@@ -22,7 +22,7 @@ def split(pattern: str) -> dict[str, Any]:
     return {"type": "Split", "pattern": {"Regex": pattern}, "behavior": "Isolated", "invert": False}
 
 
-FALCON = [
+FALCON: list[dict[str, Any]] = [
     {"type": "Punctuation", "behavior": "Contiguous"},
     BYTES,
     {"type": "Digits", "individual_digits": False},

@@ -3,6 +3,7 @@
 import json
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -64,3 +65,37 @@ def test_a_run_of_config_only_checks_imports_neither_torch_nor_transformers(fres
 
     assert ran.result("job::zz-modules")["measurements"][0]["value"] == ""
     assert ran.outcome("environment") == "passed"
+
+
+def test_a_second_run_on_other_rows_imports_neither_torch_nor_transformers(
+    fresh: Project, samples: Path
+) -> None:
+    """Its tokenizer, its modules and its dry save come from the first run; its rows are read and checked."""
+    body = "yield Measurement('loaded', ' '.join(sorted({'torch', 'transformers'} & set(sys.modules))))"
+    fresh.rules(rule_text("zz-modules", body, "job: Job, prepared: Any"))
+    model = samples / "models" / "mapper-tiny"
+    fresh.policy(
+        "tokenizer-parity: {}\nchat-template: {}\nprompt-boundary: {}\ntruncation: {}\ncollator: {}\n"
+        "lora-targets: {}\ndry-save: {}\nzz-modules: {}",
+        jobs=f"  job:\n    model: {{name: {model}}}\n    data: {{train: rows.jsonl}}\n"
+        "    training: {assistant_only_loss: true, lora: {r: 8}}\n",
+    )
+    ran = []
+    for words in ("first", "second"):
+        texts = [(f"{words} {number}?", f"{words} {number}!") for number in range(20)]
+        rows = [
+            {"messages": [{"role": "user", "content": asked}, {"role": "assistant", "content": said}]}
+            for asked, said in texts
+        ]
+        fresh.write("rows.jsonl", "".join(json.dumps(row) + "\n" for row in rows))
+        ran.append(fresh.run("--offline").report)
+    ran.append(fresh.run("--offline", "--no-cache").report)
+
+    loaded = [
+        next(one for one in report["results"] if one["id"] == "job::zz-modules")["measurements"][0]["value"]
+        for report in ran
+    ]
+    assert loaded == ["torch transformers", "", "torch transformers"]
+    assert [{one["outcome"] for one in report["results"]} for report in ran] == [{"passed"}] * 3
+    cached = [report["run"]["cached"] for report in ran]
+    assert cached == [[], ["job.modules", "job.saved", "job.tokenizer"], []]

@@ -48,11 +48,11 @@ class Fault(NamedTuple):
 
 
 class Looked(NamedTuple):
-    """Parameters looked at once: a validator of what they mean (None where there is none), what they declare,
+    """Parameters looked at once: the schema that they mean (None where there is none), what they declare,
     types that are no JSON Schema types, and why they are no JSON Schema at all.
     """
 
-    validator: Any
+    schema: Any
     properties: frozenset[str]
     required: tuple[str, ...]
     closed: bool
@@ -72,10 +72,6 @@ _NOTHING = Looked(None, frozenset(), (), False, (), None)
 
 @lru_cache(maxsize=20_000)
 def _looked(text: str) -> Looked:
-    from jsonschema import Draft202012Validator
-    from jsonschema.exceptions import SchemaError
-    from referencing import Registry
-
     strange: set[str] = set()
     stated = json.loads(text)
     meant = _meant(stated, strange, 0)
@@ -89,15 +85,21 @@ def _looked(text: str) -> Looked:
         and meant.get("additionalProperties") in (None, False)
     )
     closed = closed and not any(key in meant for key in ("anyOf", "allOf", "oneOf", "$ref"))
+    invalid = None if _is_plain(meant) else _invalid(meant)
+    schema = meant if invalid is None else None
+    return Looked(schema, names, listed, closed, tuple(sorted(strange)), invalid)
+
+
+def _invalid(schema: Any) -> str | None:
+    """Why a schema is no JSON Schema."""
+    from jsonschema import Draft202012Validator
+    from jsonschema.exceptions import SchemaError
+
     try:
-        if not _is_plain(meant):
-            Draft202012Validator.check_schema(meant)
+        Draft202012Validator.check_schema(schema)
     except SchemaError as error:
-        return Looked(None, names, listed, closed, tuple(sorted(strange)), error.message[:200])
-    # An empty registry: a schema in the data must not make this fetch an address.
-    return Looked(
-        Draft202012Validator(meant, registry=Registry()), names, listed, closed, tuple(sorted(strange)), None
-    )
+        return error.message[:200]
+    return None
 
 
 def _meant(schema: Any, strange: set[str], depth: int) -> Any:
@@ -166,9 +168,9 @@ def faults(arguments: Any, parameters: Any) -> Iterator[Fault]:
             for name in values
             if name not in looked.properties and name not in nulls
         )
-    if looked.validator is None:
+    if looked.schema is None:
         return
-    for error in _errors(looked.validator, values):
+    for error in _errors(looked.schema, values):
         path = ".".join(map(str, error.absolute_path))
         if error.validator in ("required", "additionalProperties") and not path:
             continue
@@ -180,10 +182,14 @@ def faults(arguments: Any, parameters: Any) -> Iterator[Fault]:
     yield from (Fault("null", name) for name in sorted(unknown))
 
 
-def _errors(validator: Any, values: Mapping[str, Any]) -> list[Any]:
-    """What the validator says; nothing where a reference leads nowhere, or round and round."""
+def _errors(schema: Any, values: Mapping[str, Any]) -> list[Any]:
+    """What jsonschema says; nothing where a reference leads nowhere, or round and round."""
+    from jsonschema import Draft202012Validator
+    from referencing import Registry
     from referencing.exceptions import Unresolvable
 
+    # An empty registry: a schema in the data must not make this fetch an address.
+    validator = Draft202012Validator(schema, registry=Registry())
     try:
         return list(validator.iter_errors(dict(values)))
     except (Unresolvable, RecursionError):

@@ -184,7 +184,7 @@ class _Run:
         if time.monotonic() - self._looked < LOOK_EVERY:
             return None
         self._looked = time.monotonic()
-        used = worker.memory()
+        used = worker.memory(free=self._memory // 4)
         if used > self._memory:
             limit = f"{self._memory / GIB:.1f} GiB"
             return Outcome.ERRORED, f"stopped: it used more than {limit} of memory"

@@ -8,6 +8,9 @@ engine and holding it against the trainer's tokenizer included; `steady` is the 
 first, from a second run on four times the rows. TRL's `_prepare_dataset` takes `--trl-rows` of them, which is
 enough for its rate, in one process (its default) and in two. Ids and labels are compared row by row. Rates
 and ratios are medians of `--repeat` rounds of both sides: a shared machine is now fast, now slow.
+
+`--cases` times other material instead, both sides in two processes, cold: tool rows (Qwen3), long prompts
+(cut into words as Falcon does), Chinese Alpaca (as DeepSeek-V3 does; see `vocabularies`).
 """
 
 import argparse
@@ -18,6 +21,7 @@ import tempfile
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from random import Random
 from statistics import median
 from typing import Any
 
@@ -27,6 +31,7 @@ from ftcheck_plugins.preparation import preparation
 from ftcheck.inputs.container import Inputs, Run
 from ftcheck.inputs.prepared import Prepared
 from ftcheck.settings import Data, Job, Model, Training
+from tests.benchmarks import tool_rows, vocabularies
 from tests.places import DATA
 
 LOADERS = {one.name: one for one in (tokenizer.tokenizer, preparation.prepared, preparation.rows)}
@@ -146,6 +151,61 @@ def write(path: Path, rows: list[dict[str, Any]], times: int) -> Path:
     return path
 
 
+def tools(count: int) -> Iterator[dict[str, Any]]:
+    """Tool rows with definitions and arguments as JSON texts: Arrow gives objects the keys of all others."""
+    made = Random(14)
+    for number in range(count):
+        row = tool_rows.row(number, made)
+        for turn in row["messages"]:
+            for call in turn.get("tool_calls", ()):
+                call["function"]["arguments"] = json.dumps(call["function"]["arguments"])
+        yield {**row, "tools": json.dumps(row["tools"])}
+
+
+def long_prompts(count: int) -> Iterator[dict[str, Any]]:
+    """Prompts of 200 to 450 words of meetings, and short completions, as in T0's mixture."""
+    lines = (DATA / "jobs" / "meetings" / "train.jsonl").read_text(encoding="utf-8").splitlines()
+    turns = [turn for line in lines for turn in json.loads(line)["messages"]]
+    words = " ".join(turn["content"] for turn in turns).split()
+    made = Random(0)
+    for _ in range(count):
+        start, size, more = made.randrange(len(words) - 500), made.randint(200, 450), made.randint(3, 30)
+        end = start + size
+        yield {"prompt": " ".join(words[start:end]), "completion": " " + " ".join(words[end : end + more])}
+
+
+def chinese(count: int) -> Iterator[dict[str, Any]]:
+    """Alpaca in Chinese as conversations, its 1,000 rows numbered and over again."""
+    path = DATA / "datasets" / "llama_factory" / "alpaca_zh_demo.json"
+    known = json.loads(path.read_text(encoding="utf-8"))
+    for number in range(count):
+        row = known[number % len(known)]
+        asked = f"{number} {row['instruction']}" + ("\n" + row["input"] if row["input"] else "")
+        turns = [{"role": "user", "content": asked}, {"role": "assistant", "content": row["output"]}]
+        yield {"messages": turns}
+
+
+def cases(folder: Path, repeat: int) -> Iterator[str]:
+    """One line for each other kind of material."""
+    several: tuple[tuple[str, Path, list[dict[str, Any]], dict[str, Any]], ...] = (
+        ("tool rows", DATA / "tokenizers" / "Qwen3", list(tools(2_111)), SETTINGS[1]),
+        ("long prompts", vocabularies.falcon_like(folder / "falcon"), list(long_prompts(6_000)), SETTINGS[0]),
+        ("Chinese", vocabularies.deepseek_like(folder / "deepseek"), list(chinese(20_000)), SETTINGS[1]),
+    )
+    for name, model, rows, training in several:
+        training = {**training, "max_length": 8192}
+        data = write(folder / f"{name}.jsonl", rows, 1)
+        backend = opened(model, data, folder, training).get("tokenizer").backend
+        found = []
+        for _ in range(repeat):
+            mine = ours_alone(model, data, training)
+            found.append((mine["rows"] / mine["seconds"], theirs(backend, rows, training, 2)))
+        rate, trl = (median(values) for values in zip(*found, strict=True))
+        ratio = median(one / other for one, other in found)
+        same = "identical" if identical(model, rows[:200], training) else "DIFFERENT"
+        yield f"{name:14}{mine['engine']:19}{rate:8,.0f}{trl:8,.0f}{ratio:8.1f}x  {same}"
+
+
 def main() -> None:
     """Print the table."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
@@ -153,11 +213,18 @@ def main() -> None:
     parser.add_argument("--trl-rows", type=int, default=4_000)
     parser.add_argument("--repeat", type=int, default=3)
     parser.add_argument("--tokenizer", type=Path, nargs="*", help="tokenizer folders")
+    parser.add_argument("--cases", action="store_true", help="other material: tools, long prompts, Chinese")
     parser.add_argument("--alone", help=argparse.SUPPRESS)
     given = parser.parse_args()
     if given.alone:
         model, data, training = json.loads(given.alone)
         print(json.dumps(ours(Path(model), Path(data), training)))
+        return
+    if given.cases:
+        print(f"{'material':14}{'engine':19}{'rows/s':>8}{'TRL x2':>8}{'times':>9}  of 200 rows")
+        with tempfile.TemporaryDirectory() as folder:
+            for line in cases(Path(folder), given.repeat):
+                print(line, flush=True)
         return
     names = [DATA / "tokenizers" / name for name in ("llama-3-instruct", "phi-3-mini-instruct")]
     print(f"{'':52}{'rows a second':^33}{'times TRL':^25}")

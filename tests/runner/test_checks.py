@@ -95,9 +95,9 @@ def test_waiting_for_a_check_costs_few_looks(project: Project, monkeypatch: pyte
     looks: list[int] = []
     memory = Worker.memory
 
-    def counted(worker: Worker) -> int:
+    def counted(worker: Worker, free: int = 0) -> int:
         looks.append(1)
-        return memory(worker)
+        return memory(worker, free)
 
     monkeypatch.setattr(Worker, "memory", counted)
     options = Options(policy=str(policy), rules_dirs=(rules,))

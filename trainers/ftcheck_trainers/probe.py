@@ -42,7 +42,7 @@ def probe(job: Job, inputs: Inputs) -> Probe:
         trying = _only_steps(job, folder / "out")
         with plain_words(job), quiet_libraries():
             fed = blocks.select([place for _ in range(STEPS) for place in batch])
-            seconds, peak = _train(trying, run, inputs.get("tokenizer").backend, fed, folder)
+            seconds, peak = _train(trying, run, inputs.get("tokenizer").original, fed, folder)
     tokens = sum(lengths[place] for place in batch) * (STEPS - 1)
     longest = max(lengths[place] for place in batch)
     return Probe(device, STEPS, tokens / seconds, peak, len(batch), longest)

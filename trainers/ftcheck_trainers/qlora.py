@@ -68,7 +68,7 @@ def train(ticket: Ticket, job: Job, inputs: Inputs, *, resume: bool) -> str:
             # The base in 4-bit, the adapter on it, and TRL around both.
             metrics = metrics_file.Metrics(claimed.path, after=claimed.step)
             trainer = build_trainer(
-                job, run, tokenizer.backend, blocks, eval_blocks, planned["steps"], metrics
+                job, run, tokenizer.original, blocks, eval_blocks, planned["steps"], metrics
             )
             trainer.add_callback(metrics_file.callback(metrics, record, run.report, f"training {job.name}"))
 

@@ -258,6 +258,9 @@ def _told(report: Report, telling: Telling) -> Iterator[str]:
     yield from verdict_lines.content_read(report)
     if not telling.verbose:
         yield from _hidden(report.results)
+    elif report.cached:
+        names = ", ".join(sorted(report.cached))
+        yield f"from the cache: {names} (every check ran; --no-cache makes them again)"
 
 
 def _hidden(results: Iterable[Result]) -> Iterator[str]:

@@ -4,6 +4,7 @@ import hashlib
 import json
 import tempfile
 from collections.abc import Mapping
+from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -16,8 +17,9 @@ from ftcheck.inputs.loader import loader
 from ftcheck.inputs.model import ModelConfig
 from ftcheck.inputs.tokenizer import Tokenizer
 from ftcheck.settings import Job
+from ftcheck_plugins.kept import Kept
 from ftcheck_plugins.model.config import GENERATION
-from ftcheck_plugins.model.tokenizer import ChatTokenizer
+from ftcheck_plugins.model.tokenizer import ChatTokenizer, made_of
 from ftcheck_plugins.quiet_transformers import quiet_transformers
 
 TEMPLATE_FILE = "chat_template.jinja"
@@ -31,6 +33,8 @@ PROBES: Mapping[str, str] = {
     "emoji": "👩‍💻🚀✅",
     "code": 'def f(x):\n    return {"a": [x**2, None]}\n',
 }
+LIBRARIES = ("jinja2", "sentencepiece", "tiktoken", "tokenizers", "torch", "transformers")
+"""Libraries that save and load."""
 CONVERSATION = ({"role": "user", "content": "What is 3 + 4?"}, {"role": "assistant", "content": "It is 7."})
 
 
@@ -39,9 +43,36 @@ def saved(job: Job, run: Run, tokenizer: Tokenizer, model: ModelConfig) -> DrySa
     """What saving leaves behind: files, tokenizer class, template, ids after loading again."""
     if not isinstance(tokenizer, ChatTokenizer):
         raise InputError(f"{tokenizer.path}: only a transformers tokenizer can be test-saved")
+    kept = Kept(run, f"{job.name}.saved", "saved", partial(_made_of, job, run, tokenizer, model), LIBRARIES)
+    found = kept.read_as(DrySave)
+    if found is not None:
+        return found
     run.folder.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix="saved-", dir=run.folder) as name, quiet_transformers():
-        return _tried(Path(name), job, tokenizer, model)
+        made = _tried(Path(name), job, tokenizer, model)
+    if made.problem is None:
+        kept.keep_record(made)
+    return made
+
+
+def _made_of(job: Job, run: Run, tokenizer: ChatTokenizer, model: ModelConfig) -> Any:
+    """All that saving and loading again depends on beside libraries; None where that cannot be told."""
+    path = job.model.tokenizer or job.model.name
+    files = made_of(job, run, path, None if job.model.tokenizer else job.model.revision)
+    if files is None:
+        return None
+    return {
+        "tokenizer": files,
+        "template": tokenizer.chat_template,
+        "specials": tokenizer.backend.special_tokens_map,
+        "model": [
+            model.path,
+            model.config,
+            model.generation,
+            (Path(model.path) / "tokenizer.model").is_file(),
+        ],
+        "adapter": job.training.lora is not None,
+    }
 
 
 def _tried(folder: Path, job: Job, tokenizer: ChatTokenizer, model: ModelConfig) -> DrySave:
@@ -50,7 +81,7 @@ def _tried(folder: Path, job: Job, tokenizer: ChatTokenizer, model: ModelConfig)
     generation = _generation(folder / "model", job, tokenizer, model)
     target = folder / "tokenizer"
     try:
-        tokenizer.backend.save_pretrained(target)
+        tokenizer.original.save_pretrained(target)
     except Exception as error:
         problem = f"saving the tokenizer raised {_words(error)}"
         return DrySave(problem=problem, generation=generation, transformers=__version__)

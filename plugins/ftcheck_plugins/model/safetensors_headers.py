@@ -23,8 +23,11 @@ from ftcheck.inputs.weights import (
 from ftcheck.paths import is_folder, model_folder
 from ftcheck.plurals import counted
 from ftcheck.settings import Job
+from ftcheck_plugins.kept import Kept
 from ftcheck_plugins.quiet_transformers import quiet_transformers
 
+LIBRARIES = ("torch", "transformers")
+"""Libraries that build a model."""
 WHOLE = "model.safetensors"
 INDEX = "model.safetensors.index.json"
 MAX_INDEX = 64 << 20
@@ -190,7 +193,14 @@ def modules(job: Job, run: Run, model: ModelConfig, weights: Weights | None) -> 
 
     None where neither can be: an architecture that only its own code knows, and no weights here.
     """
-    return _built(model.config) or (_named(weights, model.config) if weights is not None else None)
+    kept = Kept(run, f"{job.name}.modules", "modules", lambda: dict(model.config), LIBRARIES)
+    found = kept.read_as(Modules)
+    if found is not None:
+        return found
+    built = _built(model.config)
+    if built is not None:
+        kept.keep_record(built)
+    return built or (_named(weights, model.config) if weights is not None else None)
 
 
 def _built(config: Mapping[str, Any]) -> Modules | None:

@@ -3,9 +3,10 @@
 import contextlib
 import copy
 import os
-from collections.abc import Iterator, Mapping, Sequence
+import sys
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from datetime import datetime
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,10 @@ from ftcheck.inputs.tokenizer import Message, ServingSide, Tokenizer
 from ftcheck.paths import model_folder
 from ftcheck.records import Location
 from ftcheck.settings import Job
+from ftcheck_plugins.kept import Kept, tokenizer_files
+from ftcheck_plugins.model.chat_environment import Clock, Compile, by_ftcheck, by_transformers
+from ftcheck_plugins.model.direct_rendering import Compiled, Spans, as_seen
+from ftcheck_plugins.model.kept_backend import FILE, KeptBackend, facts_of, restored
 from ftcheck_plugins.preparation import template_limits
 from ftcheck_plugins.quiet_transformers import quiet_transformers
 
@@ -28,6 +33,12 @@ SYNTAX = ("TemplateSyntaxError", "TemplateAssertionError")
 """Errors of jinja about a template itself, before it sees a row."""
 MISTRAL = frozenset({"mistral", "mistral3", "voxtral", "ministral", "pixtral"})
 """Values of model_type whose tokenizers transformers mends (`fix_mistral_regex`)."""
+REMEMBERED = 4_000_000
+"""Characters of texts whose ids are remembered: a sample of rows, in the forms in which rules render it."""
+LIBRARIES = ("jinja2", "sentencepiece", "tiktoken", "tokenizers", "transformers")
+"""Libraries that a tokenizer's ids and texts come from."""
+SWITCHES = frozenset({"add_generation_prompt", "chat_template", "tools"})
+"""Arguments of `rendered` that are no variables of the template."""
 LARGE = 100_000
 """transformers looks at tokenizers with more tokens than this."""
 
@@ -43,10 +54,24 @@ class ChatTokenizer:
         """`backend` is what `AutoTokenizer.from_pretrained(path)` returned."""
         self.backend = backend
         self.path = path
-        self.class_name = type(backend).__name__
+        self.kept = isinstance(backend, KeptBackend)
+        self.class_name = backend.class_name if self.kept else type(backend).__name__
         self.size = len(backend)
+        self._compiled: dict[str, Compiled] = {}
+        self._encoded: dict[tuple[str, bool], tuple[int, ...]] = {}
+        self._remembered = 0
         self.chat_template = templates.default_variant(backend.chat_template)
         self.training_template = training_template or self.chat_template
+
+    @property
+    def original(self) -> Any:
+        """The transformers tokenizer itself."""
+        return self.backend.original if self.kept else self.backend
+
+    @property
+    def compile(self) -> Compile:
+        """What compiles chat templates for it."""
+        return by_ftcheck if self.kept else by_transformers
 
     @property
     def bos_token_id(self) -> int | None:
@@ -89,7 +114,18 @@ class ChatTokenizer:
 
     def encode(self, text: str, *, special: bool = False) -> list[int]:
         """Ids of a text; `special` adds the special tokens that the tokenizer adds on its own."""
-        return list(self.backend(text, add_special_tokens=special)["input_ids"])
+        known = self._encoded.get((text, special))
+        if known is None:
+            known = tuple(self.backend(text, add_special_tokens=special)["input_ids"])
+            self._remember(text, special, known)
+        return list(known)
+
+    def _remember(self, text: str, special: bool, ids: tuple[int, ...]) -> None:
+        """Several rules ask for the ids of the same rows; beyond `REMEMBERED` characters it starts afresh."""
+        self._remembered += len(text)
+        if self._remembered > REMEMBERED:
+            self._encoded, self._remembered = {}, len(text)
+        self._encoded[text, special] = ids
 
     @cached_property
     def _reference(self) -> Any:
@@ -115,9 +151,37 @@ class ChatTokenizer:
     def rendered(self, messages: Sequence[Message], **switches: Any) -> str:
         """What `apply_chat_template` makes of a conversation, within bounds. Raises what that raises."""
         template = switches.get("chat_template") or self.backend.chat_template
+        kwargs = {key: value for key, value in switches.items() if key not in SWITCHES}
+        opening = bool(switches.get("add_generation_prompt"))
+        direct = self._direct(messages, template, switches.get("tools"), kwargs, opening=opening)
+        if direct is not None:
+            return direct[0]
+        backend = self.original
         with template_limits.bounded(template):
-            text = self.backend.apply_chat_template(list(messages), tokenize=False, **switches)
+            text = backend.apply_chat_template(list(messages), tokenize=False, **switches)
         return template_limits.checked(str(text), template, messages, switches.get("tools"))
+
+    def _direct(
+        self,
+        messages: Sequence[Message],
+        template: Any,
+        tools: Any,
+        kwargs: Mapping[str, Any],
+        *,
+        opening: bool = False,
+        marked: bool = False,
+    ) -> tuple[str, Spans] | None:
+        """A conversation rendered without transformers; None where that is needed. Raises what jinja does."""
+        seen = as_seen(messages, tools, kwargs) if self.kept and isinstance(template, str) else None
+        if seen is None:
+            return None
+        with template_limits.bounded(template):
+            made = self._compiled.get(template)
+            if made is None:
+                made = Compiled(template, self.backend.special_tokens_map, self.compile)
+                self._compiled[template] = made
+            text, spans = made.render(seen, kwargs, tools=tools, opening=opening, marked=marked)
+        return template_limits.checked(text, template, messages, tools), spans
 
     def render_marked(
         self, messages: Sequence[Message], tools: Any, kwargs: Mapping[str, Any]
@@ -126,17 +190,21 @@ class ChatTokenizer:
 
         The same steps as `apply_chat_template(..., return_assistant_tokens_mask=True)`.
         """
+        direct = self._direct(messages, self.training_template, tools, kwargs, marked=True)
+        if direct is not None:
+            return direct
         from transformers.utils.chat_template_utils import render_jinja_template
 
+        backend = self.original
         turns = [{key: value for key, value in turn.items() if value is not None} for turn in messages]
-        template = self.backend.get_chat_template(self.training_template, tools)
+        template = backend.get_chat_template(self.training_template, tools)
         with template_limits.bounded(template):
             texts, spans = render_jinja_template(
                 conversations=[turns],
                 tools=tools,
                 chat_template=template,
                 return_assistant_tokens_mask=True,
-                **{**self.backend.special_tokens_map, **kwargs},
+                **{**backend.special_tokens_map, **kwargs},
             )
         return template_limits.checked(texts[0], template, turns, tools), spans[0]
 
@@ -153,6 +221,8 @@ class ChatTokenizer:
         template = self.training_template
         if template is None or "strftime_now" not in template:
             return False
+        with contextlib.suppress(InputError):  # opens what will be needed: not under another day
+            self.render(messages, prompt=True, **{"chat_template": template, **switches})
         texts = set()
         for day in DAYS:
             with contextlib.suppress(InputError), _on(day):
@@ -168,10 +238,10 @@ class ChatTokenizer:
         folder = model_folder(self.path)
         if folder is None or _model_type(folder) not in MISTRAL or not self._splits():
             return None
-        mend = getattr(type(self.backend), "_patch_mistral_regex", None)
+        mend = getattr(type(self.original), "_patch_mistral_regex", None)
         if mend is None:
             return None
-        other = copy.deepcopy(self.backend)
+        other = copy.deepcopy(self.original)
         other._tokenizer = mend(
             other._tokenizer, str(folder), is_local=True, local_files_only=True, fix_mistral_regex=True
         )
@@ -189,20 +259,24 @@ class ChatTokenizer:
 
 @contextlib.contextmanager
 def _on(day: datetime) -> Iterator[None]:
-    """Let transformers' `strftime_now` say another day."""
-    from transformers.utils import chat_template_utils
+    """Let `strftime_now` say another day, in transformers' sandbox where that is in use, and in ours."""
 
-    class Clock:
+    class Another:
         @staticmethod
         def now() -> datetime:
             return day
 
-    usual = chat_template_utils.datetime
-    chat_template_utils.datetime = Clock
+    theirs = sys.modules.get("transformers.utils.chat_template_utils")
+    usual = (Clock.now, theirs.datetime if theirs is not None else None)
     try:
+        Clock.now = Another.now
+        if theirs is not None:
+            theirs.datetime = Another  # type: ignore[attr-defined]
         yield
     finally:
-        chat_template_utils.datetime = usual
+        Clock.now = usual[0]
+        if theirs is not None:
+            theirs.datetime = usual[1]  # type: ignore[attr-defined]
 
 
 def _model_type(folder: Path) -> str | None:
@@ -236,12 +310,41 @@ def open_tokenizer(
     trust_remote_code: bool = False,
     offline: bool = False,
     place: Location,
+    kept: Kept | None = None,
 ) -> ChatTokenizer:
-    """The tokenizer that `AutoTokenizer` makes of a folder or hub id, with the template that is named."""
-    from transformers import AutoTokenizer
+    """The tokenizer that `AutoTokenizer` makes of a folder or hub id, with the template that is named.
 
+    With `kept`, from what an earlier run kept of it, and without transformers. Raises `InputError`.
+    """
     if (path.startswith(("/", ".", "~")) and not os.path.isdir(path)) or os.path.isfile(path):
         raise _failure(path, "no such folder", place)
+    opening = partial(_opened, path, revision, trust_remote_code, offline, place)
+    backend = _restored(kept, opening) if kept is not None else None
+    if backend is None:
+        backend = opening()
+        found = facts_of(backend) if kept is not None and kept.wanted else None
+        if kept is not None and found is not None:
+            kept.keep(found[0], {FILE: found[1]})
+    if template_file is not None:
+        backend.chat_template = templates.read_template(Path(template_file))
+    return ChatTokenizer(backend, path)
+
+
+def _restored(kept: Kept, opening: Callable[[], Any]) -> KeptBackend | None:
+    """The tokenizer that an earlier run kept; None where there is none of use."""
+    folder = kept.folder()
+    if folder is None or (facts := kept.read()) is None:
+        return None
+    try:
+        return restored(facts, folder, opening)
+    except Exception:
+        return None
+
+
+def _opened(path: str, revision: str | None, trust_remote_code: bool, offline: bool, place: Location) -> Any:
+    """What `AutoTokenizer` makes of a folder or hub id; one that works. Raises `InputError`."""
+    from transformers import AutoTokenizer
+
     try:
         bounded.refuse_special(sorted(Path(path).iterdir()) if os.path.isdir(path) else ())
         with quiet_transformers():
@@ -253,9 +356,7 @@ def open_tokenizer(
     except BaseException as error:  # tokenizers panics in Rust: that is no `Exception`
         raise _failure(path, _reason(error, path, offline), place) from error
     _refuse_broken(backend, path, place)
-    if template_file is not None:
-        backend.chat_template = templates.read_template(Path(template_file))
-    return ChatTokenizer(backend, path)
+    return backend
 
 
 def _refuse_broken(backend: Any, path: str, place: Location) -> None:
@@ -298,17 +399,36 @@ def _reason(error: BaseException, path: str, offline: bool) -> str:
     return f"could not be loaded from the hub: {type(error).__name__}: {first}"
 
 
+def made_of(job: Job, run: Run, path: str, revision: str | None = None) -> Any:
+    """Name and digests of all files that a tokenizer may be made of.
+
+    None where that cannot be told: it has code of its own, or opening it may fetch it anew from the hub.
+    """
+    moves = not run.offline and not os.path.isdir(bounded.expanded(path))
+    folder = None if moves or job.model.trust_remote_code else model_folder(path, revision)
+    found = tokenizer_files(folder) if folder is not None else None
+    return None if found is None else [Path(path).name, found]
+
+
+def _place_of(job: Job, run: Run, path: str, revision: str | None = None, side: str = "tokenizer") -> Kept:
+    """Where a tokenizer is kept."""
+    return Kept(run, f"{job.name}.{side}", "tokenizer", partial(made_of, job, run, path, revision), LIBRARIES)
+
+
 @loader("tokenizer")
 def tokenizer(job: Job, run: Run) -> Tokenizer:
     """The training tokenizer, with the template that training applies."""
     stated = "model.tokenizer" if job.model.tokenizer else "model.name"
+    path = job.model.tokenizer or job.model.name
+    revision = None if job.model.tokenizer else job.model.revision
     opened = open_tokenizer(
-        job.model.tokenizer or job.model.name,
+        path,
         template_file=job.model.chat_template,
-        revision=None if job.model.tokenizer else job.model.revision,
+        revision=revision,
         trust_remote_code=job.model.trust_remote_code,
         offline=run.offline,
         place=job.at(stated),
+        kept=_place_of(job, run, path, revision),
     )
     if job.training.eos_token is not None:
         _set_eos(opened, job)
@@ -323,7 +443,10 @@ def _set_eos(opened: ChatTokenizer, job: Job) -> None:
     if token not in opened.backend.get_vocab():
         place = job.at("training.eos_token")
         raise _failure(opened.path, f"training.eos_token {token!r} is not in its vocabulary", place)
-    opened.backend.eos_token = token
+    if isinstance(opened.backend, KeptBackend) and token is not None:
+        opened.backend.set_eos(token)
+    else:
+        opened.backend.eos_token = token
 
 
 @loader("serving")
@@ -338,6 +461,7 @@ def serving(job: Job, run: Run, tokenizer: Tokenizer) -> ServingSide:
         trust_remote_code=job.model.trust_remote_code,
         offline=run.offline,
         place=job.at("serving.tokenizer" if side.tokenizer else "serving.chat_template"),
+        kept=_place_of(job, run, side.tokenizer or tokenizer.path, side="serving"),
     )
     return ServingSide(tokenizer=opened, same=False, switches=side.chat_template_kwargs)
 
@@ -361,5 +485,6 @@ def evaluation(job: Job, run: Run, serving: ServingSide) -> ServingSide | None:
         trust_remote_code=job.model.trust_remote_code,
         offline=run.offline,
         place=job.at("evaluation.tokenizer" if stated.tokenizer else "evaluation.chat_template"),
+        kept=_place_of(job, run, stated.tokenizer or serving.tokenizer.path, side="evaluation"),
     )
     return ServingSide(tokenizer=opened, same=False, switches=switches)

@@ -14,7 +14,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ftcheck.digest import of_json
+from ftcheck.digest import of_files, of_json
 from ftcheck.errors import FtcheckError, InputError
 from ftcheck.inputs import columns, prepared_folder
 from ftcheck.inputs.columns import Keys, KeySet
@@ -32,11 +32,12 @@ from ftcheck.inputs.tokenizer import Tokenizer
 from ftcheck.packing.truncation import of_evaluation
 from ftcheck.records import Progress
 from ftcheck.settings import Job, Outliers, Training
+from ftcheck_plugins.kept import Kept
 from ftcheck_plugins.model.tokenizer import ChatTokenizer
 from ftcheck_plugins.preparation import processes, truncation_pass
 from ftcheck_plugins.preparation.arrow_store import ROWS, RowFile, RowWriter
 from ftcheck_plugins.preparation.batches import Batch, BatchMaker
-from ftcheck_plugins.preparation.prepared_cache import CacheSlot
+from ftcheck_plugins.preparation.prepared_cache import READERS, CacheSlot
 from ftcheck_plugins.preparation.rendering import Differs
 from ftcheck_plugins.preparation.row_stream import RowStream
 from ftcheck_plugins.preparation.trl_tokenize import RowTokenizer
@@ -176,7 +177,19 @@ def as_loaded(job: Job, run: Run, inputs: Any) -> AsLoaded | None:
         return None
     if job.trainer.use != "command" and not _worth_loading(source, inputs):
         return None
-    return loaded.load(source, _work(run)).compared
+    kept = Kept(
+        run,
+        f"{job.name}.loaded",
+        "loaded",
+        lambda: [of_files([Path(name) for name in source.files]), source.files],
+        READERS,
+    )
+    found = kept.read_as(AsLoaded)
+    if found is None:
+        found = loaded.load(source, _work(run)).compared
+        if found.refused is None:
+            kept.keep_record(found)
+    return found
 
 
 def _worth_loading(source: Source, inputs: Any) -> bool:

@@ -8,19 +8,17 @@ same rows may be kept as a `Result`.
 """
 
 import json
-import platform
 import re
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, fields, replace
 from datetime import datetime
 from functools import cache, cached_property
-from importlib import metadata
 from pathlib import Path
 from typing import Any, cast
 
 from ftcheck import distribution, templates
 from ftcheck.cache import Store, usable_store
-from ftcheck.digest import of_file, of_files, of_json, of_text
+from ftcheck.digest import of_files, of_json, of_text
 from ftcheck.errors import FtcheckError
 from ftcheck.field_metadata import Mark, marked
 from ftcheck.inputs import bounded
@@ -31,6 +29,7 @@ from ftcheck.inputs.work_folders import work_folder
 from ftcheck.paths import is_folder, model_folder
 from ftcheck.records import Progress
 from ftcheck.settings import Job, Training
+from ftcheck_plugins.kept import tokenizer_files, versions_of
 from ftcheck_plugins.preparation.arrow_store import ROWS
 from ftcheck_plugins.preparation.version import PREPARATION_VERSION
 from ftcheck_plugins.reading.files import Source
@@ -51,13 +50,6 @@ LIBRARIES = (
 """Libraries whose version may change ids, masks or the file's layout."""
 READERS = ("datasets", "pandas", "pyarrow")
 """Libraries that read the rows where they are taken as datasets loads them."""
-# fmt: off
-NO_TOKENIZER = frozenset((
-    ".arrow", ".bin", ".ckpt", ".csv", ".gguf", ".gz", ".h5", ".jpg", ".jsonl", ".lock", ".log", ".md",
-    ".msgpack", ".npz", ".onnx", ".parquet", ".pdf", ".png", ".pt", ".pth", ".safetensors", ".zip",
-))
-# fmt: on
-"""Files beside a tokenizer that it is not made of."""
 CALL = re.compile(rb"strftime_now\s*\(")
 DAY = re.compile(rb"strftime_now\s*\(\s*\\?[\"']((?:%[-#]?[aAbBdDeFgGjmuUVwWxyY]|[^%\"'\\])*)\\?[\"']\s*\)")
 """A template that writes the date, and nothing finer than a day."""
@@ -183,7 +175,7 @@ class CacheSlot:
             "suffixes": [path.suffix for path in paths],
             "excluded": {file: sorted(offsets) for file, offsets in sorted(self._source.excluded.items())},
             "shape": asdict(self._source.shape),
-            "loaded": None if self._source.through is None else _versions_of(READERS),
+            "loaded": None if self._source.through is None else versions_of(READERS),
             "format": self._job.data.format,
             "drop_nulls": self._job.data.drop_nulls,
             "training": _seen_by_the_first_pass(self._job.training),
@@ -279,18 +271,16 @@ def _tokenizer(job: Job) -> Any:
     folder = model_folder(job.model.tokenizer or job.model.name, job.model.revision)
     if folder is None or job.model.trust_remote_code:
         return None
-    files = [one for one in sorted(folder.iterdir()) if one.is_file() and one.suffix not in NO_TOKENIZER]
-    files += sorted(folder.glob("additional_chat_templates/*.jinja"))
-    named = {str(one.relative_to(folder)): of_file(one) for one in files}
+    named = tokenizer_files(folder)
+    if named is None:
+        return None
     stated = Path(job.model.chat_template) if job.model.chat_template is not None else None
     try:
         text = templates.read_template(stated) if stated is not None else templates.of_folder(folder)
     except FtcheckError:
         return None
     applied = templates.applied(text, assistant_only_loss=job.training.assistant_only_loss) or ""
-    if None in named.values():
-        return None
-    days = _days([applied.encode("utf-8", "replace"), *map(_template_in, files)])
+    days = _days([applied.encode("utf-8", "replace"), *(_template_in(folder / one) for one in named)])
     name = Path(job.model.tokenizer or job.model.name).name
     return None if days is None else [name, named, of_text(text or ""), of_text(applied), days]
 
@@ -317,15 +307,4 @@ def _days(texts: Iterable[bytes]) -> str | None:
 
 @cache
 def _versions() -> dict[str, str]:
-    own = {"ftcheck": distribution.version(), "python": platform.python_version()}
-    return own | _versions_of(LIBRARIES)
-
-
-def _versions_of(names: Iterable[str]) -> dict[str, str]:
-    found: dict[str, str] = {}
-    for name in names:
-        try:
-            found[name] = metadata.version(name)
-        except metadata.PackageNotFoundError:
-            continue
-    return found
+    return {"ftcheck": distribution.version()} | versions_of(LIBRARIES)

@@ -13,25 +13,12 @@ from types import MappingProxyType
 from typing import Any, NamedTuple
 
 from ftcheck.inputs.tokenizer import Message
+from ftcheck_plugins.model.direct_rendering import Compiled, Spans, as_seen
 from ftcheck_plugins.model.tokenizer import ChatTokenizer
 from ftcheck_plugins.preparation import template_limits
 from ftcheck_plugins.preparation.template_outlines import Outline, Outlines
 from ftcheck_plugins.reading.row_formats import Talk
 
-Spans = list[tuple[int, int]]
-
-THOUGHTS = frozenset({"reasoning_content", "thinking", "reasoning"})
-"""Keys that transformers gives other names before it renders."""
-TAKEN = frozenset(
-    {
-        "conversation", "conversations", "messages", "tools", "documents", "chat_template", "tokenize",
-        "add_generation_prompt", "continue_final_message", "sanitize_control_tokens", "padding",
-        "truncation", "max_length", "return_tensors", "return_dict", "return_assistant_tokens_mask",
-        "tokenizer_kwargs", "self",
-    }
-)  # fmt: skip
-"""Arguments of `apply_chat_template`: a row's chat_template_kwargs that have such a name are no variables."""
-SCALARS = frozenset({str, int, float, bool, type(None)})
 FIRST_CHECKED = 64
 """Conversations that are rendered both ways in the first batch; later one in `CHECKED_EVERY`."""
 CHECKED_EVERY = 250
@@ -72,8 +59,8 @@ class Renderer:
         """Compiles nothing yet: that is done within the bounds of a batch."""
         self._tokenizer = tokenizer
         self._template = tokenizer.training_template
-        self._direct = direct and isinstance(self._template, str) and _known()
-        self._compiled: _Compiled | None = None
+        self._direct = direct and isinstance(self._template, str) and (tokenizer.kept or _known())
+        self._compiled: Compiled | None = None
         self._outlines: Outlines | None = None
         self._done = 0
 
@@ -92,23 +79,25 @@ class Renderer:
             with template_limits.bounded_together(self._template):
                 if self._compiled is None or self._outlines is None:
                     specials = self._tokenizer.backend.special_tokens_map
-                    self._compiled = _Compiled(self._template, specials)
-                    self._outlines = Outlines(self._template, specials)
+                    compile = self._tokenizer.compile
+                    self._compiled = Compiled(self._template, specials, compile)
+                    self._outlines = Outlines(self._template, specials, compile)
                 return [self._one(self._compiled, self._outlines, one) for one in requests]
         except Exception:
             return [None] * len(requests)
 
-    def _one(self, compiled: "_Compiled", outlines: Outlines, request: Request) -> Rendered | None:
+    def _one(self, compiled: Compiled, outlines: Outlines, request: Request) -> Rendered | None:
         talk = request.talk
         if talk is not None and not request.kwargs and request.tools is None:
             outline = outlines.of(talk, request.messages, request.opening)
             if outline is not None:
                 return _filled(outline, talk.texts, request.marked)
-        messages = _as_seen(request)
+        messages = as_seen(request.messages, request.tools, request.kwargs)
         if messages is None:
             return None
         try:
-            done = compiled.render(messages, request)
+            switches = {"tools": request.tools, "opening": request.opening, "marked": request.marked}
+            done = Rendered(*compiled.render(messages, request.kwargs, **switches))
         except MemoryError:
             raise
         except Exception:
@@ -161,75 +150,9 @@ def _filled(outline: Outline, texts: Sequence[str], marked: bool) -> Rendered | 
     return Rendered(text, [(ends[start], ends[stop]) for start, stop in outline.spans])
 
 
-class _Compiled:
-    """A template as transformers compiles it, with what every conversation gets to see."""
-
-    def __init__(self, template: str, specials: Mapping[str, Any]) -> None:
-        from transformers.utils import chat_template_utils
-
-        made: Any = chat_template_utils._compile_jinja_template(template)
-        self._root, self._environment, self._blocks = made.root_render_func, made.environment, made.blocks
-        self._globals = dict(made.globals)
-        self._shared = {**self._globals, "documents": None, **specials}
-        if not _plain(dict(specials)) or not TAKEN.isdisjoint(specials):
-            raise ValueError("special tokens that are no texts")
-
-    def render(self, messages: list[Any], request: Request) -> Rendered:
-        given = {
-            **self._shared,
-            **request.kwargs,
-            "messages": messages,
-            "tools": request.tools,
-            "add_generation_prompt": request.opening,
-        }
-        context = self._environment.context_class(
-            self._environment, given, None, self._blocks, globals=self._globals
-        )
-        if not request.marked:
-            return Rendered(self._environment.concat(self._root(context)), [])
-        blocks: list[str] = []
-        spans: Spans = []
-        with self._environment.activate_tracker(blocks, spans):
-            for block in self._root(context):
-                blocks.append(block)
-        return Rendered("".join(blocks), spans)
-
-
 def _known() -> bool:
     """Whether transformers prepares conversations in the steps that this module knows."""
     from transformers.utils import chat_template_utils as theirs
 
     steps = ("_compile_jinja_template", "_plain_template_data", "_alias_reasoning_fields")
     return all(hasattr(theirs, name) for name in steps)
-
-
-def _as_seen(request: Request) -> list[Any] | None:
-    """The messages as the template sees them: without keys that hold null. None: not this way."""
-    if request.kwargs and not (_plain(dict(request.kwargs)) and TAKEN.isdisjoint(request.kwargs)):
-        return None
-    tools = request.tools
-    if tools is not None and not (type(tools) is list and all(type(one) is dict for one in tools)):
-        return None
-    if tools and not _plain(tools):
-        return None
-    seen = []
-    for message in request.messages:
-        if type(message) is not dict or not THOUGHTS.isdisjoint(message):
-            return None
-        for value in message.values():
-            if type(value) is not str and not _plain(value):
-                return None
-        if None in message.values():
-            message = {key: value for key, value in message.items() if value is not None}
-        seen.append(message)
-    return seen or None
-
-
-def _plain(value: Any) -> bool:
-    """Whether a value holds nothing but what JSON has, so that transformers hands it on as it is."""
-    kind = type(value)
-    if kind in SCALARS:
-        return True
-    if kind is dict:
-        return all(type(key) is str and _plain(item) for key, item in value.items())
-    return kind is list and all(map(_plain, value))

@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
+from ftcheck_plugins.model.chat_environment import Compile, by_transformers
 from ftcheck_plugins.reading.row_formats import Talk
 
 MAX_FORMS = 1_000
@@ -79,9 +80,11 @@ class Unforeseen(BaseException):
 class Outlines:
     """The outlines of one template, made when a conversation of a new form comes along."""
 
-    def __init__(self, template: str, specials: Mapping[str, Any]) -> None:
+    def __init__(
+        self, template: str, specials: Mapping[str, Any], compile: Compile = by_transformers
+    ) -> None:
         """`specials` are the tokenizer's special tokens. Raises what transformers raises on compiling."""
-        self._tracer = _Tracer(template, specials)
+        self._tracer = _Tracer(template, specials, compile)
         self._known: dict[tuple[Any, ...], list[tuple[tuple[Question, ...], Outline | None]]] = {}
 
     def of(self, plain: Talk, messages: Sequence[Any], opening: bool) -> Outline | None:
@@ -103,15 +106,10 @@ class Outlines:
 
 
 class _Tracer:
-    """Runs a template of its own, compiled by transformers, in which texts may be stand-ins."""
+    """Runs a template of its own, compiled as transformers does it, in which texts may be stand-ins."""
 
-    def __init__(self, template: str, specials: Mapping[str, Any]) -> None:
-        from transformers.utils import chat_template_utils as theirs
-
-        compiling: Any = theirs._compile_jinja_template
-        made = compiling.__wrapped__(template)
-        if made is compiling(template):
-            raise ValueError("no template of one's own")
+    def __init__(self, template: str, specials: Mapping[str, Any], compile: Compile) -> None:
+        made = compile(template, fresh=True)
         self._root, self._environment, self._blocks = made.root_render_func, made.environment, made.blocks
         self._globals = {**made.globals, "strftime_now": _give_up, "lipsum": _give_up}
         self._shared = {**self._globals, "documents": None, **specials}

@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
+from ftcheck_plugins.model.kept_backend import rust_of
 from ftcheck_plugins.preparation.rendering import Differs
 
 if TYPE_CHECKING:
@@ -17,6 +18,8 @@ if TYPE_CHECKING:
 
 WARM = 1_000
 """Texts that `tokenizers` takes before it pays to load gigatoken; they are what it is tried on."""
+WARM_TEXT = 400_000
+"""Characters of long texts that are as good as `WARM` short ones."""
 CHECKED_EVERY = 250
 CHECKED_RARE = 4
 """Texts with other characters than ASCII that are checked in each batch, beside one in `CHECKED_EVERY`."""
@@ -76,7 +79,7 @@ class Reference:
     def __init__(self, backend: Any) -> None:
         """`backend` is a transformers tokenizer; its Rust tokenizer is called directly where it has one."""
         self.backend = backend
-        self.raw = _raw(backend)
+        self.raw = rust_of(backend)
 
     def encode(self, texts: Sequence[str], *, special: bool) -> Ids:
         """Ids as `backend(texts, add_special_tokens=special)` gives them."""
@@ -99,19 +102,6 @@ class Reference:
     def _settle(self, texts: Sequence[str], special: bool) -> None:
         """Let transformers set what it sets before each call: no truncation, no padding, its switches."""
         self.backend(list(texts[:1]) or [""], add_special_tokens=special)
-
-
-def _raw(backend: Any) -> Any:
-    """The Rust tokenizer that transformers calls with the texts as they are; None if it does more."""
-    from transformers import PreTrainedTokenizerBase, PreTrainedTokenizerFast
-
-    kind = type(backend)
-    if not isinstance(backend, PreTrainedTokenizerFast):
-        return None
-    plain = kind.__call__ is PreTrainedTokenizerBase.__call__
-    for name in ("_encode_plus", "_batch_encode_plus"):
-        plain = plain and getattr(kind, name, None) is getattr(PreTrainedTokenizerFast, name, None)
-    return backend.backend_tokenizer if plain else None
 
 
 @dataclass
@@ -144,9 +134,14 @@ class Engine:
         known = self.reference.encode(texts, special=special)
         if self.fast and special not in self._agreed:
             self._known.setdefault(special, []).append((texts, known))
-            if sum(len(some) for some, _ in self._known[special]) >= WARM:
+            if self._is_warm(special):
                 self._try(special)
         return known
+
+    def _is_warm(self, special: bool) -> bool:
+        """Whether it has seen enough to try the other engine on."""
+        seen = [text for some, _ in self._known[special] for text in some]
+        return len(seen) >= WARM or sum(map(len, seen)) >= WARM_TEXT
 
     def _by_other(self, other: "_Gigatoken", texts: Sequence[str], special: bool) -> Ids | None:
         done: Ids | None = _survived(lambda: other.encode(texts, special=special))

@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 
 PLAIN_NORMALIZERS = frozenset({"NFC", "NFKC", "NFD", "NFKD"})
 """They leave ASCII as it is."""
+WHOLE_WORDS = frozenset({"ByteLevel", "Digits", "Split", "Sequence"})
+"""Pre-tokenizers that leave every character in some word; a `Split` may also remove what it finds."""
 MAX_WALK = 64
 """Characters between an added token and the place that is looked for."""
 
@@ -46,6 +48,7 @@ class Places:
         self._walks = _type_of(raw.decoder) == "ByteLevel" and (
             normalizer is None or normalizer in PLAIN_NORMALIZERS
         )
+        self._spaces = self._walks and _keeps_spaces(raw)
         self._added = np.zeros(max(added) + 1, dtype=bool)
         self._added[list(added)] = True
         self._bytes: dict[int, int] = {}
@@ -101,7 +104,7 @@ class Places:
 
         A space may belong to no token at all: tokenizers that trim offsets leave it out.
         """
-        if row.text[at].isspace() or place >= row.last:
+        if (row.text[at].isspace() and not self._spaces) or place >= row.last:
             raise Unclear
         if at == begin:
             return place
@@ -148,6 +151,22 @@ class _Row:
             begins.append(begin)
             ends.append(end)
         self.begins, self.ends = begins, ends
+
+
+def _keeps_spaces(raw: Any) -> bool:
+    """Whether white space stands in tokens with its own offsets, like any other character."""
+    words, around = _parts(raw.pre_tokenizer, "pretokenizers"), _parts(raw.post_processor, "processors")
+    kept = all(one["type"] in WHOLE_WORDS and one.get("behavior") != "Removed" for one in words)
+    trimmed = any(one.get("trim_offsets") or one["type"] == "RobertaProcessing" for one in around)
+    return bool(words) and kept and not trimmed
+
+
+def _parts(part: Any, several: str) -> list[dict[str, Any]]:
+    """A part of a tokenizer as it describes itself, and the parts that it is made of."""
+    if part is None:
+        return []
+    whole: dict[str, Any] = json.loads(part.__getstate__())
+    return [whole, *whole.get(several, ())]
 
 
 def _type_of(part: Any) -> str | None:

@@ -16,15 +16,15 @@ from ftcheck import templates
 from ftcheck.inputs.prepared import RowError
 from ftcheck.inputs.tokenizer import Message
 from ftcheck.settings import Training
+from ftcheck_plugins.model.direct_rendering import Spans
 from ftcheck_plugins.model.tokenizer import ChatTokenizer, template_error
-from ftcheck_plugins.preparation import rendered_rows, tool_rendering
+from ftcheck_plugins.preparation import rendered_rows, shared_prefix, tool_rendering
 from ftcheck_plugins.preparation.call_endings import CallEndings
 from ftcheck_plugins.preparation.rendering import (
     Differs,
     Rendered,
     Renderer,
     Request,
-    Spans,
 )
 from ftcheck_plugins.preparation.token_engines import (
     CHECKED_EVERY,
@@ -106,6 +106,7 @@ class RowTokenizer:
         self._reference = Reference(tokenizer.backend)
         self.engine = Engine(self._reference, fast=fast)
         self._places = _places_of(self._reference) if fast and self._masking else None
+        self._cutting = fast and not self._masking and _is_cuttable(self._reference)
         self._checked = 0
         self._general: dict[bool, RowError | None] = {}
 
@@ -266,7 +267,9 @@ class RowTokenizer:
         """Rows of which some tokens are not in the loss."""
         import numpy as np
 
-        encoded = iter(self._encoded([text for some in texts for text in some]))
+        encoded = iter(
+            self._pairs(texts) if self._cutting else self._encoded([t for some in texts for t in some])
+        )
         rows, masks = [], []
         boundary = np.zeros(len(texts), dtype=np.int32)
         for index, some in enumerate(texts):
@@ -290,6 +293,33 @@ class RowTokenizer:
             made = self._encode(texts)
             return [_Encoded(made.of(index)) for index in range(len(made))]
         return self._marked(texts)
+
+    def _pairs(self, texts: Sequence[Sequence[Rendered]]) -> list[_Encoded]:
+        """All texts of these rows; what a prompt and its row begin with is tokenised once.
+
+        Some rows are tokenised whole and compared. Raises `Differs`.
+        """
+        import numpy as np
+
+        cuts = [_cut(some) for some in texts]
+        made = self._encode([one for some, at in zip(texts, cuts, strict=True) for one in _parts(some, at)])
+        found: list[_Encoded] = []
+        place = 0
+        for some, at in zip(texts, cuts, strict=True):
+            parts = [made.of(place + n) for n in range(len(some) + bool(at))]
+            place += len(parts)
+            ids = [np.concatenate([parts[0], one]) for one in parts[1:]] if at else parts
+            found += map(_Encoded, ids)
+        self._check_pairs([text for some in texts for text in some], found)
+        return found
+
+    def _check_pairs(self, texts: Sequence[Rendered], found: Sequence[_Encoded]) -> None:
+        late = slice(self._checked % CHECKED_EVERY, None, CHECKED_EVERY)
+        chosen = range(len(texts))[late if self._checked else slice(FIRST_CHECKED)]
+        self._checked += 1
+        again = self._encode([texts[n] for n in chosen])
+        if not again.same(joined([found[n].ids for n in chosen])):
+            raise Differs("a row has other ids when its prompt is tokenised once; it is tokenised whole")
 
     def _marked(self, texts: Sequence[Rendered]) -> list[_Encoded]:
         ids, mask = self._masked(texts)
@@ -379,6 +409,29 @@ def _places_of(reference: Reference) -> Places | None:
         return Places(reference.raw, reference.backend.added_tokens_decoder)
     except Unclear:
         return None
+
+
+def _is_cuttable(reference: Reference) -> bool:
+    """Whether texts may be cut, and no special tokens are put around a text."""
+    if reference.raw is None or getattr(reference.backend, "split_special_tokens", False):
+        return False
+    if not shared_prefix.is_cuttable(reference.raw, reference.backend.added_tokens_decoder.values()):
+        return False
+    return reference.encode(["a b"], special=True).same(reference.encode(["a b"], special=False))
+
+
+def _cut(some: Sequence[Rendered]) -> int:
+    """Where a prompt and the row that begins with it are cut; 0 where they are not."""
+    if len(some) != 2 or not some[1].text.startswith(some[0].text):
+        return 0
+    return shared_prefix.cut(some[0].text)
+
+
+def _parts(some: Sequence[Rendered], at: int) -> Sequence[Rendered]:
+    """What is tokenised of a row's texts: what both begin with, then the rest of each."""
+    if not at:
+        return some
+    return [some[0]._replace(text=some[0].text[:at]), *(one._replace(text=one.text[at:]) for one in some)]
 
 
 def _rendered(

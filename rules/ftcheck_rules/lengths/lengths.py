@@ -70,8 +70,8 @@ def percentile_seq_len(
     is 1,024 tokens, whatever the data.
 
     Measured in tokens per row, before truncation and after the policy's data.outliers, as nearest-rank
-    percentiles of exact counts; `engine` names the tokenizer implementation that produced the ids. Parameter:
-    percentile (default 95).
+    percentiles of exact counts; `engine` names the tokenizer implementation that produced the ids, and the
+    line says why it is not the fast one where that was tried. Parameter: percentile (default 95).
     """
     lengths = before_truncation(prepared)
     if not len(lengths):
@@ -82,7 +82,7 @@ def percentile_seq_len(
     need = sufficient(job, prepared, Needs(percentile=params.percentile))
     yield from _measured(counts, params.percentile, limit)
     yield Measurement("engine", prepared.engine)
-    yield Summary(_in_words(counts, params.percentile, limit))
+    yield Summary(_in_words(counts, params.percentile, limit) + _slower(prepared))
     if limit is not None and value > limit:
         yield _too_long(job, counts, params.percentile, limit, need)
     if job.targets.max_length is not None:
@@ -104,6 +104,12 @@ def _in_words(counts: Histogram, percentile: float, limit: int | None) -> str:
     shown = " · ".join(f"p{one:g} {counts.percentile(one):,}" for one in sorted({percentile, 99.0}))
     bound = "null" if limit is None else limit
     return f"{shown} · max {counts.longest:,} tokens (max_length {bound})"
+
+
+def _slower(prepared: Prepared) -> str:
+    """Which engine made the ids, where a faster one was tried, and why that one did not."""
+    notes = prepared.rows.notes
+    return f" · ids by {prepared.engine}: {notes[0]}" if notes else ""
 
 
 def _too_long(job: Job, counts: Histogram, percentile: float, limit: int, need: int) -> Finding:

@@ -355,6 +355,15 @@ def test_a_run_that_proves_nothing_or_not_enough_says_so(report: Report, words: 
     assert words in shown(report)[-1]
 
 
+def test_what_came_from_the_cache_is_said_with_verbose_only() -> None:
+    report = replace(fakes.red_night(), cached=("mapper.train", "mapper.tokenizer"))
+    line = (
+        "note  from the cache: mapper.tokenizer, mapper.train (every check ran; --no-cache makes them again)"
+    )
+    assert line in shown(report, verbose=True)
+    assert line not in shown(report)
+
+
 def test_two_thousand_findings_are_twenty_and_a_count() -> None:
     findings = [fakes.finding(f"row {number} is cut") for number in range(2000)]
 

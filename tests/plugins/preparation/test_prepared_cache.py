@@ -16,10 +16,18 @@ from ftcheck_plugins.preparation import prepared_cache as shelf
 from ftcheck.digest import of_files
 from ftcheck.field_metadata import Mark
 from ftcheck.inputs.container import Inputs, Run
+from ftcheck.inputs.loader import loader
 from ftcheck.inputs.prepared import Prepared, Rows
 from ftcheck.settings import Data, Job, Model, Outliers, Training
 
-LOADERS = {one.name: one for one in (tokenizer.tokenizer, preparation.prepared, preparation.rows)}
+
+@loader("tokenizer")
+def opened_anew(job: Job, run: Run) -> Any:
+    """The tokenizer, which is an entry of its own otherwise: here the entries are preparations."""
+    return tokenizer.tokenizer.open(job, replace(run, cache=False))
+
+
+LOADERS = {one.name: one for one in (opened_anew, preparation.prepared, preparation.rows)}
 
 
 class Bench:

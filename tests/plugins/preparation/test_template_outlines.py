@@ -5,7 +5,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from ftcheck_plugins.preparation.rendering import Request, _Compiled, _filled
+from ftcheck_plugins.model.direct_rendering import Compiled
+from ftcheck_plugins.preparation.rendering import _filled
 from ftcheck_plugins.preparation.template_outlines import MAX_FORMS, Outline, Outlines
 from ftcheck_plugins.reading.row_formats import talk
 
@@ -39,7 +40,7 @@ def outline(outlines: Outlines, messages: list[dict[str, Any]], opening: bool = 
 def compared(template: str, count: int = 60) -> tuple[int, int]:
     """How many random conversations were filled in, and how many of those came out otherwise."""
     rng = random.Random(0)
-    outlines, compiled = Outlines(template, SPECIALS), _Compiled(template, SPECIALS)
+    outlines, compiled = Outlines(template, SPECIALS), Compiled(template, SPECIALS)
     filled = wrong = 0
     for _ in range(count):
         messages, opening = conversation(rng), rng.random() < 0.3
@@ -48,7 +49,7 @@ def compared(template: str, count: int = 60) -> tuple[int, int]:
         if plain and found:
             filled += 1
             wrong += _filled(found, plain.texts, True) != compiled.render(
-                messages, Request(messages, marked=True, opening=opening)
+                messages, {}, marked=True, opening=opening
             )
     return filled, wrong
 

@@ -10,6 +10,7 @@ from ftcheck_plugins.model.tokenizer import ChatTokenizer
 from ftcheck_plugins.preparation.rendering import Rendered, Renderer, Request
 from ftcheck_plugins.preparation.token_offsets import Places, Unclear
 from ftcheck_plugins.preparation.trl_tokenize import RowTokenizer
+from tokenizers import processors
 
 from ftcheck import templates
 from ftcheck.records import Location
@@ -74,11 +75,25 @@ def test_masks_are_those_of_the_offsets(name: str, samples: Path) -> None:
 
 
 @pytest.mark.realdata
-@pytest.mark.parametrize("name", ["llama-3-instruct", "phi-3-mini-instruct"])
-def test_masks_of_real_tokenizers_are_those_of_the_offsets(name: str) -> None:
+@pytest.mark.parametrize(
+    ("name", "told"), [("llama-3-instruct", 100), ("phi-3-mini-instruct", 100), ("Qwen3", 300)]
+)
+def test_masks_of_real_tokenizers_are_those_of_the_offsets(name: str, told: int) -> None:
+    """Qwen3's blocks end in a line break, which is a token with a place of its own there."""
     if not (DATA / "tokenizers" / name).is_dir():
         pytest.skip("no shared data here")
-    assert same_masks(DATA / "tokenizers" / name) > 100
+    assert same_masks(DATA / "tokenizers" / name) > told
+
+
+@pytest.mark.realdata
+def test_a_space_has_no_place_of_its_own_where_the_tokenizer_trims_offsets() -> None:
+    folder = DATA / "tokenizers" / "Qwen3"
+    if not folder.is_dir():
+        pytest.skip("no shared data here")
+    backend = opened(folder).backend
+    assert Places(backend.backend_tokenizer, backend.added_tokens_decoder)._spaces
+    backend.backend_tokenizer.post_processor = processors.ByteLevel(trim_offsets=True)
+    assert not Places(backend.backend_tokenizer, backend.added_tokens_decoder)._spaces
 
 
 def test_added_tokens_that_take_in_their_surroundings_are_not_for_this(samples: Path) -> None:

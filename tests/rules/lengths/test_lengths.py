@@ -41,6 +41,15 @@ def test_all_percentiles_are_measured_by_nearest_rank() -> None:
     assert ran.result.summary == "p95 95 · p99 99 · max 100 tokens (max_length 100)"
 
 
+def test_the_line_says_which_engine_made_the_ids_where_a_faster_one_could_not() -> None:
+    note = "gigatoken cannot load this tokenizer"
+    one = prepared([3])
+    slow = replace(one, rows=replace(one.rows, notes=(note,)))
+    ran = run(percentile_seq_len, {}, job=job(training={"max_length": 100}), prepared=slow)
+    assert ran.result.summary is not None
+    assert ran.result.summary.endswith(f"(max_length 100) · ids by tokenizers: {note}")
+
+
 def test_another_percentile_is_measured_besides() -> None:
     ran = percentile([1, 2, 3, 4], 4, percentile=97.5)
     assert ran.measured["p97.5"] == 4

@@ -1,4 +1,4 @@
-"""PyTorch's caching allocator for CUDA, as a model: what is reserved when a sequence of blocks comes and goes.
+"""PyTorch's caching allocator for CUDA, as a model: what is reserved when blocks come and go.
 
 Written after its documented rules (torch's notes "CUDA semantics", memory management) and the behaviour of
 c10/cuda/CUDACachingAllocator.cpp, read at pytorch 001074d2; constants as in c10/core/AllocatorConfig.h of

@@ -10,11 +10,9 @@ from dataclasses import dataclass
 
 from ftcheck.estimate.memory.allocator import Allocator, OutOfMemory, Rules
 from ftcheck.estimate.memory.program import Program
-from ftcheck.estimate.memory.trace import Event, Trace, Weight
+from ftcheck.estimate.memory.trace import FIRST_PRODUCT, Event, Trace, Weight
 
 BYTES = {"float32": 4, "bfloat16": 2, "float16": 2}
-HANDLES = 2
-"""cuBLAS handles with a workspace each: the forward pass's thread and autograd's."""
 WORKSPACE, WORKSPACE_HOPPER = 8_519_680, 32 << 20
 """Bytes of a cuBLAS workspace (torch 2.13, CublasHandlePool.cpp), 32 MiB from capability 9.0."""
 
@@ -40,6 +38,8 @@ class _Run:
     def __init__(self, program: Program, allocator: Allocator) -> None:
         self.program, self.memory = program, allocator
         self.gradients: list[int] = []
+        self.handles: set[str] = set()
+        """Threads that have a cuBLAS handle, each with a workspace: the forward pass's and autograd's."""
 
     def hold(self, sizes: Iterable[int]) -> list[int]:
         return [self.memory.malloc(one) for one in sizes]
@@ -48,10 +48,16 @@ class _Run:
         for one in handles:
             self.memory.free(one)
 
-    def play(self, events: Sequence[Event], live: dict[int, int], passing: frozenset[int]) -> None:
+    def play(
+        self, thread: str, events: Sequence[Event], live: dict[int, int], passing: frozenset[int]
+    ) -> None:
         """Blocks in `passing` die at their birth: gradients that are added to those that stand."""
         for number, size in events:
-            if not size:
+            if number == FIRST_PRODUCT[0]:
+                if thread not in self.handles:
+                    self.handles.add(thread)
+                    self.memory.malloc(workspace(self.program))
+            elif not size:
                 if number not in passing:
                     self.memory.free(live.pop(number))
             elif number in passing:
@@ -72,7 +78,6 @@ def replay(
         _load(run, traces[0].weights)
         _adapt(run, traces[0].trained)
         resident = memory.allocated
-        run.hold([workspace(program)] * HANDLES)
         states: list[int] = []
         for index, one in enumerate([*traces, traces[-1]]):
             _step(run, one, states, first=index == 0)
@@ -91,41 +96,61 @@ def workspace(program: Program) -> int:
 
 
 def _load(run: _Run, weights: Sequence[Weight]) -> None:
-    """The base as transformers loads it: a weight in 16 bits on the GPU, then quantised, then freed."""
+    """The base as transformers 5 loads it: room for all of it is asked for once and given back, then weight
+    after weight comes to the GPU in 16 bits, is quantised, and freed."""
     program = run.program
     number = BYTES[program.dtype]
-    plain = [run.memory.malloc(one.numbers * number) for one in weights if _stays(program, one)]
-    for one in weights:
-        if not _stays(program, one):
-            _quantise(run, one, number)
+    if not program.on_cpu_first:
+        run.memory.free(run.memory.malloc(int(sum(_stated(program, one) for one in weights))))
+    plain: dict[str, int] = {}
+    coming: list[tuple[Weight, int]] = []
+    for one in [*sorted(weights, key=_natural), *[None] * program.loads_ahead]:
+        if one is not None:
+            coming.append((one, run.memory.malloc(one.numbers * number)))
+        if len(coming) > program.loads_ahead or one is None:
+            if not coming:
+                break
+            first, whole = coming.pop(0)
+            if _stays(program, first):
+                plain[first.name] = whole
+            else:
+                _quantise(run, first, whole)
     if program.prepared and program.plain != program.dtype:
-        sizes = [one.numbers * BYTES[program.plain] for one in weights if _stays(program, one)]
-        for old, size in zip(plain, sizes, strict=True):
-            run.memory.malloc(size)
-            run.memory.free(old)
+        for one in weights:
+            if one.name in plain:
+                run.memory.malloc(one.numbers * BYTES[program.plain])
+                run.memory.free(plain[one.name])
         run.memory.empty_cache()
+
+
+def _natural(one: Weight) -> list[tuple[int, str]]:
+    """The order of names in which weights are loaded: numbers as numbers."""
+    return [(int(part), "") if part.isdigit() else (-1, part) for part in one.name.split(".")]
+
+
+def _stated(program: Program, one: Weight) -> float:
+    """Bytes that transformers expects of a weight: half a byte a number in 4-bit, without scales."""
+    if _stays(program, one):
+        return one.numbers * BYTES[program.dtype]
+    return one.numbers * program.method.bits / 8
 
 
 def _stays(program: Program, one: Weight) -> bool:
     return program.method.bits == 16 or not one.quantised
 
 
-def _quantise(run: _Run, one: Weight, number: int) -> None:
-    whole = run.memory.malloc(one.numbers * number)
+def _quantise(run: _Run, one: Weight, whole: int) -> None:
     method = run.program.method
     if method.bits == 8:
         run.hold([one.numbers, 4 * one.shape[0]])
         run.memory.free(whole)
         return
     blocks = -(-one.numbers // method.block)
-    packed = run.memory.malloc(-(-one.numbers // 2))
-    scales = run.memory.malloc(4 * blocks)
-    run.memory.malloc(16 * 4)
+    _packed, scales, _code = run.hold([-(-one.numbers // 2), 4 * blocks, 16 * 4])
     if method.double:
-        shifted = run.hold([4, 4 * blocks])
+        _offset, shifted = run.hold([4, 4 * blocks])
         run.hold([blocks, 4 * -(-blocks // 256), 256 * 4])
-        run.drop([shifted[1], scales])
-    del packed
+        run.drop([shifted, scales])
     run.memory.free(whole)
 
 
@@ -146,13 +171,13 @@ def _step(run: _Run, one: Trace, states: list[int], *, first: bool) -> None:
     for micro in range(program.accumulation):
         live: dict[int, int] = {}
         passing = one.gradients if micro else frozenset()
-        run.play(one.forward, live, passing)
-        run.play(one.backward, live, passing)
+        run.play("forward", one.forward, live, passing)
+        run.play("backward", one.backward, live, passing)
         last = micro == program.accumulation - 1
         if last and program.holds_outputs:
             run.gradients += [live[number] for number in one.gradients if number in live]
             _optimize(run, one.trained, states)
-        run.play(one.after, live, passing)
+        run.play("forward", one.after, live, passing)
         if not (last and program.holds_outputs) and micro == 0:
             run.gradients += [live[number] for number in sorted(one.gradients) if number in live]
     if not program.holds_outputs:

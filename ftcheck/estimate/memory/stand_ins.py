@@ -4,11 +4,12 @@ The trace runs on meta tensors, which see PyTorch's own operations only. What st
 sources, is listed in tables/cuda_stand_ins.json.
 """
 
+import contextlib
+from collections.abc import Iterator
 from typing import Any
 
 import torch
 from torch.nn import functional
-from torch.overrides import TorchFunctionMode
 
 from ftcheck.estimate.memory.program import Program
 
@@ -211,17 +212,24 @@ class _HalfToFloat(torch.autograd.Function):
         return made
 
 
-class HalfSoftmax(TorchFunctionMode):
-    """While it is active, softmax of float16 scores in float32 allocates what it allocates on CUDA."""
+@contextlib.contextmanager
+def half_softmax() -> Iterator[None]:
+    """While it is open, softmax of float16 scores in float32 allocates what it allocates on CUDA.
 
-    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        """Run a function of torch."""
-        given = kwargs or {}
-        if func is functional.softmax and given.get("dtype") == torch.float32:
-            scores = args[0] if args else given["input"]
-            if scores.dtype == torch.float16:
-                return _HalfToFloat.apply(scores)
-        return func(*args, **given)
+    A TorchFunctionMode would not be seen where a checkpoint recomputes: autograd puts modes aside.
+    """
+    plain = functional.softmax
+
+    def softmax(scores: Any, *args: Any, **given: Any) -> Any:
+        if given.get("dtype") == torch.float32 and scores.dtype == torch.float16:
+            return _HalfToFloat.apply(scores)
+        return plain(scores, *args, **given)
+
+    functional.softmax = softmax
+    try:
+        yield
+    finally:
+        functional.softmax = plain
 
 
 # --- loss ----------------------------------------------------------------------------------------------

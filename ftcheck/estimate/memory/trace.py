@@ -21,7 +21,14 @@ from ftcheck.estimate.memory.shapes import Feed
 
 ATTENTION = "ftcheck-traced"
 Event = tuple[int, int]
-"""A block's number and its size in bytes at its birth; its number and 0 at its death."""
+"""A block's number and its size in bytes at its birth; its number and 0 at its death. `FIRST_PRODUCT` says that
+a thread multiplies matrices for the first time."""
+FIRST_PRODUCT: Event = (0, 1)
+
+
+PRODUCTS = frozenset(
+    getattr(torch.ops.aten, name).default for name in ("mm", "bmm", "addmm", "baddbmm", "addmv", "mv", "dot")
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,6 +67,8 @@ class Recorder(TorchDispatchMode):
         """`masked`: what the program asks of its data (is nothing padded or packed?) is answered with no."""
         super().__init__()
         self.events: list[Event] = []
+        self.multiplied = False
+        """Whether this pass has multiplied matrices; a pass begins with False."""
         self._count, self._plain = 0, not masked
         self._known: dict[int, Any] = {}
         for one in standing:
@@ -74,6 +83,9 @@ class Recorder(TorchDispatchMode):
         for one in tree_leaves(made):
             if isinstance(one, torch.Tensor) and one.device.type == "meta":
                 self._see(one.untyped_storage())
+        if func in PRODUCTS and not self.multiplied:
+            self.multiplied = True
+            self.events.append(FIRST_PRODUCT)
         if func is torch.ops.aten._softmax_backward_data.default:
             # The CUDA kernel multiplies gradient and output first, into a tensor of its own.
             self._see(torch.empty_like(args[0]).untyped_storage())
@@ -104,17 +116,18 @@ def trace(config: Mapping[str, Any], program: Program, feed: Feed, layers: int |
         model, weights = _model(config, program, layers)
         ids = torch.zeros(feed.rows, feed.length, dtype=torch.int64)
         recorder = Recorder([*model.parameters(), *model.buffers(), ids], masked=feed.masked)
-        with stand_ins.HalfSoftmax(), recorder:
+        with stand_ins.half_softmax(), recorder:
             outputs, loss = _forward(model, program, ids, feed)
             if not program.holds_outputs:
                 del outputs
             forward = len(recorder.events)
+            recorder.multiplied = False
             loss.backward()
             backward = len(recorder.events)
             outputs = loss = None
         after = len(recorder.events)
     events = recorder.events
-    dead = {number for number, size in events if not size}
+    dead = {number for number, size in events if not size} | {FIRST_PRODUCT[0]}
     return Trace(
         tuple(events[:forward]),
         tuple(events[forward:backward]),
@@ -137,11 +150,14 @@ def _forward(model: Any, program: Program, ids: Any, feed: Feed) -> tuple[Any, A
         hidden = model.get_decoder()(**given).last_hidden_state
         rows = hidden[:, :-1].reshape(-1, hidden.shape[-1]).clone()
         return None, stand_ins.Tiled.apply(rows, model.get_output_embeddings().weight).sum()
-    logits = model(**given).logits.float()
+    outputs = model(**given)
+    logits = outputs.logits.float()
     if program.loss == "smoothed":
+        # accelerate replaces the outputs by float32 ones.
+        del outputs
         return logits, _smoothed(logits[:, :-1].contiguous(), ids[:, 1:])
     shifted = logits[:, :-1].contiguous().view(-1, logits.shape[-1])
-    return logits, torch.nn.functional.cross_entropy(shifted, ids[:, 1:].reshape(-1))
+    return outputs, torch.nn.functional.cross_entropy(shifted, ids[:, 1:].reshape(-1))
 
 
 def _smoothed(logits: Any, labels: Any) -> Any:

@@ -155,8 +155,14 @@ def _quantise(run: _Run, one: Weight, whole: int) -> None:
 
 
 def _adapt(run: _Run, trained: Sequence[int]) -> None:
-    """The adapter, cast to its dtype where it was made in another."""
-    run.hold(numbers * BYTES[run.program.adapter] for numbers in trained)
+    """The adapter: PEFT makes it in a 16-bit base's dtype, else in float32, then it is cast one by one."""
+    program = run.program
+    born = program.dtype if program.method.bits == 16 else "float32"
+    made = run.hold(numbers * BYTES[born] for numbers in trained)
+    if born != program.adapter:
+        for old, numbers in zip(made, trained, strict=True):
+            run.memory.malloc(numbers * BYTES[program.adapter])
+            run.memory.free(old)
 
 
 # --- a step --------------------------------------------------------------------------------------------

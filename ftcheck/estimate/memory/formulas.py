@@ -62,7 +62,8 @@ class Memory:
 
     `low`, `likely` and `high` are what the process takes of the GPU, CUDA context and fragmentation with it;
     `allocated` is what torch.cuda.max_memory_allocated would say. `parts` add up to `likely`.
-    `assumptions` are in words.
+    `assumptions` are in words. `least` is the memory that the run completes in, where that is known: PyTorch
+    gives back what it only caches before it goes out of memory.
     """
 
     low: float
@@ -73,6 +74,8 @@ class Memory:
     feed: Feed
     moment: str
     assumptions: tuple[str, ...]
+    model_type: str | None = None
+    least: Interval | None = None
 
 
 def estimate(
@@ -132,6 +135,7 @@ def whole(job: Job, shape: Decoder, how: Method, batch: Feed) -> Memory:
         feed=batch,
         moment=one.moment,
         assumptions=_assumptions(job, shape, how, batch),
+        model_type=shape.model_type,
     )
 
 

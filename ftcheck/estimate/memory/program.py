@@ -21,8 +21,7 @@ class Program:
     the optimizer's step is over. `repeats_keys`: keys and values are repeated before attention. `capability`
     is the GPU's (7.5 is a T4); `clips`: gradients are clipped; `prepared`: the program calls
     prepare_model_for_kbit_training, which empties the cache. `on_cpu_first`: a 16-bit model is loaded on the
-    CPU and moved. `loads_ahead`: so many weights wait on the GPU in 16 bits while one is quantised (other
-    threads load them; transformers 5.23 has none for models that it quantises).
+    CPU and moved.
     """
 
     method: Method
@@ -39,4 +38,3 @@ class Program:
     prepared: bool = False
     on_cpu_first: bool = False
     accumulation: int = 1
-    loads_ahead: int = 0

@@ -103,18 +103,12 @@ def _load(run: _Run, weights: Sequence[Weight]) -> None:
     if not program.on_cpu_first:
         run.memory.free(run.memory.malloc(int(sum(_stated(program, one) for one in weights))))
     plain: dict[str, int] = {}
-    coming: list[tuple[Weight, int]] = []
-    for one in [*sorted(weights, key=_natural), *[None] * program.loads_ahead]:
-        if one is not None:
-            coming.append((one, run.memory.malloc(one.numbers * number)))
-        if len(coming) > program.loads_ahead or one is None:
-            if not coming:
-                break
-            first, whole = coming.pop(0)
-            if _stays(program, first):
-                plain[first.name] = whole
-            else:
-                _quantise(run, first, whole)
+    for one in sorted(weights, key=_natural):
+        whole = run.memory.malloc(one.numbers * number)
+        if _stays(program, one):
+            plain[one.name] = whole
+        else:
+            _quantise(run, one, whole)
     if program.prepared and program.plain != program.dtype:
         for one in weights:
             if one.name in plain:

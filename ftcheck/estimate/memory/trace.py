@@ -177,6 +177,7 @@ def _smoothed(logits: Any, labels: Any) -> Any:
 def _model(config: Mapping[str, Any], program: Program, layers: int | None) -> tuple[Any, tuple[Weight, ...]]:
     """The model class on meta weights with LoRA, and what its weights were before."""
     from transformers import AttentionInterface, AutoConfig, AutoModelForCausalLM
+    from transformers.masking_utils import AttentionMaskInterface, flash_attention_mask, sdpa_mask
 
     kind = str(config.get("model_type"))
     try:
@@ -189,6 +190,10 @@ def _model(config: Mapping[str, Any], program: Program, layers: int | None) -> t
         if getattr(text, "layer_types", None):
             text.layer_types = text.layer_types[:layers]
     AttentionInterface.register(ATTENTION, stand_ins.attention(program))
+    if program.method.attention.startswith(("flash", "kernels")):
+        AttentionMaskInterface.register(ATTENTION, flash_attention_mask)
+    else:
+        AttentionMaskInterface.register(ATTENTION, sdpa_mask)
     attention = "eager" if program.method.attention == "eager" else ATTENTION
     half = stand_ins.dtype(program.dtype)
     model = AutoModelForCausalLM.from_config(made, dtype=half, attn_implementation=attention)

@@ -23,7 +23,7 @@ BFLOAT16 = (8, 0)
 CONTEXT_MARGIN = 32 << 20
 """Bytes by which a measured CUDA context may be larger with another driver."""
 KEPT = 0.09
-"""Share of the nominal memory that driver and error correction take at most, of the GPUs that were looked at."""
+"""Share of the nominal memory that driver and error correction take: the most of the GPUs looked at."""
 UNSPOKEN = frozenset({"nvidia", "geforce", "tesla", "gpu", "generation"})
 """Words that a name may have or not."""
 SLICE = re.compile(r"\bmig[ -]?(?:\d+c\.)?\d+g\.(\d+)gb(?:\+\w+)*", re.IGNORECASE)

@@ -24,6 +24,7 @@ TILE_TOKENS, TILE_WORDS = 4096, 32768
 
 CONTEXT = (0.25 * GIB, 0.45 * GIB, 0.8 * GIB)
 """CUDA context with the kernels that a run loads: least, usual, most. Not counted by torch."""
+USUAL_CONTEXT = Interval(*CONTEXT)
 WORKSPACE = (8 * MIB, 32 * MIB, 96 * MIB)
 """Workspaces of cuBLAS and cuBLASLt, inside torch's count: 8 MiB a handle, 32 on Hopper."""
 FRAGMENTED = (0.0, 0.03, 0.08)
@@ -63,7 +64,7 @@ class Memory:
     `low`, `likely` and `high` are what the process takes of the GPU, CUDA context and fragmentation with it;
     `allocated` is what torch.cuda.max_memory_allocated would say. `parts` add up to `likely`.
     `assumptions` are in words. `least` is the memory that the run completes in, where that is known: PyTorch
-    gives back what it only caches before it goes out of memory.
+    gives back what it only caches before it goes out of memory. `context` is CUDA's part.
     """
 
     low: float
@@ -76,6 +77,7 @@ class Memory:
     assumptions: tuple[str, ...]
     model_type: str | None = None
     least: Interval | None = None
+    context: Interval = USUAL_CONTEXT
 
 
 def estimate(

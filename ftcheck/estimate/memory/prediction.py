@@ -14,19 +14,19 @@ from ftcheck import tables
 from ftcheck.errors import InputError
 from ftcheck.estimate.gpus import Card, card
 from ftcheck.estimate.interval import Interval
-from ftcheck.estimate.memory.formulas import CONTEXT, Memory, estimate
+from ftcheck.estimate.memory.formulas import USUAL_CONTEXT, Memory, estimate
 from ftcheck.estimate.memory.program import Program
 from ftcheck.estimate.memory.shapes import Feed, method
 from ftcheck.inputs.model_shape import model_shape
 from ftcheck.settings import Job
 
-HALVINGS = 6
-"""Steps of the search for the least memory that a run completes in: 1/64 of what is cached."""
+HALVINGS = 4
+"""Steps of the search for the least memory that a run completes in: to 1/16 of what is cached."""
 
 
 @dataclass(frozen=True, slots=True)
 class Replayed:
-    """Bytes by torch's count: the peaks with room to spare, and the least capacity that the run completes in."""
+    """Bytes by torch's count: the peaks with room to spare, and the least that the run completes in."""
 
     allocated: int
     reserved: int
@@ -128,7 +128,7 @@ def _memory(
 ) -> Memory:
     """Torch's peaks with their evidence, CUDA's context on top."""
     low, high, extra = errors(program, formula.model_type, here)
-    context = Interval(*CONTEXT) if here is None or here.context is None else here.context
+    context = here.context if here is not None and here.context is not None else USUAL_CONTEXT
     process = Interval(
         likely.reserved * low + context.low,
         likely.reserved + context.likely,
@@ -151,6 +151,7 @@ def _memory(
         high=process.high,
         allocated=allocated,
         least=least,
+        context=context,
         parts=_adding_up(parts, process.likely),
         assumptions=_assumptions(job, formula, program, here),
     )
@@ -193,8 +194,8 @@ def _assumptions(job: Job, formula: Memory, program: Program, here: Card | None)
         said.append(f"layers of model_type {formula.model_type} were not measured on a GPU: {share} % wider")
     if job.trainer.use != "qlora":
         said.append(
-            f"what the trainer '{job.trainer.use}' does is unknown: the upper end has full logits, float32 for"
-            " what is not quantised and for the adapter, and torch's AdamW"
+            f"what the trainer '{job.trainer.use}' does is unknown: the upper end has full logits, float32"
+            " for what is not quantised and for the adapter, and torch's AdamW"
         )
     if job.hardware.count > 1:
         said.append("every GPU has the whole model (DDP)")
@@ -214,12 +215,6 @@ def _card(job: Job) -> Card | None:
     return card(job.hardware.gpu) if job.hardware.gpu is not None else None
 
 
-def ratio(replayed_: Memory, formula: Memory) -> float:
-    """By what an estimate of other settings by the formulas is multiplied: what the replay of the stated ones
-    says of them."""
-    return replayed_.likely / formula.likely
-
-
 def scaled(memory: Memory, factor: float) -> Memory:
     """An estimate by the formulas, scaled to a replay; its interval stays as wide as the formulas' is."""
     if factor == 1:
@@ -232,5 +227,3 @@ def scaled(memory: Memory, factor: float) -> Memory:
         allocated=memory.allocated.times(factor),
         parts={name: size * factor for name, size in memory.parts.items()},
     )
-
-

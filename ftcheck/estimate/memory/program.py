@@ -16,7 +16,8 @@ class Program:
     """`method` says how the model is trained; the rest, what the program around it does.
 
     Dtypes are torch's names. `dtype`: of the 16-bit base, and in which 4-bit layers compute. `plain`: of
-    embedding, norms and head (float32 after peft's prepare_model_for_kbit_training). `autocast`: the forward
+    embedding, norms and head (float32 after peft's prepare_model_for_kbit_training), `tables` of embedding and
+    head where it is another (TRL before 0.20 cast them back). `autocast`: the forward
     pass runs under autocast to `dtype`. `holds_outputs`: the model's outputs, logits among them, live until
     the optimizer's step is over. `repeats_keys`: keys and values are repeated before attention. `capability`
     is the GPU's (7.5 is a T4); `clips`: gradients are clipped; `prepared`: the program calls
@@ -27,6 +28,7 @@ class Program:
     method: Method
     dtype: str = "bfloat16"
     plain: str = "bfloat16"
+    tables: str | None = None
     adapter: str = "bfloat16"
     autocast: bool = True
     loss: Loss = "tiled"
@@ -38,3 +40,9 @@ class Program:
     prepared: bool = False
     on_cpu_first: bool = False
     accumulation: int = 1
+
+    def dtype_of(self, name: str) -> str:
+        """Dtype of an unquantised weight by its name."""
+        if self.tables is not None and any(part in name for part in ("embed_tokens", "lm_head")):
+            return self.tables
+        return self.plain

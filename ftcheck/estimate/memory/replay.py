@@ -1,8 +1,7 @@
 """A training run's blocks in the order of their lives, through the model of the caching allocator.
 
-The model is loaded, the adapter is put on it, then steps run: forward and backward pass as traced, clipping,
-the optimizer. `max_reserved` and `max_allocated` are what torch.cuda would report; `Allocator.capacity` is the
-card's, so that a run which does not fit raises `OutOfMemory` where the real one would.
+The model is loaded, the adapter is put on it, then steps run: forward and backward pass as traced,
+clipping, the optimizer. At a capacity, a run that does not fit goes out of memory where the real one would.
 """
 
 from collections.abc import Iterable, Sequence
@@ -109,10 +108,11 @@ def _load(run: _Run, weights: Sequence[Weight]) -> None:
             plain[one.name] = whole
         else:
             _quantise(run, one, whole)
-    if program.prepared and program.plain != program.dtype:
+    if program.prepared:
         for one in weights:
-            if one.name in plain:
-                run.memory.malloc(one.numbers * BYTES[program.plain])
+            wanted = program.dtype_of(one.name)
+            if one.name in plain and wanted != program.dtype:
+                run.memory.malloc(one.numbers * BYTES[wanted])
                 run.memory.free(plain[one.name])
         run.memory.empty_cache()
 

@@ -202,10 +202,9 @@ def _model(config: Mapping[str, Any], program: Program, layers: int | None) -> t
         Weight(name, tuple(one.shape), name.removesuffix(".weight") in linears)
         for name, one in model.named_parameters()
     )
-    for parameter in model.parameters():
+    for name, parameter in model.named_parameters():
         parameter.requires_grad_(False)
-        if program.plain != program.dtype:
-            parameter.data = parameter.data.to(stand_ins.dtype(program.plain))
+        parameter.data = parameter.data.to(stand_ins.dtype(program.dtype_of(name)))
     for name, module in linears.items():
         parent, _, own = name.rpartition(".")
         adapted = stand_ins.Adapted(module, program.method.rank_of(own), program)
@@ -239,5 +238,3 @@ def _checkpoint(model: Any) -> None:
     if not hasattr(model, f"{name}_enable"):
         name = "gradient_checkpointing"
     getattr(model, f"{name}_enable")(**{f"{name}_kwargs": {"use_reentrant": False}})
-
-

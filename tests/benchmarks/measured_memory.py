@@ -49,7 +49,7 @@ class Compared:
     def inside(self) -> bool:
         """Whether what was measured is in the interval: reserved, else allocated."""
         if self.row.get("reserved"):
-            return self.low <= self.row["reserved"] <= self.high
+            return self.low <= float(self.row["reserved"]) <= self.high
         low, high = tables.load("memory_evidence")["allocated"]
         return bool(low <= self.row["allocated"] / self.made.allocated <= high)
 
@@ -125,7 +125,7 @@ def _method(row: Mapping[str, Any]) -> Method:
     return Method(
         bits=row["bits"],
         double=bool(row["double"]),
-        ranks={name: row["r"] for name in row["targets"]},
+        ranks=dict.fromkeys(row["targets"], row["r"]),
         dropout=row["dropout"],
         checkpointing=row["ckpt"],
         attention=row["attn"],
@@ -170,13 +170,17 @@ def _spread(errors_: list[float]) -> str:
 def _held(found: list[Compared]) -> str:
     inside = sum(one.inside for one in found)
     width = statistics.mean(one.width for one in found)
-    return f"holds {inside} of {len(found)} ({100 * inside / len(found):.0f} %), mean width {100 * width:.1f} %"
+    return (
+        f"holds {inside} of {len(found)} ({100 * inside / len(found):.0f} %), mean width {100 * width:.1f} %"
+    )
 
 
 def line(one: Compared) -> str:
     """A row in words."""
     row = one.row
-    text = f"{row['model'][:26]:26} {row['bits']:2} bit {row['batch']:2} x {row['length']:4} {row['attn'][:5]:5}"
+    text = (
+        f"{row['model'][:26]:26} {row['bits']:2} bit {row['batch']:2} x {row['length']:4} {row['attn'][:5]:5}"
+    )
     text += f"  allocated {one.made.allocated / GIB:6.2f} {100 * one.allocated_error:+6.2f} %"
     if one.reserved_error is not None:
         text += f"  reserved {one.made.reserved / GIB:6.2f} {100 * one.reserved_error:+6.2f} %"

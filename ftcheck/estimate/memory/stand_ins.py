@@ -25,7 +25,7 @@ def dtype(name: str) -> Any:
 # --- linear layers -------------------------------------------------------------------------------------
 
 
-class FourBit(torch.autograd.Function):
+class FourBit(torch.autograd.Function):  # type: ignore[misc]
     """bitsandbytes' MatMul4Bit: the layer is dequantised whole, forward and backward; its input is not kept."""
 
     @staticmethod
@@ -47,7 +47,7 @@ def _dequantised(x: Any, rows: int, columns: int, double: bool) -> Any:
     return x.new_empty(rows, columns)
 
 
-class Adapted(torch.nn.Module):
+class Adapted(torch.nn.Module):  # type: ignore[misc]
     """Forward of peft's lora.Linear and lora.Linear4bit (0.21.2) on the base layer."""
 
     def __init__(self, linear: Any, rank: int, program: Program) -> None:
@@ -102,7 +102,7 @@ def cast_linear(x: Any, weight: Any, program: Program, bias: Any = None) -> Any:
 # --- attention -----------------------------------------------------------------------------------------
 
 
-class Flash(torch.autograd.Function):
+class Flash(torch.autograd.Function):  # type: ignore[misc]
     """Flash attention: it saves its inputs, its output and the log-sums, and sums repeated keys itself."""
 
     @staticmethod
@@ -127,7 +127,7 @@ class Flash(torch.autograd.Function):
         return dq, *(one.view(groups).sum(2) for one in wide)
 
 
-class Efficient(torch.autograd.Function):
+class Efficient(torch.autograd.Function):  # type: ignore[misc]
     """Memory-efficient attention: as flash, with a bias, and an output's product for float32."""
 
     @staticmethod
@@ -194,7 +194,7 @@ def _kernel(program: Program, query: Any, key: Any, value: Any, bias: Any, group
     return torch.matmul(torch.softmax(scores + bias, -1), value)
 
 
-class _HalfToFloat(torch.autograd.Function):
+class _HalfToFloat(torch.autograd.Function):  # type: ignore[misc]
     """Softmax of float16 scores in float32: one kernel on CUDA, without a float32 copy of the scores."""
 
     @staticmethod
@@ -225,7 +225,7 @@ def half_softmax() -> Iterator[None]:
             return _HalfToFloat.apply(scores)
         return plain(scores, *args, **given)
 
-    functional.softmax = softmax
+    functional.softmax = softmax  # type: ignore[assignment]
     try:
         yield
     finally:
@@ -235,7 +235,7 @@ def half_softmax() -> Iterator[None]:
 # --- loss ----------------------------------------------------------------------------------------------
 
 
-class Tiled(torch.autograd.Function):
+class Tiled(torch.autograd.Function):  # type: ignore[misc]
     """TRL's ChunkedLogProbFunction: one tile of logits, and the hidden states' gradient in float32."""
 
     @staticmethod

@@ -4,6 +4,7 @@ Nothing is computed and nothing is loaded: meta tensors have shapes only. A disp
 forward and backward pass and notes each storage at its birth and its death.
 """
 
+import math
 import warnings
 import weakref
 from collections.abc import Mapping
@@ -42,7 +43,7 @@ class Weight:
     @property
     def numbers(self) -> int:
         """How many numbers it has."""
-        return torch.Size(self.shape).numel()
+        return math.prod(self.shape)
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,7 +61,7 @@ class Trace:
     trained: tuple[int, ...]
 
 
-class Recorder(TorchDispatchMode):
+class Recorder(TorchDispatchMode):  # type: ignore[misc]
     """Notes births and deaths of storages while it is active; those of `standing` tensors are not noted."""
 
     def __init__(self, standing: list[Any], *, masked: bool) -> None:

@@ -1,7 +1,7 @@
 """The memory model against torch.cuda.max_memory_allocated: QLoRA steps of real shapes, random weights.
 
-    python -m tests.benchmarks.memory_model                 the table of published measurements; where there is
-                                                            an NVIDIA GPU, our own settings measured on it
+    python -m tests.benchmarks.memory_model                 the table of published measurements, and our own
+                                                            settings measured where there is an NVIDIA GPU
     python -m tests.benchmarks.memory_model --rows          every published row
     python -m tests.benchmarks.memory_model --dry-run       no GPU: the predictions, and the measuring
                                                             tried out on a tiny shape on the CPU

@@ -5,7 +5,7 @@ quantize_blockwise); what a decoder layer keeps for its backward pass from trans
 (models/llama/modeling_llama.py) and PEFT 0.21.2 (tuners/lora/bnb.py), counted as in Korthikanti et al.
 (arXiv 2205.05198, section 4) but for this code; the loss from TRL 1.16 (kernels/chunked_logprob.py);
 attention from torch 2.13's flash and memory-efficient kernels (Dao, arXiv 2307.08691: output and one
-float32 a row are kept, no length x length matrix). `simulation` counts the same step another way.
+float32 a row are kept, no length x length matrix). `trace` and `replay` count the same step another way.
 """
 
 from collections.abc import Mapping
@@ -351,7 +351,7 @@ def _assumptions(job: Job, shape: Decoder, how: Method, batch: Feed) -> tuple[st
         "activations are " + ("recomputed" if how.checkpointing else "kept") + " for the backward pass",
         "the full logits are allocated" if how.full_logits else "TRL's loss in tiles, without full logits",
         "CUDA context 0.25 to 0.8 GiB; 0 to 8 % of the activations lost to fragmentation",
-        "formulas verified by a simulation of the same step, not on a GPU",
+        "formulas verified by a traced step of the same model",
     ]
     if shape.model_type not in KNOWN:
         said.append(f"the formulas were not verified for model_type {shape.model_type}: +-25 %")

@@ -16,9 +16,9 @@ class Program:
     """`method` says how the model is trained; the rest, what the program around it does.
 
     Dtypes are torch's names. `dtype`: of the 16-bit base, and in which 4-bit layers compute. `plain`: of
-    embedding, norms and head (float32 after peft's prepare_model_for_kbit_training), `tables` of embedding and
-    head where it is another (TRL before 0.20 cast them back). `autocast`: the forward
-    pass runs under autocast to `dtype`. `holds_outputs`: the model's outputs, logits among them, live until
+    embedding, norms and head (float32 after peft's prepare_model_for_kbit_training); `tables`: of embedding
+    and head where it is another (TRL 0.11 to 0.13 cast them back). `autocast`: the forward pass runs under
+    autocast to `dtype`. `holds_outputs`: the model's outputs, logits among them, live until
     the optimizer's step is over. `repeats_keys`: keys and values are repeated before attention. `capability`
     is the GPU's (7.5 is a T4); `clips`: gradients are clipped; `prepared`: the program calls
     prepare_model_for_kbit_training, which empties the cache. `on_cpu_first`: a 16-bit model is loaded on the

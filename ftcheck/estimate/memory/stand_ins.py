@@ -26,7 +26,7 @@ def dtype(name: str) -> Any:
 
 
 class FourBit(torch.autograd.Function):  # type: ignore[misc]
-    """bitsandbytes' MatMul4Bit: the layer is dequantised whole, forward and backward; its input is not kept."""
+    """bitsandbytes' MatMul4Bit: the layer is dequantised whole in both passes; its input is not kept."""
 
     @staticmethod
     def forward(ctx: Any, x: Any, rows: int, columns: int, double: bool, bias: Any) -> Any:
@@ -141,7 +141,7 @@ class Efficient(torch.autograd.Function):  # type: ignore[misc]
 
     @staticmethod
     def backward(ctx: Any, *grads: Any) -> Any:
-        """16-bit numbers: the query's gradient in float32 as workspace; float32: output times its gradient."""
+        """16 bits: the query's gradient in float32 as workspace; float32: output times its gradient."""
         q, k, v, _bias, out, sums = ctx.saved_tensors
         if q.dtype == torch.float32:
             delta = (grads[0] * out).sum(-1)

@@ -1,7 +1,7 @@
-"""One training step of the real model class on meta tensors: every block that it allocates and frees, in order.
+"""One training step of the real model class on meta tensors: every block that it allocates and frees.
 
-Nothing is computed and nothing is loaded: meta tensors have shapes only. A dispatch mode sees every operation of
-forward and backward pass and notes each storage at its birth and its death.
+Nothing is computed and nothing is loaded: meta tensors have shapes only. A dispatch mode sees every operation
+of forward and backward pass and notes each storage at its birth and its death.
 """
 
 import math
@@ -22,8 +22,8 @@ from ftcheck.estimate.memory.shapes import Feed
 
 ATTENTION = "ftcheck-traced"
 Event = tuple[int, int]
-"""A block's number and its size in bytes at its birth; its number and 0 at its death. `FIRST_PRODUCT` says that
-a thread multiplies matrices for the first time."""
+"""A block's number and its size in bytes at its birth; its number and 0 at its death. `FIRST_PRODUCT` says
+that a thread multiplies matrices for the first time."""
 FIRST_PRODUCT: Event = (0, 1)
 
 

@@ -3,8 +3,8 @@
 The program of a row counts as known where its source was read and it runs transformers, PEFT and bitsandbytes
 as they are: fitcheck's hand loop on a T4 (PyPI fitcheck-llm 0.3.1, scripts/measure.py) and TRL's SFTTrainer
 with full logits on an A100 (fms-acceleration, framework "none" and "peft-bnb" without its own kernels). Not
-known: rows with foak or liger kernels, torchtune (its own model code), LLaMA-Factory (whole GB, by what is not
-said), PEFT's comparison (rows of unequal length, and generation in the maximum).
+known: rows with foak or liger kernels, torchtune (its own model code), LLaMA-Factory (whole GB, by what is
+not said), PEFT's comparison (rows of unequal length, and generation in the maximum).
 """
 
 import json

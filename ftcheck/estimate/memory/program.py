@@ -22,7 +22,7 @@ class Program:
     the optimizer's step is over. `repeats_keys`: keys and values are repeated before attention. `capability`
     is the GPU's (7.5 is a T4); `clips`: gradients are clipped; `prepared`: the program calls
     prepare_model_for_kbit_training, which empties the cache. `on_cpu_first`: a 16-bit model is loaded on the
-    CPU and moved.
+    CPU and moved. `triton`: TRL's tiles are folded by its kernels, else by torch's operations (Windows).
     """
 
     method: Method
@@ -40,6 +40,7 @@ class Program:
     prepared: bool = False
     on_cpu_first: bool = False
     accumulation: int = 1
+    triton: bool = True
 
     def dtype_of(self, name: str) -> str:
         """Dtype of an unquantised weight by its name."""

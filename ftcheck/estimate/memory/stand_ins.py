@@ -5,6 +5,7 @@ sources, is listed in tables/cuda_stand_ins.json.
 """
 
 import contextlib
+import importlib.util
 from collections.abc import Iterator
 from typing import Any
 
@@ -13,6 +14,8 @@ from torch.nn import functional
 
 from ftcheck.estimate.memory.program import Program
 
+FIELDS = ("log_probs", "entropy", "is_top1")
+"""What SFTTrainer asks of the fused head beside the loss (TRL 1.16)."""
 TOKENS, WORDS = 4096, 32768
 """Tile of TRL 1.16's fused head: TOKEN_CHUNK_SIZE and _CHUNKED_LOGPROB_CHUNK_SIZE."""
 
@@ -242,13 +245,31 @@ class Tiled(torch.autograd.Function):  # type: ignore[misc]
     def forward(ctx: Any, hidden: Any, weight: Any) -> Any:
         """Log-probabilities of the targets, one a token."""
         ctx.save_for_backward(hidden, weight)
-        _tile = hidden.new_empty(min(len(hidden), TOKENS), min(weight.shape[0], WORDS))
+        _tile = hidden.new_empty(min(len(hidden), TOKENS), WORDS)
         return hidden.new_empty(len(hidden), dtype=torch.float32)
 
     @staticmethod
     def backward(ctx: Any, *grads: Any) -> Any:
         """The hidden states' gradient, gathered in float32."""
-        hidden, weight = ctx.saved_tensors
+        hidden, _weight = ctx.saved_tensors
         made = hidden.new_empty(hidden.shape, dtype=torch.float32)
-        _tile = hidden.new_empty(min(len(hidden), TOKENS), min(weight.shape[0], WORDS))
+        _tile = hidden.new_empty(min(len(hidden), TOKENS), WORDS)
         return made.to(hidden.dtype), None
+
+
+def tiled(hidden: Any, head: Any, program: Program, scored: int | None) -> Any:
+    """The loss of TRL's fused head: hidden states of the scored tokens are gathered, then go through it.
+
+    Without Triton every token is scored, and TRL's own function runs: it folds the tiles by torch's operations.
+    """
+    shifted = hidden[:, :-1]
+    tokens = shifted.shape[0] * shifted.shape[1]
+    if not program.triton and importlib.util.find_spec("trl") is not None:
+        from trl.kernels import ChunkedLogProbFunction
+
+        rows, targets = shifted.reshape(-1, hidden.shape[-1]), hidden.new_empty(tokens, dtype=torch.int64)
+        made = ChunkedLogProbFunction.apply(rows, head, None, targets, 1.0, WORDS, None, 1.0, FIELDS)
+        return made[0].sum()
+    count = tokens if scored is None else max(1, min(scored, tokens))
+    index = tuple(hidden.new_empty(count, dtype=torch.int64) for _ in range(2))
+    return Tiled.apply(shifted[index], head).sum()

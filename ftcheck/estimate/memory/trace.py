@@ -149,8 +149,7 @@ def _forward(model: Any, program: Program, ids: Any, feed: Feed) -> tuple[Any, A
         return outputs, outputs.loss
     if program.loss == "tiled":
         hidden = model.get_decoder()(**given).last_hidden_state
-        rows = hidden[:, :-1].reshape(-1, hidden.shape[-1]).clone()
-        return None, stand_ins.Tiled.apply(rows, model.get_output_embeddings().weight).sum()
+        return None, stand_ins.tiled(hidden, model.get_output_embeddings().weight, program, feed.scored)
     outputs = model(**given)
     logits = outputs.logits.float()
     if program.loss == "smoothed":

@@ -30,18 +30,25 @@ FAR = 2
 
 
 def worst(
-    job: Job, config: Mapping[str, Any], limit_gib: float, *, longest: int, sequences: int | None = None
+    job: Job,
+    config: Mapping[str, Any],
+    limit_gib: float,
+    *,
+    longest: int,
+    sequences: int | None = None,
+    triton: bool = True,
 ) -> tuple[Memory, float]:
     """The memory of a job's worst batch, and the factor by which the formulas are scaled for other settings.
 
-    By a replayed step, unless the limit is so far away that the formulas decide. Raises `CannotTell`.
+    By a replayed step, unless the limit is so far away that the formulas decide. `triton`: the machine has it.
+    Raises `CannotTell`.
     """
     formula = estimate(job, config, longest=longest, sequences=sequences)
     limit = limit_gib * GIB
     if formula.high * FAR <= limit or formula.low > limit * FAR:
         said = f"by formulas: the limit is {FAR} times away, which needs no replay of a step"
         return replace(formula, assumptions=(*formula.assumptions, said)), 1.0
-    memory = predict(job, config, longest=longest, sequences=sequences)
+    memory = predict(job, config, longest=longest, sequences=sequences, triton=triton)
     return memory, memory.likely / formula.likely
 
 

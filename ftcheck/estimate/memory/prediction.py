@@ -39,17 +39,18 @@ def predict(
     *,
     longest: int,
     sequences: int | None = None,
-    scored: int | None = None,
+    triton: bool = True,
 ) -> Memory:
     """The memory of the job's worst batch by trace and replay; by the formulas where that is not possible.
 
-    Raises what `formulas.estimate` raises. Which of the two it was is in `assumptions`.
+    `triton`: the machine that trains has it (Linux). Raises what `formulas.estimate` raises. Which of the two
+    it was is in `assumptions`.
     """
-    by_formula = estimate(job, config, longest=longest, sequences=sequences, scored=scored)
+    by_formula = estimate(job, config, longest=longest, sequences=sequences)
     if missing := _missing():
         return _said(by_formula, f"by formulas, not by a replayed step: {missing} is not installed")
     here = _card(job)
-    known = of_job(job, config, here)
+    known = replace(of_job(job, config, here), triton=triton)
     heavy = heaviest(known) if job.trainer.use != "qlora" else known
     try:
         likely = replayed(config, known, by_formula.feed)
@@ -94,7 +95,11 @@ def heaviest(program: Program) -> Program:
 
 
 def replayed(config: Mapping[str, Any], program: Program, feed: Feed) -> Replayed:
-    """The peaks of a run whose worst batch is `feed`; remembered for equal arguments."""
+    """The peaks of a run whose worst batch is `feed`; remembered for equal arguments.
+
+    Weights that are trained whole (`modules_to_save`) are added to what is replayed: a copy, its gradient, the
+    optimizer's state, and the float32 sum that TRL's head gathers its gradient in.
+    """
     key = json.dumps([config, str(program), feed.rows, feed.length, feed.masked], sort_keys=True, default=str)
     if key not in _REPLAYED:
         _REPLAYED[key] = _replay(config, program, feed)
@@ -110,6 +115,9 @@ def _replay(config: Mapping[str, Any], program: Program, feed: Feed) -> Replayed
 
     steps = [trace(config, program, feed)]
     free = replay(program, steps)
+    whole = max(0, (program.method.trained or 0) - sum(steps[0].trained))
+    wide = program.method.adapter_bytes
+    extra = round(whole * (2 * wide + program.method.state_bytes + 4))
     low, high = free.allocated, free.reserved
     for _ in range(HALVINGS):
         middle = (low + high) // 2
@@ -117,7 +125,7 @@ def _replay(config: Mapping[str, Any], program: Program, feed: Feed) -> Replayed
             high = middle
         else:
             low = middle
-    return Replayed(free.allocated, free.reserved, high)
+    return Replayed(free.allocated + extra, free.reserved + extra, high + extra)
 
 
 # --- the interval --------------------------------------------------------------------------------------

@@ -257,10 +257,21 @@ class Tiled(torch.autograd.Function):  # type: ignore[misc]
         return made.to(hidden.dtype), None
 
 
+@contextlib.contextmanager
+def _no_autocast() -> Iterator[None]:
+    """TRL asks for the device's autocast, which meta tensors have none of: its inputs are cast already."""
+    asked = torch.is_autocast_enabled
+    torch.is_autocast_enabled = lambda *_: False  # type: ignore[assignment]
+    try:
+        yield
+    finally:
+        torch.is_autocast_enabled = asked
+
+
 def tiled(hidden: Any, head: Any, program: Program, scored: int | None) -> Any:
     """The loss of TRL's fused head: hidden states of the scored tokens are gathered, then go through it.
 
-    Without Triton every token is scored, and TRL's own function runs: it folds the tiles by torch's operations.
+    Without Triton every token is scored, and TRL's own function runs: it folds tiles by torch's operations.
     """
     shifted = hidden[:, :-1]
     tokens = shifted.shape[0] * shifted.shape[1]
@@ -268,7 +279,8 @@ def tiled(hidden: Any, head: Any, program: Program, scored: int | None) -> Any:
         from trl.kernels import ChunkedLogProbFunction
 
         rows, targets = shifted.reshape(-1, hidden.shape[-1]), hidden.new_empty(tokens, dtype=torch.int64)
-        made = ChunkedLogProbFunction.apply(rows, head, None, targets, 1.0, WORDS, None, 1.0, FIELDS)
+        with _no_autocast():
+            made = ChunkedLogProbFunction.apply(rows, head, None, targets, 1.0, WORDS, None, 1.0, FIELDS)
         return made[0].sum()
     count = tokens if scored is None else max(1, min(scored, tokens))
     index = tuple(hidden.new_empty(count, dtype=torch.int64) for _ in range(2))

@@ -148,16 +148,25 @@ def _forward(model: Any, program: Program, ids: Any, feed: Feed) -> tuple[Any, A
         outputs = model(**given, labels=ids)
         return outputs, outputs.loss
     if program.loss == "tiled":
-        hidden = model.get_decoder()(**given).last_hidden_state
-        return None, stand_ins.tiled(hidden, model.get_output_embeddings().weight, program, feed.scored)
+        return None, _fused(model, given, program, feed)
     outputs = model(**given)
     logits = outputs.logits.float()
     if program.loss == "smoothed":
-        # accelerate replaces the outputs by float32 ones.
+        # accelerate replaces the outputs by float32 ones, and TRL's metrics come from a second forward pass.
         del outputs
-        return logits, _smoothed(logits[:, :-1].contiguous(), ids[:, 1:])
+        loss = _smoothed(logits[:, :-1].contiguous(), ids[:, 1:])
+        del logits
+        with torch.no_grad():
+            _fused(model, given, program, feed)
+        return None, loss
     shifted = logits[:, :-1].contiguous().view(-1, logits.shape[-1])
     return outputs, torch.nn.functional.cross_entropy(shifted, ids[:, 1:].reshape(-1))
+
+
+def _fused(model: Any, given: Mapping[str, Any], program: Program, feed: Feed) -> Any:
+    """TRL's forward pass: the decoder, then its head in tiles."""
+    hidden = model.get_decoder()(**given).last_hidden_state
+    return stand_ins.tiled(hidden, model.get_output_embeddings().weight, program, feed.scored)
 
 
 def _smoothed(logits: Any, labels: Any) -> Any:

@@ -51,7 +51,9 @@ def memory_fit(job: Job, machine: Machine, inputs: Inputs) -> Iterator[Yield]:
     try:
         config = _config(job, inputs)
         longest, sequences, assumed = _worst(job, inputs)
-        memory, factor = worst(job, config, limit, longest=longest, sequences=sequences)
+        memory, factor = worst(
+            job, config, limit, longest=longest, sequences=sequences, triton=machine.system != "Windows"
+        )
         most = largest_batch(job, config, limit, longest=longest, factor=factor)
     except FtcheckError as error:
         yield from _at_least(job, inputs, limit, words, error)
@@ -120,7 +122,9 @@ def batch_that_fits(job: Job, machine: Machine, inputs: Inputs) -> int | None:
     try:
         config = _config(job, inputs)
         longest, sequences, _ = _worst(job, inputs)
-        memory, factor = worst(job, config, limit, longest=longest, sequences=sequences)
+        memory, factor = worst(
+            job, config, limit, longest=longest, sequences=sequences, triton=machine.system != "Windows"
+        )
         if verdict(memory, limit) == "fits":
             return None
         remedy = cheapest(job, config, limit, longest=longest, sequences=sequences, factor=factor)

@@ -40,8 +40,8 @@ def worst(
 ) -> tuple[Memory, float]:
     """The memory of a job's worst batch, and the factor by which the formulas are scaled for other settings.
 
-    By a replayed step, unless the limit is so far away that the formulas decide. `triton`: the machine has it.
-    Raises `CannotTell`.
+    By a replayed step, unless the limit is so far away that the formulas decide. `triton`: the machine has
+    it. Raises `CannotTell`.
     """
     formula = estimate(job, config, longest=longest, sequences=sequences)
     limit = limit_gib * GIB

@@ -97,8 +97,8 @@ def heaviest(program: Program) -> Program:
 def replayed(config: Mapping[str, Any], program: Program, feed: Feed) -> Replayed:
     """The peaks of a run whose worst batch is `feed`; remembered for equal arguments.
 
-    Weights that are trained whole (`modules_to_save`) are added to what is replayed: a copy, its gradient, the
-    optimizer's state, and the float32 sum that TRL's head gathers its gradient in.
+    Weights that are trained whole (`modules_to_save`) are added to what is replayed: a copy, its gradient,
+    the optimizer's state, and the float32 sum that TRL's head gathers its gradient in.
     """
     key = json.dumps([config, str(program), feed.rows, feed.length, feed.masked], sort_keys=True, default=str)
     if key not in _REPLAYED:

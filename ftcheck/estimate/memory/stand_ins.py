@@ -261,7 +261,7 @@ class Tiled(torch.autograd.Function):  # type: ignore[misc]
 def _no_autocast() -> Iterator[None]:
     """TRL asks for the device's autocast, which meta tensors have none of: its inputs are cast already."""
     asked = torch.is_autocast_enabled
-    torch.is_autocast_enabled = lambda *_: False  # type: ignore[assignment]
+    torch.is_autocast_enabled = lambda *_: False
     try:
         yield
     finally:

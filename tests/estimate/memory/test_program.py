@@ -1,7 +1,7 @@
 """Programs against real ones: steps of TRL's SFTTrainer on the CPU, every storage counted, and their traces.
 
-What differs on the CPU is what the stand-ins are for: TRL's loss has no Triton there (its own torch operations
-run in the trace, too), and 4-bit layers are dequantised inside one operation.
+What differs on the CPU is what the stand-ins are for: TRL's loss has no Triton there (its own torch
+operations run in the trace, too), and 4-bit layers are dequantised inside one operation.
 """
 
 import tempfile

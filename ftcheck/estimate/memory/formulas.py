@@ -12,6 +12,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
+from ftcheck import tables
 from ftcheck.estimate.interval import Interval
 from ftcheck.estimate.memory.shapes import KNOWN, Feed, Method, feed, method
 from ftcheck.inputs.model_shape import Decoder, Linear, model_shape
@@ -328,10 +329,13 @@ def _errors(job: Job, shape: Decoder, how: Method, batch: Feed, moving: float) -
     if how.bits == 8 or how.attention not in ("sdpa", "eager", "flash_attention_2", "flash_attention_3"):
         error = max(error, 0.2)
     least = step(shape, how, replace(batch, masked=False, scored=0)).peak if batch.rows > 1 else moving
-    lighter = (
-        0.6 if job.training.extra.get("use_liger_kernel") or job.training.extra.get("torch_compile") else 1
-    )
+    lighter = tables.load("memory_evidence")["lighter"] if fuses(job) else 1
     return min(least, moving) * (1 - error) * lighter, moving * (1 + error)
+
+
+def fuses(job: Job) -> bool:
+    """Whether kernels that keep less take the place of the model's own operations."""
+    return any(job.training.extra.get(key) for key in ("use_liger_kernel", "torch_compile"))
 
 
 def _command_extra(job: Job, shape: Decoder, how: Method, batch: Feed) -> float:

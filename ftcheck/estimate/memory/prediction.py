@@ -14,12 +14,14 @@ from ftcheck import tables
 from ftcheck.errors import InputError
 from ftcheck.estimate.gpus import Card, card
 from ftcheck.estimate.interval import Interval
-from ftcheck.estimate.memory.formulas import USUAL_CONTEXT, Memory, estimate
+from ftcheck.estimate.memory.formulas import USUAL_CONTEXT, Memory, estimate, fuses
 from ftcheck.estimate.memory.program import Program
 from ftcheck.estimate.memory.shapes import Feed, method
 from ftcheck.inputs.model_shape import model_shape
 from ftcheck.settings import Job
 
+TURING = (7, 5)
+"""Capability of GPUs without flash attention that float16 may be chosen for."""
 HALVINGS = 4
 """Steps of the search for the least memory that a run completes in: to 1/16 of what is cached."""
 
@@ -52,6 +54,8 @@ def predict(
     here = _card(job)
     known = replace(of_job(job, config, here), triton=triton)
     heavy = heaviest(known) if job.trainer.use != "qlora" else known
+    if here is None and job.training.fp16:
+        heavy = replace(heavy, capability=TURING)
     try:
         likely = replayed(config, known, by_formula.feed)
         most = replayed(config, heavy, by_formula.feed) if heavy != known else likely
@@ -136,6 +140,8 @@ def _memory(
 ) -> Memory:
     """Torch's peaks with their evidence, CUDA's context on top."""
     low, high, extra = errors(program, formula.model_type, here)
+    if fuses(job):
+        low *= tables.load("memory_evidence")["lighter"]
     context = here.context if here is not None and here.context is not None else USUAL_CONTEXT
     process = Interval(
         likely.reserved * low + context.low,
@@ -176,6 +182,8 @@ def errors(program: Program, model_type: str | None, here: Card | None) -> tuple
         extra += evidence["card"]
     if model_type not in evidence["measured_model_types"]:
         extra += evidence["model_type"]
+    if program.method.bits == 8 or program.method.attention not in evidence["measured_attention"]:
+        extra += evidence["method"]
     return low - extra, high + extra, extra
 
 

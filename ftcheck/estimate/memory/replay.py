@@ -78,8 +78,8 @@ def replay(
         _adapt(run, traces[0].trained)
         resident = memory.allocated
         states: list[int] = []
-        for index, one in enumerate([*traces, traces[-1]]):
-            _step(run, one, states, first=index == 0)
+        for one in (*traces, traces[-1]):
+            _step(run, one, states)
     except OutOfMemory:
         return Peaks(memory.max_allocated, memory.max_reserved, resident, False, memory.retries)
     return Peaks(memory.max_allocated, memory.max_reserved, resident, True, memory.retries)
@@ -162,7 +162,7 @@ def _adapt(run: _Run, trained: Sequence[int]) -> None:
 # --- a step --------------------------------------------------------------------------------------------
 
 
-def _step(run: _Run, one: Trace, states: list[int], *, first: bool) -> None:
+def _step(run: _Run, one: Trace, states: list[int]) -> None:
     program = run.program
     if program.holds_outputs:
         # A loop of one's own forgets the gradients before the step, the Trainer after it.

@@ -59,8 +59,12 @@ def memory_fit(job: Job, machine: Machine, inputs: Inputs) -> Iterator[Yield]:
         yield from _at_least(job, inputs, limit, words, error)
         return
     said = verdict(memory, limit)
-    # The stated batch was replayed; of others the formulas' wider interval decides.
-    most = max(most, memory.feed.rows) if said == "fits" else min(most, max(0, memory.feed.rows - 1))
+    # The stated batch was replayed (unless there are fewer rows); of others the formulas decide.
+    stated = job.training.per_device_train_batch_size
+    if said != "fits":
+        most = min(most, stated - 1)
+    elif sequences is None or sequences >= stated:
+        most = max(most, stated)
     yield from _measured(memory, limit, most)
     largest = f"the largest batch that fits is {most}" if most else "no batch fits"
     yield Summary(f"{_interval(memory)} GiB, {said} {limit:g} GiB; {largest}{assumed}")

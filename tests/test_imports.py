@@ -48,8 +48,8 @@ LOADERS_ONLY = frozenset(
     {"transformers", "tokenizers", "datasets", "gigatoken", "safetensors", "pyarrow.parquet", "pyarrow.csv"}
 )
 """Libraries that open tokenizers, data and models: loaders use them, and the trainer that trains."""
-SIMULATION = "ftcheck.estimate.memory.simulation"
-"""Builds a model of fake tensors from its shape: it opens nothing."""
+TRACE = "ftcheck.estimate.memory.trace"
+"""Builds a model of tensors without memory from its shape: it opens nothing."""
 SOURCES = modules()
 ARROWS = arrows(SOURCES)
 
@@ -114,7 +114,7 @@ def test_a_circle_for_annotations_is_a_circle_too() -> None:
 
 def test_libraries_that_open_things_are_imported_by_loaders_and_trainers_only() -> None:
     for module, text in SOURCES.items():
-        if module.startswith(("ftcheck_plugins.", "ftcheck_trainers.")) or module == SIMULATION:
+        if module.startswith(("ftcheck_plugins.", "ftcheck_trainers.")) or module == TRACE:
             continue
         for node in ast.walk(ast.parse(text)):
             names = [alias.name for alias in node.names] if isinstance(node, ast.Import) else []

@@ -20,6 +20,10 @@ from ftcheck.settings import Job
 GIB = 1 << 30
 BFLOAT16 = (8, 0)
 """Compute capability at which bfloat16 units begin."""
+CONTEXT_MARGIN = 32 << 20
+"""Bytes by which a measured CUDA context may be larger with another driver."""
+KEPT = 0.09
+"""Share of the nominal memory that driver and error correction take: the most of the GPUs looked at."""
 UNSPOKEN = frozenset({"nvidia", "geforce", "tesla", "gpu", "generation"})
 """Words that a name may have or not."""
 SLICE = re.compile(r"\bmig[ -]?(?:\d+c\.)?\d+g\.(\d+)gb(?:\+\w+)*", re.IGNORECASE)
@@ -43,7 +47,9 @@ class Speed:
 class Card:
     """A GPU of the table. `memory_gib` is None where several sizes are sold under the name.
 
+    `total_gib` is what torch reports as total_memory: the least that was seen; None where nobody looked.
     `family` is the short name that covers it (`H100` for an H100 NVL); `speed` is None where it is unknown.
+    `context` are bytes that a process holds beside torch's, where they were measured.
     """
 
     name: str
@@ -51,6 +57,8 @@ class Card:
     capability: tuple[int, int] | None
     family: str | None = None
     speed: Speed | None = None
+    total_gib: float | None = None
+    context: Interval | None = None
 
     @property
     def bf16(self) -> bool:
@@ -67,7 +75,8 @@ def card(name: str) -> Card | None:
     memory = float(found[1])
     if whole is None:
         return Card(name, memory, None)
-    return replace(whole, name=f"{whole.name} {found[0]}", memory_gib=memory, family=None, speed=None)
+    name = f"{whole.name} {found[0]}"
+    return replace(whole, name=name, memory_gib=memory, family=None, speed=None, total_gib=None)
 
 
 def same_gpu(stated: str, here: str) -> bool:
@@ -84,7 +93,16 @@ def _cards() -> dict[frozenset[str], Card]:
     for name, facts in tables.load("gpus")["gpus"].items():
         major, _, minor = facts["capability"].partition(".")
         capability = (int(major), int(minor))
-        one = Card(name, facts["memory_gib"], capability, facts.get("family"), _speed(facts))
+        total = facts.get("total_gib")
+        one = Card(
+            name,
+            facts["memory_gib"],
+            capability,
+            facts.get("family"),
+            _speed(facts),
+            min(total) if total else None,
+            _context(facts),
+        )
         for other in (name, *facts.get("also", ())):
             found[_words(other)] = one
     return found
@@ -95,6 +113,13 @@ def _speed(facts: dict[str, Any]) -> Speed | None:
         return None
     share = Interval(*facts["utilisation"])
     return Speed(_span(facts["tflops"]), _span(facts["gb_per_s"]), share, "evidence" in facts)
+
+
+def _context(facts: dict[str, Any]) -> Interval | None:
+    if "context_gib" not in facts:
+        return None
+    size = facts["context_gib"] * GIB
+    return Interval(size, size, size + CONTEXT_MARGIN)
 
 
 def _span(stated: Any) -> Interval:
@@ -132,7 +157,8 @@ def asks_for_bfloat16(job: Job) -> Iterator[tuple[str, Change | None]]:
 
 
 def gpu_memory(job: Job, machine: Machine) -> tuple[float | None, str]:
-    """Memory of one GPU in GiB, and where that is from; None with the reason where nobody says."""
+    """Memory of one GPU in GiB as torch reports it, and where that is from; None with the reason where nobody
+    says. Of a named GPU it is the least that was seen, or the nominal size less 9 %."""
     stated = job.hardware
     if stated.memory_gib is not None:
         return stated.memory_gib, "hardware.memory_gib"
@@ -152,4 +178,6 @@ def _named_memory(name: str) -> tuple[float | None, str]:
         return None, f"the memory of {name} is unknown; set hardware.memory_gib"
     if found.memory_gib is None:
         return None, f"{found.name} is sold with several sizes of memory; set hardware.memory_gib"
-    return float(found.memory_gib), "hardware.gpu"
+    if found.total_gib is not None:
+        return found.total_gib, "hardware.gpu"
+    return round(found.memory_gib * (1 - KEPT), 2), "hardware.gpu"

@@ -7,7 +7,8 @@ from dataclasses import dataclass, field, replace
 from ftcheck.errors import InputError
 from ftcheck.estimate import run_time, serving_load
 from ftcheck.estimate.interval import Interval
-from ftcheck.estimate.memory.formulas import estimate
+from ftcheck.estimate.memory.formulas import Memory, estimate
+from ftcheck.estimate.memory.prediction import predict, scaled
 from ftcheck.estimate.steps import devices, every
 from ftcheck.inputs.evaluation import GoldSet
 from ftcheck.inputs.machine import Machine
@@ -53,6 +54,7 @@ class Estimates:
     stated: Job | None = None
     probed: Probe | None = None
     _paces: list[Interval | None] = field(default_factory=list)
+    _replayed: list[tuple[object, Memory, float]] = field(default_factory=list)
 
     def memory(self, job: Job, longest: int, sequences: int) -> Figure:
         """Peak memory in GiB of the largest batch of `sequences` (blocks) of at most `longest` tokens."""
@@ -66,11 +68,22 @@ class Estimates:
         if self.model is None:
             return Figure(unit="GiB", why=f"unknown: {self.problem}")
         try:
-            found = estimate(job, self.model.config, longest=longest, sequences=sequences)
+            found = self._scaled(self.model, job, longest, sequences)
         except InputError as error:
             return Figure(unit="GiB", why=f"unknown: {error}")
         low, likely, high = (one / GIB for one in (found.low, found.likely, found.high))
         return Figure(low, likely, high, "GiB", parts=_parts(found.parts), assumes=found.assumptions)
+
+    def _scaled(self, model: ModelConfig, job: Job, longest: int, sequences: int) -> Memory:
+        """The first that is asked for, the job as it is stated, by a replayed step; its variants by the
+        formulas, scaled to it."""
+        formula = estimate(job, model.config, longest=longest, sequences=sequences)
+        key = (job.training, longest, sequences)
+        if not self._replayed:
+            found = predict(job, model.config, longest=longest, sequences=sequences)
+            self._replayed.append((key, found, found.likely / formula.likely))
+        stated, memory, factor = self._replayed[0]
+        return memory if key == stated else scaled(formula, factor)
 
     def hours(self, job: Job, work: Work) -> Figure:
         """Hours of all steps, with checkpoints; `parts` are hours too, `rates` tokens a second."""

@@ -35,7 +35,8 @@ def planned(job: Job, inputs: Inputs, expected: Expected) -> Expected:
     if option.hours.rate is not None:
         found["tokens_per_second"] = Span(round(option.hours.rate[0]), round(option.hours.rate[2]), "plan")
     if option.memory.low is not None and option.memory.high is not None:
-        found["memory_gib"] = _without_context(option.memory.low, option.memory.high, "plan")
+        context = option.memory.parts.get("CUDA")
+        found["memory_gib"] = _without_context(option.memory.low, option.memory.high, context, "plan")
     known = {**found, **expected.known}
     return Expected(known, {name: why for name, why in expected.unknown.items() if name not in known})
 
@@ -57,15 +58,18 @@ def _memory(job: Job, report: Report | None) -> Span | str:
     low, high = (_measured(result, f"peak_gib{end}") for end in ("_low", "_high"))
     if low is None or high is None:
         return _why(result, report, "memory-fit")
-    return _without_context(low, high, "memory-fit")
+    return _without_context(low, high, _measured(result, "context_gib"), "memory-fit")
 
 
-def _without_context(low: float, high: float, source: str) -> Span:
-    """Predicted GiB as torch counts them: without what CUDA takes for itself."""
-    least, most = (
-        round(peak - context / GIB, 2) for peak, context in ((low, CONTEXT[0]), (high, CONTEXT[2]))
-    )
-    return Span(least, most, f"{source}, less CUDA's context")
+def _without_context(low: float, high: float, likely: float | None, source: str) -> Span:
+    """Predicted GiB as torch counts them: without what CUDA takes for itself, `likely` GiB.
+
+    Where that is less than it usually is, it was measured on the card, and is the same at both ends.
+    """
+    least, _, most = (one / GIB for one in CONTEXT)
+    if likely is not None and likely < least:
+        least = most = likely
+    return Span(round(low - least, 2), round(high - most, 2), f"{source}, less CUDA's context")
 
 
 def _result(job: Job, report: Report | None, rule: str) -> Result | None:

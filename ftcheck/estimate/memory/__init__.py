@@ -1,1 +1,1 @@
-"""Peak GPU memory of a training step: shapes, closed formulas, and a simulated step."""
+"""Peak GPU memory of a training step: closed formulas, and a traced step through the allocator."""

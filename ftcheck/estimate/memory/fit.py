@@ -5,6 +5,7 @@ from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 from ftcheck.estimate.memory.formulas import GIB, Memory, estimate
+from ftcheck.estimate.memory.prediction import predict, scaled
 from ftcheck.records import Change
 from ftcheck.settings import Job
 
@@ -24,24 +25,64 @@ class Remedy:
     memory: Memory
 
 
+FAR = 2
+"""A limit that the formulas' interval is away from by this factor is not worth a replay."""
+
+
+def worst(
+    job: Job,
+    config: Mapping[str, Any],
+    limit_gib: float,
+    *,
+    longest: int,
+    sequences: int | None = None,
+    triton: bool = True,
+) -> tuple[Memory, float]:
+    """The memory of a job's worst batch, and the factor by which the formulas are scaled for other settings.
+
+    By a replayed step, unless the limit is so far away that the formulas decide. `triton`: the machine has
+    it. Raises `CannotTell`.
+    """
+    formula = estimate(job, config, longest=longest, sequences=sequences)
+    limit = limit_gib * GIB
+    if formula.high * FAR <= limit or formula.low > limit * FAR:
+        said = f"by formulas: the limit is {FAR} times away, which needs no replay of a step"
+        return replace(formula, assumptions=(*formula.assumptions, said)), 1.0
+    memory = predict(job, config, longest=longest, sequences=sequences, triton=triton)
+    return memory, memory.likely / formula.likely
+
+
 def verdict(memory: Memory, limit_gib: float) -> Verdict:
-    """`fits` where the whole interval is within the limit, `tight` where only the likely value is."""
-    if memory.high <= limit_gib * GIB:
+    """`fits` where the whole interval is within the limit, `tight` where only the likely value is.
+
+    What counts is the memory that the run completes in, where it is known: less than it takes where there is
+    more, by what PyTorch gives back.
+    """
+    needed = memory if memory.least is None else memory.least
+    if needed.high <= limit_gib * GIB:
         return "fits"
-    return "tight" if memory.likely <= limit_gib * GIB else "does not fit"
+    return "tight" if needed.likely <= limit_gib * GIB else "does not fit"
 
 
 def largest_batch(
-    job: Job, config: Mapping[str, Any], limit_gib: float, *, longest: int, scored: int | None = None
+    job: Job,
+    config: Mapping[str, Any],
+    limit_gib: float,
+    *,
+    longest: int,
+    scored: int | None = None,
+    factor: float = 1.0,
 ) -> int:
     """The largest per_device_train_batch_size whose whole interval is within the limit; 0 for none.
 
-    However few rows there are: `longest` is the longest row in tokens. Raises `CannotTell`.
+    However few rows there are: `longest` is the longest row in tokens. By the formulas times `factor`.
+    Raises `CannotTell`.
     """
 
     def fits(batch: int) -> bool:
         tried = _with(job, per_device_train_batch_size=batch)
-        return verdict(estimate(tried, config, longest=longest, scored=scored), limit_gib) == "fits"
+        memory = scaled(estimate(tried, config, longest=longest, scored=scored), factor)
+        return verdict(memory, limit_gib) == "fits"
 
     low, high = 0, 1
     while high <= MOST and fits(high):
@@ -53,15 +94,22 @@ def largest_batch(
 
 
 def cheapest(
-    job: Job, config: Mapping[str, Any], limit_gib: float, *, longest: int, sequences: int | None = None
+    job: Job,
+    config: Mapping[str, Any],
+    limit_gib: float,
+    *,
+    longest: int,
+    sequences: int | None = None,
+    factor: float = 1.0,
 ) -> Remedy | None:
     """The first that makes the job fit: checkpointing, a smaller batch with more accumulation (the same rows
     a step), an 8-bit optimizer, these together, and a shorter max_length last; None where nothing does.
+    By the formulas times `factor`.
     """
-    for keys in _candidates(job, config, limit_gib, longest):
+    for keys in _candidates(job, config, limit_gib / factor, longest):
         tried = _with(job, **keys)
         length = min(longest, tried.training.max_length or longest)
-        memory = estimate(tried, config, longest=length, sequences=sequences)
+        memory = scaled(estimate(tried, config, longest=length, sequences=sequences), factor)
         if verdict(memory, limit_gib) == "fits":
             return Remedy(tuple(_changes(job, keys)), memory)
     return None

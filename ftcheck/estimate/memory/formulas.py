@@ -5,13 +5,14 @@ quantize_blockwise); what a decoder layer keeps for its backward pass from trans
 (models/llama/modeling_llama.py) and PEFT 0.21.2 (tuners/lora/bnb.py), counted as in Korthikanti et al.
 (arXiv 2205.05198, section 4) but for this code; the loss from TRL 1.16 (kernels/chunked_logprob.py);
 attention from torch 2.13's flash and memory-efficient kernels (Dao, arXiv 2307.08691: output and one
-float32 a row are kept, no length x length matrix). `simulation` counts the same step another way.
+float32 a row are kept, no length x length matrix). `trace` and `replay` count the same step another way.
 """
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
+from ftcheck import tables
 from ftcheck.estimate.interval import Interval
 from ftcheck.estimate.memory.shapes import KNOWN, Feed, Method, feed, method
 from ftcheck.inputs.model_shape import Decoder, Linear, model_shape
@@ -24,6 +25,7 @@ TILE_TOKENS, TILE_WORDS = 4096, 32768
 
 CONTEXT = (0.25 * GIB, 0.45 * GIB, 0.8 * GIB)
 """CUDA context with the kernels that a run loads: least, usual, most. Not counted by torch."""
+USUAL_CONTEXT = Interval(*CONTEXT)
 WORKSPACE = (8 * MIB, 32 * MIB, 96 * MIB)
 """Workspaces of cuBLAS and cuBLASLt, inside torch's count: 8 MiB a handle, 32 on Hopper."""
 FRAGMENTED = (0.0, 0.03, 0.08)
@@ -62,7 +64,8 @@ class Memory:
 
     `low`, `likely` and `high` are what the process takes of the GPU, CUDA context and fragmentation with it;
     `allocated` is what torch.cuda.max_memory_allocated would say. `parts` add up to `likely`.
-    `assumptions` are in words.
+    `assumptions` are in words. `least` is the memory that the run completes in, where that is known: PyTorch
+    gives back what it only caches before it goes out of memory. `context` is CUDA's part.
     """
 
     low: float
@@ -73,6 +76,9 @@ class Memory:
     feed: Feed
     moment: str
     assumptions: tuple[str, ...]
+    model_type: str | None = None
+    least: Interval | None = None
+    context: Interval = USUAL_CONTEXT
 
 
 def estimate(
@@ -132,6 +138,7 @@ def whole(job: Job, shape: Decoder, how: Method, batch: Feed) -> Memory:
         feed=batch,
         moment=one.moment,
         assumptions=_assumptions(job, shape, how, batch),
+        model_type=shape.model_type,
     )
 
 
@@ -322,10 +329,13 @@ def _errors(job: Job, shape: Decoder, how: Method, batch: Feed, moving: float) -
     if how.bits == 8 or how.attention not in ("sdpa", "eager", "flash_attention_2", "flash_attention_3"):
         error = max(error, 0.2)
     least = step(shape, how, replace(batch, masked=False, scored=0)).peak if batch.rows > 1 else moving
-    lighter = (
-        0.6 if job.training.extra.get("use_liger_kernel") or job.training.extra.get("torch_compile") else 1
-    )
+    lighter = tables.load("memory_evidence")["lighter"] if fuses(job) else 1
     return min(least, moving) * (1 - error) * lighter, moving * (1 + error)
+
+
+def fuses(job: Job) -> bool:
+    """Whether kernels that keep less take the place of the model's own operations."""
+    return any(job.training.extra.get(key) for key in ("use_liger_kernel", "torch_compile"))
 
 
 def _command_extra(job: Job, shape: Decoder, how: Method, batch: Feed) -> float:
@@ -345,7 +355,7 @@ def _assumptions(job: Job, shape: Decoder, how: Method, batch: Feed) -> tuple[st
         "activations are " + ("recomputed" if how.checkpointing else "kept") + " for the backward pass",
         "the full logits are allocated" if how.full_logits else "TRL's loss in tiles, without full logits",
         "CUDA context 0.25 to 0.8 GiB; 0 to 8 % of the activations lost to fragmentation",
-        "formulas verified by a simulation of the same step, not on a GPU",
+        "formulas verified by a traced step of the same model",
     ]
     if shape.model_type not in KNOWN:
         said.append(f"the formulas were not verified for model_type {shape.model_type}: +-25 %")

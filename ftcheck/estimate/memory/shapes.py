@@ -9,7 +9,7 @@ from ftcheck.inputs.model_shape import Decoder
 from ftcheck.settings import Job
 
 KNOWN = frozenset({"llama", "mistral", "phi3", "qwen2", "qwen3"})
-"""Decoder layers that the formulas were held against a simulation of (tests/test_memory.py)."""
+"""Decoder layers whose formulas were held against traced steps (tests/estimate/memory/test_trace.py)."""
 
 OPTIMIZERS: Mapping[str, float] = {
     "adamw_torch": 0,

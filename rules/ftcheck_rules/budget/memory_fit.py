@@ -11,9 +11,11 @@ from ftcheck.estimate.memory.fit import (
     cheapest,
     largest_batch,
     verdict,
+    worst,
 )
-from ftcheck.estimate.memory.formulas import GIB, Memory, estimate
+from ftcheck.estimate.memory.formulas import GIB, Memory
 from ftcheck.estimate.memory.lower_bound import LowerBound, lower_bound
+from ftcheck.estimate.memory.prediction import predict
 from ftcheck.estimate.memory.shapes import CannotTell
 from ftcheck.extension.rules import Yield
 from ftcheck.inputs.container import Inputs
@@ -22,8 +24,6 @@ from ftcheck.inputs.modules import Modules
 from ftcheck.inputs.prepared import Prepared
 
 STATED = ("hardware.gpu", "hardware.memory_gib", "targets.memory_gib")
-KEPT = 0.06
-"""The largest share of a GPU's nominal memory that driver and error correction reserve."""
 BATCH = "training.per_device_train_batch_size"
 
 
@@ -34,13 +34,15 @@ def memory_fit(job: Job, machine: Machine, inputs: Inputs) -> Iterator[Yield]:
     A run that does not fit ends at the longest row, minutes or hours in; one that leaves half of the memory
     unused takes twice the steps it needs, and is paid for by the hour.
 
-    Predicted from config.json, without a GPU: weights as they are quantised, adapter, gradients, optimizer
-    state, activations, logits, CUDA context; as an interval with its assumptions. Compared with the smaller
-    of targets.memory_gib and the GPU's memory (hardware.memory_gib; hardware.gpu less 6 % for driver and
-    error correction; else this machine's). It is an error if the likely value exceeds that, a warning if the
-    interval does. Where the model or the training method is not modelled, its weights as they are loaded are
-    the least it needs (bitsandbytes does not quantise fused experts): an error if they alone exceed the
-    memory, else the check is skipped. No parameters.
+    Predicted from config.json, without a GPU: a step of the model's own code is traced on tensors without
+    memory, and its blocks are replayed through a model of PyTorch's caching allocator, with loading and
+    optimizer; as an interval with its assumptions. (By closed formulas where the limit is far away, or torch
+    and transformers are not installed.) Compared with the smaller of targets.memory_gib and the GPU's memory
+    (hardware.memory_gib; hardware.gpu's as torch reports it, or 9 % less than its name says; else this
+    machine's). It is an error if the run goes out of memory there by the likely value, a warning if it does
+    by the upper end; what PyTorch would give back is not counted. Where the model or the training method is
+    not modelled, its weights as they are loaded are the least it needs (bitsandbytes does not quantise fused
+    experts): an error if they alone exceed the memory, else the check is skipped. No parameters.
     """
     limit, words = _limit(job, machine)
     if limit is None:
@@ -49,19 +51,26 @@ def memory_fit(job: Job, machine: Machine, inputs: Inputs) -> Iterator[Yield]:
     try:
         config = _config(job, inputs)
         longest, sequences, assumed = _worst(job, inputs)
-        memory = estimate(job, config, longest=longest, sequences=sequences)
-        most = largest_batch(job, config, limit, longest=longest)
+        memory, factor = worst(
+            job, config, limit, longest=longest, sequences=sequences, triton=machine.system != "Windows"
+        )
+        most = largest_batch(job, config, limit, longest=longest, factor=factor)
     except FtcheckError as error:
         yield from _at_least(job, inputs, limit, words, error)
         return
-    yield from _measured(memory, limit, most)
     said = verdict(memory, limit)
+    # The stated batch was replayed (unless there are fewer rows); of others the formulas decide.
+    stated = job.training.per_device_train_batch_size
+    if said != "fits":
+        most = min(most, stated - 1)
+    elif sequences is None or sequences >= stated:
+        most = max(most, stated)
+    yield from _measured(memory, limit, most)
     largest = f"the largest batch that fits is {most}" if most else "no batch fits"
     yield Summary(f"{_interval(memory)} GiB, {said} {limit:g} GiB; {largest}{assumed}")
     if said != "fits":
-        yield from _found(
-            job, memory, limit, words, cheapest(job, config, limit, longest=longest, sequences=sequences)
-        )
+        remedy = cheapest(job, config, limit, longest=longest, sequences=sequences, factor=factor)
+        yield from _found(job, memory, limit, words, remedy)
 
 
 def _at_least(job: Job, inputs: Inputs, limit: float, source: str, error: FtcheckError) -> Iterator[Yield]:
@@ -104,7 +113,7 @@ def _lower_bound(job: Job, inputs: Inputs) -> LowerBound | None:
 def predicted(job: Job, inputs: Inputs) -> Memory:
     """The predicted memory of the largest batch. Raises `FtcheckError` where it is unknown."""
     longest, sequences, _ = _worst(job, inputs)
-    return estimate(job, _config(job, inputs), longest=longest, sequences=sequences)
+    return predict(job, _config(job, inputs), longest=longest, sequences=sequences)
 
 
 def batch_that_fits(job: Job, machine: Machine, inputs: Inputs) -> int | None:
@@ -117,9 +126,12 @@ def batch_that_fits(job: Job, machine: Machine, inputs: Inputs) -> int | None:
     try:
         config = _config(job, inputs)
         longest, sequences, _ = _worst(job, inputs)
-        if verdict(estimate(job, config, longest=longest, sequences=sequences), limit) == "fits":
+        memory, factor = worst(
+            job, config, limit, longest=longest, sequences=sequences, triton=machine.system != "Windows"
+        )
+        if verdict(memory, limit) == "fits":
             return None
-        remedy = cheapest(job, config, limit, longest=longest, sequences=sequences)
+        remedy = cheapest(job, config, limit, longest=longest, sequences=sequences, factor=factor)
     except FtcheckError:
         return None
     changes = remedy.changes if remedy is not None else ()
@@ -129,8 +141,6 @@ def batch_that_fits(job: Job, machine: Machine, inputs: Inputs) -> int | None:
 def _limit(job: Job, machine: Machine) -> tuple[float | None, str]:
     """The smaller of target and hardware in GiB, and what it is; None with a reason."""
     have, source = gpu_memory(job, machine)
-    if have is not None and source == "hardware.gpu":
-        have = round(have * (1 - KEPT), 2)
     target = job.targets.memory_gib
     known = [(have, source)] if have is not None else []
     if target is not None:
@@ -178,7 +188,7 @@ def _measured(memory: Memory, limit: float, most: int) -> Iterator[Measurement]:
 
 
 def _found(job: Job, memory: Memory, limit: float, source: str, remedy: Remedy | None) -> Iterator[Finding]:
-    over = memory.likely > limit * GIB
+    over = verdict(memory, limit) == "does not fit"
     message = (
         f"a batch of {memory.feed.rows} x {memory.feed.length} tokens needs {_interval(memory)} GiB, but"
         f" {source} is {limit:g} GiB: it {'does not fit' if over else 'may not fit'}"

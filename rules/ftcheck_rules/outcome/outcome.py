@@ -19,7 +19,7 @@ from ftcheck import (
     rule,
 )
 from ftcheck.errors import FtcheckError
-from ftcheck.estimate.memory.formulas import CONTEXT, GIB
+from ftcheck.estimate.memory.formulas import GIB
 from ftcheck.extension.rules import Yield
 from ftcheck.gate.input_digests import gather, model_digest
 from ftcheck.inputs.finished_run import Adapter, RunArtifacts, untrained
@@ -418,7 +418,7 @@ def _expected(run: TrainingRun) -> tuple[float, float] | None:
 def _predicted(job: Job, inputs: Inputs) -> tuple[float, float]:
     """The interval of memory-fit in GiB, without what CUDA takes for itself, which torch does not count."""
     memory = predicted(job, inputs)
-    return (memory.low - CONTEXT[0]) / GIB, (memory.high - CONTEXT[2]) / GIB
+    return (memory.low - memory.context.low) / GIB, (memory.high - memory.context.high) / GIB
 
 
 def _on_cpu(run: TrainingRun) -> bool:

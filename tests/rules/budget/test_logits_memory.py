@@ -109,7 +109,13 @@ def test_of_another_program_it_is_not_known_how_the_loss_is_made() -> None:
 
 @pytest.mark.parametrize(
     ("name", "memory"),
-    [("RTX 4090", 24), ("NVIDIA L4", 24), ("L40S", 48), ("NVIDIA A100-SXM4-80GB", 80), ("A100-80GB", 80)],
+    [
+        ("RTX 4090", 23.61),
+        ("NVIDIA L4", 21.84),
+        ("L40S", 44.3),
+        ("NVIDIA A100-SXM4-80GB", 79.14),
+        ("A100-80GB", 79.14),
+    ],
 )
 def test_memory_of_gpus_by_name(name: str, memory: float | None) -> None:
     assert gpu_memory(job(hardware={"gpu": name}), machine(gpu(memory_gib=8)))[0] == memory

@@ -17,6 +17,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any, NoReturn, Protocol
 
+from ftcheck.errors import UsageError
 from ftcheck.gate.ticket import Reason, Refusal, Refused, Ticket
 from ftcheck.inputs.container import Inputs
 from ftcheck.inputs.prepared import Prepared
@@ -86,6 +87,8 @@ def verify(ticket: Ticket, script: Script, trainer: Any, eval_dataloader: Any = 
         if not hasattr(trainer, "get_train_dataloader"):
             evaluations = [] if eval_dataloader is None else [eval_dataloader]
             return _compared(_Comparison(ticket, script, None), trainer, evaluations)
+        if eval_dataloader is not None:
+            raise UsageError("a trainer has its own evaluation rows: verify it without eval_dataloader")
         comparison = _Comparison(ticket, script, trainer.processing_class, trainer.args)
         if trainer.train_dataset is None:
             comparison.refuse("unverified", "the trainer has no train_dataset")

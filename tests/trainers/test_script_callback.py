@@ -120,6 +120,34 @@ def test_an_error_in_the_training_is_written_down_at_once(own: Own) -> None:
     assert signal.getsignal(signal.SIGTERM) is signal.SIG_DFL
 
 
+def test_a_smaller_batch_that_transformers_finds_itself_is_refused(own: Own) -> None:
+    trainer = short(own, auto_find_batch_size=True)
+    ticket = own.ticket()
+    ticket.verify(trainer)
+    trainer.add_callback(ftcheck.callback(ticket))
+    step = trainer.training_step
+
+    def failing(*args: Any, **kwargs: Any) -> Any:
+        if trainer._train_batch_size == 8:
+            raise RuntimeError("CUDA out of memory. Tried to allocate 2.00 GiB")
+        return step(*args, **kwargs)
+
+    trainer.training_step = failing
+    with pytest.raises(Refused, match=r"a step trains 16 rows in the policy .*, 14 in the trainer"):
+        trainer.train()
+
+    assert run_json(own)["status"] == "failed"
+
+
+def test_a_folder_that_cannot_be_written_is_named_in_a_line(own: Own) -> None:
+    (own.folder / "run" / "run.lock").mkdir(parents=True)
+    trainer = own.trainer()
+    trainer.add_callback(ftcheck.callback(own.ticket()))
+
+    with pytest.raises(TrainingError, match=r"run cannot be written: Is a directory"):
+        trainer.train()
+
+
 def test_a_check_that_stops_ends_the_run(own: Own) -> None:
     policy = own.folder / "policy.yaml"
     stops = "finite-loss: {params: {action: stop}}"

@@ -594,6 +594,25 @@ def test_trls_own_shuffle_changes_nothing_that_is_trained(own: Own) -> None:
     own.ticket().verify(trainer)
 
 
+def test_a_split_is_the_same_rows_in_the_order_in_which_datasets_draws_them(
+    model_folder: Path, tmp_path: Path
+) -> None:
+    own = Own(
+        tmp_path,
+        ["jobs.small.data.eval=null", "jobs.small.data.validation_split=0.2", "jobs.small.training.seed=3"],
+    )
+    small.make_project(tmp_path, model_folder)
+    own.checked()
+    rows = own.rows()
+    parts, others = (rows.train_test_split(test_size=0.2, seed=seed) for seed in (3, 4))
+
+    own.ticket().verify(own.trainer(parts["train"], parts["test"], seed=3))
+
+    assert "refused (ids-changed): training row " in own.refused(
+        own.trainer(others["train"], parts["test"], seed=3)
+    )
+
+
 def test_batches_of_one_length_are_the_same_rows(own: Own) -> None:
     own.ticket().verify(own.trainer(train_sampling_strategy="group_by_length"))
 

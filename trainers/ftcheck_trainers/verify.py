@@ -96,15 +96,17 @@ def verify(ticket: Ticket, script: Script, trainer: Any, eval_dataloader: Any = 
         return _compared(comparison, trainer.get_train_dataloader(), evaluations)
 
 
-def begun(ticket: Ticket, script: Script, args: Any, loader: Any, processing: Any) -> Verified:
+def begun(ticket: Ticket, script: Script, args: Any, state: Any, loader: Any, processing: Any) -> Verified:
     """The same for a training that begins with this data loader, as far as it was not verified before."""
     comparison = _Comparison(ticket, script, processing, args)
     before: Verified | None = script.verified
     if before is not None and (before.data, before.collator) == (identity(loader.dataset), loader.collate_fn):
-        comparison.settings(packed=before.packed)
+        comparison.settings(before, state.train_batch_size)
         return before
     with _random_kept():
-        return _compared(comparison, loader, [])
+        verified = comparison.train(loader)
+    comparison.settings(verified, state.train_batch_size)
+    return verified
 
 
 def evaluated(ticket: Ticket, script: Script, args: Any, loader: Any, processing: Any) -> None:
@@ -118,7 +120,7 @@ def _compared(comparison: "_Comparison", train: Any, evaluations: Sequence[Any])
     verified = comparison.train(train)
     if evaluations:
         comparison.evaluation(evaluations)
-    comparison.settings(packed=verified.packed)
+    comparison.settings(verified)
     return verified
 
 
@@ -182,11 +184,13 @@ class _Comparison:
         packs = getattr(self._args, "packing", False)
         return bool(packs) and self._args.packing_strategy == "wrapped"
 
-    def settings(self, *, packed: bool) -> None:
-        """Compare what the policy states of steps with the trainer's arguments."""
+    def settings(self, verified: Verified, at_once: int | None = None) -> None:
+        """Compare what the policy states of steps with the trainer's arguments, and its batch (`at_once`)."""
         if self._args is None:
             return
-        differ = trainer_settings.differences(self._job, self._args, packed=packed)
+        differ = trainer_settings.differences(
+            self._job, self._args, packed=verified.packed, rows=verified.blocks, at_once=at_once
+        )
         if differ:
             self.refuse("arguments-changed", "; ".join(differ))
 
@@ -215,7 +219,9 @@ class _Comparison:
             checked, fed = partial(_checked, prepared, part.training), partial(_fed, sets)
             if self._wrapped:
                 fed = partial(_recut, checked, fed)
-            shuffled = getattr(self._args, "shuffle_dataset", False) and not self._wrapped
+            # A split is drawn: datasets leaves its rows in the order in which it drew them.
+            drawn = self._job.data.validation_split is not None
+            shuffled = (drawn or getattr(self._args, "shuffle_dataset", False)) and not self._wrapped
             compare = in_any_order if shuffled or any(one.packed for one in sets) else in_order
             found = compare(checked, fed)
             if found is not None:

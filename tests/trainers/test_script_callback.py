@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from torch.utils.data import SequentialSampler
 
 import ftcheck
 from ftcheck import Refused, TrainingError
@@ -83,6 +84,17 @@ def test_the_callback_verifies_a_trainer_that_was_changed_since(own: Own) -> Non
     trainer.train_dataset = trainer.train_dataset.select(range(59))
 
     with pytest.raises(Refused, match="the trainer has 59 rows, 60 were checked"):
+        trainer.train()
+
+
+def test_the_callback_looks_at_the_sampler_of_the_training_itself(own: Own) -> None:
+    trainer = own.trainer()
+    ticket = own.ticket()
+    ticket.verify(trainer)
+    trainer.add_callback(ftcheck.callback(ticket))
+    trainer._get_train_sampler = lambda rows=None: SequentialSampler(range(10))
+
+    with pytest.raises(Refused, match="the sampler SequentialSampler draws 10 of the 60 rows"):
         trainer.train()
 
 
@@ -184,6 +196,20 @@ def test_a_resumed_run_goes_on_in_its_folder(own: Own) -> None:
     ]
     assert sorted(set(steps)) == [1, 2, 3, 4]
     assert (own.folder / "run" / "checkpoint-4").is_dir()
+
+
+def test_a_run_may_be_resumed_with_the_same_step_in_other_portions(own: Own) -> None:
+    trainer = short(own, save_strategy="steps", save_steps=2)
+    trainer.train()
+
+    portions = {"per_device_train_batch_size": 4, "gradient_accumulation_steps": 4}
+    again = own.trainer(max_steps=4, **portions)
+    ticket = own.ticket()
+    ticket.verify(again)
+    again.add_callback(ftcheck.callback(ticket))
+    again.train(resume_from_checkpoint=str(own.folder / "run" / "checkpoint-2"))
+
+    assert run_json(own)["status"] == "finished"
 
 
 def test_a_run_that_ended_unseen_is_not_in_the_way_of_the_next(own: Own) -> None:

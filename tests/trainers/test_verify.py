@@ -576,6 +576,17 @@ def test_a_trainer_that_does_not_pack_where_the_policy_does_is_named(packed: Own
     assert named[strategy] in said
 
 
+def test_rows_that_skip_the_packing_of_their_arguments_are_not_taken_for_packed(packed: Own) -> None:
+    """TRL packs nothing where `skip_prepare_dataset` is set, whatever `packing` says."""
+    rows = packed.trainer(max_length=None).train_dataset.select_columns(["input_ids", "labels"])
+    skipping = {"dataset_kwargs": {"skip_prepare_dataset": True}, "assistant_only_loss": False}
+    bare = packed.trainer(rows, eval_strategy="no", **packed.packing | skipping)
+
+    said = packed.refused(bare)
+
+    assert "training.packing is True in the policy (--set), False in the trainer" in said
+
+
 def test_a_trainer_that_packs_where_the_policy_says_otherwise_is_named(own: Own) -> None:
     own.overrides = ["jobs.small.training.packing=false"]
     own.checked()

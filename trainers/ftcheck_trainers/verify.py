@@ -99,13 +99,15 @@ def verify(ticket: Ticket, script: Script, trainer: Any, eval_dataloader: Any = 
 def begun(ticket: Ticket, script: Script, args: Any, state: Any, loader: Any, processing: Any) -> Verified:
     """The same for a training that begins with this data loader, as far as it was not verified before."""
     comparison = _Comparison(ticket, script, processing, args)
-    before: Verified | None = script.verified
-    if before is not None and (before.data, before.collator) == (identity(loader.dataset), loader.collate_fn):
-        comparison.settings(before, state.train_batch_size)
-        return before
+    verified: Verified | None = script.verified
+    known = None if verified is None else (verified.data, verified.collator)
     with _random_kept():
-        verified = comparison.train(loader)
-    comparison.settings(verified, state.train_batch_size)
+        if verified is None or known != (identity(loader.dataset), loader.collate_fn):
+            verified = comparison.train(loader)
+        else:
+            comparison.drawn(loader)
+    # A resumed training keeps the batch of before in its state, and takes the one of its arguments.
+    comparison.settings(verified, state.train_batch_size if args.auto_find_batch_size else None)
     return verified
 
 
@@ -162,9 +164,19 @@ class _Comparison:
     def train(self, loader: Any) -> Verified:
         """Compare the training rows."""
         part = Part("training", "prepared", self._job.training, self._ticket.ids)
-        counts = self._rows(part, [loader])
-        packed = self._wrapped or FedRows(loader).packed
+        counted, blocks = self._rows(part, [loader])
+        self.drawn(loader)
+        # Rows that are those of the checks one by one are in no blocks, whatever the arguments say.
+        packed = FedRows(loader).packed or (self._wrapped and counted.digest != part.digest)
+        counts = (counted.sequences, blocks, counted.tokens, counted.trained)
         return Verified(self._args, identity(loader.dataset), loader.collate_fn, packed, *counts)
+
+    def drawn(self, loader: Any) -> None:
+        """Refuse a sampler that leaves training rows out."""
+        try:
+            need_all_rows_drawn(loader)
+        except Unreadable as error:
+            self.refuse("unverified", f"training rows: {error}")
 
     def evaluation(self, loaders: Sequence[Any]) -> None:
         """Compare the evaluation rows; several sets are compared one behind the other.
@@ -198,12 +210,10 @@ class _Comparison:
         """Stop the training before its first step."""
         raise Refused(Refusal(self._job.name, (Reason(code, message),)))
 
-    def _rows(self, part: Part, loaders: Sequence[Any]) -> tuple[int, int, int, int]:
-        """Sequences, rows of the data sets, tokens, and those in the loss, if all is as it was checked."""
+    def _rows(self, part: Part, loaders: Sequence[Any]) -> "tuple[_Counted, int]":
+        """What was counted, and the rows of the data sets, if all is as it was checked."""
         try:
             sets = [FedRows(one) for one in loaders]
-            if part.name == "training":
-                need_all_rows_drawn(loaders[0])
             counted = _Counted(sets)
             if counted.digest != part.digest:
                 self._compare(part, sets)
@@ -211,7 +221,7 @@ class _Comparison:
                 self._collated(part, one, sum(map(len, sets[:number])))
         except Unreadable as error:
             self.refuse("unverified", f"{part.name} rows: {error}")
-        return counted.sequences, sum(map(len, sets)), counted.tokens, counted.trained
+        return counted, sum(map(len, sets))
 
     def _compare(self, part: Part, sets: Sequence[FedRows]) -> None:
         """Find the first row that differs; a digest may differ where what is trained does not."""

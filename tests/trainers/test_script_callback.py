@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from torch.utils.data import SequentialSampler
 
 import ftcheck
 from ftcheck import Refused, TrainingError
@@ -86,6 +87,17 @@ def test_the_callback_verifies_a_trainer_that_was_changed_since(own: Own) -> Non
         trainer.train()
 
 
+def test_the_callback_looks_at_the_sampler_of_the_training_itself(own: Own) -> None:
+    trainer = own.trainer()
+    ticket = own.ticket()
+    ticket.verify(trainer)
+    trainer.add_callback(ftcheck.callback(ticket))
+    trainer._get_train_sampler = lambda rows=None: SequentialSampler(range(10))
+
+    with pytest.raises(Refused, match="the sampler SequentialSampler draws 10 of the 60 rows"):
+        trainer.train()
+
+
 def test_evaluation_rows_that_nobody_verified_are_verified_before_they_are_used(own: Own) -> None:
     trainer = own.trainer(evaluation=own.rows("eval").select(range(11)))
     trainer.add_callback(ftcheck.callback(own.ticket()))
@@ -118,6 +130,34 @@ def test_an_error_in_the_training_is_written_down_at_once(own: Own) -> None:
     assert "out of memory" in found["reason"]
     assert found["remedy"]
     assert signal.getsignal(signal.SIGTERM) is signal.SIG_DFL
+
+
+def test_a_smaller_batch_that_transformers_finds_itself_is_refused(own: Own) -> None:
+    trainer = short(own, auto_find_batch_size=True)
+    ticket = own.ticket()
+    ticket.verify(trainer)
+    trainer.add_callback(ftcheck.callback(ticket))
+    step = trainer.training_step
+
+    def failing(*args: Any, **kwargs: Any) -> Any:
+        if trainer._train_batch_size == 8:
+            raise RuntimeError("CUDA out of memory. Tried to allocate 2.00 GiB")
+        return step(*args, **kwargs)
+
+    trainer.training_step = failing
+    with pytest.raises(Refused, match=r"a step trains 16 rows in the policy .*, 14 in the trainer"):
+        trainer.train()
+
+    assert run_json(own)["status"] == "failed"
+
+
+def test_a_folder_that_cannot_be_written_is_named_in_a_line(own: Own) -> None:
+    (own.folder / "run" / "run.lock").mkdir(parents=True)
+    trainer = own.trainer()
+    trainer.add_callback(ftcheck.callback(own.ticket()))
+
+    with pytest.raises(TrainingError, match=r"run cannot be written: Is a directory"):
+        trainer.train()
 
 
 def test_a_check_that_stops_ends_the_run(own: Own) -> None:
@@ -156,6 +196,20 @@ def test_a_resumed_run_goes_on_in_its_folder(own: Own) -> None:
     ]
     assert sorted(set(steps)) == [1, 2, 3, 4]
     assert (own.folder / "run" / "checkpoint-4").is_dir()
+
+
+def test_a_run_may_be_resumed_with_the_same_step_in_other_portions(own: Own) -> None:
+    trainer = short(own, save_strategy="steps", save_steps=2)
+    trainer.train()
+
+    portions = {"per_device_train_batch_size": 4, "gradient_accumulation_steps": 4}
+    again = own.trainer(max_steps=4, **portions)
+    ticket = own.ticket()
+    ticket.verify(again)
+    again.add_callback(ftcheck.callback(ticket))
+    again.train(resume_from_checkpoint=str(own.folder / "run" / "checkpoint-2"))
+
+    assert run_json(own)["status"] == "finished"
 
 
 def test_a_run_that_ended_unseen_is_not_in_the_way_of_the_next(own: Own) -> None:

@@ -11,7 +11,16 @@ from typing import Any
 
 import pytest
 import torch
-from torch.utils.data import DataLoader, IterableDataset, WeightedRandomSampler
+from torch.utils.data import (
+    BatchSampler,
+    DataLoader,
+    DistributedSampler,
+    IterableDataset,
+    RandomSampler,
+    SequentialSampler,
+    SubsetRandomSampler,
+    WeightedRandomSampler,
+)
 
 import ftcheck
 from ftcheck import Refused, Ticket
@@ -281,6 +290,131 @@ def test_a_loader_whose_rows_stream_cannot_be_verified(own: Own) -> None:
         own.ticket().verify(DataLoader(Numbers()))
 
 
+# --- what is fed otherwise than it lies, and what cannot be read ----------------------------------------
+
+
+def loaded(own: Own, rows: Any = None, collate: Any = None, **given: Any) -> Any:
+    """A data loader of torch on the job's rows, as a loop of one's own has it."""
+    from transformers import DataCollatorForSeq2Seq
+
+    rows = own.trainer().train_dataset.select_columns(["input_ids", "labels"]) if rows is None else rows
+    collate = collate or DataCollatorForSeq2Seq(own.tokenizer())
+    return DataLoader(rows, **{"batch_size": 8} | given, collate_fn=collate)
+
+
+def behind_one_another(rows: list[dict[str, Any]]) -> Any:
+    """Rows in one, without a word where each begins: each is read with those before it in view."""
+    names = ("input_ids", "labels")
+    return {name: torch.tensor([[value for row in rows for value in row[name]]]) for name in names}
+
+
+def test_padding_that_is_trained_is_named_though_the_attention_mask_leaves_it_out(own: Own) -> None:
+    def change(batch: Any) -> None:
+        batch["labels"] = torch.where(batch["attention_mask"] == 0, batch["input_ids"], batch["labels"])
+
+    said = own.refused(wrapping(own.trainer(), change))
+
+    # Row 1 has 36 tokens.
+    assert "row 1: token 37 is in the loss although attention_mask leaves it out" in said
+
+
+def test_one_row_that_a_collator_of_ones_own_cuts_is_found_among_many(
+    model_folder: Path, tmp_path: Path
+) -> None:
+    own = Own(tmp_path, ["jobs.small.training.eval_strategy=no"])
+    small.make_project(tmp_path, model_folder, rows=400)
+    own.checked()
+    trainer = own.trainer(eval_strategy="no")
+    cut = torch.tensor(trainer.train_dataset[69]["input_ids"])
+
+    def change(batch: Any) -> None:
+        for ids, labels in zip(batch["input_ids"], batch["labels"], strict=True):
+            if ids[: len(cut)].equal(cut):
+                labels[-3:] = labels[len(cut) - 3 :] = -100
+
+    assert "train.jsonl:70): token " in own.refused(wrapping(trainer, change))
+
+
+def test_rows_behind_one_another_must_say_where_each_begins(own: Own) -> None:
+    from transformers import DataCollatorWithFlattening
+
+    own.ticket().verify(own.trainer(collator=DataCollatorWithFlattening()))
+
+    with pytest.raises(Refused, match="behind_one_another puts sequences behind one another, and neither"):
+        own.ticket().verify(loaded(own, collate=behind_one_another))
+
+
+def test_columns_that_are_kept_beside_ids_and_labels_are_not_read(own: Own) -> None:
+    trainer = own.trainer(remove_unused_columns=False)
+
+    assert "messages" in trainer.train_dataset.column_names
+    own.ticket().verify(trainer)
+
+
+class Half(RandomSampler):  # type: ignore[misc]
+    """It is a RandomSampler, and draws something else."""
+
+    def __iter__(self) -> Iterator[int]:
+        return iter([*range(30), *range(30)])
+
+
+class Some(BatchSampler):  # type: ignore[misc]
+    """Batches without every third row."""
+
+    def __iter__(self) -> Iterator[list[int]]:
+        for batch in super().__iter__():
+            yield [number for number in batch if number % 3]
+
+
+@pytest.mark.parametrize(
+    ("given", "said"),
+    [
+        ({"sampler": Half(range(60))}, "Half draws 30 of the 60 rows in 60 draws"),
+        ({"sampler": SequentialSampler(range(10))}, "SequentialSampler draws 10 of the 60 rows"),
+        ({"sampler": DistributedSampler(range(60), 4, 0)}, "DistributedSampler draws 15 of the 60 rows"),
+        (
+            {"batch_sampler": Some(RandomSampler(range(60)), 8, drop_last=False), "batch_size": 1},
+            "Some draws 40 of the 60 rows",
+        ),
+    ],
+)
+def test_a_sampler_that_leaves_rows_out_is_named(own: Own, given: Any, said: str) -> None:
+    with pytest.raises(Refused, match=f"unverified.*the sampler {said}"):
+        own.ticket().verify(loaded(own, **given))
+
+
+def test_verifying_leaves_a_sampler_with_a_generator_of_its_own_as_it_was(own: Own) -> None:
+    generator = torch.Generator().manual_seed(3)
+    before = generator.get_state()
+
+    own.ticket().verify(loaded(own, sampler=SubsetRandomSampler(range(60), generator=generator)))
+
+    assert torch.equal(generator.get_state(), before)
+
+
+@pytest.mark.parametrize(
+    ("columns", "said"),
+    [
+        ({"input_ids": [[1, 2]], "labels": [1]}, "the column labels contains no lists, but int64"),
+        ({"input_ids": [[1], None], "labels": [[1], None]}, "the column input_ids has missing values"),
+        ({"input_ids": [[1, 2]], "labels": [[1]]}, r"row 1: input_ids of shape \(2,\) and labels of shape"),
+    ],
+)
+def test_columns_that_are_no_rows_of_tokens_are_refused_in_a_line(own: Own, columns: Any, said: str) -> None:
+    from datasets import Dataset
+
+    with pytest.raises(Refused, match=said):
+        own.ticket().verify(loaded(own, Dataset.from_dict(columns)))
+
+
+def test_what_is_no_loader_is_refused_in_a_line(own: Own) -> None:
+    for given in (own.rows(), [{"input_ids": [1]}], None):
+        with pytest.raises(Refused, match=f"{type(given).__name__} has no dataset; verify a trainer"):
+            own.ticket().verify(given)
+    with pytest.raises(ftcheck.FtcheckError, match="verify it without eval_dataloader"):
+        own.ticket().verify(own.trainer(), loaded(own))
+
+
 # --- evaluation ---------------------------------------------------------------------------------------
 
 
@@ -442,6 +576,17 @@ def test_a_trainer_that_does_not_pack_where_the_policy_does_is_named(packed: Own
     assert named[strategy] in said
 
 
+def test_rows_that_skip_the_packing_of_their_arguments_are_not_taken_for_packed(packed: Own) -> None:
+    """TRL packs nothing where `skip_prepare_dataset` is set, whatever `packing` says."""
+    rows = packed.trainer(max_length=None).train_dataset.select_columns(["input_ids", "labels"])
+    skipping = {"dataset_kwargs": {"skip_prepare_dataset": True}, "assistant_only_loss": False}
+    bare = packed.trainer(rows, eval_strategy="no", **packed.packing | skipping)
+
+    said = packed.refused(bare)
+
+    assert "training.packing is True in the policy (--set), False in the trainer" in said
+
+
 def test_a_trainer_that_packs_where_the_policy_says_otherwise_is_named(own: Own) -> None:
     own.overrides = ["jobs.small.training.packing=false"]
     own.checked()
@@ -458,6 +603,25 @@ def test_trls_own_shuffle_changes_nothing_that_is_trained(own: Own) -> None:
 
     assert trainer.train_dataset["input_ids"] != own.trainer().train_dataset["input_ids"]
     own.ticket().verify(trainer)
+
+
+def test_a_split_is_the_same_rows_in_the_order_in_which_datasets_draws_them(
+    model_folder: Path, tmp_path: Path
+) -> None:
+    own = Own(
+        tmp_path,
+        ["jobs.small.data.eval=null", "jobs.small.data.validation_split=0.2", "jobs.small.training.seed=3"],
+    )
+    small.make_project(tmp_path, model_folder)
+    own.checked()
+    rows = own.rows()
+    parts, others = (rows.train_test_split(test_size=0.2, seed=seed) for seed in (3, 4))
+
+    own.ticket().verify(own.trainer(parts["train"], parts["test"], seed=3))
+
+    assert "refused (ids-changed): training row " in own.refused(
+        own.trainer(others["train"], parts["test"], seed=3)
+    )
 
 
 def test_batches_of_one_length_are_the_same_rows(own: Own) -> None:

@@ -1,5 +1,10 @@
-"""What a trainer is about to feed: the rows behind its data loader, as its collator makes batches of them."""
+"""What a trainer is about to feed: the rows behind its data loader, as its collator makes batches of them.
 
+The label of a row's first token is not looked at: nothing predicts it but padding, where that is on the left.
+"""
+
+import contextlib
+import copy
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import islice
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -19,11 +24,16 @@ IDS, LABELS, MASK, POSITIONS, LENGTHS = (
     "position_ids",
     "seq_lengths",
 )
+NAMES = (IDS, LABELS, MASK, POSITIONS, LENGTHS)
+"""What is read of a row or a batch."""
 READ = 1000
 """Rows that are read at once."""
 BATCHED = 64
-"""Rows from the beginning that the collator makes batches of; as many are taken from all over the data."""
-
+"""Rows from the beginning that a library's collator makes batches of; as many are taken from all over."""
+LIBRARIES = frozenset({"torch", "transformers", "trl"})
+"""Their collators do the same with each row; anybody else's may cut a single one, and is given them all."""
+BEGINS = (POSITIONS, "cu_seq_lens_q")
+"""What tells the model where in a row of several sequences each begins."""
 
 EACH_ONCE = (
     "SequentialSampler",
@@ -32,6 +42,10 @@ EACH_ONCE = (
     "DistributedSampler",
 )
 """Samplers of torch and transformers that draw each row once; those of several processes a share of them."""
+SHUFFLING = ("RandomSampler", "SeedableRandomSampler")
+"""Those of torch and accelerate that do so unless they replace what they drew, or stop early."""
+PORTIONING = ("BatchSampler", "BatchSamplerShard", "SkipBatchSampler")
+"""Those of torch and accelerate that draw what the sampler below them draws, in batches."""
 
 
 class Unreadable(Exception):
@@ -53,8 +67,12 @@ class FedRows:
         from torch.utils.data import IterableDataset
 
         self._dataset: Any = getattr(loader, "dataset", None)
+        if self._dataset is None:
+            kind = type(loader).__name__
+            raise Unreadable(f"{kind} has no dataset; verify a trainer, or a DataLoader of torch")
         self._collate = getattr(loader, "collate_fn", None)
-        self._batch = loader.batch_size or getattr(loader.batch_sampler, "batch_size", None) or 1
+        batches = getattr(loader, "batch_sampler", None)
+        self._batch = getattr(loader, "batch_size", None) or getattr(batches, "batch_size", None) or 1
         streams = isinstance(self._dataset, IterableDataset) or not hasattr(self._dataset, "__getitem__")
         if streams or not hasattr(self._dataset, "__len__"):
             kind = type(self._dataset).__name__
@@ -70,8 +88,12 @@ class FedRows:
     @property
     def collator(self) -> str:
         """The collator's name."""
-        inner = getattr(self._collate, "data_collator", self._collate)
-        return getattr(inner, "__name__", type(inner).__name__)
+        return getattr(self._inner, "__name__", type(self._inner).__name__)
+
+    @property
+    def _inner(self) -> Any:
+        """The collator without the one of transformers that removes columns before."""
+        return getattr(self._collate, "data_collator", self._collate)
 
     @property
     def columns(self) -> frozenset[str]:
@@ -101,32 +123,43 @@ class FedRows:
             for number in range(len(self)):
                 yield self._alone(number)
             return
-        names = [one for one in (IDS, LABELS, MASK, POSITIONS, LENGTHS) if one in self.columns]
+        names, number = self._names, 0
         table = self._dataset.select_columns(names).with_format("arrow")
         for batch in table.iter(batch_size=READ):
-            columns = {name: _lists(batch[name]) for name in names}
-            for values in zip(*columns.values(), strict=True):
-                yield split(dict(zip(columns, values, strict=True)))
+            columns = [_lists(name, batch[name]) for name in names]
+            for values in zip(*columns, strict=True):
+                yield _of_row(number, dict(zip(names, values, strict=True)))
+                number += 1
+
+    @property
+    def _names(self) -> list[str]:
+        """The columns that are read."""
+        return [one for one in NAMES if one in self.columns]
 
     def _alone(self, number: int) -> list[Tokens]:
         """The sequences of one row, as the collator makes them of it alone."""
-        return split(_first(self._collated([number])))
+        return _of_row(number, _each(self._collated([number]))[0])
 
     def _row(self, number: int) -> list[Tokens]:
         if not self.tokenised:
             return self._alone(number)
         row = self._dataset[number]
-        return split({name: _array(row[name]) for name in row if name in self.columns})
+        return _of_row(number, {name: _array(name, row[name]) for name in self._names})
 
     def batches(self) -> Iterator[tuple[int, Tokens, Tokens]]:
         """Of some rows: their number, their tokens, and what the collator makes of them in a batch.
 
-        The first `BATCHED` rows, and as many spread over all. Raises `Unreadable`.
+        The first `BATCHED` rows, and as many spread over all; every row where the collator is no library's
+        and did not make the rows itself. Raises `Unreadable`.
         """
-        for part in _parts(len(self), self._batch):
-            rows = [_joined(self._row(number)) for number in part]
-            made = self._unbatched(part, [len(row.ids) for row in rows])
-            yield from zip(part, rows, made, strict=True)
+        some = not self.tokenised or self._is_of_a_library
+        for part in _parts(len(self), self._batch, some=some):
+            rows = [self._row(number) for number in part]
+            yield from zip(part, map(_joined, rows), self._unbatched(part, rows), strict=True)
+
+    @property
+    def _is_of_a_library(self) -> bool:
+        return str(getattr(self._inner, "__module__", "")).partition(".")[0] in LIBRARIES
 
     def _collated(self, part: Sequence[int]) -> dict[str, Any]:
         if self._collate is None:
@@ -135,57 +168,85 @@ class FedRows:
             batch = self._collate([self._dataset[number] for number in part])
         except Exception as error:
             raise Unreadable(f"{self.collator} fails on row {part[0] + 1}: {one_line(error)}") from error
-        if not isinstance(batch, Mapping) or IDS not in batch or batch.get(LABELS) is None:
+        if not isinstance(batch, Mapping) or batch.get(IDS) is None or batch.get(LABELS) is None:
             raise Unreadable(f"{self.collator} makes batches without input_ids or labels")
-        names = (IDS, LABELS, MASK, POSITIONS)
-        made = {name: _array(batch[name]) for name in names if batch.get(name) is not None}
-        return {name: values for name, values in made.items() if values.ndim == 2}
+        names = (*NAMES, *BEGINS)
+        made = {name: _array(name, batch[name]) for name in names if batch.get(name) is not None}
+        shape, labels = made[IDS].shape, made[LABELS].shape
+        if len(shape) != 2 or shape != labels:
+            raise Unreadable(f"{self.collator} makes input_ids of shape {shape} and labels of shape {labels}")
+        return made
 
-    def _unbatched(self, part: Sequence[int], lengths: Sequence[int]) -> list[Tokens]:
+    def _unbatched(self, part: Sequence[int], rows: Sequence[Sequence[Tokens]]) -> list[Tokens]:
         """The rows of a batch: padded to one length, or behind one another in a single row."""
         import numpy as np
 
         made = self._collated(part)
-        if len(made[IDS]) == len(part):
-            rows = [_unpadded({name: values[n] for name, values in made.items()}) for n in range(len(part))]
-            return [_without_rest(row, n) for row, n in zip(rows, lengths, strict=True)]
+        lengths = [sum(len(one.ids) for one in row) for row in rows]
+        padded = len(made[IDS]) == len(part)
+        if (not padded or any(len(row) > 1 for row in rows)) and not set(BEGINS) & set(made):
+            raise Unreadable(
+                f"{self.collator} puts sequences behind one another, and neither position_ids nor"
+                " cu_seq_lens_q say where each begins"
+            )
+        if padded:
+            found = []
+            for number, length, values in zip(part, lengths, _each(made), strict=True):
+                with _named(number):
+                    found.append(_without_rest(_unpadded(values), length))
+            return found
         flat = _without_rest(Tokens(made[IDS].reshape(-1), made[LABELS].reshape(-1)), sum(lengths))
         ends = np.cumsum(lengths)[:-1]
+        if (flat.labels[ends[ends < len(flat.labels)]] != IGNORED).any():
+            raise Unreadable(
+                f"{self.collator} leaves the first token of a row in the loss, behind another row"
+            )
         parts = zip(np.split(flat.ids, ends), np.split(flat.labels, ends), strict=True)
         return [Tokens(*row) for row in parts]
 
 
 def need_all_rows_drawn(loader: Any) -> None:
     """Raise `Unreadable` where an epoch is not each row once, in some order."""
-    from torch.utils.data import RandomSampler
-
     sampler, count = _sampler(loader), len(loader.dataset)
-    if sampler is None or type(sampler).__name__ in EACH_ONCE:
+    if sampler is None or _draws_each_once(sampler, count):
         return
-    if isinstance(sampler, RandomSampler) and not sampler.replacement and sampler.num_samples == count:
-        return
-    drawn = list(_numbers(islice(iter(sampler), count + 1)))
+    drawn = list(_numbers(islice(iter(_copied(sampler, loader.dataset)), count + 1)))
     once = len(set(drawn)) == len(drawn)
     if not once or (len(drawn) != count and ranks.count() == 1):
         name, different = type(sampler).__name__, len(set(drawn))
         raise Unreadable(f"the sampler {name} draws {different} of the {count} rows in {len(drawn)} draws")
 
 
+def _draws_each_once(sampler: Any, count: int) -> bool:
+    """Whether it does so by what it is; several processes share what some draw."""
+    name = type(sampler).__name__
+    if name in SHUFFLING:
+        return not sampler.replacement and sampler.num_samples == count
+    return name in EACH_ONCE and (ranks.count() > 1 or len(sampler) == count)
+
+
+def _copied(sampler: Any, dataset: Any) -> Any:
+    """A copy to draw from, where one can be made: the training must find the sampler as it was."""
+    try:
+        return copy.deepcopy(sampler, {id(dataset): dataset})
+    except Exception:
+        return sampler
+
+
 def _numbers(drawn: Iterable[Any]) -> Iterator[int]:
     """The numbers of rows that are drawn one by one or in batches."""
+    import numpy as np
+
     for one in drawn:
-        yield from one if isinstance(one, list | tuple) else (one,)
+        yield from np.ravel(one).tolist()
 
 
 def _sampler(loader: Any) -> Any:
-    """The sampler of single rows below those of batches and processes, where one can be found."""
-    found = getattr(loader, "batch_sampler", None) or getattr(loader, "sampler", None)
-    while found is not None:
-        inner = getattr(found, "batch_sampler", None) or getattr(found, "sampler", None)
-        if inner is None:
-            return found
-        found = inner
-    return None
+    """The sampler below those that draw the same in batches or for processes, where one can be found."""
+    found: Any = getattr(loader, "batch_sampler", None) or getattr(loader, "sampler", None)
+    while type(found).__name__ in PORTIONING:
+        found = getattr(found, "batch_sampler", None) or found.sampler
+    return found
 
 
 def identity(dataset: Any) -> Any:
@@ -193,11 +254,29 @@ def identity(dataset: Any) -> Any:
     return getattr(dataset, "_fingerprint", dataset)
 
 
-def _parts(count: int, size: int) -> Iterator[list[int]]:
+def _parts(count: int, size: int, *, some: bool) -> Iterator[list[int]]:
+    """Numbers of rows in batches: of all rows, or of `some`."""
+    if not some:
+        yield from (list(range(start, min(start + size, count))) for start in range(0, count, size))
+        return
     spread = range(BATCHED, count, max(1, (count - BATCHED) // BATCHED))
     for numbers in (range(min(count, BATCHED)), list(spread)[:BATCHED]):
         for start in range(0, len(numbers), size):
             yield list(numbers[start : start + size])
+
+
+@contextlib.contextmanager
+def _named(number: int) -> Iterator[None]:
+    """Say which row cannot be read."""
+    try:
+        yield
+    except Unreadable as error:
+        raise Unreadable(f"row {number + 1}: {error}") from error
+
+
+def _of_row(number: int, values: Mapping[str, "NDArray[np.int64]"]) -> list[Tokens]:
+    with _named(number):
+        return split(values)
 
 
 def split(values: Mapping[str, "NDArray[np.int64]"]) -> list[Tokens]:
@@ -216,7 +295,14 @@ def split(values: Mapping[str, "NDArray[np.int64]"]) -> list[Tokens]:
 
 
 def _unpadded(values: Mapping[str, "NDArray[np.int64]"]) -> Tokens:
-    return Tokens(_unmasked(values[IDS], values), _unmasked(values[LABELS], values))
+    ids, labels, mask = values[IDS], values[LABELS], values.get(MASK)
+    if ids.ndim != 1 or ids.shape != labels.shape:
+        raise Unreadable(f"input_ids of shape {ids.shape} and labels of shape {labels.shape}")
+    if mask is not None and len(mask) == len(ids):
+        padding = ((mask[1:] == 0) & (labels[1:] != IGNORED)).nonzero()[0]
+        if len(padding):
+            raise Unreadable(f"token {padding[0] + 2} is in the loss although attention_mask leaves it out")
+    return Tokens(_unmasked(ids, values), _unmasked(labels, values))
 
 
 def _unmasked(column: "NDArray[np.int64]", values: Mapping[str, "NDArray[np.int64]"]) -> "NDArray[np.int64]":
@@ -231,8 +317,10 @@ def _without_rest(row: Tokens, length: int) -> Tokens:
     return row if (rest != IGNORED).any() else Tokens(row.ids[:length], row.labels[:length])
 
 
-def _first(batch: Mapping[str, Any]) -> dict[str, Any]:
-    return {name: values[0] for name, values in batch.items()}
+def _each(batch: Mapping[str, "NDArray[np.int64]"]) -> "list[dict[str, NDArray[np.int64]]]":
+    """The rows of a batch; what has no value for each of their tokens is left out."""
+    named = {name: values for name, values in batch.items() if values.shape == batch[IDS].shape}
+    return [{name: values[number] for name, values in named.items()} for number in range(len(batch[IDS]))]
 
 
 def _joined(parts: Sequence[Tokens]) -> Tokens:
@@ -245,17 +333,26 @@ def _joined(parts: Sequence[Tokens]) -> Tokens:
     return Tokens(np.concatenate([one.ids for one in parts]), np.concatenate(labels))
 
 
-def _array(values: Any) -> "NDArray[np.int64]":
+def _array(name: str, values: Any) -> "NDArray[np.int64]":
     import numpy as np
 
-    return np.asarray(values.tolist() if hasattr(values, "tolist") else values, dtype=np.int64)
+    try:
+        return np.asarray(values.tolist() if hasattr(values, "tolist") else values, dtype=np.int64)
+    except (TypeError, ValueError) as error:
+        raise Unreadable(f"{name} are no whole numbers: {one_line(error)}") from error
 
 
-def _lists(column: Any) -> "list[NDArray[np.int64]]":
+def _lists(name: str, column: Any) -> "list[NDArray[np.int64]]":
     """The lists of an Arrow column as arrays."""
     import numpy as np
+    import pyarrow as pa
     import pyarrow.compute as pc
 
-    lengths = pc.list_value_length(column).to_numpy()
-    values = pc.list_flatten(column).to_numpy().astype(np.int64)
-    return np.split(values, np.cumsum(lengths)[:-1]) if len(lengths) else []
+    try:
+        lengths, values = pc.list_value_length(column), pc.list_flatten(column)
+    except pa.ArrowNotImplementedError as error:
+        raise Unreadable(f"the column {name} contains no lists, but {column.type}") from error
+    if lengths.null_count or values.null_count:
+        raise Unreadable(f"the column {name} has missing values")
+    found = values.to_numpy().astype(np.int64)
+    return np.split(found, np.cumsum(lengths.to_numpy())[:-1]) if len(lengths) else []

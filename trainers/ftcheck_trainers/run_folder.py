@@ -248,11 +248,13 @@ def _held(claimed: Claim, job: Job) -> Iterator[None]:
     lock = FileLock(folder / LOCK, timeout=0)
 
     def take() -> None:
-        folder.mkdir(parents=True, exist_ok=True)
         try:
+            folder.mkdir(parents=True, exist_ok=True)
             lock.acquire()
         except Timeout:
             raise _going_on(folder, read(folder), job) from None
+        except OSError as error:
+            raise _refusal(job, f"{folder} cannot be written: {error.strerror or error}") from error
         if repr(read(folder)) != repr(claimed.found):  # as text: a NaN is not equal to itself
             lock.release()
             raise _refusal(job, f"another training wrote to {folder} in the meantime; start again")

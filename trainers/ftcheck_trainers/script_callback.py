@@ -180,7 +180,7 @@ def callback(ticket: Ticket, script: Script) -> Any:
 
         def on_train_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> Any:
             loader, processing = kwargs["train_dataloader"], kwargs.get("processing_class")
-            verified = verify.begun(ticket, script, args, loader, processing)
+            verified = verify.begun(ticket, script, args, state, loader, processing)
             self.evaluation_is_verified = verified.arguments is args and script.verified is verified
             script.run = OwnRun(ticket, script, verified, args, state)
             with script.run.ended_by_errors():

@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 from typing import Any
 
-from ftcheck.estimate.steps import effective_batch
+from ftcheck.estimate.steps import effective_batch, steps
 from ftcheck.paths import near
 from ftcheck.plurals import counted
 from ftcheck.settings import Job
@@ -28,6 +28,7 @@ COMPARED = (
     "packing_strategy",
     "max_length",
     "seed",
+    "dataloader_drop_last",
 )
 """What decides about steps, and what a step does. What decides about ids is compared as ids; what saves,
 logs and evaluates is the script's own."""
@@ -35,12 +36,14 @@ BATCH = ("training.per_device_train_batch_size", "training.gradient_accumulation
 """Their product is what a step trains: the same rows in other portions are the same step."""
 
 
-def differences(job: Job, args: Any, *, packed: bool) -> list[str]:
+def differences(job: Job, args: Any, *, packed: bool, rows: int, at_once: int | None = None) -> list[str]:
     """A line for each setting that the policy states and the trainer has otherwise.
 
-    `packed` says whether its rows are blocks, whoever packed them.
+    `packed` says whether its `rows` are blocks, whoever packed them. `at_once` is the batch of one process
+    where it is not the one of the arguments: `auto_find_batch_size` takes a smaller one.
     """
-    return [*_settings(job, args, packed=packed), *_batch(job, args)]
+    at_once = args.train_batch_size if at_once is None else at_once
+    return [*_settings(job, args, packed=packed), *_epochs(job, args, rows), *_batch(job, args, at_once)]
 
 
 def _settings(job: Job, args: Any, *, packed: bool) -> Iterator[str]:
@@ -65,15 +68,26 @@ def _overruled(name: str, args: Any, *, packed: bool) -> bool:
     return name in ("packing_strategy", "max_length") and not packed
 
 
-def _batch(job: Job, args: Any) -> Iterator[str]:
+def _epochs(job: Job, args: Any, rows: int) -> Iterator[str]:
+    """Steps that overrule the epochs of the policy."""
+    key = "training.num_train_epochs"
+    if key not in job.places or job.training.max_steps >= 0 or args.max_steps <= 0:
+        return
+    planned = steps(job, rows).total
+    if planned != args.max_steps:
+        stated = f"{job.training.num_train_epochs} in the policy ({place_of(job, key)})"
+        yield f"{key} is {stated}, which is {planned} steps; max_steps is {args.max_steps} in the trainer"
+
+
+def _batch(job: Job, args: Any, at_once: int) -> Iterator[str]:
     """Rows or blocks that one step trains."""
     stated = [key for key in BATCH if key in job.places]
     planned = effective_batch(job)
-    here = args.train_batch_size * args.gradient_accumulation_steps * args.world_size
+    here = at_once * args.gradient_accumulation_steps * args.world_size
     if stated and planned != here:
         yield (
             f"a step trains {planned} rows in the policy ({place_of(job, stated[0])}), {here} in the trainer:"
-            f" per_device_train_batch_size {args.per_device_train_batch_size}, gradient_accumulation_steps"
+            f" per_device_train_batch_size {at_once // max(1, args.n_gpu)}, gradient_accumulation_steps"
             f" {args.gradient_accumulation_steps}, {counted(args.world_size, 'process', 'processes')}"
         )
 

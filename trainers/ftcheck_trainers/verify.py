@@ -17,6 +17,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any, NoReturn, Protocol
 
+from ftcheck.errors import UsageError
 from ftcheck.gate.ticket import Reason, Refusal, Refused, Ticket
 from ftcheck.inputs.container import Inputs
 from ftcheck.inputs.prepared import Prepared
@@ -86,6 +87,8 @@ def verify(ticket: Ticket, script: Script, trainer: Any, eval_dataloader: Any = 
         if not hasattr(trainer, "get_train_dataloader"):
             evaluations = [] if eval_dataloader is None else [eval_dataloader]
             return _compared(_Comparison(ticket, script, None), trainer, evaluations)
+        if eval_dataloader is not None:
+            raise UsageError("a trainer has its own evaluation rows: verify it without eval_dataloader")
         comparison = _Comparison(ticket, script, trainer.processing_class, trainer.args)
         if trainer.train_dataset is None:
             comparison.refuse("unverified", "the trainer has no train_dataset")
@@ -93,15 +96,19 @@ def verify(ticket: Ticket, script: Script, trainer: Any, eval_dataloader: Any = 
         return _compared(comparison, trainer.get_train_dataloader(), evaluations)
 
 
-def begun(ticket: Ticket, script: Script, args: Any, loader: Any, processing: Any) -> Verified:
+def begun(ticket: Ticket, script: Script, args: Any, state: Any, loader: Any, processing: Any) -> Verified:
     """The same for a training that begins with this data loader, as far as it was not verified before."""
     comparison = _Comparison(ticket, script, processing, args)
-    before: Verified | None = script.verified
-    if before is not None and (before.data, before.collator) == (identity(loader.dataset), loader.collate_fn):
-        comparison.settings(packed=before.packed)
-        return before
+    verified: Verified | None = script.verified
+    known = None if verified is None else (verified.data, verified.collator)
     with _random_kept():
-        return _compared(comparison, loader, [])
+        if verified is None or known != (identity(loader.dataset), loader.collate_fn):
+            verified = comparison.train(loader)
+        else:
+            comparison.drawn(loader)
+    # A resumed training keeps the batch of before in its state, and takes the one of its arguments.
+    comparison.settings(verified, state.train_batch_size if args.auto_find_batch_size else None)
+    return verified
 
 
 def evaluated(ticket: Ticket, script: Script, args: Any, loader: Any, processing: Any) -> None:
@@ -115,7 +122,7 @@ def _compared(comparison: "_Comparison", train: Any, evaluations: Sequence[Any])
     verified = comparison.train(train)
     if evaluations:
         comparison.evaluation(evaluations)
-    comparison.settings(packed=verified.packed)
+    comparison.settings(verified)
     return verified
 
 
@@ -157,9 +164,19 @@ class _Comparison:
     def train(self, loader: Any) -> Verified:
         """Compare the training rows."""
         part = Part("training", "prepared", self._job.training, self._ticket.ids)
-        counts = self._rows(part, [loader])
-        packed = self._wrapped or FedRows(loader).packed
+        counted, blocks = self._rows(part, [loader])
+        self.drawn(loader)
+        # Rows that are those of the checks one by one are in no blocks, whatever the arguments say.
+        packed = FedRows(loader).packed or (self._wrapped and counted.digest != part.digest)
+        counts = (counted.sequences, blocks, counted.tokens, counted.trained)
         return Verified(self._args, identity(loader.dataset), loader.collate_fn, packed, *counts)
+
+    def drawn(self, loader: Any) -> None:
+        """Refuse a sampler that leaves training rows out."""
+        try:
+            need_all_rows_drawn(loader)
+        except Unreadable as error:
+            self.refuse("unverified", f"training rows: {error}")
 
     def evaluation(self, loaders: Sequence[Any]) -> None:
         """Compare the evaluation rows; several sets are compared one behind the other.
@@ -179,11 +196,13 @@ class _Comparison:
         packs = getattr(self._args, "packing", False)
         return bool(packs) and self._args.packing_strategy == "wrapped"
 
-    def settings(self, *, packed: bool) -> None:
-        """Compare what the policy states of steps with the trainer's arguments."""
+    def settings(self, verified: Verified, at_once: int | None = None) -> None:
+        """Compare what the policy states of steps with the trainer's arguments, and its batch (`at_once`)."""
         if self._args is None:
             return
-        differ = trainer_settings.differences(self._job, self._args, packed=packed)
+        differ = trainer_settings.differences(
+            self._job, self._args, packed=verified.packed, rows=verified.blocks, at_once=at_once
+        )
         if differ:
             self.refuse("arguments-changed", "; ".join(differ))
 
@@ -191,12 +210,10 @@ class _Comparison:
         """Stop the training before its first step."""
         raise Refused(Refusal(self._job.name, (Reason(code, message),)))
 
-    def _rows(self, part: Part, loaders: Sequence[Any]) -> tuple[int, int, int, int]:
-        """Sequences, rows of the data sets, tokens, and those in the loss, if all is as it was checked."""
+    def _rows(self, part: Part, loaders: Sequence[Any]) -> "tuple[_Counted, int]":
+        """What was counted, and the rows of the data sets, if all is as it was checked."""
         try:
             sets = [FedRows(one) for one in loaders]
-            if part.name == "training":
-                need_all_rows_drawn(loaders[0])
             counted = _Counted(sets)
             if counted.digest != part.digest:
                 self._compare(part, sets)
@@ -204,7 +221,7 @@ class _Comparison:
                 self._collated(part, one, sum(map(len, sets[:number])))
         except Unreadable as error:
             self.refuse("unverified", f"{part.name} rows: {error}")
-        return counted.sequences, sum(map(len, sets)), counted.tokens, counted.trained
+        return counted, sum(map(len, sets))
 
     def _compare(self, part: Part, sets: Sequence[FedRows]) -> None:
         """Find the first row that differs; a digest may differ where what is trained does not."""
@@ -212,7 +229,9 @@ class _Comparison:
             checked, fed = partial(_checked, prepared, part.training), partial(_fed, sets)
             if self._wrapped:
                 fed = partial(_recut, checked, fed)
-            shuffled = getattr(self._args, "shuffle_dataset", False) and not self._wrapped
+            # A split is drawn: datasets leaves its rows in the order in which it drew them.
+            drawn = self._job.data.validation_split is not None
+            shuffled = (drawn or getattr(self._args, "shuffle_dataset", False)) and not self._wrapped
             compare = in_any_order if shuffled or any(one.packed for one in sets) else in_order
             found = compare(checked, fed)
             if found is not None:

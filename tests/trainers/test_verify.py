@@ -17,6 +17,7 @@ from torch.utils.data import (
     DistributedSampler,
     IterableDataset,
     RandomSampler,
+    Sampler,
     SequentialSampler,
     SubsetRandomSampler,
     WeightedRandomSampler,
@@ -381,6 +382,28 @@ class Some(BatchSampler):  # type: ignore[misc]
 def test_a_sampler_that_leaves_rows_out_is_named(own: Own, given: Any, said: str) -> None:
     with pytest.raises(Refused, match=f"unverified.*the sampler {said}"):
         own.ticket().verify(loaded(own, **given))
+
+
+class Batches(BatchSampler):  # type: ignore[misc]
+    """Somebody's batches."""
+
+
+class Unmeasured(Sampler):  # type: ignore[misc]
+    """torch asks no sampler for its length."""
+
+    def __iter__(self) -> Iterator[int]:
+        return iter(range(60))
+
+
+@pytest.mark.parametrize(
+    "given",
+    [
+        {"batch_sampler": Batches(RandomSampler(range(60)), 8, drop_last=True), "batch_size": 1},
+        {"sampler": Unmeasured()},
+    ],
+)
+def test_a_sampler_of_ones_own_that_draws_each_row_once_is_none_to_refuse(own: Own, given: Any) -> None:
+    own.ticket().verify(loaded(own, **given))
 
 
 def test_verifying_leaves_a_sampler_with_a_generator_of_its_own_as_it_was(own: Own) -> None:

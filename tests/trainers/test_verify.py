@@ -345,6 +345,14 @@ def test_rows_behind_one_another_must_say_where_each_begins(own: Own) -> None:
         own.ticket().verify(loaded(own, collate=behind_one_another))
 
 
+def test_a_mask_of_pairs_of_tokens_is_none_of_padding(own: Own) -> None:
+    def change(batch: Any) -> None:
+        rows, width = batch["input_ids"].shape
+        batch["attention_mask"] = torch.full((rows, 1, width, width), float("-inf")).triu(1)
+
+    own.ticket().verify(wrapping(own.trainer(), change))
+
+
 def test_columns_that_are_kept_beside_ids_and_labels_are_not_read(own: Own) -> None:
     trainer = own.trainer(remove_unused_columns=False)
 

@@ -170,8 +170,10 @@ class FedRows:
             raise Unreadable(f"{self.collator} fails on row {part[0] + 1}: {one_line(error)}") from error
         if not isinstance(batch, Mapping) or batch.get(IDS) is None or batch.get(LABELS) is None:
             raise Unreadable(f"{self.collator} makes batches without input_ids or labels")
-        names = (*NAMES, *BEGINS)
-        made = {name: _array(name, batch[name]) for name in names if batch.get(name) is not None}
+        names = {name for name in (*NAMES, *BEGINS) if batch.get(name) is not None}
+        if getattr(batch.get(MASK), "ndim", 2) > 2:  # one for each pair of tokens leaves none of them out
+            names -= {MASK}
+        made = {name: _array(name, batch[name]) for name in names}
         shape, labels = made[IDS].shape, made[LABELS].shape
         if len(shape) != 2 or shape != labels:
             raise Unreadable(f"{self.collator} makes input_ids of shape {shape} and labels of shape {labels}")

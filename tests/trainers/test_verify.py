@@ -17,6 +17,7 @@ from torch.utils.data import (
     DistributedSampler,
     IterableDataset,
     RandomSampler,
+    Sampler,
     SequentialSampler,
     SubsetRandomSampler,
     WeightedRandomSampler,
@@ -344,6 +345,14 @@ def test_rows_behind_one_another_must_say_where_each_begins(own: Own) -> None:
         own.ticket().verify(loaded(own, collate=behind_one_another))
 
 
+def test_a_mask_of_pairs_of_tokens_is_none_of_padding(own: Own) -> None:
+    def change(batch: Any) -> None:
+        rows, width = batch["input_ids"].shape
+        batch["attention_mask"] = torch.full((rows, 1, width, width), float("-inf")).triu(1)
+
+    own.ticket().verify(wrapping(own.trainer(), change))
+
+
 def test_columns_that_are_kept_beside_ids_and_labels_are_not_read(own: Own) -> None:
     trainer = own.trainer(remove_unused_columns=False)
 
@@ -381,6 +390,28 @@ class Some(BatchSampler):  # type: ignore[misc]
 def test_a_sampler_that_leaves_rows_out_is_named(own: Own, given: Any, said: str) -> None:
     with pytest.raises(Refused, match=f"unverified.*the sampler {said}"):
         own.ticket().verify(loaded(own, **given))
+
+
+class Batches(BatchSampler):  # type: ignore[misc]
+    """Somebody's batches."""
+
+
+class Unmeasured(Sampler):  # type: ignore[misc]
+    """torch asks no sampler for its length."""
+
+    def __iter__(self) -> Iterator[int]:
+        return iter(range(60))
+
+
+@pytest.mark.parametrize(
+    "given",
+    [
+        {"batch_sampler": Batches(RandomSampler(range(60)), 8, drop_last=True), "batch_size": 1},
+        {"sampler": Unmeasured()},
+    ],
+)
+def test_a_sampler_of_ones_own_that_draws_each_row_once_is_none_to_refuse(own: Own, given: Any) -> None:
+    own.ticket().verify(loaded(own, **given))
 
 
 def test_verifying_leaves_a_sampler_with_a_generator_of_its_own_as_it_was(own: Own) -> None:

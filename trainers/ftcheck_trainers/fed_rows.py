@@ -170,8 +170,10 @@ class FedRows:
             raise Unreadable(f"{self.collator} fails on row {part[0] + 1}: {one_line(error)}") from error
         if not isinstance(batch, Mapping) or batch.get(IDS) is None or batch.get(LABELS) is None:
             raise Unreadable(f"{self.collator} makes batches without input_ids or labels")
-        names = (*NAMES, *BEGINS)
-        made = {name: _array(name, batch[name]) for name in names if batch.get(name) is not None}
+        names = {name for name in (*NAMES, *BEGINS) if batch.get(name) is not None}
+        if getattr(batch.get(MASK), "ndim", 2) > 2:  # one for each pair of tokens leaves none of them out
+            names -= {MASK}
+        made = {name: _array(name, batch[name]) for name in names}
         shape, labels = made[IDS].shape, made[LABELS].shape
         if len(shape) != 2 or shape != labels:
             raise Unreadable(f"{self.collator} makes input_ids of shape {shape} and labels of shape {labels}")
@@ -206,13 +208,14 @@ class FedRows:
 
 
 def need_all_rows_drawn(loader: Any) -> None:
-    """Raise `Unreadable` where an epoch is not each row once, in some order."""
+    """Raise `Unreadable` where an epoch is not each row once, in some order; `drop_last` may drop a rest."""
     sampler, count = _sampler(loader), len(loader.dataset)
     if sampler is None or _draws_each_once(sampler, count):
         return
     drawn = list(_numbers(islice(iter(_copied(sampler, loader.dataset)), count + 1)))
     once = len(set(drawn)) == len(drawn)
-    if not once or (len(drawn) != count and ranks.count() == 1):
+    rest = getattr(sampler, "batch_size", 1) - 1 if getattr(sampler, "drop_last", False) else 0
+    if not once or (ranks.count() == 1 and not count - rest <= len(drawn) <= count):
         name, different = type(sampler).__name__, len(set(drawn))
         raise Unreadable(f"the sampler {name} draws {different} of the {count} rows in {len(drawn)} draws")
 
@@ -243,10 +246,16 @@ def _numbers(drawn: Iterable[Any]) -> Iterator[int]:
 
 def _sampler(loader: Any) -> Any:
     """The sampler below those that draw the same in batches or for processes, where one can be found."""
-    found: Any = getattr(loader, "batch_sampler", None) or getattr(loader, "sampler", None)
+    found = _below(loader)
     while type(found).__name__ in PORTIONING:
-        found = getattr(found, "batch_sampler", None) or found.sampler
+        found = _below(found)
     return found
+
+
+def _below(drawing: Any) -> Any:
+    """The sampler of batches or of rows that a loader or a sampler has."""
+    batches = getattr(drawing, "batch_sampler", None)
+    return getattr(drawing, "sampler", None) if batches is None else batches
 
 
 def identity(dataset: Any) -> Any:

@@ -45,7 +45,8 @@ def test_the_line_says_which_engine_made_the_ids_where_a_faster_one_could_not() 
     note = "gigatoken cannot load this tokenizer"
     one = prepared([3])
     slow = replace(one, rows=replace(one.rows, notes=(note,)))
-    ran = run(percentile_seq_len, {}, job=job(training={"max_length": 100}), prepared=slow)
+    made = job(training={"max_length": 100})
+    ran = run(percentile_seq_len, {}, inputs=inputs(), job=made, prepared=slow)
     assert ran.result.summary is not None
     assert ran.result.summary.endswith(f"(max_length 100) · ids by tokenizers: {note}")
 

@@ -144,3 +144,21 @@ def test_rows_that_cannot_be_read_keep_their_places() -> None:
         3: "input_ids has a value that is no token id",
         4: "the row has no tokens: input_ids is empty",
     }
+
+
+@pytest.mark.parametrize("label", [-1, None, 1 << 31])
+def test_a_label_that_is_no_id_is_an_error_of_its_row(label: int | None) -> None:
+    found = of({"input_ids": [[5, 6], [7, 8]], "labels": [[N, 6], [7, label]]})
+    assert dict(found.errors) == {1: "labels has a value that is neither a token id nor -100"}
+
+
+def test_rows_whose_labels_are_mostly_other_tokens_are_displaced() -> None:
+    found = of({"input_ids": [[5, 6, 7], [5, 6, 7]], "labels": [[N, 5, 6], [9, 6, 7]]})
+    assert (found.other, found.displaced) == ([0, 1], [0])
+
+
+def test_tokens_that_a_mask_hides_are_padding_where_they_are_one_token_repeated() -> None:
+    rows = {"input_ids": [[1, 1, 7], [5, 6, 7]], "labels": [[N, N, 7]] * 2, "attention_mask": [[0, 0, 1]] * 2}
+    found = of(rows)
+    assert [ids for ids, _ in sequences(found)] == [[7], [7]]
+    assert found.hidden == [1]

@@ -101,9 +101,13 @@ def are_shifted(batch: Any, columns: Sequence[str]) -> bool | None:
 def unmarked(batch: Any, reading: Reading) -> bool:
     """Whether rows are all of one length, as packed ones are, and no column tells their sequences apart."""
     lengths = _Lists.of(batch, IDS).lengths
-    if reading.apart not in (None, ATTENTION) or len(lengths) < 2:
+    if reading.apart == LENGTHS or len(lengths) < 2:
         return False
-    flat = reading.apart is None or int(_Lists.of(batch, ATTENTION).flat.max(initial=0)) <= 1
+    if reading.apart == POSITIONS:
+        positions = _Lists.of(batch, POSITIONS)
+        flat = bool((positions.flat == _places(positions.lengths)).all())
+    else:
+        flat = reading.apart is None or int(_Lists.of(batch, ATTENTION).flat.max(initial=0)) <= 1
     return flat and bool((lengths[:-1] == lengths[0]).all())
 
 

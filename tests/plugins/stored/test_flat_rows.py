@@ -66,7 +66,7 @@ def test_rows_of_one_length_without_marks_may_be_packed() -> None:
     assert asked({"input_ids": ids})
     assert asked({"input_ids": ids, "attention_mask": [[1, 1], [1, 1], [1]]})
     assert not asked({"input_ids": ids, "attention_mask": [[1, 2], [1, 1], [1]]})
-    assert not asked({"input_ids": ids, "position_ids": [[0, 1], [0, 1], [0]]})
+    assert not asked({"input_ids": ids, "position_ids": [[0, 0], [0, 1], [0]]})
     assert not asked({"input_ids": [[5, 6], [7], [8, 9]]})
 
 
@@ -162,3 +162,9 @@ def test_tokens_that_a_mask_hides_are_padding_where_they_are_one_token_repeated(
     found = of(rows)
     assert [ids for ids, _ in sequences(found)] == [[7], [7]]
     assert found.hidden == [1]
+
+
+@pytest.mark.parametrize(("second", "marks"), [([0, 1, 2, 3], False), ([0, 1, 0, 1], True)])
+def test_positions_that_never_begin_again_mark_no_sequences(second: list[int], marks: bool) -> None:
+    rows = {"input_ids": [[1, 5, 1, 6]] * 2, "position_ids": [[0, 1, 2, 3], second]}
+    assert unmarked(pa.record_batch(rows), Reading(tuple(rows))) is not marks

@@ -66,8 +66,10 @@ class StoredRows:
     column by which sequences that are packed into one row were told apart, `BOS` or `EOS`; None where no row
     is packed. `shifted`: the labels stood one place to the left. `blocks` are the tokens of each row as it is
     stored, with padding, where rows are packed; `padding` counts tokens that are nothing but padding. `other`
-    are sequences (indices from 0) with a label that is another token than its own, `padded` those whose
-    padding is in the loss. `written` is when the newest of the files was (seconds since 1970).
+    are sequences (indices from 0) with a label that is another token than its own, `displaced` those of them
+    most of whose labels are, `padded` those whose padding is in the loss, `hidden` those beside tokens that
+    attention_mask hides and that are no padding. `written` is when the newest of the files was (seconds since
+    1970).
     """
 
     path: str
@@ -77,7 +79,9 @@ class StoredRows:
     shifted: bool = False
     padding: int = 0
     other: tuple[int, ...] = ()
+    displaced: tuple[int, ...] = ()
     padded: tuple[int, ...] = ()
+    hidden: tuple[int, ...] = ()
     written: float = 0.0
     blocks: NDArray[np.int64] | None = field(default=None, repr=False)
 
@@ -164,8 +168,12 @@ def _saved(folder: Path) -> tuple[tuple[str, ...], tuple[str, ...]]:
     for name in (STATE, INFO):
         if not (folder / name).is_file():
             raise InputError(f"{folder}: half written: {name}, which is written last, is missing: {AGAIN}")
-    stated = _object(folder / STATE).get("_data_files")
-    names = [str(one.get("filename")) for one in stated or () if isinstance(one, dict)]
+    state = _object(folder / STATE)
+    shown, stated = state.get("_format_columns"), state.get("_data_files")
+    if isinstance(shown, list) and "labels" not in shown and not state.get("_output_all_columns"):
+        _refuse_hidden(folder, shown)
+    listed = stated if isinstance(stated, list) else []
+    names = [str(one.get("filename")) for one in listed if isinstance(one, dict)]
     if not names:
         raise InputError(f"{folder / STATE}: names no files of rows: {AGAIN}")
     for name in names:
@@ -176,9 +184,22 @@ def _saved(folder: Path) -> tuple[tuple[str, ...], tuple[str, ...]]:
     return tuple(str(folder / one) for one in names), (str(folder / STATE), str(folder / INFO))
 
 
+def _refuse_hidden(folder: Path, shown: list[Any]) -> None:
+    """Raise `InputError` where the labels are among the columns that a data set's format does not show."""
+    features = _object(folder / INFO).get("features")
+    if isinstance(features, dict) and "labels" in features:
+        named = ", ".join(map(str, shown))
+        raise InputError(
+            f"{folder / STATE}: its format shows a trainer {named} alone, and hides the labels: save the data"
+            " set again after reset_format()"
+        )
+
+
 def _loose(root: Path) -> PreparedFolder:
     """A folder of .arrow or Parquet files, or of one data set, as axolotl's `last_run_prepared` is."""
     files = sorted(_row_files(root))
+    if len({Path(one).suffix for one in files}) > 1:
+        raise InputError(f"{root}: has .arrow and Parquet files: name the folder or file that is trained")
     if files:
         splits = {TRAIN: tuple(one for one in files if not _evaluates(one))}
         rest = tuple(one for one in files if _evaluates(one))

@@ -417,6 +417,102 @@ def test_half_a_folder_is_one_clear_line_and_a_shut_gate(
     assert place.call("gate", "r.json", "--policy", "ready.yaml").code == 5
 
 
+def label_to_the_right(ids: list[int], labels: list[int]) -> Fed:
+    return ids, [-100, *labels[:-1]]
+
+
+@pytest.mark.parametrize(
+    ("plant", "message"),
+    [
+        (label_to_the_right, "60 of 60 rows have labels most of which are other tokens"),
+        (everything, "training.assistant_only_loss is true, but every token of 59 of 60 rows of the folder"),
+    ],
+)
+def test_wrong_labels_are_told_without_data_to_compare_with(
+    place: Project, fed: list[Fed], plant: Any, message: str
+) -> None:
+    first = [fed[0]] if plant is everything else [plant(*fed[0])]
+    rows = [*first, *(plant(*one) for one in fed[1:])]
+    folders.save(place.folder / "ready", folders.columns(rows))
+    ran = run(place)
+    [told] = said(ran.result("one::prepared-data"))
+    assert told.startswith(message)
+    assert (ran.code == 1) == (plant is label_to_the_right)
+
+
+def test_tokens_that_attention_mask_hides_are_told(place: Project, fed: list[Fed]) -> None:
+    table = folders.columns(fed)
+    table["attention_mask"] = [[int(place >= 9) for place in range(len(ids))] for ids, _ in fed]
+    folders.save(place.folder / "ready", table)
+    told = said(run(place).result("one::prepared-data"))
+    assert "60 of 60 rows have tokens with an attention_mask of 0 that are no padding" in told
+
+
+@pytest.mark.parametrize(
+    ("plant", "first", "message"),
+    [
+        (lambda *row: row, 0, "20 of 20 evaluation rows of the folder are training rows too"),
+        (
+            lambda ids, labels: ([i + 5_000 for i in ids], labels),
+            20,
+            "20 rows have ids outside the tokenizer's vocabulary of",
+        ),
+        (everything, 20, "training.assistant_only_loss is true, but every token of the evaluation rows is"),
+    ],
+)
+def test_an_evaluation_split_is_held_against_the_tokenizer_the_policy_and_the_training_rows(
+    place: Project, fed: list[Fed], plant: Any, first: int, message: str
+) -> None:
+    splits = {"train": fed[first:], "validation": [plant(*one) for one in fed[:20]]}
+    folders.save_dict(place.folder / "ready", {name: folders.columns(one) for name, one in splits.items()})
+    ran = run(place, policy(place, ("output_dir: out", "output_dir: out, eval_strategy: epoch")))
+    assert ran.code == 1, ran.out
+    assert any(one.startswith(message) for one in said(ran.result("one::prepared-data")))
+
+
+def test_a_folder_of_two_kinds_of_files_is_ambiguous(place: Project, fed: list[Fed]) -> None:
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    table = pa.table(folders.columns(fed))
+    (place.folder / "ready").mkdir()
+    pq.write_table(table, place.folder / "ready/train.parquet")
+    with pa.ipc.new_stream(str(place.folder / "ready/train.arrow"), table.schema) as writer:
+        writer.write_table(table)
+    ran = run(place)
+    assert ran.code == 3
+    assert "has .arrow and Parquet files: name the folder or file that is trained" in ran.out
+
+
+def test_a_column_that_stands_twice_is_one_line(place: Project, fed: list[Fed]) -> None:
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    (place.folder / "ready").mkdir()
+    ids = pa.array([ids for ids, _ in fed])
+    twice = pa.Table.from_arrays([ids, ids], names=["input_ids", "input_ids"])
+    pq.write_table(twice, place.folder / "ready/train.parquet")
+    assert "has the column input_ids twice" in run(place).out
+
+
+def test_labels_that_a_format_hides_from_the_trainer_are_told(place: Project, fed: list[Fed]) -> None:
+    folder = folders.save(place.folder / "ready", folders.columns(fed))
+    state = json.loads((folder / "state.json").read_text(encoding="utf-8"))
+    shown = {**state, "_format_columns": ["input_ids", "attention_mask"]}
+    (folder / "state.json").write_text(json.dumps(shown), encoding="utf-8")
+    ran = run(place)
+    assert ran.code == 3
+    assert "shows a trainer input_ids, attention_mask alone, and hides the labels" in ran.out
+
+
+def test_a_state_that_names_no_list_of_files_is_one_line(place: Project, fed: list[Fed]) -> None:
+    folder = folders.save(place.folder / "ready", folders.columns(fed))
+    (folder / "state.json").write_text('{"_data_files": 5}', encoding="utf-8")
+    ran = run(place)
+    assert ran.code == 3
+    assert "ready/state.json: names no files of rows" in ran.out
+
+
 def test_rows_that_are_not_prepared_are_told_to_be_named_elsewhere(place: Project) -> None:
     folders.save(place.folder / "ready", {"messages": [["a"], ["b"]]})
     ran = run(place)

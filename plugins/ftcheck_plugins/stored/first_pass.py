@@ -40,6 +40,8 @@ TEXTLESS: Mapping[str, Any] = {
     "notes": [],
 }
 """What is said of the texts of rows that have none."""
+ODD = ("other", "displaced", "padded", "hidden")
+"""Lists of sequences that something is odd with, as `FlatRows` and `StoredRows` name them."""
 LLAMA_FACTORY = frozenset(("images", "videos", "audios"))
 TRL = frozenset(("seq_lengths", "completion_mask", "assistant_masks"))
 
@@ -57,8 +59,7 @@ class FirstPass:
         self._columns = self._checked()
         self._reading = self._how(tokenizer)
         self._errors: dict[int, RowError] = {}
-        self._other: list[int] = []
-        self._padded: list[int] = []
+        self._odd: dict[str, list[int]] = {name: [] for name in ODD}
         self._blocks: list[NDArray[np.int64]] = []
         self._padding = self._seen = 0
         self._packed = False
@@ -90,6 +91,8 @@ class FirstPass:
                     " name them in data.train"
                 )
             for column in READ:
+                if schema.names.count(column) > 1:
+                    raise InputError(f"{name}: has the column {column} twice: {AGAIN}")
                 if column in schema.names and not _is_list(pa, schema.field(column).type):
                     kind = schema.field(column).type
                     raise InputError(
@@ -141,8 +144,8 @@ class FirstPass:
         count = len(found.row)
         errors = {n: RowError("ids", said, AGAIN) for n, said in found.errors.items()}
         self._errors |= {self._seen + n: one for n, one in errors.items()}
-        self._other += [self._seen + n for n in found.other]
-        self._padded += [self._seen + n for n in found.padded]
+        for name, rows in self._odd.items():
+            rows += [self._seen + n for n in getattr(found, name)]
         self._padding += found.padding
         self._packed |= count > len(found.stored)
         self._blocks.append(found.stored)
@@ -178,8 +181,7 @@ class FirstPass:
             "apart": self._reading.apart if self._packed else None,
             "shifted": bool(self._reading.shifted),
             "padding": self._padding,
-            "other": self._other,
-            "padded": self._padded,
+            **self._odd,
             "written": max(Path(name).stat().st_mtime for name in self._files),
         }
         errors = [[row, t.code, t.message, t.fix, t.column, t.content] for row, t in self._errors.items()]
@@ -209,7 +211,7 @@ def stored_rows(folder: Path) -> StoredRows:
 
     about = json.loads((folder / "done.json").read_text(encoding="utf-8"))["stored"]
     blocks = np.load(folder / BLOCKS, allow_pickle=False) if (folder / BLOCKS).is_file() else None
-    sequences = {name: tuple(about[name]) for name in ("columns", "other", "padded")}
+    sequences = {name: tuple(about[name]) for name in ("columns", *ODD)}
     return StoredRows(**about | sequences, blocks=blocks)
 
 

@@ -39,7 +39,9 @@ class FlatRows:
     `row` is the stored row of each sequence (index in the batch), `offset` where in it the sequence begins;
     `starts` has one entry more than there are sequences. `stored` are the tokens of each stored row. `errors`
     are rows that cannot be read, each a sequence without tokens. `other` and `padded` are sequences (indices)
-    with a label that is another token, or with padding in the loss; `padding` counts tokens left out.
+    with a label that is another token, or with padding in the loss, `displaced` those of `other` most of
+    whose labels are other tokens, `hidden` those beside tokens that attention_mask hides and that are no
+    padding. `padding` counts tokens left out.
     """
 
     ids: "NDArray[np.int32]"
@@ -50,7 +52,9 @@ class FlatRows:
     stored: "NDArray[np.int64]"
     errors: Mapping[int, str] = field(default_factory=dict)
     other: Sequence[int] = ()
+    displaced: Sequence[int] = ()
     padded: Sequence[int] = ()
+    hidden: Sequence[int] = ()
     padding: int = 0
 
 
@@ -97,9 +101,13 @@ def are_shifted(batch: Any, columns: Sequence[str]) -> bool | None:
 def unmarked(batch: Any, reading: Reading) -> bool:
     """Whether rows are all of one length, as packed ones are, and no column tells their sequences apart."""
     lengths = _Lists.of(batch, IDS).lengths
-    if reading.apart not in (None, ATTENTION) or len(lengths) < 2:
+    if reading.apart == LENGTHS or len(lengths) < 2:
         return False
-    flat = reading.apart is None or int(_Lists.of(batch, ATTENTION).flat.max(initial=0)) <= 1
+    if reading.apart == POSITIONS:
+        positions = _Lists.of(batch, POSITIONS)
+        flat = bool((positions.flat == _places(positions.lengths)).all())
+    else:
+        flat = reading.apart is None or int(_Lists.of(batch, ATTENTION).flat.max(initial=0)) <= 1
     return flat and bool((lengths[:-1] == lengths[0]).all())
 
 
@@ -174,7 +182,7 @@ def _errors(lists: "Mapping[str, _Lists]") -> dict[int, str]:
     ids = lists[IDS]
     found = {int(row): "the row has no tokens: input_ids is empty" for row in (ids.lengths == 0).nonzero()[0]}
     wrong = (ids.flat < 0) | (ids.flat > MOST_ID)
-    for row in np.unique(np.repeat(np.arange(len(ids.lengths)), ids.lengths)[wrong]).tolist():
+    for row in np.unique(_owners(ids)[wrong]).tolist():
         found[row] = "input_ids has a value that is no token id"
     for name, one in lists.items():
         if name in (IDS, LENGTHS):
@@ -182,7 +190,19 @@ def _errors(lists: "Mapping[str, _Lists]") -> dict[int, str]:
         for row in (one.lengths != ids.lengths).nonzero()[0].tolist():
             there = "is null" if one.missing[row] else f"has {counted(int(one.lengths[row]), 'value')}"
             found.setdefault(row, f"{name} {there}, input_ids {ids.lengths[row]:,}")
+    if LABELS in lists:
+        labels = lists[LABELS]
+        wrong = ((labels.flat < 0) & (labels.flat != IGNORED)) | (labels.flat > MOST_ID)
+        for row in np.unique(_owners(labels)[wrong]).tolist():
+            found.setdefault(row, "labels has a value that is neither a token id nor -100")
     return found
+
+
+def _owners(lists: _Lists) -> "NDArray[np.int64]":
+    """The row of each value."""
+    import numpy as np
+
+    return np.repeat(np.arange(len(lists.lengths)), lists.lengths)
 
 
 def _labels(lists: "Mapping[str, _Lists]", reading: Reading, rows: _Rows) -> "NDArray[np.int64]":
@@ -241,15 +261,20 @@ def _sequences(
     number = np.cumsum(begins) - 1
     _, first, which = np.unique(number[kept], return_index=True, return_inverse=True)
     sizes = np.bincount(which, minlength=len(first))
+    other = np.bincount(which[(in_loss & (labels != rows.ids))[kept]], minlength=len(first))
+    trained = np.bincount(which[in_loss[kept]], minlength=len(first))
+    of_row = row[kept][first]
     return FlatRows(
         ids=rows.ids[kept].astype(np.int32),
         mask=in_loss[kept],
         starts=np.concatenate([[0], np.cumsum(sizes)]),
-        row=rows.number[row[kept][first]],
+        row=rows.number[of_row],
         offset=place[kept][first],
         stored=rows.lengths,
-        other=np.unique(which[(in_loss & (labels != rows.ids))[kept]]).tolist(),
+        other=other.nonzero()[0].tolist(),
+        displaced=(2 * other > trained).nonzero()[0].tolist(),
         padded=np.unique(which[(marked & in_loss)[kept]]).tolist(),
+        hidden=np.isin(of_row, _hiding(rows, row, marked & ~in_loss)).nonzero()[0].tolist(),
         padding=int(pads.sum()),
     )
 
@@ -303,6 +328,15 @@ def _unattended(rows: _Rows, lists: "Mapping[str, _Lists]") -> "NDArray[np.bool_
     return found
 
 
+def _hiding(rows: _Rows, row: "NDArray[np.int64]", marked: "NDArray[np.bool_]") -> "NDArray[np.int64]":
+    """Stored rows whose attention mask hides more than one kind of token: padding is one token, repeated."""
+    import numpy as np
+
+    owners, ids = row[marked], rows.ids[marked]
+    changes = (owners[1:] == owners[:-1]) & (ids[1:] != ids[:-1])
+    return np.unique(owners[1:][changes])
+
+
 def _filling(
     rows: _Rows, row: "NDArray[np.int64]", begins: "NDArray[np.bool_]", in_loss: "NDArray[np.bool_]"
 ) -> "NDArray[np.bool_]":
@@ -348,6 +382,8 @@ def _with_errors(
         stored=stored,
         errors={int(now[len(made.row) + n]): errors[int(one)] for n, one in enumerate(broken)},
         other=now[list(made.other)].tolist(),
+        displaced=now[list(made.displaced)].tolist(),
         padded=now[list(made.padded)].tolist(),
+        hidden=now[list(made.hidden)].tolist(),
         padding=made.padding,
     )

@@ -36,6 +36,8 @@ SAME_TOKENIZER = 0.95
 """Least likeness of ids that are decoded and encoded again. With the right tokenizer 1.000, with another one
 0.37 to 0.94 (8 tokenizers against each other); 0.98 for messages encoded one by one, 0.76 for sentences.
 """
+LEAKED = 0.05
+"""Of the evaluation rows so many may be training rows too until it is an error, as in `leakage`."""
 OWN_CUT = ("trl", None)
 """Whose folders are cut to training.max_length when they are trained: of TRL's, and of unknown ones."""
 
@@ -53,11 +55,12 @@ def prepared_data(job: Job, tokenizer: Tokenizer, prepared: Prepared, inputs: In
     data, of another template, without a stop token or with the questions in the loss are trained silently.
 
     The ids must be in the tokenizer's vocabulary and read as text. Labels are compared with ids (-100 is
-    ignored). Where data.train is set too, it is prepared as TRL prepares it, and both preparations are
-    compared row by row: rows are recognised by their content, so that dropped, added and shuffled ones do not
-    matter. Differences are told by kind (BOS, stop tokens, header tokens or line breaks in the loss, cut
-    rows, another template), with the number of rows and the first one. The folder is what is trained: a
-    difference is a warning, and an error where the folder holds other data. No parameters.
+    ignored), evaluation rows with training rows. Where data.train is set too, it is prepared as TRL prepares
+    it, and both preparations are compared row by row: rows are recognised by their content, so that dropped,
+    added and shuffled ones do not matter. Differences are told by kind (BOS, stop tokens, header tokens or
+    line breaks in the loss, cut rows, another template), with the number of rows and the first one. The
+    folder is what is trained: a difference is a warning, and an error where the folder holds other data. No
+    parameters.
     """
     stored = prepared.stored
     if stored is None:
@@ -72,6 +75,14 @@ def prepared_data(job: Job, tokenizer: Tokenizer, prepared: Prepared, inputs: In
         yield Summary(said)
         return
     yield from _other_tokenizer(job, tokenizer, prepared)
+    evaluated = _evaluation(inputs)
+    if evaluated is not None and evaluated.stored is not None:
+        yield from _all_trained(job, evaluated, evaluated.stored, "the evaluation rows")
+        yield from _evaluates_trained(tokenizer, prepared, evaluated)
+        outside = _outside(tokenizer, evaluated)
+        if outside is not None:
+            yield outside
+            evaluated = None
     own, why = _own(job, inputs)
     if own is None:
         yield from _older(job, stored)
@@ -79,7 +90,6 @@ def prepared_data(job: Job, tokenizer: Tokenizer, prepared: Prepared, inputs: In
         return
     here, there = Side(own, tokenizer), Side(prepared, tokenizer)
     found = pairs(here, there, job.training.max_length)
-    evaluated = _evaluation(inputs)
     if evaluated is not None and len(found.missing):
         held_out = pairs(here.only(found.missing), Side(evaluated, tokenizer), job.training.max_length)
         found = replace(found, missing=found.missing[held_out.missing], held_out=held_out.found)
@@ -102,6 +112,22 @@ def _evaluation(inputs: Inputs) -> Prepared | None:
     except InputError:
         return None
     return found if found is not None and found.stored is not None else None
+
+
+def _evaluates_trained(tokenizer: Tokenizer, prepared: Prepared, evaluated: Prepared) -> Iterator[Finding]:
+    """Evaluation rows with the ids of a training row."""
+    here, there = Side(prepared, tokenizer), Side(evaluated, tokenizer)
+    trained = here.known(there)
+    if not len(trained):
+        return
+    severity = Severity.ERROR if len(trained) > LEAKED * len(there) else Severity.WARNING
+    message = (
+        f"{len(trained):,} of {counted(len(there), 'evaluation row')} of the folder"
+        f" {agreeing(len(trained), 'is a training row', 'are training rows')} too"
+    )
+    why = "The evaluation loss falls on rows that were learnt, and says little of others."
+    at = evaluated.at(int(there.rows[trained[0]]))
+    yield Finding(message, severity, at=at, fix=f"{AGAIN} with rows held out", why=why)
 
 
 def _own(job: Job, inputs: Inputs) -> tuple[Prepared | None, str]:
@@ -129,24 +155,40 @@ def _read(job: Job, prepared: Prepared, stored: StoredRows) -> Iterator[Finding 
     if stored.blocks is not None and stored.apart in ("BOS", "EOS"):
         message = f"no column tells where a sequence begins in packed rows: {stored.apart} was taken for it"
         yield Finding(message, Severity.INFO, at=job.at("data.prepared"))
-    for rows, what, fix, why in (
+    for rows, severity, what, fix, why in (
         (
-            stored.other,
+            stored.displaced,
+            Severity.ERROR,
+            "labels most of which are other tokens than those in their places",
+            f"check the program that wrote the labels, and {AGAIN}",
+            "The model is trained to write other tokens than those that follow in the row.",
+        ),
+        (
+            sorted(set(stored.other) - set(stored.displaced)),
+            Severity.WARNING,
             "a label that is another token than the one in its place",
             f"check the program that wrote the labels, and {AGAIN}",
             "The model is trained to write a token that the row does not contain.",
         ),
         (
             stored.padded,
+            Severity.WARNING,
             "padding in the loss",
             f"set labels to -100 where attention_mask is 0, and {AGAIN}",
             "The model learns to write padding.",
+        ),
+        (
+            stored.hidden,
+            Severity.WARNING,
+            "tokens with an attention_mask of 0 that are no padding",
+            f"set attention_mask to 1 for all tokens but padding, and {AGAIN}",
+            "The model does not see these tokens, and the other checks leave them out.",
         ),
     ):
         if rows:
             have = agreeing(len(rows), "has", "have")
             message = f"{len(rows):,} of {counted(len(prepared), 'row')} {have} {what}"
-            yield Finding(message, Severity.WARNING, at=prepared.at(rows[0]), fix=fix, why=why)
+            yield Finding(message, severity, at=prepared.at(rows[0]), fix=fix, why=why)
 
 
 OTHER_TOKENIZER = (
@@ -254,13 +296,28 @@ def _loss(job: Job, prepared: Prepared, stored: StoredRows) -> Iterator[Finding]
             at = job.at("training.completion_only_loss")
             yield Finding(message, at=at, fix=fix, why="The model also learns to write the questions.")
         return
+    yield from _all_trained(job, prepared, stored, "the folder")
+
+
+def _all_trained(job: Job, prepared: Prepared, stored: StoredRows, what: str) -> Iterator[Finding]:
+    """Rows whose every token is in the loss, where the policy asks for answers alone."""
+    training = job.training
     asked = "assistant_only_loss" if training.assistant_only_loss else None
     asked = asked or ("completion_only_loss" if training.completion_only_loss else None)
-    if asked is not None and not prepared.masked and prepared.used.any():
-        message = f"training.{asked} is true, but every token of the folder is in the loss"
-        fix = f"{AGAIN} with labels of -100 on the prompts, or set {asked}: false"
-        why = "Labels are taken from the folder: the model also learns to write the questions."
+    if asked is None or not prepared.used.any():
+        return
+    fix = f"{AGAIN} with labels of -100 on the prompts, or set {asked}: false"
+    why = "Labels are taken from the folder: the model also learns to write the questions."
+    if not prepared.masked:
+        message = f"training.{asked} is true, but every token of {what} is in the loss"
         yield Finding(message, at=job.at(f"training.{asked}"), fix=fix, why=why)
+        return
+    whole = (prepared.used & (prepared.trained == prepared.kept)).nonzero()[0]
+    if job.data.train is not None or stored.blocks is not None or not len(whole):
+        return  # the comparison tells it by row; a packed row may begin in the middle of an answer
+    some = f"{len(whole):,} of {counted(len(prepared), 'row')} of {what}"
+    message = f"training.{asked} is true, but every token of {some} is in the loss"
+    yield Finding(message, Severity.WARNING, at=prepared.at(int(whole[0])), fix=fix, why=why)
 
 
 def _lengths(job: Job, prepared: Prepared, stored: StoredRows) -> Iterator[Finding]:

@@ -94,6 +94,13 @@ class Side:
         """Which of them are in the loss."""
         return self.prepared.tokens.mask(int(self.rows[number]))
 
+    def known(self, other: "Side") -> "NDArray[np.int64]":
+        """Numbers of the other side's rows that have the ids of one of these."""
+        import numpy as np
+
+        ours, theirs = (_hashes(one.ids, np.arange(len(one))) for one in (self, other))
+        return np.isin(theirs, ours).nonzero()[0]
+
     def core(self, number: int) -> "NDArray[np.int32]":
         """A row without BOS before it, and without what ends it."""
         ids = self.ids(number)

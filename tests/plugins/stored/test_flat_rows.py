@@ -66,7 +66,7 @@ def test_rows_of_one_length_without_marks_may_be_packed() -> None:
     assert asked({"input_ids": ids})
     assert asked({"input_ids": ids, "attention_mask": [[1, 1], [1, 1], [1]]})
     assert not asked({"input_ids": ids, "attention_mask": [[1, 2], [1, 1], [1]]})
-    assert not asked({"input_ids": ids, "position_ids": [[0, 1], [0, 1], [0]]})
+    assert not asked({"input_ids": ids, "position_ids": [[0, 0], [0, 1], [0]]})
     assert not asked({"input_ids": [[5, 6], [7], [8, 9]]})
 
 
@@ -144,3 +144,27 @@ def test_rows_that_cannot_be_read_keep_their_places() -> None:
         3: "input_ids has a value that is no token id",
         4: "the row has no tokens: input_ids is empty",
     }
+
+
+@pytest.mark.parametrize("label", [-1, None, 1 << 31])
+def test_a_label_that_is_no_id_is_an_error_of_its_row(label: int | None) -> None:
+    found = of({"input_ids": [[5, 6], [7, 8]], "labels": [[N, 6], [7, label]]})
+    assert dict(found.errors) == {1: "labels has a value that is neither a token id nor -100"}
+
+
+def test_rows_whose_labels_are_mostly_other_tokens_are_displaced() -> None:
+    found = of({"input_ids": [[5, 6, 7], [5, 6, 7]], "labels": [[N, 5, 6], [9, 6, 7]]})
+    assert (found.other, found.displaced) == ([0, 1], [0])
+
+
+def test_tokens_that_a_mask_hides_are_padding_where_they_are_one_token_repeated() -> None:
+    rows = {"input_ids": [[1, 1, 7], [5, 6, 7]], "labels": [[N, N, 7]] * 2, "attention_mask": [[0, 0, 1]] * 2}
+    found = of(rows)
+    assert [ids for ids, _ in sequences(found)] == [[7], [7]]
+    assert found.hidden == [1]
+
+
+@pytest.mark.parametrize(("second", "marks"), [([0, 1, 2, 3], False), ([0, 1, 0, 1], True)])
+def test_positions_that_never_begin_again_mark_no_sequences(second: list[int], marks: bool) -> None:
+    rows = {"input_ids": [[1, 5, 1, 6]] * 2, "position_ids": [[0, 1, 2, 3], second]}
+    assert unmarked(pa.record_batch(rows), Reading(tuple(rows))) is not marks

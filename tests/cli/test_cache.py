@@ -66,8 +66,9 @@ def stable(ran: Ran) -> dict[str, Any]:
 
 
 def entry(project: Project) -> Path:
-    """The only entry there is."""
-    (found,) = (project.folder / "cache" / "prepared").iterdir()
+    """The only entry with rows there is; another holds the tokenizer."""
+    entries = (project.folder / "cache" / "prepared").iterdir()
+    (found,) = (one for one in entries if (one / "rows.arrow").is_file())
     return found
 
 
@@ -97,7 +98,7 @@ def test_one_byte_in_the_middle_is_seen(again: Project) -> None:
 
     ran = again.run("--offline")
 
-    assert ran.report["run"]["cached"] == []
+    assert ran.report["run"]["cached"] == ["job.tokenizer"]
     assert ran.report["jobs"]["job"]["ids"] != before
 
 
@@ -120,7 +121,7 @@ def test_a_truncated_arrow_file_is_a_cold_start_and_is_mended(again: Project) ->
 
     ran = again.run("--offline")
 
-    assert (ran.code, ran.report["run"]["cached"]) == (0, [])
+    assert (ran.code, ran.report["run"]["cached"]) == (0, ["job.tokenizer"])
     assert again.run("--offline").report["run"]["cached"] == ["job.train"]
 
 
@@ -153,16 +154,18 @@ def test_info_tells_what_there_is_and_clear_removes_it(again: Project) -> None:
     told = again.call("cache", "info")
     stated = json.loads(again.call("cache", "info", "--json").out)
 
-    assert "1 entry" in told.out
+    assert "2 entries" in told.out
+    assert "job tokenizer" in told.out
     assert "job train" in told.out
     assert "200 rows" in told.out
     assert "0700" in told.out
-    (one,) = stated["entries"]
+    one, tokenizer = sorted(stated["entries"], key=lambda entry: entry["rows"] is None)
+    assert (tokenizer["job"], tokenizer["split"], tokenizer["rows"]) == ("job", "tokenizer", None)
     assert (one["job"], one["split"], one["rows"]) == ("job", "train", 200)
-    assert stated["size"] == one["size"] > 0
+    assert stated["size"] == one["size"] + tokenizer["size"] > one["size"] > 0
     assert stated["limit"] == 10 << 30
     assert again.call("cache", "clear", "--older-than", "7d").out.count("0 entries removed") == 1
-    assert "1 entry removed" in again.call("cache", "clear").out
+    assert "2 entries removed" in again.call("cache", "clear").out
     assert json.loads(again.call("cache", "info", "--json").out)["entries"] == []
     assert list((again.folder / "cache" / "last").iterdir())
 

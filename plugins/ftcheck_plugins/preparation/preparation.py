@@ -177,13 +177,12 @@ def as_loaded(job: Job, run: Run, inputs: Any) -> AsLoaded | None:
         return None
     if job.trainer.use != "command" and not _worth_loading(source, inputs):
         return None
-    kept = Kept(
-        run,
-        f"{job.name}.loaded",
-        "loaded",
-        lambda: [of_files([Path(name) for name in source.files]), source.files],
-        READERS,
-    )
+
+    def files_read() -> Any:
+        digest = of_files([Path(name) for name in source.files])
+        return None if digest is None else [digest, source.files]
+
+    kept = Kept(run, f"{job.name}.loaded", "loaded", files_read, READERS)
     found = kept.read_as(AsLoaded)
     if found is None:
         found = loaded.load(source, _work(run)).compared

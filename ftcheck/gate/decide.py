@@ -14,6 +14,7 @@ from ftcheck.gate.ticket import (
     Refusal,
     Ticket,
 )
+from ftcheck.gate.whose_ids import contradictions
 from ftcheck.ledger import BROKEN, judge, narrowed, status_of, verdict_of
 from ftcheck.policy.plan import matching, of_job
 from ftcheck.records import MAX_FINDINGS, Check, Outcome, Result, Severity
@@ -183,7 +184,7 @@ def _verdict(report: Report, world: World, job: str) -> Iterator[Reason]:
                 yield Reason("required", f"{one_id} is required to pass; it is {outcome}")
     yield from _waivers(world, mine)
     yield from _age(report, world)
-    yield from _consistent(report, world, mine)
+    yield from _consistent(report, world, job, mine)
 
 
 def _complete(
@@ -236,7 +237,7 @@ def _age(report: Report, world: World) -> Iterator[Reason]:
         yield Reason("inconsistent", "the report is dated in the future: check the clocks")
 
 
-def _consistent(report: Report, world: World, mine: Mapping[str, Result]) -> Iterator[Reason]:
+def _consistent(report: Report, world: World, job: str, mine: Mapping[str, Result]) -> Iterator[Reason]:
     """The report must tell one story: results with themselves, with the plan, and with verdict and status."""
     counted = Counter(result.check.id for result in report.results)
     for one_id, count in counted.items():
@@ -249,6 +250,8 @@ def _consistent(report: Report, world: World, mine: Mapping[str, Result]) -> Ite
             yield Reason("inconsistent", f"{result.check.id} is another check in the report than in the plan")
         for wrong in _contradictions(result, planned or result.check, report.fail_on):
             yield Reason("inconsistent", f"{result.check.id} {wrong}")
+    for wrong in contradictions(report.jobs[job], world.policy.jobs[job]):
+        yield Reason("inconsistent", f"the report {wrong}")
     status = status_of(report.results, report.problems, selected=narrowed(report.selection))
     if status != report.status:
         yield Reason("inconsistent", f"the report says {report.status}, its results say {status}")

@@ -6,9 +6,9 @@ from dataclasses import replace
 from datetime import UTC, datetime
 from importlib import metadata
 
-from ftcheck import tables
 from ftcheck.errors import Problem
 from ftcheck.gate.input_digests import InputDigests
+from ftcheck.gate.whose_ids import trl_release
 from ftcheck.ledger import narrowed, status_of, verdict_of
 from ftcheck.paths import near
 from ftcheck.records import Outcome, Result
@@ -102,13 +102,7 @@ def _ids_from(planned: Planned, name: str, prepared: PreparedFacts) -> IdsFrom:
     trainer = planned.loaded.host.trainers.get(job.trainer.use)
     if trainer is None or trainer.reads_rows:
         return IdsFrom("unverified", framework=job.trainer.use)
-    return IdsFrom("trl", version=_trl())
-
-
-def _trl() -> str:
-    """The release of TRL whose preparation ours follows: tests hold it against that one."""
-    version: str = tables.load("trainer_arguments")["versions"]["trl"]
-    return ".".join(version.split(".")[:2])
+    return IdsFrom("trl", version=trl_release())
 
 
 def _unread(planned: Planned, results: Sequence[Result], facts: Facts) -> list[Problem]:

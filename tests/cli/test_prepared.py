@@ -724,3 +724,19 @@ def test_ids_are_compared_where_trl_has_no_mask_for_the_template(place: Project,
     found = compared(place, [double_bos(*one) if n % 3 == 1 else one for n, one in enumerate(fed)])
     assert said(found)[0].startswith("20 of 60 rows begin with one BOS token more")
     assert said(found)[1] == "labels were not compared, the ids alone: TRL has no mask for this template"
+
+
+def test_data_that_cannot_be_compared_with_is_told(place: Project, fed: list[Fed]) -> None:
+    """It was a green check: the policy asks for a comparison, and there was none."""
+    (place.folder / "model" / "chat_template.jinja").write_text(
+        "{{ raise_exception('no') }}", encoding="utf-8"
+    )
+    place.write("ready.yaml", POLICY.replace("prepared: ready", "prepared: ready, train: train.jsonl"))
+    folders.save(place.folder / "ready", folders.columns(fed))
+
+    found = run(place).result("one::prepared-data")
+
+    assert found["outcome"] == "failed"
+    assert said(found)[0].startswith(
+        "the rows of the folder were not compared with data.train: the chat template raised"
+    )

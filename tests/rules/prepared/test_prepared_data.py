@@ -35,7 +35,11 @@ def test_rows_that_cannot_be_prepared_here_are_not_compared() -> None:
     stated = job(data={"prepared": "ready", "train": "train.jsonl"})
     broken = inputs(stated, broken={"prepared_here": "train.jsonl: not there"})
     ran = check(**{**compared(folder()), "job": stated, "inputs": broken})
-    assert ran.result.outcome == "passed"
+    [found] = ran.findings
+    assert (found.severity, found.message) == (
+        Severity.WARNING,
+        "the rows of the folder were not compared with data.train: train.jsonl: not there",
+    )
     assert ran.result.summary == "3 rows (axolotl) · not compared with data.train: train.jsonl: not there"
 
 
@@ -149,7 +153,8 @@ def test_data_that_is_newer_than_the_folder_and_cannot_be_compared(tmp_path: Pat
         == "data.train was changed after the folder was written, and cannot be compared with it"
     )
     assert finding.why == "Axolotl names the folder by its settings, not by the content of the data."
-    assert not check(**{**given, "prepared": folder(written=4e9)}).findings
+    [finding] = check(**{**given, "prepared": folder(written=4e9)}).findings
+    assert finding.message == "the rows of the folder were not compared with data.train: no template"
 
 
 def test_a_stale_folder_says_that_the_data_is_newer(tmp_path: Path) -> None:

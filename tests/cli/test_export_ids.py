@@ -10,7 +10,7 @@ from typing import Any
 
 import pyarrow as pa
 import pytest
-from ftcheck_trainers import saved_rows
+from ftcheck_trainers import dataset, saved_rows
 from ruamel.yaml import YAML
 
 from ftcheck.cli import run_command
@@ -171,7 +171,7 @@ def test_an_export_that_ends_early_leaves_all_as_it_was(
     if before:
         assert run_command([*WORDS, "axolotl", "out"]) == 0
     capsys.readouterr()
-    whole = saved_rows.write_examples
+    whole = dataset.write_examples
 
     def half(examples: Any, path: Path, *more: Any) -> None:
         whole((one for one, _ in zip(examples, range(10), strict=False)), path, *more)
@@ -180,7 +180,7 @@ def test_an_export_that_ends_early_leaves_all_as_it_was(
             os.kill(os.getpid(), signal.SIGINT)
         raise OSError(errno.ENOSPC, "No space left on device")
 
-    monkeypatch.setattr(saved_rows, "write_examples", half)
+    monkeypatch.setattr(dataset, "write_examples", half)
 
     code = run_command([*WORDS, "trl", "out", "--force", "--set", "jobs.mapper.training.packing=false"])
 

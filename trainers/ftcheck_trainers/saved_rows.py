@@ -12,7 +12,7 @@ from typing import Any
 from ftcheck import digest
 from ftcheck.extension.exporters import StoredSplit
 from ftcheck.label_digest import IGNORED, LabelDigest
-from ftcheck_trainers.dataset import write_examples as write_examples
+from ftcheck_trainers import dataset
 
 SHARD = "data-00000-of-00001.arrow"
 
@@ -27,7 +27,7 @@ def write(
 ) -> StoredSplit:
     """Write a split and read it back: what is told of it is what lies on the disk. Raises `OSError`."""
     folder.mkdir()
-    write_examples(examples, folder / SHARD, columns, written)
+    dataset.write_examples(examples, folder / SHARD, columns, written)
     found = read(folder, packed=packed)
     state: dict[str, Any] = {
         "_data_files": [{"filename": SHARD}],

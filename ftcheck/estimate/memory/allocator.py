@@ -135,10 +135,6 @@ class Allocator:
                 elif block.whole:
                     self._release(block)
 
-    def reset_peaks(self) -> None:
-        """As torch.cuda.reset_peak_memory_stats: the peaks begin at what there is now."""
-        self.max_allocated, self.max_reserved = self.allocated, self.reserved
-
     # --- finding a block -------------------------------------------------------------------------------
 
     def _cached(self, pool: _Pool, size: int) -> _Block | None:

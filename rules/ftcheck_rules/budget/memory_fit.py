@@ -36,9 +36,10 @@ def memory_fit(job: Job, machine: Machine, inputs: Inputs) -> Iterator[Yield]:
 
     Predicted from config.json, without a GPU: a step of the model's own code is traced on tensors without
     memory, and its blocks are replayed through a model of PyTorch's caching allocator, with loading and
-    optimizer; as an interval with its assumptions. (By closed formulas where the limit is far away, or torch
-    and transformers are not installed.) Compared with the smaller of targets.memory_gib and the GPU's memory
-    (hardware.memory_gib; hardware.gpu's as torch reports it, or 9 % less than its name says; else this
+    optimizer; as an interval with its assumptions. (By closed formulas where the limit is far away, torch and
+    transformers are not installed, or the model's code cannot be traced: `predicted_by` says which it was,
+    the assumptions of `ftcheck plan` why.) Compared with the smaller of targets.memory_gib and the GPU's
+    memory (hardware.memory_gib; hardware.gpu's as torch reports it, or 9 % less than its name says; else this
     machine's). It is an error if the run goes out of memory there by the likely value, a warning if it does
     by the upper end; what PyTorch would give back is not counted. Where the model or the training method is
     not modelled, its weights as they are loaded are the least it needs (bitsandbytes does not quantise fused
@@ -183,6 +184,7 @@ def _measured(memory: Memory, limit: float, most: int) -> Iterator[Measurement]:
     yield Measurement("peak_gib_low", _gib(memory.low), unit="GiB")
     yield Measurement("peak_gib_high", _gib(memory.high), unit="GiB")
     yield Measurement("largest_batch", most)
+    yield Measurement("predicted_by", "formulas" if memory.least is None else "replay")
     for name, size in memory.parts.items():
         yield Measurement(f"{name}_gib", _gib(size), unit="GiB")
 

@@ -154,15 +154,6 @@ def test_at_the_cards_capacity_cached_segments_are_released_and_it_is_tried_agai
     assert a.retries == 2
 
 
-def test_peaks_can_be_reset() -> None:
-    a = Allocator()
-    one = a.malloc(40 * M)
-    a.malloc(20 * M)
-    a.free(one)
-    a.reset_peaks()
-    assert (a.max_allocated, a.max_reserved) == (20 * M, 60 * M)
-
-
 def test_max_split_size_keeps_large_blocks_whole() -> None:
     a = Allocator(Rules(max_split_size=100 * M))
     a.free(a.malloc(200 * M))

@@ -60,6 +60,17 @@ def test_a_batch_that_fits_is_quiet_and_measured() -> None:
     assert measured["largest_batch"] >= 4
 
 
+def test_it_is_measured_what_the_prediction_was_made_by(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert numbers(look(a_job(targets={"memory_gib": 16.0})))["predicted_by"] == "replay"
+    assert numbers(look(a_job(targets={"memory_gib": 500.0})))["predicted_by"] == "formulas"
+
+    def untraceable(*_: Any) -> None:
+        raise RuntimeError("data-dependent control flow")
+
+    monkeypatch.setattr("ftcheck.estimate.memory.prediction.replayed", untraceable)
+    assert numbers(look(a_job(targets={"memory_gib": 16.0})))["predicted_by"] == "formulas"
+
+
 def test_the_three_verdicts_come_in_order() -> None:
     measured = numbers(look(a_job(targets={"memory_gib": 20.0})))
     middle = (measured["peak_gib"] + measured["peak_gib_high"]) / 2

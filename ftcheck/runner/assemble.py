@@ -1,7 +1,7 @@
 """Puts the report of a run together: results, digests, versions, waivers, notes, the gate's word."""
 
 import platform
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
 from importlib import metadata
@@ -50,7 +50,7 @@ def assemble(
     policy, selection = planned.loaded.policy, planned.selection.as_dict()
     results, facts = executed.results, executed.facts
     interrupted = [Problem("interrupted")] if executed.interrupted else []
-    problems = (*_unread(planned, results, facts), *interrupted)
+    problems = (*_unread(planned, results, facts), *_absent(planned, digests), *interrupted)
     status = status_of(results, problems, selected=narrowed(selection))
     return replace(
         opening,
@@ -117,6 +117,18 @@ def _unread(planned: Planned, results: Sequence[Result], facts: Facts) -> list[P
             )
             problems.append(Problem(message, yaml_path=f"jobs.{job}.data.train"))
     return problems
+
+
+def _absent(planned: Planned, digests: Mapping[str, InputDigests]) -> Iterator[Problem]:
+    """Files of a trainer that cannot be read: no check opens them, and the gate stays shut without them."""
+    for name, found in digests.items():
+        job = planned.loaded.policy.jobs[name]
+        for number, _ in enumerate(job.trainer.files):
+            one = found.inputs[f"{name}.files.{number + 1}"]
+            if one.digest is None:
+                at = job.at("trainer.files")
+                message = f"{one.path} cannot be read, or is not there: correct trainer.files"
+                yield Problem(message, at.path, at.line, at.column, at.yaml_path)
 
 
 def _with_rows(digests: Mapping[str, InputDigests], facts: Facts) -> dict[str, InputDigest]:

@@ -129,10 +129,10 @@ def _of_data(asked: Asked) -> Made:
     documents = [one for one in asked.data if Path(one).suffix in (*POLICIES, *SCRIPTS)]
     if documents:
         raise UsageError(f"{documents[0]} is no data file: name a configuration or a policy alone")
-    if asked.model is None:
-        raise UsageError("no model: name the base model with --model (a hub id, or a folder)")
     for file in asked.data:
         _refuse_unreadable(file)
+    if asked.model is None:
+        raise UsageError("no model: name the base model with --model (a hub id, or a folder)")
     _refuse_absent(asked)
     return made(asked, half=_half(asked.gpu))
 

@@ -278,3 +278,17 @@ def test_ids_that_change_before_the_start_start_nothing(
     assert "gate: refused (ids-changed)" in capsys.readouterr().err
     assert not place.log.exists()
     assert place.run_json()["status"] == "failed"
+
+
+def test_a_configuration_that_is_not_there_is_no_green_run(tmp_path: Path) -> None:
+    """Exit 0 beside a shut gate: no check opens the trainer's files."""
+    place = Place(tmp_path, "axolotl")
+    (tmp_path / "axolotl.yml").unlink()
+
+    ran = place.project.call("run", "policy.yaml", "-o", "json=r.json")
+
+    assert ran.code == 3
+    assert "axolotl.yml cannot be read, or is not there: correct trainer.files" in " ".join(ran.out.split())
+    [problem] = ran.report["problems"]
+    assert problem["path"].endswith("policy.yaml")
+    assert problem["line"]

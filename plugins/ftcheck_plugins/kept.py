@@ -63,27 +63,33 @@ class Kept:
             return None
         return self._entries.find(self._key)
 
-    def read(self) -> Any:
-        """The value that an earlier run kept; None where there is nothing. The report will say so."""
+    def value(self) -> Any:
+        """The value that an earlier run kept; None where there is nothing. Call `used` where it is taken."""
         found = self.folder()
         if found is None:
             return None
         try:
-            value = json.loads((found / VALUE).read_bytes())
+            return json.loads((found / VALUE).read_bytes())
         except (OSError, ValueError):
             return None
+
+    def used(self) -> None:
+        """Have the report say that the value came out of the cache."""
         self._run.cached(self._name)
-        return value
 
     def read_as(self, kind: type[Made]) -> Made | None:
         """The record that an earlier run kept with `keep_record`; None where there is none of this kind."""
         from pydantic import TypeAdapter, ValidationError
 
-        value = self.read()
+        value = self.value()
+        if value is None:
+            return None
         try:
-            return None if value is None else TypeAdapter(kind).validate_python(value)
+            made = TypeAdapter(kind).validate_python(value)
         except ValidationError:
             return None
+        self.used()
+        return made
 
     def keep_record(self, record: Any) -> None:
         """Keep a record, which holds nothing but what JSON has."""

@@ -333,12 +333,14 @@ def open_tokenizer(
 def _restored(kept: Kept, opening: Callable[[], Any]) -> KeptBackend | None:
     """The tokenizer that an earlier run kept; None where there is none of use."""
     folder = kept.folder()
-    if folder is None or (facts := kept.read()) is None:
+    if folder is None or (facts := kept.value()) is None:
         return None
     try:
-        return restored(facts, folder, opening)
+        made = restored(facts, folder, opening)
     except Exception:
         return None
+    kept.used()
+    return made
 
 
 def _opened(path: str, revision: str | None, trust_remote_code: bool, offline: bool, place: Location) -> Any:

@@ -216,3 +216,16 @@ def test_truncation_that_was_set_is_not_kept(job: Job, tmp_path: Path) -> None:
     kept = restored(found[0], tmp_path, lambda: backend)
     whole = backend(["a b c d e"], add_special_tokens=False)["input_ids"]
     assert kept(["a b c d e"], add_special_tokens=False)["input_ids"] == whole
+
+
+def test_one_that_cannot_be_restored_is_opened_anew_and_not_said_to_be_cached(
+    job: Job, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    opened(job, tmp_path)
+
+    def broken(*_: Any) -> None:
+        raise ValueError("of another release")
+
+    monkeypatch.setattr(tokenizer, "restored", broken)
+    again, cached = opened(job, tmp_path)
+    assert (again.kept, cached) == (False, [])

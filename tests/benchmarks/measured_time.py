@@ -2,37 +2,43 @@
 
 The rows are those of /work/shared/data/measured/memory.jsonl that state a time, and `measured` in
 ftcheck/tables/training_speed.json. A row counts where its source was read and its program runs transformers,
-PEFT and bitsandbytes as they are: fitcheck's hand loop on a T4, TRL's SFTTrainer with its own kernels on an A100
-(fms-acceleration without foak and liger), LLaMA-Factory, Qwen's finetune.py in 16 bits, and PEFT's comparison on
-an L40S. The others are kept apart: fused kernels (foak, liger), compiled programs (torchtune), GPTQ weights, and
+PEFT and bitsandbytes as they are: fitcheck's hand loop on a T4, TRL's SFTTrainer on an A100 (fms-acceleration
+without foak and liger), LLaMA-Factory, Qwen's finetune.py in 16 bits, and PEFT's comparison on an L40S. The
+others are kept apart: fused kernels (foak, liger), compiled programs (torchtune), GPTQ weights, and
 ljm565/universal-llm-trainer, whose dtype and attention are not stated.
 """
 
 import json
+import math
 import statistics
-from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from ftcheck import tables
+from ftcheck.estimate.gpus import Card, card
 from ftcheck.estimate.interval import Interval
 from ftcheck.estimate.run_time import estimate
+from ftcheck.estimate.step_time import HALF, SINGLE, Execution, overhead
 from ftcheck.settings import Job
 from ftcheck.testing import job
 
 UNUSUAL = ("foak", "liger", "torchtune")
 """Parts of a program's name that say it has kernels of its own."""
+COMMAND = job(trainer={"use": "command", "argv": ("train",)}).trainer
 
 
 @dataclass(frozen=True)
 class Timed:
     """A measured step: `batch` rows of `length` tokens in `seconds`, by the program `group`.
 
-    `fold` is what is left out of a fit together: the model. `known` says whether the program is.
+    `float32`: what is not quantised was made float32 (peft's prepare_model_for_kbit_training). `known` says
+    whether the program is, `fused` whether it has kernels of its own.
     """
 
     group: str
+    session: str
     gpu: str
     model: str
     config: Mapping[str, Any]
@@ -52,9 +58,24 @@ class Timed:
     fused: bool
 
     @property
-    def card(self) -> str:
-        """The card, whatever its memory."""
+    def name(self) -> str:
+        """The card's name, whatever its memory."""
         return "A100" if self.gpu.startswith("A100") else self.gpu
+
+    @property
+    def execution(self) -> Execution:
+        """How its program computes."""
+        single = self.float32 and not self.autocast
+        own = self.bits == 16 and not self.autocast
+        return Execution(
+            checkpointing=self.checkpointing,
+            quantised=self.bits == 4,
+            eager=self.attention == "eager",
+            stream=SINGLE if single else HALF,
+            adapter=SINGLE if single or own else HALF,
+            dropout=self.dropout > 0,
+            full_logits=self.full_logits,
+        )
 
     @property
     def job(self) -> Job:
@@ -100,6 +121,7 @@ def _timed(row: Mapping[str, Any]) -> Timed:
     kernels = any(part in row["framework"] for part in UNUSUAL)
     return Timed(
         group=row["group"],
+        session=row["source"],
         gpu=row["gpu"],
         model=row["model"],
         config=row["config"],
@@ -128,6 +150,7 @@ def _own() -> Iterator[Timed]:
             continue  # The same rows stand in memory.jsonl.
         yield Timed(
             group="Qwen" if qwen else "ljm565",
+            session=row["source"],
             gpu=row["gpu"],
             model=row["model"],
             config=table["shapes"][row["model"]],
@@ -166,10 +189,20 @@ class Judged:
         return self.row.seconds / self.said.likely - 1
 
 
-def judged(row: Timed) -> Judged:
-    """What a plan of the row's job says of a step."""
+def judged(row: Timed, *, as_trl: bool = False, here: Card | None = None) -> Judged:
+    """What is said of a row's step: of the program that it was measured with, or of TRL's for the same job.
+
+    Where the program is not known, of a `command`. `here` takes the place of the table's GPU.
+    """
+    how = None if as_trl or not row.known else row.execution
     found = estimate(
-        row.job, row.config, steps=1, tokens_per_step=row.batch * row.length, longest=row.length
+        row.job if row.known or as_trl else replace(row.job, trainer=COMMAND),
+        row.config,
+        steps=1,
+        tokens_per_step=row.batch * row.length,
+        longest=row.length,
+        execution=how,
+        here=here,
     )
     assert not found.problem, found.problem
     return Judged(row, found.seconds["training"])
@@ -196,3 +229,68 @@ def detail(one: Judged) -> str:
         f" {row.length:5} {row.attention[:5]:5} {row.seconds:8.3f} s, said {said.low:.3f} to {said.high:.3f},"
         f" likely {said.likely:.3f} ({100 * one.error:+.0f} %){'' if one.inside else '  OUTSIDE'}"
     )
+
+
+# --- rows that are not used for fitting -----------------------------------------------------------------
+
+STEPS = (1.3, 1.1, 1.03, 1.01)
+"""Factors that a rate is tried at, coarse ones first."""
+FITTED = ("utilisation", "attention", "launch_ms")
+"""What is read off a card's rows; the rest of the tables is common to all cards."""
+
+
+def held_out(rows_: Sequence[Timed], fold: Callable[[Timed], str]) -> list[Judged]:
+    """Every row, judged by rates that were fitted to the rows of all other folds."""
+    found: list[Judged] = []
+    for name in dict.fromkeys(fold(one) for one in rows_):
+        here = fitted([one for one in rows_ if fold(one) != name])
+        found += [judged(one, here=here) for one in rows_ if fold(one) == name]
+    return found
+
+
+def fitted(rows_: Sequence[Timed]) -> Card:
+    """The card of these rows, with the rates at which the likely times are nearest to the measured ones.
+
+    Coordinate descent over FITTED, from the A100's rates; the ends keep their distance from likely.
+    """
+    here = starting(rows_[0].gpu)
+    for factor in STEPS:
+        better = True
+        while better:
+            better = False
+            for name in FITTED:
+                for tried in (_scaled(here, name, factor), _scaled(here, name, 1 / factor)):
+                    if _missed(rows_, tried) < _missed(rows_, here) - 1e-9:
+                        here, better = tried, True
+    return here
+
+
+def starting(name: str) -> Card:
+    """A card with its own peaks and distances of ends, and the A100's likely rates."""
+    here, usual = card(name), card("A100")
+    assert here is not None
+    assert here.speed is not None
+    assert usual is not None
+    assert usual.speed is not None
+    speed = replace(
+        here.speed,
+        utilisation=_moved(here.speed.utilisation, usual.speed.utilisation.likely),
+        attention=_moved(here.speed.attention or overhead("attention"), overhead("attention").likely),
+        launch_ms=_moved(here.speed.launch_ms or overhead("launch_ms"), overhead("launch_ms").likely),
+    )
+    return replace(here, speed=speed)
+
+
+def _moved(one: Interval, likely: float) -> Interval:
+    return one.times(likely / one.likely)
+
+
+def _scaled(here: Card, name: str, factor: float) -> Card:
+    assert here.speed is not None
+    rate: Interval = getattr(here.speed, name)
+    return replace(here, speed=replace(here.speed, **{name: rate.times(factor)}))
+
+
+def _missed(rows_: Sequence[Timed], here: Card) -> float:
+    """By how much the likely times miss the measured ones, as logarithms."""
+    return sum(abs(math.log(1 + judged(one, here=here).error)) for one in rows_)

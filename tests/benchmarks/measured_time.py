@@ -287,8 +287,8 @@ def _moved(one: Interval, likely: float) -> Interval:
 
 def _scaled(here: Card, name: str, factor: float) -> Card:
     assert here.speed is not None
-    rate: Interval = getattr(here.speed, name)
-    return replace(here, speed=replace(here.speed, **{name: rate.times(factor)}))
+    changed: dict[str, Any] = {name: getattr(here.speed, name).times(factor)}
+    return replace(here, speed=replace(here.speed, **changed))
 
 
 def _missed(rows_: Sequence[Timed], here: Card) -> float:

@@ -377,8 +377,8 @@ def _assumed(work: _Work, known: _Known) -> tuple[str, ...]:
         )
     elif not here.bf16 and work.execution is None:
         said.append(
-            "TRL was not measured on it: between TRL's 16-bit operations and the float32 ones of the runs"
-            " that were"
+            "TRL was not measured on GPUs without bfloat16: between TRL's 16-bit operations and the"
+            " float32 ones of the runs that were"
         )
     if work.trl and fuses(job):
         said.append(f"fused kernels make it up to {_overhead('fused'):g} times as fast")

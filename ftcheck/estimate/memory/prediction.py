@@ -115,9 +115,9 @@ _REPLAYED: dict[str, Replayed] = {}
 
 def _replay(config: Mapping[str, Any], program: Program, feed: Feed) -> Replayed:
     from ftcheck.estimate.memory.replay import replay
-    from ftcheck.estimate.memory.trace import trace
+    from ftcheck.estimate.memory.unroll import whole_step
 
-    steps = [trace(config, program, feed)]
+    steps = [whole_step(config, program, feed)]
     free = replay(program, steps)
     whole = max(0, (program.method.trained or 0) - sum(steps[0].trained))
     wide = program.method.adapter_bytes

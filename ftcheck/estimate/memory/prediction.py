@@ -8,17 +8,21 @@ import importlib.util
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ftcheck import tables
 from ftcheck.errors import InputError
 from ftcheck.estimate.gpus import Card, card
 from ftcheck.estimate.interval import Interval
+from ftcheck.estimate.memory.collector import paused
 from ftcheck.estimate.memory.formulas import USUAL_CONTEXT, Memory, estimate, fuses
 from ftcheck.estimate.memory.program import Program
 from ftcheck.estimate.memory.shapes import Feed, method
 from ftcheck.inputs.model_shape import model_shape
 from ftcheck.settings import Job
+
+if TYPE_CHECKING:
+    from ftcheck.estimate.memory.trace import Trace
 
 TURING = (7, 5)
 """Capability of GPUs without flash attention that float16 may be chosen for."""
@@ -114,12 +118,20 @@ _REPLAYED: dict[str, Replayed] = {}
 
 
 def _replay(config: Mapping[str, Any], program: Program, feed: Feed) -> Replayed:
-    from ftcheck.estimate.memory.replay import replay
-    from ftcheck.estimate.memory.unroll import whole_step
+    with paused():
+        from ftcheck.estimate.memory.unroll import whole_step
+    step = whole_step(config, program, feed)
+    with paused():
+        return _peaks(program, step)
 
-    steps = [whole_step(config, program, feed)]
+
+def _peaks(program: Program, step: "Trace") -> Replayed:
+    """Replays of a step: without a limit, and to the least memory that the run completes in."""
+    from ftcheck.estimate.memory.replay import replay
+
+    steps = [step]
     free = replay(program, steps)
-    whole = max(0, (program.method.trained or 0) - sum(steps[0].trained))
+    whole = max(0, (program.method.trained or 0) - sum(step.trained))
     wide = program.method.adapter_bytes
     extra = round(whole * (2 * wide + program.method.state_bytes + 4))
     low, high = free.allocated, free.reserved

@@ -80,7 +80,7 @@ class Estimates:
         formula = estimate(job, model.config, longest=longest, sequences=sequences)
         key = (job.training, longest, sequences)
         if not self._replayed:
-            found = predict(job, model.config, longest=longest, sequences=sequences)
+            found = predict(job, model.config, longest=longest, sequences=sequences, machine=self.machine)
             self._replayed.append((key, found, found.likely / formula.likely))
         stated, memory, factor = self._replayed[0]
         return memory if key == stated else scaled(formula, factor)

@@ -6,6 +6,7 @@ from typing import Any, Literal
 
 from ftcheck.estimate.memory.formulas import GIB, Memory, estimate
 from ftcheck.estimate.memory.prediction import predict, scaled
+from ftcheck.inputs.machine import Machine
 from ftcheck.records import Change
 from ftcheck.settings import Job
 
@@ -36,19 +37,19 @@ def worst(
     *,
     longest: int,
     sequences: int | None = None,
-    triton: bool = True,
+    machine: Machine | None = None,
 ) -> tuple[Memory, float]:
     """The memory of a job's worst batch, and the factor by which the formulas are scaled for other settings.
 
-    By a replayed step, unless the limit is so far away that the formulas decide. `triton`: the machine has
-    it. Raises `CannotTell`.
+    By a replayed step, unless the limit is so far away that the formulas decide. `machine` is this one.
+    Raises `CannotTell`.
     """
     formula = estimate(job, config, longest=longest, sequences=sequences)
     limit = limit_gib * GIB
     if formula.high * FAR <= limit or formula.low > limit * FAR:
         said = f"by formulas: the limit is {FAR} times away, which needs no replay of a step"
         return replace(formula, assumptions=(*formula.assumptions, said)), 1.0
-    memory = predict(job, config, longest=longest, sequences=sequences, triton=triton)
+    memory = predict(job, config, longest=longest, sequences=sequences, machine=machine)
     return memory, memory.likely / formula.likely
 
 

@@ -57,9 +57,9 @@ def test_an_unrolled_step_is_the_traced_one(program: Program, masked: bool, kind
 
 def test_layers_that_differ_are_traced_whole(monkeypatch: pytest.MonkeyPatch) -> None:
     from ftcheck.estimate.memory import unroll
+    from ftcheck.estimate.memory.trace import trace as real
 
     asked: list[int | None] = []
-    real = unroll.trace
 
     def noted(config: Any, program: Any, feed: Any, layers: int | None = None) -> Any:
         asked.append(layers)

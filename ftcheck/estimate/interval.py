@@ -2,6 +2,7 @@
 
 import math
 from dataclasses import dataclass
+from typing import Literal
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,3 +24,13 @@ class Interval:
         """`amount` by this, turned round: tokens by seconds are tokens a second."""
         ends = (self.high, self.likely, self.low)
         return Interval(*(amount / one if one else math.inf for one in ends))
+
+
+Verdict = Literal["fits", "tight", "does not fit"]
+
+
+def within(likely: float, high: float, limit: float) -> Verdict:
+    """`fits` where also the upper end is within the limit, `tight` where only the likely value is."""
+    if high <= limit:
+        return "fits"
+    return "tight" if likely <= limit else "does not fit"

@@ -2,15 +2,15 @@
 
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
-from typing import Any, Literal
+from typing import Any
 
+from ftcheck.estimate.interval import Verdict, within
 from ftcheck.estimate.memory.formulas import GIB, Memory, estimate
 from ftcheck.estimate.memory.prediction import predict, scaled
 from ftcheck.inputs.machine import Machine
 from ftcheck.records import Change
 from ftcheck.settings import Job
 
-Verdict = Literal["fits", "tight", "does not fit"]
 MOST = 1024
 """Batches above this are not looked at."""
 EIGHT_BIT = "paged_adamw_8bit"
@@ -60,9 +60,7 @@ def verdict(memory: Memory, limit_gib: float) -> Verdict:
     more, by what PyTorch gives back.
     """
     needed = memory if memory.least is None else memory.least
-    if needed.high <= limit_gib * GIB:
-        return "fits"
-    return "tight" if needed.likely <= limit_gib * GIB else "does not fit"
+    return within(needed.likely, needed.high, limit_gib * GIB)
 
 
 def largest_batch(

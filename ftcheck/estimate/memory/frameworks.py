@@ -60,9 +60,8 @@ def programs(
         return Programs(own, own, fuses(job))
     imported = job.imported
     facts = tables.load("memory_frameworks")
-    if imported is not None and imported.framework in facts["trl_configurations"]:
-        if PurePath(imported.path).suffix in (".yaml", ".yml", ".json"):
-            return Programs(own, own, fuses(job), said=("the configuration is TRL's: its own SFTTrainer",))
+    if imported is not None and _is_trl(imported, facts["trl_configurations"]):
+        return Programs(own, own, fuses(job), said=("the configuration is TRL's: its own SFTTrainer",))
     known = facts["frameworks"].get(imported.framework) if imported is not None else None
     if imported is None or known is None or _set(imported, facts["own_kernels"]):
         most = heaviest(own)
@@ -75,6 +74,11 @@ def programs(
         )
         return Programs(own, most, lighter=True, said=said)
     return _framework(job, own, imported, known)
+
+
+def _is_trl(imported: Imported, names: list[str]) -> bool:
+    """Whether TRL's own command reads the file; a script may do anything beside it."""
+    return imported.framework in names and PurePath(imported.path).suffix in (".yaml", ".yml", ".json")
 
 
 def of_job(job: Job, config: Mapping[str, Any], here: Card | None = None) -> Program:
@@ -139,8 +143,7 @@ def _framework(job: Job, own: Program, imported: Imported, facts: Mapping[str, A
         made = replace(made, rules=Rules(expandable_segments=True))
     kernels = facts.get("lighter_unless_off", ())
     lighter = bool(_set(imported, facts["lighter"]))
-    written = {one.key for one in imported.without_effect} | keys.keys()
-    lighter |= bool(kernels) and (_set(imported, kernels) or written.isdisjoint(kernels))
+    lighter |= bool(kernels) and (_set(imported, kernels) or keys.keys().isdisjoint(kernels))
     said = (
         f"the program is {imported.name}'s as read in {facts['version']}, not measured:"
         f" {'a fused loss' if fused else 'full logits'}, adapter in {made.adapter}"
@@ -150,9 +153,10 @@ def _framework(job: Job, own: Program, imported: Imported, facts: Mapping[str, A
 
 
 def _keys(imported: Imported) -> dict[str, Any]:
-    """The keys of the file that do something, with their values."""
-    mapped = {one.key: one.value for one in imported.mapped}
-    return mapped | {one.key: one.value for one in imported.not_mapped}
+    """The keys of the file with their values; those without effect are off."""
+    keys: dict[str, Any] = {one.key: False for one in imported.without_effect}
+    keys |= {one.key: one.value for one in imported.mapped}
+    return keys | {one.key: one.value for one in imported.not_mapped}
 
 
 def _set(imported: Imported, names: Any) -> bool:

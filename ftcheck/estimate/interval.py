@@ -2,6 +2,9 @@
 
 import math
 from dataclasses import dataclass
+from typing import Literal
+
+Verdict = Literal["fits", "tight", "does not fit"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,3 +42,10 @@ def between(*ones: Interval) -> Interval:
     return Interval(
         math.exp(middle - math.hypot(half, down)), math.exp(middle), math.exp(middle + math.hypot(half, up))
     )
+
+
+def within(likely: float, high: float, limit: float) -> Verdict:
+    """`fits` where also the upper end is within the limit, `tight` where only the likely value is."""
+    if high <= limit:
+        return "fits"
+    return "tight" if likely <= limit else "does not fit"

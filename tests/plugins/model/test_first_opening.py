@@ -2,6 +2,8 @@
 
 import json
 import shutil
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -189,6 +191,20 @@ def test_files_that_are_no_json_are_left_to_transformers(mapper: Path) -> None:
 def test_more_templates_in_a_folder_of_their_own_are_left_to_transformers(mapper: Path) -> None:
     (mapper / "additional_chat_templates").mkdir()
     assert found(mapper) is None
+
+
+def test_a_first_opening_imports_neither_transformers_nor_torch(mapper: Path, tmp_path: Path) -> None:
+    program = (
+        "import sys\nfrom pathlib import Path\nfrom ftcheck.inputs.container import Run\n"
+        "from ftcheck.settings import Data, Job, Model\n"
+        "from ftcheck_plugins.model.tokenizer import tokenizer\n"
+        f"job = Job(name='job', model=Model(name={str(mapper)!r}), data=Data(train='none.jsonl'))\n"
+        f"made = tokenizer.open(job, Run(folder=Path({str(tmp_path)!r}), cache=False))\n"
+        "made.render([{'role': 'user', 'content': 'x'}]); made.encode('x'); made.stop_ids; made.show([5])\n"
+        "print(made.kept, sorted({'torch', 'transformers'} & set(sys.modules)))"
+    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    assert done.stdout == "True []\n"
 
 
 def test_another_transformers_is_left_to_itself(mapper: Path, monkeypatch: pytest.MonkeyPatch) -> None:

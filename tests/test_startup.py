@@ -70,7 +70,7 @@ def test_a_run_of_config_only_checks_imports_neither_torch_nor_transformers(fres
 def test_a_second_run_on_other_rows_imports_neither_torch_nor_transformers(
     fresh: Project, samples: Path
 ) -> None:
-    """Its modules and its dry save come from the first run; its tokenizer is opened, its rows are read and checked."""
+    """Modules and dry save come from the first run; tokenizer and rows are opened and checked."""
     body = "yield Measurement('loaded', ' '.join(sorted({'torch', 'transformers'} & set(sys.modules))))"
     fresh.rules(rule_text("zz-modules", body, "job: Job, prepared: Any"))
     model = samples / "models" / "mapper-tiny"

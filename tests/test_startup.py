@@ -99,3 +99,5 @@ def test_a_second_run_on_other_rows_imports_neither_torch_nor_transformers(
     assert [{one["outcome"] for one in report["results"]} for report in ran] == [{"passed"}] * 3
     cached = [report["run"]["cached"] for report in ran]
     assert cached == [[], ["job.modules", "job.saved"], []]
+    on_kept = [report["run"]["cached_checks"] for report in ran]
+    assert on_kept == [[], ["job::dry-save", "job::lora-targets"], []]

@@ -112,7 +112,9 @@ def identical(model: Path, rows: list[dict[str, Any]], training: dict[str, Any])
         data = write(Path(folder) / "rows.jsonl", rows, 1)
         inputs = opened(model, data, Path(folder), training)
         mine = fed(inputs.get("prepared"), training)
-        return bool(trainer_of(inputs.get("tokenizer").original, rows, Path(folder), **training)(rows) == mine)
+        return bool(
+            trainer_of(inputs.get("tokenizer").original, rows, Path(folder), **training)(rows) == mine
+        )
 
 
 def compare(

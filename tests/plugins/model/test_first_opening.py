@@ -13,6 +13,7 @@ from ftcheck_plugins.model import first_opening
 from ftcheck_plugins.model.first_opening import found
 from ftcheck_plugins.model.kept_backend import facts_of
 
+from ftcheck import tables
 from tests.places import CHECKOUT, DATA
 
 SAMPLES = CHECKOUT / "policies" / "samples" / "models"
@@ -160,6 +161,9 @@ DOUBT: dict[str, tuple[str, Callable[[dict[str, Any]], Any]]] = {
         "config.json",
         lambda it: it.update(rope_scaling={"rope_type": "yarn", "factor": 2.0}),
     ),
+    "a dtype that torch has not": ("config.json", lambda it: it.update(dtype="float7")),
+    "a side that there is not": ("tokenizer_config.json", lambda it: it.update(padding_side="top")),
+    "no heads": ("config.json", lambda it: it.update(num_attention_heads=0)),
     "truncation": (
         "tokenizer.json",
         lambda it: it.update(
@@ -173,8 +177,7 @@ DOUBT: dict[str, tuple[str, Callable[[dict[str, Any]], Any]]] = {
 
 @pytest.mark.parametrize("what", DOUBT)
 def test_in_doubt_transformers_opens_it(mapper: Path, what: str) -> None:
-    if what != "special tokens in a file of their own":
-        assert found(mapper) is not None
+    assert found(mapper) is not None
     edited(mapper, *DOUBT[what])
     assert found(mapper) is None
 
@@ -214,3 +217,30 @@ def test_another_transformers_is_left_to_itself(mapper: Path, monkeypatch: pytes
 
 def test_the_installed_sources_are_those_that_were_read() -> None:
     assert first_opening.is_known()
+
+
+VALUES: tuple[Any, ...] = (
+    0, 1, 2, 7, 64, 0.5, 1.5, -2, None, True, False, "x", "bfloat16", "5.0", [], [1], ["x"],
+)  # fmt: skip
+
+
+@pytest.mark.parametrize("model_type", ["llama", "phi3", "qwen2", "qwen3"])
+def test_values_of_a_model_that_are_not_in_doubt_are_taken_by_its_configuration(
+    model_type: str, tmp_path: Path
+) -> None:
+    """AutoTokenizer reads config.json first, and fails where that fails."""
+    from transformers import AutoConfig
+
+    taken = 0
+    for key in tables.load("tokenizer_openings")["model"]:
+        for value in VALUES:
+            stated = {"hidden_size": 16, "num_attention_heads": 4, key: value, "model_type": model_type}
+            (tmp_path / "config.json").write_text(json.dumps(stated), encoding="utf-8")
+            try:
+                first_opening._model_type(tmp_path)
+            except first_opening.Doubt:
+                continue
+            made = AutoConfig.from_pretrained(str(tmp_path))
+            assert made.model_type == model_type, (key, value)
+            taken += 1
+    assert taken > 80

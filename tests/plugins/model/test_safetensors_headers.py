@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from ftcheck_plugins.model import safetensors_headers
 from ftcheck_plugins.model.safetensors_headers import modules, weights
 
 from ftcheck import InputError, Run

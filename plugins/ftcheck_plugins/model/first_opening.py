@@ -75,7 +75,7 @@ def _made(folder: Path) -> tuple[dict[str, Any], Any]:
 
     if not folder.is_dir() or any((folder / name).exists() for name in IN_DOUBT):
         raise Doubt
-    settings = bounded.read_object(folder / SETTINGS) if (folder / SETTINGS).exists() else {}
+    settings = _object(folder / SETTINGS) if (folder / SETTINGS).exists() else {}
     _check(settings, tables.load("tokenizer_openings")["settings"])
     kind = CLASSES[_class_of(folder, settings)]
     raw = Raw.from_file(str(folder / TOKENIZER))
@@ -94,6 +94,14 @@ def _made(folder: Path) -> tuple[dict[str, Any], Any]:
     return _facts(folder, settings, raw, kind, tokens), raw
 
 
+def _object(path: Path) -> dict[str, Any]:
+    """The object of a JSON file in UTF-8 without a mark: transformers reads no other."""
+    value = bounded.loads(bounded.read_text(path))
+    if not isinstance(value, dict):
+        raise Doubt
+    return value
+
+
 def _facts(
     folder: Path, settings: Mapping[str, Any], raw: Any, kind: "_Class", tokens: "_Tokens"
 ) -> dict[str, Any]:
@@ -101,10 +109,13 @@ def _facts(
     if None in ids.values():
         raise Doubt
     file = folder / TEMPLATE
+    template = settings.get("chat_template")
+    if file.exists():  # read as text: any line break is one of Unix
+        template = "\n".join(re.split(r"\r\n|\r|\n", bounded.read_text(file)))
     return {
         "class": kind.name,
         "size": raw.get_vocab_size(with_added_tokens=True),
-        "chat_template": bounded.read_text(file) if file.exists() else settings.get("chat_template"),
+        "chat_template": template,
         "special_tokens_map": tokens.texts,
         "ids": {name: ids.get(name) for name in ("bos_token", "eos_token", "pad_token", "unk_token")},
     }
@@ -147,7 +158,7 @@ def _model_type(folder: Path) -> str | None:
     if not (folder / MODEL).exists():
         return None
     table = tables.load("tokenizer_openings")
-    config = bounded.read_object(folder / MODEL)
+    config = _object(folder / MODEL)
     _check(config, table["model"])
     if config.get("model_type") not in table["model_types"]:
         raise Doubt
@@ -234,7 +245,7 @@ def _as_it_is(raw: Any, settings: Mapping[str, Any]) -> None:
     """Nothing is changed."""
 
 
-def _without_added(raw: Any, model: Mapping[str, Any], set_here: Mapping[str, Any]) -> None:
+def _set_switches(raw: Any, model: Mapping[str, Any], set_here: Mapping[str, Any]) -> None:
     """Raise `Doubt` unless the model is BPE of these switches; set those that the class sets."""
     if type(raw.model).__name__ != "BPE":
         raise Doubt
@@ -249,7 +260,7 @@ def _as_qwen(raw: Any, settings: Mapping[str, Any]) -> None:
     from tokenizers import Regex, decoders, normalizers, pre_tokenizers
 
     switches = ("dropout", "unk_token", "fuse_unk", "byte_fallback", "ignore_merges")
-    _without_added(raw, dict.fromkeys(switches), {"continuing_subword_prefix": "", "end_of_word_suffix": ""})
+    _set_switches(raw, dict.fromkeys(switches), {"continuing_subword_prefix": "", "end_of_word_suffix": ""})
     raw.decoder = decoders.ByteLevel()
     raw.normalizer = normalizers.NFC()
     pattern = Regex(tables.load("tokenizer_openings")["qwen_words"])
@@ -266,7 +277,7 @@ def _as_llama(raw: Any, settings: Mapping[str, Any]) -> None:
     from tokenizers import decoders, pre_tokenizers
 
     switches = ("dropout", "continuing_subword_prefix", "end_of_word_suffix", "ignore_merges")
-    _without_added(raw, dict.fromkeys(switches), {"unk_token": None, "fuse_unk": True, "byte_fallback": True})
+    _set_switches(raw, dict.fromkeys(switches), {"unk_token": None, "fuse_unk": True, "byte_fallback": True})
     spaced = settings.get("add_prefix_space") is not False
     scheme = ("first" if settings.get("legacy", False) is False else "always") if spaced else "never"
     raw.normalizer = None
@@ -366,7 +377,7 @@ def _older(folder: Path) -> dict[str, Any]:
     """Special tokens of special_tokens_map.json, which count where the settings list no added tokens."""
     if not (folder / SPECIALS).exists():
         return {}
-    stated = bounded.read_object(folder / SPECIALS)
+    stated = _object(folder / SPECIALS)
     if stated.keys() - set(NAMED):
         raise Doubt
     return {

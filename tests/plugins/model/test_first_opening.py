@@ -185,10 +185,19 @@ def test_in_doubt_transformers_opens_it(mapper: Path, what: str) -> None:
 def test_files_that_are_no_json_are_left_to_transformers(mapper: Path) -> None:
     for name in ("config.json", "tokenizer_config.json", "tokenizer.json"):
         was = (mapper / name).read_bytes()
-        (mapper / name).write_bytes(b"{")
-        assert found(mapper) is None
+        for content in (b"{", b"[]", b"\xef\xbb\xbf" + was):
+            (mapper / name).write_bytes(content)
+            assert found(mapper) is None
         (mapper / name).write_bytes(was)
     assert found(mapper) is not None
+
+
+def test_line_breaks_of_another_system_in_a_template_are_those_of_unix(mapper: Path) -> None:
+    file = mapper / "chat_template.jinja"
+    file.write_bytes(file.read_bytes().replace(b"\n", b"\r\n") + b"a\rb")
+    made = directly(mapper)
+    assert made is not None
+    assert made == by_transformers(mapper)
 
 
 def test_more_templates_in_a_folder_of_their_own_are_left_to_transformers(mapper: Path) -> None:

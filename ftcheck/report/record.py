@@ -134,6 +134,7 @@ class Report:
     finished_at: str | None = None
     machine: Mapping[str, Any] = field(default_factory=dict)
     cached: tuple[str, ...] = ()
+    cached_checks: tuple[str, ...] = ()
     gate: Mapping[str, str] = field(default_factory=dict)
 
     def counts(self) -> dict[str, int]:
@@ -188,6 +189,7 @@ def to_dict(report: Report) -> dict[str, Any]:
             "volatile": {r.check.id: _volatile(r) for r in results if _is_volatile(r)},
             "machine": dict(report.machine),
             "cached": sorted(report.cached),
+            "cached_checks": sorted(report.cached_checks),
         },
     }
 
@@ -294,6 +296,7 @@ def from_dict(data: Mapping[str, Any]) -> Report:
         finished_at=run["finished_at"],
         machine=dict(run["machine"]),
         cached=tuple(run["cached"]),
+        cached_checks=tuple(run.get("cached_checks", ())),
     )
 
 

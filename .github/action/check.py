@@ -12,7 +12,7 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
-from runner import append, escaped, fail, folder, given, identity, python_of, set_outputs
+from runner import NOTHING, append, escaped, fail, folder, given, identity, python_of, set_outputs
 
 REPORTS = {
     "json": "report.json",
@@ -100,7 +100,7 @@ def _hand_on(reports: Path, report: dict[str, Any], code: int) -> None:
     sarif = reports / REPORTS["sarif"]
     set_outputs(
         {
-            "verdict": (report.get("verdict") or "nothing") if finished else "incomplete",
+            "verdict": report.get("verdict") or ("nothing" if code == NOTHING else "incomplete"),
             "gate": "open" if is_open else "shut",
             "sarif": str(sarif) if finished and sarif.is_file() else "",
         }

@@ -17,7 +17,9 @@ def main() -> None:
     """Refuse what pip must not see; say where it keeps its packages, and under which key."""
     version, extras = given("VERSION"), given("EXTRAS")
     if not VERSION.fullmatch(version):
-        fail("input 'version': must be empty (the release of this action), latest, or a version such as 0.1.0")
+        fail(
+            "input 'version': must be empty (the release of this action), latest, or a version such as 0.1.0"
+        )
     if not EXTRAS.fullmatch(extras):
         fail("input 'extras': must be names with commas between them, such as train,fast")
     for name in ("COMMENT", "SARIF"):

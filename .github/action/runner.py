@@ -13,6 +13,7 @@ from typing import NoReturn
 
 USAGE = 2
 INCOMPLETE = 3
+NOTHING = 4
 
 
 def given(name: str) -> str:

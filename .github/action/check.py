@@ -93,7 +93,10 @@ def _read(file: Path) -> dict[str, Any]:
 
 
 def _hand_on(reports: Path, report: dict[str, Any], code: int) -> None:
-    """Annotations, summary and outputs. A run that did not finish uploads no results: it would close alerts."""
+    """Annotations, summary and outputs.
+
+    Results of a run that did not finish are not uploaded: those that are missing would close alerts.
+    """
     finished = report.get("status") == "complete"
     jobs = (report.get("gate") or {}).values()
     is_open = finished and bool(jobs) and all(state == "open" for state in jobs)

@@ -60,7 +60,7 @@ def _body(marker: str) -> str:
 
 
 def _fitted(text: str, room: int) -> str:
-    """Whole sections of a report, as many as there is room for; of a first one that is too long, its lines."""
+    """As many sections of a report as there is room for; where the first is too long, its lines."""
     if len(text) <= room:
         return text
     kept = text[:room]
@@ -91,7 +91,7 @@ def _own(comments: str, marker: str) -> int | None:
         page += 1
 
 
-def _ask(method: str, path: str, sent: dict[str, str] | None = None) -> Any:
+def _ask(method: str, path: str, sent: dict[str, str] | None = None) -> Any:  # noqa: ANN401 (JSON)
     """What the API answers. Raises `OSError` (`HTTPError` is one) and `ValueError`."""
     request = urllib.request.Request(
         os.environ["GITHUB_API_URL"] + path,

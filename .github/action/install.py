@@ -2,7 +2,6 @@
 
 import os
 import subprocess
-import sys
 import venv
 from pathlib import Path
 
@@ -32,4 +31,4 @@ def _requirement(version: str, extras: str) -> list[str]:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    main()

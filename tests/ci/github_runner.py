@@ -181,7 +181,7 @@ def _looked_up(name: str, context: Mapping[str, Any]) -> Any:
 
 
 def bare_environment(**more: str) -> dict[str, str]:
-    """What a job on a hosted runner has, as far as the action looks at it, and no more of ours than it needs."""
+    """What a job on a hosted runner has, as far as the action looks at it."""
     kept = {name: os.environ[name] for name in ("PATH", "HOME", "LANG") if name in os.environ}
     return {
         **kept,

@@ -30,13 +30,18 @@ CHECKS = {
     4: "fine:",
     137: "kills:",
 }
+KILLS = """
+import psutil
+for one in psutil.Process().parents()[:2]:
+    if "run" in one.cmdline():
+        one.kill()
+        break
+time.sleep(60)
+"""
 RULES = (
     rule_text("wrong", "yield Finding('a row is wrong', at=Location('policy.yaml', 3))"),
     rule_text("breaks", "raise ValueError('broken')"),
-    rule_text(
-        "kills",
-        "import psutil\nfor one in psutil.Process().parents()[:2]:\n    if 'run' in one.cmdline():\n        one.kill()\n        break\ntime.sleep(60)",
-    ),
+    rule_text("kills", KILLS),
 )
 STAND_IN = """
 from ftcheck import Reporter, hookimpl

@@ -91,7 +91,7 @@ def _own(comments: str, marker: str) -> int | None:
         page += 1
 
 
-def _ask(method: str, path: str, sent: dict[str, str] | None = None) -> Any:  # noqa: ANN401 (JSON)
+def _ask(method: str, path: str, sent: dict[str, str] | None = None) -> Any:  # noqa: ANN401
     """What the API answers. Raises `OSError` (`HTTPError` is one) and `ValueError`."""
     request = urllib.request.Request(
         os.environ["GITHUB_API_URL"] + path,

@@ -11,11 +11,10 @@ from typing import Any
 import pytest
 from ruamel.yaml import YAML
 
-from ftcheck.extension.plugin_host import make_host
 from tests.ci.github_api import Api, comment, serving
 from tests.ci.github_runner import Job, Runner, bare_environment
+from tests.ci.kit import linked_packages, plugins, without_network
 from tests.cli.project import Project, rule_text
-from tests.fresh_environments import packages
 from tests.places import CHECKOUT, POLICIES
 
 EXPECTED = YAML(typ="safe").load((CHECKOUT / "tests" / "ci" / "expected.yaml").read_text(encoding="utf-8"))
@@ -43,13 +42,6 @@ RULES = (
     rule_text("breaks", "raise ValueError('broken')"),
     rule_text("kills", KILLS),
 )
-STAND_IN = """
-from ftcheck import Reporter, hookimpl
-
-@hookimpl
-def ftcheck_reporters():
-    return [Reporter(name, lambda report: "{}", "") for name in NAMES]
-"""
 
 
 @dataclass
@@ -66,14 +58,9 @@ class Workplace:
         return self.runner.run({"policy": "policy.yaml", "args": arguments, **named})
 
 
-def missing_formats() -> list[str]:
-    """Formats that the action asks for and no reporter offers yet."""
-    return [name for name in ("sarif", "html") if name not in make_host().reporters]
-
-
 @pytest.fixture(scope="module")
 def linked(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return packages(tmp_path_factory.mktemp("action") / "packages")
+    return linked_packages(tmp_path_factory.mktemp("action") / "packages")
 
 
 @pytest.fixture(scope="module")
@@ -84,18 +71,7 @@ def installed(linked: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[P
     job = place.run(policy="absent.yaml")
     environment = place.runner.temp / "ftcheck-action" / "environment"
     assert job.steps["Install ftcheck"].code == 0, job.steps["Install ftcheck"].out
-    offer(environment, missing_formats())
     return environment, job
-
-
-def offer(environment: Path, formats: list[str]) -> None:
-    """A plugin that offers formats."""
-    [site] = environment.glob("lib/python*/site-packages")
-    (site / "standin.py").write_text(f"NAMES = {formats}\n{STAND_IN}", encoding="utf-8")
-    about = site / "standin-1.dist-info"
-    about.mkdir()
-    (about / "METADATA").write_text("Metadata-Version: 2.1\nName: standin\nVersion: 1\n", encoding="utf-8")
-    (about / "entry_points.txt").write_text("[ftcheck]\nstandin = standin\n", encoding="utf-8")
 
 
 def workplace(folder: Path, linked: Path, **more: str) -> Workplace:
@@ -104,10 +80,7 @@ def workplace(folder: Path, linked: Path, **more: str) -> Workplace:
     temp.mkdir()
     (folder / "event.json").write_text(json.dumps(PUSH), encoding="utf-8")
     about = bare_environment(
-        PYTHONPATH=str(linked),
-        PIP_NO_DEPS="1",
-        PIP_NO_BUILD_ISOLATION="0",
-        PIP_NO_INDEX="1",
+        **without_network(linked),
         FTCHECK_CACHE=str(folder / "cache"),
         GITHUB_EVENT_PATH=str(folder / "event.json"),
         GITHUB_API_URL="http://127.0.0.1:9",
@@ -132,8 +105,7 @@ def place(installed: tuple[Path, Job], linked: Path, tmp_path: Path) -> Workplac
 
 def policy(place: Workplace, code: int = 0, name: str = "policy.yaml") -> None:
     """A policy whose run ends with an exit code."""
-    plugins = "plugins: [standin]\n" if missing_formats() else ""
-    written = place.project.policy(CHECKS[code], more=plugins)
+    written = place.project.policy(CHECKS[code], more=plugins())
     if name != "policy.yaml":
         target = written.with_name(name)
         target.parent.mkdir(parents=True, exist_ok=True)
@@ -147,7 +119,7 @@ def sample(place: Workplace) -> str:
     )
     file = place.runner.workspace / "policies" / "night_before.yaml"
     text = file.read_text(encoding="utf-8")
-    file.write_text(text + ("plugins: [standin]\n" if missing_formats() else ""), encoding="utf-8")
+    file.write_text(text + plugins(), encoding="utf-8")
     return "policies/night_before.yaml"
 
 
@@ -342,7 +314,7 @@ def test_a_red_run_comments_too_and_a_push_does_not(place: Workplace, api: Api) 
 def test_a_long_report_is_cut_at_a_section_to_what_github_takes(place: Workplace, api: Api) -> None:
     about(place, PULL_REQUEST, api)
     checks = "\n".join(f"long-{number}: {{rule: wrong}}" for number in range(900))
-    place.project.policy(checks, more="plugins: [standin]\n" if missing_formats() else "")
+    place.project.policy(checks, more=plugins()
 
     place.run(comment="true")
 

@@ -314,7 +314,7 @@ def test_a_red_run_comments_too_and_a_push_does_not(place: Workplace, api: Api) 
 def test_a_long_report_is_cut_at_a_section_to_what_github_takes(place: Workplace, api: Api) -> None:
     about(place, PULL_REQUEST, api)
     checks = "\n".join(f"long-{number}: {{rule: wrong}}" for number in range(900))
-    place.project.policy(checks, more=plugins()
+    place.project.policy(checks, more=plugins())
 
     place.run(comment="true")
 

@@ -152,6 +152,8 @@ def _complete(root: Schema, host: Host, params: Mapping[str, Schema], definition
     properties["defaults"] = {"description": properties["defaults"]["description"], **job}
     definitions["Check"] = _check(host, params)
     off = [{"const": False}, {"type": "null"}]
+    # editors show the innermost text: it would hide what each rule says of itself
+    about = definitions["CheckSettings"].pop("description")
     properties["checks"] |= {
         "properties": {
             name: {
@@ -161,7 +163,7 @@ def _complete(root: Schema, host: Host, params: Mapping[str, Schema], definition
             }
             for name, rule in host.rules.items()
         },
-        "additionalProperties": {"anyOf": [{"$ref": "#/$defs/Check"}, *off]},
+        "additionalProperties": {"description": about, "anyOf": [{"$ref": "#/$defs/Check"}, *off]},
         "propertyNames": {"pattern": NAME},
     }
     for name, kind in fields(PolicySettings).items():

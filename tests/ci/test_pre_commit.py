@@ -11,6 +11,7 @@ from ruamel.yaml import YAML
 
 from tests.places import CHECKOUT
 
+POLICY = "ftcheck: 1\nextends: [recommended]\njobs: {a: {model: {name: o/n}}}\n"
 HOOKS: dict[str, Any] = {
     one["id"]: one
     for one in YAML(typ="safe").load((CHECKOUT / ".pre-commit-hooks.yaml").read_text(encoding="utf-8"))
@@ -38,9 +39,7 @@ def test_the_hook_takes_policies_by_their_names(path: str, taken: bool) -> None:
     assert bool(re.search(HOOKS["ftcheck-policy"]["files"], path)) is taken
 
 
-@pytest.mark.parametrize(
-    ("text", "code"), [("ftcheck: 1\njobs: {a: {model: {name: o/n}}}\n", 0), ("ftcheck: 2\n", 1)]
-)
+@pytest.mark.parametrize(("text", "code"), [(POLICY, 0), ("ftcheck: 2\n", 1)])
 def test_pre_commit_runs_the_hook_as_it_stands(text: str, code: int, tmp_path: Path) -> None:
     """The environment that pre-commit makes is this one: what the hook installs is tried in test_light.py."""
     program = shutil.which("pre-commit")

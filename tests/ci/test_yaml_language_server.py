@@ -132,10 +132,13 @@ def test_a_valid_policy_has_no_diagnostic(editor: Editor) -> None:
     assert editor.diagnostics == []
 
 
-def test_keys_and_values_are_completed(editor: Editor) -> None:
+def test_keys_are_completed(editor: Editor) -> None:
     editor.open(LINE + POLICY.replace("      packing: true\n", "      packing: true\n      max_s\n"))
 
     assert {"max_steps"} <= editor.labels(9, 11)
+
+
+def test_the_values_of_a_choice_are_completed(editor: Editor) -> None:
     editor.open(LINE + POLICY.replace("severity: warning", "severity: "))
     assert {"info", "warning", "error"} <= editor.labels(11, 14)
 

@@ -77,7 +77,7 @@ def linked(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.mark.parametrize("kind", ["wheel", "sdist"])
 def test_what_is_released_installs_and_runs_the_main_job(kind: str, linked: Path, tmp_path: Path) -> None:
-    """Twelve seconds each: the packages that ftcheck needs are this environment's."""
+    """Half a minute each on two busy cores: the packages that ftcheck needs are this environment's."""
     python = fresh_environment(tmp_path / "environment", linked)
     install(python, str(build(kind, CHECKOUT, tmp_path)))
     folder = tmp_path / "empty"

@@ -1,12 +1,16 @@
 """What attestations must be, and which refusal each attack must meet: written before the code."""
 
 PAE = (
-    ("http://example.com/HelloWorld", b"hello world", b"DSSEv1 29 http://example.com/HelloWorld 11 hello world"),
+    (
+        "http://example.com/HelloWorld",
+        b"hello world",
+        b"DSSEv1 29 http://example.com/HelloWorld 11 hello world",
+    ),
     ("", b"", b"DSSEv1 0  0 "),
     ("é", "ü".encode(), "DSSEv1 2 é 2 ü".encode()),
 )
-"""Type, body and pre-authentication encoding. The first is DSSE 1.0.2's own test vector (protocol.md), the others
-were worked out by hand from its definition: lengths are those of the UTF-8 bytes.
+"""Type, body and pre-authentication encoding. The first is DSSE 1.0.2's own test vector (protocol.md), the
+others were worked out by hand from its definition: lengths are those of the UTF-8 bytes.
 """
 
 REPORT_EDITS = {

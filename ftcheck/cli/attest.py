@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 import click
 
 if TYPE_CHECKING:
-    from ftcheck.attest.verify import Stored
+    from ftcheck.attest.attestation import Stored
 
 
 @click.command(short_help="State a report's result for auditors, and sign it.")
@@ -52,7 +52,7 @@ def attest(
         )
     if key is not None and identity is not None:
         raise UsageError("--key and --identity exclude each other: a statement has one signature")
-    from ftcheck.attest.verify import beside
+    from ftcheck.attest.attestation import beside
 
     stored = _stored(report)
     content, by = _signed(stored, key, identity)

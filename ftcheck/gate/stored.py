@@ -6,8 +6,8 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+from ftcheck.attest.attestation import Stored, beside, refusals
 from ftcheck.attest.signers import signer
-from ftcheck.attest.verify import Stored, beside, refusals
 from ftcheck.gate.decide import World, changed_input, changed_value, code_of, decide, ticket_values
 from ftcheck.gate.input_digests import gather
 from ftcheck.gate.ticket import (

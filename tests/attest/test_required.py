@@ -87,13 +87,13 @@ def test_require(asking: Project, monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_require_with_a_signer_of_its_own(gated: Project) -> None:
     signed(gated)
-    place = {"policy": gated.folder / "policy.yaml", "job": "mapper"}
-    report = gated.folder / REPORT
+    policy, report = gated.folder / "policy.yaml", gated.folder / REPORT
 
-    assert ftcheck.require(report, **place, require_signed=public(gated))
+    assert ftcheck.require(report, policy=policy, job="mapper", require_signed=public(gated))
     pairs(gated.folder / "other")
+    other = str(gated.folder / "other" / keys.PUBLIC)
     with pytest.raises(ftcheck.Refused, match="other-signer"):
-        ftcheck.require(report, **place, require_signed=str(gated.folder / "other" / keys.PUBLIC))
+        ftcheck.require(report, policy=policy, job="mapper", require_signed=other)
 
 
 def test_train_runs_no_checks_that_nobody_would_sign(asking: Project) -> None:

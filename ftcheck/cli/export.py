@@ -89,7 +89,7 @@ def card(report: str, output: str | None) -> None:
     """Write the section of a model card (Markdown) that says what a stored JSON REPORT checked.
 
     It names data, ids and template by their digests, packing, the share of right gold answers with its
-    interval (of a report of stage after), waivers, the gate, and what was not checked. It holds no text of rows.
+    interval (of a report of stage after), waivers, the gate, and what was not checked; no text of rows.
     """
     from ftcheck.errors import UsageError
     from ftcheck.gate.stored import read_report

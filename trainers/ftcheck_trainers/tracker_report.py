@@ -1,6 +1,6 @@
 """The report and the gate's word, for the experiment trackers of `training.report_to`.
 
-transformers starts the trackers; when a training begins they get the report as an artifact, the gate as a tag.
+transformers starts the trackers; when a training begins they get the report and a tag.
 Read in mlflow 3.17, wandb 0.31 and trackio 0.43. A tracker that fails is told of, and the training goes on.
 """
 

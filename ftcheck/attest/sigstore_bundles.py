@@ -33,7 +33,7 @@ class SigningError(FtcheckError):
 
 
 class OtherSigner(Exception):
-    """The signature holds, and is another identity's."""
+    """The certificate is valid, and is another identity's."""
 
 
 class Invalid(Exception):
@@ -45,13 +45,13 @@ def signed(statement: bytes, identity: str) -> bytes:
 
     Raises `UsageError` for an identity that is not there, `SigningError` where sigstore does not sign.
     """
-    sign, models, dsse, errors = (_module(name) for name in ("sign", "models", "dsse", "errors"))
+    sign, models, dsse = (_module(name) for name in ("sign", "models", "dsse"))
     token = _token(identity)
     try:
         context = sign.SigningContext.from_trust_config(models.ClientTrustConfig.production())
         with context.signer(token) as signer:
             bundle = signer.sign_dsse(dsse.Statement(statement))
-    except errors.Error as error:
+    except Exception as error:  # its clients raise errors of their own and of requests, which share no class
         raise SigningError(f"sigstore did not sign: {_words(error)}") from error
     text: str = bundle.to_json()
     return text.encode() + b"\n"

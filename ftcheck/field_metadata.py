@@ -75,6 +75,8 @@ class PathKind(Enum):
     """A folder, or the hub's name of a model or tokenizer."""
     DATA = auto()
     """A file, a glob, or the hub's name of a data set."""
+    SIGNER = auto()
+    """A file with a public key, or an identity: `issuer#subject`, or an email address."""
 
 
 class Mark(Enum):

@@ -529,6 +529,9 @@ class GateSettings:
     """Checks (ids, `*` allowed) that must have passed; skipped or waived is not enough."""
     max_age: Annotated[str, Form.DURATION] = "24h"
     """Maximum age of a report: 90m, 24h, 7d."""
+    require_signed: Annotated[str | tuple[str, ...], PathKind.SIGNER] = ()
+    """The gate opens only for a report that one of these signed (`ftcheck attest`): a file with a public key,
+    or an identity (ISSUER#SUBJECT, or an email address) that sigstore vouches for."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -28,6 +28,7 @@ FLOORS = (
         "ftcheck.field_metadata",
         "ftcheck.inputs.bounded",  # reads files: on every floor there is one to be read
         "ftcheck.inputs.work_folders",
+        "ftcheck.attest.signers",  # what names a signer in a policy
         "ftcheck.gate.ticket",  # a record: what a trainer cannot be called without
         "ftcheck.training.reserved_arguments",  # a table
     ),
@@ -35,7 +36,7 @@ FLOORS = (
     ("ftcheck.inputs", "ftcheck.dedup", "ftcheck.lock", "ftcheck.ledger"),
     ("ftcheck.extension",),
     ("ftcheck.policy", "ftcheck.importers"),
-    ("ftcheck.runner", "ftcheck.gate", "ftcheck.estimate"),
+    ("ftcheck.runner", "ftcheck.gate", "ftcheck.attest", "ftcheck.estimate"),
     ("ftcheck.fix", "ftcheck.planning", "ftcheck.training"),
     ("ftcheck.testing",),
     ("ftcheck", "ftcheck.cli", "ftcheck.__main__"),

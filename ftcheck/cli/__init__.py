@@ -21,6 +21,7 @@ COMMANDS = {
     "monitor": ("ftcheck.cli.monitor:monitor", "Follow training runs, or show finished ones."),
     "lock": ("ftcheck.cli.lock:lock", "Lock tokenizers, templates and golden ids of a policy."),
     "gate": ("ftcheck.cli.gate:gate", "Ask only the gate: is a stored report still valid?"),
+    "attest": ("ftcheck.cli.attest:attest", "State a report's result for auditors, and sign it."),
     "fix": ("ftcheck.cli.fix:fix", "Write the changes that failed checks propose into the policy."),
     "show": ("ftcheck.cli.show:show", "Show a row as the model sees it: in the loss, masked, cut off."),
     "export": (

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 @click.group(short_help="Export a guard's configuration, or checked ids, for other programs.")
 def export() -> None:
-    """Export from a policy what other programs read: a guard's configuration, or checked ids.
+    """Export what other programs read: a guard's configuration, checked ids, a model card's section.
 
     The output contains paths of this machine and no secrets.
     """
@@ -80,6 +80,29 @@ def _written(output: str, name: str, text: str) -> Path:
     except OSError as error:
         raise UsageError(f"-o {output}: cannot be written: {error.strerror or error}") from error
     return file
+
+
+@export.command(short_help="Export what a report says as the section of a model card.")
+@click.argument("report", type=click.Path(path_type=str), metavar="REPORT")
+@click.option("-o", "--output", metavar="FILE", help="Write here instead of stdout.")
+def card(report: str, output: str | None) -> None:
+    """Write the section of a model card (Markdown) that says what a stored JSON REPORT checked.
+
+    It names data, ids and template by their digests, packing, the share of right gold answers with its
+    interval (of a report of stage after), waivers, the gate, and what was not checked; no text of rows.
+    """
+    from ftcheck.errors import UsageError
+    from ftcheck.gate.stored import read_report
+    from ftcheck.gate.ticket import Reason
+    from ftcheck.report.card import card as section
+
+    found = read_report(report)
+    if isinstance(found, Reason):
+        raise UsageError(found.message)
+    if output in (None, "-"):
+        click.echo(section(found), nl=False)
+        return
+    click.echo(f"{_written(output or '', 'card.md', section(found))} written", err=True)
 
 
 @export.command(short_help="Export the ids of a job as the folder that TRL, axolotl or LLaMA-Factory reads.")

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from ftcheck.cli.options import all_rules_dirs, overrides, rules_dirs
+from ftcheck.cli.options import all_rules_dirs, overrides, rules_dirs, signature
 
 if TYPE_CHECKING:
     from ftcheck.gate.ticket import Refusal
@@ -17,10 +17,17 @@ if TYPE_CHECKING:
     "--policy", required=True, type=click.Path(dir_okay=False, path_type=str), help="The policy file."
 )
 @click.option("--job", "jobs", multiple=True, metavar="J", help="Only this job; default: every job.")
+@signature
 @overrides
 @rules_dirs
 def gate(
-    report: str, policy: str, jobs: tuple[str, ...], overrides: tuple[str, ...], rules_dirs: tuple[Path, ...]
+    report: str,
+    policy: str,
+    jobs: tuple[str, ...],
+    require_signed: str | None,
+    attestation: str | None,
+    overrides: tuple[str, ...],
+    rules_dirs: tuple[Path, ...],
 ) -> int:
     """Decide from a stored REPORT (JSON) and the current files whether jobs may be trained, for pipelines.
 
@@ -29,7 +36,7 @@ def gate(
     """
     from ftcheck.errors import UsageError
     from ftcheck.exit_codes import ExitCode
-    from ftcheck.gate.stored import check_stored
+    from ftcheck.gate.stored import Asked, check_stored
     from ftcheck.gate.ticket import Refusal
     from ftcheck.runner.load import load
 
@@ -37,9 +44,10 @@ def gate(
     unknown = [job for job in jobs if job not in loaded.policy.jobs]
     if unknown:
         raise UsageError(f"{policy}: no job '{unknown[0]}'; its jobs are: {', '.join(loaded.policy.jobs)}")
+    asked = Asked(require_signed, attestation)
     refused = False
     for job in jobs or tuple(loaded.policy.jobs):
-        decision = check_stored(report, loaded.policy, loaded.checks, job, during=loaded.during)
+        decision = check_stored(report, loaded.policy, loaded.checks, job, during=loaded.during, asked=asked)
         if isinstance(decision, Refusal):
             refused = True
             show_refusal(decision, policy)

@@ -63,6 +63,23 @@ def the_job(policy: str, jobs: Iterable[str], wanted: str | None) -> str:
     return wanted
 
 
+def signature(command: Command) -> Command:
+    """`--require-signed` and `--attestation`."""
+    signer = click.option(
+        "--require-signed",
+        metavar="KEY|IDENTITY",
+        help="Open only for a report that this public key (a PEM file) or identity (ISSUER#SUBJECT, an email "
+        "address) signed, beside those of gate.require_signed.",
+    )
+    place = click.option(
+        "--attestation",
+        type=click.Path(path_type=str),
+        metavar="FILE",
+        help="The signature of the report. [default: beside it, night.intoto.json for night.json]",
+    )
+    return signer(place(command))
+
+
 def rules_dirs(command: Command) -> Command:
     """`--rules-dir`."""
     return click.option(

@@ -9,17 +9,30 @@ from typing import TYPE_CHECKING
 import click
 
 from ftcheck import ranks
-from ftcheck.cli.options import POLICY, all_rules_dirs, no_cache, one_job, overrides, rules_dirs, the_job
+from ftcheck.cli.options import (
+    POLICY,
+    all_rules_dirs,
+    no_cache,
+    one_job,
+    overrides,
+    rules_dirs,
+    signature,
+    the_job,
+)
 from ftcheck.exit_codes import ExitCode
 
 if TYPE_CHECKING:
     from ftcheck.cli.pages.shown import TrainingShown
+    from ftcheck.gate.stored import Asked
     from ftcheck.gate.ticket import Refusal, Ticket
     from ftcheck.records import Progress
     from ftcheck.report.record import Report
     from ftcheck.runner.load import Loaded
     from ftcheck.runner.options import Options
     from ftcheck.training.during_checks import Alarm, DuringChecks
+
+
+NOT_SIGNED = "the report must be signed: run the checks, sign their report, and name it (--report R)"
 
 
 @click.command(short_help="Train a job, if its report opens the gate.")
@@ -32,6 +45,7 @@ if TYPE_CHECKING:
     help="A stored JSON report; default: run the checks.",
 )
 @click.option("--resume", is_flag=True, help="Resume from the last checkpoint of the run folder.")
+@signature
 @overrides
 @no_cache
 @click.option("--offline", is_flag=True, help="Do not ask the hub; use the cache only.")
@@ -41,6 +55,8 @@ def train(
     job: str | None,
     report: str | None,
     resume: bool,
+    require_signed: str | None,
+    attestation: str | None,
     overrides: tuple[str, ...],
     no_cache: bool,
     offline: bool,
@@ -51,6 +67,7 @@ def train(
     Exits 5 if the gate refuses, 6 if training fails. The trainer trains on exactly the ids and labels whose
     digest is in the report, or does not start.
     """
+    from ftcheck.gate.stored import Asked
     from ftcheck.runner.worker_setup import OFFLINE
 
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # else threads spin: 14 times slower on a busy CPU
@@ -61,7 +78,10 @@ def train(
         loaded = _loaded(policy, overrides, folders)
         job = the_job(policy, loaded.policy.jobs, job)
         options = _options(policy, overrides, folders, cache=not no_cache, offline=offline)
-        decision, code, held = ranks.decided(lambda: _decision(loaded, options, job, report, resume=resume))
+        asked = Asked(require_signed, attestation)
+        decision, code, held = ranks.decided(
+            lambda: _decision(loaded, options, job, report, asked, resume=resume)
+        )
         if decision is None:
             return code
         return _gated(loaded, job, decision, options, held, resume=resume)
@@ -124,21 +144,26 @@ def _gated(
 
 
 def _decision(
-    loaded: "Loaded", options: "Options", job: str, report: str | None, *, resume: bool
+    loaded: "Loaded", options: "Options", job: str, report: str | None, asked: "Asked", *, resume: bool
 ) -> "tuple[Ticket | Refusal | None, ExitCode, Report | None]":
     """The gate's word: on a run's own start, on a stored report, or on checks that run now; that report."""
     from ftcheck.cli.pages.shown import host_again, run_now
-    from ftcheck.gate.stored import check_resumed, check_stored, read_report
+    from ftcheck.gate.stored import check_resumed, check_stored, must_be_signed, read_report
     from ftcheck.gate.ticket import Reason, Refusal
     from ftcheck.training.require import run_folder
 
     if report is None and not resume:
+        if must_be_signed(loaded.policy, asked):
+            return Refusal(job, (Reason("unsigned", NOT_SIGNED),)), ExitCode.REFUSED, None
         return run_now(options, job)
     held = None
     if resume:
-        decision = check_resumed(run_folder(loaded, job), loaded.policy, loaded.checks, job)
+        folder = run_folder(loaded, job)
+        decision = check_resumed(folder, loaded.policy, loaded.checks, job, report=report, asked=asked)
     else:
-        decision = check_stored(report or "", loaded.policy, loaded.checks, job, during=loaded.during)
+        decision = check_stored(
+            report or "", loaded.policy, loaded.checks, job, during=loaded.during, asked=asked
+        )
         read = read_report(report or "")
         held = None if isinstance(read, Reason) else read
     if isinstance(decision, Refusal):
@@ -170,7 +195,8 @@ def _train(
         run = Run(folder=folder, offline=options.offline, report=shown.show, cache=options.cache)
         checks, expected = of_job(loaded.during, name), expectations(job, report)
         watch = DuringChecks(checks, loaded.host, expected, waiving(loaded.policy), shown.tell)
-        inputs = Inputs(loaded.host.loaders, {"run": run, "jobs": (job,), "watch": watch}, job)
+        given = {"run": run, "jobs": (job,), "watch": watch} | ({"report": report} if report else {})
+        inputs = Inputs(loaded.host.loaders, given, job)
         where = trainer.train(ticket, job, inputs, resume=resume)
         shown.end(watch, trainer.name)
     _echo(f"trained: {where}")

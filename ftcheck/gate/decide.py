@@ -4,6 +4,7 @@ from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
+from typing import Any
 
 from ftcheck import digest
 from ftcheck.durations import seconds
@@ -26,12 +27,16 @@ _NO_IDS = "some rows could not be prepared, or no check uses the prepared rows"
 
 @dataclass(frozen=True, slots=True)
 class World:
-    """The state of the world that a report is held against: policy, plan, digests, and the time."""
+    """The state of the world that a report is held against: policy, plan, digests, and the time.
+
+    `signed`: whether one whom `gate.require_signed` names was found to have signed the report's bytes.
+    """
 
     policy: Policy
     checks: tuple[Check, ...]
     evidence: InputDigests
     now: datetime
+    signed: bool = False
 
 
 def decide(report: Report, world: World, job: str) -> Ticket | Refusal:
@@ -39,23 +44,26 @@ def decide(report: Report, world: World, job: str) -> Ticket | Refusal:
     reasons = _unfinished(report, job) or [*_changed(report, world, job), *_verdict(report, world, job)]
     if reasons:
         return Refusal(job, tuple(dict.fromkeys(reasons)))
+    issued = world.now.isoformat(timespec="seconds")
+    return Ticket(policy=world.policy.path, issued_at=issued, seal=SEAL, **ticket_values(report, job))
+
+
+def ticket_values(report: Report, job: str) -> dict[str, Any]:
+    """What a ticket says of a job, from the report: its digests, and whose ids they are."""
     digests = report.jobs[job]
     inputs = {name: one.digest or "" for name, one in report.inputs.items() if name.startswith(f"{job}.")}
-    return Ticket(
-        job=job,
-        policy=world.policy.path,
-        report=report_digest(report),
-        job_digest=digests.digest,
-        plan=digests.plan,
-        model=digests.model,
-        template=digests.template,
-        ids=digests.ids,
-        eval_ids=digests.eval_ids,
-        ids_from=str(digests.ids_from or "unverified"),
-        inputs=inputs,
-        issued_at=world.now.isoformat(timespec="seconds"),
-        seal=SEAL,
-    )
+    return {
+        "job": job,
+        "report": report_digest(report),
+        "job_digest": digests.digest,
+        "plan": digests.plan,
+        "model": digests.model,
+        "template": digests.template,
+        "ids": digests.ids,
+        "eval_ids": digests.eval_ids,
+        "ids_from": str(digests.ids_from or "unverified"),
+        "inputs": inputs,
+    }
 
 
 def report_digest(report: Report) -> str:
@@ -182,6 +190,10 @@ def _verdict(report: Report, world: World, job: str) -> Iterator[Reason]:
             if one_id not in mine or mine[one_id].outcome is not Outcome.PASSED:
                 outcome = mine[one_id].outcome.value if one_id in mine else "not in the report"
                 yield Reason("required", f"{one_id} is required to pass; it is {outcome}")
+    if world.policy.gate.require_signed and not world.signed:
+        yield Reason(
+            "unsigned", "gate.require_signed asks for a signature: ftcheck attest signs a stored report"
+        )
     yield from _waivers(world, mine)
     yield from _age(report, world)
     yield from _consistent(report, world, job, mine)

@@ -1,11 +1,14 @@
 """The gate on a report in a file, and on a run that is resumed."""
 
-from collections.abc import Sequence
-from dataclasses import fields
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, fields
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
-from ftcheck.gate.decide import World, changed_input, changed_value, code_of, decide
+from ftcheck.attest.attestation import Stored, beside, refusals
+from ftcheck.attest.signers import signer
+from ftcheck.gate.decide import World, changed_input, changed_value, code_of, decide, ticket_values
 from ftcheck.gate.input_digests import gather
 from ftcheck.gate.ticket import (
     SEAL,
@@ -26,10 +29,32 @@ MAX_REPORT = 256 << 20
 """Bytes of a report; one with thousands of checks has a few million."""
 
 
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """What is asked of a report's signature beside the policy's `gate.require_signed`.
+
+    `signer` is one whose signature must be there too: a file with a public key, or an identity. `attestation`
+    is where the signature lies; None: beside the report.
+    """
+
+    signer: str | None = None
+    attestation: str | Path | None = None
+
+
+NOTHING = Asked()
+
+
 def read_report(path: str | Path) -> Report | Reason:
     """A stored report, or why it is none."""
+    found = read_stored(path)
+    return found if isinstance(found, Reason) else found.report
+
+
+def read_stored(path: str | Path) -> Stored | Reason:
+    """A stored report with its bytes, or why it is none."""
     try:
-        data = bounded.read_json(path, MAX_REPORT)
+        content = bounded.read(path, MAX_REPORT)
+        data = bounded.loads(content)
     except OSError as error:
         return Reason("no-report", f"{path}: {bounded.told(error)}")
     except ValueError as error:
@@ -42,7 +67,7 @@ def read_report(path: str | Path) -> Report | Reason:
         return Reason("no-report", f"{path}: not a report that this version of ftcheck can read ({error})")
     if report.counts() != data.get("counts"):
         return Reason("inconsistent", f"{path}: the counts do not match the results")
-    return report
+    return Stored(Path(path), content, report)
 
 
 def check_stored(
@@ -53,13 +78,36 @@ def check_stored(
     now: datetime | None = None,
     *,
     during: Sequence[Check] = (),
+    asked: Asked = NOTHING,
 ) -> Ticket | Refusal:
-    """The gate for a stored report: reads it, digests the job's inputs as they are now, decides."""
-    report = read_report(path)
-    if isinstance(report, Reason):
-        return Refusal(job, (report,))
+    """The gate for a stored report: reads it, digests the job's inputs as they are now, decides.
+
+    Of a report that was not signed by those who must have signed it, nothing else is looked at.
+    """
+    stored = _signed(path, policy, asked)
+    if not isinstance(stored, Stored):
+        return Refusal(job, tuple(stored))
     evidence = gather(policy.jobs[job], checks, during, policy=policy.path)
-    return decide(report, World(policy, tuple(checks), evidence, now or datetime.now(UTC)), job)
+    world = World(policy, tuple(checks), evidence, now or datetime.now(UTC), signed=True)
+    return decide(stored.report, world, job)
+
+
+def must_be_signed(policy: Policy, asked: Asked = NOTHING) -> bool:
+    """Whether the gate opens for signed reports only."""
+    return bool(policy.gate.require_signed or asked.signer is not None)
+
+
+def _signed(path: str | Path, policy: Policy, asked: Asked) -> Stored | list[Reason]:
+    """A stored report, signed by those who must have; or why it is none. Raises `UsageError`."""
+    signers = policy.gate.require_signed
+    groups = [[signer(one) for one in ((signers,) if isinstance(signers, str) else signers)]]
+    if asked.signer is not None:
+        groups.append([signer(asked.signer)])
+    stored = read_stored(path)
+    if isinstance(stored, Reason):
+        return [stored]
+    attestation = Path(asked.attestation) if asked.attestation is not None else beside(path)
+    return [one for group in groups if group for one in refusals(stored, attestation, group)] or stored
 
 
 CHANGED = "-changed"
@@ -97,10 +145,19 @@ def changed_since(
 TICKET = tuple(field.name for field in fields(Ticket) if field.compare)
 
 
-def check_resumed(folder: Path, policy: Policy, checks: Sequence[Check], job: str) -> Ticket | Refusal:
+def check_resumed(
+    folder: Path,
+    policy: Policy,
+    checks: Sequence[Check],
+    job: str,
+    *,
+    report: str | Path | None = None,
+    asked: Asked = NOTHING,
+) -> Ticket | Refusal:
     """The gate for a run that goes on: the ticket in its run.json, held against the files as they are now.
 
-    Digests only: the ticket was good when the run began, and its age does not matter.
+    Digests only: the ticket was good when the run began, and its age does not matter. Where reports must be
+    signed, so must the `report` that the run began with: run.json alone is nobody's word.
     """
     file = folder / "run.json"
     try:
@@ -110,10 +167,10 @@ def check_resumed(folder: Path, policy: Policy, checks: Sequence[Check], job: st
         whole = {name: ticket[name] for name in TICKET}
     except (OSError, ValueError, LookupError, TypeError):
         return Refusal(job, (Reason("no-report", f"{file}: no run to resume, or not a readable run.json"),))
+    reasons = _began_with(whole, file, policy, job, report, asked) if must_be_signed(policy, asked) else []
     evidence = gather(policy.jobs[job], checks, policy=policy.path)
     now = {"job_digest": evidence.job.digest, "model": evidence.job.model, "template": evidence.job.template}
     codes = {"job_digest": "policy-changed", "model": "model-changed", "template": "template-changed"}
-    reasons = []
     if whole["job"] != job:
         reasons.append(Reason("policy-changed", f"{file}: a run of the job {whole['job']}"))
     for key, code in codes.items():
@@ -127,3 +184,19 @@ def check_resumed(folder: Path, policy: Policy, checks: Sequence[Check], job: st
     if reasons:
         return Refusal(job, tuple(reasons))
     return Ticket(**{**whole, "inputs": held, "policy": policy.path, "seal": SEAL})
+
+
+def _began_with(
+    ticket: Mapping[str, Any], file: Path, policy: Policy, job: str, report: str | Path | None, asked: Asked
+) -> list[Reason]:
+    """Why a run did not begin with a signed report; empty where its ticket says what the report says."""
+    if report is None:
+        return [Reason("unsigned", f"{file}: name the signed report that the run began with (--report R)")]
+    stored = _signed(report, policy, asked)
+    if not isinstance(stored, Stored):
+        return stored
+    said = ticket_values(stored.report, job) if job in stored.report.jobs else {}
+    wrong = [name for name, value in said.items() if ticket[name] != value]
+    if said and not wrong:
+        return []
+    return [Reason("other-report", f"{file}: the run did not begin with {report}: {', '.join(wrong) or job}")]

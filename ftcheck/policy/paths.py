@@ -8,12 +8,13 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
+from ftcheck.attest.signers import is_identity
 from ftcheck.field_metadata import LibraryKeys, Mark, PathKind, having, marked
 from ftcheck.importers.records import FRAMEWORKS
 from ftcheck.policy.extra_keys import sections
 from ftcheck.policy.nodes import Node, with_items
 from ftcheck.policy.overrides import PLACE
-from ftcheck.settings import JobSettings
+from ftcheck.settings import GateSettings, JobSettings
 
 DATA_FILE = re.compile(r"\.(jsonl?|parquet|csv|tsv|txt|arrow|gz|zst|bz2|xz|zip)$", re.IGNORECASE)
 HUB_ID = re.compile(r"^[\w.-]+(/[\w.-]+)?$")
@@ -42,10 +43,16 @@ def _data(text: str, folder: Path) -> str:
     return text if named and not os.path.exists(path) else path
 
 
+def _signer(text: str, folder: Path) -> str:
+    """The file of a public key; an identity stays as it is."""
+    return text if is_identity(text) else _file(text, folder)
+
+
 MAKERS: Mapping[PathKind, Callable[[str, Path], str]] = {
     PathKind.FILE: _file,
     PathKind.MODEL: _model,
     PathKind.DATA: _data,
+    PathKind.SIGNER: _signer,
 }
 
 
@@ -77,6 +84,13 @@ def resolved(job: Node, where: Folders) -> Node:
     for keys, kind in _kinds().items():
         job = _changed(job, keys, MAKERS[kind], where)
     return job
+
+
+def resolved_gate(gate: Node, where: Folders) -> Node:
+    """The section `gate` with absolute paths."""
+    for name, kind in having(GateSettings, PathKind).items():
+        gate = _changed(gate, (name,), MAKERS[kind], where)
+    return gate
 
 
 def _changed(node: Node, keys: tuple[str, ...], make: Callable[[str, Path], str], where: Folders) -> Node:

@@ -23,7 +23,7 @@ from ftcheck.policy.nodes import (
 )
 from ftcheck.policy.validation import adapter, pruned, validated
 from ftcheck.records import Location
-from ftcheck.settings import Job, JobSettings, Policy, PolicySettings
+from ftcheck.settings import GateSettings, Job, JobSettings, Policy, PolicySettings
 
 
 @dataclass(frozen=True, slots=True)
@@ -206,11 +206,21 @@ def _policy(found: Draft, settings: PolicySettings) -> Policy:
         checks=settings.checks,
         removed=found.removed,
         waivers=settings.waivers,
-        gate=settings.gate,
+        gate=_gate(found, settings.gate),
         plugins=settings.plugins,
         overrides=found.overrides,
         places=everywhere,
     )
+
+
+def _gate(found: Draft, settings: GateSettings) -> GateSettings:
+    """The section `gate`, its paths absolute."""
+    node = found.tree.items.get("gate") if found.tree is not None else None
+    if node is None or not node.items:
+        return settings
+    raw = json.dumps(pruned(GateSettings, paths.resolved_gate(node, paths.folders(found.files))))
+    resolved: GateSettings = adapter(GateSettings).validate_json(raw, strict=True)
+    return resolved
 
 
 def _job(name: str, node: Node, where: paths.Folders, folder: Path) -> Job:

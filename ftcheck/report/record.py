@@ -151,9 +151,25 @@ class Report:
         return tuple(one for one in self.results if one.outcome in bad)
 
     @property
-    def measurements(self) -> dict[str, dict[str, Any]]:
-        """What each check measured: by its id, values by name."""
-        return {one.check.id: {m.name: m.value for m in one.measurements} for one in self.results}
+    def measurements(self) -> list[dict[str, Any]]:
+        """What was measured, one flat row each: `pandas.DataFrame(report.measurements)`.
+
+        Its keys are `check` (the id), `job` (None: the host), `rule`, `name`, `value` (a number or a text),
+        `unit` and `limit` (`<= 768`; both None where there is none).
+        """
+        return [
+            {
+                "check": one.check.id,
+                "job": one.check.job,
+                "rule": one.check.rule,
+                "name": m.name,
+                "value": m.value,
+                "unit": m.unit,
+                "limit": m.limit,
+            }
+            for one in self.results
+            for m in one.measurements
+        ]
 
 
 def to_dict(report: Report) -> dict[str, Any]:

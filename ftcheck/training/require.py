@@ -5,7 +5,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from ftcheck.errors import UsageError
-from ftcheck.gate.stored import check_stored
+from ftcheck.gate.stored import Asked, check_stored
 from ftcheck.gate.ticket import Refusal, Refused, Ticket
 from ftcheck.records import Result, Stage
 from ftcheck.runner.execute import Workplace, execute
@@ -39,6 +39,8 @@ def require(
     job: str,
     overrides: Sequence[str] = (),
     rules_dirs: Sequence[str | Path] = (),
+    require_signed: str | None = None,
+    attestation: str | Path | None = None,
 ) -> Ticket:
     """The gate for your own training script, in its first lines.
 
@@ -46,6 +48,8 @@ def require(
     `verify` with the trainer before the first step.
     Raises `ftcheck.Refused`, whose message names every reason; exit code 5 if you let it through
     `ftcheck`'s command line. `overrides` and `rules_dirs` as they were given to `ftcheck run`.
+    `require_signed` is a file with a public key, or an identity, that must have signed the report, beside
+    those of the policy's `gate.require_signed`; the signature lies beside the report, or in `attestation`.
     """
     loaded = load(policy, overrides, [Path(folder) for folder in rules_dirs])
     if loaded.policy.stage is not Stage.BEFORE:
@@ -54,7 +58,8 @@ def require(
         )
     if job not in loaded.policy.jobs:
         raise UsageError(f"{policy}: no job '{job}'; its jobs are: {', '.join(loaded.policy.jobs)}")
-    decision = check_stored(report, loaded.policy, loaded.checks, job, during=loaded.during)
+    asked = Asked(require_signed, attestation)
+    decision = check_stored(report, loaded.policy, loaded.checks, job, during=loaded.during, asked=asked)
     if isinstance(decision, Refusal):
         raise Refused(decision)
     return replace(decision, verifier=OwnScript(loaded, report))

@@ -15,6 +15,7 @@ from ftcheck.errors import UsageError
 from ftcheck.runner.load import load
 from ftcheck.settings import Job, Serving
 from ftcheck.testing import job
+from tests.cli.project import Project
 from tests.places import CHECKOUT
 
 POLICY = str(CHECKOUT / "policies" / "night_before.yaml")
@@ -185,3 +186,14 @@ def test_help_says_what_is_written(arguments: tuple[str, ...]) -> None:
 
     assert said.exit_code == 0
     assert "LiteLLM" in said.output
+
+
+def test_a_card_of_a_report(gated: Project) -> None:
+    shown = gated.call("export", "card", "r.json")
+    written = gated.call("export", "card", "r.json", "-o", "card.md")
+    absent = gated.call("export", "card", "absent.json")
+
+    assert shown.out.startswith("## What was checked")
+    assert (gated.folder / "card.md").read_text(encoding="utf-8") == shown.out
+    assert written.err == "card.md written\n"
+    assert (absent.code, absent.err.count("\n")) == (2, 1)

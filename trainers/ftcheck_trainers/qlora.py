@@ -25,7 +25,7 @@ from ftcheck.inputs.prepared import Prepared
 from ftcheck.inputs.probe import Probe
 from ftcheck.plurals import counted
 from ftcheck.settings import Job
-from ftcheck_trainers import arguments, dataset, during_checks, run_folder
+from ftcheck_trainers import arguments, dataset, during_checks, run_folder, tracker_report
 from ftcheck_trainers import metrics as metrics_file
 from ftcheck_trainers.failure_messages import plain_words, stopped
 from ftcheck_trainers.quiet_libraries import quiet_libraries
@@ -71,6 +71,8 @@ def train(ticket: Ticket, job: Job, inputs: Inputs, *, resume: bool) -> str:
                 job, run, tokenizer.original, blocks, eval_blocks, planned["steps"], metrics
             )
             trainer.add_callback(metrics_file.callback(metrics, record, run.report, f"training {job.name}"))
+            if inputs.has("report"):
+                trainer.add_callback(tracker_report.callback(inputs.get("report"), job.name, run.folder))
 
             # Train, and stop on anything that is not a finite loss.
             checkpoint = str(claimed.checkpoint) if claimed.checkpoint else None

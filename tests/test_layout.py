@@ -30,6 +30,11 @@ SCENARIOS = (
     "test_startup.py",
     "test_types.py",
     "policies/test_samples.py",
+    # the documentation site
+    "docs/test_newcomer.py",
+    "docs/test_pages.py",
+    "docs/test_picture.py",
+    "docs/test_reference.py",
     # real configurations of other frameworks, against what was worked out by hand
     "importers/test_expected.py",
     # whole runs of the command line

@@ -35,6 +35,7 @@ SCENARIOS = (
     "docs/test_pages.py",
     "docs/test_picture.py",
     "docs/test_reference.py",
+    "docs/test_same.py",
     # real configurations of other frameworks, against what was worked out by hand
     "importers/test_expected.py",
     # whole runs of the command line

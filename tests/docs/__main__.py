@@ -29,10 +29,10 @@ def main(argv: Sequence[str] | None = None) -> int:
             began = time.monotonic()
             wrong = run_page(path, Path(folder))
             print(f"{name_of(path)}: {len(wrong)} wrong, {time.monotonic() - began:.1f} s")
-            for one in wrong:
-                print(f"  {one}")
             if asked.write:
                 write(path, wrong)
+            for one in (one for one in wrong if not asked.write or one.step is None):
+                print(f"  {one}")
             found += len(wrong)
     return 1 if found else 0
 

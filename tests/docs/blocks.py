@@ -8,8 +8,8 @@ A comment before a block says what the page cannot show:
     <!-- not run: REASON -->  the block is not run here, and why
     <!-- shown: NAME -->      the block has no commands of its own: another test holds it (its path)
 
-A block of commands is `console` (lines that begin with `$ ` are typed, others printed; a line `...`
-stands for any lines, `...` in a line for any words) or `sh` (each line is typed, what it prints is not shown).
+A block of commands is `console` (lines that begin with `$ ` are typed, the others are printed; a line of dots
+stands for any lines, dots in a line for any words) or `sh` (each line is typed, what it prints is not shown).
 A block with `title="FILE"` is that file. Python and YAML without a title must at least be read as such.
 """
 

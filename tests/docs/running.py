@@ -40,7 +40,7 @@ class Shell:
         command.chmod(0o755)
         self.environment = {
             "PATH": f"{bin_folder}:{Path(sys.executable).parent}:{os.environ['PATH']}",
-            "FTCHECK_CACHE": str(self.place / "cache"),
+            "FTCHECK_CACHE": str(self.place.parent / "cache"),
             "HF_HOME": str(self.place / "hub"),
             "HF_HUB_OFFLINE": "1",
             "OMP_NUM_THREADS": "1",

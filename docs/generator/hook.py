@@ -30,10 +30,19 @@ def on_page_markdown(markdown: str, **_: Any) -> str:
 
 
 def with_parts(markdown: str) -> str:
-    """A page with its parts; a place whose part is not written yet stays empty."""
+    """A page with its parts, a level lower; a place whose part is not written yet stays empty."""
 
     def part(place: re.Match[str]) -> str:
         path = PARTS / f"{place[1]}.md"
-        return path.read_text(encoding="utf-8") if path.is_file() else ""
+        return _lower(path.read_text(encoding="utf-8")) if path.is_file() else ""
 
     return PLACE.sub(part, markdown)
+
+
+def _lower(markdown: str) -> str:
+    """The same text with its headings one level lower; code stays as it is."""
+    code, lines = False, []
+    for line in markdown.splitlines():
+        code = code != line.lstrip().startswith("```")
+        lines.append(f"#{line}" if line.startswith("#") and not code else line)
+    return "\n".join(lines)

@@ -10,6 +10,7 @@ from ftcheck.cli import COMMANDS, app
 from ftcheck.extension import hookspecs
 from ftcheck.extension.plugin_host import make_host
 from ftcheck.policy import describe_params
+from ftcheck.tables.failures import catalogue
 from tests.places import CHECKOUT
 
 README = (CHECKOUT / "README.md").read_text(encoding="utf-8")
@@ -32,6 +33,10 @@ def test_the_readme_is_short_and_links_to_every_section_of_the_site() -> None:
     assert len(README.splitlines()) <= 150
     assert [one for one in linked if not (CHECKOUT / one).exists()] == []
     assert {one.parent.name for one in map(PurePath, linked)} >= {"guides", "how", "extend", "img"}
+
+
+def test_the_readme_counts_the_catalogue_as_it_is() -> None:
+    assert f"a catalogue of {len(catalogue())} failures" in README
 
 
 @pytest.mark.parametrize(

@@ -1,6 +1,9 @@
 """The reference is whole: no rule, key, exit code, command or public name without its entry on the site."""
 
+import os
 import re
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -176,3 +179,21 @@ def test_every_key_of_the_report_has_its_entry(site: Path) -> None:
 
     assert len(names) > 40
     assert [one for one in sorted(names) if one not in shown.text] == []
+
+
+def test_the_same_code_gives_the_same_pages() -> None:
+    made = (
+        "from docs.generator.pages import pages; from ftcheck.digest import of_json; print(of_json(pages()))"
+    )
+    digests = {
+        subprocess.run(
+            [sys.executable, "-c", made],
+            cwd=CHECKOUT,
+            env={**os.environ, "PYTHONHASHSEED": seed},
+            check=True,
+            capture_output=True,
+        ).stdout
+        for seed in ("1", "2")
+    }
+
+    assert len(digests) == 1

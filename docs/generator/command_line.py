@@ -24,8 +24,7 @@ def page() -> str:
         "`ftcheck --help` and `ftcheck COMMAND --help` print the same. `ftcheck --version` prints the "
         "version. "
         'Shell completion: `eval "$(_FTCHECK_COMPLETE=bash_source ftcheck)"` (also `zsh_source`, '
-        "`fish_source`). "
-        "What a command ends with: [exit codes](exit-codes.md).",
+        "`fish_source`). What a command ends with: [exit codes](exit-codes.md).",
         md.table(("Command", "What it does"), listed),
         *sections,
     )

@@ -13,8 +13,7 @@ CODES = {
     "waiver-expired": "A waiver that the report used has expired, or is no longer in the policy.",
     "too-old": "The report is older than `gate.max_age`.",
     "policy-changed": "The job's section, the plan of its checks, `gate.fail_on`, `--set` values or the "
-    "imported "
-    "configuration differ from those that were checked.",
+    "imported configuration differ from those that were checked.",
     "plugins-changed": "Other plugins, or other versions of their code, would run the checks now.",
     "data-changed": "A data file differs from the one that was checked, or is gone.",
     "tokenizer-changed": "A tokenizer differs from the one that was checked.",
@@ -23,8 +22,7 @@ CODES = {
     "ids-changed": "The token ids or labels that would be trained differ from those that were checked.",
     "arguments-changed": "A script's trainer has other settings than the policy states (`ticket.verify`).",
     "unverified": "What a script's trainer feeds cannot be compared: rows that stream, a sampler that "
-    "draws rows "
-    "twice, padding in the loss (`ticket.verify`).",
+    "draws rows twice, padding in the loss (`ticket.verify`).",
     "no-adapter": "The job was not trained: a report of stage `after` has no adapter to be about.",
     "adapter-changed": "The adapter's bytes differ from those that were checked.",
     "inconsistent": "The report contradicts itself or the plan: it was edited, or the clocks disagree.",
@@ -38,9 +36,8 @@ def page() -> str:
     return md.page(
         "Refusals of the gate",
         "The gate opens for a job only if everything it asks for holds; otherwise it names every reason, "
-        "one a "
-        "line, as `gate: refused (CODE): what differs`, and the command ends with exit code 5. The JSON "
-        "report has "
-        "the codes under `gate`. [How the gate decides](../how/gate.md) says what it looks at.",
+        "one a line, as `gate: refused (CODE): what differs`, and the command ends with exit code 5. The "
+        "JSON report has the codes under `gate`. [How the gate decides](../how/gate.md) says what it "
+        "looks at.",
         md.table(("Code", "What it means"), rows),
     )

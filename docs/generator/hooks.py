@@ -15,10 +15,10 @@ def page() -> str:
     )
     return md.page(
         "Hooks",
-        "A plugin is a module that an entry point of the group `ftcheck` names. It implements any of these "
-        "hooks, each marked with `@ftcheck.hookimpl`. Offers return an iterable and are called once; events "
-        "return nothing. Deciding at the gate, skipping checks and changing findings are no hooks. "
-        "[Write a rule](../extend/rule.md) shows a whole plugin.",
+        "A plugin is a module that an entry point of the group `ftcheck` names. It implements any of "
+        "these hooks, each marked with `@ftcheck.hookimpl`. Offers return an iterable and are called "
+        "once; events return nothing. Deciding at the gate, skipping checks and changing findings are no "
+        "hooks. [Write a rule](../extend/rule.md) shows a whole plugin.",
         *map(_hook, names),
     )
 

@@ -40,10 +40,8 @@ def page() -> str:
     return md.page(
         "Inputs of rules",
         "A rule asks for an input by naming an argument after it. Inputs are opened once, when the first "
-        "rule asks; "
-        "one that cannot be opened makes the check errored, and closes the gate. `None` means that the "
-        "job has no "
-        "such thing. Rules never tokenise and open no file themselves.",
+        "rule asks; one that cannot be opened makes the check errored, and closes the gate. `None` means "
+        "that the job has no such thing. Rules never tokenise and open no file themselves.",
         md.table(("Argument", "Type", "What it is"), rows),
         "## What they offer",
         *(part for name in sorted(kinds) for part in _type(kinds[name])),

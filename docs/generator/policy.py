@@ -37,11 +37,10 @@ def page() -> str:
     sections = [part for above, owner in SECTIONS.items() for part in _sections(above, owner)]
     return md.page(
         "Policy keys",
-        "A policy is one YAML 1.2 file. Unknown keys, wrong types and values out of range are errors, and "
-        "`ftcheck policy check FILE` prints all of them at once. `ftcheck schema` prints the same keys "
-        "as a JSON "
-        "Schema for editors. Paths are relative to the file that states them. What each check takes under "
-        "`params` is on the page of its [rule](rules/index.md).",
+        "A policy is one YAML 1.2 file. Unknown keys, wrong types and values out of range are errors, "
+        "and `ftcheck policy check FILE` prints all of them at once. `ftcheck schema` prints the same "
+        "keys as a JSON Schema for editors. Paths are relative to the file that states them. What each "
+        "check takes under `params` is on the page of its [rule](rules/index.md).",
         *sections,
     )
 

@@ -23,8 +23,8 @@ def page() -> str:
     return md.page(
         "Python API",
         "What scripts, notebooks and plugins import from `ftcheck`. These names are stable; everything "
-        "else is the "
-        "inside of the house. Each is imported on first use, so that `import ftcheck` is quick.",
+        "else is the inside of the house. Each is imported on first use, so that `import ftcheck` is "
+        "quick.",
         *(_function(name) for name in functions),
         *(_other(name) for name in others),
     )

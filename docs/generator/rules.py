@@ -39,13 +39,10 @@ def _index(rules: Mapping[str, Rule]) -> str:
     return md.page(
         "Rules",
         f"{len(rules)} rules are built in. A policy's check names one; `extends: [recommended]` brings "
-        f"those of "
-        "stage `before` and `during`, `recommended_after` those of stage `after`. `ftcheck explain RULE` "
-        "prints "
-        "what is on a rule's page. `hosted-file` is not in `recommended`: name it where a hosted service "
-        "will "
-        "take the file. The [failures](../failures.md) page lists what real users ran into, and which "
-        "rule finds it.",
+        "those of stage `before` and `during`, `recommended_after` those of stage `after`. `ftcheck "
+        "explain RULE` prints what is on a rule's page. `hosted-file` is not in `recommended`: name it "
+        "where a hosted service will take the file. The [failures](../failures.md) page lists what real "
+        "users ran into, and which rule finds it.",
         *(part for stage in STAGES for part in _stage(stage, rules)),
     )
 
@@ -112,8 +109,8 @@ def _example(rule: Rule) -> str:
     findings = [f for f in result.findings if f.severity is not Severity.INFO][:SHOWN]
     lines = _of_any_machine("\n".join(_finding(one) for one in findings))
     return (
-        f"## A case that must fail\n\n`ftcheck selftest` plants “{md.line(case.name)}”{params} and demands a "
-        f"finding. It says:\n\n```text\n{lines}\n```"
+        f"## A case that must fail\n\n`ftcheck selftest` plants “{md.line(case.name)}”{params} and "
+        f"demands a finding. It says:\n\n```text\n{lines}\n```"
     )
 
 
@@ -165,8 +162,8 @@ def _failures() -> str:
     return md.page(
         "Failures",
         f"{len(catalogue())} failures that cost real users real nights, read in public issues and pull "
-        f"requests. "
-        "The rule's page names the fix and the threads. The catalogue is `ftcheck/tables/failures.json`.",
+        "requests. The rule's page names the fix and the threads. The catalogue is "
+        "`ftcheck/tables/failures.json`.",
         md.table(("Failure", "Found by", "Symptom", "Threads"), map(_row, catalogue())),
         *(f"## {md.line(one.what)} {{ #failure-{one.id} }}\n\n{_failure(one)}" for one in told),
     )

@@ -36,6 +36,12 @@ SCENARIOS = (
     "ci/test_gitlab.py",
     "ci/test_pre_commit.py",
     "ci/test_yaml_language_server.py",
+    # the documentation site
+    "docs/test_newcomer.py",
+    "docs/test_pages.py",
+    "docs/test_picture.py",
+    "docs/test_reference.py",
+    "docs/test_same.py",
     # real configurations of other frameworks, against what was worked out by hand
     "importers/test_expected.py",
     # a signed report: attacks on it, and all that asks for it

@@ -105,8 +105,8 @@ def rule(
     must-pass cases, for `ftcheck selftest`. `only` names settings: the rule is planned only for jobs that
     state one of them. With `texts` the rule is about what rows say: of a job with data.prepared and
     data.train it is given the rows of data.train. A rule of stage `during` asks for `metrics` (a
-    `ftcheck.inputs.metric_history.Window`) and is asked on each log; a parameter `action` (warn, checkpoint,
-    stop) says what the trainer does about its findings.
+    `ftcheck.inputs.metric_history.MetricHistory`) and is asked on each log; a parameter `action` (warn,
+    checkpoint, stop) says what the trainer does about its findings.
 
     Raises `PluginError` for a function without docstring, second paragraph or annotation.
     """

@@ -193,11 +193,9 @@ def first_difference(pairs: Sequence[Pair], side: str, train: Tokenizer, other: 
     if pair.probe is None:
         lengths = f"{len(pair.ids):,} in training, {len(pair.other):,} in {_SIDES.get(side, side)}"
         return f"first difference: {pair.at}, token {start + 1:,} ({lengths})"
-    width = max(len("train"), len(side))
-    ours = f"  {'train':<{width}}  {_shown(pair.ids[start:], train)}"
-    theirs = f"  {side:<{width}}  {_shown(pair.other[start:], other)}"
-    shown = f"tokens, then ids{_legend(ours + theirs)}"
-    return f'first difference: probe "{pair.probe}", token {start + 1} ({shown})\n{ours}\n{theirs}'
+    both = f"train {_shown(pair.ids[start:], train)} · {side} {_shown(pair.other[start:], other)}"
+    legend = f"tokens, then ids{_legend(both)}"
+    return f'first difference: probe "{pair.probe}", token {start + 1}: {both} ({legend})'
 
 
 _SIDES = {"serve": "serving", "eval": "evaluation", "gold": "the gold set", "lock": "the lock"}
@@ -215,4 +213,4 @@ def _shown(ids: Sequence[int], tokenizer: Tokenizer) -> str:
     if not part:
         return "(no further tokens)"
     words = " ".join(tokenizer.show([one]).replace("\n", "↵").replace("\t", "⇥") for one in part)
-    return f"{words}  {part}"
+    return f"{words} {part}"

@@ -13,7 +13,7 @@ from ftcheck.policy.nodes import plain
 from tests.importers.__main__ import keys_of, rows, table, whole
 from tests.places import CHECKOUT
 
-README = CHECKOUT / "README.md"
+GUIDE = CHECKOUT / "docs" / "guides" / "frameworks.md"
 EXPECTED = YAML(typ="safe").load(Path(__file__).with_name("expected.yaml"))
 
 
@@ -45,7 +45,7 @@ def test_a_real_configuration_gives_what_was_worked_out_by_hand(
 def test_95_of_100_real_configurations_import_with_every_key_in_one_list(realdata: Path) -> None:
     found = list(rows(realdata / "configs"))
 
-    assert table(found) in README.read_text("utf-8")
+    assert table(found) in GUIDE.read_text("utf-8")
     good = [row for row in found if row.record is not None and whole(row.record)]
 
     assert len(found) >= 461

@@ -1,4 +1,4 @@
-"""A training script of one's own, as the README shows it, and what it says where something differs."""
+"""A training script of one's own, as the guide shows it, and what it says where something differs."""
 
 import json
 import re
@@ -19,7 +19,9 @@ pytestmark = [pytest.mark.train]
 [SCRIPT] = [
     block
     for block in re.findall(
-        r"```python\n(.*?)```", (CHECKOUT / "README.md").read_text(encoding="utf-8"), re.DOTALL
+        r"```python[^\n]*\n(.*?)```",
+        (CHECKOUT / "docs" / "guides" / "own-script.md").read_text(encoding="utf-8"),
+        re.DOTALL,
     )
     if "ticket.verify(trainer)" in block
 ]
@@ -94,7 +96,7 @@ def run_json(project: Path) -> dict[str, Any]:
     return small.run_json(project / "run")
 
 
-def test_the_readmes_script_trains_and_its_run_is_read_as_one_of_ftchecks(project: Path) -> None:
+def test_the_guides_script_trains_and_its_run_is_read_as_one_of_ftchecks(project: Path) -> None:
     code, said = run(project)
 
     assert code == 0, said

@@ -95,8 +95,8 @@ def test_another_serving_template_is_an_error_at_the_template() -> None:
     assert finding.at == other.at("serving.chat_template")
     assert "2 of 2 rendered rows and 8 of 8 rendered probes" in finding.message
     assert finding.message.endswith(
-        'probe "one turn", token 34 (tokens, then ids; ↵ is a line break)\n'
-        "  train  (no further tokens)\n  serve  ↵  [10]"
+        'probe "one turn", token 34: train (no further tokens) · serve ↵ [10] '
+        "(tokens, then ids; ↵ is a line break)"
     )
 
 

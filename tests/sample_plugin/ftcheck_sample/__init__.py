@@ -1,4 +1,4 @@
-"""A whole plugin: one rule with a parameter. The README shows it."""
+"""A whole plugin: one rule with a parameter. The site shows it."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass

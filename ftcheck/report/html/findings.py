@@ -1,0 +1,94 @@
+"""Findings with their place, why they matter, and what to do, with buttons that copy it."""
+
+import shlex
+from collections.abc import Iterable, Sequence
+
+from markupsafe import Markup
+
+from ftcheck.paths import near
+from ftcheck.records import Change, Finding, Result, Severity
+from ftcheck.report import wording
+from ftcheck.report.html.elements import code, copyable, folded, joined, tag
+from ftcheck.report.record import Report
+
+FIRST = 6
+"""Findings that are shown before the others are folded away."""
+
+
+def findings(result: Result) -> Markup:
+    """The findings that the report holds, and how many there are beyond them."""
+    shown = wording.shown_findings(result)
+    if not shown:
+        return Markup("")
+    first, rest = shown[:FIRST], shown[FIRST:]
+    more = wording.unshown(result, len(shown))
+    return joined(
+        (
+            _list(first),
+            folded(f"{len(rest):,} more findings", _list(rest)) if len(rest) > 1 else _list(rest),
+            tag("p", f"and {more:,} more, which no report lists", class_="note") if more > 0 else None,
+        )
+    )
+
+
+def _list(shown: Sequence[Finding]) -> Markup:
+    return tag("ul", joined(map(_finding, shown)), class_="findings") if shown else Markup("")
+
+
+def _finding(finding: Finding) -> Markup:
+    place = wording.place(finding.at)
+    message, *quoted = finding.message.split("\n")
+    severity = finding.severity
+    kind = tag("span", severity.value, class_="severity") if severity is not Severity.ERROR else None
+    words = tag("span", kind, " " if kind else None, message, class_="text")
+    rows = tag("pre", "\n".join(quoted), class_="quoted") if quoted else None
+    where = tag("span", code(place), class_="place") if place else None
+    return tag("li", where, words, rows)
+
+
+def remedies(report: Report, result: Result) -> Markup:
+    """Each fix once, with its change as a line to copy, and the command that makes the changes."""
+    shown = wording.shown_findings(result)
+    told = dict.fromkeys((one.fix, one.change) for one in shown if one.fix or one.change)
+    said = {fix for fix, change in told if change is not None}
+    items = [_remedy(fix, change) for fix, change in told if change is not None or fix not in said]
+    command = fix_command(report, result)
+    if command is not None:
+        items.append(tag("li", copyable(command, "the command")))
+    return tag("ul", joined(items), class_="remedies") if items else Markup("")
+
+
+def _remedy(fix: str | None, change: Change | None) -> Markup:
+    if change is None:
+        return tag("li", fix)
+    key = change.path.rpartition(".")[2]
+    old, new = (wording.setting(one) for one in (change.old, change.new))
+    line = f"{key}: {new}"
+    said = fix if fix and fix not in (line, f"set {line}", f"{key}: {old} -> {new}") else None
+    shown = (
+        tag("span", change.path, class_="path"),
+        tag("del", f"{key}: {old}"),
+        tag("ins", line),
+        tag("button", "Copy", type="button", class_="copy js", data_copy=line, aria_label=f"Copy {line}"),
+    )
+    return tag("li", tag("span", *shown, class_="change"), tag("span", said, class_="text") if said else None)
+
+
+def fix_command(report: Report, result: Result) -> str | None:
+    """`ftcheck fix POLICY --diff`, where it can change what is wrong: not what the command line states."""
+    changes = [one.change for one in wording.shown_findings(result) if one.change and wording.mends(one)]
+    stated = {one.partition("=")[0] for one in report.overrides}
+    if not report.policy_path.endswith((".yaml", ".yml")) or not changes:
+        return None
+    if any(one.path in stated for one in changes):
+        return None
+    given = (word for one in report.overrides for word in ("--set", one))
+    switch = () if all(one.safe for one in changes) else ("--unsafe",)
+    return shlex.join(("ftcheck", "fix", near(report.policy_path), *given, *switch, "--diff"))
+
+
+def reasons(shown: Iterable[Finding], general: str) -> list[str]:
+    """What goes wrong, each reason once: a finding's own where it has one, else the rule's."""
+    found = list(shown)
+    serious = [one for one in found if one.severity is not Severity.INFO] or found
+    return [why for why in dict.fromkeys(one.why or general for one in serious) if why] or [general]

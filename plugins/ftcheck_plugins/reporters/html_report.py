@@ -1,0 +1,17 @@
+"""`-o html`: the report as one page that needs no network, for the lead who decides in the morning."""
+
+from ftcheck.extension.reporters import Reporter
+from ftcheck.report.record import Report
+
+
+def render(report: Report) -> str:
+    """Verdict and gate, failures, jobs as figures, all checks with filters, what ran where."""
+    from ftcheck.extension.plugin_host import make_host
+    from ftcheck.report.html.failures import RuleText
+    from ftcheck.report.html.report_page import page
+
+    rules = make_host().rules.values()
+    return page(report, {one.id: RuleText(one.summary, one.why) for one in rules})
+
+
+REPORTER = Reporter(name="html", render=render, suffix=".html")

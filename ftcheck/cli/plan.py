@@ -109,13 +109,16 @@ def plan(
     asked = Asked(max_lost / 100, _percentile(loaded))
     probes = {name: _prober(loaded, name) for name in chosen} if probe else {}
     pages = _pages(loaded, chosen, asked, screen, probes, offline=offline)
+    commands: dict[str, str] = {}
     for number, page in enumerate(pages):
         if number:
             screen.blank()
         command = _write_it(page, policy, overrides, fixes=file is not None)
+        commands |= {page.job: command} if command is not None else {}
         _show(page, screen, command, verbose=verbose)
     made = [page for page in pages if not isinstance(page, Unplanned)]
-    names = [*_finish(written, pages, policy), *_plots(made, plots), *_config(made, config, policy)]
+    about = (policy, loaded.policy.name, commands)
+    names = [*_finish(written, pages, *about), *_plots(made, plots), *_config(made, config, policy)]
     if names:
         screen.blank()
         screen.put([("written: ", "bold")], "  ".join(names))
@@ -242,8 +245,15 @@ def _begin(written: Sequence[Any], policy: str, config: str | None) -> None:
     write_started(written, _report(policy), _reporters(texts))
 
 
-def _finish(written: Sequence[Any], pages: "Sequence[JobPlan | Unplanned]", policy: str) -> Sequence[str]:
-    from ftcheck.cli.pages import plan_page
+def _finish(
+    written: Sequence[Any],
+    pages: "Sequence[JobPlan | Unplanned]",
+    policy: str,
+    name: str,
+    commands: Mapping[str, str],
+) -> Sequence[str]:
+    from ftcheck.cli.pages import plan_html, plan_page
+    from ftcheck.runner.assemble import now
     from ftcheck.runner.outputs import write_final
 
     if not written:
@@ -251,7 +261,7 @@ def _finish(written: Sequence[Any], pages: "Sequence[JobPlan | Unplanned]", poli
     texts = {
         "json": plan_page.as_json(pages, policy),
         "markdown": plan_page.markdown(pages),
-        "html": plan_page.page(pages),
+        "html": plan_html.page(pages, plan_html.Planned(policy, name, now(), commands)),
     }
     return write_final(written, _report(policy), _reporters(texts))
 

@@ -12,7 +12,7 @@ from typing import Any
 
 from ftcheck.fix import yaml_edits
 from ftcheck.plurals import agreeing
-from ftcheck.records import Change, Finding, Location, Outcome, Result, Severity
+from ftcheck.records import Change, Location, Outcome, Result, Severity
 from ftcheck.report.redact import MARK, redact, visible
 from ftcheck.report.wording import mends
 

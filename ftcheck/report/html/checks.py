@@ -7,7 +7,7 @@ from markupsafe import Markup
 
 from ftcheck.records import Measurement, Outcome, Result
 from ftcheck.report import verdict_lines, wording
-from ftcheck.report.html.elements import facts, joined, kind_of, section, tag
+from ftcheck.report.html.elements import facts, joined, kind_of, prose, section, tag
 from ftcheck.report.html.failures import Rules
 from ftcheck.report.html.findings import findings, remedies
 from ftcheck.report.html.jobs import HISTOGRAM
@@ -84,7 +84,12 @@ def _check(report: Report, result: Result, rules: Rules) -> Markup:
     remarks = len(result.findings) if result.outcome is Outcome.PASSED else 0
     summary = tag(
         "summary",
-        tag("span", wording.SYMBOLS[result.outcome], class_=f"sign {kind_of(result.outcome)}", aria_hidden="true"),
+        tag(
+            "span",
+            wording.SYMBOLS[result.outcome],
+            class_=f"sign {kind_of(result.outcome)}",
+            aria_hidden="true",
+        ),
         tag("span", f"{wording.outcome_word(result)}: ", class_="sr"),
         tag("span", result.check.name, class_="name"),
         tag("span", wording.one_line(said), class_="said text"),
@@ -106,7 +111,7 @@ def _inside(report: Report, result: Result, rules: Rules) -> Markup:
     shown = result.outcome in (Outcome.PASSED, Outcome.WAIVED)
     return joined(
         (
-            tag("p", text.summary, class_="holds") if text is not None else None,
+            tag("p", prose(text.summary), class_="holds") if text is not None else None,
             measurements(result.measurements),
             findings(result) if shown else _where(result),
             remedies(report, result) if shown else None,
@@ -154,4 +159,3 @@ def parameters(params: Mapping[str, Any]) -> Markup | None:
 def _stated(params: Mapping[str, Any]) -> Iterator[str]:
     for key, value in params.items():
         yield f"{key}: {wording.setting(value)}"
-

@@ -72,6 +72,16 @@ def kind_of(outcome: Outcome) -> str:
     }.get(outcome, "broken")
 
 
+def prose(text: str | None) -> Markup | None:
+    """A sentence in which what stands between backticks is code."""
+    if not text:
+        return None
+    parts = text.split("`")
+    if len(parts) % 2 == 0:
+        return escape(text)
+    return joined(code(one) if number % 2 else one for number, one in enumerate(parts))
+
+
 def code(text: str) -> Markup:
     """A place, a key or a command."""
     return tag("code", text)

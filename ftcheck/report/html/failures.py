@@ -9,7 +9,7 @@ from ftcheck.errors import Problem
 from ftcheck.plurals import counted
 from ftcheck.records import Outcome, Result
 from ftcheck.report import wording
-from ftcheck.report.html.elements import badge, code, facts, folded, joined, section, tag
+from ftcheck.report.html.elements import badge, code, facts, folded, joined, prose, section, tag
 from ftcheck.report.html.findings import findings, reasons, remedies
 from ftcheck.report.record import Report
 
@@ -52,7 +52,7 @@ def _card(report: Report, result: Result, rules: Rules) -> Markup:
     why = reasons(wording.shown_findings(result), text.why)
     told = facts(
         (
-            ("Why", joined(tag("p", one, class_="text") for one in why if one)),
+            ("Why", joined(tag("p", prose(one), class_="text") for one in why if one)),
             ("Fix", remedies(report, result)),
         ),
         "advice",

@@ -16,6 +16,8 @@ WIDTH = 360.0
 EDGE = 8.0
 LINE = 12.0
 """Height of a line of text."""
+FAR = 2.0
+"""A limit above so many times the highest point would leave no room for the points."""
 COLOURS = 9
 """Colours of parts that `page.css` knows."""
 Anchor = Literal["start", "middle", "end"]
@@ -95,7 +97,7 @@ def histogram(bins: Sequence[int], width: int, marks: Sequence[Mark], said: str)
     shown = [one for one in marks if one.at <= longest * 1.5]
     height, above = 150.0, 6 + LINE * max(1, len(shown))
     x = Scale(0, max([longest, *(one.at for one in shown)]), 40, WIDTH - EDGE)
-    y = Scale(0, top(max(bins, default=0), 3), height - 34, above)
+    y = Scale(0, top(max(bins, default=0), 4), height - 34, above)
     bars = (
         _box(
             x.at(n * width),
@@ -111,7 +113,7 @@ def histogram(bins: Sequence[int], width: int, marks: Sequence[Mark], said: str)
     return _drawing(
         height,
         said,
-        *_y_axis(x, y, 3),
+        *_y_axis(x, y, 4),
         *bars,
         *lines,
         *_x_axis(x, y.start, "tokens per row"),
@@ -143,20 +145,20 @@ def stacked(
     return _drawing(base + 32, said, room, *drawn, *whisker, *lines, *_x_axis(x, base, unit))
 
 
-def interval(
-    low: float, likely: float, high: float, unit: str, said: str, *, limits: Sequence[Mark] = ()
-) -> Markup:
-    """An estimate: a dot at its likely value, a bar from its low to its high end."""
-    most = max([high, *(one.at for one in limits)])
-    above = 8 + LINE * (1 + len(limits))
-    x = Scale(0, top(most), EDGE, WIDTH - EDGE)
-    y = above + 10
+def interval(low: float, likely: float, high: float, unit: str, written: str) -> Markup:
+    """An estimate: a dot at its likely value, a bar from its low to its high end, `written` above it."""
+    x = Scale(0, top(high), EDGE, WIDTH - EDGE)
+    y = 32.0
     dot = tag("circle", cx=x.at(likely), cy=y, r=6, class_="dot")
     bar = _box(x.at(low), y - 5, max(2.0, x.at(high) - x.at(low)), 10, "span")
-    middle = min(max(x.at(likely), 60), WIDTH - 60)
-    written = _text(middle, above - 2, f"{number(low)} to {number(high)} {unit}", "middle", "strong")
-    lines = (_mark(x, one, row, y - 12, y + 14) for row, one in enumerate(limits))
-    return _drawing(y + 50, said, bar, dot, written, *lines, *_x_axis(x, y + 18, unit))
+    return _drawing(
+        y + 52,
+        f"{written} {unit}",
+        bar,
+        dot,
+        _text(x.start, 16, written, "start", "strong"),
+        *_x_axis(x, y + 18, unit),
+    )
 
 
 def bars(rows: Sequence[Bar], said: str, *, most: float | None = None) -> Markup:
@@ -166,14 +168,18 @@ def bars(rows: Sequence[Bar], said: str, *, most: float | None = None) -> Markup
     return _drawing(34.0 * len(rows) + 2, said, *drawn)
 
 
-def scatter(points: Sequence[Point], names: tuple[str, str], said: str, *, limit: Mark | None = None) -> Markup:
+def scatter(
+    points: Sequence[Point], names: tuple[str, str], said: str, *, limit: Mark | None = None
+) -> Markup:
     """Points by two numbers, with the sign of each beside it; `names` are those of the axes, x first.
 
-    `limit` is a value of y that must not be passed.
+    `limit` is a value of y that must not be passed; one that is far above all points is only named.
     """
     height = 240.0
     widest = max([one.high if one.high is not None else one.x for one in points], default=1.0)
-    highest = max([*(one.y for one in points), limit.at if limit else 0.0], default=1.0)
+    highest = max((one.y for one in points), default=1.0)
+    if limit is not None and limit.at <= FAR * highest:
+        highest = max(highest, limit.at)
     x = Scale(0, top(widest * 1.04), 40, WIDTH - 14)
     y = Scale(0, top(highest * 1.04), height - 34, 24)
     bound = _across(x, y, limit) if limit is not None else ()
@@ -223,13 +229,6 @@ def legend(parts: Iterable[tuple[str, str]], swatches: bool = True) -> Markup:
         for number, (name, written) in enumerate(parts)
     )
     return tag("ul", joined(items), class_="legend")
-
-
-def number(value: float) -> str:
-    """A number of three digits or so, as it stands in a figure."""
-    if abs(value) >= 100 or float(value).is_integer():
-        return f"{value:,.0f}"
-    return f"{value:.1f}" if abs(value) >= 1 else f"{value:.2g}"
 
 
 # --- what figures are made of -------------------------------------------------------------------------
@@ -303,6 +302,9 @@ def _point(x: Scale, y: Scale, one: Point) -> Iterator[Markup]:
 
 
 def _across(x: Scale, y: Scale, limit: Mark) -> Iterator[Markup]:
+    if limit.at > y.high:
+        yield _text(x.end, 12, f"{limit.name}, above this", "end", "mark limit")
+        return
     at = y.at(limit.at)
     yield _rule(x.start, at, x.end, at, "mark limit")
     yield _text(x.end, at - 4, limit.name, "end", "mark limit")

@@ -8,7 +8,7 @@ from markupsafe import Markup
 from ftcheck.paths import near
 from ftcheck.records import Change, Finding, Result, Severity
 from ftcheck.report import wording
-from ftcheck.report.html.elements import code, copyable, folded, joined, tag
+from ftcheck.report.html.elements import code, copyable, folded, joined, prose, tag
 from ftcheck.report.record import Report
 
 FIRST = 6
@@ -60,18 +60,29 @@ def remedies(report: Report, result: Result) -> Markup:
 
 def _remedy(fix: str | None, change: Change | None) -> Markup:
     if change is None:
-        return tag("li", fix)
+        return tag("li", prose(fix))
+    said = _beside(fix or "", change)
+    return tag("li", change_line(change), tag("span", prose(said), class_="text") if said else None)
+
+
+def change_line(change: Change) -> Markup:
+    """A change as the line that goes and the one that comes, with a button that copies it."""
     key = change.path.rpartition(".")[2]
-    old, new = (wording.setting(one) for one in (change.old, change.new))
-    line = f"{key}: {new}"
-    said = fix if fix and fix not in (line, f"set {line}", f"{key}: {old} -> {new}") else None
-    shown = (
-        tag("span", change.path, class_="path"),
-        tag("del", f"{key}: {old}"),
-        tag("ins", line),
-        tag("button", "Copy", type="button", class_="copy js", data_copy=line, aria_label=f"Copy {line}"),
+    line = f"{key}: {wording.setting(change.new)}"
+    button = tag("button", "Copy", type="button", class_="copy js", data_copy=line, aria_label=f"Copy {line}")
+    old = tag("del", f"{key}: {wording.setting(change.old)}")
+    return tag(
+        "span", tag("span", change.path, class_="path"), old, tag("ins", line), button, class_="change"
     )
-    return tag("li", tag("span", *shown, class_="change"), tag("span", said, class_="text") if said else None)
+
+
+def _beside(fix: str, change: Change) -> str:
+    """What a fix says beside its change, which is said once."""
+    key, text = change.path.rpartition(".")[2], wording.change_text(change)
+    line, whole = f"{key}: {wording.setting(change.new)}", f"{key}: {text.removeprefix(change.path + ': ')}"
+    if fix in (line, f"set {line}"):
+        return ""
+    return fix.removeprefix(whole).strip(" ,()") if fix.startswith(whole) else fix
 
 
 def fix_command(report: Report, result: Result) -> str | None:

@@ -77,12 +77,12 @@ def jobs(report: Report) -> Markup:
 
 def _card(report: Report, job: str) -> Markup:
     measured = Measured.of(report, job)
-    drawn = joined(
-        made for draw in (lengths, packing, memory, loss) if (made := draw(measured)) is not None
-    )
+    drawn = joined(made for draw in (lengths, packing, memory, loss) if (made := draw(measured)) is not None)
     head = tag("h3", job, " ", gate_badge(report, job))
     figures = tag("div", drawn, class_="figures") if drawn else None
-    return tag("article", head, _numbers(measured), figures, _digests(report.jobs.get(job)), class_="card job")
+    return tag(
+        "article", head, _numbers(measured), figures, _digests(report.jobs.get(job)), class_="card job"
+    )
 
 
 def _numbers(measured: Measured) -> Markup:
@@ -111,7 +111,9 @@ def short(digest: str | None) -> Markup | None:
     """The beginning of a digest; the whole of it is what is copied."""
     if digest is None:
         return None
-    copy = tag("button", "Copy", type="button", class_="copy js", data_copy=digest, aria_label=f"Copy {digest}")
+    copy = tag(
+        "button", "Copy", type="button", class_="copy js", data_copy=digest, aria_label=f"Copy {digest}"
+    )
     return tag("span", tag("code", f"{digest[:19]}…", title=digest), copy, class_="copyable")
 
 
@@ -135,16 +137,17 @@ def lengths(measured: Measured) -> Markup | None:
     return figure("Lengths", drawn_lengths(bins, width, *_percentiles(measured)), note=measured.said(rule))
 
 
-def drawn_lengths(bins: list[int], width: int, percentiles: Mapping[str, float], limit: float | None) -> Markup:
+def drawn_lengths(
+    bins: list[int], width: int, percentiles: Mapping[str, float], limit: Mark | None
+) -> Markup:
     """The histogram, with what stands in it as words."""
     marks = [Mark(value, f"{name} {value:,.0f}") for name, value in percentiles.items()]
-    if limit is not None:
-        marks.append(Mark(limit, f"max_length {limit:,.0f}", "limit"))
+    marks += [limit] if limit is not None else []
     said = ", ".join(f"{name} {value:,.0f}" for name, value in percentiles.items())
     return histogram(bins, width, marks, f"Histogram of {sum(bins):,} rows by tokens: {said}")
 
 
-def _percentiles(measured: Measured) -> tuple[dict[str, float], float | None]:
+def _percentiles(measured: Measured) -> tuple[dict[str, float], Mark | None]:
     found: dict[str, float] = {}
     for name in ("p50", "p95", "p99"):
         value = measured.number("percentile-seq-len", name)
@@ -152,7 +155,8 @@ def _percentiles(measured: Measured) -> tuple[dict[str, float], float | None]:
             found[name] = value
     result = measured.results["percentile-seq-len"]
     limits = (measured.limit("percentile-seq-len", one.name) for one in result.measurements)
-    return found, next((one for one in limits if one is not None), None)
+    limit = next((one for one in limits if one is not None), None)
+    return found, None if limit is None else Mark(limit, f"max_length {limit:,.0f}", "limit")
 
 
 def packing(measured: Measured) -> Markup | None:
@@ -171,7 +175,9 @@ def packing(measured: Measured) -> Markup | None:
     ):
         if size:
             full = min(1.0, fill * planned / size)
-            rows.append(Bar(name, full, f"{counted(int(size), 'block')}, {_share(full)} full", size is planned))
+            rows.append(
+                Bar(name, full, f"{counted(int(size), 'block')}, {_share(full)} full", size is planned)
+            )
     said = "How full the blocks are: " + "; ".join(f"{one.name} {one.written}" for one in rows)
     return figure("Packing", bars(rows, said, most=1.0), note="the fuller the blocks, the fewer steps")
 
@@ -193,6 +199,7 @@ def memory_figure(
     span: tuple[float, float] | None,
     limits: list[Mark],
     note: str,
+    title: str = "Memory",
 ) -> Markup:
     """Memory as a stacked bar with its legend; what the parts leave of the peak is `other`."""
     rest = peak - sum(parts.values())
@@ -202,7 +209,7 @@ def memory_figure(
     said = f"Peak memory {peak:.1f} GiB{within}: " + ", ".join(f"{one.name} {one.written}" for one in shown)
     said += "".join(f"; {one.name}" for one in limits)
     drawing = stacked(shown, "GiB", said, span=span, limits=limits)
-    return figure("Memory", drawing, legend((one.name, one.written) for one in shown), note=note)
+    return figure(title, drawing, legend((one.name, one.written) for one in shown), note=note)
 
 
 def _parts(measured: Measured) -> dict[str, float]:
@@ -216,7 +223,9 @@ def _parts(measured: Measured) -> dict[str, float]:
 
 def _limits(measured: Measured) -> list[Mark]:
     card, allowed = measured.number("memory-fit", CARD_GIB), measured.limit("memory-fit", "peak_gib")
-    marks = [Mark(card, f"{measured.text('memory-fit', 'card') or 'card'} {card:g} GiB", "limit")] if card else []
+    marks = (
+        [Mark(card, f"{measured.text('memory-fit', 'card') or 'card'} {card:g} GiB", "limit")] if card else []
+    )
     if allowed is not None and allowed != card:
         marks.append(Mark(allowed, f"allowed {allowed:g} GiB", "limit"))
     return marks
@@ -239,4 +248,3 @@ def loss(measured: Measured) -> Markup | None:
 
 def _share(share: float) -> str:
     return f"{100 * share:.1f} %"
-

@@ -19,7 +19,9 @@ def page(report: Report, rules: Rules) -> str:
     parts = sections(report, rules)
     links = [(name, word) for name, word, part in parts if part]
     title = f"{verdict.word(report)}: {report.policy_name} · ftcheck report"
-    return document(Document("report", title, links, joined((verdict.top(report), *(p for _, _, p in parts)))))
+    return document(
+        Document("report", title, links, joined((verdict.top(report), *(p for _, _, p in parts))))
+    )
 
 
 def sections(report: Report, rules: Rules) -> list[tuple[str, str, Markup]]:

@@ -39,7 +39,9 @@ def top(report: Report) -> Markup:
     head = tag("h1", tag("span", sign, class_=f"sign {kind}", aria_hidden="true"), word(report), " ", name)
     lines = joined(tag("p", line, class_="lead") for line in sentences(report))
     inside = tag("div", head, lines, _gate(report))
-    return tag("section", inside, _tally(report), _facts(report), class_=f"verdict {kind}", aria_label="Verdict")
+    return tag(
+        "section", inside, _tally(report), _facts(report), class_=f"verdict {kind}", aria_label="Verdict"
+    )
 
 
 def word(report: Report) -> str:
@@ -54,9 +56,11 @@ def word(report: Report) -> str:
 def sentences(report: Report) -> Iterator[str]:
     """What the verdict rests on."""
     if report.status == "started":
-        yield "The run was started and wrote no result: it still goes on, or it was stopped. Nothing is proved."
+        yield "The run was started and wrote no result: it still goes on, or was stopped. Nothing is proved."
         return
-    undecided = [one for one in report.results if one.outcome in (Outcome.ERRORED, Outcome.TIMEOUT, Outcome.NOT_RUN)]
+    undecided = [
+        one for one in report.results if one.outcome in (Outcome.ERRORED, Outcome.TIMEOUT, Outcome.NOT_RUN)
+    ]
     if report.status == "incomplete":
         yield (
             f"{counted(len(undecided), 'check')} {agreeing(len(undecided), 'has', 'have')} no result"
@@ -77,7 +81,8 @@ def _failed(report: Report) -> Iterator[str]:
     if blocking:
         rest = len(failed) - blocking
         others = f"; {rest:,} more failed without blocking" if rest else ""
-        yield f"{counted(blocking, 'failed check')} {agreeing(blocking, 'keeps', 'keep')} the gate shut{others}."
+        keep = agreeing(blocking, "keeps", "keep")
+        yield f"{counted(blocking, 'failed check')} {keep} the gate shut{others}."
     elif failed:
         yield f"{counted(len(failed), 'check')} failed, and {agreeing(len(failed), 'does', 'do')} not block."
 
@@ -87,7 +92,9 @@ def _gate(report: Report) -> Markup:
     items = (
         tag("li", tag("b", job), " ", _gate_badge(said), class_="gate") for job, said in report.gate.items()
     )
-    return tag("ul", joined(items), class_="gates", aria_label="The gate, by job") if report.gate else Markup("")
+    return (
+        tag("ul", joined(items), class_="gates", aria_label="The gate, by job") if report.gate else Markup("")
+    )
 
 
 def _gate_badge(said: str) -> Markup:
@@ -111,7 +118,9 @@ def _tally(report: Report) -> Markup:
         drawn.append(tag("rect", x=x, y=0, width=max(1.0, width - 1), height=10, class_=kind_of(one)))
         x += width
     said = ", ".join(f"{counts[one.value]:,} {_word(one)}" for one in shown)
-    drawing = tag("svg", *drawn, viewBox="0 0 360 10", preserveAspectRatio="none", role="img", aria_label=said)
+    drawing = tag(
+        "svg", *drawn, viewBox="0 0 360 10", preserveAspectRatio="none", role="img", aria_label=said
+    )
     tiles = (_tile(one, counts[one.value]) for one in shown)
     return tag("div", drawing if shown else None, tag("ul", joined(tiles), class_="tiles"), class_="tally")
 

@@ -72,8 +72,9 @@ def percentile_seq_len(
     is 1,024 tokens, whatever the data.
 
     Measured in tokens per row, before truncation and after the policy's data.outliers, as nearest-rank
-    percentiles of exact counts; `histogram` counts the rows in bins of equal width from 0 tokens on; `engine` names the tokenizer implementation that produced the ids, and the
-    line says why it is not the fast one where that was tried. Parameter: percentile (default 95).
+    percentiles of exact counts; `histogram` counts the rows in bins of equal width from 0 tokens on; `engine`
+    names the tokenizer implementation that produced the ids, and the line says why it is not the fast one
+    where that was tried. Parameter: percentile (default 95).
     """
     lengths = before_truncation(prepared)
     if not len(lengths):

@@ -24,7 +24,7 @@ ORDER = (
 
 
 def state(report: Report) -> str:
-    """`pass`, `fail` or `broken`: the run's colour. Nothing but a complete run that passed something passes."""
+    """The run's colour, `pass`, `fail` or `broken`: only a complete run in which something passed passes."""
     if report.verdict == "failed":
         return "fail"
     whole = report.status == "complete" and report.verdict == "passed"

@@ -125,6 +125,32 @@ class View:
     notes_total: int = 0
 
 
+@dataclass(frozen=True, slots=True)
+class Curves:
+    """A run's numbers as (step, value), oldest first, at most `POINTS` of each: means of stretches."""
+
+    loss: tuple[tuple[float, float], ...] = ()
+    eval_loss: tuple[tuple[float, float], ...] = ()
+    tokens_per_second: tuple[tuple[float, float], ...] = ()
+    memory_peak_gib: tuple[tuple[float, float], ...] = ()
+
+
+def curves(run: TrainingRun) -> Curves:
+    """What a run's metric lines tell from its first step to its last."""
+    return Curves(
+        loss=_curve(run.training, "loss"),
+        eval_loss=_curve(run.evaluations, "eval_loss"),
+        tokens_per_second=_curve(run.training, "tokens_per_second"),
+        memory_peak_gib=_curve(run.training, "memory_peak_gib"),
+    )
+
+
+def _curve(lines: Sequence[Metric], name: str) -> tuple[tuple[float, float], ...]:
+    found = [(float(line.step), value) for line in lines if (value := line.number(name)) is not None]
+    steps = thinned([step for step, _ in found], POINTS)
+    return tuple(zip(steps, thinned([value for _, value in found], POINTS), strict=True))
+
+
 def view(run: TrainingRun, now: datetime) -> View:
     """What there is to show of a run at this moment."""
     planned, device = run.planned, mapping(run.values.get("device"))

@@ -111,7 +111,7 @@ def _inside(report: Report, result: Result, rules: Rules) -> Markup:
     shown = result.outcome in (Outcome.PASSED, Outcome.WAIVED)
     return joined(
         (
-            tag("p", prose(text.summary), class_="holds") if text is not None else None,
+            tag("p", prose(text.holds), class_="holds") if text is not None else None,
             measurements(result.measurements),
             findings(result) if shown else _where(result),
             remedies(report, result) if shown else None,

@@ -18,7 +18,7 @@ from ftcheck.report.record import Report
 class RuleText:
     """What a rule's documentation says: what holds when it passes, what goes wrong if it does not."""
 
-    summary: str
+    holds: str
     why: str
 
 

@@ -76,6 +76,11 @@ def state_badge(state: State) -> Markup:
 
 def run_section(pair: Pair, identifier: str) -> Markup:
     """One run with its figures, checks and findings."""
+    return section(identifier, pair[0].job, run_body(pair))
+
+
+def run_body(pair: Pair) -> Markup:
+    """What stands in the section of a run."""
     shown, drawn = pair
     figures = tag("div", joined(_figures(shown, drawn)), class_="figures")
     ended = (
@@ -83,7 +88,7 @@ def run_section(pair: Pair, identifier: str) -> Markup:
         tag("p", tag("b", "Fix "), shown.remedy, class_="text") if shown.remedy else None,
     )
     card = tag("article", *ended, class_="card fail") if any(ended) else None
-    return section(identifier, shown.job, _progress(shown), card, figures, _checks(shown), _notes(shown))
+    return joined((_progress(shown), card, figures, _checks(shown), _notes(shown)))
 
 
 def _progress(shown: View) -> Markup:

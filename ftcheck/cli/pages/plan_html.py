@@ -52,7 +52,10 @@ def page(pages: Page, planned: Planned) -> str:
     planned = clean(planned)
     made = [clean(one) for one in pages]
     sections = [(f"job-{number}", one.job) for number, one in enumerate(made)]
-    jobs = joined(job_section(one, f"job-{number}", planned) for number, one in enumerate(made))
+    jobs = joined(
+        job_section(one, f"job-{number}", one.job, planned.commands.get(one.job))
+        for number, one in enumerate(made)
+    )
     body = joined((_top(made, planned), jobs))
     return document(Document("plan", f"Plan: {planned.name} · ftcheck", sections, body))
 
@@ -90,18 +93,23 @@ def fit(plan: JobPlan) -> tuple[str, str, str]:
     return ("tight", "warn", "!") if memory.high > limit else ("fits", "pass", "✓")
 
 
-def job_section(page: JobPlan | Unplanned, identifier: str, planned: Planned) -> Markup:
-    """One job: the four answers, their figures, the trade-off, the targets, and what all of it assumes."""
+def job_section(
+    page: JobPlan | Unplanned, identifier: str, heading: str, command: str | None = None
+) -> Markup:
+    """One job: the four answers, their figures, the trade-off, the targets, and what all of it assumes.
+
+    `command` writes what is better.
+    """
     if isinstance(page, Unplanned):
         card = tag("article", tag("p", page.reason, class_="text"), class_="card fail")
-        return section(identifier, f"{page.job}: no plan", card)
+        return section(identifier, f"{heading}: no plan", card)
     drawn = (_lengths(page), _packing(page.packing), _memory(page), *_time(page), _roles(page.role_tokens))
     return section(
         identifier,
-        page.job,
+        heading,
         tag("div", joined(_answers(page)), class_="answers"),
         tag("div", joined(drawn), class_="figures"),
-        _better(page, planned.commands.get(page.job)),
+        _better(page, command),
         _targets(page.targets),
         _costs(page.lengths),
         _details(page),

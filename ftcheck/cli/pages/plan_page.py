@@ -20,6 +20,7 @@ from ftcheck.planning.records import (
     Target,
     Unplanned,
 )
+from ftcheck.planning.stored import SCHEMA
 from ftcheck.plurals import counted
 from ftcheck.policy.paths import relative
 from ftcheck.records import Location
@@ -30,7 +31,6 @@ from ftcheck.report.wording import change_text, place
 if TYPE_CHECKING:
     from ftcheck.cli.pages.screen import Screen
 
-SCHEMA = "ftcheck.plan/1"
 BARS, ASCII_BARS = "▁▂▃▄▅▆▇█", "_.:-=+*#"
 SPARKS = 16
 """Columns of a sparkline."""

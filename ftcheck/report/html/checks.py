@@ -1,13 +1,14 @@
 """All checks, each in a line that opens, with filters by outcome, job, rule and text."""
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 from markupsafe import Markup
 
 from ftcheck.records import Measurement, Outcome, Result
 from ftcheck.report import verdict_lines, wording
-from ftcheck.report.html.elements import facts, joined, kind_of, prose, section, tag
+from ftcheck.report.html.elements import facts, joined, outcome_sign, prose, section, tag
 from ftcheck.report.html.failures import Rules
 from ftcheck.report.html.findings import findings, remedies
 from ftcheck.report.html.jobs import HISTOGRAM
@@ -23,37 +24,31 @@ COLUMNS = (
 )
 
 
-def checks(report: Report, rules: Rules) -> Markup:
-    """Every check of the report, those of the host first."""
-    groups = joined(_group(report, title, results, rules) for title, results in verdict_lines.by_job(report))
-    bar = _filters(report) if groups else None
-    none = tag("p", "No check matches these filters.", id="none", hidden=True)
-    return section("checks", f"All checks ({len(report.results):,})", bar, groups, none if groups else None)
-
-
-def _filters(report: Report) -> Markup:
-    counts = report.counts()
-    outcomes = (
-        tag(
-            "button",
-            tag("span", wording.SYMBOLS[one], class_=f"sign {kind_of(one)}", aria_hidden="true"),
-            f" {wording.WORDS.get(one, one.value)} ",
-            tag("span", f"{counts[one.value]:,}", class_="count"),
-            type="button",
-            class_="button",
-            data_outcome=one.value,
-            aria_pressed="false",
-        )
-        for one in ORDER
-        if counts[one.value]
+def checks(reports: Sequence[Report], rules: Rules) -> Markup:
+    """Every check of the reports, of each those of the host first."""
+    groups = joined(
+        _group(report, _title(title, report, reports), results, rules)
+        for report in reports
+        for title, results in verdict_lines.by_job(report)
     )
-    jobs = dict.fromkeys(one.check.job or "host" for one in report.results)
-    rules = sorted({one.check.rule for one in report.results})
+    results = [one for report in reports for one in report.results]
+    bar = _filters(results) if results else None
+    none = tag("p", "No check matches these filters.", id="none", hidden=True) if results else None
+    return section("checks", f"All checks ({len(results):,})", bar, groups, none)
+
+
+def _title(title: str, report: Report, reports: Sequence[Report]) -> str:
+    return title if len(reports) == 1 else f"{title} · {report.stage.value} training"
+
+
+def _filters(results: Sequence[Result]) -> Markup:
+    jobs = dict.fromkeys(one.check.job or "host" for one in results)
+    rules = sorted({one.check.rule for one in results})
     search = tag("input", id="q", type="search", placeholder="Search checks and findings", autocomplete="off")
     return tag(
         "form",
         tag("div", tag("label", "Search", for_="q", class_="sr"), search, class_="search"),
-        tag("div", joined(outcomes), class_="pills", role="group", aria_label="Outcomes"),
+        tag("div", joined(_pills(results)), class_="pills", role="group", aria_label="Outcomes"),
         _select("job", "Job", "all jobs", jobs),
         _select("rule", "Rule", "all rules", rules),
         tag("button", "Clear", type="reset", class_="button"),
@@ -64,6 +59,23 @@ def _filters(report: Report) -> Markup:
         role="search",
         aria_label="Filter the checks",
     )
+
+
+def _pills(results: Sequence[Result]) -> Iterator[Markup]:
+    """A switch for each outcome that there is."""
+    counts = Counter(one.outcome for one in results)
+    for outcome in ORDER:
+        if counts[outcome]:
+            yield tag(
+                "button",
+                outcome_sign(outcome),
+                f" {wording.WORDS.get(outcome, outcome.value)} ",
+                tag("span", f"{counts[outcome]:,}", class_="count"),
+                type="button",
+                class_="button",
+                data_outcome=outcome.value,
+                aria_pressed="false",
+            )
 
 
 def _select(identifier: str, word: str, every: str, names: Iterable[str]) -> Markup:
@@ -84,12 +96,7 @@ def _check(report: Report, result: Result, rules: Rules) -> Markup:
     remarks = len(result.findings) if result.outcome is Outcome.PASSED else 0
     summary = tag(
         "summary",
-        tag(
-            "span",
-            wording.SYMBOLS[result.outcome],
-            class_=f"sign {kind_of(result.outcome)}",
-            aria_hidden="true",
-        ),
+        outcome_sign(result.outcome),
         tag("span", f"{wording.outcome_word(result)}: ", class_="sr"),
         tag("span", result.check.name, class_="name"),
         tag("span", wording.one_line(said), class_="said text"),
@@ -113,7 +120,7 @@ def _inside(report: Report, result: Result, rules: Rules) -> Markup:
         (
             tag("p", prose(text.holds), class_="holds") if text is not None else None,
             measurements(result.measurements),
-            findings(result) if shown else _where(result),
+            findings(result) if shown else _where(report, result),
             remedies(report, result) if shown else None,
             facts(
                 (
@@ -134,11 +141,11 @@ def _inside(report: Report, result: Result, rules: Rules) -> Markup:
     )
 
 
-def _where(result: Result) -> Markup | None:
+def _where(report: Report, result: Result) -> Markup | None:
     """A failed check's findings stand above: they are not said twice."""
     if result.outcome is not Outcome.FAILED:
         return None
-    return tag("p", tag("a", "Its findings stand under Failures.", href="#failures"))
+    return tag("p", tag("a", "Its findings stand under Failures.", href=f"#failures-{report.stage.value}"))
 
 
 def measurements(measured: Iterable[Measurement]) -> Markup:

@@ -1,7 +1,8 @@
 """What failed and what did not finish: place, why, and what to do about it, the blocking ones first."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
+from typing import Protocol
 
 from markupsafe import Markup
 
@@ -26,11 +27,32 @@ Rules = Mapping[str, RuleText]
 """Texts of rules by their ids; those of plugins may be missing."""
 
 
-def problems(report: Report) -> Markup:
-    """What kept the run from being complete."""
+class Documented(Protocol):
+    """A rule, as far as a page needs it."""
+
+    @property
+    def id(self) -> str:
+        """The rule's id."""
+
+    @property
+    def summary(self) -> str:
+        """What holds when it passes."""
+
+    @property
+    def why(self) -> str:
+        """What goes wrong if it does not."""
+
+
+def rule_texts(rules: Iterable[Documented]) -> Rules:
+    """The texts of rules."""
+    return {one.id: RuleText(one.summary, one.why) for one in rules}
+
+
+def problems(report: Report, told: str = "") -> Markup:
+    """What kept the run from being complete; `told` says which run, where a page has several."""
     items = (tag("li", _place(one), tag("span", one.message, class_="text")) for one in report.problems)
     inside = tag("ul", joined(items), class_="findings") if report.problems else None
-    return section("problems", "Problems of the run", inside)
+    return section(f"problems-{report.stage.value}", f"Problems of the run{told}", inside)
 
 
 def _place(problem: Problem) -> Markup | None:
@@ -39,12 +61,12 @@ def _place(problem: Problem) -> Markup | None:
     return tag("span", code(said), class_="place") if said else None
 
 
-def failures(report: Report, rules: Rules) -> Markup:
+def failures(report: Report, rules: Rules, told: str = "") -> Markup:
     """A card for each check that failed."""
     failed = [one for one in report.results if one.outcome is Outcome.FAILED]
     failed.sort(key=lambda one: not one.blocking)
     cards = joined(_card(report, one, rules) for one in failed)
-    return section("failures", f"Failures ({len(failed):,})", cards)
+    return section(f"failures-{report.stage.value}", f"Failures{told} ({len(failed):,})", cards)
 
 
 def _card(report: Report, result: Result, rules: Rules) -> Markup:
@@ -73,11 +95,11 @@ def name(result: Result) -> Markup:
     return tag("span", job, result.check.name, class_="name")
 
 
-def unfinished(report: Report) -> Markup:
+def unfinished(report: Report, told: str = "") -> Markup:
     """What has no result, each reason once with the checks that it stopped."""
     broken = [one for one in report.results if one.outcome in wording.UNFINISHED]
     cards = joined(_stopped(reason, together) for reason, together in wording.by_reason(broken))
-    return section("unfinished", f"Not finished ({len(broken):,})", cards)
+    return section(f"unfinished-{report.stage.value}", f"Not finished{told} ({len(broken):,})", cards)
 
 
 def _stopped(reason: str, together: list[Result]) -> Markup:

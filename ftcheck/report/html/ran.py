@@ -17,11 +17,11 @@ PACKAGES = (Column("package", names=True), Column("version"))
 SLOWEST = 10
 
 
-def ran(report: Report) -> Markup:
+def ran(report: Report, told: str = "") -> Markup:
     """Everything that says what this report is about."""
     return section(
-        "ran",
-        "What ran where",
+        f"ran-{report.stage.value}",
+        f"What ran where{told}",
         _facts(report),
         tag("h3", "Inputs") if report.inputs else None,
         table("Inputs", INPUTS, _inputs(report)),
@@ -74,8 +74,9 @@ def _slowest(report: Report) -> Markup | None:
     return folded("Slowest checks", table("Slowest checks", columns, rows)) if rows else None
 
 
-def notes(report: Report) -> Markup:
+def notes(report: Report, said: str = "") -> Markup:
     """What the run said beside its results."""
     told = [*report.notes, *verdict_lines.content_read(report)]
     items = joined(tag("li", wording.one_line(one), class_="text") for one in told)
-    return section("notes", "Notes", tag("ul", items) if told else None)
+    inside = tag("ul", items, class_="notes") if told else None
+    return section(f"notes-{report.stage.value}", f"Notes{said}", inside)

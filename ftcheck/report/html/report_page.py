@@ -26,13 +26,14 @@ def page(report: Report, rules: Rules) -> str:
 
 def sections(report: Report, rules: Rules) -> list[tuple[str, str, Markup]]:
     """The sections below the verdict: id, word in the navigation, content (empty where there is none)."""
+    stage = report.stage.value
     return [
-        ("problems", "Problems", failures.problems(report)),
-        ("failures", "Failures", failures.failures(report, rules)),
-        ("unfinished", "Not finished", failures.unfinished(report)),
+        (f"problems-{stage}", "Problems", failures.problems(report)),
+        (f"failures-{stage}", "Failures", failures.failures(report, rules)),
+        (f"unfinished-{stage}", "Not finished", failures.unfinished(report)),
         ("jobs", "Jobs", jobs.jobs(report)),
-        ("checks", "Checks", checks.checks(report, rules)),
-        ("waivers", "Waivers", waivers.waivers(report)),
-        ("notes", "Notes", ran.notes(report)),
-        ("ran", "What ran", ran.ran(report)),
+        ("checks", "Checks", checks.checks([report], rules)),
+        (f"waivers-{stage}", "Waivers", waivers.waivers(report)),
+        (f"notes-{stage}", "Notes", ran.notes(report)),
+        (f"ran-{stage}", "What ran", ran.ran(report)),
     ]

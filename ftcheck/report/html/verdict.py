@@ -8,9 +8,9 @@ from ftcheck.paths import near
 from ftcheck.plurals import agreeing, counted
 from ftcheck.records import Outcome
 from ftcheck.report import verdict_lines
-from ftcheck.report.html.elements import badge, facts, joined, kind_of, tag
+from ftcheck.report.html.elements import badge, facts, joined, kind_of, outcome_sign, tag
 from ftcheck.report.record import Report
-from ftcheck.report.wording import SYMBOLS, WORDS
+from ftcheck.report.wording import WORDS
 
 ORDER = (
     Outcome.FAILED,
@@ -126,8 +126,7 @@ def _tally(report: Report) -> Markup:
 
 
 def _tile(outcome: Outcome, count: int) -> Markup:
-    sign = tag("span", SYMBOLS[outcome], class_=f"sign {kind_of(outcome)}", aria_hidden="true")
-    inside = (tag("b", f"{count:,}"), tag("span", sign, " ", _word(outcome)))
+    inside = (tag("b", f"{count:,}"), tag("span", outcome_sign(outcome), " ", _word(outcome)))
     return tag("li", tag("a", *inside, href="#checks", data_outcome=outcome.value))
 
 

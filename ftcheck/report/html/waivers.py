@@ -25,10 +25,11 @@ COLUMNS = (
 )
 
 
-def waivers(report: Report) -> Markup:
+def waivers(report: Report, told: str = "") -> Markup:
     """A row for each waiver of the policy, then what the waived checks found."""
     rows = table("Waivers", COLUMNS, (_row(report, one) for one in report.waivers))
-    return section("waivers", f"Waivers ({len(report.waivers):,})", rows, joined(_waived(report)))
+    heading = f"Waivers{told} ({len(report.waivers):,})"
+    return section(f"waivers-{report.stage.value}", heading, rows, joined(_waived(report)))
 
 
 def _row(report: Report, waiver: WaiverUse) -> tuple[str, ...]:

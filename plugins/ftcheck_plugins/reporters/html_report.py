@@ -7,11 +7,10 @@ from ftcheck.report.record import Report
 def render(report: Report) -> str:
     """Verdict and gate, failures, jobs as figures, all checks with filters, what ran where."""
     from ftcheck.extension.plugin_host import make_host
-    from ftcheck.report.html.failures import RuleText
+    from ftcheck.report.html.failures import rule_texts
     from ftcheck.report.html.report_page import page
 
-    rules = make_host().rules.values()
-    return page(report, {one.id: RuleText(one.summary, one.why) for one in rules})
+    return page(report, rule_texts(make_host().rules.values()))
 
 
 REPORTER = Reporter(name="html", render=render, suffix=".html")

@@ -78,7 +78,8 @@ class View:
 
     `losses` are at most `POINTS` means of the `logged` losses, oldest first; `whole_pace` are the tokens a
     second of a whole run that has ended. `expected` are the spans of
-    `tokens_per_second`, `memory_gib` and `trained_share`, where the run was held against them.
+    `tokens_per_second`, `memory_gib` and `trained_share`, where the run was held against them. `ids` is the
+    digest over the ids and labels that were fed.
     """
 
     folder: Path
@@ -123,6 +124,7 @@ class View:
     found: tuple[Found, ...] = ()
     notes: tuple[str, ...] = ()
     notes_total: int = 0
+    ids: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -175,6 +177,7 @@ def view(run: TrainingRun, now: datetime) -> View:
         found=tuple(_found(run)),
         notes=tuple(map(str, run.notes)),
         notes_total=len(run.notes),
+        ids=run.ids,
     )
     return _with_times(_with_numbers(shown, run), run, now)
 

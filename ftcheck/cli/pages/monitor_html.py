@@ -149,13 +149,18 @@ def _measured(
     """A number over the run, with the interval that the plan expected on its ground."""
     if not points:
         return
-    held = f"expected {_span(expected)}" if expected is not None else "nothing was expected of it"
+    held = f"expected {_span(expected)}" if expected is not None else "nothing to compare it with"
     band = Band(expected.low, expected.high, "expected") if expected is not None else None
-    ends = number(round(points[-1][1], 3))
+    ends = rounded(points[-1][1])
     said = f"{title} by step in {unit}: it ends at {ends}; {held}"
     drawing = curves([Curve(title, points, 0)], ("step", unit), said, band=band, last=last)
     source = f", by {expected.source}" if expected is not None and expected.source else ""
     yield figure(title, drawing, note=f"last {ends} {unit}; {held}{source}")
+
+
+def rounded(value: float) -> str:
+    """A measured number without digits that nobody measured."""
+    return number(round(value) if abs(value) >= 100 else round(value, 2))
 
 
 def _span(expected: Span) -> str:

@@ -11,6 +11,7 @@ from ftcheck.cli.pages.plan_page import span
 from ftcheck.inputs.metric_history import Span
 from ftcheck.inputs.run_folder import State
 from ftcheck.planning.records import JobPlan, Unplanned
+from ftcheck.plurals import agreeing, counted
 from ftcheck.records import Outcome, Result
 from ftcheck.report import wording
 from ftcheck.report.clean import clean
@@ -117,11 +118,20 @@ def _lacking(night: Night, jobs: Sequence[_Job]) -> Iterator[str]:
             yield f"{job.name}: no run folder was given"
         elif job.run[0].state is not State.FINISHED:
             yield f"{job.name}: its training is {job.run[0].state.value}"
+        elif _other_rows(job):
+            yield f"{job.name}: the run was fed other ids than those that the report before training is of"
     if night.after is None:
         yield "no report of the checks after training was given"
     for report in night.reports:
         if verdict.state(report) == "broken":
             yield f"the checks {report.stage.value} training: {verdict.word(report).lower()}"
+
+
+def _other_rows(job: _Job) -> bool:
+    """Whether a run was fed other rows than the ones that were checked, as far as both say."""
+    before = job.night.before.jobs.get(job.name) if job.night.before is not None else None
+    fed = job.run[0].ids if job.run is not None else None
+    return before is not None and before.ids is not None and fed is not None and fed != before.ids
 
 
 def state(night: Night) -> str:
@@ -149,14 +159,20 @@ def _top(night: Night, jobs: Sequence[_Job], at: str) -> Markup:
     return tag(
         "section",
         head,
-        tag("ul", lacks, class_="notes")
-        if lacks
-        else tag("p", "Everything was checked and passed.", class_="lead"),
+        tag("ul", lacks, class_="notes") if lacks else tag("p", _whole(night), class_="lead"),
         table("The night by job", GLANCE, (_glance(one) for one in jobs)),
         facts((("Made", verdict.when(at)),)),
         class_=f"verdict {kind}",
         aria_label="Verdict",
     )
+
+
+def _whole(night: Night) -> str:
+    aside = sum(one.outcome in wording.SET_ASIDE for report in night.reports for one in report.results)
+    if state(night) != "pass":
+        return "All of the night is here."
+    rest = f"; {counted(aside, 'check')} {agreeing(aside, 'was', 'were')} skipped or waived" if aside else ""
+    return f"Every training finished, and the checks before and after it passed{rest}."
 
 
 def _glance(job: _Job) -> tuple[str | None, ...]:
@@ -241,12 +257,10 @@ def _held(job: _Job) -> Iterator[tuple[str | None, ...]]:
 
 
 def _row(name: str, low: float | None, high: float | None, measured: float) -> tuple[str | None, ...]:
-    value = wording.number(round(measured, 2))
+    value = monitor_html.rounded(measured)
     if low is None and high is None:
         return name, "not planned", value, badge("nothing to compare with", "skip", "?")
-    planned = " to ".join(
-        wording.number(round(one, 2)) for one in dict.fromkeys((low, high)) if one is not None
-    )
+    planned = " to ".join(monitor_html.rounded(one) for one in dict.fromkeys((low, high)) if one is not None)
     if low is None or high is None:
         planned = f"at least {planned}" if high is None else f"at most {planned}"
     holds = (low is None or measured >= low) and (high is None or measured <= high)

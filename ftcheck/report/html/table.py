@@ -25,7 +25,7 @@ def table(caption: str, columns: Sequence[Column], rows: Iterable[Sequence[str |
     heads = (tag("th", one.heading, scope="col", class_=_kind(one)) for one in columns)
     head = tag("thead", tag("tr", joined(heads)))
     inside = tag("table", tag("caption", caption, class_="sr"), head, tag("tbody", body))
-    return tag("div", inside, class_="scroll", tabindex="0", role="region", aria_label=caption)
+    return tag("div", inside, class_="scroll", tabindex="0", role="group", aria_label=caption)
 
 
 def _row(columns: Sequence[Column], cells: Sequence[str | None]) -> Markup:

@@ -30,7 +30,7 @@ def night(sources: tuple[str, ...], output: str) -> None:
     from ftcheck.errors import UsageError
     from ftcheck.extension.plugin_host import make_host
     from ftcheck.extension.reporters import Reporter
-    from ftcheck.report.html.failures import rule_texts
+    from ftcheck.report.html.failed_checks import rule_texts
     from ftcheck.report.record import Report
     from ftcheck.runner.assemble import now
     from ftcheck.runner.outputs import parse_outputs, write_final
@@ -71,7 +71,7 @@ def _with_runs(found: "Night", folder: Path, now: datetime | None) -> "Night":
 
 def _with_file(found: "Night", path: Path) -> "Night":
     from ftcheck.errors import UsageError
-    from ftcheck.planning import stored
+    from ftcheck.planning import plan_file
     from ftcheck.report.record import SCHEMA
 
     try:
@@ -81,8 +81,8 @@ def _with_file(found: "Night", path: Path) -> "Night":
     except ValueError as error:
         raise UsageError(f"{path}: {_none(error)}") from error
     schema = data.get("schema") if isinstance(data, dict) else None
-    if schema == stored.SCHEMA:
-        return replace(found, plans=[*found.plans, *stored.read_plans(path)])
+    if schema == plan_file.SCHEMA:
+        return replace(found, plans=[*found.plans, *plan_file.read_plans(path)])
     if schema != SCHEMA:
         raise UsageError(f"{path}: {_none()}")
     return _with_report(found, path)

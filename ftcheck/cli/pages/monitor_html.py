@@ -11,10 +11,10 @@ from ftcheck.inputs.run_folder import State
 from ftcheck.plurals import counted
 from ftcheck.records import Outcome
 from ftcheck.report.clean import clean
-from ftcheck.report.html.document import Document, document
+from ftcheck.report.html.data_table import Column, table
 from ftcheck.report.html.elements import badge, facts, joined, kind_of, section, tag
 from ftcheck.report.html.figures import Band, Curve, curves, figure, legend
-from ftcheck.report.html.table import Column, table
+from ftcheck.report.html.shell import Document, document
 from ftcheck.report.html.verdict import when
 from ftcheck.report.wording import number
 from ftcheck.training.monitor import Curves, View

@@ -15,11 +15,11 @@ from ftcheck.plurals import agreeing, counted
 from ftcheck.records import Outcome, Result
 from ftcheck.report import wording
 from ftcheck.report.clean import clean
-from ftcheck.report.html import checks, failures, ran, verdict, waivers
-from ftcheck.report.html.document import Document, document
+from ftcheck.report.html import check_list, failed_checks, ran, verdict, waivers
+from ftcheck.report.html.data_table import Column, table
 from ftcheck.report.html.elements import badge, facts, joined, outcome_sign, section, tag
-from ftcheck.report.html.failures import Rules
-from ftcheck.report.html.table import Column, table
+from ftcheck.report.html.failed_checks import Rules
+from ftcheck.report.html.shell import Document, document
 from ftcheck.report.record import Report
 
 GLANCE = (
@@ -295,10 +295,10 @@ def _reports(night: Night, rules: Rules) -> Iterator[Section]:
     for report in night.reports:
         stage = report.stage.value
         told = f" {stage} training"
-        yield f"problems-{stage}", f"Problems {stage}", failures.problems(report, told)
-        yield f"failures-{stage}", f"Failures {stage}", failures.failures(report, rules, told)
-        yield f"unfinished-{stage}", f"Not finished {stage}", failures.unfinished(report, told)
-    yield "checks", "Checks", checks.checks(night.reports, rules)
+        yield f"problems-{stage}", f"Problems {stage}", failed_checks.problems(report, told)
+        yield f"failures-{stage}", f"Failures {stage}", failed_checks.failures(report, rules, told)
+        yield f"unfinished-{stage}", f"Not finished {stage}", failed_checks.unfinished(report, told)
+    yield "checks", "Checks", check_list.checks(night.reports, rules)
     for report in night.reports:
         stage = report.stage.value
         told = f" {stage} training"

@@ -11,7 +11,7 @@ from ftcheck.inputs.role_tokens import RoleTokens
 from ftcheck.planning.records import Cost, Figure, JobPlan, Lengths, Option, Packing, Target, Unplanned
 from ftcheck.plurals import counted
 from ftcheck.report.clean import clean
-from ftcheck.report.html.document import Document, document
+from ftcheck.report.html.data_table import Column, table
 from ftcheck.report.html.elements import badge, code, copyable, facts, folded, joined, prose, section, tag
 from ftcheck.report.html.figures import (
     Bar,
@@ -27,7 +27,7 @@ from ftcheck.report.html.figures import (
 )
 from ftcheck.report.html.findings import change_line
 from ftcheck.report.html.jobs import drawn_lengths, memory_figure
-from ftcheck.report.html.table import Column, table
+from ftcheck.report.html.shell import Document, document
 from ftcheck.report.html.verdict import when
 from ftcheck.report.wording import place
 

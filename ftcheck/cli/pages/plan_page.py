@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from ftcheck.inputs.role_tokens import RoleTokens, Words
 from ftcheck.packing.lengths import Histogram, TrainedPositions
+from ftcheck.planning.plan_file import SCHEMA
 from ftcheck.planning.records import (
     Cost,
     Figure,
@@ -20,7 +21,6 @@ from ftcheck.planning.records import (
     Target,
     Unplanned,
 )
-from ftcheck.planning.stored import SCHEMA
 from ftcheck.plurals import counted
 from ftcheck.policy.paths import relative
 from ftcheck.records import Location

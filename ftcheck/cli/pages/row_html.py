@@ -8,16 +8,16 @@ from markupsafe import Markup
 from ftcheck.cli.pages.row_page import COUNTED, groups, headline, shown_text
 from ftcheck.inputs.row_view import Piece, RowView
 from ftcheck.plurals import counted
-from ftcheck.report.html.document import Document, document
+from ftcheck.report.html.data_table import Column, table
 from ftcheck.report.html.elements import code, facts, folded, joined, section, tag
 from ftcheck.report.html.figures import Part, figure, legend, stacked
-from ftcheck.report.html.table import Column, table
+from ftcheck.report.html.shell import Document, document
 from ftcheck.report.redact import visible
 from ftcheck.report.wording import place
 
 TOKENS = (
-    Column("position", number=True),
-    Column("text", names=True),
+    Column("position", names=True),
+    Column("text"),
     Column("ids"),
     Column("state"),
 )

@@ -80,7 +80,7 @@
       press(pill, pill.getAttribute("aria-pressed") !== "true");
       apply();
     });
-    form.addEventListener("input", apply);
+    for (const kind of ["input", "change"]) form.addEventListener(kind, apply);
     form.addEventListener("submit", (event) => event.preventDefault());
     form.addEventListener("reset", () => setTimeout(() => { pills.forEach((one) => press(one, false)); apply(); }));
     const open = document.getElementById("open");

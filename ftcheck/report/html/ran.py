@@ -6,9 +6,9 @@ from typing import Any
 from markupsafe import Markup
 
 from ftcheck.report import verdict_lines, wording
+from ftcheck.report.html.data_table import Column, table
 from ftcheck.report.html.elements import facts, folded, joined, section, tag
 from ftcheck.report.html.jobs import short
-from ftcheck.report.html.table import Column, table
 from ftcheck.report.record import Report
 
 INPUTS = (Column("input", names=True), Column("path"), Column("rows", number=True), Column("digest"))

@@ -3,10 +3,10 @@
 from markupsafe import Markup
 
 from ftcheck.report.clean import clean
-from ftcheck.report.html import checks, failures, jobs, ran, verdict, waivers
-from ftcheck.report.html.document import Document, document
+from ftcheck.report.html import check_list, failed_checks, jobs, ran, verdict, waivers
 from ftcheck.report.html.elements import joined
-from ftcheck.report.html.failures import Rules
+from ftcheck.report.html.failed_checks import Rules
+from ftcheck.report.html.shell import Document, document
 from ftcheck.report.record import Report
 
 
@@ -28,11 +28,11 @@ def sections(report: Report, rules: Rules) -> list[tuple[str, str, Markup]]:
     """The sections below the verdict: id, word in the navigation, content (empty where there is none)."""
     stage = report.stage.value
     return [
-        (f"problems-{stage}", "Problems", failures.problems(report)),
-        (f"failures-{stage}", "Failures", failures.failures(report, rules)),
-        (f"unfinished-{stage}", "Not finished", failures.unfinished(report)),
+        (f"problems-{stage}", "Problems", failed_checks.problems(report)),
+        (f"failures-{stage}", "Failures", failed_checks.failures(report, rules)),
+        (f"unfinished-{stage}", "Not finished", failed_checks.unfinished(report)),
         ("jobs", "Jobs", jobs.jobs(report)),
-        ("checks", "Checks", checks.checks([report], rules)),
+        ("checks", "Checks", check_list.checks([report], rules)),
         (f"waivers-{stage}", "Waivers", waivers.waivers(report)),
         (f"notes-{stage}", "Notes", ran.notes(report)),
         (f"ran-{stage}", "What ran", ran.ran(report)),

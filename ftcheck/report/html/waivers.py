@@ -8,9 +8,9 @@ from markupsafe import Markup
 from ftcheck.plurals import counted
 from ftcheck.records import Outcome
 from ftcheck.report import verdict_lines
+from ftcheck.report.html.data_table import Column, table
 from ftcheck.report.html.elements import badge, joined, section, tag
 from ftcheck.report.html.findings import findings
-from ftcheck.report.html.table import Column, table
 from ftcheck.report.record import Report, WaiverUse
 
 SOON = 7

@@ -8,11 +8,11 @@ from markupsafe import Markup
 
 from ftcheck.records import Measurement, Outcome, Result
 from ftcheck.report import verdict_lines, wording
+from ftcheck.report.html.data_table import Column, table
 from ftcheck.report.html.elements import facts, joined, outcome_sign, prose, section, tag
-from ftcheck.report.html.failures import Rules
+from ftcheck.report.html.failed_checks import Rules
 from ftcheck.report.html.findings import findings, remedies
 from ftcheck.report.html.jobs import HISTOGRAM
-from ftcheck.report.html.table import Column, table
 from ftcheck.report.html.verdict import ORDER
 from ftcheck.report.record import Report
 

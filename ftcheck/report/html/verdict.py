@@ -48,9 +48,9 @@ def word(report: Report) -> str:
     """The verdict in a word or two."""
     if report.status == "complete" and verdict_lines.decided_nothing(report):
         return "Nothing was decided"
-    return {"started": "Did not finish", "incomplete": "Incomplete"}.get(
-        report.status, (report.verdict or "no verdict").capitalize()
-    )
+    said = (report.verdict or "no verdict").capitalize()
+    others = {"started": "Did not finish", "incomplete": "Incomplete", "partial": f"{said}, in part"}
+    return others.get(report.status, said)
 
 
 def sentences(report: Report) -> Iterator[str]:

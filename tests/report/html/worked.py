@@ -1,5 +1,7 @@
 """What figures must show, worked out by hand before anything draws them."""
 
+from typing import Any
+
 TICKS = {
     # (low, high, about how many): the round numbers within
     (0, 155, 5): [0, 50, 100, 150],
@@ -11,7 +13,7 @@ TICKS = {
     (7, 7, 5): [7],
 }
 
-BINS = {
+BINS: dict[str, Any] = {
     # counts of rows by length, 0 to 11 tokens, in at most 4 stretches: 12 lengths make stretches of 3
     "counts": [0, 2, 0, 0, 5, 1, 0, 0, 0, 0, 0, 4],
     "at most": 4,
@@ -19,7 +21,7 @@ BINS = {
     "unit": "rows per 3 tokens",
 }
 
-BAR = {
+BAR: dict[str, Any] = {
     # 5.5 + 0.9 + 0.6 GiB on a card of 14 GiB, over 350 units: 25 units a GiB
     "parts": [5.5, 0.9, 0.6],
     "capacity": 14.0,

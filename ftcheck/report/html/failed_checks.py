@@ -51,7 +51,8 @@ def rule_texts(rules: Iterable[Documented]) -> Rules:
 def problems(report: Report, told: str = "") -> Markup:
     """What kept the run from being complete; `told` says which run, where a page has several."""
     items = (tag("li", _place(one), tag("span", one.message, class_="text")) for one in report.problems)
-    inside = tag("ul", joined(items), class_="findings") if report.problems else None
+    listed = tag("ul", joined(items), class_="findings")
+    inside = tag("article", listed, class_="card fail") if report.problems else None
     return section(f"problems-{report.stage.value}", f"Problems of the run{told}", inside)
 
 

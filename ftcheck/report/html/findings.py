@@ -8,6 +8,7 @@ from markupsafe import Markup
 from ftcheck.paths import near
 from ftcheck.records import Change, Finding, Result, Severity
 from ftcheck.report import wording
+from ftcheck.report.clean import GUTTER
 from ftcheck.report.html.elements import code, copyable, folded, joined, prose, tag
 from ftcheck.report.record import Report
 
@@ -41,7 +42,8 @@ def _finding(finding: Finding) -> Markup:
     severity = finding.severity
     kind = tag("span", severity.value, class_="severity") if severity is not Severity.ERROR else None
     words = tag("span", kind, " " if kind else None, message, class_="text")
-    rows = tag("pre", "\n".join(quoted), class_="quoted") if quoted else None
+    lines = (line.removeprefix(GUTTER) for line in quoted)
+    rows = tag("pre", "\n".join(lines), class_="quoted") if quoted else None
     where = tag("span", code(place), class_="place") if place else None
     return tag("li", where, words, rows)
 
@@ -93,7 +95,9 @@ def fix_command(report: Report, result: Result) -> str | None:
         return None
     if any(one.path in stated for one in changes):
         return None
-    given = (word for one in report.overrides for word in ("--set", one))
+    job = result.check.job
+    about = [one for one in report.overrides if job is None or one.startswith(f"jobs.{job}.")]
+    given = (word for one in about for word in ("--set", one))
     switch = () if all(one.safe for one in changes) else ("--unsafe",)
     return shlex.join(("ftcheck", "fix", near(report.policy_path), *given, *switch, "--diff"))
 

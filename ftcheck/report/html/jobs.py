@@ -79,7 +79,8 @@ def _card(report: Report, job: str) -> Markup:
     measured = Measured.of(report, job)
     drawn = joined(made for draw in (lengths, packing, memory, loss) if (made := draw(measured)) is not None)
     head = tag("h3", job, " ", gate_badge(report, job))
-    figures = tag("div", drawn, class_="figures") if drawn else None
+    none = tag("p", "No figures: no check measured lengths, packing, memory or the loss mask.", class_="note")
+    figures = tag("div", drawn, class_="figures") if drawn else none
     return tag(
         "article", head, _numbers(measured), figures, _digests(report.jobs.get(job)), class_="card job"
     )

@@ -24,7 +24,9 @@ ORDER = (
 
 
 def state(report: Report) -> str:
-    """The run's colour, `pass`, `fail` or `broken`: only a complete run in which something passed passes."""
+    """`pass`, `fail`, or `broken` for a run that proves nothing: only a complete one can pass."""
+    if report.status in ("started", "incomplete"):
+        return "broken"
     if report.verdict == "failed":
         return "fail"
     whole = report.status == "complete" and report.verdict == "passed"

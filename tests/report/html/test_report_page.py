@@ -19,7 +19,7 @@ from tests.report.html import worked
     [
         (fakes.green_night(), "pass", "Passed"),
         (fakes.many_findings(), "fail", "Failed"),
-        (fakes.red_night(), "fail", "Incomplete"),
+        (fakes.red_night(), "broken", "Incomplete"),
         (fakes.started(), "broken", "Did not finish"),
         (fakes.empty(), "broken", "Nothing was decided"),
         (replace(fakes.green_night(), status="partial"), "broken", "Passed, in part"),

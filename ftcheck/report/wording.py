@@ -29,6 +29,8 @@ MEMORY_PARTS = {
 WORDS = {Outcome.TIMEOUT: "timed out", Outcome.NOT_RUN: "not run"}
 
 
+AS_SEEN = "as the model sees it: "
+"""How the line of a finding begins that draws its row; only `--show-content` adds one."""
 REQUIRED = "required by the gate"
 NOT_BLOCKING = "not blocking"
 

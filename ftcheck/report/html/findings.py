@@ -1,7 +1,8 @@
 """Findings with their place, why they matter, and what to do, with buttons that copy it."""
 
+import re
 import shlex
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 
 from markupsafe import Markup
 
@@ -12,6 +13,8 @@ from ftcheck.report.clean import GUTTER
 from ftcheck.report.html.elements import code, copyable, folded, joined, prose, tag
 from ftcheck.report.record import Report
 
+STRETCHES = re.compile("(«[^»]*»|✂[^✂]*✂)")
+"""What is in the loss and what is cut off, as a row is drawn in a line."""
 FIRST = 6
 """Findings that are shown before the others are folded away."""
 
@@ -42,10 +45,23 @@ def _finding(finding: Finding) -> Markup:
     severity = finding.severity
     kind = tag("span", severity.value, class_="severity") if severity is not Severity.ERROR else None
     words = tag("span", kind, " " if kind else None, message, class_="text")
-    lines = (line.removeprefix(GUTTER) for line in quoted)
-    rows = tag("pre", "\n".join(lines), class_="quoted") if quoted else None
+    rows = joined(_quoted(line.removeprefix(GUTTER)) for line in quoted)
     where = tag("span", code(place), class_="place") if place else None
     return tag("li", where, words, rows)
+
+
+def _quoted(line: str) -> Markup:
+    """A line of somebody's text; a row as the model sees it is drawn as `ftcheck show` draws it."""
+    if not line.startswith(wording.AS_SEEN):
+        return tag("pre", line, class_="quoted")
+    return tag("pre", joined(_drawn(line.removeprefix(wording.AS_SEEN))), class_="quoted seen")
+
+
+def _drawn(text: str) -> Iterator[Markup]:
+    """The stretches between the signs: in the loss, cut off, masked."""
+    for part in STRETCHES.split(text):
+        kind = {"«": "t", "✂": "c"}.get(part[:1], "m")
+        yield tag("span", part, class_=f"k {kind}")
 
 
 def remedies(report: Report, result: Result) -> Markup:

@@ -232,6 +232,7 @@ def _write_it(
 
 def _begin(written: Sequence[Any], policy: str, config: str | None) -> None:
     """Say `started` in every file, so that a plan that is killed leaves none that looks whole."""
+    from ftcheck.cli.pages import plan_html
     from ftcheck.errors import UsageError
     from ftcheck.runner.outputs import write_started
 
@@ -240,7 +241,7 @@ def _begin(written: Sequence[Any], policy: str, config: str | None) -> None:
     texts = {
         "json": '{"schema": "ftcheck.plan/1", "status": "started"}\n',
         "markdown": "ftcheck plan: started\n",
-        "html": "<!doctype html><title>ftcheck plan: started</title>ftcheck plan: started\n",
+        "html": plan_html.started(policy),
     }
     write_started(written, _report(policy), _reporters(texts))
 

@@ -15,7 +15,7 @@ from ftcheck.plurals import agreeing, counted
 from ftcheck.records import Outcome, Result
 from ftcheck.report import wording
 from ftcheck.report.clean import clean
-from ftcheck.report.html import check_list, failed_checks, ran, verdict, waivers
+from ftcheck.report.html import check_list, failed_checks, jobs, ran, verdict, waivers
 from ftcheck.report.html.data_table import Column, table
 from ftcheck.report.html.elements import badge, facts, joined, outcome_sign, section, tag
 from ftcheck.report.html.failed_checks import Rules
@@ -79,11 +79,11 @@ class _Job:
 def page(night: Night, rules: Rules, at: str) -> str:
     """The night as one HTML file."""
     night = _cleaned(night)
-    jobs = [_Job.of(name, night) for name in night.jobs]
-    parts = [*_jobs(jobs), *_reports(night, rules), *_plans(night)]
+    known = [_Job.of(name, night) for name in night.jobs]
+    parts = [*_jobs(known), *_reports(night, rules), *_plans(night)]
     links = [(identifier, word) for identifier, word, part in parts if part]
-    body = joined((_top(night, jobs, at), *(part for _, _, part in parts)))
-    return document(Document("night", f"{_word(night, jobs)}: {_name(night)} · ftcheck night", links, body))
+    body = joined((_top(night, known, at), *(part for _, _, part in parts)))
+    return document(Document("night", f"{_word(night)}: {_name(night)} · ftcheck night", links, body))
 
 
 def _cleaned(night: Night) -> Night:
@@ -109,11 +109,11 @@ def lacking(night: Night) -> list[str]:
     return list(_lacking(night, [_Job.of(name, night) for name in night.jobs]))
 
 
-def _lacking(night: Night, jobs: Sequence[_Job]) -> Iterator[str]:
+def _lacking(night: Night, known: Sequence[_Job]) -> Iterator[str]:
     yield from night.missing
     if night.before is None:
         yield "no report of the checks before training was given"
-    for job in jobs:
+    for job in known:
         if job.run is None:
             yield f"{job.name}: no run folder was given"
         elif job.run[0].state is not State.FINISHED:
@@ -144,23 +144,21 @@ def state(night: Night) -> str:
     return "broken" if lacking(night) else "pass"
 
 
-def _word(night: Night, jobs: Sequence[_Job]) -> str:
+def _word(night: Night) -> str:
     return {"pass": "Passed", "fail": "Failed"}.get(state(night), "Not whole")
 
 
-def _top(night: Night, jobs: Sequence[_Job], at: str) -> Markup:
+def _top(night: Night, known: Sequence[_Job], at: str) -> Markup:
     kind = state(night)
     sign = {"pass": "✓", "fail": "✗"}.get(kind, "!")
     name = tag("span", _name(night), class_="policy")
-    head = tag(
-        "h1", tag("span", sign, class_=f"sign {kind}", aria_hidden="true"), _word(night, jobs), " ", name
-    )
-    lacks = joined(tag("li", one, class_="text") for one in _lacking(night, jobs))
+    head = tag("h1", tag("span", sign, class_=f"sign {kind}", aria_hidden="true"), _word(night), " ", name)
+    lacks = joined(tag("li", one, class_="text") for one in _lacking(night, known))
     return tag(
         "section",
         head,
         tag("ul", lacks, class_="notes") if lacks else tag("p", _whole(night), class_="lead"),
-        table("The night by job", GLANCE, (_glance(one) for one in jobs)),
+        table("The night by job", GLANCE, (_glance(one) for one in known)),
         facts((("Made", verdict.when(at)),)),
         class_=f"verdict {kind}",
         aria_label="Verdict",
@@ -217,8 +215,8 @@ def _run(run: monitor_html.Pair | None) -> Markup:
 # --- each job -----------------------------------------------------------------------------------------
 
 
-def _jobs(jobs: Sequence[_Job]) -> Iterator[Section]:
-    for number, job in enumerate(jobs):
+def _jobs(known: Sequence[_Job]) -> Iterator[Section]:
+    for number, job in enumerate(known):
         identifier = f"night-{number}"
         yield identifier, job.name, _job(job, identifier)
 
@@ -298,6 +296,8 @@ def _reports(night: Night, rules: Rules) -> Iterator[Section]:
         yield f"problems-{stage}", f"Problems {stage}", failed_checks.problems(report, told)
         yield f"failures-{stage}", f"Failures {stage}", failed_checks.failures(report, rules, told)
         yield f"unfinished-{stage}", f"Not finished {stage}", failed_checks.unfinished(report, told)
+    if night.before is not None and not night.plans:  # a plan shows the same figures, and more
+        yield "jobs", "Jobs", jobs.jobs(night.before)
     yield "checks", "Checks", check_list.checks(night.reports, rules)
     for report in night.reports:
         stage = report.stage.value

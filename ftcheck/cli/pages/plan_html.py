@@ -60,6 +60,22 @@ def page(pages: Page, planned: Planned) -> str:
     return document(Document("plan", f"Plan: {planned.name} · ftcheck", sections, body))
 
 
+def started(policy: str) -> str:
+    """What stands in the place of a plan while it is made: a plan that is killed leaves this."""
+    policy = clean((policy,))[0]
+    head = tag(
+        "h1",
+        tag("span", "!", class_="sign", aria_hidden="true"),
+        "Not finished ",
+        tag("span", policy, class_="policy"),
+    )
+    told = tag(
+        "p", "The plan was started and wrote no result: it still goes on, or was stopped.", class_="lead"
+    )
+    body = tag("section", head, told, class_="verdict broken", aria_label="Summary")
+    return document(Document("plan", f"Not finished: {policy} · ftcheck plan", [], body))
+
+
 def _top(pages: Page, planned: Planned) -> Markup:
     ends = facts(
         (
@@ -278,7 +294,7 @@ def _roles(found: RoleTokens | None) -> Markup | None:
     parts = [Part(name, 100 * share, f"{100 * share:.0f} %") for name, share in shares if share > 0]
     said = "Tokens by role: " + ", ".join(f"{one.name} {one.written}" for one in parts)
     drawing = stacked(parts, "% of all tokens", said)
-    return figure("Whose tokens are they?", drawing, legend((one.name, one.written) for one in parts))
+    return figure("Whose tokens are they?", drawing, legend(parts))
 
 
 # --- the trade-off ------------------------------------------------------------------------------------
@@ -302,30 +318,26 @@ def _better(plan: JobPlan, command: str | None) -> Markup:
         return Markup("")
     best = next((one for one in options if one.role == "best"), None)
     chosen = best or options[0]
-    said = (
-        "Better settings were found"
-        if best is not None
-        else "No better settings than the stated ones were found"
-    )
+    found = "Better settings were found"
     rows = (_option(sign, one, chosen) for sign, one in zip(SIGNS, options, strict=False))
-    changes = tag("ul", joined(tag("li", change_line(one)) for one in plan.changes), class_="remedies")
     return tag(
         "article",
-        tag("h3", said),
-        tag(
-            "div",
-            _chart(plan, options, chosen),
-            tag(
-                "div",
-                changes if plan.changes else None,
-                tag("p", copyable(command, "the command")) if command else None,
-                tag("p", f"Tried: {plan.searched}.", class_="note"),
-                class_="beside",
-            ),
-            class_="figures",
-        ),
+        tag("h3", found if best is not None else "No better settings than the stated ones were found"),
+        tag("div", _chart(plan, options, chosen), _beside(plan, command), class_="figures"),
         table(f"Settings that were tried for {plan.job}", OPTIONS, rows),
         class_="card job",
+    )
+
+
+def _beside(plan: JobPlan, command: str | None) -> Markup:
+    """The changes that make the stated settings the chosen ones, the command, and what was tried."""
+    changes = tag("ul", joined(tag("li", change_line(one)) for one in plan.changes), class_="remedies")
+    return tag(
+        "div",
+        changes if plan.changes else None,
+        tag("p", copyable(command, "the command")) if command else None,
+        tag("p", f"Tried: {plan.searched}.", class_="note"),
+        class_="beside",
     )
 
 

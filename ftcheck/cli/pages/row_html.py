@@ -85,9 +85,7 @@ def _shares(view: RowView) -> Markup | None:
     parts = [Part(name, size, f"{size:,}") for name, size in sizes.items() if size > 0]
     said = "Tokens: " + ", ".join(f"{one.name} {one.written}" for one in parts)
     drawing = stacked(parts, "tokens", said)
-    return tag(
-        "div", figure("Tokens", drawing, legend((one.name, one.written) for one in parts)), class_="figures"
-    )
+    return tag("div", figure("Tokens", drawing, legend(parts)), class_="figures")
 
 
 def _legend(view: RowView) -> Markup:

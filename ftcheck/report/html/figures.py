@@ -3,7 +3,8 @@
 What a figure shows it also says: `label` is read out in its place, and numbers stand beside colours.
 """
 
-from collections.abc import Iterable, Iterator, Sequence
+import math
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -18,6 +19,8 @@ LINE = 12.0
 """Height of a line of text."""
 FAR = 2.0
 """A limit above so many times the highest point would leave no room for the points."""
+GREY = 8
+"""The colour of what stands back, such as masked tokens."""
 COLOURS = 9
 """Colours of parts that `page.css` knows."""
 Anchor = Literal["start", "middle", "end"]
@@ -34,11 +37,12 @@ class Mark:
 
 @dataclass(frozen=True, slots=True)
 class Part:
-    """A part of a whole: its name, its size, and how the size is written."""
+    """A part of a whole: its name, its size, how the size is written, and its colour (None: by its place)."""
 
     name: str
     size: float
     written: str
+    colour: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,26 +102,25 @@ def histogram(bins: Sequence[int], width: int, marks: Sequence[Mark], said: str)
     height, above = 150.0, 6 + LINE * max(1, len(shown))
     x = Scale(0, max([longest, *(one.at for one in shown)]), 40, WIDTH - EDGE)
     y = Scale(0, top(max(bins, default=0), 4), height - 34, above)
-    bars = (
-        _box(
-            x.at(n * width),
-            y.at(count),
-            max(1.0, x.at((n + 1) * width) - x.at(n * width) - 0.6),
-            max(1.0, y.start - y.at(count)),
-            "over" if limit is not None and n * width > limit.at else "bar",
-        )
-        for n, count in enumerate(bins)
-        if count
-    )
+    cut = limit.at if limit is not None else math.inf
     lines = (_mark(x, one, row, above, y.start) for row, one in enumerate(shown))
-    return _drawing(
-        height,
-        said,
-        *_y_axis(x, y, 4),
-        *bars,
-        *lines,
-        *_x_axis(x, y.start, "tokens per row"),
-    )
+    drawn = (*_y_axis(x, y, 4), *_bins(x, y, bins, width, cut), *lines)
+    return _drawing(height, said, *drawn, *_x_axis(x, y.start, "tokens per row"))
+
+
+def _bins(x: Scale, y: Scale, bins: Sequence[int], width: int, cut: float) -> Iterator[Markup]:
+    """A box for each bin that holds rows; those beyond `cut` tokens have a colour of their own."""
+    for n, count in enumerate(bins):
+        if count:
+            start, end = x.at(n * width), x.at((n + 1) * width)
+            height = max(1.0, y.start - y.at(count))
+            yield _box(
+                start,
+                y.start - height,
+                max(1.0, end - start - 0.6),
+                height,
+                "over" if n * width > cut else "bar",
+            )
 
 
 def stacked(
@@ -136,7 +139,7 @@ def stacked(
     drawn, begun = [], 0.0
     for number, part in enumerate(parts):
         start, end = x.at(begun), x.at(begun + part.size)
-        drawn.append(_box(start, above, max(0.0, end - start), 26, f"c{number % COLOURS}"))
+        drawn.append(_box(start, above, max(0.0, end - start), 26, _colour(part, number)))
         begun += part.size
     lines = (_mark(x, one, row, above, above + 30) for row, one in enumerate(limits))
     whisker = _whisker(x, span, above - 7) if span else ()
@@ -217,21 +220,25 @@ def curves(
     )
 
 
-def legend(parts: Iterable[tuple[str, str]], swatches: bool = True) -> Markup:
-    """The names and numbers of parts, in the order of their colours."""
+def legend(parts: Sequence[Part]) -> Markup:
+    """The names and numbers of parts beside their colours."""
     items = (
         tag(
             "li",
-            tag("span", class_=f"swatch c{number % COLOURS}", aria_hidden="true") if swatches else None,
-            tag("span", name),
-            tag("b", written),
+            tag("span", class_=f"swatch {_colour(one, place)}", aria_hidden="true"),
+            tag("span", one.name),
+            tag("b", one.written),
         )
-        for number, (name, written) in enumerate(parts)
+        for place, one in enumerate(parts)
     )
     return tag("ul", joined(items), class_="legend")
 
 
 # --- what figures are made of -------------------------------------------------------------------------
+
+
+def _colour(part: Part, place: int) -> str:
+    return f"c{(place if part.colour is None else part.colour) % COLOURS}"
 
 
 def _drawing(height: float, said: str, *parts: Markup) -> Markup:

@@ -9,7 +9,7 @@ from ftcheck.plurals import counted
 from ftcheck.records import Measurement, Result
 from ftcheck.report import wording
 from ftcheck.report.html.elements import facts, joined, section, tag
-from ftcheck.report.html.figures import Bar, Mark, Part, bars, figure, histogram, legend, stacked
+from ftcheck.report.html.figures import GREY, Bar, Mark, Part, bars, figure, histogram, legend, stacked
 from ftcheck.report.html.verdict import gate_badge
 from ftcheck.report.record import JobDigests, Report
 
@@ -128,13 +128,18 @@ def bins_of(text: str, unit: str | None) -> tuple[list[int], int]:
         return [], 1
 
 
+def _undrawn(title: str, said: str) -> Markup | None:
+    """What a check says that measured nothing to draw; nothing of a check that was not planned."""
+    return figure(title, note=said) if said else None
+
+
 def lengths(measured: Measured) -> Markup | None:
     """The histogram of the rows' lengths, with its percentiles and max_length."""
     rule = "percentile-seq-len"
     found = measured.one(rule, HISTOGRAM)
     bins, width = bins_of(str(found.value), found.unit) if found is not None else ([], 1)
     if not any(bins):
-        return None
+        return _undrawn("Lengths", measured.said(rule))
     return figure("Lengths", drawn_lengths(bins, width, *_percentiles(measured)), note=measured.said(rule))
 
 
@@ -165,7 +170,7 @@ def packing(measured: Measured) -> Markup | None:
     rule = "packing-efficiency"
     planned, trl = measured.number(rule, "blocks_planned"), measured.number(rule, "blocks_trl")
     if not planned or trl is None:
-        return None
+        return _undrawn("Packing", measured.said(rule))
     fill = measured.number(rule, "fill_planned") or 0.0
     rows = []
     for name, size in (
@@ -188,7 +193,7 @@ def memory(measured: Measured) -> Markup | None:
     rule = "memory-fit"
     peak = measured.number(rule, "peak_gib")
     if peak is None:
-        return None
+        return _undrawn("Memory", measured.said(rule))
     low, high = measured.number(rule, "peak_gib_low"), measured.number(rule, "peak_gib_high")
     span = (low, high) if low is not None and high is not None else None
     return memory_figure(_parts(measured), peak, span, _limits(measured), measured.said(rule))
@@ -210,7 +215,7 @@ def memory_figure(
     said = f"Peak memory {peak:.1f} GiB{within}: " + ", ".join(f"{one.name} {one.written}" for one in shown)
     said += "".join(f"; {one.name}" for one in limits)
     drawing = stacked(shown, "GiB", said, span=span, limits=limits)
-    return figure(title, drawing, legend((one.name, one.written) for one in shown), note=note)
+    return figure(title, drawing, legend(shown), note=note)
 
 
 def _parts(measured: Measured) -> dict[str, float]:
@@ -236,15 +241,15 @@ def loss(measured: Measured) -> Markup | None:
     """The share of the tokens that are in the loss."""
     share = measured.number("trained-tokens", "trained_share")
     if share is None:
-        return None
+        return _undrawn("Loss mask", measured.said("trained-tokens"))
     shown = [
         Part("in the loss", 100 * share, _share(share)),
-        Part("masked", 100 * (1 - share), _share(1 - share)),
+        Part("masked", 100 * (1 - share), _share(1 - share), GREY),
     ]
     said = f"{_share(share)} of the tokens are in the loss"
     drawing = stacked(shown, "% of the tokens that are fed", said)
     note = measured.said("trained-tokens")
-    return figure("Loss mask", drawing, legend((one.name, one.written) for one in shown), note=note)
+    return figure("Loss mask", drawing, legend(shown), note=note)
 
 
 def _share(share: float) -> str:

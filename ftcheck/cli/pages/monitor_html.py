@@ -13,7 +13,7 @@ from ftcheck.records import Outcome
 from ftcheck.report.clean import clean
 from ftcheck.report.html.data_table import Column, table
 from ftcheck.report.html.elements import badge, facts, joined, kind_of, section, tag
-from ftcheck.report.html.figures import Band, Curve, curves, figure, legend
+from ftcheck.report.html.figures import Band, Curve, Part, curves, figure, legend
 from ftcheck.report.html.shell import Document, document
 from ftcheck.report.html.verdict import when
 from ftcheck.report.wording import number
@@ -130,8 +130,8 @@ def _figures(shown: View, drawn: Curves) -> Iterator[Markup]:
     losses = [Curve("training", drawn.loss, 0), Curve("evaluation", drawn.eval_loss, 1)]
     known = [one for one in losses if one.points]
     if known:
-        ends = [(one.name, number(round(one.points[-1][1], 4))) for one in known]
-        said = "Loss by step: " + ", ".join(f"{name} ends at {value}" for name, value in ends)
+        ends = [Part(one.name, 0, number(round(one.points[-1][1], 4)), one.colour) for one in known]
+        said = "Loss by step: " + ", ".join(f"{one.name} ends at {one.written}" for one in ends)
         yield figure("Loss", curves(known, ("step", "loss"), said, last=last), legend(ends))
     else:
         words = "no loss was logged" if shown.state.over else "no loss has been logged yet"

@@ -10,7 +10,7 @@ from ftcheck.inputs.row_view import Piece, RowView
 from ftcheck.plurals import counted
 from ftcheck.report.html.data_table import Column, table
 from ftcheck.report.html.elements import code, facts, folded, joined, section, tag
-from ftcheck.report.html.figures import Part, figure, legend, stacked
+from ftcheck.report.html.figures import GREY, Part, figure, legend, stacked
 from ftcheck.report.html.shell import Document, document
 from ftcheck.report.redact import visible
 from ftcheck.report.wording import place
@@ -77,12 +77,13 @@ def _neighbours(view: RowView) -> str | None:
 def _shares(view: RowView) -> Markup | None:
     if not view.tokens:
         return None
-    sizes = {
-        "in the loss": view.trained,
-        "masked": view.fed - view.trained,
-        "cut off": view.tokens - view.fed,
-    }
-    parts = [Part(name, size, f"{size:,}") for name, size in sizes.items() if size > 0]
+    cut = view.tokens - view.fed
+    every = (
+        Part("in the loss", view.trained, f"{view.trained:,}", 2),
+        Part("masked", view.fed - view.trained, f"{view.fed - view.trained:,}", GREY),
+        Part("cut off", cut, f"{cut:,}", 4),
+    )
+    parts = [one for one in every if one.size > 0]
     said = "Tokens: " + ", ".join(f"{one.name} {one.written}" for one in parts)
     drawing = stacked(parts, "tokens", said)
     return tag("div", figure("Tokens", drawing, legend(parts)), class_="figures")

@@ -87,6 +87,11 @@ def _failed(report: Report) -> Iterator[str]:
         yield f"{counted(blocking, 'failed check')} {keep} the gate shut{others}."
     elif failed:
         yield f"{counted(len(failed), 'check')} failed, and {agreeing(len(failed), 'does', 'do')} not block."
+    elif state(report) == "pass":
+        counts = report.counts()
+        passed, rest = counts["passed"], counts["skipped"] + counts["waived"]
+        aside = f"; {rest:,} {agreeing(rest, 'was', 'were')} skipped or waived" if rest else ""
+        yield f"{counted(passed, 'check')} passed{aside}."
 
 
 def _gate(report: Report) -> Markup:

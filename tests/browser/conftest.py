@@ -7,6 +7,10 @@ from pathlib import Path
 
 import pytest
 
+from ftcheck.cli.night import gathered
+from ftcheck.cli.pages import monitor_html, night_html, plan_html
+from ftcheck.planning.plan_file import read_plans
+from ftcheck.planning.records import JobPlan, Unplanned
 from ftcheck.report.html.report_page import page as report_page
 from tests.browser import chromium
 from tests.cli.project import Project
@@ -70,4 +74,25 @@ def pages(night: Project) -> Mapping[str, Path]:
     ):
         text = report_page(report, {})
         (folder / f"{name}.html").write_text(text, encoding="utf-8", errors="backslashreplace")
+    hostile_pages(folder)
     return {path.stem: path for path in sorted(folder.glob("*.html"))}
+
+
+def hostile_pages(folder: Path) -> None:
+    """A plan and a run with texts in every name that try to be markup, or to turn the writing around."""
+    text = f"{fakes.NASTY} <script>window.hit = 1</script> \"><img src=x onerror='window.hit = 1'>"
+    [plan] = [one for one in read_plans(folder / "plan.json") if one.job == "mapper"]
+    assert isinstance(plan, JobPlan)
+    plans = [
+        replace(plan, job=text, model=text, card=text, notes=(text,), searched=text),
+        Unplanned(text, text),
+    ]
+    planned = plan_html.Planned(text, text, "2026-11-29T07:00:00+00:00", {text: text})
+    made = {"hostile-plan": plan_html.page(plans, planned)}
+    run = planted_run(folder / "hostile", job=text, model=text, reason=text, remedy=text, status="failed")
+    night = gathered([str(run), str(folder / "before.json")])
+    made["hostile-night"] = night_html.page(replace(night, missing=[text]), {}, "2026-11-29T07:00:00+00:00")
+    shown = monitor_html.Runs(night.runs, (text,), (text,))
+    made["hostile-run"] = monitor_html.page(shown, "2026-11-29T07:00:00+00:00")
+    for name, page in made.items():
+        (folder / f"{name}.html").write_text(page, encoding="utf-8", errors="backslashreplace")

@@ -24,6 +24,9 @@ KINDS = (
     "empty",
     "nothing",
     "hostile",
+    "hostile-plan",
+    "hostile-run",
+    "hostile-night",
 )
 FOCUSABLE = "a[href], button, input, select, summary, [tabindex='0']"
 needs_axe = pytest.mark.skipif(
@@ -220,15 +223,17 @@ def test_the_button_copies_the_change(browser: Browser, pages: Mapping[str, Path
     assert browser.run("return document.getElementById('said').textContent") == "Copied"
 
 
+@pytest.mark.parametrize("kind", ["hostile", "hostile-plan", "hostile-run", "hostile-night"])
 def test_hostile_texts_run_nothing_and_turn_nothing_around(
-    browser: Browser, pages: Mapping[str, Path]
+    browser: Browser, pages: Mapping[str, Path], kind: str
 ) -> None:
-    browser.open(pages["hostile"])
+    browser.open(pages[kind])
     text = browser.driver.find_element("css selector", "body").get_attribute("textContent")
 
     assert browser.complaints() == []
+    assert browser.run("return window.hit") is None
     assert browser.run("return document.querySelectorAll('main script, main img, main b > pipe').length") == 0
-    assert "<b>|pipe|</b>" in text
+    assert ("<b>|pipe|</b>" if kind == "hostile" else "<script>window.hit = 1</script>") in text
     for sign in ("\u202e", "\x1b", "\u0000"):
         assert sign not in text
 

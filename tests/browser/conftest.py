@@ -83,7 +83,7 @@ def hostile_pages(folder: Path) -> None:
     text = f"{fakes.NASTY} <script>window.hit = 1</script> \"><img src=x onerror='window.hit = 1'>"
     [plan] = [one for one in read_plans(folder / "plan.json") if one.job == "mapper"]
     assert isinstance(plan, JobPlan)
-    plans = [
+    plans: list[JobPlan | Unplanned] = [
         replace(plan, job=text, model=text, card=text, notes=(text,), searched=text),
         Unplanned(text, text),
     ]

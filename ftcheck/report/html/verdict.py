@@ -24,13 +24,18 @@ ORDER = (
 
 
 def state(report: Report) -> str:
-    """`pass`, `fail`, or `broken` for a run that proves nothing: only a complete one can pass."""
+    """`pass`, `fail`, or `broken` for a run that opens nothing: only a complete one can pass."""
     if report.status in ("started", "incomplete"):
         return "broken"
     if report.verdict == "failed":
         return "fail"
     whole = report.status == "complete" and report.verdict == "passed"
-    return "pass" if whole and not verdict_lines.decided_nothing(report) else "broken"
+    return "pass" if whole and not verdict_lines.decided_nothing(report) and not _shut(report) else "broken"
+
+
+def _shut(report: Report) -> bool:
+    """Whether the gate is shut for a job, as by a check that it requires and that was skipped."""
+    return any(said != "open" for said in report.gate.values())
 
 
 def top(report: Report) -> Markup:
@@ -52,6 +57,8 @@ def word(report: Report) -> str:
         return "Nothing was decided"
     said = (report.verdict or "no verdict").capitalize()
     others = {"started": "Did not finish", "incomplete": "Incomplete", "partial": f"{said}, in part"}
+    if report.verdict == "passed" and report.status == "complete" and _shut(report):
+        return "Passed, but the gate is shut"
     return others.get(report.status, said)
 
 

@@ -23,6 +23,11 @@ from tests.report.html import worked
         (fakes.started(), "broken", "Did not finish"),
         (fakes.empty(), "broken", "Nothing was decided"),
         (replace(fakes.green_night(), status="partial"), "broken", "Passed, in part"),
+        (
+            replace(fakes.green_night(), gate={"mapper": "open", "analyst": "required"}),
+            "broken",
+            "Passed, but the gate is shut",
+        ),
         (replace(fakes.green_night(), status="incomplete"), "broken", "Incomplete"),
         (replace(fakes.green_night(), verdict=None), "broken", "No verdict"),
         (
@@ -31,7 +36,18 @@ from tests.report.html import worked
             "Nothing was decided",
         ),
     ],
-    ids=["green", "failed", "red", "started", "empty", "partial", "incomplete", "no verdict", "all skipped"],
+    ids=[
+        "green",
+        "failed",
+        "red",
+        "started",
+        "empty",
+        "partial",
+        "gate shut",
+        "incomplete",
+        "no verdict",
+        "all skipped",
+    ],
 )
 def test_only_a_complete_run_in_which_something_passed_is_green(
     report: Report, colour: str, said: str

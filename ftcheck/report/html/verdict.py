@@ -10,7 +10,7 @@ from ftcheck.records import Outcome
 from ftcheck.report import verdict_lines
 from ftcheck.report.html.elements import badge, facts, joined, kind_of, outcome_sign, tag
 from ftcheck.report.record import Report
-from ftcheck.report.wording import WORDS
+from ftcheck.report.wording import UNFINISHED, WORDS
 
 ORDER = (
     Outcome.FAILED,
@@ -67,9 +67,7 @@ def sentences(report: Report) -> Iterator[str]:
     if report.status == "started":
         yield "The run was started and wrote no result: it still goes on, or was stopped. Nothing is proved."
         return
-    undecided = [
-        one for one in report.results if one.outcome in (Outcome.ERRORED, Outcome.TIMEOUT, Outcome.NOT_RUN)
-    ]
+    undecided = [one for one in report.results if one.outcome in UNFINISHED]
     if report.status == "incomplete":
         yield (
             f"{counted(len(undecided), 'check')} {agreeing(len(undecided), 'has', 'have')} no result"

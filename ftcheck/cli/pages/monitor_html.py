@@ -173,7 +173,7 @@ def _span(expected: Span) -> str:
 
 def _checks(shown: View) -> Markup:
     rows = ((one.name, _outcome(one.outcome), one.reason or one.summary) for one in shown.watched)
-    inside = table("Checks during training", CHECKS, rows)
+    inside = table("Checks during training", CHECKS, rows, stacked=True)
     found = joined(tag("li", found_words(one), class_="text") for one in shown.found)
     return joined(
         (

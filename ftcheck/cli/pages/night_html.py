@@ -158,7 +158,7 @@ def _top(night: Night, known: Sequence[_Job], at: str) -> Markup:
         "section",
         head,
         tag("ul", lacks, class_="notes") if lacks else tag("p", _whole(night), class_="lead"),
-        table("The night by job", GLANCE, (_glance(one) for one in known)),
+        table("The night by job", GLANCE, (_glance(one) for one in known), stacked=True),
         facts((("Made", verdict.when(at)),)),
         class_=f"verdict {kind}",
         aria_label="Verdict",
@@ -222,7 +222,7 @@ def _jobs(known: Sequence[_Job]) -> Iterator[Section]:
 
 
 def _job(job: _Job, identifier: str) -> Markup:
-    held = table(f"Planned and measured, {job.name}", HELD, _held(job))
+    held = table(f"Planned and measured, {job.name}", HELD, _held(job), stacked=True)
     return section(
         identifier,
         job.name,

@@ -324,7 +324,7 @@ def _better(plan: JobPlan, command: str | None) -> Markup:
         "article",
         tag("h3", found if best is not None else "No better settings than the stated ones were found"),
         tag("div", _chart(plan, options, chosen), _beside(plan, command), class_="figures"),
-        table(f"Settings that were tried for {plan.job}", OPTIONS, rows),
+        table(f"Settings that were tried for {plan.job}", OPTIONS, rows, stacked=True),
         class_="card job",
     )
 
@@ -400,7 +400,7 @@ def _within(found: Figure) -> str:
 def _targets(targets: Sequence[Target]) -> Markup:
     columns = (Column("target", names=True), Column("asked"), Column("found"), Column("holds"), Column("fix"))
     rows = ((one.name, one.asked, one.found, _holds(one), prose(one.remedy)) for one in targets)
-    inside = table("Targets of the policy", columns, rows)
+    inside = table("Targets of the policy", columns, rows, stacked=True)
     return joined((tag("h3", "Targets"), inside)) if inside else Markup("")
 
 
@@ -419,7 +419,7 @@ def _costs(found: Lengths) -> Markup:
         Column("rows left with none", number=True),
     )
     rows = (_cost(one) for one in found.costs if one.rows)
-    inside = table("What a max_length costs", columns, rows)
+    inside = table("What a max_length costs", columns, rows, stacked=True)
     return joined((tag("h3", "What a max_length costs"), inside)) if inside else Markup("")
 
 

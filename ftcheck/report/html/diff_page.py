@@ -164,7 +164,7 @@ def _outcome(name: str | None, blocks: bool) -> Markup:
 
 def _measurements(changes: Sequence[Mapping[str, Any]]) -> Markup:
     rows = (_measurement(one) for one in changes if one["name"] != "histogram")
-    return section("measurements", "Measurements", table("Measurements", MEASUREMENTS, rows))
+    return section("measurements", "Measurements", table("Measurements", MEASUREMENTS, rows, stacked=True))
 
 
 def _measurement(one: Mapping[str, Any]) -> tuple[str | None, ...]:

@@ -24,7 +24,7 @@ def ran(report: Report, told: str = "") -> Markup:
         f"What ran where{told}",
         _facts(report),
         tag("h3", "Inputs") if report.inputs else None,
-        table("Inputs", INPUTS, _inputs(report)),
+        table("Inputs", INPUTS, _inputs(report), stacked=True),
         tag("h3", "Versions") if report.packages or report.plugins else None,
         table("Packages", PACKAGES, sorted(report.packages.items())),
         table("Plugins", PLUGINS, _plugins(report)),

@@ -27,7 +27,7 @@ COLUMNS = (
 
 def waivers(report: Report, told: str = "") -> Markup:
     """A row for each waiver of the policy, then what the waived checks found."""
-    rows = table("Waivers", COLUMNS, (_row(report, one) for one in report.waivers))
+    rows = table("Waivers", COLUMNS, (_row(report, one) for one in report.waivers), stacked=True)
     heading = f"Waivers{told} ({len(report.waivers):,})"
     return section(f"waivers-{report.stage.value}", heading, rows, joined(_waived(report)))
 

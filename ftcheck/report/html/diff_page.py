@@ -168,7 +168,7 @@ def _measurements(changes: Sequence[Mapping[str, Any]]) -> Markup:
 
 
 def _measurement(one: Mapping[str, Any]) -> tuple[str | None, ...]:
-    relative = f"{100 * one['relative']:+.1f} %" if one["relative"] is not None else ""
+    relative = f"{100 * one['relative']:+.1f} %" if one["relative"] else ""
     limits = dict.fromkeys(one[key] for key in ("limit_before", "limit_after") if one[key])
     gone = {"new": ("not measured", None), "removed": (None, "not measured")}.get(
         one["presence"], (None, None)

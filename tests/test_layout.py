@@ -71,6 +71,9 @@ SCENARIOS = (
     "cli/test_selftest.py",
     "cli/test_story.py",
     "cli/test_trained_calls.py",
+    # pages of every kind in a real browser
+    "browser/test_pages.py",
+    "browser/test_speed.py",
     # planted faults and healthy jobs, against all rules
     "mutants/test_mutants.py",
     "fix/test_property.py",

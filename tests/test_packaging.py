@@ -57,6 +57,11 @@ def test_the_tables_are_inside(wheel: zipfile.ZipFile) -> None:
         assert f"ftcheck/tables/{table}" in wheel.namelist()
 
 
+def test_the_style_and_the_script_of_pages_are_inside(wheel: zipfile.ZipFile) -> None:
+    for part in ("page.css", "page.js"):
+        assert f"ftcheck/report/html/{part}" in wheel.namelist()
+
+
 def test_the_lowest_versions_that_are_tested_are_the_floors_that_are_promised() -> None:
     project = tomllib.loads((CHECKOUT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
     stated = [*project["dependencies"], *project["optional-dependencies"]["train"]]

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from ftcheck.cli.pages.screen import Screen
     from ftcheck.errors import FtcheckError
     from ftcheck.inputs.run_folder import Reader
-    from ftcheck.training.monitor import View
+    from ftcheck.training.monitor import Curves, View
 
 SCHEMA = "ftcheck.monitor/1"
 HEIGHT = 2
@@ -43,7 +43,13 @@ WIDE = 200
     metavar="SECONDS",
     help="Time between refreshes.",
 )
-def monitor(folders: tuple[str, ...], as_json: bool, once: bool, interval: float) -> int:
+@click.option(
+    "--html",
+    "html",
+    metavar="PATH",
+    help="Write the runs as an HTML page too, anew at each refresh: loss, speed, memory, checks.",
+)
+def monitor(folders: tuple[str, ...], as_json: bool, once: bool, interval: float, html: str | None) -> int:
     """Follow training runs, or show finished ones: loss, speed, memory, checkpoints, findings.
 
     RUN_FOLDER is a run's folder, a folder above several, or a glob. On a terminal the page is redrawn until
@@ -53,7 +59,7 @@ def monitor(folders: tuple[str, ...], as_json: bool, once: bool, interval: float
     """
     from ftcheck.exit_codes import ExitCode
 
-    board = Board(folders)
+    board = Board(folders, page=html)
     board.look()
     if once or board.over:
         _refuse_missing(board, once=once)
@@ -71,9 +77,11 @@ class Board:
 
     asked: tuple[str, ...]
     clock: Callable[[], datetime] = lambda: datetime.now().astimezone()
+    page: str | None = None
     views: list["View"] = field(default_factory=list)
     waiting: list[str] = field(default_factory=list)
     broken: dict[str, "FtcheckError"] = field(default_factory=dict)
+    curves: list["Curves"] = field(default_factory=list)
     _readers: dict[Path, "Reader"] = field(default_factory=dict)
     _awaited: set[str] = field(default_factory=set)
 
@@ -83,13 +91,13 @@ class Board:
         return not self.waiting and all(view.state.over for view in self.views)
 
     def look(self) -> None:
-        """Read everything anew."""
+        """Read everything anew, and write the page where one is asked for. Raises `UsageError`."""
         from ftcheck.errors import InputError
         from ftcheck.inputs.run_folder import Reader
-        from ftcheck.training.monitor import view
+        from ftcheck.training.monitor import curves, view
 
         now = self.clock()
-        self.views, self.waiting, self.broken = [], [], {}
+        self.views, self.curves, self.waiting, self.broken = [], [], [], {}
         for folder in self._folders():
             try:
                 run = self._readers.setdefault(folder, Reader(folder)).read()
@@ -97,6 +105,22 @@ class Board:
                 self.broken[str(folder)] = error
                 continue
             self.views.append(view(run, now))
+            self.curves.append(curves(run))
+        if self.page is not None:
+            self._write(self.page, now)
+
+    def _write(self, path: str, now: datetime) -> None:
+        from ftcheck.atomic import replace_file
+        from ftcheck.cli.pages import monitor_html
+        from ftcheck.errors import UsageError
+
+        runs = tuple(zip(self.views, self.curves, strict=True))
+        shown = monitor_html.Runs(runs, tuple(self.waiting), tuple(map(str, self.broken.values())))
+        text = monitor_html.page(shown, now.isoformat(timespec="seconds"))
+        try:
+            replace_file(Path(bounded.expanded(path)), text.encode("utf-8", "backslashreplace"))
+        except OSError as error:
+            raise UsageError(f"--html {path}: {error.strerror or error}") from error
 
     def _folders(self) -> Iterator[Path]:
         """The run folders, each once; what is not there is waited for."""

@@ -109,13 +109,16 @@ def plan(
     asked = Asked(max_lost / 100, _percentile(loaded))
     probes = {name: _prober(loaded, name) for name in chosen} if probe else {}
     pages = _pages(loaded, chosen, asked, screen, probes, offline=offline)
+    commands: dict[str, str] = {}
     for number, page in enumerate(pages):
         if number:
             screen.blank()
         command = _write_it(page, policy, overrides, fixes=file is not None)
+        commands |= {page.job: command} if command is not None else {}
         _show(page, screen, command, verbose=verbose)
     made = [page for page in pages if not isinstance(page, Unplanned)]
-    names = [*_finish(written, pages, policy), *_plots(made, plots), *_config(made, config, policy)]
+    about = (policy, loaded.policy.name, commands)
+    names = [*_finish(written, pages, *about), *_plots(made, plots), *_config(made, config, policy)]
     if names:
         screen.blank()
         screen.put([("written: ", "bold")], "  ".join(names))
@@ -229,6 +232,7 @@ def _write_it(
 
 def _begin(written: Sequence[Any], policy: str, config: str | None) -> None:
     """Say `started` in every file, so that a plan that is killed leaves none that looks whole."""
+    from ftcheck.cli.pages import plan_html
     from ftcheck.errors import UsageError
     from ftcheck.runner.outputs import write_started
 
@@ -237,13 +241,20 @@ def _begin(written: Sequence[Any], policy: str, config: str | None) -> None:
     texts = {
         "json": '{"schema": "ftcheck.plan/1", "status": "started"}\n',
         "markdown": "ftcheck plan: started\n",
-        "html": "<!doctype html><title>ftcheck plan: started</title>ftcheck plan: started\n",
+        "html": plan_html.started(policy),
     }
     write_started(written, _report(policy), _reporters(texts))
 
 
-def _finish(written: Sequence[Any], pages: "Sequence[JobPlan | Unplanned]", policy: str) -> Sequence[str]:
-    from ftcheck.cli.pages import plan_page
+def _finish(
+    written: Sequence[Any],
+    pages: "Sequence[JobPlan | Unplanned]",
+    policy: str,
+    name: str,
+    commands: Mapping[str, str],
+) -> Sequence[str]:
+    from ftcheck.cli.pages import plan_html, plan_page
+    from ftcheck.runner.assemble import now
     from ftcheck.runner.outputs import write_final
 
     if not written:
@@ -251,7 +262,7 @@ def _finish(written: Sequence[Any], pages: "Sequence[JobPlan | Unplanned]", poli
     texts = {
         "json": plan_page.as_json(pages, policy),
         "markdown": plan_page.markdown(pages),
-        "html": plan_page.page(pages),
+        "html": plan_html.page(pages, plan_html.Planned(policy, name, now(), commands)),
     }
     return write_final(written, _report(policy), _reporters(texts))
 

@@ -1,6 +1,8 @@
-"""`ftcheck report convert`."""
+"""`ftcheck report convert` and `ftcheck report night`."""
 
 import click
+
+from ftcheck.cli.night import night
 
 
 @click.group(short_help="Convert a stored report to another format.")
@@ -17,10 +19,10 @@ def report() -> None:
     multiple=True,
     required=True,
     metavar="FORMAT[=PATH]",
-    help="junit, github, markdown or json; repeatable; without a path, to stdout.",
+    help="html, junit, github, markdown or json; repeatable; without a path, to stdout.",
 )
 def convert(stored: str, outputs: tuple[str, ...]) -> None:
-    """Write a stored JSON REPORT in other formats: junit, github, markdown, json."""
+    """Write a stored JSON REPORT in other formats: html, junit, github, markdown, json."""
     from ftcheck.errors import UsageError
     from ftcheck.extension.plugin_host import make_host
     from ftcheck.gate.stored import read_report
@@ -32,3 +34,6 @@ def convert(stored: str, outputs: tuple[str, ...]) -> None:
     if isinstance(found, Reason):
         raise UsageError(found.message)
     write_final(parse_outputs(outputs, host.reporters), found, host.reporters)
+
+
+report.add_command(night)

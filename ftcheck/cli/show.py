@@ -131,7 +131,7 @@ def _first_finding(
 
 
 def _print(view: "RowView", output: str | None, *, ids: bool) -> None:
-    from ftcheck.cli.pages import row_page
+    from ftcheck.cli.pages import row_html, row_page
     from ftcheck.errors import UsageError
 
     if output is not None:
@@ -139,7 +139,7 @@ def _print(view: "RowView", output: str | None, *, ids: bool) -> None:
         if kind != "html" or not path:
             raise UsageError(f"-o {output}: write html=PATH")
         try:
-            Path(path).write_text(row_page.page(view), encoding="utf-8", errors="backslashreplace")
+            Path(path).write_text(row_html.page(view), encoding="utf-8", errors="backslashreplace")
         except OSError as error:
             raise UsageError(f"-o {output}: {error.strerror or error}") from error
         click.echo(path)

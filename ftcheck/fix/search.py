@@ -12,8 +12,9 @@ from typing import Any
 
 from ftcheck.fix import yaml_edits
 from ftcheck.plurals import agreeing
-from ftcheck.records import Change, Finding, Location, Outcome, Result, Severity
+from ftcheck.records import Change, Location, Outcome, Result, Severity
 from ftcheck.report.redact import MARK, redact, visible
+from ftcheck.report.wording import mends
 
 ROUNDS = 5
 """So often the checks run again under the changes before what is left is left."""
@@ -79,11 +80,6 @@ def proposals(results: Iterable[Result]) -> tuple[Proposal, ...]:
         for finding in result.findings
         if finding.change is not None and mends(finding)
     )
-
-
-def mends(finding: Finding) -> bool:
-    """Whether `ftcheck fix` takes up what a finding of a failed check proposes."""
-    return finding.change is not None and finding.severity is not Severity.INFO
 
 
 def resolved(found: Iterable[Proposal]) -> tuple[Choice, ...]:

@@ -77,10 +77,7 @@ def view(
     prepared: Prepared, tokenizer: Tokenizer, job: Job, index: int, read: ReadRow | None = None
 ) -> RowView:
     """The row `index` (from 0) of the prepared rows; `read` is the row itself, for its tools."""
-    ids = prepared.tokens.ids(index).tolist()
-    trained = prepared.tokens.mask(index)
-    fed = _fed(prepared, job, index, len(ids))
-    pieces = tuple(_pieces(ids, (trained & fed).tolist(), fed.tolist(), tokenizer))
+    pieces = pieces_of(prepared, tokenizer, job, index)
     trouble = prepared.row_errors.get(index)
     found = _tools(pieces, read) if read is not None else ToolRendering((), ())
     pieces = _with_tools(pieces, found)
@@ -88,15 +85,23 @@ def view(
         index=index,
         at=prepared.at(index),
         pieces=pieces,
-        tokens=len(ids),
-        fed=int(fed.sum()),
-        trained=int((trained & fed).sum()),
+        tokens=sum(len(one.ids) for one in pieces),
+        fed=sum(len(one.ids) for one in pieces if one.fed),
+        trained=sum(len(one.ids) for one in pieces if one.trained),
         ending=_ending(pieces),
         trouble=trouble.message if trouble is not None else None,
         neighbours=_neighbours(prepared, job, index),
         tools=Counter(span.part for span in found.spans),
         dropped=tuple(_dropped(pieces, found)),
     )
+
+
+def pieces_of(prepared: Prepared, tokenizer: Tokenizer, job: Job, index: int) -> tuple[Piece, ...]:
+    """The pieces of the row `index` (from 0): which of them are fed and which are in the loss."""
+    ids = prepared.tokens.ids(index).tolist()
+    fed = _fed(prepared, job, index, len(ids))
+    trained = prepared.tokens.mask(index) & fed
+    return tuple(_pieces(ids, trained.tolist(), fed.tolist(), tokenizer))
 
 
 INVENTED = ("doubled", "encoded-twice", "as-repr", "as-none", "braced", "escaped")

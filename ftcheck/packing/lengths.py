@@ -91,11 +91,15 @@ class Histogram:
         """Share of the sequences that have at most `length` tokens, 0 to 1; 1 where there is none."""
         return 1 - self.above(length) / self.sequences if self.sequences else 1.0
 
+    def bin_width(self, number: int) -> int:
+        """How many lengths each of at most `number` bins holds."""
+        return max(1, -(-(self.longest + 1) // number))
+
     def bins(self, number: int) -> "NDArray[np.int64]":
         """The counts in at most `number` stretches of equal width, from length 0 to the longest."""
         import numpy as np
 
-        width = max(1, -(-(self.longest + 1) // number))
+        width = self.bin_width(number)
         starts = np.arange(0, self.longest + 1, width)
         binned: NDArray[np.int64] = np.add.reduceat(self.counts[: self.longest + 1], starts)
         return binned

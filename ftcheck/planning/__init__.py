@@ -148,6 +148,8 @@ class _Planner:
             config=training_config(job, chosen),
             notes=tuple(self._notes(found)),
             probe=_told(self.probed) if self.probed is not None else "",
+            card=self._card_name(),
+            card_gib=self._card()[0],
         )
 
     def _packing(self, found: Lengths) -> Packing | None:
@@ -174,14 +176,21 @@ class _Planner:
 
     def _memory_limit(self) -> tuple[float | None, str]:
         """The memory that a device has, or may use, in GiB: the smaller of hardware's and the target's."""
-        from ftcheck.estimate.gpus import gpu_memory
-
-        machine = self.machine or Machine(system="", cpus=1, memory=0)
-        has, source = gpu_memory(self.job, machine)
+        has, source = self._card()
         asked = self.job.targets.memory_gib
         if asked is not None and (has is None or asked <= has):
             return asked, "targets.memory_gib"
         return has, source
+
+    def _card(self) -> tuple[float | None, str]:
+        """The memory of one GPU in GiB, and where that is from."""
+        from ftcheck.estimate.gpus import gpu_memory
+
+        return gpu_memory(self.job, self.machine or Machine(system="", cpus=1, memory=0))
+
+    def _card_name(self) -> str:
+        here = self.machine.gpus[0].name if self.machine is not None and self.machine.gpus else ""
+        return self.job.hardware.gpu or here
 
     def _largest_batch(self, known: estimates.Estimates, stated: Option, limit: float | None) -> int | None:
         """The largest batch whose whole interval fits; 0 if not even one does, None if it cannot be told."""

@@ -19,18 +19,10 @@ from ftcheck.planning import probe
 from ftcheck.planning.records import Figure
 from ftcheck.planning.search import Work
 from ftcheck.plurals import counted
+from ftcheck.report.wording import MEMORY_PARTS
 from ftcheck.settings import Job
 
 GIB = 1 << 30
-SHOWN_PARTS = {
-    "weights": ("weights", "unquantised"),
-    "LoRA and optimizer": ("adapter", "gradients", "optimizer"),
-    "activations": ("activations",),
-    "working": ("working", "workspace", "fragmentation"),
-    "CUDA": ("context",),
-}
-"""Parts of memory by their usual names, and what the memory model calls them."""
-
 OTHERS = "other settings are faster or slower than the probed ones by as much as the tables say"
 
 
@@ -154,8 +146,8 @@ def _figure(
 
 def _parts(parts: Mapping[str, float]) -> dict[str, float]:
     """GiB by what people call them; parts that have no such name keep their own."""
-    named = {one for names in SHOWN_PARTS.values() for one in names}
-    shown = {name: sum(parts.get(one, 0.0) for one in names) / GIB for name, names in SHOWN_PARTS.items()}
+    named = {one for names in MEMORY_PARTS.values() for one in names}
+    shown = {name: sum(parts.get(one, 0.0) for one in names) / GIB for name, names in MEMORY_PARTS.items()}
     return shown | {name: value / GIB for name, value in parts.items() if name not in named}
 
 

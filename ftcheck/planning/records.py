@@ -200,9 +200,11 @@ class Target:
 class JobPlan:
     """One page of a plan. `options` are the trade-off, the stated settings first, then the best.
 
-    `changes` turn the stated settings into the best ones. `notes` say what the numbers rest on, `probe`
-    what real steps took where there were any. `role_tokens` is None where no row is a conversation, or
-    where the words could not be counted: `role_tokens_problem` then says why.
+    `memory_limit` is the smaller of what the target allows and what `card` has; `card_gib` is what it has in
+    GiB, as torch reports it (None where that is unknown). `changes` turn the stated settings into the best
+    ones. `notes` say what the numbers rest on, `probe` what real steps took where there were any.
+    `role_tokens` is None where no row is a conversation, or where the words could not be counted:
+    `role_tokens_problem` then says why.
     """
 
     job: str
@@ -229,6 +231,8 @@ class JobPlan:
     config: Mapping[str, Any]
     notes: tuple[str, ...] = ()
     probe: str = ""
+    card: str = ""
+    card_gib: float | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -18,9 +18,19 @@ SYMBOLS = {
     Outcome.TIMEOUT: "!",
     Outcome.NOT_RUN: "-",
 }
+MEMORY_PARTS = {
+    "weights": ("weights", "unquantised"),
+    "LoRA and optimizer": ("adapter", "gradients", "optimizer"),
+    "activations": ("activations",),
+    "working": ("working", "workspace", "fragmentation"),
+    "CUDA": ("context",),
+}
+"""Parts of memory by their usual names, and what the memory model calls them."""
 WORDS = {Outcome.TIMEOUT: "timed out", Outcome.NOT_RUN: "not run"}
 
 
+AS_SEEN = "as the model sees it: "
+"""How the line of a finding begins that draws its row; only `--show-content` adds one."""
 REQUIRED = "required by the gate"
 NOT_BLOCKING = "not blocking"
 
@@ -96,10 +106,16 @@ def place(at: Location | None) -> str:
 
 def change_text(change: Change) -> str:
     """`jobs.mapper.training.max_length: 1024 -> 1536`."""
-    return f"{change.path}: {_setting(change.old)} -> {_setting(change.new)}"
+    return f"{change.path}: {setting(change.old)} -> {setting(change.new)}"
 
 
-def _setting(value: Any) -> str:
+def mends(finding: Finding) -> bool:
+    """Whether `ftcheck fix` takes up what a finding of a failed check proposes."""
+    return finding.change is not None and finding.severity is not Severity.INFO
+
+
+def setting(value: Any) -> str:
+    """A value as YAML writes it."""
     if value is None or isinstance(value, bool):
         return {None: "null", True: "true", False: "false"}[value]
     return str(value)

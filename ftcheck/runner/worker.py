@@ -6,7 +6,6 @@ print goes to stderr. When stdin closes, the process ends: it never outlives its
 """
 
 import importlib
-import io
 import json
 import os
 import queue
@@ -16,13 +15,11 @@ import time
 import traceback
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
-from itertools import islice
 from typing import Any, TextIO
 
-from ftcheck.errors import AbsentConfig, FtcheckError, InputError, in_one_line
+from ftcheck.errors import AbsentConfig, FtcheckError, InputError
 from ftcheck.extension.plugin_host import Host, make_host
 from ftcheck.extension.rules import Rule
-from ftcheck.inputs import bounded
 from ftcheck.inputs.container import Inputs, Run, Store, closure
 from ftcheck.inputs.prepared import Prepared
 from ftcheck.records import (
@@ -40,12 +37,11 @@ from ftcheck.records import (
     Summary,
 )
 from ftcheck.report.record import result_to_dict
+from ftcheck.runner.shown_rows import as_seen, in_line, with_content
 from ftcheck.runner.worker_setup import Setup, unpack
 
 READY = ("numpy", "pyarrow", "pyarrow.ipc")
 PROGRESS_EVERY = 0.1
-MAX_CONTENT = 600
-WITHOUT_LINES = (".arrow", ".parquet")
 """Files whose rows are no lines of text."""
 
 
@@ -158,12 +154,20 @@ class _Worker:
         )
         reads = self._reads_content or CONVERSATIONS in self._host.rules[check.rule].inputs
         seconds = self._clock.seconds()
-        shown = with_content if self._show_content else in_line
-        result = replace(result, findings=tuple(map(shown, result.findings)), reads_content=reads)
+        found = tuple(self._shown(one, check, inputs) for one in result.findings)
+        result = replace(result, findings=found, reads_content=reads)
         self._send_digests(check.job)
         rows = [(one.path, one.line, one.record) for one in result.rows]
         told = {"event": "result", "result": result_to_dict(result), "seconds": seconds, "rows": rows}
         self._events.send(told)
+
+    def _shown(self, finding: Finding, check: Check, inputs: Inputs) -> Finding:
+        """A finding with the row that it is about, where that is asked for and was prepared for the check."""
+        if not self._show_content:
+            return in_line(finding)
+        job = self._jobs.get(check.job or "")
+        prepared = job is not None and "prepared" in closure(self._host.loaders, check.needs)
+        return with_content(finding, as_seen(finding, job, inputs) if job and prepared else "")
 
     def _content_read(self) -> None:
         self._reads_content = True
@@ -272,35 +276,6 @@ class _RuleClock:
 
     def seconds(self) -> float:
         return 0.0 if self._began is None else max(0.0, time.monotonic() - self._began - self._opened_in)
-
-
-def in_line(finding: Finding) -> Finding:
-    """A finding whose message is one line: what it names of a file begins no line of its own."""
-    return replace(finding, message=in_one_line(finding.message))
-
-
-def with_content(finding: Finding) -> Finding:
-    """A finding with its content and, about a row, the beginning of that row's line.
-
-    Only where `--show-content` asks.
-    """
-    shown = [in_one_line(_shortened(text)) for text in (_line_at(finding.at), finding.content) if text]
-    return replace(finding, message="\n".join([in_one_line(finding.message), *shown]))
-
-
-def _line_at(at: Location | None) -> str:
-    """The line of a row of data; nothing for any other place."""
-    if at is None or at.row is None or at.path is None or at.line is None or at.path.endswith(WITHOUT_LINES):
-        return ""
-    try:
-        with io.TextIOWrapper(bounded.open_file(at.path), encoding="utf-8", errors="replace") as file:
-            return next(islice(file, at.line - 1, None), "").strip()
-    except OSError:
-        return ""
-
-
-def _shortened(text: str) -> str:
-    return text if len(text) <= MAX_CONTENT else text[:MAX_CONTENT] + " …"
 
 
 def run_check(

@@ -78,7 +78,8 @@ class View:
 
     `losses` are at most `POINTS` means of the `logged` losses, oldest first; `whole_pace` are the tokens a
     second of a whole run that has ended. `expected` are the spans of
-    `tokens_per_second`, `memory_gib` and `trained_share`, where the run was held against them.
+    `tokens_per_second`, `memory_gib` and `trained_share`, where the run was held against them. `ids` is the
+    digest over the ids and labels that were fed.
     """
 
     folder: Path
@@ -123,6 +124,33 @@ class View:
     found: tuple[Found, ...] = ()
     notes: tuple[str, ...] = ()
     notes_total: int = 0
+    ids: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Curves:
+    """A run's numbers as (step, value), oldest first, at most `POINTS` of each: means of stretches."""
+
+    loss: tuple[tuple[float, float], ...] = ()
+    eval_loss: tuple[tuple[float, float], ...] = ()
+    tokens_per_second: tuple[tuple[float, float], ...] = ()
+    memory_peak_gib: tuple[tuple[float, float], ...] = ()
+
+
+def curves(run: TrainingRun) -> Curves:
+    """What a run's metric lines tell from its first step to its last."""
+    return Curves(
+        loss=_curve(run.training, "loss"),
+        eval_loss=_curve(run.evaluations, "eval_loss"),
+        tokens_per_second=_curve(run.training, "tokens_per_second"),
+        memory_peak_gib=_curve(run.training, "memory_peak_gib"),
+    )
+
+
+def _curve(lines: Sequence[Metric], name: str) -> tuple[tuple[float, float], ...]:
+    found = [(float(line.step), value) for line in lines if (value := line.number(name)) is not None]
+    steps = thinned([step for step, _ in found], POINTS)
+    return tuple(zip(steps, thinned([value for _, value in found], POINTS), strict=True))
 
 
 def view(run: TrainingRun, now: datetime) -> View:
@@ -149,6 +177,7 @@ def view(run: TrainingRun, now: datetime) -> View:
         found=tuple(_found(run)),
         notes=tuple(map(str, run.notes)),
         notes_total=len(run.notes),
+        ids=run.ids,
     )
     return _with_times(_with_numbers(shown, run), run, now)
 

@@ -76,9 +76,9 @@ def ftcheck_loaders() -> list[Loader]:
 @hookimpl
 def ftcheck_reporters() -> list[Reporter]:
     """Offer the report formats."""
-    from ftcheck_plugins.reporters import github, json_report, junit, markdown
+    from ftcheck_plugins.reporters import github, html_report, json_report, junit, markdown
 
-    return [github.REPORTER, json_report.REPORTER, junit.REPORTER, markdown.REPORTER]
+    return [github.REPORTER, html_report.REPORTER, json_report.REPORTER, junit.REPORTER, markdown.REPORTER]
 
 
 @hookimpl

@@ -8,7 +8,7 @@ import pytest
 from tests.cli.project import Project
 
 CANARY = "xylophonequartz"
-SINKS = ("r.json", "r.xml", "r.md", "r.txt")
+SINKS = ("r.json", "r.xml", "r.md", "r.txt", "r.html")
 
 
 @pytest.fixture
@@ -38,7 +38,18 @@ def leaky(project: Project, samples: Path) -> Project:
 
 def outputs(project: Project, *arguments: str) -> dict[str, str]:
     """What each sink says, the terminal among them."""
-    files = ("-o", "json=r.json", "-o", "junit=r.xml", "-o", "markdown=r.md", "-o", "github=r.txt")
+    files = (
+        "-o",
+        "json=r.json",
+        "-o",
+        "junit=r.xml",
+        "-o",
+        "markdown=r.md",
+        "-o",
+        "github=r.txt",
+        "-o",
+        "html=r.html",
+    )
     ran = project.call("run", "policy.yaml", *files, "-v", *arguments)
     assert ran.code == 1, ran.out + ran.err
     said = {name: (project.folder / name).read_text(encoding="utf-8") for name in SINKS}
@@ -66,7 +77,7 @@ def test_show_content_shows_the_rows_that_findings_speak_of(leaky: Project) -> N
 def test_a_findings_own_content_is_shown_only_where_it_is_asked_for() -> None:
     from ftcheck.records import Check, Finding, Outcome, Result, Stage
     from ftcheck.report.record import result_to_dict
-    from ftcheck.runner.worker import with_content
+    from ftcheck.runner.shown_rows import with_content
 
     finding = Finding("row 3: not JSON", content=f"{CANARY} " * 100)
     check = Check(id="job::accuracy", name="accuracy", rule="accuracy", job="job", stage=Stage.AFTER)

@@ -404,3 +404,28 @@ def test_no_color_is_respected_and_ascii_terminals_get_ascii(tmp_path: Path, mon
     text = ascii_only.read()
     assert "+ finite-loss  x loss-spike" in text
     assert "\\u" not in text
+
+
+def test_the_page_of_a_run_holds_its_numbers_and_is_written_beside_the_terminal(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    code, out, _ = command(capsys, run(tmp_path / "mapper"), "--once", "--html", tmp_path / "run.html")
+    text = (tmp_path / "run.html").read_text(encoding="utf-8")
+
+    assert (code, "step 41/63" in out) == (0, True)
+    for needed in ("41 of 63 (65 %)", "expected 4,900 to 6,600", "expected 11.10 to 11.90", "loss-spike"):
+        assert needed.replace(".10", ".1").replace(".90", ".9") in text
+    assert text.count('class="curve') == 4  # training, evaluation, speed, memory
+    assert "load it again to see more" in text
+
+
+def test_a_page_that_cannot_be_written_is_one_line(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    code, _, err = command(
+        capsys, finished(tmp_path / "mapper"), "--once", "--html", tmp_path / "no" / "run.html"
+    )
+
+    assert code == 2
+    assert "--html" in err
+    assert "No such file or directory" in err

@@ -79,7 +79,7 @@ def test_what_the_template_makes_up_is_underlined(tmp_path: Path, capsys: pytest
 
     page = tmp_path / "row.html"
     shown(tmp_path, HEAD + TURN + CALLS + TAIL, text, capsys, "-o", f"html={page}")
-    assert "<u>" in page.read_text(encoding="utf-8").partition("<pre>")[2]
+    assert "<u>" in page.read_text(encoding="utf-8").partition('<pre class="row"')[2]
 
 
 def test_the_terminal_shows_the_same_with_styles(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

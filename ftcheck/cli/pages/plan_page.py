@@ -1,6 +1,5 @@
-"""The page of `ftcheck plan`: the same lines on a terminal, as Markdown and as HTML; the numbers as JSON."""
+"""The page of `ftcheck plan`: the same lines on a terminal and as Markdown; the numbers as JSON."""
 
-import html
 import json
 import os
 from collections.abc import Iterator, Mapping, Sequence
@@ -10,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from ftcheck.inputs.role_tokens import RoleTokens, Words
 from ftcheck.packing.lengths import Histogram, TrainedPositions
+from ftcheck.planning.plan_file import SCHEMA
 from ftcheck.planning.records import (
     Cost,
     Figure,
@@ -31,7 +31,6 @@ from ftcheck.report.wording import change_text, place
 if TYPE_CHECKING:
     from ftcheck.cli.pages.screen import Screen
 
-SCHEMA = "ftcheck.plan/1"
 BARS, ASCII_BARS = "▁▂▃▄▅▆▇█", "_.:-=+*#"
 SPARKS = 16
 """Columns of a sparkline."""
@@ -441,83 +440,6 @@ def markdown(pages: Page) -> str:
 
 def _whole(line: Line) -> str:
     return f"{line.path}  {line.text}" if line.path else line.text
-
-
-PAGE = """<!doctype html>
-<html lang="en"><meta charset="utf-8"><meta name="viewport" content="width=device-width, initial-scale=1">
-<title>ftcheck plan</title>
-<style>
-:root {{ color-scheme: light dark; --dim: #6b7280; --bar: #0e7490; --bad: #b91c1c; --rule: #e5e7eb; }}
-@media (prefers-color-scheme: dark) {{
-  :root {{ --dim: #9ca3af; --bar: #67e8f9; --bad: #fca5a5; --rule: #374151; }}
-}}
-body {{ font: 15px/1.6 system-ui, sans-serif; max-width: 64rem; margin: 2rem auto; padding: 0 1rem; }}
-h2 {{ font-size: 1.05rem; overflow-wrap: anywhere; }}
-table {{ border-collapse: collapse; width: 100%; }}
-th {{ text-align: left; vertical-align: top; padding: .2rem 1rem .2rem 0; white-space: nowrap; }}
-td {{ padding: .2rem 0; overflow-wrap: anywhere; font-variant-numeric: tabular-nums; }}
-tr.first > * {{ border-top: 1px solid var(--rule); }}
-.detail, text {{ color: var(--dim); fill: var(--dim); }}
-.bad {{ color: var(--bad); }}
-rect {{ fill: var(--bar); }}
-line {{ stroke: var(--dim); stroke-dasharray: 3 3; }}
-text {{ font-size: 11px; }}
-</style>
-<h1>ftcheck plan</h1>
-{body}</html>
-"""
-
-
-def page(pages: Page) -> str:
-    """All jobs as an HTML page that stands alone, with the histogram of the lengths drawn in it."""
-    return PAGE.format(body="".join(map(_section, map(clean, pages))))
-
-
-def _section(page: JobPlan | Unplanned) -> str:
-    if isinstance(page, Unplanned):
-        reason = html.escape(page.reason)
-        return f'<h2>{html.escape(page.job)}</h2>\n<p class="bad">No plan: {reason}</p>\n'
-    rows = "".join(map(_row, lines(page)))
-    return f"<h2>{html.escape(headline(page))}</h2>\n{_drawn(page.lengths)}<table>\n{rows}</table>\n"
-
-
-def _row(line: Line) -> str:
-    kind = "first" if line.label else ""
-    cell = "bad" if line.style else "detail" if line.detail else ""
-    text = html.escape(_whole(line))
-    return f'<tr class="{kind}"><th>{html.escape(line.label)}</th><td class="{cell}">{text}</td></tr>\n'
-
-
-def _drawn(found: Lengths, width: int = 720, height: int = 130) -> str:
-    """The histogram as SVG, with lines at p50, p95, p99."""
-    binned = found.total.bins(90).tolist()
-    top, each = max(binned, default=0) or 1, width / max(1, len(binned))
-    bars = "".join(
-        f'<rect x="{n * each:.1f}" y="{height - 14 - one / top * (height - 34):.1f}" '
-        f'width="{max(1.0, each - 1):.1f}" height="{one / top * (height - 34):.1f}"/>'
-        for n, one in enumerate(binned)
-        if one
-    )
-    longest = max(1, found.total.longest)
-    marks = "".join(
-        _mark(found.total.percentile(one), f"p{one}", width, longest, height, row)
-        for row, one in enumerate(PERCENTILES)
-    )
-    label = f"tokens per row, 0 to {longest:,}"
-    return (
-        f'<svg viewBox="0 0 {width} {height}" role="img" aria-label="{label}">{bars}{marks}'
-        f'<text x="0" y="{height - 2}">0</text>'
-        f'<text x="{width}" y="{height - 2}" text-anchor="end">{longest:,} tokens</text></svg>\n'
-    )
-
-
-def _mark(length: int, name: str, width: int, longest: int, height: int, row: int) -> str:
-    x = min(width - 1.0, length / (longest + 1) * width)
-    anchor = "end" if x > width / 2 else "start"
-    return (
-        f'<line x1="{x:.1f}" x2="{x:.1f}" y1="12" y2="{height - 14}"/>'
-        f'<text x="{x:.1f}" y="{10 + 11 * row}" text-anchor="{anchor}">{name} {length:,}</text>'
-    )
 
 
 def as_json(pages: Page, policy: str) -> str:

@@ -6,7 +6,6 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime, time, timedelta
 
 from ftcheck.cli.pages.screen import Screen, tied
-from ftcheck.fix.search import mends
 from ftcheck.paths import near
 from ftcheck.plurals import counted
 from ftcheck.records import Change, Finding, Location, Outcome, Result, Severity
@@ -125,7 +124,9 @@ def _command(
 ) -> None:
     """The command that shows the changes as a diff; none changes what was set on the command line."""
     changes = [
-        one.change for one in findings if one.change and mends(one) and _in_file(one.change, one, telling)
+        one.change
+        for one in findings
+        if one.change and wording.mends(one) and _in_file(one.change, one, telling)
     ]
     if changes and _is_file(telling):
         switch = "" if all(one.safe for one in changes) else "--unsafe "

@@ -65,6 +65,7 @@ def memory_fit(job: Job, machine: Machine, inputs: Inputs) -> Iterator[Yield]:
     elif sequences is None or sequences >= stated:
         most = max(most, stated)
     yield from _measured(memory, limit, most)
+    yield from _card(job, machine)
     largest = f"the largest batch that fits is {most}" if most else "no batch fits"
     yield Summary(f"{_interval(memory)} GiB, {said} {limit:g} GiB; {largest}{assumed}")
     if said != "fits":
@@ -183,6 +184,16 @@ def _measured(memory: Memory, limit: float, most: int) -> Iterator[Measurement]:
     yield Measurement("predicted_by", "formulas" if memory.least is None else "replay")
     for name, size in memory.parts.items():
         yield Measurement(f"{name}_gib", _gib(size), unit="GiB")
+
+
+def _card(job: Job, machine: Machine) -> Iterator[Measurement]:
+    """What the GPU has, beside what the policy allows of it."""
+    have, _ = gpu_memory(job, machine)
+    name = job.hardware.gpu or next((one.name for one in machine.gpus), None)
+    if have is not None:
+        yield Measurement("card_gib", round(have, 2), unit="GiB")
+    if name is not None:
+        yield Measurement("card", name)
 
 
 def _found(job: Job, memory: Memory, limit: float, source: str, remedy: Remedy | None) -> Iterator[Finding]:

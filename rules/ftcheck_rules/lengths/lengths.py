@@ -32,6 +32,8 @@ if TYPE_CHECKING:
 USUAL = (50, 90, 95, 99)
 TRL_DEFAULT = 1024
 """TRL's own max_length, where the policy sets none."""
+BINS = 48
+"""Bins of the histogram, at most."""
 FAR_BELOW = 0.5
 """A percentile below this share of max_length is worth a remark."""
 
@@ -70,8 +72,9 @@ def percentile_seq_len(
     is 1,024 tokens, whatever the data.
 
     Measured in tokens per row, before truncation and after the policy's data.outliers, as nearest-rank
-    percentiles of exact counts; `engine` names the tokenizer implementation that produced the ids, and the
-    line says why it is not the fast one where that was tried. Parameter: percentile (default 95).
+    percentiles of exact counts; `histogram` counts the rows in bins of equal width from 0 tokens on; `engine`
+    names the tokenizer implementation that produced the ids, and the line says why it is not the fast one
+    where that was tried. Parameter: percentile (default 95).
     """
     lengths = before_truncation(prepared)
     if not len(lengths):
@@ -98,6 +101,8 @@ def _measured(counts: Histogram, percentile: float, limit: int | None) -> Iterat
         bound = f"<= {limit}" if one == percentile and limit is not None else None
         yield Measurement(f"p{one:g}", counts.percentile(one), unit="tokens", limit=bound)
     yield Measurement("max", counts.longest, unit="tokens")
+    width, bins = counts.bin_width(BINS), counts.bins(BINS).tolist()
+    yield Measurement("histogram", " ".join(map(str, bins)), unit=f"rows per {counted(width, 'token')}")
 
 
 def _in_words(counts: Histogram, percentile: float, limit: int | None) -> str:

@@ -60,6 +60,21 @@ def test_a_batch_that_fits_is_quiet_and_measured() -> None:
     assert measured["largest_batch"] >= 4
 
 
+def test_the_card_is_measured_beside_what_the_policy_allows_of_it() -> None:
+    said = look(a_job(targets={"memory_gib": 16.0}, hardware={"gpu": "RTX 4090"}))
+    measured = {one.name: one for one in said if isinstance(one, Measurement)}
+
+    assert (measured["card"].value, measured["card_gib"].value) == ("RTX 4090", 23.61)
+    assert measured["peak_gib"].limit == "<= 16"
+
+
+def test_a_card_that_nobody_knows_has_a_name_and_no_memory() -> None:
+    measured = numbers(look(a_job(targets={"memory_gib": 24.0}, hardware={"gpu": "Unheard Of 1"})))
+
+    assert measured["card"] == "Unheard Of 1"
+    assert "card_gib" not in measured
+
+
 def test_it_is_measured_what_the_prediction_was_made_by(monkeypatch: pytest.MonkeyPatch) -> None:
     assert numbers(look(a_job(targets={"memory_gib": 16.0})))["predicted_by"] == "replay"
     assert numbers(look(a_job(targets={"memory_gib": 500.0})))["predicted_by"] == "formulas"

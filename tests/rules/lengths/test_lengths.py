@@ -35,8 +35,10 @@ def test_all_percentiles_are_measured_by_nearest_rank() -> None:
         "p95": 95,
         "p99": 99,
         "max": 100,
+        "histogram": " ".join(["2", *["3"] * 32, "2"]),  # 0 to 2, 3 to 5, ... 99 to 101 tokens
         "engine": "tokenizers",
     }
+    assert next(one.unit for one in ran.measurements if one.name == "histogram") == "rows per 3 tokens"
     assert next(one.limit for one in ran.measurements if one.name == "p95") == "<= 100"
     assert ran.result.summary == "p95 95 · p99 99 · max 100 tokens (max_length 100)"
 

@@ -1,0 +1,1 @@
+"""Pages of one self-contained HTML file each: the document, figures as SVG, tables, filters."""

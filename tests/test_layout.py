@@ -104,6 +104,7 @@ CONCEPTS = {
     "config.py": "a configuration file: the training's that a plan writes, the model's that a loader reads",
     "disk.py": "disk space: the estimate, and the rule",
     "dry_save.py": "saving before training: the input, what tries it, and the rule",
+    "frameworks.py": "other frameworks: what their programs take, and what starts them",
     "loaded.py": "a data set as the trainer loads it: the input, and what reads it",
     "packed_batch.py": "a packed batch: the input, and what tries it",
     "row_texts.py": "the texts of a row: the input, and what takes them",

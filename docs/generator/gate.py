@@ -25,7 +25,14 @@ CODES = {
     "draws rows twice, padding in the loss (`ticket.verify`).",
     "no-adapter": "The job was not trained: a report of stage `after` has no adapter to be about.",
     "adapter-changed": "The adapter's bytes differ from those that were checked.",
-    "inconsistent": "The report contradicts itself or the plan: it was edited, or the clocks disagree.",
+    "inconsistent": "The report contradicts itself, the plan or its signed statement: it was edited, or the "
+    "clocks disagree.",
+    "unsigned": "`gate.require_signed` or `--require-signed` asks for a signature, and there is none.",
+    "attestation-invalid": "The statement beside the report cannot be read, or is no statement of a "
+    "test result.",
+    "signature-invalid": "The signature does not verify: the statement or the signature was changed.",
+    "other-signer": "The statement is signed by another key or identity than the one asked for.",
+    "other-report": "The signature is valid, and is on another report or on this one before an edit.",
 }
 """Each code with what it means. A test holds the list against the sources."""
 

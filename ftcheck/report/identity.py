@@ -61,7 +61,13 @@ def belongs(check: Check, finding: Finding) -> bool:
 
 
 def _base(check: Check, finding: Finding, folder: str | None) -> str:
-    parts = [VERSION, check.id, check.rule, *_subject(finding.at or Location(), folder), kind(finding.message)]
+    parts = [
+        VERSION,
+        check.id,
+        check.rule,
+        *_subject(finding.at or Location(), folder),
+        kind(finding.message),
+    ]
     return digest.of_json(parts)[len("sha256:") :][:32]
 
 

@@ -141,8 +141,8 @@ class Report:
 
     `problems` are what kept the run from being complete (a plugin that did not load, a policy that
     cannot be read); `selection` is how the plan was narrowed, None for all of it. `gate` says, for each
-    job, `open` or the refusal codes. `rules` are the texts of the rules in the plan; `folder` is where the run
-    was started, from the top of its repository (empty: at the top, or in no repository).
+    job, `open` or the refusal codes. `rules` are the texts of the rules in the plan; `folder` is where the
+    run was started, from the top of its repository (empty: at the top, or in no repository).
     """
 
     status: Status

@@ -30,6 +30,12 @@ SCENARIOS = (
     "test_startup.py",
     "test_types.py",
     "policies/test_samples.py",
+    # the templates for CI, containers and editors
+    "ci/test_action.py",
+    "ci/test_container.py",
+    "ci/test_gitlab.py",
+    "ci/test_pre_commit.py",
+    "ci/test_yaml_language_server.py",
     # real configurations of other frameworks, against what was worked out by hand
     "importers/test_expected.py",
     # whole runs of the command line

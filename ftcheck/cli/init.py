@@ -10,6 +10,7 @@ import click
 
 from ftcheck.cli.options import DataFlags, data_flags
 from ftcheck.plurals import counted
+from ftcheck.policy.editor import FILE, LINE, write_schema
 
 if TYPE_CHECKING:
     from ftcheck.policy.made import Asked
@@ -113,14 +114,25 @@ def _said(written: Sequence[Path], after: str = "") -> None:
     from ftcheck.runner.session import say
 
     here = [path.relative_to(Path.cwd()) if path.is_absolute() else path for path in written]
-    for path in here:
-        click.echo(path)
     policy = next(path for path in here if path.suffix == ".yaml")
+    _for_editors(policy)
+    for path in [*here, policy.parent / FILE]:
+        click.echo(path)
     problems = draft(policy).problems
     if problems:
         say(PolicyError("the policy is not valid", problems))
     first = "correct this, then " if problems else ""
     click.echo(f"next{after}: {first}ftcheck run {shlex.quote(str(policy))}", err=True)
+
+
+def _for_editors(policy: Path) -> None:
+    """Write the schema beside a policy, and its name into the policy's first line."""
+    from ftcheck.atomic import replace_file
+
+    write_schema(policy.parent)
+    text = policy.read_bytes()
+    if not text.startswith(LINE.encode()):
+        replace_file(policy, LINE.encode() + text)
 
 
 def _shipped(name: str) -> None:

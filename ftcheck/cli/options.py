@@ -13,7 +13,22 @@ if TYPE_CHECKING:
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 
-POLICY = click.argument("policy", type=click.Path(dir_okay=False, path_type=str), metavar="POLICY")
+
+def _policy_or_default(ctx: click.Context, param: click.Parameter, stated: str | None) -> str:
+    """The policy that is named, else this folder's. Raises `UsageError`."""
+    from ftcheck.policy.presets import of_folder
+
+    return of_folder(Path()) if stated is None and not ctx.resilient_parsing else stated or ""
+
+
+POLICY = click.argument(
+    "policy",
+    type=click.Path(dir_okay=False, path_type=str),
+    metavar="[POLICY]",
+    required=False,
+    callback=_policy_or_default,
+)
+"""A policy; without one ftcheck.yaml, or the only *.ftcheck.yaml of the current folder."""
 SOURCES = click.argument("sources", nargs=-1, required=True, metavar="POLICY|CONFIG|DATA...")
 
 

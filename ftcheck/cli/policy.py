@@ -78,8 +78,15 @@ def show(policy: str, origin: bool, overrides: tuple[str, ...]) -> None:
 
 @click.command(short_help="Print the JSON Schema of policies (or of reports).")
 @click.option("--report", is_flag=True, help="Print the schema of JSON reports instead.")
+@click.option(
+    "--draft",
+    type=click.Choice(["7", "2020-12"]),
+    default="2020-12",
+    show_default=True,
+    help="The draft of JSON Schema; editors read 7.",
+)
 @rules_dirs
-def schema(report: bool, rules_dirs: tuple[Path, ...]) -> None:
+def schema(report: bool, draft: str, rules_dirs: tuple[Path, ...]) -> None:
     """Print the JSON Schema of policies, including the parameters of rules, for your editor."""
     import json
     from importlib import resources
@@ -92,6 +99,5 @@ def schema(report: bool, rules_dirs: tuple[Path, ...]) -> None:
             resources.files("ftcheck.tables").joinpath("report.schema.json").read_text("utf-8"), nl=False
         )
         return
-    click.echo(
-        json.dumps(made(make_host(rules_dirs=all_rules_dirs(rules_dirs))), indent=2, ensure_ascii=False)
-    )
+    host = make_host(rules_dirs=all_rules_dirs(rules_dirs))
+    click.echo(json.dumps(made(host, draft_07=draft == "7"), indent=2, ensure_ascii=False))

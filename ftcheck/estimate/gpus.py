@@ -32,15 +32,20 @@ SLICE = re.compile(r"\bmig[ -]?(?:\d+c\.)?\d+g\.(\d+)gb(?:\+\w+)*", re.IGNORECAS
 
 @dataclass(frozen=True, slots=True)
 class Speed:
-    """Dense TFLOP/s, GB/s of the memory, and the share of the peak that training reaches.
+    """Dense TFLOP/s, GB/s of the memory, and the share of the peak that matrix products reach in training.
 
-    `evidence`: the share is from public measurements of this GPU, not assumed.
+    `launch_ms`: milliseconds a layer and pass take to be started; `attention`: time of a multiplication in a
+    fused attention kernel by that of one in a matrix product; None where the usual ones hold.
+    `evidence` names the public measurements that the share was read off; None where it is assumed.
     """
 
     tflops: Interval
+    tflops_float32: float
     gb_per_s: Interval
     utilisation: Interval
-    evidence: bool
+    launch_ms: Interval | None
+    attention: Interval | None
+    evidence: str | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,8 +116,16 @@ def _cards() -> dict[frozenset[str], Card]:
 def _speed(facts: dict[str, Any]) -> Speed | None:
     if "tflops" not in facts:
         return None
-    share = Interval(*facts["utilisation"])
-    return Speed(_span(facts["tflops"]), _span(facts["gb_per_s"]), share, "evidence" in facts)
+    launch, attention = facts.get("launch_ms"), facts.get("attention")
+    return Speed(
+        tflops=_span(facts["tflops"]),
+        tflops_float32=facts["tflops_float32"],
+        gb_per_s=_span(facts["gb_per_s"]),
+        utilisation=Interval(*facts["utilisation"]),
+        launch_ms=None if launch is None else Interval(*launch),
+        attention=None if attention is None else Interval(*attention),
+        evidence=facts.get("evidence"),
+    )
 
 
 def _context(facts: dict[str, Any]) -> Interval | None:

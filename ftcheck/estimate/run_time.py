@@ -1,8 +1,7 @@
 """How long a training will take and what it will cost: an interval, with what it assumes.
 
-A batch takes the time of its multiplications at a share of the GPU's peak (`tables/gpus.json`), plus
-that of dequantising the base model once a pass; never less than its kernels take to be started. Each of
-these is an interval, and so is their sum. What is not known gives no number: `Duration.problem` says why.
+What a batch takes is `step_time`'s; evaluations, checkpoints and the start come on top. Each of these is an
+interval, and so is their sum. What is not known gives no number: `Duration.problem` says why.
 """
 
 from collections.abc import Callable, Mapping
@@ -14,16 +13,16 @@ from ftcheck import tables
 from ftcheck.durations import seconds
 from ftcheck.estimate.flops import Flops, counted_decoder, flops
 from ftcheck.estimate.gpus import Card, Speed, card
-from ftcheck.estimate.interval import Interval
+from ftcheck.estimate.interval import Interval, between
 from ftcheck.estimate.lora_targets import Adapter, decoder_adapter
+from ftcheck.estimate.memory.formulas import fuses
+from ftcheck.estimate.memory.shapes import attention_of
+from ftcheck.estimate.step_time import HALF, SINGLE, Execution, batch_seconds, load, overhead
 from ftcheck.estimate.steps import devices
 from ftcheck.inputs.model_shape import Decoder, UnknownShape, model_shape
 from ftcheck.settings import Job
 
 HOUR = 3600.0
-NF4_READ = 0.5625
-"""Bytes of a 4-bit weight with its constants; 0.516 with double quantisation, for one more look-up."""
-HALF = 2
 TRAINERS = frozenset({"qlora"})
 """Trainers that are known to be TRL."""
 NOTHING = Interval(0.0, 0.0, 0.0)
@@ -77,6 +76,8 @@ def estimate(
     checkpoint_bytes: int = 0,
     gpu: str | None = None,
     measured: float | Interval | None = None,
+    execution: Execution | None = None,
+    here: Card | None = None,
 ) -> Duration:
     """How long `steps` optimizer steps take, with evaluations and checkpoints.
 
@@ -85,21 +86,22 @@ def estimate(
     that of a document in it: attention costs between that of documents apart and that of a whole row.
     `trained` is the share of tokens in the loss: TRL 1.16 makes logits of no others, and of those twice.
     `gpu` is the name to look up, by default hardware.gpu. `measured` are real tokens a second of a probe
-    on the machine itself: they take the place of all tables.
+    on the machine itself: they take the place of all tables. `execution` is how the program computes,
+    where it is known and is not TRL's; `here` takes the place of the table's GPU.
     """
     name = gpu or job.hardware.gpu
     mean = mean_length or longest
-    work = _Work(job, steps, tokens_per_step, longest, padding, mean, trained, evaluation)
+    work = _Work(job, steps, tokens_per_step, longest, padding, mean, trained, evaluation, execution)
     if measured is not None:
         pace = measured if isinstance(measured, Interval) else around(measured)
         parts, counted = _by_measurement(work, pace), None
         assumes: tuple[str, ...] = ("the tokens per second were measured",)
     else:
-        known = _known(job, config, name)
+        known = _known(job, config, name, here)
         if isinstance(known, str):
             return Duration(problem=known, gpu=name)
         parts, counted = _by_tables(work, known), _flops(work, known)[1]
-        assumes = _assumed(job, known)
+        assumes = _assumed(work, known)
     parts["saving"] = _writing(checkpoint_bytes).times(saves)
     whole = _sum(parts).times(1 / HOUR)
     price = job.hardware.price_per_hour
@@ -128,6 +130,12 @@ class _Work:
     mean_length: float
     trained: float
     evaluation: Evaluation | None
+    execution: Execution | None
+
+    @property
+    def trl(self) -> bool:
+        """Whether the program is TRL: its loss makes logits of trained tokens only."""
+        return self.execution is None and self.job.trainer.use in TRAINERS
 
     @property
     def tokens(self) -> float:
@@ -145,8 +153,8 @@ class _Work:
         return computed / max(1, self.batches * devices(self.job))
 
 
-def _overhead(name: str) -> Any:
-    return tables.load("training_speed")["overheads"][name]["value"]
+def _overhead(name: str) -> float:
+    return float(tables.load("training_speed")["overheads"][name]["value"])
 
 
 @dataclass(frozen=True, slots=True)
@@ -155,7 +163,7 @@ class _Known:
 
     model: Decoder
     adapter: Adapter | None
-    gpu: str
+    gpu: Card
     speed: Speed
 
     @property
@@ -163,11 +171,11 @@ class _Known:
         return self.model.weights if self.adapter is None else self.adapter.trained
 
 
-def _known(job: Job, config: Mapping[str, Any], name: str | None) -> _Known | str:
+def _known(job: Job, config: Mapping[str, Any], name: str | None, here: Card | None) -> _Known | str:
     """What the tables say of a job, or why there is no estimate."""
     if name is None:
         return "this machine has no GPU, and hardware.gpu is not set (the speed of CPUs is not estimated)"
-    found = card(name)
+    found = here or card(name)
     if found is None:
         return f"unknown speed: {name} is not in ftcheck's table of GPUs"
     if found.speed is None:
@@ -181,7 +189,7 @@ def _known(job: Job, config: Mapping[str, Any], name: str | None) -> _Known | st
         adapter = None if lora is None else decoder_adapter(lora, model)
     except UnknownShape as error:
         return str(error)
-    return _Known(model, adapter, found.name, found.speed)
+    return _Known(model, adapter, found, found.speed)
 
 
 def _not_estimated(job: Job, found: Card) -> str | None:
@@ -203,8 +211,7 @@ def _not_estimated(job: Job, found: Card) -> str | None:
 def _flops(work: _Work, known: _Known) -> tuple[Flops, Flops, Flops]:
     """Multiplications a token at the least (documents apart, half their scores), likely, at the most."""
     training = work.job.training
-
-    trl = work.job.trainer.use in TRAINERS
+    unknown = work.execution is None and not work.trl
 
     def count(positions: float, *, most: bool = False) -> Flops:
         return flops(
@@ -212,94 +219,115 @@ def _flops(work: _Work, known: _Known) -> tuple[Flops, Flops, Flops]:
             known.adapter,
             positions=positions,
             checkpointing=training.gradient_checkpointing,
-            head_again=trl or most,
-            head_share=work.trained if trl and not most else 1.0,
+            head_again=work.trl or (most and unknown),
+            head_share=work.trained if work.trl and not most else 1.0,
         )
 
     apart, whole = work.mean_length / 2, float(work.longest)
-    return count(apart), count(whole / 2), count(whole, most=True)
+    if attention_of(work.job) == "eager":
+        return count(whole), count(whole), count(whole, most=True)
+    masked = work.job.training.packing or work.padding > 0
+    return count(apart), count(whole / 2), count(whole if masked else whole / 2, most=True)
+
+
+def _executions(work: _Work, known: _Known) -> tuple[Execution, ...]:
+    """How the program may compute, the likely way first. TRL's stream and adapter are 16-bit under autocast.
+
+    Another program may hold what is not quantised, and the adapter, in float32; and on GPUs without bfloat16
+    units only such programs were measured, so that TRL's way is not taken for granted there.
+    """
+    if work.execution is not None:
+        return (work.execution,)
+    training, quantization = work.job.training, work.job.training.quantization
+    usual = Execution(
+        checkpointing=training.gradient_checkpointing,
+        quantised=quantization is not None and quantization.load_in_4bit,
+        eager=attention_of(work.job) == "eager",
+        dropout=training.lora is not None and training.lora.lora_dropout > 0,
+        full_logits=not work.trl,
+    )
+    if work.trl and known.gpu.bf16:
+        return (usual,)
+    return usual, replace(usual, adapter=SINGLE, stream=SINGLE if usual.quantised else HALF)
 
 
 def _by_tables(work: _Work, known: _Known) -> dict[str, Interval]:
-    """Seconds of the parts, from the table of GPUs."""
-    training = work.job.training
-    passes = 3 if training.gradient_checkpointing else 2
-    counted = _flops(work, known)
-    each = [one.training * work.batch_tokens for one in counted]
-    batches = _batch(work.job, known, Interval(*each), passes).times(work.batches)
-    parts = {"training": _shared(work.job, batches + _optimizer(work, known))}
+    """Seconds of the parts, from the tables."""
+    batch = _batch(work, known, _flops(work, known), work.batch_tokens, work.longest)
+    parts = {"training": _shared(work.job, batch.times(work.batches) + _optimizer(work, known))}
     parts["evaluation"] = _evaluating(work, known)
     parts["start"] = _start(known.model)
     return parts
 
 
-def _batch(job: Job, known: _Known, amount: Interval, passes: int) -> Interval:
-    """Seconds of one batch on one device: multiplications and dequantisation, or the kernels' starts."""
-    share, peak = known.speed.utilisation, known.speed.tflops
-    products = Interval(
-        amount.low / (share.high * peak.high * 1e12),
-        amount.likely / (share.likely * peak.likely * 1e12),
-        amount.high / (share.low * peak.low * 1e12),
-    )
-    computed = products + _dequantising(job, known).times(passes)
-    started = Interval(*_overhead("launch_ms")).times(known.model.layers * passes / 1000)
-    taken = Interval(*(max(a, b) for a, b in zip(_ends(computed), _ends(started), strict=True)))
-    if job.trainer.use in TRAINERS:
-        return taken
-    return replace(taken, low=taken.low / float(_overhead("other_program")))
+def _batch(
+    work: _Work,
+    known: _Known,
+    counted: tuple[Flops, Flops, Flops],
+    tokens: float,
+    longest: float,
+    *,
+    training: bool = True,
+) -> Interval:
+    """Seconds of one batch on one device; the low end is that of kernels that the program may have."""
+
+    def taken(how: Execution) -> Interval:
+        low, likely, high = (
+            load(known.model, known.adapter, how, one, tokens=tokens, longest=longest, training=training)
+            for one in counted
+        )
+        return batch_seconds((low, likely, high), known.speed)
+
+    found = between(*(taken(how) for how in _executions(work, known)))
+    return replace(found, low=found.low / _faster(work))
 
 
-def _dequantising(job: Job, known: _Known) -> Interval:
-    """Seconds to write the base model's matrices out in 16 bits once."""
-    quantization = job.training.quantization
-    if quantization is None or not quantization.load_in_4bit:
-        return NOTHING
-    gigabytes = known.model.linear_weights * (NF4_READ + HALF) / 1e9
-    share, speed = Interval(*_overhead("dequantisation")), known.speed.gb_per_s
-    return Interval(
-        gigabytes / (share.high * speed.high),
-        gigabytes / (share.likely * speed.likely),
-        gigabytes / (share.low * speed.low),
-    )
+def _faster(work: _Work) -> float:
+    """So many times as fast may the program's own kernels make it."""
+    if work.execution is not None:
+        return 1.0
+    if not work.trl:
+        return _overhead("other_program")
+    return _overhead("fused") if fuses(work.job) else 1.0
 
 
 def _optimizer(work: _Work, known: _Known) -> Interval:
-    low, likely, high = (one * known.trained / 1e9 for one in _overhead("optimizer_bytes"))
+    moved = overhead("optimizer_bytes").times(known.trained / 1e9)
     speed = known.speed.gb_per_s
-    return Interval(low / speed.high, likely / speed.likely, high / speed.low).times(work.steps)
+    one = Interval(moved.low / speed.high, moved.likely / speed.likely, moved.high / speed.low)
+    return one.times(work.steps)
 
 
 def _shared(job: Job, one_device: Interval) -> Interval:
     """What sharing gradients between devices adds."""
     if devices(job) == 1:
         return one_device
-    low, likely, high = _overhead("devices")
-    return Interval(one_device.low / high, one_device.likely / likely, one_device.high / low)
+    kept = overhead("devices")
+    return Interval(one_device.low / kept.high, one_device.likely / kept.likely, one_device.high / kept.low)
 
 
 def _evaluating(work: _Work, known: _Known) -> Interval:
     one = work.evaluation
     if one is None or not one.times or not one.batches:
         return NOTHING
-    counts = [
-        flops(known.model, known.adapter, positions=positions, checkpointing=False).forward
-        for positions in (one.longest / 4, one.longest / 2, float(one.longest))
-    ]
     tokens = one.tokens / one.batches / devices(work.job)
-    batch = _batch(work.job, known, Interval(*(tokens * count for count in counts)), 1)
+    least, likely, most = (
+        flops(known.model, known.adapter, positions=positions, checkpointing=False)
+        for positions in (one.longest / 4, one.longest / 2, float(one.longest))
+    )
+    batch = _batch(work, known, (least, likely, most), tokens, one.longest, training=False)
     return batch.times(one.batches * one.times)
 
 
 def _start(model: Decoder) -> Interval:
     """Imports and the CUDA context, and reading the base model from the disk in 16 bits."""
     reading = _writing(model.weights * HALF)
-    return Interval(*_overhead("start_seconds")) + reading
+    return overhead("start_seconds") + reading
 
 
 def _writing(count: float) -> Interval:
     """Seconds to write or read so many bytes."""
-    low, likely, high = _overhead("disk_gb_per_s")
-    return Interval(count / 1e9 / high, count / 1e9 / likely, count / 1e9 / low)
+    return overhead("disk_gb_per_s").into(count / 1e9)
 
 
 def _by_measurement(work: _Work, pace: Interval) -> dict[str, Interval]:
@@ -310,13 +338,13 @@ def _by_measurement(work: _Work, pace: Interval) -> dict[str, Interval]:
     if one is not None:
         whole = pace.into(one.tokens * one.times)
         parts["evaluation"] = Interval(whole.low / 4, whole.likely / 3, whole.high / 2)
-    parts["start"] = Interval(*_overhead("start_seconds"))
+    parts["start"] = overhead("start_seconds")
     return parts
 
 
 def around(value: float) -> Interval:
     """A measured pace, with what it varies by from run to run."""
-    spread = float(_overhead("measured_spread"))
+    spread = _overhead("measured_spread")
     return Interval(value * (1 - spread), value, value * (1 + spread))
 
 
@@ -327,23 +355,33 @@ def _sum(parts: Mapping[str, Interval]) -> Interval:
     return whole
 
 
-def _ends(one: Interval) -> tuple[float, float, float]:
-    return one.low, one.likely, one.high
-
-
-def _assumed(job: Job, known: _Known) -> tuple[str, ...]:
+def _assumed(work: _Work, known: _Known) -> tuple[str, ...]:
     """What the numbers stand on, in sentences."""
+    job, here = work.job, known.gpu
     share, peak = known.speed.utilisation, known.speed.tflops
-    source = "from public measurements" if known.speed.evidence else "assumed without a public measurement"
+    evidence = known.speed.evidence
+    source = f"read off {evidence}" if evidence else "assumed without a public measurement"
     said = [
-        f"{known.gpu} at {share.low:.0%} to {share.high:.0%} (likely {share.likely:.0%}) of"
+        f"{here.name} multiplies at {share.low:.0%} to {share.high:.0%} (likely {share.likely:.0%}) of"
         f" {peak.likely:g} TFLOP/s, {source}",
         "the base model is already downloaded",
     ]
     if devices(job) > 1:
         said.append(f"{devices(job)} GPUs share the rows, each at 70 to 100 % of its speed")
-    if job.trainer.use not in TRAINERS:
-        said.append("the command is between as fast as TRL and twice as fast")
+    if not work.trl and work.execution is None:
+        said.append(
+            "the command is at most twice as fast as TRL, and at the slowest computes in float32 what is not"
+            " quantised"
+            if _executions(work, known)[0].quantised
+            else "the command is at most twice as fast as TRL, and at the slowest has a float32 adapter"
+        )
+    elif not here.bf16 and work.execution is None:
+        said.append(
+            "TRL was not measured on GPUs without bfloat16: between TRL's 16-bit operations and the"
+            " float32 ones of the runs that were"
+        )
+    if work.trl and fuses(job):
+        said.append(f"fused kernels make it up to {_overhead('fused'):g} times as fast")
     return tuple(said)
 
 

@@ -190,8 +190,8 @@ class _Planner:
 
         def fits(batch: int) -> bool:
             training = replace(self.job.training, per_device_train_batch_size=batch)
-            high = known.memory(replace(self.job, training=training), longest, stated.fed).high
-            return high is not None and high <= limit
+            made = known.memory(replace(self.job, training=training), longest, stated.fed)
+            return made.fits(limit) == "fits"
 
         longest = int(self.prepared.fed(stated.length).max(initial=0))
         longest = stated.length if self.job.training.packing else longest

@@ -72,7 +72,10 @@ class Estimates:
         except InputError as error:
             return Figure(unit="GiB", why=f"unknown: {error}")
         low, likely, high = (one / GIB for one in (found.low, found.likely, found.high))
-        return Figure(low, likely, high, "GiB", parts=_parts(found.parts), assumes=found.assumptions)
+        least = found.least
+        needed = None if least is None else (least.low / GIB, least.likely / GIB, least.high / GIB)
+        parts = _parts(found.parts)
+        return Figure(low, likely, high, "GiB", parts=parts, assumes=found.assumptions, needed=needed)
 
     def _scaled(self, model: ModelConfig, job: Job, longest: int, sequences: int) -> Memory:
         """The first that is asked for, the job as it is stated, by a replayed step; its variants by the
@@ -80,7 +83,7 @@ class Estimates:
         formula = estimate(job, model.config, longest=longest, sequences=sequences)
         key = (job.training, longest, sequences)
         if not self._replayed:
-            found = predict(job, model.config, longest=longest, sequences=sequences)
+            found = predict(job, model.config, longest=longest, sequences=sequences, machine=self.machine)
             self._replayed.append((key, found, found.likely / formula.likely))
         stated, memory, factor = self._replayed[0]
         return memory if key == stated else scaled(formula, factor)

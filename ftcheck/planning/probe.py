@@ -39,6 +39,7 @@ def memory(estimated: "Figure", stated: "Figure", probe: Probe, *, same: bool) -
         high=likely * (1 + spread),
         unit="GiB",
         why="",
+        needed=None,
         assumes=(said,) if same else (said, "the estimate of other settings is off by the same factor"),
     )
 

@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from ftcheck.estimate.interval import Verdict, within
 from ftcheck.inputs.role_tokens import RoleTokens
 from ftcheck.packing.lengths import Histogram, TrainedPositions
 from ftcheck.records import Change, Location
@@ -14,7 +15,8 @@ class Figure:
     """An estimate: most likely `likely`, between `low` and `high`, in `unit`; what it `assumes`.
 
     All three are None where it cannot be told; `why` then says what is missing. `rate` are tokens a second
-    (slow, likely, fast) where it is a time, `of` names the GPU.
+    (slow, likely, fast) where it is a time, `of` names the GPU. `needed` is, of memory, what the
+    run completes in (low, likely, high) where that is known: less than its peak by what PyTorch gives back.
     """
 
     low: float | None = None
@@ -26,6 +28,14 @@ class Figure:
     why: str = ""
     rate: tuple[float, float, float] | None = None
     of: str = ""
+    needed: tuple[float, float, float] | None = None
+
+    def fits(self, limit: float) -> Verdict | None:
+        """Whether a run with this peak memory fits a limit in the same unit; None where it is unknown."""
+        if self.likely is None or self.high is None:
+            return None
+        likely, high = (self.likely, self.high) if self.needed is None else self.needed[1:]
+        return within(likely, high, limit)
 
     @property
     def known(self) -> bool:

@@ -180,12 +180,8 @@ class Search:
             yield f"{option.nominal:,} tokens per step, {target}"
         if option.fed < option.batch * option.accumulation * devices(self.job):
             yield "an epoch is less than one step"
-        if (
-            option.memory.high is not None
-            and bounds.memory is not None
-            and option.memory.high > bounds.memory
-        ):
-            sure = (option.memory.low or 0.0) > bounds.memory
+        if bounds.memory is not None and option.memory.fits(bounds.memory) not in (None, "fits"):
+            sure = option.memory.fits(bounds.memory) == "does not fit"
             yield f"{'does' if sure else 'may'} not fit {bounds.memory:g} GiB"
         if asked is not None and asked[0] <= option.nominal and not option.packing and option.real < asked[0]:
             yield f"{option.real:,} real tokens per step without packing, at least {asked[0]:,} are required"

@@ -66,11 +66,12 @@ def describe_params(rule: "Rule") -> "tuple[Parameter, ...]":
     return described(rule)
 
 
-def schema(host: "Host") -> dict[str, Any]:
-    """The JSON Schema (2020-12) of a policy file, with the parameters of the host's rules."""
+def schema(host: "Host", *, draft_07: bool = False) -> dict[str, Any]:
+    """The JSON Schema (2020-12, or draft-07) of a policy file, with the parameters of the host's rules."""
+    from ftcheck.policy.draft_07 import as_draft_07
     from ftcheck.policy.json_schema import schema as made
 
-    return made(host)
+    return as_draft_07(made(host)) if draft_07 else made(host)
 
 
 def show(draft: "Draft", *, origin: bool = False) -> str:

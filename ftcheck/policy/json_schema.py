@@ -6,7 +6,7 @@ from typing import Any
 from ftcheck import settings
 from ftcheck.extension.plugin_host import Host
 from ftcheck.extension.rules import Rule
-from ftcheck.field_metadata import Limit, having, key_of
+from ftcheck.field_metadata import Form, Limit, having, key_of
 from ftcheck.importers.records import FRAMEWORKS
 from ftcheck.policy import table
 from ftcheck.policy.extra_keys import EXTRA, empty_value, fields, sections
@@ -20,6 +20,16 @@ DRAFT = "https://json-schema.org/draft/2020-12/schema"
 
 Schema = dict[str, Any]
 
+PAGES = {"trl.SFTConfig": "https://huggingface.co/docs/trl/sft_trainer"}
+"""Where a library explains its keys; editors link to it."""
+EXAMPLES: Mapping[Form, list[str]] = {
+    Form.DURATION: ["90m", "24h", "7d"],
+    Form.DURATION_OR_TIME: ["8h", "07:00", "2026-12-24T07:00"],
+    Form.LAST_DAY: ["2026-12-31"],
+    Form.URL: ["http://127.0.0.1:8000/v1"],
+}
+"""What a text of a form looks like; editors offer it."""
+
 
 def schema(host: Host) -> Schema:
     """JSON Schema 2020-12 of a policy file, with the parameters of the host's rules.
@@ -32,6 +42,8 @@ def schema(host: Host) -> Schema:
         owner: Any = getattr(settings, name, object)
         _explain(part, owner)
         _limit(part.get("properties", {}), having(owner, Limit))
+        for key, form in having(owner, Form).items():
+            part["properties"][key]["examples"] = EXAMPLES[form]
     for owner in sections(JobSettings).values():
         # `extends`, `defaults` or `--set` may bring the keys that must be there
         definitions[owner.__name__].pop("required", None)
@@ -114,6 +126,8 @@ def _add_library_keys(properties: dict[str, Schema], section: table.Section | No
 
 def _library_key(config: str, field: Mapping[str, Any]) -> Schema:
     made: Schema = {"description": f"As in {config}.", "type": field["types"]}
+    if config in PAGES:
+        made["markdownDescription"] = f"As in [{config}]({PAGES[config]})."
     if "default" in field:
         made["default"] = field["default"]
     if field.get("choices"):
@@ -138,12 +152,18 @@ def _complete(root: Schema, host: Host, params: Mapping[str, Schema], definition
     properties["defaults"] = {"description": properties["defaults"]["description"], **job}
     definitions["Check"] = _check(host, params)
     off = [{"const": False}, {"type": "null"}]
+    # editors show the innermost text: it would hide what each rule says of itself
+    about = definitions["CheckSettings"].pop("description")
     properties["checks"] |= {
         "properties": {
-            name: {"description": rule.summary, "anyOf": [_named(name, params), *off]}
+            name: {
+                "description": rule.summary,
+                "markdownDescription": f"{rule.summary}\n\n{rule.why}\n\nMore: `ftcheck explain {name}`",
+                "anyOf": [_named(name, params), *off],
+            }
             for name, rule in host.rules.items()
         },
-        "additionalProperties": {"anyOf": [{"$ref": "#/$defs/Check"}, *off]},
+        "additionalProperties": {"description": about, "anyOf": [{"$ref": "#/$defs/Check"}, *off]},
         "propertyNames": {"pattern": NAME},
     }
     for name, kind in fields(PolicySettings).items():

@@ -1,6 +1,12 @@
-"""Finds the shipped policies: the checkout's `policies/` folder, or the copy inside the wheel."""
+"""Finds policies: those that are shipped (in the checkout, or in the wheel), and a folder's own."""
 
 from pathlib import Path
+
+from ftcheck.errors import UsageError
+
+OWN = "ftcheck.yaml"
+OTHERS = "*.ftcheck.yaml"
+"""The names of a policy that is found without being named, and that editors know."""
 
 SUFFIX = ".yaml"
 
@@ -23,3 +29,15 @@ def find(name: str, within: Path | None = None) -> Path | None:
     """The file of a preset, asked for with or without `.yaml`; None if there is none of that name."""
     stem = name.removesuffix(SUFFIX)
     return (within or folder()) / f"{stem}{SUFFIX}" if stem in names(within) else None
+
+
+def of_folder(folder: Path) -> str:
+    """The policy of a folder: `ftcheck.yaml`, else the only `*.ftcheck.yaml`. Raises `UsageError`."""
+    if (folder / OWN).is_file():
+        return str(folder / OWN)
+    found = sorted(str(path) for path in folder.glob(OTHERS) if path.is_file())
+    if len(found) == 1:
+        return found[0]
+    if found:
+        raise UsageError(f"there are several policies here: name one of {', '.join(found)}")
+    raise UsageError(f"no policy: name one, or call it {OWN} (ftcheck init writes a first one)")

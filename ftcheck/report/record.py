@@ -166,6 +166,7 @@ class Report:
     finished_at: str | None = None
     machine: Mapping[str, Any] = field(default_factory=dict)
     cached: tuple[str, ...] = ()
+    cached_checks: tuple[str, ...] = ()
     gate: Mapping[str, str] = field(default_factory=dict)
     rules: Mapping[str, RuleText] = field(default_factory=dict)
     folder: str = ""
@@ -224,6 +225,7 @@ def to_dict(report: Report) -> dict[str, Any]:
             "machine": dict(report.machine),
             "cached": sorted(report.cached),
             "folder": report.folder,
+            "cached_checks": sorted(report.cached_checks),
         },
     }
 
@@ -327,6 +329,7 @@ def from_dict(data: Mapping[str, Any]) -> Report:
         cached=tuple(run["cached"]),
         rules={name: _rule_from_dict(rule) for name, rule in data.get("rules", {}).items()},
         folder=run.get("folder", ""),
+        cached_checks=tuple(run.get("cached_checks", ())),
     )
 
 

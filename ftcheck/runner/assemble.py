@@ -1,7 +1,7 @@
 """Puts the report of a run together: results, digests, versions, waivers, notes, the gate's word."""
 
 import platform
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
 from importlib import metadata
@@ -74,7 +74,15 @@ def assemble(
         finished_at=now(),
         machine={"system": platform.platform(), "python": platform.python_version()},
         cached=tuple(facts.cached),
+        cached_checks=tuple(_on_kept_facts(results, facts)),
     )
+
+
+def _on_kept_facts(results: Iterable[Result], facts: Facts) -> Iterator[str]:
+    """Checks that asked for an input which an earlier run worked out (not for rows alone: those are read)."""
+    for one in results:
+        if any(f"{one.check.job}.{name}" in facts.cached for name in one.check.needs):
+            yield one.check.id
 
 
 def with_problems(report: Report, problems: Sequence[Problem]) -> Report:

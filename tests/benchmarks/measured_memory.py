@@ -16,6 +16,7 @@ from typing import Any
 
 from ftcheck import tables
 from ftcheck.estimate.gpus import card
+from ftcheck.estimate.interval import Interval, Verdict, within
 from ftcheck.estimate.memory.formulas import GIB, USUAL_CONTEXT
 from ftcheck.estimate.memory.prediction import Replayed, errors, replayed
 from ftcheck.estimate.memory.program import Program
@@ -73,12 +74,34 @@ class Compared:
         here = card(str(self.row["gpu"]))
         assert here is not None
         assert here.total_gib is not None
-        context = here.context or USUAL_CONTEXT
-        limit = here.total_gib * GIB
+        return self.verdict_at(here.total_gib * GIB)
+
+    def verdict_at(self, limit: float) -> Verdict:
+        """The same at any capacity, in bytes."""
         ratio = self.high / self.made.reserved
-        if self.made.least * ratio + context.high <= limit:
-            return "fits"
-        return "tight" if self.made.least + context.likely <= limit else "does not fit"
+        return within(
+            self.made.least + self.context.likely, self.made.least * ratio + self.context.high, limit
+        )
+
+    @property
+    def context(self) -> Interval:
+        """CUDA's part on the row's card."""
+        here = card(str(self.row["gpu"]))
+        return here.context if here is not None and here.context is not None else USUAL_CONTEXT
+
+    def false_verdicts(self) -> Iterator[tuple[str, bool]]:
+        """At 0.90 to 1.10 of what was measured: the question, and whether the answer is wrong.
+
+        Below what was allocated the run would go out of memory: `fits` is wrong. With as much as was reserved
+        it would complete: `does not fit` is wrong. Between these nobody knows.
+        """
+        for percent in range(90, 111):
+            if self.row["allocated"] * percent // 100 < self.row["allocated"]:
+                short = self.row["allocated"] * percent / 100 + self.context.likely
+                yield "fits", self.verdict_at(short) == "fits"
+            if self.row.get("reserved") and percent >= 100:
+                enough = self.row["reserved"] * percent / 100 + self.context.likely
+                yield "does not fit", self.verdict_at(enough) == "does not fit"
 
 
 def rows(path: Path) -> list[dict[str, Any]]:
@@ -160,6 +183,13 @@ def table(found: Iterable[Compared]) -> Iterator[str]:
         f" {verdicts.count('tight')} tight, {verdicts.count('does not fit')} does not fit"
         "  (to reach: at most 1 in 10 'does not fit'; the file has no rows that went out of memory)"
     )
+    asked = [each for one in all_rows for each in one.false_verdicts()]
+    for word, where in (
+        ("fits", "90 to 99 % of what was allocated"),
+        ("does not fit", "100 to 110 % of what was reserved"),
+    ):
+        wrong = [false for said, false in asked if said == word]
+        yield f"           at {where}: {sum(wrong)} false '{word}' of {len(wrong)}"
 
 
 def _spread(errors_: list[float]) -> str:

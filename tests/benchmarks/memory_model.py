@@ -29,7 +29,7 @@ from ftcheck.estimate.memory.shapes import Feed, method
 from ftcheck.inputs.model_shape import model_shape, well_known
 from ftcheck.settings import Job
 from ftcheck.testing import job
-from tests.benchmarks import measured_memory
+from tests.benchmarks import measured_memory, other_programs
 from tests.places import SHARED
 
 MEASURED = SHARED / "data" / "measured" / "memory.jsonl"
@@ -297,6 +297,7 @@ def published(*, each: bool) -> None:
     if each:
         print("\n".join(map(measured_memory.line, found)))
     print("\n".join(measured_memory.table(found)))
+    print("\n".join(other_programs.table(list(other_programs.compare(MEASURED)))))
     start = time.perf_counter()
     code = "from tests.benchmarks.memory_model import eight_billion; eight_billion()"
     subprocess.run([sys.executable, "-c", code], check=True)

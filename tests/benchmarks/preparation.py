@@ -112,7 +112,9 @@ def identical(model: Path, rows: list[dict[str, Any]], training: dict[str, Any])
         data = write(Path(folder) / "rows.jsonl", rows, 1)
         inputs = opened(model, data, Path(folder), training)
         mine = fed(inputs.get("prepared"), training)
-        return bool(trainer_of(inputs.get("tokenizer").backend, rows, Path(folder), **training)(rows) == mine)
+        return bool(
+            trainer_of(inputs.get("tokenizer").original, rows, Path(folder), **training)(rows) == mine
+        )
 
 
 def compare(
@@ -120,7 +122,7 @@ def compare(
 ) -> str:
     """One line of the table: medians of `repeat` rounds, in each of which both sides run."""
     with tempfile.TemporaryDirectory() as folder:
-        backend = opened(model, small, Path(folder), training).get("tokenizer").backend
+        backend = opened(model, small, Path(folder), training).get("tokenizer").original
     found: list[tuple[float, float, float]] = []
     for _ in range(repeat):
         cold, more = (ours_alone(model, data, training) for data in (small, large))
@@ -195,7 +197,7 @@ def cases(folder: Path, repeat: int) -> Iterator[str]:
     for name, model, rows, training in several:
         training = {**training, "max_length": 8192}
         data = write(folder / f"{name}.jsonl", rows, 1)
-        backend = opened(model, data, folder, training).get("tokenizer").backend
+        backend = opened(model, data, folder, training).get("tokenizer").original
         found = []
         for _ in range(repeat):
             mine = ours_alone(model, data, training)

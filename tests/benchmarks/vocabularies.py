@@ -28,12 +28,16 @@ FALCON: list[dict[str, Any]] = [
     {"type": "Digits", "individual_digits": False},
     split("[0-9][0-9][0-9]"),
 ]
-DEEPSEEK = [
+DEEPSEEK = [  # line breaks are characters in the published pattern, no escapes (gigatoken names it)
     split(r"\p{N}{1,3}"),
     split("[一-龥぀-ゟ゠-ヿ]+"),
     split(
-        r"[!\"#$%&'()*+,\-./:;<=>?@\[\\\]^_`{|}~][A-Za-z]+|[^\r\n\p{L}\p{P}\p{S}]?[\p{L}\p{M}]+"
-        r"| ?[\p{P}\p{S}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
+        (
+            r"""[!"#$%&'()*+,\-./:;<=>?@\[\\\]^_`{|}~][A-Za-z]+|[^\r\n\p{L}\p{P}\p{S}]?[\p{L}\p{M}]+"""
+            r"| ?[\p{P}\p{S}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
+        )
+        .replace(r"\r", "\r")
+        .replace(r"\n", "\n")
     ),
     {**BYTES, "use_regex": False},
 ]

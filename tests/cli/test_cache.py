@@ -44,7 +44,7 @@ def ran_once(tmp_path_factory: pytest.TempPathFactory, samples: Path) -> Project
     first = made.run("--offline")
     assert first.code == 0, first.out + first.err
     assert first.report["run"]["cached"] == []
-    assert opened(first)
+    assert opened(first) is False
     return made
 
 
@@ -66,7 +66,7 @@ def stable(ran: Ran) -> dict[str, Any]:
 
 
 def entry(project: Project) -> Path:
-    """The only entry with rows there is; another holds the tokenizer."""
+    """The only entry with rows there is; others hold what else is kept."""
     entries = (project.folder / "cache" / "prepared").iterdir()
     (found,) = (one for one in entries if (one / "rows.arrow").is_file())
     return found
@@ -98,16 +98,13 @@ def test_one_byte_in_the_middle_is_seen(again: Project) -> None:
 
     ran = again.run("--offline")
 
-    assert ran.report["run"]["cached"] == ["job.tokenizer"]
+    assert ran.report["run"]["cached"] == []
     assert ran.report["jobs"]["job"]["ids"] != before
 
 
 def test_no_cache_reads_nothing_and_writes_nothing(again: Project) -> None:
-    again.fresh = True
     ran = again.run("--offline", "--no-cache")
-    again.fresh = False
     assert ran.report["run"]["cached"] == []
-    assert opened(ran) is True
 
     ran = again.run("--offline", "--no-cache", FTCHECK_CACHE=str(again.folder / "other"))
 
@@ -121,7 +118,7 @@ def test_a_truncated_arrow_file_is_a_cold_start_and_is_mended(again: Project) ->
 
     ran = again.run("--offline")
 
-    assert (ran.code, ran.report["run"]["cached"]) == (0, ["job.tokenizer"])
+    assert (ran.code, ran.report["run"]["cached"]) == (0, [])
     assert again.run("--offline").report["run"]["cached"] == ["job.train"]
 
 
@@ -154,18 +151,16 @@ def test_info_tells_what_there_is_and_clear_removes_it(again: Project) -> None:
     told = again.call("cache", "info")
     stated = json.loads(again.call("cache", "info", "--json").out)
 
-    assert "2 entries" in told.out
-    assert "job tokenizer" in told.out
+    assert "1 entry" in told.out
     assert "job train" in told.out
     assert "200 rows" in told.out
     assert "0700" in told.out
-    one, tokenizer = sorted(stated["entries"], key=lambda entry: entry["rows"] is None)
-    assert (tokenizer["job"], tokenizer["split"], tokenizer["rows"]) == ("job", "tokenizer", None)
+    [one] = stated["entries"]
     assert (one["job"], one["split"], one["rows"]) == ("job", "train", 200)
-    assert stated["size"] == one["size"] + tokenizer["size"] > one["size"] > 0
+    assert stated["size"] == one["size"] > 0
     assert stated["limit"] == 10 << 30
     assert again.call("cache", "clear", "--older-than", "7d").out.count("0 entries removed") == 1
-    assert "2 entries removed" in again.call("cache", "clear").out
+    assert "1 entry removed" in again.call("cache", "clear").out
     assert json.loads(again.call("cache", "info", "--json").out)["entries"] == []
     assert list((again.folder / "cache" / "last").iterdir())
 

@@ -13,6 +13,7 @@ from tests.places import POLICIES
 ROW = {"messages": [{"role": "user", "content": "a"}, {"role": "assistant", "content": "b"}]}
 POLICY = "ftcheck: 1\nextends: [recommended]\njobs: {one: {model: {name: org/name}}}\n"
 WORDS = "sample, recommended, recommended_after, morning_after, night_before, night_before_llama3_phi3"
+SCHEMA = ".ftcheck/policy.schema.json"
 Said = tuple[int, list[str], list[str]]
 
 
@@ -90,7 +91,7 @@ def test_a_configuration_gets_its_policy(folder: Path, said: Calling) -> None:
 
     assert said() == (
         0,
-        ["ftcheck.yaml"],
+        ["ftcheck.yaml", SCHEMA],
         ["qlora.yml is a configuration of axolotl", "next: ftcheck run ftcheck.yaml"],
     )
     assert "from: {axolotl: qlora.yml}" in (folder / "ftcheck.yaml").read_text(encoding="utf-8")
@@ -134,16 +135,16 @@ def test_a_file_may_be_named_itself(folder: Path, said: Calling) -> None:
     (folder / "qlora.yml").write_text(CONFIG, encoding="utf-8")
 
     code, out, err = said("train.jsonl", "--model", "org/name", "--max-length", "256")
-    assert (code, out, err) == (0, ["ftcheck.yaml"], ["next: ftcheck run ftcheck.yaml"])
+    assert (code, out, err) == (0, ["ftcheck.yaml", SCHEMA], ["next: ftcheck run ftcheck.yaml"])
     text = (folder / "ftcheck.yaml").read_text(encoding="utf-8")
     assert "train: train.jsonl" in text
     assert "max_length: 256" in text
 
     assert said("qlora.yml") == (2, [], ["ftcheck.yaml already exists: nothing was written"])
     (folder / "ftcheck.yaml").unlink()
-    assert said("qlora.yml")[:2] == (0, ["ftcheck.yaml"])
+    assert said("qlora.yml")[:2] == (0, ["ftcheck.yaml", SCHEMA])
     (folder / "ftcheck.yaml").unlink()
-    assert said("qlora.yml", "--expand")[:2] == (0, ["ftcheck.yaml"])
+    assert said("qlora.yml", "--expand")[:2] == (0, ["ftcheck.yaml", SCHEMA])
 
 
 def test_recommended_in_an_empty_folder_says_what_it_needs(folder: Path, said: Calling) -> None:
@@ -159,7 +160,7 @@ def test_the_morning_after_of_ones_own_policy(folder: Path, said: Calling) -> No
 
     code, out, err = said("recommended_after")
 
-    assert (code, out) == (0, ["ftcheck_after.yaml"])
+    assert (code, out) == (0, ["ftcheck_after.yaml", SCHEMA])
     assert err == ["next, after training: ftcheck run ftcheck_after.yaml"]
     assert run_command(["policy", "check", "ftcheck_after.yaml"]) == 0
     text = (folder / "ftcheck_after.yaml").read_text(encoding="utf-8")
@@ -205,8 +206,8 @@ def test_what_the_policy_still_needs_is_said_at_once(folder: Path, said: Calling
 
     code, out, err = said("c.yml")
 
-    assert (code, out) == (0, ["ftcheck.yaml"])
+    assert (code, out) == (0, ["ftcheck.yaml", SCHEMA])
     assert err[0].startswith(
-        "ftcheck.yaml:7:3: jobs.c: c.yml names no base model that ftcheck can read: state"
+        "ftcheck.yaml:8:3: jobs.c: c.yml names no base model that ftcheck can read: state"
     )
     assert err[1] == "next: correct this, then ftcheck run ftcheck.yaml"

@@ -58,7 +58,7 @@ def _both(inputs: Inputs, rows: Sequence[Row], folder: Path) -> tuple[list[Fed],
     """What ftcheck and what TRL would feed: ids and labels of each row; packed ones in any order."""
     job: Job = inputs.get("job")
     training = {key: getattr(job.training, key) for key in KEYS}
-    theirs = prepare(inputs.get("tokenizer").backend, rows, folder, **training)
+    theirs = prepare(inputs.get("tokenizer").original, rows, folder, **training)
     mine = fed(inputs.get("prepared"), training)
     return (sorted(mine), sorted(theirs)) if job.training.packing else (mine, theirs)
 

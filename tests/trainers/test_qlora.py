@@ -212,7 +212,7 @@ def built(kit: Kit, job: Job, *, fed: bool = False) -> Any:
     inputs = kit.inputs(job)
     rows = dataset.fed_rows(kit.prepared(inputs), job.training, kit.folder / "fed")
     blocks = dataset.arranged(rows, job.training, kit.folder / "fed", pack=job.training.packing)
-    tokenizer, written = inputs.get("tokenizer").backend, metrics.Metrics(kit.folder)
+    tokenizer, written = inputs.get("tokenizer").original, metrics.Metrics(kit.folder)
     with quiet_libraries():
         trainer = build_trainer(job, inputs.get("run"), tokenizer, blocks, None, 4, written)
     return (trainer, blocks) if fed else trainer

@@ -276,15 +276,16 @@ def _gib(figure: Figure) -> str:
 
 def _fits(plan: JobPlan) -> str:
     memory, limit = plan.memory, plan.memory_limit
-    if limit is None or memory.high is None or memory.low is None:
+    verdict = None if limit is None else memory.fits(limit)
+    if limit is None or verdict is None or memory.high is None:
         return f"whether it fits is unknown: {plan.memory_source}"
     where = f"{limit:g} GiB ({plan.memory_source})"
-    if memory.low > limit:
-        said = f"does not fit {where}"
-    elif memory.high > limit:
-        said = f"tight: may or may not fit {where}"
-    else:
-        said = f"fits {where} with {limit - memory.high:.1f} GiB to spare"
+    high = memory.high if memory.needed is None else memory.needed[2]
+    said = {
+        "does not fit": f"does not fit {where}",
+        "tight": f"tight: may or may not fit {where}",
+        "fits": f"fits {where} with {limit - high:.1f} GiB to spare",
+    }[verdict]
     batch = plan.largest_batch
     return said if batch is None else f"{said}; the largest batch that fits is {batch}" if batch else said
 

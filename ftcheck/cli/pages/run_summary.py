@@ -260,7 +260,8 @@ def _told(report: Report, telling: Telling) -> Iterator[str]:
         yield from _hidden(report.results)
     elif report.cached:
         names = ", ".join(sorted(report.cached))
-        yield f"from the cache: {names} (every check ran; --no-cache makes them again)"
+        on_kept = f"; kept facts in {', '.join(report.cached_checks)}" if report.cached_checks else ""
+        yield f"from the cache: {names} (every check ran; --no-cache makes them again){on_kept}"
 
 
 def _hidden(results: Iterable[Result]) -> Iterator[str]:

@@ -113,7 +113,8 @@ class Allocator:
         self._split(block, size)
         block.free = False
         self.allocated += block.size
-        self.max_allocated = max(self.max_allocated, self.allocated)
+        if self.allocated > self.max_allocated:
+            self.max_allocated = self.allocated
         self._next_handle += 1
         self._live[self._next_handle] = block
         return self._next_handle
@@ -139,16 +140,15 @@ class Allocator:
 
     def _cached(self, pool: _Pool, size: int) -> _Block | None:
         """The best free block, taken out of its pool."""
-        found = None
-        for block in pool.from_size(size):
-            # An expandable block counts with the space that it can grow into.
-            if found is not None and _reach(block) >= _reach(found):
-                break
-            found = block
-            if not self.rules.expandable_segments:
-                break
-        if found is None:
+        if not pool.keys or pool.keys[-1][0] < size:
             return None
+        found = pool.blocks[pool.keys[bisect_left(pool.keys, (size, 0))]]
+        if self.rules.expandable_segments:
+            # A block counts with the space that it can grow into.
+            for block in pool.from_size(size):
+                if block is not found and _reach(block) >= _reach(found):
+                    break
+                found = block
         oversize = found.size >= self._limit
         if (size < self._limit and oversize) or (size >= self._limit and found.size >= size + LARGE_SEGMENT):
             return None

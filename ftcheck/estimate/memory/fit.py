@@ -2,14 +2,15 @@
 
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
-from typing import Any, Literal
+from typing import Any
 
+from ftcheck.estimate.interval import Verdict, within
 from ftcheck.estimate.memory.formulas import GIB, Memory, estimate
 from ftcheck.estimate.memory.prediction import predict, scaled
+from ftcheck.inputs.machine import Machine
 from ftcheck.records import Change
 from ftcheck.settings import Job
 
-Verdict = Literal["fits", "tight", "does not fit"]
 MOST = 1024
 """Batches above this are not looked at."""
 EIGHT_BIT = "paged_adamw_8bit"
@@ -36,19 +37,19 @@ def worst(
     *,
     longest: int,
     sequences: int | None = None,
-    triton: bool = True,
+    machine: Machine | None = None,
 ) -> tuple[Memory, float]:
     """The memory of a job's worst batch, and the factor by which the formulas are scaled for other settings.
 
-    By a replayed step, unless the limit is so far away that the formulas decide. `triton`: the machine has
-    it. Raises `CannotTell`.
+    By a replayed step, unless the limit is so far away that the formulas decide. `machine` is this one.
+    Raises `CannotTell`.
     """
     formula = estimate(job, config, longest=longest, sequences=sequences)
     limit = limit_gib * GIB
     if formula.high * FAR <= limit or formula.low > limit * FAR:
         said = f"by formulas: the limit is {FAR} times away, which needs no replay of a step"
         return replace(formula, assumptions=(*formula.assumptions, said)), 1.0
-    memory = predict(job, config, longest=longest, sequences=sequences, triton=triton)
+    memory = predict(job, config, longest=longest, sequences=sequences, machine=machine)
     return memory, memory.likely / formula.likely
 
 
@@ -59,9 +60,7 @@ def verdict(memory: Memory, limit_gib: float) -> Verdict:
     more, by what PyTorch gives back.
     """
     needed = memory if memory.least is None else memory.least
-    if needed.high <= limit_gib * GIB:
-        return "fits"
-    return "tight" if needed.likely <= limit_gib * GIB else "does not fit"
+    return within(needed.likely, needed.high, limit_gib * GIB)
 
 
 def largest_batch(

@@ -1,8 +1,9 @@
 """What a training program does in a step, as far as its memory depends on it."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Literal
 
+from ftcheck.estimate.memory.allocator import Rules
 from ftcheck.estimate.memory.shapes import Method
 
 Loss = Literal["tiled", "model", "shifted", "smoothed"]
@@ -23,6 +24,7 @@ class Program:
     is the GPU's (7.5 is a T4); `clips`: gradients are clipped; `prepared`: the program calls
     prepare_model_for_kbit_training, which empties the cache. `on_cpu_first`: a 16-bit model is loaded on the
     CPU and moved. `triton`: TRL's tiles are folded by its kernels, else by torch's operations (Windows).
+    `widened`: unquantised weights are float32 for a while before training. `rules` are the allocator's.
     """
 
     method: Method
@@ -41,6 +43,8 @@ class Program:
     on_cpu_first: bool = False
     accumulation: int = 1
     triton: bool = True
+    widened: bool = False
+    rules: Rules = field(default_factory=Rules)
 
     def dtype_of(self, name: str) -> str:
         """Dtype of an unquantised weight by its name."""

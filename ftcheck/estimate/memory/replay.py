@@ -4,10 +4,10 @@ The model is loaded, the adapter is put on it, then steps run: forward and backw
 clipping, the optimizer. At a capacity, a run that does not fit goes out of memory where the real one would.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
-from ftcheck.estimate.memory.allocator import Allocator, OutOfMemory, Rules
+from ftcheck.estimate.memory.allocator import Allocator, OutOfMemory
 from ftcheck.estimate.memory.program import Program
 from ftcheck.estimate.memory.trace import FIRST_PRODUCT, Event, Trace, Weight
 
@@ -65,12 +65,10 @@ class _Run:
                 live[number] = self.memory.malloc(size)
 
 
-def replay(
-    program: Program, traces: Sequence[Trace], rules: Rules | None = None, capacity: int | None = None
-) -> Peaks:
+def replay(program: Program, traces: Sequence[Trace], capacity: int | None = None) -> Peaks:
     """The run's peaks. `traces` are its steps in order (of one model and program), such as a short batch and
     the longest; the last is repeated until the optimizer's state stands in a step."""
-    memory = Allocator(rules, capacity)
+    memory = Allocator(program.rules, capacity)
     run = _Run(program, memory)
     resident = 0
     try:
@@ -108,13 +106,23 @@ def _load(run: _Run, weights: Sequence[Weight]) -> None:
             plain[one.name] = whole
         else:
             _quantise(run, one, whole)
+    standing = [one for one in weights if one.name in plain]
+    if program.widened:
+        _cast(run, standing, plain, dict.fromkeys(plain, "float32"))
+    wanted = {one.name: program.dtype_of(one.name) for one in standing}
+    if program.prepared or program.widened:
+        changed = [one for one in standing if program.widened or wanted[one.name] != program.dtype]
+        _cast(run, changed, plain, wanted)
     if program.prepared:
-        for one in weights:
-            wanted = program.dtype_of(one.name)
-            if one.name in plain and wanted != program.dtype:
-                run.memory.malloc(one.numbers * BYTES[wanted])
-                run.memory.free(plain[one.name])
         run.memory.empty_cache()
+
+
+def _cast(run: _Run, weights: Sequence[Weight], plain: dict[str, int], wanted: Mapping[str, str]) -> None:
+    """Weights to another dtype, one after the other."""
+    for one in weights:
+        old = plain[one.name]
+        plain[one.name] = run.memory.malloc(one.numbers * BYTES[wanted[one.name]])
+        run.memory.free(old)
 
 
 def _natural(one: Weight) -> list[tuple[int, str]]:

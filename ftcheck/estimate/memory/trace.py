@@ -14,9 +14,12 @@ from typing import Any
 import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
+from transformers import AttentionInterface, AutoConfig, AutoModelForCausalLM
+from transformers.masking_utils import AttentionMaskInterface, flash_attention_mask, sdpa_mask
 
 from ftcheck.errors import InputError
 from ftcheck.estimate.memory import stand_ins
+from ftcheck.estimate.memory.collector import paused
 from ftcheck.estimate.memory.program import Program
 from ftcheck.estimate.memory.shapes import Feed
 
@@ -114,7 +117,8 @@ def trace(config: Mapping[str, Any], program: Program, feed: Feed, layers: int |
     """
     with warnings.catch_warnings(), torch.device("meta"):
         warnings.simplefilter("ignore")
-        model, weights = _model(config, program, layers)
+        with paused():
+            model, weights = _model(config, program, layers)
         ids = torch.zeros(feed.rows, feed.length, dtype=torch.int64)
         recorder = Recorder([*model.parameters(), *model.buffers(), ids], masked=feed.masked)
         with stand_ins.half_softmax(), recorder:
@@ -185,9 +189,6 @@ def _smoothed(logits: Any, labels: Any) -> Any:
 
 def _model(config: Mapping[str, Any], program: Program, layers: int | None) -> tuple[Any, tuple[Weight, ...]]:
     """The model class on meta weights with LoRA, and what its weights were before."""
-    from transformers import AttentionInterface, AutoConfig, AutoModelForCausalLM
-    from transformers.masking_utils import AttentionMaskInterface, flash_attention_mask, sdpa_mask
-
     kind = str(config.get("model_type"))
     try:
         made = AutoConfig.for_model(kind, **{k: v for k, v in config.items() if k != "model_type"})

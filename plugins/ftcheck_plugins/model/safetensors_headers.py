@@ -3,6 +3,7 @@
 import importlib.util
 import math
 from collections.abc import Iterator, Mapping
+from copy import deepcopy
 from pathlib import Path
 from typing import Any
 
@@ -211,7 +212,9 @@ def _built(config: Mapping[str, Any]) -> Modules | None:
     import transformers
     from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedModel
 
-    stated = {key: value for key, value in config.items() if key not in ("auto_map", "quantization_config")}
+    stated = deepcopy(  # transformers writes into its values
+        {key: value for key, value in config.items() if key not in ("auto_map", "quantization_config")}
+    )
     named = config.get("architectures")
     architecture = str(named[0]) if isinstance(named, list) and named else "?"
     try:

@@ -20,6 +20,7 @@ from ftcheck.paths import model_folder
 from ftcheck.records import Location
 from ftcheck.settings import Job
 from ftcheck_plugins.kept import Kept, tokenizer_files
+from ftcheck_plugins.model import first_opening
 from ftcheck_plugins.model.chat_environment import Clock, Compile, by_ftcheck, by_transformers
 from ftcheck_plugins.model.direct_rendering import Compiled, Spans, as_seen
 from ftcheck_plugins.model.kept_backend import FILE, KeptBackend, facts_of, restored
@@ -310,24 +311,35 @@ def open_tokenizer(
     trust_remote_code: bool = False,
     offline: bool = False,
     place: Location,
-    kept: Kept | None = None,
+    kept: Callable[[], Kept] | None = None,
 ) -> ChatTokenizer:
     """The tokenizer that `AutoTokenizer` makes of a folder or hub id, with the template that is named.
 
-    With `kept`, from what an earlier run kept of it, and without transformers. Raises `InputError`.
+    Without transformers where `first_opening` knows the folder or, with `kept`, from what an earlier run
+    kept of it. Raises `InputError`.
     """
     if (path.startswith(("/", ".", "~")) and not os.path.isdir(path)) or os.path.isfile(path):
         raise _failure(path, "no such folder", place)
     opening = partial(_opened, path, revision, trust_remote_code, offline, place)
-    backend = _restored(kept, opening) if kept is not None else None
+    backend: Any = None if trust_remote_code else _without_transformers(path, place, opening)
     if backend is None:
-        backend = opening()
-        found = facts_of(backend) if kept is not None and kept.wanted else None
-        if kept is not None and found is not None:
-            kept.keep(found[0], {FILE: found[1]})
+        backend = _kept_or_opened(kept() if kept is not None else None, opening)
     if template_file is not None:
         backend.chat_template = templates.read_template(Path(template_file))
     return ChatTokenizer(backend, path)
+
+
+def _kept_or_opened(kept: Kept | None, opening: Callable[[], Any]) -> Any:
+    """The tokenizer that an earlier run kept, or as it is opened now, and kept."""
+    if kept is None:
+        return opening()
+    backend: Any = _restored(kept, opening)
+    if backend is None:
+        backend = opening()
+        found = facts_of(backend) if kept.wanted else None
+        if found is not None:
+            kept.keep(found[0], {FILE: found[1]})
+    return backend
 
 
 def _restored(kept: Kept, opening: Callable[[], Any]) -> KeptBackend | None:
@@ -340,6 +352,21 @@ def _restored(kept: Kept, opening: Callable[[], Any]) -> KeptBackend | None:
     except Exception:
         return None
     kept.used()
+    return made
+
+
+def _without_transformers(path: str, place: Location, opening: Callable[[], Any]) -> KeptBackend | None:
+    """The tokenizer of a folder that needs no transformers; None for any other. Raises `InputError`."""
+    folder = Path(path)
+    try:
+        bounded.refuse_special(sorted(folder.iterdir()) if folder.is_dir() else ())
+    except OSError:
+        return None
+    found = first_opening.found(folder)
+    if found is None:
+        return None
+    made = KeptBackend(*found, opening)
+    _refuse_broken(made, path, place)
     return made
 
 
@@ -430,7 +457,7 @@ def tokenizer(job: Job, run: Run) -> Tokenizer:
         trust_remote_code=job.model.trust_remote_code,
         offline=run.offline,
         place=job.at(stated),
-        kept=_place_of(job, run, path, revision),
+        kept=partial(_place_of, job, run, path, revision),
     )
     if job.training.eos_token is not None:
         _set_eos(opened, job)
@@ -463,7 +490,7 @@ def serving(job: Job, run: Run, tokenizer: Tokenizer) -> ServingSide:
         trust_remote_code=job.model.trust_remote_code,
         offline=run.offline,
         place=job.at("serving.tokenizer" if side.tokenizer else "serving.chat_template"),
-        kept=_place_of(job, run, side.tokenizer or tokenizer.path, side="serving"),
+        kept=partial(_place_of, job, run, side.tokenizer or tokenizer.path, side="serving"),
     )
     return ServingSide(tokenizer=opened, same=False, switches=side.chat_template_kwargs)
 
@@ -487,6 +514,6 @@ def evaluation(job: Job, run: Run, serving: ServingSide) -> ServingSide | None:
         trust_remote_code=job.model.trust_remote_code,
         offline=run.offline,
         place=job.at("evaluation.tokenizer" if stated.tokenizer else "evaluation.chat_template"),
-        kept=_place_of(job, run, stated.tokenizer or serving.tokenizer.path, side="evaluation"),
+        kept=partial(_place_of, job, run, stated.tokenizer or serving.tokenizer.path, side="evaluation"),
     )
     return ServingSide(tokenizer=opened, same=False, switches=switches)

@@ -169,6 +169,7 @@ class RowFile:
         columns = pa.ipc.open_file(pa.memory_map(str(path.with_name(COLUMNS)), "r"))
         self._columns = columns.get_batch(0)
         self._where = rows or (lambda: path)
+        self._used: dict[bool, NDArray[np.int64]] = {}
 
     def __len__(self) -> int:
         """Number of rows."""
@@ -223,10 +224,13 @@ class RowFile:
         """Ids that occur in the rows, each once, in order; with `trained` only those in the loss."""
         import numpy as np
 
-        found: NDArray[np.int64] = np.zeros(0, dtype=np.int64)
-        for (_, ids), (_, mask) in zip(self._lists["ids"], self._lists["mask"], strict=True):
-            found = np.union1d(found, _distinct(ids[mask] if trained else ids))
-        return found
+        if trained not in self._used:
+            parts = [
+                _distinct(ids[mask] if trained else ids)
+                for (_, ids), (_, mask) in zip(self._lists["ids"], self._lists["mask"], strict=True)
+            ]
+            self._used[trained] = _distinct(np.concatenate([np.zeros(0, dtype=np.int64), *parts]))
+        return self._used[trained]
 
     def rows_with(self, ids: Sequence[int]) -> "NDArray[np.int64]":
         """The rows (indices from 0) that have any of these ids, in order."""

@@ -14,7 +14,7 @@ LLAMA = (
     r"| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
 )
 DEEPSEEK = (
-    r"[!\"#$%&'()*+,\-./:;<=>?@\[\\\]^_`{|}~][A-Za-z]+|[^\r\n\p{L}\p{P}\p{S}]?[\p{L}\p{M}]+"
+    r"""[!"#$%&'()*+,\-./:;<=>?@\[\\\]^_`{|}~][A-Za-z]+|[^\r\n\p{L}\p{P}\p{S}]?[\p{L}\p{M}]+"""
     r"| ?[\p{P}\p{S}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
 )
 WORDS = frozenset({LLAMA % r"\p{N}", LLAMA % r"\p{N}{1,3}", DEEPSEEK})
@@ -43,9 +43,10 @@ def _takes_in_spaces(token: Any) -> bool:
 
 
 def _pattern(part: Any) -> str | None:
-    """The pattern of a `Split` that isolates what it finds."""
+    """The pattern of a `Split` that isolates what it finds, with line breaks written as escapes."""
     usual = part["type"] == "Split" and part.get("behavior") == "Isolated" and not part.get("invert")
-    return part["pattern"].get("Regex") if usual else None
+    stated = part["pattern"].get("Regex") if usual else None
+    return None if stated is None else stated.replace("\r", r"\r").replace("\n", r"\n")
 
 
 def _is_known(part: Any) -> bool:

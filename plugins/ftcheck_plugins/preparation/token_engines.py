@@ -5,8 +5,11 @@ gigatoken (extra `fast`) is made from the trainer's own tokenizer object. It has
 some rows of each batch. Where it cannot be loaded or fails, `tokenizers` does the work and a note says so.
 """
 
-from collections.abc import Sequence
+import json
+import re
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from ftcheck_plugins.model.kept_backend import rust_of
@@ -24,6 +27,9 @@ CHECKED_EVERY = 250
 CHECKED_RARE = 4
 """Texts with other characters than ASCII that are checked in each batch, beside one in `CHECKED_EVERY`."""
 MAX_ADDED = 1_000
+BREAK = re.compile(r"(?<!\\)((?:\\\\)*)\\([rn])")
+BREAKS = {"r": "\r", "n": "\n"}
+"""Line breaks as patterns escape them."""
 AWKWARD = (
     "",
     " ",
@@ -225,10 +231,28 @@ def _load(reference: Reference) -> "_Gigatoken | str | None":
         return None
     from importlib.metadata import version
 
-    made = _survived(lambda: gigatoken.gigatoken_rs.load_hf_json(reference.raw.to_str()))
-    return (
-        _Gigatoken(made, version("gigatoken")) if made is not None else "gigatoken cannot load this tokenizer"
-    )
+    for described in _spelled(reference.raw.to_str()):
+        made = _survived(partial(gigatoken.gigatoken_rs.load_hf_json, described))
+        if made is not None:
+            return _Gigatoken(made, version("gigatoken"))
+    return "gigatoken cannot load this tokenizer"
+
+
+def _spelled(described: str) -> Iterator[str]:
+    """A tokenizer's JSON, and the same with line breaks in its patterns as characters.
+
+    gigatoken knows patterns by their letters, and DeepSeek's by those characters.
+    """
+    yield described
+    head, model, rest = described.partition(',"model":')
+    words = json.loads(head + "}").get("pre_tokenizer") or {}
+    splits = [one for one in words.get("pretokenizers", ()) if one["type"] == "Split"]
+    escaped = [one["pattern"] for one in splits if BREAK.search(one["pattern"].get("Regex", ""))]
+    for pattern in escaped:
+        pattern["Regex"] = BREAK.sub(lambda found: found[1] + BREAKS[found[2]], pattern["Regex"])
+    if escaped:
+        whole = {**json.loads(head + "}"), "pre_tokenizer": words}
+        yield json.dumps(whole, ensure_ascii=False)[:-1] + model + rest
 
 
 def _added(backend: Any) -> list[str]:

@@ -149,11 +149,11 @@ def run_time(
     it occupies a GPU that others have booked.
 
     The hours are estimated: multiplications of all steps (a frozen base computes no weight gradients) at a
-    share of hardware.gpu's peak speed, dequantisation, evaluations, checkpoints and the start, each as an
-    interval from a dated table (`ftcheck/tables/gpus.json`). It is an error if the likely time exceeds
-    the deadline, a warning if the upper end does. With an unknown GPU or architecture the check is skipped:
-    nothing is guessed. The speed of CPUs is not estimated. Parameters: start (default now), from which times
-    of day are counted.
+    share of hardware.gpu's peak speed, memory traffic, dequantisation, evaluations, checkpoints and
+    the start, each as an interval from a dated table (`ftcheck/tables/gpus.json`). It is an error if the
+    likely time exceeds the deadline, a warning if the upper end does. With an unknown GPU or
+    architecture the check is skipped: nothing is guessed. The speed of CPUs is not estimated.
+    Parameters: start (default now), from which times of day are counted.
     """
     rows, gpu = _eval_rows(job, inputs), gpu_name(job, machine.gpus)
     found = plan(job, model, prepared, rows, gpu)

@@ -52,9 +52,7 @@ def memory_fit(job: Job, machine: Machine, inputs: Inputs) -> Iterator[Yield]:
     try:
         config = _config(job, inputs)
         longest, sequences, assumed = _worst(job, inputs)
-        memory, factor = worst(
-            job, config, limit, longest=longest, sequences=sequences, triton=machine.system != "Windows"
-        )
+        memory, factor = worst(job, config, limit, longest=longest, sequences=sequences, machine=machine)
         most = largest_batch(job, config, limit, longest=longest, factor=factor)
     except FtcheckError as error:
         yield from _at_least(job, inputs, limit, words, error)
@@ -127,9 +125,7 @@ def batch_that_fits(job: Job, machine: Machine, inputs: Inputs) -> int | None:
     try:
         config = _config(job, inputs)
         longest, sequences, _ = _worst(job, inputs)
-        memory, factor = worst(
-            job, config, limit, longest=longest, sequences=sequences, triton=machine.system != "Windows"
-        )
+        memory, factor = worst(job, config, limit, longest=longest, sequences=sequences, machine=machine)
         if verdict(memory, limit) == "fits":
             return None
         remedy = cheapest(job, config, limit, longest=longest, sequences=sequences, factor=factor)

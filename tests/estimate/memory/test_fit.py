@@ -50,3 +50,14 @@ def test_max_length_is_the_last_remedy_and_no_remedy_is_said() -> None:
     assert found.changes[-1].path.endswith("max_length")
     assert not found.changes[-1].safe
     assert cheapest(a_job(), config, 4, longest=768) is None
+
+
+def test_plan_and_memory_fit_ask_one_question() -> None:
+    """What the run completes in counts, not what it would take where there is more."""
+    from ftcheck.planning.records import Figure
+
+    figure = Figure(9.0, 10.0, 11.0, "GiB", needed=(7.0, 8.0, 9.0))
+    assert [figure.fits(limit) for limit in (9.5, 8.5, 7.5)] == ["fits", "tight", "does not fit"]
+    formulas = Figure(9.0, 10.0, 11.0, "GiB")
+    assert [formulas.fits(limit) for limit in (11, 10.5, 9.5)] == ["fits", "tight", "does not fit"]
+    assert Figure(unit="GiB", why="unknown").fits(80) is None

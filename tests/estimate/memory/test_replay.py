@@ -4,7 +4,7 @@ import statistics
 
 import pytest
 
-from tests.benchmarks import measured_memory
+from tests.benchmarks import measured_memory, other_programs
 from tests.places import SHARED
 
 pytestmark = [
@@ -50,3 +50,25 @@ def test_the_interval_holds_and_no_completed_run_is_refused(found: list[measured
     kept_out = [one for one in found if one.held_out]
     assert sum(one.inside for one in kept_out) >= 0.94 * len(kept_out)
     assert sum(one.verdict == "does not fit" for one in found) == 0
+
+
+def test_no_false_fits_and_few_false_refusals_round_what_was_measured(
+    found: list[measured_memory.Compared],
+) -> None:
+    asked = [each for one in found for each in one.false_verdicts()]
+    fits = [false for word, false in asked if word == "fits"]
+    refused = [false for word, false in asked if word == "does not fit"]
+    assert len(fits) == 10 * 52
+    assert not any(fits)
+    assert len(refused) == 11 * 45
+    assert sum(refused) <= len(refused) / 10
+
+
+def test_rows_of_other_programs_are_inside_the_interval_of_their_command_job() -> None:
+    if not MEASURED.exists():
+        pytest.skip("needs the shared data")
+    found = list(other_programs.compare(MEASURED))
+    assert len(found) == 32
+    assert all(one.inside for one in found)
+    factory = [one.width for one in found if one.row["group"] == "LLaMA-Factory"]
+    assert statistics.mean(factory) < 0.25, "its configuration says what it does"

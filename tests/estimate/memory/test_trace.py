@@ -7,7 +7,8 @@ from typing import Any
 import pytest
 
 from ftcheck.estimate.memory.formulas import step
-from ftcheck.estimate.memory.prediction import of_job, predict, replayed
+from ftcheck.estimate.memory.frameworks import of_job
+from ftcheck.estimate.memory.prediction import predict, replayed
 from ftcheck.estimate.memory.program import Program
 from ftcheck.estimate.memory.shapes import Feed, Method
 from tests.estimate.memory.kit import SMALL, a_job, architecture, known

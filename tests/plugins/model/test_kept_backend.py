@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from ftcheck_plugins.model import chat_environment, tokenizer
+from ftcheck_plugins.model import chat_environment, first_opening, tokenizer
 from ftcheck_plugins.model.kept_backend import KeptBackend, facts_of, restored
 from ftcheck_plugins.model.tokenizer import ChatTokenizer
 
@@ -41,7 +41,8 @@ TURNS = (
 
 @pytest.fixture(autouse=True)
 def cache_entries(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """Where entries lie."""
+    """Where entries lie; and transformers opens all tokenizers that are not kept."""
+    monkeypatch.setattr(first_opening, "found", lambda folder: None)
     monkeypatch.setenv("FTCHECK_CACHE", str(tmp_path / "cache"))
     return tmp_path / "cache" / "prepared"
 

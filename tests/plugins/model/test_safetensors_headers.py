@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from ftcheck_plugins.model import safetensors_headers
 from ftcheck_plugins.model.safetensors_headers import modules, weights
 
 from ftcheck import InputError, Run
@@ -312,3 +313,19 @@ def test_published_models_have_their_published_size(
 
 def test_the_kits_config_is_enough_for_the_loader() -> None:
     assert built(model_config().config) is None
+
+
+def test_building_a_model_leaves_its_config_as_it_was() -> None:
+    """transformers writes into what it is given, and the config is the key under which modules are kept."""
+    scaled = {"rope_type": "linear", "factor": 2.0}
+    config = {
+        "model_type": "llama",
+        "architectures": ["LlamaForCausalLM"],
+        "hidden_size": 16,
+        "intermediate_size": 16,
+        "num_hidden_layers": 1,
+        "num_attention_heads": 2,
+        "rope_scaling": dict(scaled),
+    }
+    assert safetensors_headers._built(config) is not None
+    assert config["rope_scaling"] == scaled

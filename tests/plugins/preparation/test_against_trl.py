@@ -49,7 +49,7 @@ def ours(model: Path, data: Path, folder: Path, **training: Any) -> tuple[Prepar
     inputs = Inputs(LOADERS, {"run": Run(folder=folder)}, job)
     with quiet():
         prepared: Prepared = inputs.get("prepared")
-        return prepared, inputs.get("tokenizer").backend
+        return prepared, inputs.get("tokenizer").original
 
 
 def fed(prepared: Prepared, training: dict[str, Any]) -> list[Fed]:

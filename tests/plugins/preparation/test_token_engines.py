@@ -1,22 +1,28 @@
 """A fast engine gives the ids that tokenizers gives, or is left."""
 
+import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import pytest
+from ftcheck_plugins.model.first_opening import found
+from ftcheck_plugins.model.kept_backend import KeptBackend
 from ftcheck_plugins.model.tokenizer import ChatTokenizer
 from ftcheck_plugins.preparation import token_engines
 from ftcheck_plugins.preparation.rendering import (
     Differs,
 )
 from ftcheck_plugins.preparation.token_engines import (
+    WARM,
     Engine,
     Ids,
     Reference,
     joined,
 )
 
+from tests.benchmarks import vocabularies
+from tests.places import DATA
 from tests.plugins.preparation.kit import prepare, turns
 
 
@@ -130,3 +136,31 @@ def test_gigatoken_gives_the_same_digest(
     assert slow.engine == "tokenizers"
     assert fast.engine.startswith("gigatoken")
     assert fast.digest == slow.digest
+
+
+@pytest.mark.realdata
+@pytest.mark.parametrize("escaped", [False, True])
+def test_gigatoken_loads_deepseeks_words_however_line_breaks_are_written(
+    tmp_path: Path, escaped: bool
+) -> None:
+    """The published file has them as characters; the same pattern with escapes cuts the same words."""
+    pytest.importorskip("gigatoken")
+    if not DATA.is_dir():
+        pytest.skip("no shared data here")
+    folder = vocabularies.deepseek_like(tmp_path)
+    stated = json.loads((folder / "tokenizer.json").read_text(encoding="utf-8"))
+    pattern = stated["pre_tokenizer"]["pretokenizers"][2]["pattern"]
+    assert "\r\n" in pattern["Regex"]
+    if escaped:
+        pattern["Regex"] = pattern["Regex"].replace("\r", r"\r").replace("\n", r"\n")
+        (folder / "tokenizer.json").write_text(json.dumps(stated), encoding="utf-8")
+    opened = found(folder)
+    assert opened is not None
+    backend = KeptBackend(*opened, lambda: None)
+    engine = Engine(Reference(backend))
+    texts = [f"{n} 你好,世界!\r\n漢字かな 12345 naïve\n" for n in range(WARM)]
+
+    first = engine.encode(texts, special=False)
+
+    assert engine.name.startswith("gigatoken")
+    assert engine.encode(texts, special=False).same(first)

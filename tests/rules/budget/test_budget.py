@@ -77,7 +77,7 @@ def test_a_likely_time_past_the_deadline_is_an_error_and_fewer_epochs_mend_it() 
     assert finding.severity is Severity.ERROR
     assert finding.at is not None
     assert finding.at.yaml_path == "jobs.mapper.targets.deadline"
-    assert "assuming RTX 4090 at 30% to 92% (likely 60%) of 165.2 TFLOP/s" in finding.message
+    assert "assuming RTX 4090 multiplies at 55% to 97% (likely 82%) of 165.2 TFLOP/s" in finding.message
     assert finding.change is not None
     assert finding.change.path == "jobs.mapper.training.num_train_epochs"
     assert (finding.change.old, finding.change.new, finding.change.safe) == (3.0, 1.0, False)

@@ -1,0 +1,203 @@
+"""Which program trains a job, as far as its memory depends on it, and how sure that is.
+
+`qlora` is TRL's as ftcheck starts it. Of another trainer the framework's own configuration says what it does
+(policy key `from`), by the facts in tables/memory_frameworks.json. Without one, it may be anything between
+TRL's tiles and full logits in float32.
+"""
+
+import shlex
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from pathlib import PurePath
+from typing import Any
+
+from ftcheck import tables
+from ftcheck.estimate.gpus import Card, same_gpu
+from ftcheck.estimate.memory.allocator import Rules
+from ftcheck.estimate.memory.formulas import fuses
+from ftcheck.estimate.memory.program import Program
+from ftcheck.estimate.memory.shapes import method, state_bytes
+from ftcheck.importers.records import Imported
+from ftcheck.inputs.machine import Machine
+from ftcheck.inputs.model_shape import model_shape
+from ftcheck.settings import Job
+
+TURING = (7, 5)
+"""Capability of GPUs without flash attention that float16 may be chosen for."""
+ALLOCATOR = ("PYTORCH_ALLOC_CONF", "PYTORCH_CUDA_ALLOC_CONF")
+"""Environment variables of PyTorch's allocator; the first wins."""
+MIB = 1 << 20
+
+
+@dataclass(frozen=True, slots=True)
+class Programs:
+    """The program that is likely, and the one that takes the most. `lighter`: kernels may keep less than the
+    model's own operations. `read`: a framework's source was read, and no run of it was measured. `said` are
+    the assumptions in words."""
+
+    likely: Program
+    most: Program
+    lighter: bool = False
+    read: bool = False
+    said: tuple[str, ...] = ()
+
+
+def programs(
+    job: Job,
+    config: Mapping[str, Any],
+    here: Card | None,
+    machine: Machine | None = None,
+    environment: Mapping[str, str] | None = None,
+) -> Programs:
+    """The programs of a job on a GPU. `machine` is the one that trains, unless the job names another GPU;
+    `environment` is this process's. Raises as `shapes.method`."""
+    own = replace(
+        of_job(job, config, here),
+        triton=machine is None or machine.system != "Windows",
+        rules=rules(job, machine, environment or {}),
+    )
+    if job.trainer.use == "qlora":
+        return Programs(own, own, fuses(job))
+    imported = job.imported
+    facts = tables.load("memory_frameworks")
+    if imported is not None and _is_trl(imported, facts["trl_configurations"]):
+        return Programs(own, own, fuses(job), said=("the configuration is TRL's: its own SFTTrainer",))
+    known = facts["frameworks"].get(imported.framework) if imported is not None else None
+    if imported is None or known is None or _set(imported, facts["own_kernels"]):
+        most = heaviest(own)
+        if here is None and job.training.fp16:
+            most = replace(most, capability=TURING)
+        said = (
+            f"what the trainer '{job.trainer.use}' does is unknown: the lower end has kernels that keep less,"
+            " the upper end full logits, float32 for what is not quantised and for the adapter, and torch's"
+            " AdamW",
+        )
+        return Programs(own, most, lighter=True, said=said)
+    return _framework(job, own, imported, known)
+
+
+def _is_trl(imported: Imported, names: list[str]) -> bool:
+    """Whether TRL's own command reads the file; a script may do anything beside it."""
+    return imported.framework in names and PurePath(imported.path).suffix in (".yaml", ".yml", ".json")
+
+
+def of_job(job: Job, config: Mapping[str, Any], here: Card | None = None) -> Program:
+    """TRL's program for a job (and the `qlora` trainer's). Raises as `shapes.method`."""
+    training = job.training
+    how = method(job, model_shape(config).decoder())
+    half = "float16" if training.fp16 else "bfloat16" if how.number == 2 else "float32"
+    return Program(
+        how,
+        dtype=half,
+        plain=half,
+        adapter="float32" if how.adapter_bytes == 4 else "bfloat16",
+        autocast=half != "float32",
+        loss="smoothed" if how.full_logits else "tiled",
+        optimizer=str(training.optim or "adamw_torch_fused"),
+        capability=here.capability if here is not None else None,
+        clips=True,
+        accumulation=min(2, training.gradient_accumulation_steps),
+    )
+
+
+def heaviest(program: Program) -> Program:
+    """What another program may do at most: full logits, unquantised parts and adapter in float32, and torch's
+    AdamW."""
+    quantised = program.method.bits != 16
+    return replace(
+        program,
+        plain="float32" if quantised else program.plain,
+        adapter="float32",
+        loss="shifted",
+        optimizer="adamw_torch",
+        prepared=quantised,
+    )
+
+
+# --- a framework's own configuration ---------------------------------------------------------------------
+
+
+def _framework(job: Job, own: Program, imported: Imported, facts: Mapping[str, Any]) -> Programs:
+    """transformers' Trainer and PEFT as this framework uses them."""
+    keys = _keys(imported)
+    wide = not any(keys.get(key) is value for key, value in facts["adapter_16_bit"].items())
+    fused = _set(imported, facts["fused"]) or any(
+        plugin in str(value).lower() and keys.get(plugin) is not False
+        for key, value in keys.items()
+        if key.startswith("plugins")
+        for plugin in facts.get("fused_plugins", ())
+    )
+    norms = bool(_set(imported, facts["float32_norms"]))
+    made = replace(
+        own,
+        method=replace(own.method, adapter_bytes=4, state_bytes=state_bytes(job, 4)) if wide else own.method,
+        adapter="float32" if wide else own.dtype,
+        plain="float32" if norms else own.plain,
+        tables=own.plain if norms else None,
+        autocast=own.autocast and not _set(imported, facts.get("without_autocast", ())),
+        loss="smoothed" if own.method.full_logits else "tiled" if fused else "model",
+        widened=facts.get("widened", False),
+        prepared=facts.get("prepared", False) and own.method.bits != 16,
+    )
+    if facts.get("expandable") and own.rules == Rules():
+        made = replace(made, rules=Rules(expandable_segments=True))
+    kernels = facts.get("lighter_unless_off", ())
+    lighter = bool(_set(imported, facts["lighter"]))
+    lighter |= bool(kernels) and (_set(imported, kernels) or keys.keys().isdisjoint(kernels))
+    said = (
+        f"the program is {imported.name}'s as read in {facts['version']}, not measured:"
+        f" {'a fused loss' if fused else 'full logits'}, adapter in {made.adapter}"
+        + (", kernels that may keep less" if lighter else ""),
+    )
+    return Programs(made, made, lighter, read=True, said=said)
+
+
+def _keys(imported: Imported) -> dict[str, Any]:
+    """The keys of the file with their values; those without effect are off."""
+    keys: dict[str, Any] = {one.key: False for one in imported.without_effect}
+    keys |= {one.key: one.value for one in imported.mapped}
+    return keys | {one.key: one.value for one in imported.not_mapped}
+
+
+def _set(imported: Imported, names: Any) -> bool:
+    keys = _keys(imported)
+    return any(keys.get(name) for name in names)
+
+
+# --- the allocator's settings ----------------------------------------------------------------------------
+
+
+def rules(job: Job, machine: Machine | None, environment: Mapping[str, str]) -> Rules:
+    """What the job's command sets for the allocator, else this process's environment where it trains here."""
+    words = [word.partition("=") for line in job.trainer.argv for word in _words(line)]
+    stated = {name: value for name, equals, value in words if equals}
+    here = _trains_here(job, machine)
+    for source in (stated, environment if here else {}):
+        for name in ALLOCATOR:
+            if name in source:
+                return read_rules(source[name])
+    return Rules()
+
+
+def _words(line: str) -> list[str]:
+    try:
+        return shlex.split(line)
+    except ValueError:
+        return []
+
+
+def _trains_here(job: Job, machine: Machine | None) -> bool:
+    gpus = machine.gpus if machine is not None else ()
+    stated = job.hardware.gpu
+    return bool(gpus) and (stated is None or any(same_gpu(stated, one.name) for one in gpus))
+
+
+def read_rules(text: str) -> Rules:
+    """`expandable_segments:True,max_split_size_mb:128`; what is not known there changes nothing here."""
+    pairs = (one.partition(":") for one in text.split(","))
+    found = {key.strip(): value.strip() for key, _, value in pairs}
+    split = found.get("max_split_size_mb", "")
+    return Rules(
+        expandable_segments=found.get("expandable_segments", "").lower() == "true",
+        max_split_size=int(split) * MIB if split.isdigit() and int(split) else None,
+    )

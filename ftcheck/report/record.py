@@ -333,6 +333,11 @@ def from_dict(data: Mapping[str, Any]) -> Report:
     )
 
 
+def as_stored(report: Report) -> Report:
+    """The report as it is read back from its JSON: sorted, and with no more than stands there."""
+    return from_dict(to_dict(report))
+
+
 def _job_from_dict(data: Mapping[str, Any]) -> JobDigests:
     ids_from = data.get("ids_from")
     return JobDigests(**{**data, "ids_from": IdsFrom(**ids_from) if ids_from is not None else None})

@@ -6,12 +6,11 @@ the description. An empty list says that the run is complete and has nothing to 
 
 from typing import Any
 
-from ftcheck_plugins.reporters.issues import Issue, issues
-
 from ftcheck.extension.reporters import Reporter
 from ftcheck.records import Severity
 from ftcheck.report.clean import clean
 from ftcheck.report.record import Report
+from ftcheck_plugins.reporters.issues import Issue, issues
 
 SEVERITIES = {Severity.ERROR: "critical", Severity.WARNING: "minor", Severity.INFO: "info"}
 BROKEN = "blocker"

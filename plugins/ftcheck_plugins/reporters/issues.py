@@ -1,7 +1,7 @@
-"""What code scanning (`-o sarif`) and code quality (`-o gitlab`) list: findings, and what kept a run from deciding.
+"""What `-o sarif` and `-o gitlab` list: findings, and what kept a run from deciding anything.
 
-A file without an issue says that all is well. So a check that did not come to an end, a problem of the run and
-a run that decided nothing are issues too.
+A file without an issue says that all is well. So a check that did not come to an end, a problem of the run
+and a run that decided nothing are issues too.
 """
 
 import posixpath

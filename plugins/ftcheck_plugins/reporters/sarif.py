@@ -15,8 +15,6 @@ from datetime import UTC
 from typing import Any
 from urllib.parse import quote
 
-from ftcheck_plugins.reporters.issues import RUN, Issue, issues
-
 from ftcheck.extension.reporters import Reporter
 from ftcheck.plurals import counted
 from ftcheck.records import Check, Location, Outcome, Severity
@@ -24,6 +22,7 @@ from ftcheck.report import verdict_lines, wording
 from ftcheck.report.clean import clean
 from ftcheck.report.escape import markdown_text
 from ftcheck.report.record import Report, RuleText
+from ftcheck_plugins.reporters.issues import RUN, Issue, issues
 
 SCHEMA = "https://docs.oasis-open.org/sarif/sarif/v2.1.0/errata01/os/schemas/sarif-schema-2.1.0.json"
 ROOT = "%SRCROOT%"

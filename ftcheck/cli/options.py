@@ -217,7 +217,7 @@ _RUN_OPTIONS: tuple[Callable[[Any], Any], ...] = (
         "outputs",
         multiple=True,
         metavar="FORMAT[=PATH]",
-        help="Write a report as json, junit, github or markdown; repeatable; without a path, to stdout.",
+        help="Write a report: html, json, junit, github, gitlab, markdown or sarif; repeatable.",
     ),
     click.option(
         "--durations", type=click.IntRange(min=0), metavar="N", help="Show the N slowest checks (0: all)."

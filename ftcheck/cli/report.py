@@ -18,32 +18,25 @@ def report() -> None:
     """Work with stored reports."""
 
 
-def _list_formats(ctx: click.Context, param: click.Parameter, asked: bool) -> None:
-    """Print the formats of all reporters, and end."""
-    from ftcheck.extension.plugin_host import make_host
+class WithFormats(click.Command):
+    """A command whose help ends with the formats that the plugins offer."""
 
-    if asked and not ctx.resilient_parsing:
-        for reporter in sorted(make_host().reporters.values(), key=lambda one: one.name):
-            click.echo(f"{reporter.name:<10} {reporter.suffix}")
-        ctx.exit()
+    def format_epilog(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """The formats, by name."""
+        from ftcheck.extension.plugin_host import make_host
+
+        with formatter.section("Formats"):
+            formatter.write_text(", ".join(sorted(make_host().reporters)))
 
 
-@report.command(short_help="Write a stored JSON report in other formats.")
+@report.command(cls=WithFormats, short_help="Write a stored JSON report in other formats.")
 @click.argument("stored", type=STORED, metavar="REPORT")
 @click.option(
     *OUTPUT,
     multiple=True,
     required=True,
     metavar="FORMAT[=PATH]",
-    help="A format that --formats lists, such as sarif; repeatable; without a path, to stdout.",
-)
-@click.option(
-    "--formats",
-    is_flag=True,
-    is_eager=True,
-    expose_value=False,
-    callback=_list_formats,
-    help="List the formats, with the usual file suffix, and exit.",
+    help="One of the formats below; repeatable; without a path, to stdout.",
 )
 def convert(stored: str, outputs: tuple[str, ...]) -> None:
     """Write a stored JSON REPORT in other formats, as the run itself would have written them."""
@@ -64,7 +57,9 @@ def convert(stored: str, outputs: tuple[str, ...]) -> None:
     metavar="FORMAT[=PATH]",
     help="Write the difference as markdown, html or json; repeatable; without a path, to stdout.",
 )
-@click.option("--volatile", is_flag=True, help="Also what changes by itself: times, machine, free disk space.")
+@click.option(
+    "--volatile", is_flag=True, help="Also what changes by itself: times, machine, free disk space."
+)
 @click.option("--exit-code", is_flag=True, help="Exit 1 if the reports differ. [default: 0 also then]")
 def diff(before: str, after: str, outputs: tuple[str, ...], volatile: bool, exit_code: bool) -> int:
     """Show what differs between two stored JSON reports, BEFORE and AFTER.
@@ -72,18 +67,19 @@ def diff(before: str, after: str, outputs: tuple[str, ...], volatile: bool, exit
     Findings are known by their fingerprints: new, fixed and still there. Then outcomes, measurements, inputs,
     versions and the gate. Exits 0 whether or not they differ, unless --exit-code is given.
     """
-    from ftcheck.cli.pages.diff_page import page
     from ftcheck.exit_codes import ExitCode
     from ftcheck.extension.reporters import Reporter
     from ftcheck.report.diff import compare
+    from ftcheck.report.diff_text import terminal
     from ftcheck.runner.outputs import parse_outputs, write_final
 
     written = parse_outputs(outputs, _RENDERED)
     then, now = _read(before), _read(after)
     difference = compare(then, now, volatile=volatile)
-    write_final(written, now, {name: Reporter(name, _always(render, difference)) for name, render in _RENDERED.items()})
+    reporters = {name: Reporter(name, _always(render, difference)) for name, render in _RENDERED.items()}
+    write_final(written, now, reporters)
     if all(one.path is not None for one in written):
-        click.echo(page(difference))
+        click.echo(terminal(difference))
     return ExitCode.BLOCKED if exit_code and difference.differs else ExitCode.OK
 
 

@@ -47,6 +47,7 @@ def judge(result: Result, fail_on: Severity) -> Result:
         findings=worst_first(capped),
         outcome=Outcome.FAILED if failed else Outcome.PASSED,
         blocking=failed and worst >= fail_on.rank,
+        **({} if failed else {"failing_total": 0, "waived_total": 0, "fingerprints": ()}),
     )
 
 

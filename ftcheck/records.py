@@ -90,7 +90,7 @@ class Finding:
 
     `why` says what goes wrong in training or serving, where the rule's own `why` misses this finding.
     `content` is text of somebody's that belongs to it, such as a model's answer: it is dropped unless
-    `--show-content` asks for it.
+    `--show-content` asks for it. `fingerprint` names the finding across runs; the runner gives it, no rule.
     """
 
     message: str
@@ -100,6 +100,7 @@ class Finding:
     change: Change | None = None
     content: str | None = None
     why: str | None = None
+    fingerprint: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -170,7 +171,11 @@ class Check:
 class Result:
     """What became of one check. `reason` says why for every outcome but `passed` and `failed`.
 
-    `findings` holds at most `MAX_FINDINGS`, worst first; `findings_total` is how many there were.
+    `findings` holds at most `MAX_FINDINGS`, worst first; `findings_total` is how many there were. Where a
+    waiver names some of a check's findings and not others, both are about the others alone.
+    `failing_total` counts the findings that fail the check (warnings and errors), waived ones included, and
+    `waived_total` those of them that the waiver names. `fingerprints` are those of all that fail it, sorted:
+    fewer than `failing_total` where there are too many to keep.
     `summary` is the check's most telling number, in words; `seconds` is the rule's own time. `rows` are those
     that may be left out of training for it to pass: only where `ftcheck fix` asks for them, in no report.
     `reads_content` tells whether the rule looked at what stands in the rows, and not at columns alone.
@@ -182,6 +187,9 @@ class Result:
     reason: str | None = None
     findings: tuple[Finding, ...] = ()
     findings_total: int = 0
+    failing_total: int = 0
+    waived_total: int = 0
+    fingerprints: tuple[str, ...] = ()
     measurements: tuple[Measurement, ...] = ()
     summary: str | None = None
     seconds: float = 0.0

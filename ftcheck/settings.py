@@ -516,6 +516,11 @@ class Waiver:
     """Who is responsible for it."""
     expires: Annotated[date, Form.LAST_DAY]
     """Last day (UTC) on which the waiver is valid."""
+    fingerprints: tuple[str, ...] = ()
+    """The findings that are accepted, by their fingerprints in the report; `ftcheck waive` writes them. Others
+    of the same check are not waived. Without them the waiver covers whatever the check finds: too broad."""
+    all: bool = False
+    """Accept whatever the check finds, for at most 14 days; for checks with more findings than can be named."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

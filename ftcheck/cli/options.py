@@ -234,7 +234,7 @@ _RUN_OPTIONS: tuple[Callable[[Any], Any], ...] = (
         "outputs",
         multiple=True,
         metavar="FORMAT[=PATH]",
-        help="Write a report as html, json, junit, github or markdown; repeatable; no path: to stdout.",
+        help="Write a report: html, json, junit, github, gitlab, markdown or sarif; repeatable.",
     ),
     click.option(
         "--durations", type=click.IntRange(min=0), metavar="N", help="Show the N slowest checks (0: all)."

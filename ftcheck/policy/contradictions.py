@@ -1,4 +1,4 @@
-"""Settings of a job that exclude each other, whatever the data and the model are."""
+"""Settings that exclude each other, whatever the data and the model are."""
 
 from collections.abc import Iterator
 
@@ -9,12 +9,15 @@ PLAIN_TEXT = ("auto", "text")
 
 
 def problems_of(tree: Node) -> Iterator[Problem]:
-    """The contradictions of every job, each at one of its keys and naming the place of the other."""
+    """The contradictions of jobs and waivers, each at one of its keys and naming the place of the other."""
     jobs = tree.items.get("jobs")
     for job in jobs.items.values() if jobs is not None else ():
         yield from _evaluation(job)
         yield from _chunks(job)
         yield from _command(job)
+    waivers = tree.items.get("waivers")
+    for waiver in waivers.value if waivers is not None and isinstance(waivers.value, tuple) else ():
+        yield from _waiver(waiver)
 
 
 def _stated(job: Node, *keys: str) -> Node | None:
@@ -42,3 +45,10 @@ def _command(job: Node) -> Iterator[Problem]:
     if use is None and argv is not None and isinstance(argv.value, tuple) and argv.value:
         why = "trainer.use is not set, and its default qlora runs no command"
         yield problem(f"{why}: set trainer.use: command, or remove argv", argv.at)
+
+
+def _waiver(waiver: Node) -> Iterator[Problem]:
+    whole, named = _stated(waiver, "all"), _stated(waiver, "fingerprints")
+    if whole is not None and whole.value is True and named is not None and named.value:
+        why = "a waiver covers the findings that it names, or all of a check; remove one"
+        yield problem(f"excludes fingerprints ({named.place}): {why}", whole.at)

@@ -2,7 +2,7 @@
 
 import re
 from collections.abc import Callable, Iterator, Mapping
-from datetime import UTC, date, datetime
+from datetime import UTC, date, datetime, timedelta
 from typing import Any, Literal, get_args, get_origin
 
 from ftcheck.durations import is_time, seconds
@@ -15,13 +15,18 @@ from ftcheck.policy.nodes import Node, plain, problem
 from ftcheck.settings import PolicySettings
 
 NAME = r"^[A-Za-z0-9_.-]+$"
+FINGERPRINT = r"^[0-9a-f]{32}:[1-9][0-9]*$"
+WHOLE_DAYS = 14
+"""How long a waiver may cover whatever a check finds."""
 
 
 def problems_of(tree: Node, *, today: date | None = None) -> Iterator[Problem]:
     """Every value of a policy that lies outside its range or has not its form."""
-    yield from of_values(PolicySettings, tree, today or datetime.now(UTC).date())
+    today = today or datetime.now(UTC).date()
+    yield from of_values(PolicySettings, tree, today)
     yield from _names(tree, "jobs")
     yield from _names(tree, "checks")
+    yield from _waivers(tree, today)
 
 
 def of_values(kind: Any, tree: Node, today: date) -> Iterator[Problem]:
@@ -110,3 +115,29 @@ def _names(tree: Node, section: str) -> Iterator[Problem]:
             quoted = shown(name).removeprefix("the text ")
             what = f"the name {quoted} may contain only letters, digits and . _ -"
             yield problem(what, child.key or child.at)
+
+
+def _waivers(tree: Node, today: date) -> Iterator[Problem]:
+    """Fingerprints that are none, and waivers of whole checks that last too long."""
+    stated = tree.items["waivers"].value if "waivers" in tree.items else ()
+    for waiver in stated if isinstance(stated, tuple) else ():
+        named = waiver.items.get("fingerprints")
+        for one in named.value if named is not None and isinstance(named.value, tuple) else ():
+            if isinstance(one.value, str) and not re.fullmatch(FINGERPRINT, one.value):
+                what = "must be a fingerprint of a report, 32 hex digits and a number such as …:1"
+                yield problem(f"{what}, not {shown(one.value)}", one.at)
+        yield from _too_long(waiver, today)
+
+
+def _too_long(waiver: Node, today: date) -> Iterator[Problem]:
+    whole, expires = waiver.items.get("all"), waiver.items.get("expires")
+    if whole is None or whole.value is not True or expires is None:
+        return
+    try:
+        last = date.fromisoformat(str(expires.value))
+    except ValueError:
+        return
+    if last > today + timedelta(days=WHOLE_DAYS):
+        latest = today + timedelta(days=WHOLE_DAYS)
+        what = f"a waiver with all: true lasts at most {WHOLE_DAYS} days, until {latest}"
+        yield problem(f"{what}: name the findings instead (`ftcheck waive`), or shorten it", expires.at)

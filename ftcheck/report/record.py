@@ -18,6 +18,7 @@ from ftcheck.records import (
     Severity,
     Stage,
 )
+from ftcheck.report.identity import named
 
 SCHEMA = "ftcheck.report/1"
 Status = Literal["started", "complete", "incomplete", "partial"]
@@ -95,13 +96,43 @@ class JobDigests:
 
 @dataclass(frozen=True, slots=True)
 class WaiverUse:
-    """A waiver as the run used it. `used` is false when its check did not fail."""
+    """A waiver as the run used it. `used` is false when it waived nothing.
+
+    `findings` is how many findings it waived, `line` where it stands in the policy, and `remarks` say what is
+    wrong with it: that it is unused, that it names findings that are gone, or that it is too broad.
+    """
 
     check: str
     reason: str
     owner: str
     expires: str
     used: bool
+    findings: int = 0
+    line: int | None = None
+    remarks: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class RuleParam:
+    """A parameter of a rule, as `ftcheck explain` prints it."""
+
+    name: str
+    kind: str
+    default: Any
+    help: str
+
+
+@dataclass(frozen=True, slots=True)
+class RuleText:
+    """What `ftcheck explain` says of a rule: what holds when it passes, what goes wrong otherwise, how it
+    measures, and its parameters. `thread` is a public thread about a failure that it catches.
+    """
+
+    holds: str
+    why: str
+    how: str = ""
+    params: tuple[RuleParam, ...] = ()
+    thread: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,7 +141,8 @@ class Report:
 
     `problems` are what kept the run from being complete (a plugin that did not load, a policy that
     cannot be read); `selection` is how the plan was narrowed, None for all of it. `gate` says, for each
-    job, `open` or the refusal codes.
+    job, `open` or the refusal codes. `rules` are the texts of the rules in the plan; `folder` is where the
+    run was started, from the top of its repository (empty: at the top, or in no repository).
     """
 
     status: Status
@@ -136,6 +168,8 @@ class Report:
     cached: tuple[str, ...] = ()
     cached_checks: tuple[str, ...] = ()
     gate: Mapping[str, str] = field(default_factory=dict)
+    rules: Mapping[str, RuleText] = field(default_factory=dict)
+    folder: str = ""
 
     def counts(self) -> dict[str, int]:
         """Planned checks and how many ended in each outcome."""
@@ -198,6 +232,7 @@ def to_dict(report: Report) -> dict[str, Any]:
         "notes": list(report.notes),
         "gate": {name: report.gate[name] for name in sorted(report.gate)},
         "results": [_settled(r) for r in results],
+        "rules": {name: asdict(report.rules[name]) for name in sorted(report.rules)},
         "run": {
             "started_at": report.started_at,
             "finished_at": report.finished_at,
@@ -205,6 +240,7 @@ def to_dict(report: Report) -> dict[str, Any]:
             "volatile": {r.check.id: _volatile(r) for r in results if _is_volatile(r)},
             "machine": dict(report.machine),
             "cached": sorted(report.cached),
+            "folder": report.folder,
             "cached_checks": sorted(report.cached_checks),
         },
     }
@@ -224,13 +260,17 @@ def result_to_dict(result: Result) -> dict[str, Any]:
         "tags": list(check.tags),
         "plugin": check.plugin,
         "required": check.required,
+        "at": {"path": near(check.at.path), "line": check.at.line} if check.at and check.at.path else None,
         "outcome": result.outcome.value,
         "blocking": result.blocking,
         "reason": result.reason,
         "summary": result.summary,
         "measurements": [_measurement_to_dict(m) for m in result.measurements],
         "findings_total": result.findings_total,
-        "findings": [finding_to_dict(check, f, n) for n, f in enumerate(result.findings[:MAX_FINDINGS])],
+        "failing_total": result.failing_total,
+        "waived_total": result.waived_total,
+        "fingerprints": list(result.fingerprints),
+        "findings": [finding_to_dict(one) for one in named(check, result.findings[:MAX_FINDINGS])],
         "detail": result.detail,
         "reads_content": result.reads_content,
     }
@@ -260,7 +300,7 @@ def _measurement_to_dict(one: Measurement) -> dict[str, Any]:
     return {**stable, "volatile": True} if one.volatile else stable
 
 
-def finding_to_dict(check: Check, finding: Finding, occurrence: int) -> dict[str, Any]:
+def finding_to_dict(finding: Finding) -> dict[str, Any]:
     """One finding as it stands in the JSON report."""
     at = finding.at or Location()
     return {
@@ -271,17 +311,8 @@ def finding_to_dict(check: Check, finding: Finding, occurrence: int) -> dict[str
         "why": finding.why,
         "fix": finding.fix,
         "change": asdict(finding.change) if finding.change else None,
-        "fingerprint": fingerprint(check, at, occurrence),
+        "fingerprint": finding.fingerprint,
     }
-
-
-def fingerprint(check: Check, at: Location, occurrence: int) -> str:
-    """A name for a finding that survives other rows being added: no line numbers, no message text."""
-    from ftcheck.digest import of_json
-
-    subject = at.record or at.yaml_path or at.path
-    same_place = occurrence if subject is None else 0
-    return of_json(["fp/1", check.rule, check.job, subject, same_place])[len("sha256:") :][:32]
 
 
 def from_dict(data: Mapping[str, Any]) -> Report:
@@ -303,7 +334,7 @@ def from_dict(data: Mapping[str, Any]) -> Report:
         inputs={name: InputDigest(**one) for name, one in data["inputs"].items()},
         plugins=tuple(PluginInfo(**p) for p in data["plugins"]),
         packages=dict(data["packages"]),
-        waivers=tuple(WaiverUse(**w) for w in data["waivers"]),
+        waivers=tuple(_waiver_from_dict(w) for w in data["waivers"]),
         problems=tuple(Problem(**p) for p in data["problems"]),
         notes=tuple(data["notes"]),
         gate=dict(data["gate"]),
@@ -312,13 +343,28 @@ def from_dict(data: Mapping[str, Any]) -> Report:
         finished_at=run["finished_at"],
         machine=dict(run["machine"]),
         cached=tuple(run["cached"]),
+        rules={name: _rule_from_dict(rule) for name, rule in data.get("rules", {}).items()},
+        folder=run.get("folder", ""),
         cached_checks=tuple(run.get("cached_checks", ())),
     )
+
+
+def as_stored(report: Report) -> Report:
+    """The report as it is read back from its JSON: sorted, and with no more than stands there."""
+    return from_dict(to_dict(report))
 
 
 def _job_from_dict(data: Mapping[str, Any]) -> JobDigests:
     ids_from = data.get("ids_from")
     return JobDigests(**{**data, "ids_from": IdsFrom(**ids_from) if ids_from is not None else None})
+
+
+def _waiver_from_dict(data: Mapping[str, Any]) -> WaiverUse:
+    return WaiverUse(**{**data, "remarks": tuple(data.get("remarks", ()))})
+
+
+def _rule_from_dict(data: Mapping[str, Any]) -> RuleText:
+    return RuleText(**{**data, "params": tuple(RuleParam(**one) for one in data["params"])})
 
 
 def _with_volatile(data: Mapping[str, Any], run: Mapping[str, Any]) -> Result:
@@ -344,6 +390,7 @@ def result_from_dict(data: Mapping[str, Any], seconds: float = 0.0) -> Result:
         tags=tuple(data["tags"]),
         plugin=data["plugin"],
         required=data.get("required", False),
+        at=Location(**data["at"]) if data.get("at") else None,
     )
     return Result(
         check=check,
@@ -353,6 +400,9 @@ def result_from_dict(data: Mapping[str, Any], seconds: float = 0.0) -> Result:
         summary=data["summary"],
         measurements=tuple(Measurement(**m) for m in data["measurements"]),
         findings_total=data["findings_total"],
+        failing_total=data.get("failing_total", 0),
+        waived_total=data.get("waived_total", 0),
+        fingerprints=tuple(data.get("fingerprints", ())),
         findings=tuple(_finding_from_dict(f) for f in data["findings"]),
         detail=data["detail"],
         reads_content=data.get("reads_content", False),
@@ -370,4 +420,5 @@ def _finding_from_dict(data: Mapping[str, Any]) -> Finding:
         why=data.get("why"),
         fix=data["fix"],
         change=Change(**data["change"]) if data["change"] else None,
+        fingerprint=data["fingerprint"],
     )

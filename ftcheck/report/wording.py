@@ -152,6 +152,13 @@ def by_reason(results: Iterable[Result]) -> list[tuple[str, list[Result]]]:
     return [(reason, together) for (_, reason), together in groups.items()]
 
 
+def shown_severity(finding: Finding, result: Result, fail_on: Severity) -> Severity:
+    """How bad a finding of a failed check is shown to be: red is what blocks."""
+    if result.blocking and finding.severity.rank >= fail_on.rank:
+        return Severity.ERROR
+    return Severity.INFO if finding.severity is Severity.INFO else Severity.WARNING
+
+
 def worst(findings: Sequence[Finding]) -> Severity:
     """The highest severity among findings."""
     return max((finding.severity for finding in findings), key=lambda one: one.rank, default=Severity.ERROR)

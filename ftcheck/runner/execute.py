@@ -1,11 +1,12 @@
 """Runs planned checks in a work folder of their own, and closes the ledger."""
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 
 from ftcheck.inputs.work_folders import work_folder
 from ftcheck.ledger import BROKEN, Ledger
-from ftcheck.records import Check, Outcome, Result
+from ftcheck.policy.waivers import named_by, of_check, waived
+from ftcheck.records import Check, Result
 from ftcheck.runner.checks import Facts, run_checks
 from ftcheck.runner.load import Loaded
 from ftcheck.runner.options import Options
@@ -72,6 +73,7 @@ def execute(
         cache=options.cache,
         digests=tuple((digests or {}).items()),
         rows=rows,
+        waived=tuple((check.id, named_by(of_check(policy, check.id))) for check in checks),
     )
     try:
         run_checks(
@@ -92,17 +94,8 @@ def execute(
 
 
 def waiving(policy: Policy) -> Callable[[Result], Result]:
-    """What turns a failed check into a waived one, where the policy waives it."""
-    waivers = {waiver.check: waiver for waiver in policy.waivers}
-
-    def finish(result: Result) -> Result:
-        waiver = waivers.get(result.check.id)
-        if waiver is None or result.outcome is not Outcome.FAILED:
-            return result
-        reason = f"waived until {waiver.expires}: {waiver.reason} ({waiver.owner})"
-        return replace(result, outcome=Outcome.WAIVED, blocking=False, reason=reason)
-
-    return finish
+    """What turns a failed check into a waived one, where the policy waives all that fails it."""
+    return lambda result: waived(result, policy)
 
 
 def _stopping(limit: int | None) -> Callable[[Result], bool]:

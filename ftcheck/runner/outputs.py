@@ -17,7 +17,7 @@ from ftcheck.atomic import replace_file
 from ftcheck.errors import FtcheckError, Problem, UsageError
 from ftcheck.exit_codes import ExitCode
 from ftcheck.extension.reporters import Reporter
-from ftcheck.report.record import Report
+from ftcheck.report.record import Report, as_stored
 from ftcheck.report.redact import redact, visible
 
 STDOUT = "-"
@@ -72,9 +72,11 @@ def write_final(
 ) -> tuple[str, ...]:
     """Replace every sentinel by the report and return the paths. One that fails does not stop the others.
 
+    All are made of what the JSON report holds: `ftcheck report convert` gives the same bytes later.
     Raises `OutputError` (exit code 3) at the end if one failed; its file still holds the sentinel.
     """
-    wrong = _each(outputs, lambda output: _put(output, _rendered(output, report, reporters)))
+    stored = as_stored(report)
+    wrong = _each(outputs, lambda output: _put(output, _rendered(output, stored, reporters)))
     if wrong:
         raise OutputError(wrong[0].message, wrong)
     return tuple(output.path for output in outputs if output.path is not None)

@@ -23,7 +23,6 @@ from ftcheck.extension.rules import Rule
 from ftcheck.inputs.container import Inputs, Run, Store, closure
 from ftcheck.inputs.prepared import Prepared
 from ftcheck.records import (
-    MAX_FINDINGS,
     Check,
     Exclude,
     Finding,
@@ -37,6 +36,7 @@ from ftcheck.records import (
     Summary,
 )
 from ftcheck.report.record import result_to_dict
+from ftcheck.runner.found import Found
 from ftcheck.runner.shown_rows import as_seen, in_line, with_content
 from ftcheck.runner.worker_setup import Setup, unpack
 
@@ -119,6 +119,8 @@ class _Worker:
         self._poisoned = setup.poisoned
         self._show_content = setup.show_content
         self._rows = setup.rows
+        self._waived = dict(setup.waived)
+        self._policy = setup.policy
         self._told = 0.0
         self._clock = _RuleClock()
         self._reads_content = False
@@ -151,6 +153,7 @@ class _Worker:
             rows=self._rows,
             running=self._running,
             reporter=self._reporter,
+            found=Found(check, self._waived.get(check.id, frozenset()), _folder(self._policy)),
         )
         reads = self._reads_content or CONVERSATIONS in self._host.rules[check.rule].inputs
         seconds = self._clock.seconds()
@@ -286,11 +289,13 @@ def run_check(
     rows: bool = False,
     running: Callable[[], None] = lambda: None,
     reporter: Callable[[Check], Check] = lambda check: check,
+    found: Found | None = None,
 ) -> Result:
     """One check on its inputs: never raises, except what ends the process.
 
     `running` is called when its inputs are open and its rule begins. With `rows` the rows that the rule would
-    leave out are named. `reporter` says which check reports that a model has no config.json.
+    leave out are named. `reporter` says which check reports that a model has no config.json. `found` takes
+    the findings.
     """
     from ftcheck.policy import make_params
 
@@ -300,9 +305,9 @@ def run_check(
         if rule.params_type is not None:
             arguments["params"] = make_params(rule, check.params)
         running()
-        return collect(check, rule, arguments, rows=rows)
+        return collect(check, rule, arguments, rows=rows, found=found)
     except AbsentConfig as error:
-        return _absent(check, error, reporter(check))
+        return _absent(check, error, reporter(check), found or Found(check))
     except InputError as error:
         return Result(check, Outcome.ERRORED, reason=_input_reason(error), detail=error.trace or None)
     except FtcheckError as error:
@@ -317,35 +322,40 @@ def run_check(
         return Result(check, Outcome.ERRORED, reason=reason, detail=traceback.format_exc(limit=-8))
 
 
-def _absent(check: Check, error: AbsentConfig, reporter: Check) -> Result:
+def _absent(check: Check, error: AbsentConfig, reporter: Check, found: Found) -> Result:
     """The one finding about a file that is not there, or why another check than its reporter is skipped."""
     [problem] = error.problems
     if reporter.id != check.id:
         return Result(check, Outcome.SKIPPED, reason=f"{problem.message} (reported by {reporter.id})")
     at = Location(problem.path, problem.line, problem.column, yaml_path=problem.yaml_path)
     why = "What needs the model's dimensions or limits is unchecked."
-    found = Finding(problem.message, at=at, why=why)
-    return Result(check, Outcome.PASSED, findings=(found,), findings_total=1)
+    found.add(Finding(problem.message, at=at, why=why))
+    return found.entered(Result(check, Outcome.PASSED))
 
 
 def _input_reason(error: InputError) -> str:
     return "; ".join(dict.fromkeys(str(problem) for problem in error.problems))
 
 
-def collect(check: Check, rule: Rule, arguments: Mapping[str, Any], *, rows: bool = False) -> Result:
+def collect(
+    check: Check,
+    rule: Rule,
+    arguments: Mapping[str, Any],
+    *,
+    rows: bool = False,
+    found: Found | None = None,
+) -> Result:
     """What a rule yields, as a result that is not judged yet. Lets everything the rule raises through.
 
-    With `rows` the rows that it would leave out are named.
+    With `rows` the rows that it would leave out are named. `found` takes the findings.
     """
-    kept: dict[Severity, list[Finding]] = {severity: [] for severity in Severity}
+    found = found or Found(check)
     measurements: list[Measurement] = []
     excluded: list[Location] = []
-    total, skip, summary = 0, None, None
+    skip, summary = None, None
     for one in _yields(check, rule, arguments):
         if isinstance(one, Finding):
-            total += 1
-            if len(kept[one.severity]) < MAX_FINDINGS:
-                kept[one.severity].append(one)
+            found.add(one)
         elif isinstance(one, Measurement):
             measurements.append(one)
         elif isinstance(one, Summary):
@@ -356,20 +366,23 @@ def collect(check: Check, rule: Rule, arguments: Mapping[str, Any], *, rows: boo
             skip = one.reason
         else:
             raise TypeError(f"a rule yields findings and measurements, not {one!r}")
-    found = total - len(kept[Severity.INFO])
-    if skip is None and not measurements and not found:
+    if skip is None and not measurements and not found.failing:
         skip = "nothing was checked: the rule returned no measurement and no finding"
-    outcome = Outcome.SKIPPED if skip is not None and not found else Outcome.PASSED
-    return Result(
+    outcome = Outcome.SKIPPED if skip is not None and not found.failing else Outcome.PASSED
+    result = Result(
         check,
         outcome,
         reason=skip if outcome is Outcome.SKIPPED else None,
-        findings=tuple(one for severity in reversed(Severity) for one in kept[severity])[:MAX_FINDINGS],
-        findings_total=total,
         measurements=tuple(measurements),
         summary=summary,
         rows=tuple(excluded),
     )
+    return found.entered(result)
+
+
+def _folder(policy: str | None) -> str | None:
+    """The folder of a policy's file."""
+    return os.path.dirname(os.path.abspath(policy)) if policy is not None else None
 
 
 def _yields(check: Check, rule: Rule, arguments: Mapping[str, Any]) -> Iterator[Any]:

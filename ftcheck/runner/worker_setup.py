@@ -18,6 +18,7 @@ class Setup:
 
     `digests` are those of the jobs' data files, by their names in the report.
     With `rows`, results name the rows that training could do without.
+    `waived` are the fingerprints of findings that waivers name, by check.
     `poisoned` are inputs (job or None, name) that killed workers: they are not opened again.
     """
 
@@ -34,6 +35,7 @@ class Setup:
     digests: tuple[tuple[str, str], ...] = ()
     poisoned: tuple[tuple[str | None, str], ...] = ()
     rows: bool = False
+    waived: tuple[tuple[str, frozenset[str]], ...] = ()
 
 
 def pack(setup: Setup) -> str:

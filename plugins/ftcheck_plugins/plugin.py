@@ -76,9 +76,10 @@ def ftcheck_loaders() -> list[Loader]:
 @hookimpl
 def ftcheck_reporters() -> list[Reporter]:
     """Offer the report formats."""
-    from ftcheck_plugins.reporters import github, html_report, json_report, junit, markdown
+    from ftcheck_plugins.reporters import github, gitlab, html_report, json_report, junit, markdown, sarif
 
-    return [github.REPORTER, html_report.REPORTER, json_report.REPORTER, junit.REPORTER, markdown.REPORTER]
+    modules = (github, gitlab, html_report, json_report, junit, markdown, sarif)
+    return [module.REPORTER for module in modules]
 
 
 @hookimpl

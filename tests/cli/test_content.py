@@ -8,7 +8,7 @@ import pytest
 from tests.cli.project import Project
 
 CANARY = "xylophonequartz"
-SINKS = ("r.json", "r.xml", "r.md", "r.txt", "r.html")
+SINKS = ("r.json", "r.xml", "r.md", "r.txt", "r.sarif", "g.json", "r.html")
 
 
 @pytest.fixture
@@ -38,18 +38,8 @@ def leaky(project: Project, samples: Path) -> Project:
 
 def outputs(project: Project, *arguments: str) -> dict[str, str]:
     """What each sink says, the terminal among them."""
-    files = (
-        "-o",
-        "json=r.json",
-        "-o",
-        "junit=r.xml",
-        "-o",
-        "markdown=r.md",
-        "-o",
-        "github=r.txt",
-        "-o",
-        "html=r.html",
-    )
+    formats = ("json", "junit", "markdown", "github", "sarif", "gitlab", "html")
+    files = [word for name, file in zip(formats, SINKS, strict=True) for word in ("-o", f"{name}={file}")]
     ran = project.call("run", "policy.yaml", *files, "-v", *arguments)
     assert ran.code == 1, ran.out + ran.err
     said = {name: (project.folder / name).read_text(encoding="utf-8") for name in SINKS}

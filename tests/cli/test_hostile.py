@@ -12,7 +12,7 @@ import pyarrow.parquet as pq
 import pytest
 from ftcheck_plugins.model.tokenizer import template_error
 from ftcheck_plugins.reading.files import Source, stream
-from ftcheck_plugins.reporters import github, junit, markdown
+from ftcheck_plugins.reporters import github, gitlab, junit, markdown, sarif
 
 from ftcheck.errors import Problem
 from ftcheck.records import Check, Finding, Location, Measurement, Outcome, Result, Stage
@@ -299,7 +299,7 @@ def test_item_32_a_message_forges_no_place(line_break: str) -> None:
     )
     report = Report("complete", text, text, results=(result,), problems=(Problem(text, text),), notes=(text,))
 
-    for reporter in (github, junit, markdown):
+    for reporter in (github, gitlab, junit, markdown, sarif):
         for line in reporter.render(report).splitlines():
             assert not line.lstrip("# >").startswith("secret.py:1:1"), reporter.__name__
     assert not any(line.startswith("secret") for line in str(Problem(text)).splitlines())

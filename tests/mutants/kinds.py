@@ -122,7 +122,7 @@ def report(place: Place, source: random.Random) -> str:
         raise Wrong(f"gate: exit {code}")
     if code == 0 and meaning(path) != place.kept["meaning"]:
         raise Wrong(f"opened: {difference(place.kept['meaning'], meaning(path))}")
-    for form in ("junit", "markdown", "github", "json"):
+    for form in ("junit", "markdown", "github", "sarif", "gitlab", "json"):
         called("report", "convert", str(path), "-o", f"{form}={folder / form}")
         written = folder / form
         if form != "json" and written.exists() and PLACE.search(written.read_text(encoding="utf-8")):

@@ -134,3 +134,35 @@ def test_a_timeout_is_positive() -> None:
     assert said(read(HEAD + "checks: {lengths: {timeout: 0}}\n")) == [
         "policy.yaml:5:29: checks.lengths.timeout: must be above 0, not 0"
     ]
+
+
+ONE = "0123456789abcdef0123456789abcdef:1"
+
+
+@pytest.mark.parametrize("wrong", ["abc", ONE[:-2], ONE.upper(), ONE[:-1] + "0"])
+def test_a_waiver_names_fingerprints(wrong: str) -> None:
+    text = WAIVER.replace("2026-11-22", f"2026-11-22, fingerprints: ['{ONE}', '{wrong}']")
+    [problem] = said(draft(write("policy.yaml", text), today=date(2026, 11, 22)))
+
+    assert problem.startswith(
+        "policy.yaml:5:117: waivers.0.fingerprints.1: must be a fingerprint of a report"
+    )
+
+
+def test_a_waiver_of_all_that_a_check_finds_is_short() -> None:
+    text = WAIVER.replace("2026-11-22", "2026-12-06, all: true")
+    assert said(draft(write("policy.yaml", text), today=date(2026, 11, 22))) == []
+
+    later = write("policy.yaml", text.replace("12-06", "12-07"))
+    assert said(draft(later, today=date(2026, 11, 22))) == [
+        "policy.yaml:5:52: waivers.0.expires: a waiver with all: true lasts at most 14 days, until 2026-12-06: "
+        "name the findings instead (`ftcheck waive`), or shorten it"
+    ]
+
+
+def test_a_waiver_of_all_names_nothing() -> None:
+    text = WAIVER.replace("2026-11-22", f"2026-11-22, all: true, fingerprints: ['{ONE}']")
+    assert said(draft(write("policy.yaml", text), today=date(2026, 11, 22))) == [
+        "policy.yaml:5:69: waivers.0.all: excludes fingerprints (policy.yaml:5:89): "
+        "a waiver covers the findings that it names, or all of a check; remove one"
+    ]

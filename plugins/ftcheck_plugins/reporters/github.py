@@ -21,6 +21,11 @@ from ftcheck.report.record import Report
 
 Level = Literal["error", "warning", "notice"]
 SHOWN: dict[Level, int] = {"error": 9, "warning": 9, "notice": 8}
+LEVELS: dict[Severity, Level] = {
+    Severity.ERROR: "error",
+    Severity.WARNING: "warning",
+    Severity.INFO: "notice",
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,15 +109,8 @@ def _of_check(result: Result, fail_on: Severity) -> Iterator[Annotation]:
         yield Annotation(level, result.check.id, wording.telling(result) or "failed, without a finding")
     for finding in shown:
         hidden = wording.unshown(result, len(shown)) if finding is shown[-1] else 0
-        level = _level(finding, result.blocking and finding.severity.rank >= fail_on.rank)
+        level = LEVELS[wording.shown_severity(finding, result, fail_on)]
         yield Annotation(level, result.check.id, _message(finding), finding.at, hidden)
-
-
-def _level(finding: Finding, blocks: bool) -> Level:
-    """Red is what blocks."""
-    if blocks:
-        return "error"
-    return "notice" if finding.severity is Severity.INFO else "warning"
 
 
 def _message(finding: Finding) -> str:

@@ -16,6 +16,7 @@ from ftcheck.records import (
     Severity,
     Stage,
 )
+from ftcheck.report.identity import named
 from ftcheck.report.record import (
     InputDigest,
     JobDigests,
@@ -42,7 +43,14 @@ def check(check_id: str = "mapper::truncation", **changes: Any) -> Check:
 def result(check_id: str = "mapper::truncation", outcome: Outcome = Outcome.PASSED, **changes: Any) -> Result:
     changes.setdefault("findings_total", len(changes.get("findings", ())))
     changes.setdefault("blocking", outcome is Outcome.FAILED)
-    return Result(check=check(check_id), outcome=outcome, **changes)
+    one = check(check_id)
+    changes["findings"] = named(one, changes.get("findings", ()))
+    failing = [f.fingerprint for f in changes["findings"] if f.severity is not Severity.INFO]
+    unseen = changes["findings_total"] - len(changes["findings"])
+    changes.setdefault("failing_total", len(failing) + unseen)
+    changes.setdefault("waived_total", changes["failing_total"] if outcome is Outcome.WAIVED else 0)
+    changes.setdefault("fingerprints", tuple(sorted(one for one in failing if one)))
+    return Result(check=one, outcome=outcome, **changes)
 
 
 def failed(check_id: str = "mapper::truncation", *findings: Finding, **changes: Any) -> Result:

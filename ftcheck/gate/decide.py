@@ -7,6 +7,7 @@ from datetime import datetime
 
 from ftcheck import digest
 from ftcheck.durations import seconds
+from ftcheck.gate import waived
 from ftcheck.gate.input_digests import ADAPTER, InputDigests
 from ftcheck.gate.ticket import (
     SEAL,
@@ -182,7 +183,7 @@ def _verdict(report: Report, world: World, job: str) -> Iterator[Reason]:
             if one_id not in mine or mine[one_id].outcome is not Outcome.PASSED:
                 outcome = mine[one_id].outcome.value if one_id in mine else "not in the report"
                 yield Reason("required", f"{one_id} is required to pass; it is {outcome}")
-    yield from _waivers(world, mine)
+    yield from _waivers(report, world, mine)
     yield from _age(report, world)
     yield from _consistent(report, world, job, mine)
 
@@ -210,16 +211,9 @@ def _without_ids(digests: JobDigests, job: Job) -> Iterator[Reason]:
         yield Reason("incomplete", f"no digest over the evaluation rows' ids and labels: {_NO_IDS}")
 
 
-def _waivers(world: World, mine: Mapping[str, Result]) -> Iterator[Reason]:
-    waivers = {waiver.check: waiver for waiver in world.policy.waivers}
-    for one_id, result in mine.items():
-        if result.outcome is not Outcome.WAIVED:
-            continue
-        waiver = waivers.get(one_id)
-        if waiver is None:
-            yield Reason("waiver-expired", f"{one_id} was waived, but the policy no longer waives it")
-        elif waiver.expires < world.now.date():
-            yield Reason("waiver-expired", f"the waiver of {one_id} expired with {waiver.expires} (UTC)")
+def _waivers(report: Report, world: World, mine: Mapping[str, Result]) -> Iterator[Reason]:
+    for result in mine.values():
+        yield from waived.no_longer_waived(report, result, world.policy, world.now.date())
 
 
 def _age(report: Report, world: World) -> Iterator[Reason]:
@@ -277,7 +271,6 @@ def _contradictions(result: Result, planned: Check, fail_on: Severity) -> Iterat
         one.severity is not Severity.INFO for one in result.findings
     ):
         yield "was skipped and has findings"
-    if result.outcome is Outcome.WAIVED and not result.findings:
-        yield "was waived and has no finding"
     if result.blocking and result.outcome is not Outcome.FAILED:
         yield f"blocks, and its outcome is {result.outcome.value}"
+    yield from waived.contradictions(result)

@@ -161,8 +161,8 @@ class _Worker:
         )
         reads = self._reads_content or CONVERSATIONS in self._host.rules[check.rule].inputs
         seconds = self._clock.seconds()
-        shown = with_content if self._show_content else in_line
-        result = replace(result, findings=tuple(map(shown, result.findings)), reads_content=reads)
+        findings = tuple(map(with_content, result.findings)) if self._show_content else result.findings
+        result = replace(result, findings=findings, reads_content=reads)
         self._send_digests(check.job)
         rows = [(one.path, one.line, one.record) for one in result.rows]
         told = {"event": "result", "result": result_to_dict(result), "seconds": seconds, "rows": rows}
@@ -277,18 +277,13 @@ class _RuleClock:
         return 0.0 if self._began is None else max(0.0, time.monotonic() - self._began - self._opened_in)
 
 
-def in_line(finding: Finding) -> Finding:
-    """A finding whose message is one line: what it names of a file begins no line of its own."""
-    return replace(finding, message=in_one_line(finding.message))
-
-
 def with_content(finding: Finding) -> Finding:
     """A finding with its content and, about a row, the beginning of that row's line.
 
     Only where `--show-content` asks.
     """
     shown = [in_one_line(_shortened(text)) for text in (_line_at(finding.at), finding.content) if text]
-    return replace(finding, message="\n".join([in_one_line(finding.message), *shown]))
+    return replace(finding, message="\n".join([finding.message, *shown]))
 
 
 def _line_at(at: Location | None) -> str:

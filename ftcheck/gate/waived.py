@@ -13,7 +13,7 @@ from ftcheck.settings import Policy
 
 
 def no_longer_waived(report: Report, result: Result, policy: Policy, today: date) -> Iterator[Reason]:
-    """Why waived findings of a check are not waived on this day: the waiver is gone, over, or names others."""
+    """Why waived findings are not waived on this day: the waiver is gone, over, or names others."""
     if result.outcome is not Outcome.WAIVED and not result.waived_total:
         return
     one_id, waivers = result.check.id, of_check(policy, result.check.id)

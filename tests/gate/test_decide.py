@@ -430,36 +430,43 @@ def test_exit_1_and_an_incomplete_gate_are_not_said_at_once(project: Project) ->
     assert "failed" in ran.report["gate"]["mapper"]
 
 
+TOKENS = "mapper::special-tokens-in-text"
+
+
 @pytest.fixture
 def partly(project: Project) -> Project:
-    """A project with two short rows, of which a waiver names one; the check is a warning, and does not block."""
+    """A project with a control token in each of two rows: two warnings, which block nothing."""
     lines = (project.folder / "mapper.jsonl").read_text().splitlines(keepends=True)
-    project.write("mapper.jsonl", "".join([*lines, '{"messages": []}\n', '{"messages": [], "n": 1}\n']))
-    edit(project, "policy.yaml", "  loss-spike: {}", "  loss-spike: {}\n  data-schema: {severity: warning}")
+    tokens = ("<|begin_of_text|>", "<|eot_id|>")
+    begins = '"user", "content": "'
+    spoilt = [one.replace(begins, f"{begins}{token} ") for one, token in zip(lines, tokens, strict=False)]
+    project.write("mapper.jsonl", "".join([*spoilt, *lines[2:]]))
+    check = "special-tokens-in-text: {severity: warning}"
+    edit(project, "policy.yaml", "  loss-spike: {}", f"  loss-spike: {{}}\n  {check}")
     project.call("run", "policy.yaml", "-o", "json=r.json")
     return project
 
 
 def waive(project: Project, names: list[str], days: int = 1) -> None:
-    """Put a waiver of data-schema that names these findings into the policy, for 24 hours."""
+    """Put a waiver that names these findings into the policy."""
     last = (datetime.now(UTC) + timedelta(days=days)).date()
     head = (project.folder / "policy.yaml").read_text().partition("waivers:")[0]
     head = head.replace("max_age: 24h", "max_age: 30d")
-    one = f"check: 'mapper::data-schema', reason: r, owner: o, expires: {last}, fingerprints: {json.dumps(names)}"
+    one = f"check: '{TOKENS}', reason: r, owner: o, expires: {last}, fingerprints: {json.dumps(names)}"
     project.write("policy.yaml", f"{head}waivers: [{{{one}}}]\n")
 
 
-def schema_result(project: Project) -> dict[str, Any]:
+def tokens_result(project: Project) -> dict[str, Any]:
     report = json.loads((project.folder / "r.json").read_text())
-    return next(one for one in report["results"] if one["id"] == "mapper::data-schema")
+    return next(one for one in report["results"] if one["id"] == TOKENS)
 
 
 def test_a_waiver_of_some_findings_leaves_the_others(partly: Project) -> None:
-    one, other = schema_result(partly)["fingerprints"]
+    one, other = tokens_result(partly)["fingerprints"]
     waive(partly, [one])
     partly.call("run", "policy.yaml", "-o", "json=r.json")
 
-    found = schema_result(partly)
+    found = tokens_result(partly)
     assert (found["outcome"], found["failing_total"], found["waived_total"]) == ("failed", 2, 1)
     assert [f["fingerprint"] for f in found["findings"]] == [other]
     assert codes(partly) == []
@@ -470,11 +477,11 @@ def test_a_waiver_of_some_findings_leaves_the_others(partly: Project) -> None:
 
 
 def test_a_waiver_of_all_findings_waives_the_check(partly: Project) -> None:
-    names = schema_result(partly)["fingerprints"]
+    names = tokens_result(partly)["fingerprints"]
     waive(partly, names)
     partly.call("run", "policy.yaml", "-o", "json=r.json")
 
-    assert schema_result(partly)["outcome"] == "waived"
+    assert tokens_result(partly)["outcome"] == "waived"
     assert codes(partly) == []
 
     waive(partly, names[:1])
@@ -513,8 +520,6 @@ def pretending_to_be_the_waived_one(one: dict[str, Any]) -> None:
 )
 def test_an_edited_report_cannot_pretend(partly: Project, change: Callable[[dict[str, Any]], None]) -> None:
     assert codes(partly) == []
-    edit_report(
-        partly, lambda r: change(next(one for one in r["results"] if one["id"] == "mapper::data-schema"))
-    )
+    edit_report(partly, lambda r: change(next(one for one in r["results"] if one["id"] == TOKENS)))
 
     assert "inconsistent" in codes(partly)

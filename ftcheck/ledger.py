@@ -47,7 +47,9 @@ def judge(result: Result, fail_on: Severity) -> Result:
         findings=worst_first(capped),
         outcome=Outcome.FAILED if failed else Outcome.PASSED,
         blocking=failed and worst >= fail_on.rank,
-        **({} if failed else {"failing_total": 0, "waived_total": 0, "fingerprints": ()}),
+        failing_total=result.failing_total if failed else 0,
+        waived_total=result.waived_total if failed else 0,
+        fingerprints=result.fingerprints if failed else (),
     )
 
 

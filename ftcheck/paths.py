@@ -41,6 +41,16 @@ def near(path: str) -> str:
     return path if relative.startswith(os.pardir) else relative
 
 
+def in_repository() -> str:
+    """The current folder from the top of its git repository; empty at the top, and in no repository."""
+    try:
+        here = Path.cwd()
+    except OSError:
+        return ""
+    top = next((one for one in (here, *here.parents) if os.path.exists(one / ".git")), here)
+    return "" if top == here else here.relative_to(top).as_posix()
+
+
 def is_hub_data(stated: str) -> bool:
     """Whether a `data.train` value names a hub data set: no data suffix, no path, no glob, not there."""
     path = Path(stated)

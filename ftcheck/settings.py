@@ -517,10 +517,10 @@ class Waiver:
     expires: Annotated[date, Form.LAST_DAY]
     """Last day (UTC) on which the waiver is valid."""
     fingerprints: tuple[str, ...] = ()
-    """The findings that are accepted, by their fingerprints in the report; `ftcheck waive` writes them. Others
-    of the same check are not waived. Without them the waiver covers whatever the check finds: too broad."""
+    """The findings that are accepted, by their fingerprints in the report; `ftcheck waive` writes them.
+    Others of the same check are not waived. Without them a waiver covers whatever the check finds."""
     all: bool = False
-    """Accept whatever the check finds, for at most 14 days; for checks with more findings than can be named."""
+    """Accept whatever the check finds, for at most 14 days: where there are too many findings to name."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

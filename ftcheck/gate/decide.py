@@ -8,6 +8,7 @@ from typing import Any
 
 from ftcheck import digest
 from ftcheck.durations import seconds
+from ftcheck.gate import waived
 from ftcheck.gate.input_digests import ADAPTER, InputDigests
 from ftcheck.gate.ticket import (
     SEAL,
@@ -194,7 +195,7 @@ def _verdict(report: Report, world: World, job: str) -> Iterator[Reason]:
         yield Reason(
             "unsigned", "gate.require_signed asks for a signature: ftcheck attest signs a stored report"
         )
-    yield from _waivers(world, mine)
+    yield from _waivers(report, world, mine)
     yield from _age(report, world)
     yield from _consistent(report, world, job, mine)
 
@@ -222,16 +223,9 @@ def _without_ids(digests: JobDigests, job: Job) -> Iterator[Reason]:
         yield Reason("incomplete", f"no digest over the evaluation rows' ids and labels: {_NO_IDS}")
 
 
-def _waivers(world: World, mine: Mapping[str, Result]) -> Iterator[Reason]:
-    waivers = {waiver.check: waiver for waiver in world.policy.waivers}
-    for one_id, result in mine.items():
-        if result.outcome is not Outcome.WAIVED:
-            continue
-        waiver = waivers.get(one_id)
-        if waiver is None:
-            yield Reason("waiver-expired", f"{one_id} was waived, but the policy no longer waives it")
-        elif waiver.expires < world.now.date():
-            yield Reason("waiver-expired", f"the waiver of {one_id} expired with {waiver.expires} (UTC)")
+def _waivers(report: Report, world: World, mine: Mapping[str, Result]) -> Iterator[Reason]:
+    for result in mine.values():
+        yield from waived.no_longer_waived(report, result, world.policy, world.now.date())
 
 
 def _age(report: Report, world: World) -> Iterator[Reason]:
@@ -289,7 +283,6 @@ def _contradictions(result: Result, planned: Check, fail_on: Severity) -> Iterat
         one.severity is not Severity.INFO for one in result.findings
     ):
         yield "was skipped and has findings"
-    if result.outcome is Outcome.WAIVED and not result.findings:
-        yield "was waived and has no finding"
     if result.blocking and result.outcome is not Outcome.FAILED:
         yield f"blocks, and its outcome is {result.outcome.value}"
+    yield from waived.contradictions(result)

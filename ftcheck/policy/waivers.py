@@ -19,7 +19,10 @@ def covers_all(waiver: Waiver) -> bool:
 
 
 def named_by(waivers: Iterable[Waiver]) -> frozenset[str]:
-    """The fingerprints that waivers name."""
+    """The fingerprints that a check's waivers name; none where one of them covers all."""
+    waivers = tuple(waivers)
+    if any(map(covers_all, waivers)):
+        return frozenset()
     return frozenset(one for waiver in waivers for one in waiver.fingerprints)
 
 

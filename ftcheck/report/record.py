@@ -98,8 +98,9 @@ class JobDigests:
 class WaiverUse:
     """A waiver as the run used it. `used` is false when it waived nothing.
 
-    `findings` is how many findings it waived, `line` where it stands in the policy, and `remarks` say what is
-    wrong with it: that it is unused, that it names findings that are gone, or that it is too broad.
+    `findings` is how many findings it waived, `line` where it stands in the policy, `fingerprints` are those
+    that it names, and `remarks` say what is wrong with it: that it is unused, that it names findings that are
+    gone, or that it is too broad.
     """
 
     check: str
@@ -110,6 +111,7 @@ class WaiverUse:
     findings: int = 0
     line: int | None = None
     remarks: tuple[str, ...] = ()
+    fingerprints: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -142,7 +144,8 @@ class Report:
     `problems` are what kept the run from being complete (a plugin that did not load, a policy that
     cannot be read); `selection` is how the plan was narrowed, None for all of it. `gate` says, for each
     job, `open` or the refusal codes. `rules` are the texts of the rules in the plan; `folder` is where the
-    run was started, from the top of its repository (empty: at the top, or in no repository).
+    run was started, from the top of its repository (empty: at the top, or in no repository). `expiring` are
+    the days left of waivers that end within a week, by check.
     """
 
     status: Status
@@ -170,6 +173,7 @@ class Report:
     gate: Mapping[str, str] = field(default_factory=dict)
     rules: Mapping[str, RuleText] = field(default_factory=dict)
     folder: str = ""
+    expiring: Mapping[str, int] = field(default_factory=dict)
 
     def counts(self) -> dict[str, int]:
         """Planned checks and how many ended in each outcome."""
@@ -241,6 +245,7 @@ def to_dict(report: Report) -> dict[str, Any]:
             "machine": dict(report.machine),
             "cached": sorted(report.cached),
             "folder": report.folder,
+            "expiring": {name: report.expiring[name] for name in sorted(report.expiring)},
             "cached_checks": sorted(report.cached_checks),
         },
     }
@@ -345,6 +350,7 @@ def from_dict(data: Mapping[str, Any]) -> Report:
         cached=tuple(run["cached"]),
         rules={name: _rule_from_dict(rule) for name, rule in data.get("rules", {}).items()},
         folder=run.get("folder", ""),
+        expiring=dict(run.get("expiring", {})),
         cached_checks=tuple(run.get("cached_checks", ())),
     )
 
@@ -360,7 +366,8 @@ def _job_from_dict(data: Mapping[str, Any]) -> JobDigests:
 
 
 def _waiver_from_dict(data: Mapping[str, Any]) -> WaiverUse:
-    return WaiverUse(**{**data, "remarks": tuple(data.get("remarks", ()))})
+    listed = {name: tuple(data.get(name, ())) for name in ("remarks", "fingerprints")}
+    return WaiverUse(**{**data, **listed})
 
 
 def _rule_from_dict(data: Mapping[str, Any]) -> RuleText:

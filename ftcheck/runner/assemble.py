@@ -13,10 +13,11 @@ from ftcheck.ledger import narrowed, status_of, verdict_of
 from ftcheck.paths import near
 from ftcheck.records import Outcome, Result
 from ftcheck.report.record import IdsFrom, InputDigest, JobDigests, Report, WaiverUse
+from ftcheck.report.waiver_days import expires_in, expiring
 from ftcheck.runner.checks import Facts, PreparedFacts
 from ftcheck.runner.execute import Executed
 from ftcheck.runner.planned import Planned
-from ftcheck.settings import Policy
+from ftcheck.runner.waiver_uses import waiver_uses
 
 PACKAGES = (
     "accelerate",
@@ -49,6 +50,8 @@ def assemble(
     """
     policy, selection = planned.loaded.policy, planned.selection.as_dict()
     results, facts = executed.results, executed.facts
+    waivers = waiver_uses(policy, results, _planned_ids(planned))
+    soon = expiring(waivers, datetime.now(UTC).date())
     interrupted = [Problem("interrupted")] if executed.interrupted else []
     problems = (*_unread(planned, results, facts), *_absent(planned, digests), *interrupted)
     status = status_of(results, problems, selected=narrowed(selection))
@@ -67,15 +70,20 @@ def assemble(
         inputs=_with_rows(digests, facts),
         plugins=planned.loaded.host.plugins,
         packages=_packages(),
-        waivers=tuple(_uses(policy, results)),
+        waivers=waivers,
+        expiring=soon,
         results=results,
         problems=problems,
-        notes=(*_notes(planned, results), *facts.notes),
+        notes=(*_notes(planned, waivers, soon), *facts.notes),
         finished_at=now(),
         machine={"system": platform.platform(), "python": platform.python_version()},
         cached=tuple(facts.cached),
         cached_checks=tuple(_on_kept_facts(results, facts)),
     )
+
+
+def _planned_ids(planned: Planned) -> frozenset[str]:
+    return frozenset(one.id for one in (*planned.loaded.checks, *planned.loaded.during))
 
 
 def _on_kept_facts(results: Iterable[Result], facts: Facts) -> Iterator[str]:
@@ -157,22 +165,12 @@ def _packages() -> dict[str, str]:
     return versions
 
 
-def _uses(policy: Policy, results: Sequence[Result]) -> list[WaiverUse]:
-    waived = {result.check.id for result in results if result.outcome is Outcome.WAIVED}
-    return [
-        WaiverUse(w.check, w.reason, w.owner, w.expires.isoformat(), w.check in waived)
-        for w in policy.waivers
-    ]
-
-
-def _notes(planned: Planned, results: Sequence[Result]) -> list[str]:
-    """What a reader should know beside the results: unused waivers, checks that were taken out."""
-    notes = [f"check removed by the policy: {name}" for name in planned.loaded.policy.removed]
-    ran = {result.check.id for result in results if result.outcome is not Outcome.NOT_RUN}
-    known = {check.id for check in (*planned.loaded.checks, *planned.loaded.during)}
-    for use in _uses(planned.loaded.policy, results):
-        if use.check not in known:
-            notes.append(f"unused waiver: no check '{use.check}' is planned")
-        elif not use.used and use.check in ran:
-            notes.append(f"unused waiver: {use.check} did not fail")
-    return notes
+def _notes(planned: Planned, waivers: Sequence[WaiverUse], soon: Mapping[str, int]) -> Iterator[str]:
+    """What a reader should know beside the results: checks that were taken out, waivers that rot."""
+    for name in planned.loaded.policy.removed:
+        yield f"check removed by the policy: {name}"
+    for use in waivers:
+        for remark in use.remarks:
+            yield f"waiver of {use.check}: {remark}"
+    for name, days in soon.items():
+        yield f"waiver of {name}: {expires_in(days)}"

@@ -2,8 +2,14 @@
 
 from dataclasses import replace
 
+from ftcheck.errors import in_one_line
 from ftcheck.records import MAX_FINDINGS, Check, Finding, Result, Severity
 from ftcheck.report.identity import MAX_FINGERPRINTS, Namer
+
+
+def in_line(finding: Finding) -> Finding:
+    """A finding whose message is one line: what it names of a file begins no line of its own."""
+    return replace(finding, message=in_one_line(finding.message))
 
 
 class Found:
@@ -22,15 +28,16 @@ class Found:
         self._total = self._covered = self.failing = 0
 
     def add(self, finding: Finding) -> None:
-        """Count a finding. Fingerprints are only made for as many as a report keeps."""
+        """Count a finding; kept, it is named and its message is one line. Only so many can be waived."""
         fails = finding.severity is not Severity.INFO
         counts = fails and len(self._names) < MAX_FINGERPRINTS
         self._total += 1
         self.failing += fails
         if not counts and len(self._list(False, finding.severity)) >= MAX_FINDINGS:
             return
+        finding = in_line(finding)
         name = self._namer.name(finding)
-        is_waived = fails and name in self._waived
+        is_waived = counts and name in self._waived
         self._names += [name] if counts else []
         self._covered += is_waived
         kept = self._list(is_waived, finding.severity)

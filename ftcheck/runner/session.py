@@ -18,6 +18,7 @@ from ftcheck.gate.decide import World, decide
 from ftcheck.gate.input_digests import InputDigests, gather, is_whole
 from ftcheck.gate.ticket import Refusal, Ticket
 from ftcheck.ledger import exit_code
+from ftcheck.paths import in_repository
 from ftcheck.policy.plan import matching
 from ftcheck.records import Outcome
 from ftcheck.report.record import Report
@@ -29,6 +30,7 @@ from ftcheck.runner.load import Opened, open_policy
 from ftcheck.runner.options import Options
 from ftcheck.runner.outputs import parse_outputs, write_final, write_started
 from ftcheck.runner.planned import Planned, plan
+from ftcheck.runner.rule_texts import rule_texts
 from ftcheck.runner.select import remember
 from ftcheck.settings import Policy
 
@@ -64,6 +66,7 @@ def run(options: Options, watch: Watch) -> Ended:
         policy_path=str(options.policy),
         policy_name=Path(str(options.policy)).stem,
         started_at=now(),
+        folder=in_repository(),
     )
     write_started(outputs, opening, reporters)
     ended = _guarded(options, opened, opening, watch)
@@ -92,8 +95,9 @@ def _run(options: Options, opened: Opened, opening: Report, watch: Watch) -> End
     for watcher in watch(planned):
         loaded.host.watch(watcher)
     with Workplace(options) as place:
-        # The worker loads its libraries while the inputs are digested here.
+        # The worker loads its libraries while the inputs are digested and the rules' texts are read here.
         digests = {name: _digested(planned, name) for name in planned.jobs}
+        opening = replace(opening, rules=rule_texts(loaded.host, planned.taken))
         loaded.host.run_started(planned.taken)
         known = dict(_data_digests(digests)) if options.cache else {}
         executed = execute(place, loaded, planned.taken, planned.jobs, digests=known)

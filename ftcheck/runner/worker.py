@@ -157,8 +157,8 @@ class _Worker:
         )
         reads = self._reads_content or CONVERSATIONS in self._host.rules[check.rule].inputs
         seconds = self._clock.seconds()
-        found = tuple(self._shown(one, check, inputs) for one in result.findings)
-        result = replace(result, findings=found, reads_content=reads)
+        findings = tuple(self._shown(one, check, inputs) for one in result.findings)
+        result = replace(result, findings=findings, reads_content=reads)
         self._send_digests(check.job)
         rows = [(one.path, one.line, one.record) for one in result.rows]
         told = {"event": "result", "result": result_to_dict(result), "seconds": seconds, "rows": rows}

@@ -146,6 +146,7 @@ class _Watched:
         if self.broken:
             return self.result
         findings = tuple(one.finding for one in self.seen)
+        failing = [one for one in findings if one.severity is not Severity.INFO]
         outcome = Outcome.PASSED if self.looks else self.result.outcome
         whole = replace(
             self.result,
@@ -153,6 +154,8 @@ class _Watched:
             reason=self.result.reason if outcome is Outcome.SKIPPED else None,
             findings=findings,
             findings_total=self.total,
+            failing_total=len(failing) + self.total - len(findings),
+            fingerprints=tuple(sorted({one.fingerprint for one in failing if one.fingerprint})),
         )
         return finish(judge(whole, Severity.ERROR))
 

@@ -428,3 +428,98 @@ def test_exit_1_and_an_incomplete_gate_are_not_said_at_once(project: Project) ->
     assert ran.code == 1
     assert "incomplete" not in ran.report["gate"]["mapper"]
     assert "failed" in ran.report["gate"]["mapper"]
+
+
+TOKENS = "mapper::special-tokens-in-text"
+
+
+@pytest.fixture
+def partly(project: Project) -> Project:
+    """A project with a control token in each of two rows: two warnings, which block nothing."""
+    lines = (project.folder / "mapper.jsonl").read_text().splitlines(keepends=True)
+    tokens = ("<|begin_of_text|>", "<|eot_id|>")
+    begins = '"user", "content": "'
+    spoilt = [one.replace(begins, f"{begins}{token} ") for one, token in zip(lines, tokens, strict=False)]
+    project.write("mapper.jsonl", "".join([*spoilt, *lines[2:]]))
+    check = "special-tokens-in-text: {severity: warning}"
+    edit(project, "policy.yaml", "  loss-spike: {}", f"  loss-spike: {{}}\n  {check}")
+    project.call("run", "policy.yaml", "-o", "json=r.json")
+    return project
+
+
+def waive(project: Project, names: list[str], days: int = 1) -> None:
+    """Put a waiver that names these findings into the policy."""
+    last = (datetime.now(UTC) + timedelta(days=days)).date()
+    head = (project.folder / "policy.yaml").read_text().partition("waivers:")[0]
+    head = head.replace("max_age: 24h", "max_age: 30d")
+    one = f"check: '{TOKENS}', reason: r, owner: o, expires: {last}, fingerprints: {json.dumps(names)}"
+    project.write("policy.yaml", f"{head}waivers: [{{{one}}}]\n")
+
+
+def tokens_result(project: Project) -> dict[str, Any]:
+    report = json.loads((project.folder / "r.json").read_text())
+    return next(one for one in report["results"] if one["id"] == TOKENS)
+
+
+def test_a_waiver_of_some_findings_leaves_the_others(partly: Project) -> None:
+    one, other = tokens_result(partly)["fingerprints"]
+    waive(partly, [one])
+    partly.call("run", "policy.yaml", "-o", "json=r.json")
+
+    found = tokens_result(partly)
+    assert (found["outcome"], found["failing_total"], found["waived_total"]) == ("failed", 2, 1)
+    assert [f["fingerprint"] for f in found["findings"]] == [other]
+    assert codes(partly) == []
+    assert codes(partly, days=5) == ["waiver-expired"]
+
+    waive(partly, [other])
+    assert codes(partly) == ["waiver-expired"]
+
+
+def test_a_waiver_of_all_findings_waives_the_check(partly: Project) -> None:
+    names = tokens_result(partly)["fingerprints"]
+    waive(partly, names)
+    partly.call("run", "policy.yaml", "-o", "json=r.json")
+
+    assert tokens_result(partly)["outcome"] == "waived"
+    assert codes(partly) == []
+
+    waive(partly, names[:1])
+    assert codes(partly) == ["waiver-expired"]
+
+
+def pretending_waived(one: dict[str, Any]) -> None:
+    one.update(waived_total=1)
+
+
+def pretending_other_names(one: dict[str, Any]) -> None:
+    one["fingerprints"][0] = "0" * 32 + ":1"
+
+
+def pretending_fewer(one: dict[str, Any]) -> None:
+    one.update(failing_total=1)
+
+
+def pretending_nothing_failed(one: dict[str, Any]) -> None:
+    one.update(failing_total=0, waived_total=0, fingerprints=[])
+
+
+def pretending_to_be_the_waived_one(one: dict[str, Any]) -> None:
+    one["findings"][1]["fingerprint"] = one["findings"][0]["fingerprint"]
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        pretending_waived,
+        pretending_other_names,
+        pretending_fewer,
+        pretending_nothing_failed,
+        pretending_to_be_the_waived_one,
+    ],
+)
+def test_an_edited_report_cannot_pretend(partly: Project, change: Callable[[dict[str, Any]], None]) -> None:
+    assert codes(partly) == []
+    edit_report(partly, lambda r: change(next(one for one in r["results"] if one["id"] == TOKENS)))
+
+    assert "inconsistent" in codes(partly)

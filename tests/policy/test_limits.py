@@ -155,7 +155,8 @@ def test_a_waiver_of_all_that_a_check_finds_is_short() -> None:
 
     later = write("policy.yaml", text.replace("12-06", "12-07"))
     assert said(draft(later, today=date(2026, 11, 22))) == [
-        "policy.yaml:5:52: waivers.0.expires: a waiver with all: true lasts at most 14 days, until 2026-12-06: "
+        "policy.yaml:5:52: waivers.0.expires: "
+        "a waiver with all: true lasts at most 14 days, until 2026-12-06: "
         "name the findings instead (`ftcheck waive`), or shorten it"
     ]
 

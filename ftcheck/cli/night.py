@@ -28,9 +28,7 @@ def night(sources: tuple[str, ...], output: str) -> None:
     """
     from ftcheck.cli.pages.night_html import page
     from ftcheck.errors import UsageError
-    from ftcheck.extension.plugin_host import make_host
     from ftcheck.extension.reporters import Reporter
-    from ftcheck.report.html.failed_checks import rule_texts
     from ftcheck.report.record import Report
     from ftcheck.runner.assemble import now
     from ftcheck.runner.outputs import parse_outputs, write_final
@@ -39,7 +37,7 @@ def night(sources: tuple[str, ...], output: str) -> None:
     found = gathered(sources)
     if not (found.reports or found.plans or found.runs or found.missing):
         raise UsageError(f"{', '.join(sources)}: nothing of a night is there")
-    text = page(found, rule_texts(make_host().rules.values()), now())
+    text = page(found, now())
     nothing = Report(status="complete", policy_path="", policy_name="")
     for path in write_final(outputs, nothing, {"html": Reporter("html", lambda _: text)}):
         click.echo(path)

@@ -72,7 +72,7 @@ def pages(night: Project) -> Mapping[str, Path]:
         ("nothing", replace(fakes.report(), results=())),
         ("hostile", fakes.nasty()),
     ):
-        text = report_page(report, {})
+        text = report_page(report)
         (folder / f"{name}.html").write_text(text, encoding="utf-8", errors="backslashreplace")
     hostile_pages(folder)
     return {path.stem: path for path in sorted(folder.glob("*.html"))}
@@ -91,7 +91,7 @@ def hostile_pages(folder: Path) -> None:
     made = {"hostile-plan": plan_html.page(plans, planned)}
     run = planted_run(folder / "hostile", job=text, model=text, reason=text, remedy=text, status="failed")
     night = gathered([str(run), str(folder / "before.json")])
-    made["hostile-night"] = night_html.page(replace(night, missing=[text]), {}, "2026-11-29T07:00:00+00:00")
+    made["hostile-night"] = night_html.page(replace(night, missing=[text]), "2026-11-29T07:00:00+00:00")
     shown = monitor_html.Runs(night.runs, (text,), (text,))
     made["hostile-run"] = monitor_html.page(shown, "2026-11-29T07:00:00+00:00")
     for name, page in made.items():

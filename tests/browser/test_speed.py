@@ -73,7 +73,7 @@ def test_two_thousand_findings_of_twenty_jobs_are_there_within_two_seconds(
     report = large()
     assert sum(len(one.findings) for one in report.results) == 2000
     path = tmp_path / "large.html"
-    path.write_text(page(report, {}), encoding="utf-8")
+    path.write_text(page(report), encoding="utf-8")
 
     assert path.stat().st_size < 5_000_000
     assert min(ready(browser, path) for _ in range(3)) < 2.0

@@ -52,7 +52,7 @@ def test_sources_are_told_apart_by_what_they_hold(tmp_path: Path) -> None:
     assert [view.job for view, _ in night.runs] == ["mapper"]
     assert lacking(night) == []
     assert state(night) == "pass"
-    assert "Every training finished, and the checks before and after it passed." in page(night, {}, AT)
+    assert "Every training finished, and the checks before and after it passed." in page(night, AT)
 
 
 def test_a_night_without_a_part_is_not_green_and_says_what_is_missing(tmp_path: Path) -> None:
@@ -66,8 +66,8 @@ def test_a_night_without_a_part_is_not_green_and_says_what_is_missing(tmp_path: 
     ):
         assert said in lacking(part)
         assert state(part) == "broken"
-        assert said in page(part, {}, AT)
-        assert 'class="verdict pass"' not in page(part, {}, AT)
+        assert said in page(part, AT)
+        assert 'class="verdict pass"' not in page(part, AT)
 
 
 def test_a_failed_check_or_run_makes_the_night_red(tmp_path: Path) -> None:
@@ -78,7 +78,7 @@ def test_a_failed_check_or_run_makes_the_night_red(tmp_path: Path) -> None:
 
     assert state(replace(night, after=failed)) == "fail"
     assert state(replace(night, runs=broken.runs)) == "fail"
-    assert "CUDA out of memory" in page(broken, {}, AT)
+    assert "CUDA out of memory" in page(broken, AT)
 
 
 def test_a_run_that_was_fed_other_rows_than_were_checked_is_said(tmp_path: Path) -> None:
@@ -102,7 +102,7 @@ def test_numbers_outside_the_plan_are_marked(tmp_path: Path) -> None:
     values = json.loads((folder / "run.json").read_text(encoding="utf-8"))
     values["expected"]["tokens_per_second"] = {"low": 9000, "high": 9900, "source": "run-time"}
     (folder / "run.json").write_text(json.dumps(values), encoding="utf-8")
-    text = page(gathered((str(folder),), NOW), {}, AT)
+    text = page(gathered((str(folder),), NOW), AT)
 
     row = text[text.index(">tokens/s</th>") :]
     assert "9,000 to 9,900" in row

@@ -55,7 +55,7 @@ def test_a_long_row_is_shortened_and_a_line_stays_one_line() -> None:
 def test_the_page_draws_it_with_the_loss_and_the_cut_marked() -> None:
     drawn = "as the model sees it: <|user|>hi«y<b>»✂es✂"
     finding = with_content(Finding("the answer is cut"), drawn)
-    text = page(fakes.report(fakes.failed("j::truncation", finding)), {})
+    text = page(fakes.report(fakes.failed("j::truncation", finding)))
 
     assert '<span class="k m">&lt;|user|&gt;hi</span>' in text
     assert '<span class="k t">«y&lt;b&gt;»</span>' in text

@@ -18,7 +18,6 @@ from ftcheck.report.clean import clean
 from ftcheck.report.html import check_list, failed_checks, jobs, ran, verdict, waivers
 from ftcheck.report.html.data_table import Column, table
 from ftcheck.report.html.elements import badge, facts, joined, outcome_sign, section, tag
-from ftcheck.report.html.failed_checks import Rules
 from ftcheck.report.html.shell import Document, document
 from ftcheck.report.record import Report
 
@@ -76,11 +75,11 @@ class _Job:
         return cls(name, night, plan, next((one for one in night.runs if one[0].job == name), None))
 
 
-def page(night: Night, rules: Rules, at: str) -> str:
+def page(night: Night, at: str) -> str:
     """The night as one HTML file."""
     night = _cleaned(night)
     known = [_Job.of(name, night) for name in night.jobs]
-    parts = [*_jobs(known), *_reports(night, rules), *_plans(night)]
+    parts = [*_jobs(known), *_reports(night), *_plans(night)]
     links = [(identifier, word) for identifier, word, part in parts if part]
     body = joined((_top(night, known, at), *(part for _, _, part in parts)))
     return document(Document("night", f"{_word(night)}: {_name(night)} · ftcheck night", links, body))
@@ -289,16 +288,16 @@ def _said(result: Result) -> str:
 # --- the reports and plans in full --------------------------------------------------------------------
 
 
-def _reports(night: Night, rules: Rules) -> Iterator[Section]:
+def _reports(night: Night) -> Iterator[Section]:
     for report in night.reports:
         stage = report.stage.value
         told = f" {stage} training"
         yield f"problems-{stage}", f"Problems {stage}", failed_checks.problems(report, told)
-        yield f"failures-{stage}", f"Failures {stage}", failed_checks.failures(report, rules, told)
+        yield f"failures-{stage}", f"Failures {stage}", failed_checks.failures(report, told)
         yield f"unfinished-{stage}", f"Not finished {stage}", failed_checks.unfinished(report, told)
     if night.before is not None and not night.plans:  # a plan shows the same figures, and more
         yield "jobs", "Jobs", jobs.jobs(night.before)
-    yield "checks", "Checks", check_list.checks(night.reports, rules)
+    yield "checks", "Checks", check_list.checks(night.reports)
     for report in night.reports:
         stage = report.stage.value
         told = f" {stage} training"

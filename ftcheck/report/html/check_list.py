@@ -10,7 +10,6 @@ from ftcheck.records import Measurement, Outcome, Result
 from ftcheck.report import verdict_lines, wording
 from ftcheck.report.html.data_table import Column, table
 from ftcheck.report.html.elements import facts, joined, outcome_sign, prose, section, tag
-from ftcheck.report.html.failed_checks import Rules
 from ftcheck.report.html.findings import findings, remedies
 from ftcheck.report.html.jobs import HISTOGRAM
 from ftcheck.report.html.verdict import ORDER
@@ -24,10 +23,10 @@ COLUMNS = (
 )
 
 
-def checks(reports: Sequence[Report], rules: Rules) -> Markup:
+def checks(reports: Sequence[Report]) -> Markup:
     """Every check of the reports, of each those of the host first."""
     groups = joined(
-        _group(report, _title(title, report, reports), results, rules)
+        _group(report, _title(title, report, reports), results)
         for report in reports
         for title, results in verdict_lines.by_job(report)
     )
@@ -84,12 +83,12 @@ def _select(identifier: str, word: str, every: str, names: Iterable[str]) -> Mar
     return tag("label", tag("span", word, class_="sr"), inside)
 
 
-def _group(report: Report, title: str, results: Iterable[Result], rules: Rules) -> Markup:
-    lines = joined(_check(report, one, rules) for one in results)
+def _group(report: Report, title: str, results: Iterable[Result]) -> Markup:
+    lines = joined(_check(report, one) for one in results)
     return tag("div", tag("h3", title), lines, class_="group")
 
 
-def _check(report: Report, result: Result, rules: Rules) -> Markup:
+def _check(report: Report, result: Result) -> Markup:
     """One check: its outcome, its name and its most telling number; what it measured opens below."""
     explained = result.outcome not in (Outcome.PASSED, Outcome.FAILED)
     said = wording.reason_of(result) if explained else wording.telling(result)
@@ -105,7 +104,7 @@ def _check(report: Report, result: Result, rules: Rules) -> Markup:
     return tag(
         "details",
         summary,
-        tag("div", _inside(report, result, rules), class_="inside"),
+        tag("div", _inside(report, result), class_="inside"),
         class_="check",
         data_outcome=result.outcome.value,
         data_job=result.check.job or "host",
@@ -113,8 +112,8 @@ def _check(report: Report, result: Result, rules: Rules) -> Markup:
     )
 
 
-def _inside(report: Report, result: Result, rules: Rules) -> Markup:
-    check, text = result.check, rules.get(result.check.rule)
+def _inside(report: Report, result: Result) -> Markup:
+    check, text = result.check, report.rules.get(result.check.rule)
     shown = result.outcome in (Outcome.PASSED, Outcome.WAIVED)
     return joined(
         (

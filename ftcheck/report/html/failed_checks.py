@@ -1,8 +1,6 @@
 """What failed and what did not finish: place, why, and what to do about it, the blocking ones first."""
 
-from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
-from typing import Protocol
+from collections.abc import Iterator
 
 from markupsafe import Markup
 
@@ -12,40 +10,7 @@ from ftcheck.records import Outcome, Result
 from ftcheck.report import wording
 from ftcheck.report.html.elements import badge, code, facts, folded, joined, prose, section, tag
 from ftcheck.report.html.findings import findings, reasons, remedies
-from ftcheck.report.record import Report
-
-
-@dataclass(frozen=True, slots=True)
-class RuleText:
-    """What a rule's documentation says: what holds when it passes, what goes wrong if it does not."""
-
-    holds: str
-    why: str
-
-
-Rules = Mapping[str, RuleText]
-"""Texts of rules by their ids; those of plugins may be missing."""
-
-
-class Documented(Protocol):
-    """A rule, as far as a page needs it."""
-
-    @property
-    def id(self) -> str:
-        """The rule's id."""
-
-    @property
-    def summary(self) -> str:
-        """What holds when it passes."""
-
-    @property
-    def why(self) -> str:
-        """What goes wrong if it does not."""
-
-
-def rule_texts(rules: Iterable[Documented]) -> Rules:
-    """The texts of rules."""
-    return {one.id: RuleText(one.summary, one.why) for one in rules}
+from ftcheck.report.record import Report, RuleText
 
 
 def problems(report: Report, told: str = "") -> Markup:
@@ -62,16 +27,16 @@ def _place(problem: Problem) -> Markup | None:
     return tag("span", code(said), class_="place") if said else None
 
 
-def failures(report: Report, rules: Rules, told: str = "") -> Markup:
+def failures(report: Report, told: str = "") -> Markup:
     """A card for each check that failed."""
     failed = [one for one in report.results if one.outcome is Outcome.FAILED]
     failed.sort(key=lambda one: not one.blocking)
-    cards = joined(_card(report, one, rules) for one in failed)
+    cards = joined(_card(report, one) for one in failed)
     return section(f"failures-{report.stage.value}", f"Failures{told} ({len(failed):,})", cards)
 
 
-def _card(report: Report, result: Result, rules: Rules) -> Markup:
-    text = rules.get(result.check.rule, RuleText("", ""))
+def _card(report: Report, result: Result) -> Markup:
+    text = report.rules.get(result.check.rule, RuleText("", ""))
     why = reasons(wording.shown_findings(result), text.why)
     told = facts(
         (

@@ -6,11 +6,9 @@ from ftcheck.report.record import Report
 
 def render(report: Report) -> str:
     """Verdict and gate, failures, jobs as figures, all checks with filters, what ran where."""
-    from ftcheck.extension.plugin_host import make_host
-    from ftcheck.report.html.failed_checks import rule_texts
     from ftcheck.report.html.report_page import page
 
-    return page(report, rule_texts(make_host().rules.values()))
+    return page(report)
 
 
 REPORTER = Reporter(name="html", render=render, suffix=".html")

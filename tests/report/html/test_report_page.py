@@ -4,12 +4,11 @@ from dataclasses import replace
 import pytest
 
 from ftcheck.records import Change, Finding, Location, Measurement, Outcome, Severity
-from ftcheck.report.html.failed_checks import RuleText
 from ftcheck.report.html.jobs import Measured, bins_of
 from ftcheck.report.html.report_page import page
 from ftcheck.report.html.verdict import state, word
 from ftcheck.report.html.waivers import days_left
-from ftcheck.report.record import Report, WaiverUse
+from ftcheck.report.record import Report, RuleText, WaiverUse
 from tests.plugins.reporters import fakes
 from tests.report.html import worked
 
@@ -53,7 +52,7 @@ def test_only_a_complete_run_in_which_something_passed_is_green(
     report: Report, colour: str, said: str
 ) -> None:
     assert (state(report), word(report)) == (colour, said)
-    text = page(report, {})
+    text = page(report)
     assert f'class="verdict {colour}"' in text
     assert ('class="verdict pass"' in text) == (colour == "pass")
 
@@ -63,7 +62,7 @@ def order(text: str) -> list[str]:
 
 
 def test_verdict_failures_jobs_checks_waivers_and_surroundings_stand_in_this_order() -> None:
-    assert order(page(fakes.red_night(), {})) == [
+    assert order(page(fakes.red_night())) == [
         "problems",
         "failures",
         "unfinished",
@@ -77,7 +76,7 @@ def test_verdict_failures_jobs_checks_waivers_and_surroundings_stand_in_this_ord
 
 def test_every_finding_measurement_input_and_version_is_on_the_page() -> None:
     report = fakes.red_night()
-    text = page(report, {})
+    text = page(report)
 
     for result in report.results:
         assert f">{result.check.name}<" in text
@@ -101,7 +100,7 @@ def test_a_failure_says_where_why_and_what_to_do_with_the_change_to_copy() -> No
         change=Change("jobs.mapper.training.max_length", 768, 1024, safe=False),
     )
     report = fakes.report(fakes.failed("mapper::truncation", finding), policy_path="night.yaml")
-    text = page(report, {"truncation": RuleText("Nothing is cut.", "The answer is cut.")})
+    text = page(replace(report, rules={"truncation": RuleText("Nothing is cut.", "The answer is cut.")}))
 
     assert "night.yaml:16:28" in text
     assert "The answer is cut." in text
@@ -115,16 +114,16 @@ def test_no_command_for_what_the_command_line_states_or_no_file_holds() -> None:
     failed = fakes.failed("j::truncation", Finding("cut", change=change))
     stated = fakes.report(failed, overrides=("jobs.j.training.max_length=1",))
 
-    assert "ftcheck fix" not in page(stated, {})
-    assert "ftcheck fix" not in page(fakes.report(failed, policy_path="train.jsonl"), {})
-    assert "ftcheck fix" in page(fakes.report(failed), {})
+    assert "ftcheck fix" not in page(stated)
+    assert "ftcheck fix" not in page(fakes.report(failed, policy_path="train.jsonl"))
+    assert "ftcheck fix" in page(fakes.report(failed))
 
 
 def test_an_info_changes_nothing_so_there_is_no_command() -> None:
     change = Change("jobs.j.training.max_length", 1, 2)
     failed = fakes.failed("j::truncation", Finding("cut", Severity.INFO, change=change))
 
-    assert "ftcheck fix" not in page(fakes.report(failed), {})
+    assert "ftcheck fix" not in page(fakes.report(failed))
 
 
 def test_the_bins_of_a_histogram_are_read_with_their_width() -> None:
@@ -144,7 +143,7 @@ def test_measurements_that_are_no_numbers_draw_nothing_and_break_nothing() -> No
         fakes.result("mapper::percentile-seq-len", measurements=odd),
     )
 
-    assert page(report, {}).count('role="img"') == 1  # the tally
+    assert page(report).count('role="img"') == 1  # the tally
     assert Measured.of(report, "mapper").number("memory-fit", "peak_gib") is None
 
 
@@ -158,11 +157,11 @@ def test_days_are_counted_from_the_run(expires: str, left: int | None) -> None:
 
 
 def test_the_same_report_makes_the_same_page() -> None:
-    assert page(fakes.red_night(), {}) == page(fakes.red_night(), {})
+    assert page(fakes.red_night()) == page(fakes.red_night())
 
 
 def test_secrets_and_control_characters_are_not_on_the_page() -> None:
-    text = page(fakes.nasty(), {})
+    text = page(fakes.nasty())
 
     assert fakes.SECRET not in text
     assert not re.search("[\x00-\x08\x0b-\x1f\u202a-\u202e\ud800-\udfff]", text)

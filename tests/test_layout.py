@@ -60,6 +60,7 @@ SCENARIOS = (
     "cli/test_content.py",
     "cli/test_export_ids.py",
     "cli/test_fix_rows.py",
+    "cli/test_formats.py",
     "cli/test_from.py",
     "cli/test_hostile.py",
     "cli/test_light.py",

@@ -131,7 +131,8 @@ def _outcome(outcome: Outcome | None, *, blocks: bool) -> str:
 
 
 def _measurement(change: MeasurementChange) -> str:
-    told = f"{change.check}  {change.name}: {_measured(change.before)} → {_measured(change.after)}"
+    values = dict.fromkeys((_measured(change.before), _measured(change.after)))
+    told = f"{change.check}  {change.name}: {' → '.join(values)}"
     told += f" {change.unit}" if change.unit else ""
     if change.relative:
         told += f" ({change.relative:+.1%})"

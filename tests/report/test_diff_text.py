@@ -75,6 +75,16 @@ def test_markdown_says_the_same_with_headings_and_without_markup_of_others() -> 
     assert "### New\n\n- mapper::truncation  train.jsonl:1:1: &lt;b&gt; \\| \\`x\\` \\[y\\](z)\n" in text
 
 
+def test_a_limit_that_moved_is_told_beside_the_value() -> None:
+    then, now = (
+        result(ID, measurements=(Measurement("p95", 111, "tokens", limit),)) for limit in ("<= 64", None)
+    )
+
+    said = terminal(compare(report(then), report(now)))
+
+    assert "mapper::truncation  p95: 111 tokens, limit <= 64 → (none)" in said
+
+
 def test_nothing_differs() -> None:
     night = report(result(ID))
 

@@ -22,6 +22,10 @@ COMMANDS = {
     "lock": ("ftcheck.cli.lock:lock", "Lock tokenizers, templates and golden ids of a policy."),
     "gate": ("ftcheck.cli.gate:gate", "Ask only the gate: is a stored report still valid?"),
     "fix": ("ftcheck.cli.fix:fix", "Write the changes that failed checks propose into the policy."),
+    "waive": (
+        "ftcheck.cli.waive:waive",
+        "Accept what a check finds now, for some days, with reason and owner.",
+    ),
     "show": ("ftcheck.cli.show:show", "Show a row as the model sees it: in the loss, masked, cut off."),
     "export": (
         "ftcheck.cli.export:export",

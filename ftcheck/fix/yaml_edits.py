@@ -70,13 +70,16 @@ def with_value(text: str, keys: Keys, value: Any) -> str:
 def with_item(text: str, key: str, item: Mapping[str, Any]) -> str:
     """The text with one more mapping in the list under a top-level key. Raises `Refused`."""
     item = json.loads(json.dumps(item))
-    _, old, above = _found(text, (key,))
+    name, old, above = _found(text, (key,))
     data = _data(text)
     values = [*(data.get(key) or ()), item]
     if old is None and above is not None and above.block:
         new = _below(text, above.end, [f"{key}:", *_item_lines(item, _step(text))])
     elif old is not None and old.kind == "list" and old.parts:
         new = _appended(text, old, item)
+    elif old is not None and name is not None and old.empty and not (above and above.flow):
+        bare = text[: old.start] + text[old.end :]
+        new = _below(bare, _colon(bare, name), _item_lines(item, _step(text)))
     else:
         new = _set(text, (key,), values)
     return _held(text, new, _with(data, (key,), values))

@@ -23,6 +23,10 @@ COMMANDS = {
     "gate": ("ftcheck.cli.gate:gate", "Ask only the gate: is a stored report still valid?"),
     "attest": ("ftcheck.cli.attest:attest", "State a report's result for auditors, and sign it."),
     "fix": ("ftcheck.cli.fix:fix", "Write the changes that failed checks propose into the policy."),
+    "waive": (
+        "ftcheck.cli.waive:waive",
+        "Accept what a check finds now, for some days, with reason and owner.",
+    ),
     "show": ("ftcheck.cli.show:show", "Show a row as the model sees it: in the loss, masked, cut off."),
     "export": (
         "ftcheck.cli.export:export",

@@ -72,7 +72,7 @@ def fix(
         offline=offline,
         rules_dirs=all_rules_dirs(rules_dirs),
     )
-    fixed = fixing.fix(options, _watcher, report=report, write=not diff, unsafe=unsafe)
+    fixed = fixing.fix(options, watcher, report=report, write=not diff, unsafe=unsafe)
     if diff:
         click.echo(_diff(policy, fixed.before, fixed.after), nl=False)
     stored = report is not None
@@ -81,7 +81,7 @@ def fix(
     return told.code()
 
 
-def _watcher(planned: int) -> Any:
+def watcher(planned: int) -> Any:
     """What moves bars on stderr while the checks run."""
     from rich.console import Console
 

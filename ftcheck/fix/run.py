@@ -24,10 +24,10 @@ from ftcheck.gate.ticket import Reason
 from ftcheck.inputs import bounded
 from ftcheck.inputs.work_folders import work_folder
 from ftcheck.records import Change, Finding, Result
-from ftcheck.runner.execute import Workplace, execute
+from ftcheck.runner.execute import Executed, Workplace, execute
 from ftcheck.runner.load import Loaded, load, open_policy
 from ftcheck.runner.options import Options
-from ftcheck.runner.planned import plan
+from ftcheck.runner.planned import Planned, plan
 from ftcheck.runner.select import narrow
 from ftcheck.settings import Job
 
@@ -170,15 +170,7 @@ class _Runs:
     def _run(self, options: Options) -> tuple[tuple[Result, ...], dict[str, int]]:
         """One run of the checks, and the rows of each job."""
         planned = plan(open_policy(options.policy, options.overrides, options.rules_dirs), options)
-        watcher = self._watch(len(planned.taken))
-        planned.loaded.host.watch(watcher)
-        try:
-            with Workplace(options) as place:
-                executed = execute(place, planned.loaded, planned.taken, planned.jobs, rows=True)
-        finally:
-            watcher.close()
-        if executed.interrupted:
-            raise KeyboardInterrupt
+        executed = _executed(options, planned, self._watch, rows=True)
         return executed.results, {job: one.rows for job, one in executed.facts.prepared.items()}
 
     def own(self, results: Iterable[Result]) -> tuple[Result, ...]:
@@ -205,6 +197,24 @@ class _Runs:
     def _with(self, changes: Sequence[Change]) -> Options:
         given = (*self._options.overrides, *map(search.override, changes))
         return replace(self._options, overrides=given)
+
+
+def results_of(options: Options, planned: Planned, watch: Watch) -> tuple[Result, ...]:
+    """The results of a plan's checks, without report and without memory of them."""
+    return _executed(options, planned, watch, rows=False).results
+
+
+def _executed(options: Options, planned: Planned, watch: Watch, *, rows: bool) -> Executed:
+    watcher = watch(len(planned.taken))
+    planned.loaded.host.watch(watcher)
+    try:
+        with Workplace(options) as place:
+            executed = execute(place, planned.loaded, planned.taken, planned.jobs, rows=rows)
+    finally:
+        watcher.close()
+    if executed.interrupted:
+        raise KeyboardInterrupt
+    return executed
 
 
 class _RowsLeftOut:

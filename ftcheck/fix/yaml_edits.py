@@ -7,7 +7,7 @@ byte for byte. Every edit is read back and held against what was meant; one that
 
 import json
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from io import StringIO
 from typing import Any
@@ -65,6 +65,24 @@ def with_value(text: str, keys: Keys, value: Any) -> str:
     """The text with `value` under `keys`; sections that are missing are made. Raises `Refused`."""
     value = json.loads(json.dumps(value))
     return _held(text, _set(text, keys, value), _with(_data(text), keys, value))
+
+
+def with_item(text: str, key: str, item: Mapping[str, Any]) -> str:
+    """The text with one more mapping in the list under a top-level key. Raises `Refused`."""
+    item = json.loads(json.dumps(item))
+    name, old, above = _found(text, (key,))
+    data = _data(text)
+    values = [*(data.get(key) or ()), item]
+    if old is None and above is not None and above.block:
+        new = _below(text, above.end, [f"{key}:", *_item_lines(item, _step(text))])
+    elif old is not None and old.kind == "list" and old.parts:
+        new = _appended(text, old, item)
+    elif old is not None and name is not None and old.empty and not (above and above.flow):
+        bare = text[: old.start] + text[old.end :]
+        new = _below(bare, _colon(bare, name), _item_lines(item, _step(text)))
+    else:
+        new = _set(text, (key,), values)
+    return _held(text, new, _with(data, (key,), values))
 
 
 def without(text: str, keys: Keys) -> str:
@@ -300,6 +318,25 @@ def _added(text: str, spot: NodeSpan, keys: Keys, depth: int, value: Any) -> str
     indent = _column(text, spot.items[0][0].start)
     lines = _lines(text, keys, depth, value, indent, quoted=quoted)
     return _below(text, spot.end, lines)
+
+
+def _appended(text: str, old: NodeSpan, item: Mapping[str, Any]) -> str:
+    """One more value at the end of a list that has some."""
+    if old.flow:
+        end = old.parts[-1].end
+        return f"{text[:end]}, {_flow(item, None)}{text[end:]}"
+    return _below(text, old.end, _item_lines(item, _column(text, old.start)))
+
+
+def _item_lines(item: Mapping[str, Any], indent: int) -> list[str]:
+    """A mapping as an item of a list over lines; its own lists over lines too."""
+    lines: list[str] = []
+    for key, value in item.items():
+        if isinstance(value, list):
+            lines += [f"{key}:", *(f"  - {_flow(one, None)}" for one in value)]
+        else:
+            lines.append(f"{key}: {_flow(value, None)}")
+    return [f"{' ' * indent}{'  ' if number else '- '}{line}" for number, line in enumerate(lines)]
 
 
 def _filled(text: str, key: NodeSpan, old: NodeSpan, keys: Keys, depth: int, value: Any) -> str:

@@ -199,3 +199,47 @@ def test_every_text_is_read_back_as_it_was_meant(value: str) -> None:
 def test_the_place_of_a_value_counts_from_one() -> None:
     assert yaml_edits.place(POLICY, (*MAPPER, "training", "max_length")) == (12, 19)
     assert yaml_edits.place(POLICY, (*MAPPER, "training", "packing")) is None
+
+
+ITEM = {"check": "m::c", "reason": "known: see #3", "expires": "2026-12-06", "fingerprints": ["a:1", "b:1"]}
+BLOCK = """\
+  - check: "m::c"
+    reason: "known: see #3"
+    expires: "2026-12-06"
+    fingerprints:
+      - "a:1"
+      - "b:1"
+"""
+FLOW = '{check: "m::c", reason: "known: see #3", expires: "2026-12-06", fingerprints: ["a:1", "b:1"]}'
+
+
+@pytest.mark.parametrize(
+    ("text", "wanted"),
+    [
+        ("a: 1  # one\n", "a: 1  # one\nwaivers:\n" + BLOCK),
+        ("a: 1", "a: 1\nwaivers:\n" + BLOCK.rstrip("\n")),
+        ("waivers:\n  - {check: x}  # why\nz: 2\n", "waivers:\n  - {check: x}  # why\n" + BLOCK + "z: 2\n"),
+        (
+            "waivers:\n- check: x\n  owner: o\n\n# end\nz: 2\n",
+            "waivers:\n- check: x\n  owner: o\n" + BLOCK.replace("\n  ", "\n")[2:] + "\n# end\nz: 2\n",
+        ),
+        ("waivers: [{check: x}]  # why\n", f"waivers: [{{check: x}}, {FLOW}]  # why\n"),
+        ("waivers: []\nz: 2\n", f"waivers: [{FLOW}]\nz: 2\n"),
+        ("waivers:  # none\nz: 2\n", "waivers:  # none\n" + BLOCK + "z: 2\n"),
+        ("a: 1\r\nb: 2\r\n", "a: 1\r\nb: 2\r\nwaivers:\r\n" + BLOCK.replace("\n", "\r\n")),
+        ('{"a": 1}\n', f'{{"a": 1, "waivers": [{FLOW}]}}\n'),
+    ],
+    ids=["none", "no-break", "lines", "outdented", "braces", "empty", "null", "windows", "json"],
+)
+def test_one_more_item_touches_nothing_else(text: str, wanted: str) -> None:
+    made = yaml_edits.with_item(text, "waivers", ITEM)
+
+    if text.startswith("{"):
+        assert made.startswith('{"a": 1, "waivers": [{')
+    else:
+        assert made == wanted
+
+
+def test_a_shared_list_is_not_added_to() -> None:
+    with pytest.raises(yaml_edits.Refused, match="shared by the anchor"):
+        yaml_edits.with_item("waivers: &w [{check: x}]\nz: *w\n", "waivers", ITEM)

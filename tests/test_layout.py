@@ -106,6 +106,7 @@ CONCEPTS = {
     "disk.py": "disk space: the estimate, and the rule",
     "dry_save.py": "saving before training: the input, what tries it, and the rule",
     "frameworks.py": "other frameworks: what their programs take, and what starts them",
+    "waivers.py": "waivers: which findings they cover, and their section of the page",
     "loaded.py": "a data set as the trainer loads it: the input, and what reads it",
     "packed_batch.py": "a packed batch: the input, and what tries it",
     "row_texts.py": "the texts of a row: the input, and what takes them",

@@ -13,8 +13,9 @@ from ruamel.yaml import YAML
 
 from tests.ci.github_api import Api, comment, serving
 from tests.ci.github_runner import Job, Runner, bare_environment
-from tests.ci.kit import linked_packages, plugins, without_network
+from tests.ci.kit import without_network
 from tests.cli.project import Project, rule_text
+from tests.fresh_environments import packages
 from tests.places import CHECKOUT, POLICIES
 
 EXPECTED = YAML(typ="safe").load((CHECKOUT / "tests" / "ci" / "expected.yaml").read_text(encoding="utf-8"))
@@ -60,7 +61,7 @@ class Workplace:
 
 @pytest.fixture(scope="module")
 def linked(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return linked_packages(tmp_path_factory.mktemp("action") / "packages")
+    return packages(tmp_path_factory.mktemp("action") / "packages")
 
 
 @pytest.fixture(scope="module")
@@ -105,7 +106,7 @@ def place(installed: tuple[Path, Job], linked: Path, tmp_path: Path) -> Workplac
 
 def policy(place: Workplace, code: int = 0, name: str = "policy.yaml") -> None:
     """A policy whose run ends with an exit code."""
-    written = place.project.policy(CHECKS[code], more=plugins())
+    written = place.project.policy(CHECKS[code])
     if name != "policy.yaml":
         target = written.with_name(name)
         target.parent.mkdir(parents=True, exist_ok=True)
@@ -119,7 +120,7 @@ def sample(place: Workplace) -> str:
     )
     file = place.runner.workspace / "policies" / "night_before.yaml"
     text = file.read_text(encoding="utf-8")
-    file.write_text(text + plugins(), encoding="utf-8")
+    file.write_text(text, encoding="utf-8")
     return "policies/night_before.yaml"
 
 
@@ -314,7 +315,7 @@ def test_a_red_run_comments_too_and_a_push_does_not(place: Workplace, api: Api) 
 def test_a_long_report_is_cut_at_a_section_to_what_github_takes(place: Workplace, api: Api) -> None:
     about(place, PULL_REQUEST, api)
     checks = "\n".join(f"long-{number}: {{rule: wrong}}" for number in range(900))
-    place.project.policy(checks, more=plugins())
+    place.project.policy(checks)
 
     place.run(comment="true")
 

@@ -13,8 +13,9 @@ import pytest
 from ruamel.yaml import YAML
 
 from tests.ci.github_runner import bare_environment
-from tests.ci.kit import linked_packages, plugins, without_network
+from tests.ci.kit import without_network
 from tests.cli.project import Project, rule_text
+from tests.fresh_environments import packages
 from tests.places import CHECKOUT
 
 TEMPLATE = (CHECKOUT / "templates" / "gitlab-ci.yml").read_text(encoding="utf-8")
@@ -60,11 +61,11 @@ def project(tmp_path: Path) -> Project:
 
 @pytest.fixture(scope="module")
 def linked(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return linked_packages(tmp_path_factory.mktemp("gitlab") / "packages")
+    return packages(tmp_path_factory.mktemp("gitlab") / "packages")
 
 
 def test_a_finding_makes_the_job_red_and_all_reports_are_there(project: Project, linked: Path) -> None:
-    project.policy("wrong:", more=plugins())
+    project.policy("wrong:")
 
     done = ran(project.folder, linked, policy="policy.yaml", args="--rules-dir rules")
 
@@ -79,7 +80,7 @@ def test_a_finding_makes_the_job_red_and_all_reports_are_there(project: Project,
 
 
 def test_hostile_inputs_are_words_and_the_policy_is_found_by_its_name(project: Project, linked: Path) -> None:
-    project.policy("fine:", more=plugins()).rename(project.folder / "ftcheck.yaml")
+    project.policy("fine:").rename(project.folder / "ftcheck.yaml")
     named = "--rules-dir rules -k $(touch${IFS}pwned);touch"
 
     assert ran(project.folder, linked, args="--rules-dir rules").returncode == 0

@@ -24,6 +24,7 @@ FILES = {
     "markdown": "r.md",
     "sarif": "r.sarif",
     "gitlab": "g.json",
+    "html": "r.html",
 }
 PLANTED = """
 ftcheck: 1
@@ -117,7 +118,10 @@ def test_findings_have_the_same_fingerprints_everywhere(night: Ran) -> None:
     in_gitlab = {one["fingerprint"] for one in gitlab(night)}
 
     assert len(stored) == sum(len(one["findings"]) for one in listed)
+    in_html = set(re.findall(r'data-fingerprint="([^"]+)"', text(night, "html")))
+
     assert in_sarif == in_gitlab
+    assert stored <= in_html
     assert stored < in_sarif
     assert len(in_sarif - stored) == len(broken) == 1
     assert len(results(night)) == len(gitlab(night)) == len(in_sarif)

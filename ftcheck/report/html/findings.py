@@ -47,7 +47,7 @@ def _finding(finding: Finding) -> Markup:
     words = tag("span", kind, " " if kind else None, message, class_="text")
     rows = joined(_quoted(line.removeprefix(GUTTER)) for line in quoted)
     where = tag("span", code(place), class_="place") if place else None
-    return tag("li", where, words, rows)
+    return tag("li", where, words, rows, data_fingerprint=finding.fingerprint)
 
 
 def _quoted(line: str) -> Markup:

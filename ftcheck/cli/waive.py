@@ -54,7 +54,7 @@ def waive(
     """
     from ftcheck.cli.fix import watcher
     from ftcheck.exit_codes import ExitCode
-    from ftcheck.fix import waive as waiving
+    from ftcheck.fix import new_waiver
     from ftcheck.plurals import counted
     from ftcheck.report.redact import shown
     from ftcheck.runner.options import Options
@@ -66,8 +66,8 @@ def waive(
         offline=offline,
         rules_dirs=all_rules_dirs(rules_dirs),
     )
-    asked = waiving.Asked(reason, days, owner, whole)
-    written = waiving.waive(options, watcher, asked, report=report)
+    asked = new_waiver.Asked(reason, days, owner, whole)
+    written = new_waiver.waive(options, watcher, asked, report=report)
     what = "all that it finds" if whole else counted(written.findings, "finding")
     click.echo(shown(f"waived in {policy}: {what} of {written.check}, until {written.expires} (UTC)"))
     click.echo(shown(f"  {reason.strip()} ({written.owner})"))

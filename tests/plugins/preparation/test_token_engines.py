@@ -78,7 +78,12 @@ def test_an_engine_that_was_loaded_ahead_is_held_against_samples_like_any_other(
     monkeypatch.setattr(token_engines, "WARM", 2)
     monkeypatch.setattr(token_engines, "_Gigatoken", Wrong)
     loads: list[Reference] = []
-    monkeypatch.setattr(token_engines, "_load", lambda reference: loads.append(reference) or Wrong(reference))
+
+    def load(reference: Reference) -> Wrong:
+        loads.append(reference)
+        return Wrong(reference)
+
+    monkeypatch.setattr(token_engines, "_load", load)
 
     for texts, name in ((["a b", "c"], "wrong 1"), (["a wrong b", "c"], "tokenizers")):
         engine = Engine(Reference(KeptBackend(*opened, lambda: None)))

@@ -58,6 +58,13 @@ def run(options: Options, watch: Watch) -> Ended:
     policy cannot be used, the run is interrupted, or a bug ends it. `watch(planned)` gives the objects that
     see the run. Raises `UsageError` for outputs that cannot be written, before anything ran.
     """
+    with Workplace(options) as place:
+        # The worker loads its libraries while the policy is read and the inputs are digested here.
+        return _ended(options, place, watch)
+
+
+def _ended(options: Options, place: Workplace, watch: Watch) -> Ended:
+    """The run and its report files."""
     opened = open_policy(options.policy, options.overrides, options.rules_dirs)
     reporters = opened.host.reporters
     outputs = parse_outputs(options.outputs, reporters)
@@ -69,7 +76,7 @@ def run(options: Options, watch: Watch) -> Ended:
         folder=in_repository(),
     )
     write_started(outputs, opening, reporters)
-    ended = _guarded(options, opened, opening, watch)
+    ended = _guarded(place, opened, opening, watch)
     try:
         return replace(ended, written=write_final(outputs, ended.report, reporters))
     except FtcheckError as failure:
@@ -77,10 +84,10 @@ def run(options: Options, watch: Watch) -> Ended:
         return replace(ended, code=code, error=ended.error or failure)
 
 
-def _guarded(options: Options, opened: Opened, opening: Report, watch: Watch) -> Ended:
+def _guarded(place: Workplace, opened: Opened, opening: Report, watch: Watch) -> Ended:
     """The run; whatever ends it early is in its report. Ctrl-C before the first check goes through."""
     try:
-        return _run(options, opened, opening, watch)
+        return _run(place, opened, opening, watch)
     except FtcheckError as error:
         failure = error
     except Exception as error:
@@ -89,18 +96,17 @@ def _guarded(options: Options, opened: Opened, opening: Report, watch: Watch) ->
     return Ended(report, failure.exit_code, error=failure)
 
 
-def _run(options: Options, opened: Opened, opening: Report, watch: Watch) -> Ended:
+def _run(place: Workplace, opened: Opened, opening: Report, watch: Watch) -> Ended:
+    options = place.options
     planned = plan(opened, options)
     loaded, policy = planned.loaded, planned.loaded.policy
     for watcher in watch(planned):
         loaded.host.watch(watcher)
-    with Workplace(options) as place:
-        # The worker loads its libraries while the inputs are digested and the rules' texts are read here.
-        digests = {name: _digested(planned, name) for name in planned.jobs}
-        opening = replace(opening, rules=rule_texts(loaded.host, planned.taken))
-        loaded.host.run_started(planned.taken)
-        known = dict(_data_digests(digests)) if options.cache else {}
-        executed = execute(place, loaded, planned.taken, planned.jobs, digests=known)
+    digests = {name: _digested(planned, name) for name in planned.jobs}
+    opening = replace(opening, rules=rule_texts(loaded.host, planned.taken))
+    loaded.host.run_started(planned.taken)
+    known = dict(_data_digests(digests)) if options.cache else {}
+    executed = execute(place, loaded, planned.taken, planned.jobs, digests=known)
     digests = {name: one if is_whole(one) else _digested(planned, name) for name, one in digests.items()}
     report = assemble(planned, opening, executed, digests)
     decisions = {

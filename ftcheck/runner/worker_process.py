@@ -37,6 +37,7 @@ class Worker:
                 encoding="utf-8",
                 errors="replace",
             )
+        self._began = False
         self._events: queue.Queue[Mapping[str, Any]] = queue.Queue()
         reading = (self._process.stdout, self._events)
         self._reader = threading.Thread(target=_read, args=reading, daemon=True)
@@ -44,6 +45,7 @@ class Worker:
 
     def begin(self, setup: Setup) -> None:
         """Hand it the set-up."""
+        self._began = True
         self._write(pack(setup))
 
     def __enter__(self) -> "Worker":
@@ -90,7 +92,10 @@ class Worker:
         self._close()
 
     def end(self) -> None:
-        """Let it go: it ends when its stdin closes."""
+        """Let it go: it ends when its stdin closes; one that was never needed need not come to that."""
+        if not self._began:
+            self.kill()
+            return
         self._shut_stdin()
         try:
             self._process.wait(timeout=0.2)

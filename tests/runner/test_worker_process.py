@@ -4,11 +4,12 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 
 import psutil
 import pytest
 
-from ftcheck.runner.worker_process import memory_of
+from ftcheck.runner.worker_process import Worker, memory_of
 
 MIB = 1 << 20
 HELPERS = 4
@@ -65,3 +66,11 @@ def test_a_process_that_is_gone_has_no_memory() -> None:
     with subprocess.Popen([sys.executable, "-c", ""]) as process:
         process.wait()
     assert memory_of(process.pid) == 0
+
+
+def test_a_worker_that_got_no_work_is_stopped_and_nothing_of_it_is_left(tmp_path: Path) -> None:
+    before = {one.pid for one in psutil.Process().children()}
+    with Worker(tmp_path):
+        [started] = [one for one in psutil.Process().children() if one.pid not in before]
+
+    assert not started.is_running()

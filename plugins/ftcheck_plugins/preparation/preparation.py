@@ -339,12 +339,19 @@ class _Pass:
         self._tell(finished=True, detail=f"{_count(self.tokens)} tokens  {time.monotonic() - started:.1f} s")
 
     def _write(self, making: Path, *, fast: bool) -> None:
-        maker = BatchMaker(self.job, self.tokenizer, self._row_tokenizer(fast))
-        with RowWriter(making / ROWS) as writer:
-            for batch in processes.made(self.source, maker, self.run):
-                self._add(batch)
-                writer.add(batch)
-                self._tell()
+        rows = self._row_tokenizer(fast)
+        maker = BatchMaker(self.job, self.tokenizer, rows)
+        if rows is not None and files.size(self.source) >= processes.WORTH:
+            rows.load_ahead()
+        try:
+            with RowWriter(making / ROWS) as writer:
+                for batch in processes.made(self.source, maker, self.run):
+                    self._add(batch)
+                    writer.add(batch)
+                    self._tell()
+        finally:
+            if rows is not None:
+                rows.engine.close()
 
     def _again(self, why: str) -> None:
         """Forget what was done; from now on the trainer's own libraries do all the work."""

@@ -8,11 +8,12 @@ some rows of each batch. Where it cannot be loaded or fails, `tokenizers` does t
 import json
 import re
 from collections.abc import Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass, field
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from ftcheck_plugins.model.kept_backend import rust_of
+from ftcheck_plugins.model.kept_backend import KeptBackend, rust_of
 from ftcheck_plugins.preparation.rendering import Differs
 
 if TYPE_CHECKING:
@@ -122,6 +123,24 @@ class Engine:
     _known: dict[bool, list[tuple[Sequence[str], Ids]]] = field(default_factory=dict)
     _agreed: set[bool] = field(default_factory=set)
     _batches: int = 0
+    _ahead: "Future[_Gigatoken | str | None] | None" = None
+
+    def load_ahead(self) -> None:
+        """Begin to load gigatoken in a thread: its library and `tokenizers` let others run meanwhile.
+
+        Only for a tokenizer that was opened without transformers, which sets switches of the Rust tokenizer
+        before each call: that fails while another thread reads it. `close` has to be called before a fork
+        unless it is `settled`.
+        """
+        if self.fast and not self._agreed and isinstance(self.reference.backend, KeptBackend):
+            with_thread = ThreadPoolExecutor(1)
+            self._ahead = with_thread.submit(_load, self.reference)
+            with_thread.shutdown(wait=False)
+
+    def close(self) -> None:
+        """Wait for what `load_ahead` began and nobody asked for."""
+        if self._ahead is not None:
+            wait([self._ahead])
 
     @property
     def settled(self) -> bool:
@@ -165,7 +184,8 @@ class Engine:
     def _try(self, special: bool) -> None:
         """Load gigatoken, and hold it against what `tokenizers` said so far."""
         known = self._known.pop(special)
-        other = self._other or _load(self.reference)
+        ahead, self._ahead = self._ahead, None
+        other = self._other or (ahead.result() if ahead is not None else _load(self.reference))
         if not isinstance(other, _Gigatoken):
             self._give_up(other)
             return

@@ -115,6 +115,11 @@ class RowTokenizer:
         """Whether the engine that gives the ids will go on doing so."""
         return self.engine.settled or (self._masking and self._places is None)
 
+    def load_ahead(self) -> None:
+        """Let the engine be loaded beside what is done until it is tried, if it will be."""
+        if not self.settled:
+            self.engine.load_ahead()
+
     def trouble(self, conversational: bool) -> RowError | None:
         """What stands against any row of this job, so that it is said once and of every row."""
         if conversational and self._tokenizer.chat_template is None:

@@ -197,6 +197,12 @@ def _sought(file: int, path: Path, offsets: Sequence[int]) -> Iterator[RawRow]:
         raise InputError(f"{path}: cannot be read: {error.strerror or error}") from error
 
 
+def size(source: Source) -> int:
+    """Bytes of the files here; 0 for a data set on the hub, and for files that are not there."""
+    here = () if source.hub is not None else source.files
+    return sum(Path(name).stat().st_size for name in here if Path(name).is_file())
+
+
 def pieces(source: Source, size: int) -> "list[Lines] | None":
     """JSON lines in pieces of about `size` bytes, in order; None where there are other files too."""
     if not _lines_only(source):

@@ -70,6 +70,45 @@ def test_an_engine_that_agrees_is_used_and_named(
     )
 
 
+def test_an_engine_that_was_loaded_ahead_is_held_against_samples_like_any_other(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    opened = found(DATA / "tokenizers" / "phi-3-mini-instruct")
+    assert opened is not None
+    monkeypatch.setattr(token_engines, "WARM", 2)
+    monkeypatch.setattr(token_engines, "_Gigatoken", Wrong)
+    loads: list[Reference] = []
+
+    def load(reference: Reference) -> Wrong:
+        loads.append(reference)
+        return Wrong(reference)
+
+    monkeypatch.setattr(token_engines, "_load", load)
+
+    for texts, name in ((["a b", "c"], "wrong 1"), (["a wrong b", "c"], "tokenizers")):
+        engine = Engine(Reference(KeptBackend(*opened, lambda: None)))
+        engine.load_ahead()
+        assert not engine.settled
+        engine.encode(texts, special=False)
+        engine.close()
+        assert (engine.name, engine.settled) == (name, True)
+
+    assert len(loads) == 2
+
+
+def test_a_transformers_tokenizer_is_read_by_no_other_thread(
+    chat: ChatTokenizer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    loads: list[Reference] = []
+    monkeypatch.setattr(token_engines, "_load", loads.append)
+    engine = Engine(Reference(chat.original))
+
+    engine.load_ahead()
+    engine.close()
+
+    assert loads == []
+
+
 def test_an_engine_that_differs_on_the_first_rows_is_not_used(
     chat: ChatTokenizer, monkeypatch: pytest.MonkeyPatch
 ) -> None:

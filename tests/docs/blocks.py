@@ -18,7 +18,6 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from docs.generator.hook import with_parts
 from tests.places import CHECKOUT
 
 DOCS = CHECKOUT / "docs"
@@ -96,7 +95,7 @@ def name_of(path: Path) -> str:
 
 def blocks(path: Path) -> list[Block]:
     """The blocks of a page, in order, with those of the parts that it takes in."""
-    return list(_blocks(name_of(path), with_parts(path.read_text(encoding="utf-8")).splitlines()))
+    return list(_blocks(name_of(path), path.read_text(encoding="utf-8").splitlines()))
 
 
 def _blocks(page: str, lines: list[str]) -> Iterator[Block]:

@@ -1,6 +1,6 @@
-"""Which waivers end soon: every report says so, before the night on which a check turns red."""
+"""What every report says of waivers: which end soon, and what is wrong with the others."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator, Mapping
 from datetime import date
 
 from ftcheck.plurals import counted
@@ -23,3 +23,13 @@ def expiring(waivers: Iterable[WaiverUse], today: date) -> dict[str, int]:
 def expires_in(days: int) -> str:
     """`expires today`, `expires in 3 days`."""
     return f"expires in {counted(days, 'day')}" if days else "expires today"
+
+
+def told(waivers: Iterable[WaiverUse], soon: Mapping[str, int]) -> Iterator[tuple[WaiverUse, str]]:
+    """Each waiver that something is to be said of, with the words; `soon` are the days left, by check."""
+    waivers = tuple(waivers)
+    for use in waivers:
+        yield from ((use, f"waiver of {use.check}: {remark}") for remark in use.remarks)
+    for check, days in soon.items():
+        use = next(one for one in waivers if one.check == check)
+        yield use, f"waiver of {check}: {expires_in(days)}"

@@ -13,7 +13,7 @@ from ftcheck.ledger import narrowed, status_of, verdict_of
 from ftcheck.paths import near
 from ftcheck.records import Outcome, Result
 from ftcheck.report.record import IdsFrom, InputDigest, JobDigests, Report, WaiverUse
-from ftcheck.report.waiver_days import expires_in, expiring
+from ftcheck.report.waiver_days import expiring, told
 from ftcheck.runner.checks import Facts, PreparedFacts
 from ftcheck.runner.execute import Executed
 from ftcheck.runner.planned import Planned
@@ -169,8 +169,4 @@ def _notes(planned: Planned, waivers: Sequence[WaiverUse], soon: Mapping[str, in
     """What a reader should know beside the results: checks that were taken out, waivers that rot."""
     for name in planned.loaded.policy.removed:
         yield f"check removed by the policy: {name}"
-    for use in waivers:
-        for remark in use.remarks:
-            yield f"waiver of {use.check}: {remark}"
-    for name, days in soon.items():
-        yield f"waiver of {name}: {expires_in(days)}"
+    yield from (words for _, words in told(waivers, soon))

@@ -150,3 +150,20 @@ def test_waivers_of_another_file_are_not_replaced(failing: Project) -> None:
     assert ran.code == 2
     assert "its waivers come from" in ran.err
     assert "base.yaml:3" in ran.err or "base.yaml:2" in ran.err
+
+
+def test_every_report_says_that_a_waiver_ends_soon_and_that_one_is_too_broad(failing: Project) -> None:
+    day = (datetime.now(UTC) + timedelta(days=3)).date()
+    broad = f"waivers: [{{check: 'job::words', reason: known, owner: me, expires: {day}}}]\n"
+    failing.policy("words: {}\nfine: {}", more=broad)
+    names = {"json": "a.json", "junit": "a.xml", "github": "a.txt", "markdown": "a.md"}
+    names |= {"sarif": "a.sarif", "gitlab": "b.json", "html": "a.html"}
+    outputs = [word for name, file in names.items() for word in ("-o", f"{name}={file}")]
+
+    ran = failing.call("run", "policy.yaml", "--rules-dir", "rules", *outputs)
+
+    assert ran.code == 0, ran.out + ran.err
+    for file in names.values():
+        text = (failing.folder / file).read_text()
+        for words in ("expires in 3 days", "too broad: covers whatever"):
+            assert words in text, (file, words)

@@ -15,7 +15,7 @@ from ftcheck.extension.reporters import Reporter
 from ftcheck.paths import near
 from ftcheck.plurals import counted
 from ftcheck.records import Finding, Location, Outcome, Result, Severity
-from ftcheck.report import verdict_lines, wording
+from ftcheck.report import verdict_lines, waiver_days, wording
 from ftcheck.report.clean import clean
 from ftcheck.report.record import Report
 
@@ -79,6 +79,8 @@ def _annotations(report: Report) -> Iterator[Annotation]:
     for result in report.results:
         if result.outcome is Outcome.WAIVED:
             yield Annotation("notice", result.check.id, verdict_lines.waived_because(result))
+    for use, words in waiver_days.told(report.waivers, report.expiring):
+        yield Annotation("notice", use.check, words, Location(report.policy_path, use.line))
 
 
 def _problem(problem: Problem) -> Annotation:

@@ -11,7 +11,7 @@ from pathlib import PurePath
 
 from ftcheck.paths import near
 from ftcheck.records import Check, Finding, Location, Outcome, Result, Severity, Stage
-from ftcheck.report import verdict_lines, wording
+from ftcheck.report import verdict_lines, waiver_days, wording
 from ftcheck.report.identity import Namer, named
 from ftcheck.report.record import Report
 
@@ -69,6 +69,8 @@ def _outside(report: Report) -> Iterator[Finding]:
         yield Finding("the run is incomplete: the report proves nothing")
     if report.status == "partial":
         yield Finding(verdict_lines.verdict(report), Severity.INFO)
+    for use, words in waiver_days.told(report.waivers, report.expiring):
+        yield Finding(words, Severity.INFO, at=Location(report.policy_path, use.line))
 
 
 def _of_check(report: Report, result: Result) -> Iterable[Issue]:

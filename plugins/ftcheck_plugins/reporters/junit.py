@@ -153,6 +153,7 @@ def _properties(report: Report) -> dict[str, str]:
         "status": report.status,
         "verdict": report.verdict or "none",
     }
+    told |= {f"note {number}": note for number, note in enumerate(report.notes, start=1)}
     told |= {f"input {name}": one.digest for name, one in sorted(report.inputs.items()) if one.digest}
     return told | {f"gate {job}": state for job, state in sorted(report.gate.items())}
 

@@ -205,7 +205,8 @@ def _notifications(report: Report, category: Category, index: Mapping[str, int])
         yield _notification("error", "The run is incomplete: see the other runs of this file.")
     yield from (_notification(*one) for one in _left_out(category))
     if None in category.jobs:
-        yield from (_notification("note", note) for note in report.notes if note)
+        listed = {one.message for one in category.issues}
+        yield from (_notification("note", note) for note in report.notes if note and note not in listed)
 
 
 def _left_out(category: Category) -> Iterator[tuple[str, str]]:

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from ftcheck.report.wording import AS_SEEN
 from tests import prepared_folders as folders
 from tests.cli.project import Project, Ran
 from tests.places import CHECKOUT
@@ -206,7 +207,8 @@ def test_both_sides_are_shown_only_where_content_is_asked_for(place: Project, fe
     first, *content = shown["message"].splitlines()
     assert first.startswith("60 of 60 rows begin with one BOS token more")
     start = "<|begin_of_text|><|start_header_id|>system<|end_header_id|>"
-    assert len(content) == 1
+    assert len(content) == 2
+    assert content[1].startswith(AS_SEEN)
     assert content[0].startswith(f"ftcheck «{start}")
     assert f"folder «<|begin_of_text|>{start}" in content[0]
 

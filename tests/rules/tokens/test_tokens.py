@@ -88,9 +88,10 @@ def test_another_serving_tokenizer_is_an_error_with_the_first_difference_shown()
     [finding] = ran.findings
     assert finding.severity is Severity.ERROR
     assert finding.at == other.at("serving.tokenizer")
-    _, train, serve = finding.message.splitlines()
-    assert train == "  train  W h a t    [87, 104, 97, 116, 32]"
-    assert serve == "  serve  W h a t    [88, 105, 98, 117, 33]"
+    sides = "train W h a t   [87, 104, 97, 116, 32] · serve W h a t   [88, 105, 98, 117, 33]"
+    assert sides in finding.message
+        "train W h a t   [87, 104, 97, 116, 32] · serve W h a t   [88, 105, 98, 117, 33]" in finding.message
+    )
     assert ran.measured["rows_different"] == ran.measured["served_rows_different"] == 2
 
 
@@ -198,11 +199,10 @@ def test_other_ids_than_the_locks_are_an_error_that_names_versions_and_the_first
     [finding] = ran.findings
     assert finding.severity is Severity.ERROR
     assert finding.at == job().at("model.name")
-    head, train, locked = finding.message.splitlines()
-    assert "1 of 1 plain probe, with transformers 5.22.0 -> 5.23.0" in head
-    assert 'probe "digits", token 1' in head
-    assert train == "  train  1 2 3 4 5  [49, 50, 51, 52, 53]"
-    assert locked.endswith("[50, 51, 52, 53, 54]")
+    said = finding.message
+    assert "1 of 1 plain probe, with transformers 5.22.0 -> 5.23.0" in said
+    assert 'probe "digits", token 1: train 1 2 3 4 5 [49, 50, 51, 52, 53] · ' in said
+    assert said.endswith("[50, 51, 52, 53, 54] (tokens, then ids)")
     assert ran.measured["locked_different"] == 1
 
 

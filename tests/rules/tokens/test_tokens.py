@@ -90,8 +90,6 @@ def test_another_serving_tokenizer_is_an_error_with_the_first_difference_shown()
     assert finding.at == other.at("serving.tokenizer")
     sides = "train W h a t   [87, 104, 97, 116, 32] · serve W h a t   [88, 105, 98, 117, 33]"
     assert sides in finding.message
-        "train W h a t   [87, 104, 97, 116, 32] · serve W h a t   [88, 105, 98, 117, 33]" in finding.message
-    )
     assert ran.measured["rows_different"] == ran.measured["served_rows_different"] == 2
 
 

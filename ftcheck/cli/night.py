@@ -28,18 +28,14 @@ def night(sources: tuple[str, ...], output: str) -> None:
     """
     from ftcheck.cli.pages.night_html import page
     from ftcheck.errors import UsageError
-    from ftcheck.extension.reporters import Reporter
-    from ftcheck.report.record import Report
     from ftcheck.runner.assemble import now
-    from ftcheck.runner.outputs import parse_outputs, write_final
+    from ftcheck.runner.outputs import parse_outputs, write
 
     outputs = parse_outputs([output], ["html"])
     found = gathered(sources)
     if not (found.reports or found.plans or found.runs or found.missing):
         raise UsageError(f"{', '.join(sources)}: nothing of a night is there")
-    text = page(found, now())
-    nothing = Report(status="complete", policy_path="", policy_name="")
-    for path in write_final(outputs, nothing, {"html": Reporter("html", lambda _: text)}):
+    for path in write(outputs, {"html": lambda: page(found, now())}):
         click.echo(path)
 
 

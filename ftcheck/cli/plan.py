@@ -21,7 +21,6 @@ from ftcheck.plurals import counted
 
 if TYPE_CHECKING:
     from ftcheck.cli.pages.screen import Screen
-    from ftcheck.extension.reporters import Reporter
     from ftcheck.inputs.container import Inputs
     from ftcheck.inputs.probe import Probe
     from ftcheck.planning import Asked, JobPlan, Unplanned
@@ -234,16 +233,16 @@ def _begin(written: Sequence[Any], policy: str, config: str | None) -> None:
     """Say `started` in every file, so that a plan that is killed leaves none that looks whole."""
     from ftcheck.cli.pages import plan_html
     from ftcheck.errors import UsageError
-    from ftcheck.runner.outputs import write_started
+    from ftcheck.runner.outputs import begin
 
     if config is not None and not Path(bounded.expanded(config)).resolve().parent.is_dir():
         raise UsageError(f"--write {config}: its folder does not exist")
-    texts = {
-        "json": '{"schema": "ftcheck.plan/1", "status": "started"}\n',
-        "markdown": "ftcheck plan: started\n",
-        "html": plan_html.started(policy),
+    makers = {
+        "json": lambda: '{"schema": "ftcheck.plan/1", "status": "started"}\n',
+        "markdown": lambda: "ftcheck plan: started\n",
+        "html": lambda: plan_html.started(policy),
     }
-    write_started(written, _report(policy), _reporters(texts))
+    begin(written, makers)
 
 
 def _finish(
@@ -255,33 +254,14 @@ def _finish(
 ) -> Sequence[str]:
     from ftcheck.cli.pages import plan_html, plan_page
     from ftcheck.runner.assemble import now
-    from ftcheck.runner.outputs import write_final
+    from ftcheck.runner.outputs import write
 
-    if not written:
-        return ()
-    texts = {
-        "json": plan_page.as_json(pages, policy),
-        "markdown": plan_page.markdown(pages),
-        "html": plan_html.page(pages, plan_html.Planned(policy, name, now(), commands)),
+    makers = {
+        "json": lambda: plan_page.as_json(pages, policy),
+        "markdown": lambda: plan_page.markdown(pages),
+        "html": lambda: plan_html.page(pages, plan_html.Planned(policy, name, now(), commands)),
     }
-    return write_final(written, _report(policy), _reporters(texts))
-
-
-def _report(policy: str) -> Any:
-    from ftcheck.report.record import Report
-    from ftcheck.runner.assemble import now
-
-    return Report(status="started", policy_path=policy, policy_name=Path(policy).stem, started_at=now())
-
-
-def _reporters(texts: Mapping[str, str]) -> "dict[str, Reporter]":
-    """Writers of finished texts, for what writes reports atomically."""
-    from ftcheck.extension.reporters import Reporter
-
-    def said(text: str) -> Any:
-        return lambda report: text
-
-    return {name: Reporter(name, said(text)) for name, text in texts.items()}
+    return write(written, makers)
 
 
 def _plots(made: "Sequence[JobPlan]", folder: str | None) -> Sequence[str]:
@@ -298,8 +278,8 @@ def _config(made: "Sequence[JobPlan]", path: str | None, policy: str) -> Sequenc
     if path is None or not made:
         return ()
     from ftcheck.cli.pages import plan_page
-    from ftcheck.runner.outputs import Output, write_final
+    from ftcheck.runner.outputs import Output, write
 
     folder = Path(bounded.expanded(path)).resolve().parent
     text = plan_page.configuration(made, policy, folder)
-    return write_final([Output("config", path)], _report(policy), _reporters({"config": text}))
+    return write([Output("config", path)], {"config": lambda: text})

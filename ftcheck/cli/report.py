@@ -1,6 +1,7 @@
 """`ftcheck report convert`, `ftcheck report diff` and `ftcheck report night`."""
 
 from collections.abc import Callable
+from functools import partial
 from typing import TYPE_CHECKING
 
 import click
@@ -70,16 +71,13 @@ def diff(before: str, after: str, outputs: tuple[str, ...], volatile: bool, exit
     versions and the gate. Exits 0 whether or not they differ, unless --exit-code is given.
     """
     from ftcheck.exit_codes import ExitCode
-    from ftcheck.extension.reporters import Reporter
     from ftcheck.report.diff import compare
     from ftcheck.report.diff_text import terminal
-    from ftcheck.runner.outputs import parse_outputs, write_final
+    from ftcheck.runner.outputs import parse_outputs, write
 
     written = parse_outputs(outputs, _RENDERED)
-    then, now = _read(before), _read(after)
-    difference = compare(then, now, volatile=volatile)
-    reporters = {name: Reporter(name, _always(render, difference)) for name, render in _RENDERED.items()}
-    write_final(written, now, reporters)
+    difference = compare(_read(before), _read(after), volatile=volatile)
+    write(written, {name: partial(render, difference) for name, render in _RENDERED.items()})
     if all(one.path is not None for one in written):
         click.echo(terminal(difference))
     return ExitCode.BLOCKED if exit_code and difference.differs else ExitCode.OK
@@ -120,11 +118,6 @@ def _html(difference: "Difference") -> str:
 
 
 _RENDERED: "dict[str, Callable[[Difference], str]]" = {"json": _json, "markdown": _markdown, "html": _html}
-
-
-def _always(render: "Callable[[Difference], str]", difference: "Difference") -> "Callable[[Report], str]":
-    """A reporter that writes this difference, whatever report it is handed."""
-    return lambda _: render(difference)
 
 
 report.add_command(night)

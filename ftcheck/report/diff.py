@@ -207,11 +207,19 @@ def _findings(name: str, pair: Pair) -> Iterator[FindingsChange]:
         known, unknown = then, f"the check did not come to an end: {now.outcome.value}"
     elif then is not None and then.outcome not in DECIDED:
         known, unknown = now, f"the check did not come to an end before: {then.outcome.value}"
+    elif any(one is not None and _unnamed(one) for one in pair):
+        yield FindingsChange(name, unknown="a report of an earlier ftcheck does not name them", exact=False)
+        return
     else:
         yield from _matched(name, then, now)
         return
-    if known is not None and known.failing_total:
+    if known is not None and (known.failing_total or _unnamed(known)):
         yield FindingsChange(name, unknown=unknown, exact=False)
+
+
+def _unnamed(result: Result) -> bool:
+    """Whether its findings are not counted by name, as in a report from before there were such names."""
+    return result.outcome in (Outcome.FAILED, Outcome.WAIVED) and not result.failing_total
 
 
 def _matched(name: str, then: Result | None, now: Result | None) -> Iterator[FindingsChange]:
@@ -306,10 +314,11 @@ def _policy(report: Report) -> dict[str, str | None]:
 
 
 def _waivers(report: Report) -> dict[str, str | None]:
-    return {
-        one.check: f"until {one.expires}: {one.reason} ({one.owner}), {one.findings} findings"
-        for one in report.waivers
-    }
+    told: dict[str, list[str]] = {}
+    for one in report.waivers:
+        words = f"until {one.expires}: {one.reason} ({one.owner}), {one.findings} findings"
+        told.setdefault(one.check, []).append(words)
+    return {check: "; ".join(words) for check, words in told.items()}
 
 
 def _versions(report: Report) -> dict[str, str | None]:

@@ -31,5 +31,5 @@ def told(waivers: Iterable[WaiverUse], soon: Mapping[str, int]) -> Iterator[tupl
     for use in waivers:
         yield from ((use, f"waiver of {use.check}: {remark}") for remark in use.remarks)
     for check, days in soon.items():
-        use = next(one for one in waivers if one.check == check)
+        use = min((one for one in waivers if one.check == check), key=lambda one: one.expires)
         yield use, f"waiver of {check}: {expires_in(days)}"

@@ -11,6 +11,7 @@ import stat
 import sys
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 
 from ftcheck.atomic import replace_file
@@ -21,6 +22,8 @@ from ftcheck.report.record import Report, as_stored
 from ftcheck.report.redact import redact, visible
 
 STDOUT = "-"
+Maker = Callable[[], str]
+"""Makes the text of one format."""
 
 
 class OutputError(FtcheckError):
@@ -61,10 +64,7 @@ def write_started(outputs: Sequence[Output], report: Report, reporters: Mapping[
     sentinel = replace(
         report, status="started", verdict=None, results=(), problems=(), finished_at=None, gate={}, cached=()
     )
-    texts = {output: _rendered(output, sentinel, reporters) for output in outputs}
-    wrong = _each(outputs, lambda output: _put_sentinel(output, texts[output]))
-    if wrong:
-        raise UsageError(wrong[0].message, wrong)
+    begin(outputs, _of_report(sentinel, reporters))
 
 
 def write_final(
@@ -75,11 +75,34 @@ def write_final(
     All are made of what the JSON report holds: `ftcheck report convert` gives the same bytes later.
     Raises `OutputError` (exit code 3) at the end if one failed; its file still holds the sentinel.
     """
-    stored = as_stored(report)
-    wrong = _each(outputs, lambda output: _put(output, _rendered(output, stored, reporters)))
+    return write(outputs, _of_report(as_stored(report), reporters))
+
+
+def begin(outputs: Sequence[Output], makers: Mapping[str, Maker]) -> None:
+    """Write a text that says `started` to every file, made by its format's maker.
+
+    Raises `UsageError` with each path that cannot be written.
+    """
+    texts = {output: _made(output, makers) for output in outputs}
+    wrong = _each(outputs, lambda output: _put_sentinel(output, texts[output]))
+    if wrong:
+        raise UsageError(wrong[0].message, wrong)
+
+
+def write(outputs: Sequence[Output], makers: Mapping[str, Maker]) -> tuple[str, ...]:
+    """Write each output's text, made by its format's maker, and return the paths.
+
+    Files are replaced in one step. One that fails does not stop the others; `OutputError` (exit code 3) is
+    raised at the end.
+    """
+    wrong = _each(outputs, lambda output: _put(output, _made(output, makers)))
     if wrong:
         raise OutputError(wrong[0].message, wrong)
     return tuple(output.path for output in outputs if output.path is not None)
+
+
+def _of_report(report: Report, reporters: Mapping[str, Reporter]) -> dict[str, Maker]:
+    return {name: partial(one.render, report) for name, one in reporters.items()}
 
 
 def _parsed(spec: str) -> Output:
@@ -119,9 +142,9 @@ def _same_place(outputs: Sequence[Output]) -> list[str]:
     return wrong
 
 
-def _rendered(output: Output, report: Report, reporters: Mapping[str, Reporter]) -> str:
+def _made(output: Output, makers: Mapping[str, Maker]) -> str:
     try:
-        return reporters[output.format].render(report)
+        return makers[output.format]()
     except Exception as error:
         what = f"reporter '{output.format}' failed: {type(error).__name__}: {error}"
         raise OutputError(redact(visible(what))) from error

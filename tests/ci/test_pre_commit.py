@@ -1,8 +1,10 @@
 """The hooks of pre-commit: which files they take, and the real program where it is installed."""
 
+import os
 import re
 import shutil
 import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -42,7 +44,8 @@ def test_the_hook_takes_policies_by_their_names(path: str, taken: bool) -> None:
 @pytest.mark.parametrize(("text", "code"), [(POLICY, 0), ("ftcheck: 2\n", 1)])
 def test_pre_commit_runs_the_hook_as_it_stands(text: str, code: int, tmp_path: Path) -> None:
     """The environment that pre-commit makes is this one: what the hook installs is tried in test_light.py."""
-    program = shutil.which("pre-commit")
+    path = os.pathsep.join((str(Path(sys.executable).parent), os.environ["PATH"]))
+    program = shutil.which("pre-commit", path=path)
     if program is None:
         pytest.skip("pre-commit is not installed")
     hook = {**HOOKS["ftcheck-policy"], "language": "system"}
@@ -52,6 +55,13 @@ def test_pre_commit_runs_the_hook_as_it_stands(text: str, code: int, tmp_path: P
     (tmp_path / "night.ftcheck.yaml").write_text(text, encoding="utf-8")
     for words in (["git", "init", "-q"], ["git", "add", "."]):
         subprocess.run(words, cwd=tmp_path, check=True)
-    done = subprocess.run([program, "run", "-a"], cwd=tmp_path, capture_output=True, text=True, check=False)
+    done = subprocess.run(
+        [program, "run", "-a"],
+        cwd=tmp_path,
+        env={**os.environ, "PATH": path},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
 
     assert done.returncode == code, done.stdout

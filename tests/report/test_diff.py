@@ -8,7 +8,7 @@ import pytest
 
 from ftcheck.records import Finding, Location, Measurement, Outcome, Result, Severity
 from ftcheck.report.diff import FindingsChange, compare, to_dict
-from ftcheck.report.record import InputDigest, PluginInfo, Report
+from ftcheck.report.record import InputDigest, PluginInfo, Report, WaiverUse
 from tests.plugins.reporters.fakes import digest, failed, finding, red_night, report, result
 
 ID = "mapper::truncation"
@@ -176,3 +176,25 @@ def test_the_record_is_json() -> None:
 def test_a_result_says_how_many_fail() -> None:
     one: Result = failed(ID, row("a"), row("b", severity=Severity.INFO))
     assert one.failing_total == 1
+
+
+def test_findings_that_an_earlier_ftcheck_did_not_name_are_unknown_and_not_fixed() -> None:
+    old = report(replace(failed(ID, row("a")), failing_total=0, fingerprints=()))
+
+    for pair in ((old, report(result(ID))), (report(failed(ID, row("a"))), old)):
+        one = findings(*pair)
+        assert one.unknown == "a report of an earlier ftcheck does not name them"
+        assert counts(one) == (0, 0, 0, False)
+
+
+def test_each_waiver_of_a_check_is_compared() -> None:
+    first = WaiverUse(ID, "reviewed", "me", "2026-12-01", used=True)
+    second = replace(first, reason="forum text")
+    before = replace(report(result(ID)), waivers=(first, second))
+    after = replace(before, waivers=(replace(first, expires="2026-12-09"), second))
+
+    [change] = compare(before, after).waivers
+
+    assert "2026-12-01" in str(change.before)
+    assert "2026-12-09" in str(change.after)
+    assert "forum text" in str(change.after)

@@ -16,6 +16,8 @@ from ftcheck.report.record import Report
 
 BUNDLE = "application/vnd.dev.sigstore.bundle"
 """How the media type of sigstore's bundles begins."""
+OF_SIGNATURES = frozenset({"unsigned", "attestation-invalid", "signature-invalid", "other-signer"})
+"""Refusals that a signature mends, and no new run of the checks."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,10 +80,10 @@ def _hold(stored: Stored, attestation: Path, signer: Signer) -> None:
 
 def _read(attestation: Path, report: Path) -> tuple[bytes, dict[str, Any]]:
     """The attestation's bytes and its JSON object; a bare statement and no file at all are not signed."""
+    remedy = f"ftcheck attest {report} --key KEY.pem signs it"
     try:
         content = bounded.read(attestation)
     except FileNotFoundError:
-        remedy = f"ftcheck attest {report} --key KEY.pem signs it"
         raise _Refused("unsigned", f"{attestation} is not there: {remedy}") from None
     except OSError as error:
         raise _Refused("attestation-invalid", f"{attestation}: {bounded.told(error)}") from error
@@ -90,7 +92,7 @@ def _read(attestation: Path, report: Path) -> tuple[bytes, dict[str, Any]]:
     except ValueError as error:
         raise _Refused("attestation-invalid", f"{attestation}: {error}") from error
     if value.get("_type") == TYPE or value.get("signatures") == []:
-        raise _Refused("unsigned", f"{attestation} carries no signature")
+        raise _Refused("unsigned", f"{attestation} carries no signature: {remedy}")
     return content, value
 
 

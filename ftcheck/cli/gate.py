@@ -57,12 +57,15 @@ def gate(
 
 
 def show_refusal(refusal: "Refusal", policy: str) -> None:
-    """Every reason, and the command for a new report."""
+    """Every reason, and the command for a new report where that would help."""
+    from ftcheck.attest.attestation import OF_SIGNATURES
     from ftcheck.report.redact import shown
 
     codes = ", ".join(dict.fromkeys(reason.code for reason in refusal.reasons))
     click.echo(f"gate: refused for {refusal.job} ({codes})", err=True)
     for reason in refusal.reasons:
         click.echo(f"  {reason.code:<18} {shown(reason.message)}", err=True)
+    if all(reason.code in OF_SIGNATURES for reason in refusal.reasons):
+        return
     again = f"ftcheck run {policy} --job {refusal.job} -o json=report.json"
     click.echo(f"  run the checks again: {again}", err=True)

@@ -40,6 +40,26 @@ def test_the_gate(asking: Project) -> None:
 
     assert (before.code, after.code) == (5, 0), after.err
     assert "r.intoto.json is not there: ftcheck attest r.json --key KEY.pem signs it" in before.err
+    assert "run the checks again" not in before.err
+
+
+def test_a_bare_statement_is_told_how_to_sign_it(asking: Project) -> None:
+    assert asking.call("attest", REPORT).code == 0
+
+    ran = asking.call("gate", REPORT, "--policy", "policy.yaml", "--job", "mapper")
+
+    assert ran.code == 5
+    assert "r.intoto.json carries no signature: ftcheck attest r.json --key KEY.pem signs it" in ran.err
+
+
+def test_an_edited_report_is_to_be_made_again(asking: Project) -> None:
+    _sign(asking)
+    edit(asking, lambda report: report["notes"].append("by hand"), REPORT)
+
+    ran = asking.call("gate", REPORT, "--policy", "policy.yaml", "--job", "mapper")
+
+    assert "refused for mapper (other-report)" in ran.err
+    assert "run the checks again: ftcheck run policy.yaml --job mapper" in ran.err
 
 
 def test_the_gate_with_a_proof_elsewhere(asking: Project) -> None:

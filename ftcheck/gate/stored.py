@@ -1,6 +1,6 @@
 """The gate on a report in a file, and on a run that is resumed."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields
 from datetime import UTC, datetime
 from pathlib import Path
@@ -9,7 +9,7 @@ from typing import Any
 from ftcheck.attest.attestation import Stored, beside, refusals
 from ftcheck.attest.signers import signer
 from ftcheck.gate.decide import World, changed_input, changed_value, code_of, decide, ticket_values
-from ftcheck.gate.input_digests import gather
+from ftcheck.gate.input_digests import InputDigests, gather
 from ftcheck.gate.ticket import (
     SEAL,
     Reason,
@@ -168,22 +168,29 @@ def check_resumed(
     except (OSError, ValueError, LookupError, TypeError):
         return Refusal(job, (Reason("no-report", f"{file}: no run to resume, or not a readable run.json"),))
     reasons = _began_with(whole, file, policy, job, report, asked) if must_be_signed(policy, asked) else []
-    evidence = gather(policy.jobs[job], checks, policy=policy.path)
-    now = {"job_digest": evidence.job.digest, "model": evidence.job.model, "template": evidence.job.template}
-    codes = {"job_digest": "policy-changed", "model": "model-changed", "template": "template-changed"}
     if whole["job"] != job:
         reasons.append(Reason("policy-changed", f"{file}: a run of the job {whole['job']}"))
+    evidence = gather(policy.jobs[job], checks, policy=policy.path)
+    reasons += _changed_since_it_began(kept, held, evidence, job)
+    if reasons:
+        return Refusal(job, tuple(reasons))
+    return Ticket(**{**whole, "inputs": held, "policy": policy.path, "seal": SEAL})
+
+
+def _changed_since_it_began(
+    kept: Mapping[str, Any], held: Mapping[str, Any], evidence: InputDigests, job: str
+) -> Iterator[Reason]:
+    """What is another now: the job's section, model or template (`kept`), or an input (`held`)."""
+    now = {"job_digest": evidence.job.digest, "model": evidence.job.model, "template": evidence.job.template}
+    codes = {"job_digest": "policy-changed", "model": "model-changed", "template": "template-changed"}
     for key, code in codes.items():
         if kept[key] is None or kept[key] != now[key]:
-            reasons.append(Reason(code, changed_value(f"{key} of the run", kept[key], now[key])))
+            yield Reason(code, changed_value(f"{key} of the run", kept[key], now[key]))
     for name in sorted({*held, *evidence.inputs}):
         found = evidence.inputs.get(name)
         if found is None or found.digest is None or held.get(name) != found.digest:
             was = InputDigest(name, held.get(name)) if name in held else None
-            reasons.append(Reason(code_of(name, job), changed_input(name, was, found)))
-    if reasons:
-        return Refusal(job, tuple(reasons))
-    return Ticket(**{**whole, "inputs": held, "policy": policy.path, "seal": SEAL})
+            yield Reason(code_of(name, job), changed_input(name, was, found))
 
 
 def _began_with(

@@ -63,7 +63,7 @@ def programs(
     if imported is not None and _is_trl(imported, facts["trl_configurations"]):
         return Programs(own, own, fuses(job), said=("the configuration is TRL's: its own SFTTrainer",))
     known = facts["frameworks"].get(imported.framework) if imported is not None else None
-    if imported is None or known is None or _set(imported, facts["own_kernels"]):
+    if imported is None or known is None or _set(_keys(imported), facts["own_kernels"]):
         most = heaviest(own)
         if here is None and job.training.fp16:
             most = replace(most, capability=TURING)
@@ -121,20 +121,20 @@ def _framework(job: Job, own: Program, imported: Imported, facts: Mapping[str, A
     """transformers' Trainer and PEFT as this framework uses them."""
     keys = _keys(imported)
     wide = not any(keys.get(key) is value for key, value in facts["adapter_16_bit"].items())
-    fused = _set(imported, facts["fused"]) or any(
+    fused = _set(keys, facts["fused"]) or any(
         plugin in str(value).lower() and keys.get(plugin) is not False
         for key, value in keys.items()
         if key.startswith("plugins")
         for plugin in facts.get("fused_plugins", ())
     )
-    norms = bool(_set(imported, facts["float32_norms"]))
+    norms = _set(keys, facts["float32_norms"])
     made = replace(
         own,
         method=replace(own.method, adapter_bytes=4, state_bytes=state_bytes(job, 4)) if wide else own.method,
         adapter="float32" if wide else own.dtype,
         plain="float32" if norms else own.plain,
         tables=own.plain if norms else None,
-        autocast=own.autocast and not _set(imported, facts.get("without_autocast", ())),
+        autocast=own.autocast and not _set(keys, facts.get("without_autocast", ())),
         loss="smoothed" if own.method.full_logits else "tiled" if fused else "model",
         widened=facts.get("widened", False),
         prepared=facts.get("prepared", False) and own.method.bits != 16,
@@ -142,8 +142,8 @@ def _framework(job: Job, own: Program, imported: Imported, facts: Mapping[str, A
     if facts.get("expandable") and own.rules == Rules():
         made = replace(made, rules=Rules(expandable_segments=True))
     kernels = facts.get("lighter_unless_off", ())
-    lighter = bool(_set(imported, facts["lighter"]))
-    lighter |= bool(kernels) and (_set(imported, kernels) or keys.keys().isdisjoint(kernels))
+    lighter = _set(keys, facts["lighter"])
+    lighter |= bool(kernels) and (_set(keys, kernels) or keys.keys().isdisjoint(kernels))
     said = (
         f"the program is {imported.name}'s as read in {facts['version']}, not measured:"
         f" {'a fused loss' if fused else 'full logits'}, adapter in {made.adapter}"
@@ -159,8 +159,8 @@ def _keys(imported: Imported) -> dict[str, Any]:
     return keys | {one.key: one.value for one in imported.not_mapped}
 
 
-def _set(imported: Imported, names: Any) -> bool:
-    keys = _keys(imported)
+def _set(keys: Mapping[str, Any], names: Any) -> bool:
+    """Whether one of these keys is there and on."""
     return any(keys.get(name) for name in names)
 
 

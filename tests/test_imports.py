@@ -21,6 +21,7 @@ FLOORS = (
         "ftcheck.plurals",
         "ftcheck.cache",
         "ftcheck.tables",
+        "ftcheck.offline",
         "ftcheck.ranks",
         "ftcheck.label_digest",
         "ftcheck.templates",

@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING
 import click
 
 from ftcheck.cli.options import POLICY, RunFlags, all_rules_dirs, overrides, run_flags
+from ftcheck.runner.workplace import Workplace
 
 if TYPE_CHECKING:
     from ftcheck.policy.made import Made
@@ -38,12 +39,32 @@ def run_checks(
     stage: str | None = None,
 ) -> int:
     """Run a policy's checks on the terminal; the exit code."""
-    from ftcheck.cli.pages.shown import Shown
-    from ftcheck.runner import session
+    if flags.collect_only:
+        return _collect(_options(policy, flags, overrides, jobs, stage))
+    with Workplace(offline=flags.offline, workers=flags.workers) as place:
+        # The worker loads its libraries while this process loads its own and reads the policy.
+        from ftcheck.cli.pages.shown import Shown
+        from ftcheck.runner import session
+
+        options = _options(policy, flags, overrides, jobs, stage)
+        show = Shown(flags.outputs, quiet=flags.quiet, verbose=flags.verbose, durations=flags.durations)
+        with show:
+            ended = session.run(options, show.watch, place)
+    show.end(ended)
+    return ended.code
+
+
+def _options(
+    policy: "str | Made",
+    flags: RunFlags,
+    overrides: tuple[str, ...],
+    jobs: tuple[str, ...],
+    stage: str | None,
+) -> "Options":
     from ftcheck.runner.options import Options
     from ftcheck.runner.select import Selection
 
-    options = Options(
+    return Options(
         policy=policy,
         overrides=overrides,
         selection=Selection(
@@ -64,13 +85,6 @@ def run_checks(
         exit_zero=flags.exit_zero,
         cache=not flags.no_cache,
     )
-    if flags.collect_only:
-        return _collect(options)
-    show = Shown(flags.outputs, quiet=flags.quiet, verbose=flags.verbose, durations=flags.durations)
-    with show:
-        ended = session.run(options, show.watch)
-    show.end(ended)
-    return ended.code
 
 
 def _collect(options: "Options") -> int:

@@ -68,7 +68,7 @@ def train(
     digest is in the report, or does not start.
     """
     from ftcheck.gate.stored import Asked
-    from ftcheck.runner.worker_setup import OFFLINE
+    from ftcheck.offline import OFFLINE
 
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # else threads spin: 14 times slower on a busy CPU
     if offline:

@@ -24,11 +24,12 @@ from ftcheck.gate.ticket import Reason
 from ftcheck.inputs import bounded
 from ftcheck.inputs.work_folders import work_folder
 from ftcheck.records import Change, Finding, Result
-from ftcheck.runner.execute import Executed, Workplace, execute
+from ftcheck.runner.execute import Executed, execute
 from ftcheck.runner.load import Loaded, load, open_policy
 from ftcheck.runner.options import Options
 from ftcheck.runner.planned import Planned, plan
 from ftcheck.runner.select import narrow
+from ftcheck.runner.workplace import Workplace
 from ftcheck.settings import Job
 
 
@@ -208,8 +209,8 @@ def _executed(options: Options, planned: Planned, watch: Watch, *, rows: bool) -
     watcher = watch(len(planned.taken))
     planned.loaded.host.watch(watcher)
     try:
-        with Workplace(options) as place:
-            executed = execute(place, planned.loaded, planned.taken, planned.jobs, rows=rows)
+        with Workplace(offline=options.offline, workers=options.workers) as place:
+            executed = execute(place, options, planned.loaded, planned.taken, planned.jobs, rows=rows)
     finally:
         watcher.close()
     if executed.interrupted:

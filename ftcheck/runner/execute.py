@@ -3,15 +3,14 @@
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
-from ftcheck.inputs.work_folders import work_folder
 from ftcheck.ledger import BROKEN, Ledger
 from ftcheck.policy.waivers import named_by, of_check, waived
 from ftcheck.records import Check, Result
 from ftcheck.runner.checks import Facts, run_checks
 from ftcheck.runner.load import Loaded
 from ftcheck.runner.options import Options
-from ftcheck.runner.worker_process import Worker
 from ftcheck.runner.worker_setup import Setup
+from ftcheck.runner.workplace import Workplace
 from ftcheck.settings import Policy
 
 
@@ -24,28 +23,9 @@ class Executed:
     interrupted: bool = False
 
 
-class Workplace:
-    """A folder that is gone at the end, and a worker that loads its libraries while nobody needs it yet."""
-
-    def __init__(self, options: Options) -> None:
-        """Nothing is there before the `with` block."""
-        self.options = options
-
-    def __enter__(self) -> "Workplace":
-        """Make the folder and start the worker."""
-        self._made = work_folder()
-        self.folder = self._made.__enter__()
-        self.worker = Worker(self.folder, offline=self.options.offline, workers=self.options.workers)
-        return self
-
-    def __exit__(self, *error: object) -> None:
-        """Let the worker go, and remove the folder."""
-        self.worker.end()
-        self._made.__exit__(None, None, None)
-
-
 def execute(
     place: Workplace,
+    options: Options,
     loaded: Loaded,
     checks: tuple[Check, ...],
     jobs: tuple[str, ...],
@@ -58,7 +38,7 @@ def execute(
     `digests` are those of the jobs' data files that are known already, by their names in the report. With
     `rows`, results name the rows that training could do without. Ctrl-C closes the ledger too.
     """
-    options, policy, ledger = place.options, loaded.policy, Ledger(checks)
+    policy, ledger = loaded.policy, Ledger(checks)
     facts, interrupted = Facts(), False
     setup = Setup(
         checks=checks,

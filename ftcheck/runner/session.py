@@ -25,13 +25,14 @@ from ftcheck.report.record import Report
 from ftcheck.report.redact import redact, visible
 from ftcheck.runner.assemble import assemble, now, with_problems
 from ftcheck.runner.crash_log import internal_error
-from ftcheck.runner.execute import Workplace, execute
+from ftcheck.runner.execute import execute
 from ftcheck.runner.load import Opened, open_policy
 from ftcheck.runner.options import Options
 from ftcheck.runner.outputs import parse_outputs, write_final, write_started
 from ftcheck.runner.planned import Planned, plan
 from ftcheck.runner.rule_texts import rule_texts
 from ftcheck.runner.select import remember
+from ftcheck.runner.workplace import Workplace
 from ftcheck.settings import Policy
 
 Watch = Callable[[Planned], Sequence[object]]
@@ -51,16 +52,19 @@ class Ended:
     written: tuple[str, ...] = ()
 
 
-def run(options: Options, watch: Watch) -> Ended:
+def run(options: Options, watch: Watch, place: Workplace | None = None) -> Ended:
     """Run a policy's checks and write the reports.
 
     Every report file says `started` before the first check, and is replaced at the end, also when the
     policy cannot be used, the run is interrupted, or a bug ends it. `watch(planned)` gives the objects that
-    see the run. Raises `UsageError` for outputs that cannot be written, before anything ran.
+    see the run; `place` is one that was opened already. Raises `UsageError` for outputs that cannot be
+    written, before anything ran.
     """
-    with Workplace(options) as place:
-        # The worker loads its libraries while the policy is read and the inputs are digested here.
+    if place is not None:
         return _ended(options, place, watch)
+    with Workplace(offline=options.offline, workers=options.workers) as opened:
+        # The worker loads its libraries while the policy is read and the inputs are digested here.
+        return _ended(options, opened, watch)
 
 
 def _ended(options: Options, place: Workplace, watch: Watch) -> Ended:
@@ -76,7 +80,7 @@ def _ended(options: Options, place: Workplace, watch: Watch) -> Ended:
         folder=in_repository(),
     )
     write_started(outputs, opening, reporters)
-    ended = _guarded(place, opened, opening, watch)
+    ended = _guarded(place, options, opened, opening, watch)
     try:
         return replace(ended, written=write_final(outputs, ended.report, reporters))
     except FtcheckError as failure:
@@ -84,10 +88,10 @@ def _ended(options: Options, place: Workplace, watch: Watch) -> Ended:
         return replace(ended, code=code, error=ended.error or failure)
 
 
-def _guarded(place: Workplace, opened: Opened, opening: Report, watch: Watch) -> Ended:
+def _guarded(place: Workplace, options: Options, opened: Opened, opening: Report, watch: Watch) -> Ended:
     """The run; whatever ends it early is in its report. Ctrl-C before the first check goes through."""
     try:
-        return _run(place, opened, opening, watch)
+        return _run(place, options, opened, opening, watch)
     except FtcheckError as error:
         failure = error
     except Exception as error:
@@ -96,8 +100,7 @@ def _guarded(place: Workplace, opened: Opened, opening: Report, watch: Watch) ->
     return Ended(report, failure.exit_code, error=failure)
 
 
-def _run(place: Workplace, opened: Opened, opening: Report, watch: Watch) -> Ended:
-    options = place.options
+def _run(place: Workplace, options: Options, opened: Opened, opening: Report, watch: Watch) -> Ended:
     planned = plan(opened, options)
     loaded, policy = planned.loaded, planned.loaded.policy
     for watcher in watch(planned):
@@ -106,7 +109,7 @@ def _run(place: Workplace, opened: Opened, opening: Report, watch: Watch) -> End
     opening = replace(opening, rules=rule_texts(loaded.host, planned.taken))
     loaded.host.run_started(planned.taken)
     known = dict(_data_digests(digests)) if options.cache else {}
-    executed = execute(place, loaded, planned.taken, planned.jobs, digests=known)
+    executed = execute(place, options, loaded, planned.taken, planned.jobs, digests=known)
     digests = {name: one if is_whole(one) else _digested(planned, name) for name, one in digests.items()}
     report = assemble(planned, opening, executed, digests)
     decisions = {

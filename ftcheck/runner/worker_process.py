@@ -11,11 +11,13 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
 
+from ftcheck.offline import OFFLINE
 from ftcheck.ranks import without_launcher
-from ftcheck.runner.worker_setup import OFFLINE, Setup, pack
 
 if TYPE_CHECKING:
     import psutil
+
+    from ftcheck.runner.worker_setup import Setup
 
 
 class Worker:
@@ -43,8 +45,10 @@ class Worker:
         self._reader = threading.Thread(target=_read, args=reading, daemon=True)
         self._reader.start()
 
-    def begin(self, setup: Setup) -> None:
+    def begin(self, setup: "Setup") -> None:
         """Hand it the set-up."""
+        from ftcheck.runner.worker_setup import pack
+
         self._began = True
         self._write(pack(setup))
 

@@ -8,9 +8,6 @@ from pathlib import Path
 from ftcheck.records import Check
 from ftcheck.settings import Job
 
-OFFLINE = {"HF_HUB_OFFLINE": "1", "TRANSFORMERS_OFFLINE": "1", "HF_DATASETS_OFFLINE": "1"}
-"""The environment in which the hub's libraries ask nobody."""
-
 
 @dataclass(frozen=True, slots=True)
 class Setup:

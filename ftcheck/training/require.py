@@ -8,9 +8,10 @@ from ftcheck.errors import UsageError
 from ftcheck.gate.stored import Asked, check_stored
 from ftcheck.gate.ticket import Refusal, Refused, Ticket
 from ftcheck.records import Result, Stage
-from ftcheck.runner.execute import Workplace, execute
+from ftcheck.runner.execute import execute
 from ftcheck.runner.load import Loaded, load
 from ftcheck.runner.options import Options
+from ftcheck.runner.workplace import Workplace
 from ftcheck.training.own_script import OwnScript
 
 
@@ -25,8 +26,8 @@ def run_folder(loaded: Loaded, job: str) -> Path:
 def host_checks(loaded: Loaded, options: Options, job: str) -> tuple[Result, ...]:
     """The host's checks, run on this machine for one job; without report."""
     checks = tuple(check for check in loaded.checks if check.job is None)
-    with Workplace(options) as place:
-        executed = execute(place, loaded, checks, (job,))
+    with Workplace(offline=options.offline, workers=options.workers) as place:
+        executed = execute(place, options, loaded, checks, (job,))
     if executed.interrupted:
         raise KeyboardInterrupt
     return executed.results

@@ -192,7 +192,7 @@ def cases(folder: Path, repeat: int) -> Iterator[str]:
     several: tuple[tuple[str, Path, list[dict[str, Any]], dict[str, Any]], ...] = (
         ("tool rows", DATA / "tokenizers" / "Qwen3", list(tools(2_111)), SETTINGS[1]),
         ("long prompts", vocabularies.falcon_like(folder / "falcon"), list(long_prompts(6_000)), SETTINGS[0]),
-        ("Chinese", vocabularies.deepseek_like(folder / "deepseek"), list(chinese(20_000)), SETTINGS[1]),
+        ("Chinese", vocabularies.deepseek_like(folder / "deepseek"), list(chinese(52_002)), SETTINGS[1]),
     )
     for name, model, rows, training in several:
         training = {**training, "max_length": 8192}

@@ -68,10 +68,11 @@ def test_rule_kills_the_interpreter(fresh: Project) -> None:
 
 
 def test_rule_allocates_without_end(project: Project) -> None:
-    from ftcheck.runner.execute import Workplace, execute
+    from ftcheck.runner.execute import execute
     from ftcheck.runner.load import load
     from ftcheck.runner.options import Options
     from ftcheck.runner.timeouts import Limits
+    from ftcheck.runner.workplace import Workplace
 
     project.rules(rule_text("eat", "x = []\nwhile True: x.append(b'\\x01' * (8 << 20))"))
     policy = project.policy("eat: {}\nfine: {}")
@@ -80,8 +81,8 @@ def test_rule_allocates_without_end(project: Project) -> None:
         policy=str(policy), rules_dirs=(project.folder / "rules",), limits=Limits(memory=300 << 20)
     )
 
-    with Workplace(options) as place:
-        eat, fine = execute(place, loaded, loaded.checks, ()).results
+    with Workplace() as place:
+        eat, fine = execute(place, options, loaded, loaded.checks, ()).results
 
     assert eat.outcome == "errored"
     assert eat.reason == "stopped: it used more than 0.3 GiB of memory"

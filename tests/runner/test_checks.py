@@ -5,11 +5,12 @@ from pathlib import Path
 import pytest
 
 from ftcheck.records import Outcome
-from ftcheck.runner.execute import Workplace, execute
+from ftcheck.runner.execute import execute
 from ftcheck.runner.load import load
 from ftcheck.runner.options import Options
 from ftcheck.runner.timeouts import CheckClock
 from ftcheck.runner.worker_process import Worker
+from ftcheck.runner.workplace import Workplace
 from tests.cli.project import Project, rule_text
 
 LOADER = """
@@ -103,8 +104,8 @@ def test_waiting_for_a_check_costs_few_looks(project: Project, monkeypatch: pyte
     options = Options(policy=str(policy), rules_dirs=(rules,))
     loaded = load(policy, rules_dirs=[rules])
 
-    with Workplace(options) as place:
-        [result] = execute(place, loaded, loaded.checks, ()).results
+    with Workplace() as place:
+        [result] = execute(place, options, loaded, loaded.checks, ()).results
 
     assert result.outcome is Outcome.PASSED
     assert 1 <= len(looks) <= 60, "a look at all processes every 50 ms was 15 % of a core"

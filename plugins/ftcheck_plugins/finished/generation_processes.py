@@ -15,7 +15,7 @@ from ftcheck.errors import MissingDependency
 from ftcheck.inputs.container import Run
 from ftcheck.inputs.finished_run import RunArtifacts
 from ftcheck.inputs.loader import loader
-from ftcheck.runner.worker_setup import OFFLINE
+from ftcheck.offline import OFFLINE
 from ftcheck.settings import Job, Quantization
 
 PROGRAM = "ftcheck_plugins.finished.generate"

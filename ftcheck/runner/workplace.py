@@ -1,0 +1,27 @@
+"""Where checks run: a folder that is gone at the end, and a worker that loads its libraries meanwhile.
+
+Little is imported here: a command opens its workplace before it loads what it needs itself.
+"""
+
+from ftcheck.inputs.work_folders import work_folder
+from ftcheck.runner.worker_process import Worker
+
+
+class Workplace:
+    """A work folder, and a worker that nobody needs yet."""
+
+    def __init__(self, *, offline: bool = False, workers: int | None = None) -> None:
+        """Nothing is there before the `with` block. `workers` are the threads that the worker may use."""
+        self._offline, self._workers = offline, workers
+
+    def __enter__(self) -> "Workplace":
+        """Make the folder and start the worker."""
+        self._made = work_folder()
+        self.folder = self._made.__enter__()
+        self.worker = Worker(self.folder, offline=self._offline, workers=self._workers)
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        """Let the worker go, and remove the folder."""
+        self.worker.end()
+        self._made.__exit__(None, None, None)

@@ -7,7 +7,7 @@ This needs torch and transformers, no GPU, and takes a second or two for a model
 import importlib.util
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
@@ -19,8 +19,9 @@ from ftcheck.estimate.memory.collector import paused
 from ftcheck.estimate.memory.formulas import USUAL_CONTEXT, Memory, estimate
 from ftcheck.estimate.memory.frameworks import Programs, programs
 from ftcheck.estimate.memory.program import Program
-from ftcheck.estimate.memory.shapes import Feed
+from ftcheck.estimate.memory.shapes import Feed, feed
 from ftcheck.inputs.machine import Machine
+from ftcheck.inputs.model_shape import model_shape
 from ftcheck.settings import Job
 
 if TYPE_CHECKING:
@@ -32,11 +33,18 @@ HALVINGS = 4
 
 @dataclass(frozen=True, slots=True)
 class Replayed:
-    """Bytes by torch's count: the peaks with room to spare, and the least that the run completes in."""
+    """Bytes by torch's count: the peaks with room to spare, and the least that the run completes in.
+
+    `reserved` is that of a run that feeds a usual batch before the largest, where one is known. Blocks of
+    another size leave other gaps: `fewest` and `most` are reserved by the order of batches that reserves
+    the least, and the most. The run completes in `least` in any of these orders.
+    """
 
     allocated: int
     reserved: int
     least: int
+    fewest: int
+    most: int
 
 
 def predict(
@@ -45,67 +53,102 @@ def predict(
     *,
     longest: int,
     sequences: int | None = None,
+    usual: int | None = None,
     machine: Machine | None = None,
 ) -> Memory:
     """The memory of the job's worst batch by trace and replay; by the formulas where that is not possible.
 
-    `machine` is this one: the job trains here unless it names another GPU. Raises what `formulas.estimate`
-    raises. Which of the two it was is in `assumptions`.
+    `usual` are the tokens of the longest row of a usual batch (`shapes.usual_length`), which is fed before
+    the worst. `machine` is this one: the job trains here unless it names another GPU. Raises what
+    `formulas.estimate` raises. Which of the two it was is in `assumptions`.
     """
     by_formula = estimate(job, config, longest=longest, sequences=sequences)
     if missing := _missing():
         return _said(by_formula, f"by formulas, not by a replayed step: {missing} is not installed")
     here = _card(job)
     known = programs(job, config, here, machine, os.environ)
+    before = _usual_feed(job, config, by_formula.feed, usual, sequences)
     try:
-        likely = replayed(config, known.likely, by_formula.feed)
-        most = replayed(config, known.most, by_formula.feed)
+        likely = replayed(config, known.likely, by_formula.feed, before)
+        most = replayed(config, known.most, by_formula.feed, before)
     except (InputError, TypeError, ValueError, RuntimeError, AttributeError, NotImplementedError) as error:
         why = str(error).splitlines()[0][:120] if str(error) else type(error).__name__
         return _said(by_formula, f"by formulas: a step of this model could not be traced ({why})")
-    return _memory(job, by_formula, known, likely, most, here)
+    made = _memory(job, by_formula, known, likely, most, here)
+    return made if before is None else _said(made, f"fed before it: a batch of {_cells(before)}")
 
 
-def replayed(config: Mapping[str, Any], program: Program, feed: Feed) -> Replayed:
-    """The peaks of a run whose worst batch is `feed`; remembered for equal arguments.
+def _usual_feed(
+    job: Job, config: Mapping[str, Any], worst: Feed, usual: int | None, sequences: int | None
+) -> Feed | None:
+    """A usual batch; None where none is known, or all are like the worst."""
+    if usual is None:
+        return None
+    made = feed(job, model_shape(config).decoder(), longest=usual, sequences=sequences)
+    return made if made.tokens < worst.tokens else None
+
+
+def _cells(one: Feed) -> str:
+    return f"{one.rows} x {one.length} tokens"
+
+
+def replayed(
+    config: Mapping[str, Any], program: Program, feed: Feed, before: Feed | None = None
+) -> Replayed:
+    """The peaks of a run whose worst batch is `feed`, fed first or after `before`; remembered for equal
+    arguments.
 
     Weights that are trained whole (`modules_to_save`) are added to what is replayed: a copy, its gradient,
     the optimizer's state, and the float32 sum that TRL's head gathers its gradient in.
     """
-    key = json.dumps([config, str(program), feed.rows, feed.length, feed.masked], sort_keys=True, default=str)
+    key = json.dumps([config, str(program), str(feed), str(before)], sort_keys=True, default=str)
     if key not in _REPLAYED:
-        _REPLAYED[key] = _replay(config, program, feed)
+        _REPLAYED[key] = _replay(config, program, feed, before)
     return _REPLAYED[key]
 
 
 _REPLAYED: dict[str, Replayed] = {}
 
 
-def _replay(config: Mapping[str, Any], program: Program, feed: Feed) -> Replayed:
+def _replay(config: Mapping[str, Any], program: Program, feed: Feed, before: Feed | None) -> Replayed:
     with paused():
         from ftcheck.estimate.memory.unroll import whole_step
     step = whole_step(config, program, feed)
+    orders = [(step,)] if before is None else [(whole_step(config, program, before), step), (step,)]
     with paused():
-        return _peaks(program, step)
+        return _peaks(program, orders)
 
 
-def _peaks(program: Program, step: "Trace") -> Replayed:
-    """Replays of a step: without a limit, and to the least memory that the run completes in."""
+def _peaks(program: Program, orders: Sequence[tuple["Trace", ...]]) -> Replayed:
+    """Replays of a run's steps in each order, the likely one first: without a limit, and down to the least
+    memory that it completes in, in all of them."""
     from ftcheck.estimate.memory.replay import replay
 
-    steps = [step]
-    free = replay(program, steps)
-    whole = max(0, (program.method.trained or 0) - sum(step.trained))
-    wide = program.method.adapter_bytes
-    extra = round(whole * (2 * wide + program.method.state_bytes + 4))
-    low, high = free.allocated, free.reserved
+    free = [replay(program, steps) for steps in orders]
+    trained = orders[0][-1].trained
+    extra = _trained_whole(program, sum(trained))
+
+    def completes(capacity: int) -> bool:
+        return all(
+            one.reserved <= capacity or replay(program, steps, capacity).fits
+            for one, steps in zip(free, orders, strict=True)
+        )
+
+    allocated = max(one.allocated for one in free)
+    reserved = [one.reserved for one in free]
+    low, high = allocated, max(reserved)
     for _ in range(HALVINGS):
         middle = (low + high) // 2
-        if replay(program, steps, capacity=middle).fits:
-            high = middle
-        else:
-            low = middle
-    return Replayed(free.allocated + extra, free.reserved + extra, high + extra)
+        low, high = (low, middle) if completes(middle) else (middle, high)
+    return Replayed(
+        allocated + extra, reserved[0] + extra, high + extra, min(reserved) + extra, max(reserved) + extra
+    )
+
+
+def _trained_whole(program: Program, adapters: int) -> int:
+    """Bytes of weights that are trained whole, beside the adapters' numbers."""
+    whole = max(0, (program.method.trained or 0) - adapters)
+    return round(whole * (2 * program.method.adapter_bytes + program.method.state_bytes + 4))
 
 
 # --- the interval --------------------------------------------------------------------------------------
@@ -120,9 +163,9 @@ def _memory(
     low *= lighter
     context = here.context if here is not None and here.context is not None else USUAL_CONTEXT
     process = Interval(
-        likely.reserved * low + context.low,
+        likely.fewest * low + context.low,
         likely.reserved + context.likely,
-        most.reserved * high + context.high,
+        most.most * high + context.high,
     )
     least = Interval(
         likely.least * low + context.low, likely.least + context.likely, most.least * high + context.high

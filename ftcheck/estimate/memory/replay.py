@@ -67,7 +67,7 @@ class _Run:
 
 def replay(program: Program, traces: Sequence[Trace], capacity: int | None = None) -> Peaks:
     """The run's peaks. `traces` are its steps in order (of one model and program), such as a short batch and
-    the longest; the last is repeated until the optimizer's state stands in a step."""
+    the longest; a single one is repeated, so that the optimizer's state stands in a step."""
     memory = Allocator(program.rules, capacity)
     run = _Run(program, memory)
     resident = 0
@@ -76,7 +76,7 @@ def replay(program: Program, traces: Sequence[Trace], capacity: int | None = Non
         _adapt(run, traces[0].trained)
         resident = memory.allocated
         states: list[int] = []
-        for one in (*traces, traces[-1]):
+        for one in traces if len(traces) > 1 else (*traces, *traces):
             _step(run, one, states)
     except OutOfMemory:
         return Peaks(memory.max_allocated, memory.max_reserved, resident, False, memory.retries)

@@ -2,11 +2,15 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
 
 from ftcheck.errors import InputError
 from ftcheck.estimate.lora_targets import decoder_adapter
 from ftcheck.inputs.model_shape import Decoder
 from ftcheck.settings import Job
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
 
 KNOWN = frozenset({"llama", "mistral", "phi3", "qwen2", "qwen3"})
 """Decoder layers whose formulas were held against traced steps (tests/estimate/memory/test_trace.py)."""
@@ -166,3 +170,19 @@ def feed(job: Job, shape: Decoder, *, longest: int, sequences: int | None = None
         return Feed(1, batch * length, sees_masks)
     padded = batch > 1 and not training.packing
     return Feed(batch, length, sees_masks and (padded or windowed))
+
+
+def usual_length(job: Job, lengths: "NDArray[Any]") -> int | None:
+    """Tokens of the longest row of a usual batch: half of the batches drawn by chance are no longer.
+
+    `lengths` are those of the rows as fed. None where the longest batch comes first: one batch is all there
+    is, or batches are grouped by length (transformers' LengthGroupedSampler begins with the longest).
+    """
+    import numpy as np
+
+    training = job.training
+    batch = training.per_device_train_batch_size
+    if len(lengths) <= batch or training.extra.get("train_sampling_strategy") == "group_by_length":
+        return None
+    # A padded batch has the length of its longest row; a flat one has all its rows, long and short.
+    return round(float(np.quantile(lengths, 0.5 if training.padding_free else 0.5 ** (1 / batch))))

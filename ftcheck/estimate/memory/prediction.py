@@ -7,7 +7,9 @@ This needs torch and transformers, no GPU, and takes a second or two for a model
 import importlib.util
 import json
 import os
-from collections.abc import Mapping, Sequence
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
@@ -15,7 +17,7 @@ from ftcheck import tables
 from ftcheck.errors import InputError
 from ftcheck.estimate.gpus import Card, card
 from ftcheck.estimate.interval import Interval
-from ftcheck.estimate.memory.collector import paused
+from ftcheck.estimate.memory.collector import importing, paused
 from ftcheck.estimate.memory.formulas import USUAL_CONTEXT, Memory, estimate
 from ftcheck.estimate.memory.frameworks import Programs, programs
 from ftcheck.estimate.memory.program import Program
@@ -27,6 +29,7 @@ from ftcheck.settings import Job
 if TYPE_CHECKING:
     from ftcheck.estimate.memory.trace import Trace
 
+UNROLL = "ftcheck.estimate.memory.unroll"
 HALVINGS = 4
 """Steps of the search for the least memory that a run completes in: to 1/16 of what is cached."""
 
@@ -111,12 +114,18 @@ _REPLAYED: dict[str, Replayed] = {}
 
 
 def _replay(config: Mapping[str, Any], program: Program, feed: Feed, before: Feed | None) -> Replayed:
-    with paused():
-        from ftcheck.estimate.memory.unroll import whole_step
+    whole_step = _tracer()
     step = whole_step(config, program, feed)
     orders = [(step,)] if before is None else [(whole_step(config, program, before), step), (step,)]
     with paused():
         return _peaks(program, orders)
+
+
+def _tracer() -> Callable[[Mapping[str, Any], Program, Feed], "Trace"]:
+    """`unroll.whole_step`, with which torch and transformers come."""
+    with importing() if UNROLL not in sys.modules else nullcontext():
+        from ftcheck.estimate.memory.unroll import whole_step
+    return whole_step
 
 
 def _peaks(program: Program, orders: Sequence[tuple["Trace", ...]]) -> Replayed:

@@ -23,7 +23,7 @@ def paused() -> Iterator[None]:
 
 @contextlib.contextmanager
 def importing() -> Iterator[None]:
-    """The same for the first import of large libraries; all there is then is left out of later collections."""
+    """The same for the first import of large libraries; what there is then is left out of collections."""
     with paused():
         yield
     gc.freeze()

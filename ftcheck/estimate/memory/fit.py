@@ -18,16 +18,34 @@ STEP = 64
 """A proposed max_length is a multiple of this many tokens."""
 
 
+FAR = 2
+"""A limit that the formulas' interval is away from by this factor is not worth a replay."""
+REPLAYS = 4
+"""So many settings are replayed at the most until one fits; then the formulas' word is taken."""
+
+Replays = Callable[[Job, int, int | None], Memory]
+"""The memory of a job by a replayed step, from the longest row in tokens and the number of rows (None: more
+than a batch); by the formulas (`least` is None) where it cannot be replayed."""
+
+
 @dataclass(frozen=True, slots=True)
 class Remedy:
-    """Changes that belong together, and the memory of the job with them."""
+    """Changes that belong together, and the job with them: its memory, by a replayed step where `least` of it
+    is known, and its longest row in tokens."""
 
     changes: tuple[Change, ...]
     memory: Memory
+    job: Job
+    longest: int
 
 
-FAR = 2
-"""A limit that the formulas' interval is away from by this factor is not worth a replay."""
+@dataclass(frozen=True, slots=True)
+class Largest:
+    """The largest batch that fits, 0 for none; `replayed` where its step was, or that of the smallest batch
+    that does not fit."""
+
+    batch: int
+    replayed: bool
 
 
 def worst(
@@ -37,20 +55,25 @@ def worst(
     *,
     longest: int,
     sequences: int | None = None,
+    usual: int | None = None,
     machine: Machine | None = None,
 ) -> tuple[Memory, float]:
     """The memory of a job's worst batch, and the factor by which the formulas are scaled for other settings.
 
-    By a replayed step, unless the limit is so far away that the formulas decide. `machine` is this one.
-    Raises `CannotTell`.
+    By a replayed step, unless the limit is so far away that the formulas decide. `usual` and `machine` are
+    as in `predict`. Raises `CannotTell`.
     """
     formula = estimate(job, config, longest=longest, sequences=sequences)
-    limit = limit_gib * GIB
-    if formula.high * FAR <= limit or formula.low > limit * FAR:
+    if far(formula.low, formula.high, limit_gib * GIB):
         said = f"by formulas: the limit is {FAR} times away, which needs no replay of a step"
         return replace(formula, assumptions=(*formula.assumptions, said)), 1.0
-    memory = predict(job, config, longest=longest, sequences=sequences, machine=machine)
+    memory = predict(job, config, longest=longest, sequences=sequences, usual=usual, machine=machine)
     return memory, memory.likely / formula.likely
+
+
+def far(low: float, high: float, limit: float) -> bool:
+    """Whether an interval of the formulas decides: no replay would come to another verdict."""
+    return high * FAR <= limit or low > limit * FAR
 
 
 def verdict(memory: Memory, limit_gib: float) -> Verdict:
@@ -92,6 +115,31 @@ def largest_batch(
     return low
 
 
+def confirmed_batch(
+    job: Job,
+    config: Mapping[str, Any],
+    limit_gib: float,
+    replays: Replays,
+    *,
+    longest: int,
+    factor: float = 1.0,
+) -> Largest:
+    """The same by replayed steps: of the formulas' largest batch, and of smaller ones until one fits."""
+    batch = max(1, largest_batch(job, config, limit_gib, longest=longest, factor=factor))
+    for _ in range(REPLAYS):
+        tried = _with(job, per_device_train_batch_size=batch)
+        memory = replays(tried, longest, None)
+        if memory.least is None:
+            return Largest(batch if verdict(memory, limit_gib) == "fits" else 0, False)
+        if verdict(memory, limit_gib) == "fits":
+            return Largest(batch, True)
+        if batch == 1:
+            return Largest(0, True)
+        factor = memory.least.high / estimate(tried, config, longest=longest).high
+        batch = max(1, min(batch - 1, largest_batch(job, config, limit_gib, longest=longest, factor=factor)))
+    return Largest(batch, False)
+
+
 def cheapest(
     job: Job,
     config: Mapping[str, Any],
@@ -100,17 +148,42 @@ def cheapest(
     longest: int,
     sequences: int | None = None,
     factor: float = 1.0,
+    replays: Replays | None = None,
 ) -> Remedy | None:
     """The first that makes the job fit: checkpointing, a smaller batch with more accumulation (the same rows
     a step), an 8-bit optimizer, these together, and a shorter max_length last; None where nothing does.
-    By the formulas times `factor`.
+
+    By the formulas times `factor`. With `replays` that remedy's step is replayed; where the replay refuses
+    it, the formulas are scaled to what it says, and the next is sought.
     """
+    found = _by_formulas(job, config, limit_gib, longest, sequences, factor)
+    for _ in range(REPLAYS if replays is not None else 0):
+        if found is None or replays is None:
+            return found
+        made = replays(found.job, found.longest, sequences)
+        if made.least is None:
+            return found
+        if verdict(made, limit_gib) == "fits":
+            return replace(found, memory=made)
+        factor *= made.least.high / found.memory.high
+        found = _by_formulas(job, config, limit_gib, longest, sequences, factor)
+    return found
+
+
+def _by_formulas(
+    job: Job,
+    config: Mapping[str, Any],
+    limit_gib: float,
+    longest: int,
+    sequences: int | None,
+    factor: float,
+) -> Remedy | None:
     for keys in _candidates(job, config, limit_gib / factor, longest):
         tried = _with(job, **keys)
         length = min(longest, tried.training.max_length or longest)
         memory = scaled(estimate(tried, config, longest=length, sequences=sequences), factor)
         if verdict(memory, limit_gib) == "fits":
-            return Remedy(tuple(_changes(job, keys)), memory)
+            return Remedy(tuple(_changes(job, keys)), memory, tried, length)
     return None
 
 

@@ -95,9 +95,7 @@ def _cells(one: Feed) -> str:
     return f"{one.rows} x {one.length} tokens"
 
 
-def replayed(
-    config: Mapping[str, Any], program: Program, feed: Feed, before: Feed | None = None
-) -> Replayed:
+def replayed(config: Mapping[str, Any], program: Program, feed: Feed, before: Feed | None = None) -> Replayed:
     """The peaks of a run whose worst batch is `feed`, fed first or after `before`; remembered for equal
     arguments.
 

@@ -189,6 +189,8 @@ def step(shape: Decoder, how: Method, batch: Feed) -> Step:
     layer = _layer(shape, how, batch)
     number, tokens = how.number, batch.tokens
     stream = number * shape.hidden * tokens
+    # TRL gathers the gradient of a head that is trained whole in float32, and casts it.
+    head = (4 + number) * shape.vocabulary * shape.hidden if how.saves("lm_head") else 0
     inner = number * shape.intermediate * tokens
     around = 2 * number * shape.queries // shape.heads * batch.length + _mask(how, batch)
     # Between the layers: their inputs with checkpointing, all they keep without; then the last norm's.
@@ -196,7 +198,7 @@ def step(shape: Decoder, how: Method, batch: Feed) -> Step:
     loss = _loss(shape, how, batch)
     end = kept + 4 * shape.hidden * tokens
     moments = {
-        "loss": end + loss,
+        "loss": end + loss + head,
         "last norm": kept + 5 * 4 * shape.hidden * tokens,
         "mask": 3 * batch.rows * batch.length**2 + stream if batch.masked else 0.0,
     }

@@ -99,8 +99,8 @@ def replayed(config: Mapping[str, Any], program: Program, feed: Feed, before: Fe
     """The peaks of a run whose worst batch is `feed`, fed first or after `before`; remembered for equal
     arguments.
 
-    Weights that are trained whole (`modules_to_save`) are added to what is replayed: a copy, its gradient,
-    the optimizer's state, and the float32 sum that TRL's head gathers its gradient in.
+    Trained weights that the trace has not (linear layers in modules_to_save, DoRA's magnitudes, single rows
+    of tables) are added to what is replayed: a copy, its gradient, and the optimizer's state.
     """
     key = json.dumps([config, str(program), str(feed), str(before)], sort_keys=True, default=str)
     if key not in _REPLAYED:
@@ -132,8 +132,9 @@ def _peaks(program: Program, orders: Sequence[tuple["Trace", ...]]) -> Replayed:
     from ftcheck.estimate.memory.replay import replay
 
     free = [replay(program, steps) for steps in orders]
-    trained = orders[0][-1].trained
-    extra = _trained_whole(program, sum(trained))
+    step = orders[0][-1]
+    counted = sum(step.trained) + sum(one.numbers for one in step.saved)
+    extra = _not_traced(program, counted)
 
     def completes(capacity: int) -> bool:
         return all(
@@ -152,10 +153,10 @@ def _peaks(program: Program, orders: Sequence[tuple["Trace", ...]]) -> Replayed:
     )
 
 
-def _trained_whole(program: Program, adapters: int) -> int:
-    """Bytes of weights that are trained whole, beside the adapters' numbers."""
-    whole = max(0, (program.method.trained or 0) - adapters)
-    return round(whole * (2 * program.method.adapter_bytes + program.method.state_bytes + 4))
+def _not_traced(program: Program, traced: int) -> int:
+    """Bytes of trained weights beside those that the trace has."""
+    rest = max(0, (program.method.trained or 0) - traced)
+    return round(rest * (2 * program.method.adapter_bytes + program.method.state_bytes))
 
 
 # --- the interval --------------------------------------------------------------------------------------

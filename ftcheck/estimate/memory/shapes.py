@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from ftcheck.errors import InputError
-from ftcheck.estimate.lora_targets import decoder_adapter
+from ftcheck.estimate.lora_targets import decoder_adapter, saved_by
 from ftcheck.inputs.model_shape import Decoder
 from ftcheck.settings import Job
 
@@ -45,7 +45,8 @@ class Method:
     number that 4-bit layers compute in, `number` of one in the rest of the model. `ranks` are names of
     linear modules with the rank on each (None: `rank` on all), the largest where layers differ. `trained`
     counts trained weights (None: those of `ranks` on every layer), `adapted` the layers that have any (None:
-    all). `adapter_bytes` is a trained weight, `state_bytes` its optimizer state.
+    all). `adapter_bytes` is a trained weight, `state_bytes` its optimizer state. `saved` are modules_to_save:
+    ends of the names of modules that are trained whole, as a copy.
     """
 
     bits: int = 4
@@ -59,6 +60,7 @@ class Method:
     adapter_bytes: int = 2
     state_bytes: float = 4
     trained: int | None = None
+    saved: tuple[str, ...] = ()
     adapted: int | None = None
     checkpointing: bool = True
     attention: str = "sdpa"
@@ -67,6 +69,10 @@ class Method:
     def rank_of(self, name: str) -> int:
         """Rank of the adapter on a linear module; 0 where there is none."""
         return self.rank if self.ranks is None else self.ranks.get(name, 0)
+
+    def saves(self, name: str) -> bool:
+        """Whether a module is trained whole, or one that it is in."""
+        return saved_by(self.saved, name)
 
     def adapter(self, shape: Decoder) -> int:
         """Trained weights: both factors on every module, and what is trained whole."""
@@ -123,6 +129,7 @@ def method(job: Job, shape: Decoder) -> Method:
         adapter_bytes=adapter_bytes,
         state_bytes=state_bytes(job, adapter_bytes),
         trained=adapter.trained,
+        saved=tuple(training.lora.modules_to_save or ()),
         adapted=adapter.layers,
         checkpointing=bool(extra.get("activation_checkpointing", training.gradient_checkpointing)),
         attention=attention_of(job),

@@ -279,10 +279,10 @@ def _no_autocast() -> Iterator[None]:
         torch.is_autocast_enabled = asked
 
 
-def tiled(hidden: Any, head: Any, program: Program, scored: int | None) -> Any:
+def tiled(hidden: Any, head: Any, program: Program, scored: int | None, softcap: float | None = None) -> Any:
     """The loss of TRL's fused head: hidden states of the scored tokens are gathered, then go through it.
 
-    Without Triton every token is scored, and TRL's own function runs: it folds tiles by torch's operations.
+    `softcap` is the model's final_logit_softcapping. Without Triton every token is scored, and TRL's own function runs: it folds tiles by torch's operations.
     """
     shifted = hidden[:, :-1]
     tokens = shifted.shape[0] * shifted.shape[1]
@@ -291,7 +291,7 @@ def tiled(hidden: Any, head: Any, program: Program, scored: int | None) -> Any:
 
         rows, targets = shifted.reshape(-1, hidden.shape[-1]), hidden.new_empty(tokens, dtype=torch.int64)
         with _no_autocast():
-            made = ChunkedLogProbFunction.apply(rows, head, None, targets, 1.0, WORDS, None, 1.0, FIELDS)
+            made = ChunkedLogProbFunction.apply(rows, head, None, targets, 1.0, WORDS, softcap, 1.0, FIELDS)
         return made[0].sum()
     count = tokens if scored is None else max(1, min(scored, tokens))
     index = tuple(hidden.new_empty(count, dtype=torch.int64) for _ in range(2))

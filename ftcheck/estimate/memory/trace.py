@@ -175,7 +175,8 @@ def _forward(model: Any, program: Program, ids: Any, feed: Feed) -> tuple[Any, A
 def _fused(model: Any, given: Mapping[str, Any], program: Program, feed: Feed) -> Any:
     """TRL's forward pass: the decoder, then its head in tiles."""
     hidden = model.get_decoder()(**given).last_hidden_state
-    return stand_ins.tiled(hidden, model.get_output_embeddings().weight, program, feed.scored)
+    softcap = getattr(model.config.get_text_config(), "final_logit_softcapping", None)
+    return stand_ins.tiled(hidden, model.get_output_embeddings().weight, program, feed.scored, softcap)
 
 
 def _smoothed(logits: Any, labels: Any) -> Any:

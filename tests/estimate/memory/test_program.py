@@ -21,6 +21,16 @@ for name in ("torch", "trl", "peft", "bitsandbytes", "datasets"):
     pytest.importorskip(name)
 
 RANK = 8
+GRANITE: dict[str, Any] = {
+    **SMALL,
+    "model_type": "granite",
+    "embedding_multiplier": 12.0,
+    "attention_multiplier": 0.0078125,
+    "residual_multiplier": 0.22,
+    "logits_scaling": 8.0,
+}
+GEMMA2: dict[str, Any] = {**SMALL, "model_type": "gemma2", "head_dim": 32, "sliding_window": 4096}
+"""Families that scale what others pass on: the trace runs their own code."""
 SETTINGS: dict[str, dict[str, Any]] = {
     "NF4": {},
     "16-bit": {"bits": 16},
@@ -31,6 +41,11 @@ SETTINGS: dict[str, dict[str, Any]] = {
     "dropout": {"dropout": 0.1},
     "all kept": {"checkpointing": False},
     "16-bit, all kept": {"bits": 16, "checkpointing": False},
+    "head trained whole": {"saved": ["lm_head"]},
+    "16-bit, head trained whole": {"bits": 16, "saved": ["lm_head"]},
+    "tables trained whole": {"saved": ["lm_head", "embed_tokens"]},
+    "granite": {"config": GRANITE, "bits": 16},
+    "gemma2": {"config": GEMMA2, "bits": 16},
 }
 
 
@@ -51,6 +66,7 @@ def _traced(setting: dict[str, Any]) -> int:
         checkpointing=setting["checkpointing"],
         attention=setting["attention"],
         adapter_bytes=2 if four else 4,
+        saved=tuple(setting.get("saved", ())),
     )
     program = Program(
         method,
@@ -59,7 +75,7 @@ def _traced(setting: dict[str, Any]) -> int:
         triton=False,
     )
     feed = Feed(setting["batch"], setting["length"], masked="padded" in setting)
-    return peaks(program, feed)[0]
+    return peaks(program, feed, **setting.get("config", {}))[0]
 
 
 def _really(setting: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> int:
@@ -100,6 +116,7 @@ def _really(setting: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> int:
                 r=RANK,
                 lora_dropout=setting.get("dropout", 0.0),
                 target_modules="all-linear",
+                modules_to_save=setting.get("saved"),
                 task_type="CAUSAL_LM",
             ),
         )
@@ -125,7 +142,8 @@ def _model(setting: dict[str, Any]) -> Any:
     if setting["bits"] == 4:
         model = memory_model.random_model(memory_model.TINY, "cpu")
     else:
-        model = AutoModelForCausalLM.from_config(AutoConfig.for_model(**SMALL), dtype=torch.bfloat16)
+        config = AutoConfig.for_model(**setting.get("config", SMALL))
+        model = AutoModelForCausalLM.from_config(config, dtype=torch.bfloat16)
     model.set_attn_implementation(setting["attention"])
     return model
 

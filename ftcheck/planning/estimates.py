@@ -9,7 +9,7 @@ from ftcheck.estimate import run_time, serving_load
 from ftcheck.estimate.interval import Interval
 from ftcheck.estimate.memory.formulas import Memory, estimate
 from ftcheck.estimate.memory.lower_bound import lower_bound
-from ftcheck.estimate.memory.prediction import predict, scaled
+from ftcheck.estimate.memory.prediction import predict, scale, scaled
 from ftcheck.estimate.memory.shapes import usual_length
 from ftcheck.estimate.steps import devices, every
 from ftcheck.inputs.evaluation import GoldSet
@@ -53,7 +53,7 @@ class Estimates:
     trained: Prepared | None = None
     modules: Callable[[], Modules | None] = lambda: None
     _paces: list[Interval | None] = field(default_factory=list)
-    _replayed: list[tuple[object, Memory, float]] = field(default_factory=list)
+    _replayed: list[tuple[object, Memory, Interval]] = field(default_factory=list)
     _bounds: list[float | None] = field(default_factory=list)
 
     def memory(self, job: Job, longest: int, sequences: int, *, replay: bool = False) -> Figure:
@@ -107,10 +107,10 @@ class Estimates:
         if replay or not self._replayed:
             found = self._predicted(model, job, longest, sequences)
             if not self._replayed:
-                self._replayed.append((key, found, found.likely / formula.likely))
+                self._replayed.append((key, found, scale(found, formula)))
             return found
-        stated, memory, factor = self._replayed[0]
-        return memory if key == stated else scaled(formula, factor)
+        stated, memory, by = self._replayed[0]
+        return memory if key == stated else scaled(formula, by)
 
     def _predicted(self, model: ModelConfig, job: Job, longest: int, sequences: int) -> Memory:
         rows = self.trained

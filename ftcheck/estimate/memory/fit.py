@@ -4,9 +4,9 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
-from ftcheck.estimate.interval import Verdict, within
+from ftcheck.estimate.interval import Interval, Verdict, within
 from ftcheck.estimate.memory.formulas import GIB, Memory, estimate
-from ftcheck.estimate.memory.prediction import predict, scaled
+from ftcheck.estimate.memory.prediction import ALIKE, predict, scale, scaled
 from ftcheck.inputs.machine import Machine
 from ftcheck.records import Change
 from ftcheck.settings import Job
@@ -57,8 +57,8 @@ def worst(
     sequences: int | None = None,
     usual: int | None = None,
     machine: Machine | None = None,
-) -> tuple[Memory, float]:
-    """The memory of a job's worst batch, and the factor by which the formulas are scaled for other settings.
+) -> tuple[Memory, Interval]:
+    """The memory of a job's worst batch, and what the formulas are scaled by for other settings.
 
     By a replayed step, unless the limit is so far away that the formulas decide. `usual` and `machine` are
     as in `predict`. Raises `CannotTell`.
@@ -66,9 +66,9 @@ def worst(
     formula = estimate(job, config, longest=longest, sequences=sequences)
     if far(formula.low, formula.high, limit_gib * GIB):
         said = f"by formulas: the limit is {FAR} times away, which needs no replay of a step"
-        return replace(formula, assumptions=(*formula.assumptions, said)), 1.0
+        return replace(formula, assumptions=(*formula.assumptions, said)), ALIKE
     memory = predict(job, config, longest=longest, sequences=sequences, usual=usual, machine=machine)
-    return memory, memory.likely / formula.likely
+    return memory, scale(memory, formula)
 
 
 def far(low: float, high: float, limit: float) -> bool:
@@ -93,17 +93,17 @@ def largest_batch(
     *,
     longest: int,
     scored: int | None = None,
-    factor: float = 1.0,
+    by: Interval = ALIKE,
 ) -> int:
     """The largest per_device_train_batch_size whose whole interval is within the limit; 0 for none.
 
-    However few rows there are: `longest` is the longest row in tokens. By the formulas times `factor`.
+    However few rows there are: `longest` is the longest row in tokens. By the formulas, scaled `by` a replay.
     Raises `CannotTell`.
     """
 
     def fits(batch: int) -> bool:
         tried = _with(job, per_device_train_batch_size=batch)
-        memory = scaled(estimate(tried, config, longest=longest, scored=scored), factor)
+        memory = scaled(estimate(tried, config, longest=longest, scored=scored), by)
         return verdict(memory, limit_gib) == "fits"
 
     low, high = 0, 1
@@ -122,10 +122,10 @@ def confirmed_batch(
     replays: Replays,
     *,
     longest: int,
-    factor: float = 1.0,
+    by: Interval = ALIKE,
 ) -> Largest:
     """The same by replayed steps: of the formulas' largest batch, and of smaller ones until one fits."""
-    batch = max(1, largest_batch(job, config, limit_gib, longest=longest, factor=factor))
+    batch = max(1, largest_batch(job, config, limit_gib, longest=longest, by=by))
     for _ in range(REPLAYS):
         tried = _with(job, per_device_train_batch_size=batch)
         memory = replays(tried, longest, None)
@@ -135,8 +135,8 @@ def confirmed_batch(
             return Largest(batch, True)
         if batch == 1:
             return Largest(0, True)
-        factor = memory.least.high / estimate(tried, config, longest=longest).high
-        batch = max(1, min(batch - 1, largest_batch(job, config, limit_gib, longest=longest, factor=factor)))
+        by = _higher(by, memory.least.high / estimate(tried, config, longest=longest).high)
+        batch = max(1, min(batch - 1, largest_batch(job, config, limit_gib, longest=longest, by=by)))
     return Largest(batch, False)
 
 
@@ -147,16 +147,16 @@ def cheapest(
     *,
     longest: int,
     sequences: int | None = None,
-    factor: float = 1.0,
+    by: Interval = ALIKE,
     replays: Replays | None = None,
 ) -> Remedy | None:
     """The first that makes the job fit: checkpointing, a smaller batch with more accumulation (the same rows
     a step), an 8-bit optimizer, these together, and a shorter max_length last; None where nothing does.
 
-    By the formulas times `factor`. With `replays` that remedy's step is replayed; where the replay refuses
-    it, the formulas are scaled to what it says, and the next is sought.
+    By the formulas, scaled `by` a replay. With `replays` that remedy's step is replayed; where the replay
+    refuses it, the formulas are scaled to what it says, and the next is sought.
     """
-    found = _by_formulas(job, config, limit_gib, longest, sequences, factor)
+    found = _by_formulas(job, config, limit_gib, longest, sequences, by)
     for _ in range(REPLAYS if replays is not None else 0):
         if found is None or replays is None:
             return found
@@ -165,9 +165,14 @@ def cheapest(
             return found
         if verdict(made, limit_gib) == "fits":
             return replace(found, memory=made)
-        factor *= made.least.high / found.memory.high
-        found = _by_formulas(job, config, limit_gib, longest, sequences, factor)
+        by = _higher(by, by.high * made.least.high / found.memory.high)
+        found = _by_formulas(job, config, limit_gib, longest, sequences, by)
     return found
+
+
+def _higher(by: Interval, high: float) -> Interval:
+    """With another upper end."""
+    return replace(by, high=high)
 
 
 def _by_formulas(
@@ -176,12 +181,12 @@ def _by_formulas(
     limit_gib: float,
     longest: int,
     sequences: int | None,
-    factor: float,
+    by: Interval,
 ) -> Remedy | None:
-    for keys in _candidates(job, config, limit_gib / factor, longest):
+    for keys in _candidates(job, config, limit_gib / by.high, longest):
         tried = _with(job, **keys)
         length = min(longest, tried.training.max_length or longest)
-        memory = scaled(estimate(tried, config, longest=length, sequences=sequences), factor)
+        memory = scaled(estimate(tried, config, longest=length, sequences=sequences), by)
         if verdict(memory, limit_gib) == "fits":
             return Remedy(tuple(_changes(job, keys)), memory, tried, length)
     return None

@@ -208,14 +208,21 @@ def errors(
     low, high = evidence["reserved"][kind]
     measured = program.loss in ("model", "shifted") and not read
     extra = 0.0 if measured else evidence["program"]
-    capability = here.capability if here is not None else None
-    if capability is None or f"{capability[0]}.{capability[1]}" not in evidence["measured_capabilities"]:
+    if not _measured(here):
         extra += evidence["card"]
     if model_type not in evidence["measured_model_types"]:
         extra += evidence["model_type"]
     if program.method.bits == 8 or program.method.attention not in evidence["measured_attention"]:
         extra += evidence["method"]
     return low - extra, high + extra, extra
+
+
+def _measured(here: Card | None) -> bool:
+    """Whether runs were measured on a GPU of this compute capability."""
+    if here is None or here.capability is None:
+        return False
+    major, minor = here.capability
+    return f"{major}.{minor}" in tables.load("memory_evidence")["measured_capabilities"]
 
 
 def _adding_up(parts: dict[str, float], total: float) -> dict[str, float]:
@@ -226,11 +233,16 @@ def _adding_up(parts: dict[str, float], total: float) -> dict[str, float]:
 
 
 def _assumptions(job: Job, formula: Memory, known: Programs, here: Card | None) -> tuple[str, ...]:
-    program = known.likely
-    kept = formula.assumptions[:4]
+    program, feed = known.likely, formula.feed
     where = "an unknown GPU" if here is None or here.capability is None else here.name
     said = [
-        *kept,
+        f"worst batch: {_cells(feed)}, {'with an' if feed.masked else 'no'} attention mask",
+        f"attention by {program.method.attention}, base in {program.method.bits}-bit,"
+        f" adapter in {program.adapter}",
+        f"activations are {'recomputed' if program.method.checkpointing else 'kept'} for the backward pass",
+        "a loss in tiles, without full logits"
+        if program.loss == "tiled"
+        else "the full logits are allocated",
         f"a step of the model's own code replayed through PyTorch's allocator, on {where}",
         f"optimizer {program.optimizer}, clipping, {program.accumulation} batches per step or more"
         if program.accumulation > 1
@@ -240,6 +252,8 @@ def _assumptions(job: Job, formula: Memory, known: Programs, here: Card | None) 
     if formula.model_type not in evidence["measured_model_types"]:
         share = round(100 * evidence["model_type"])
         said.append(f"layers of model_type {formula.model_type} were not measured on a GPU: {share} % wider")
+    if not _measured(here):
+        said.append(f"no run on this kind of GPU was measured: {round(100 * evidence['card'])} % wider")
     if program.rules.expandable_segments:
         said.append("the allocator has expandable_segments")
     said += known.said
@@ -261,15 +275,30 @@ def _card(job: Job) -> Card | None:
     return card(job.hardware.gpu) if job.hardware.gpu is not None else None
 
 
-def scaled(memory: Memory, factor: float) -> Memory:
-    """An estimate by the formulas, scaled to a replay; its interval stays as wide as the formulas' is."""
-    if factor == 1:
+ALIKE = Interval(1, 1, 1)
+
+
+def scale(replayed: Memory, formula: Memory) -> Interval:
+    """What the ends of the formulas are to be multiplied by, to say of the same settings what a replay does.
+
+    What the formulas do not know of a family of models, its trace does: it is not counted twice.
+    """
+    return Interval(
+        replayed.low / formula.low, replayed.likely / formula.likely, replayed.high / formula.high
+    )
+
+
+def scaled(memory: Memory, by: Interval) -> Memory:
+    """An estimate by the formulas of other settings, scaled end by end to a replay."""
+    if by == ALIKE:
         return memory
+    likely = memory.likely * by.likely
     return replace(
         memory,
-        low=memory.low * factor,
-        likely=memory.likely * factor,
-        high=memory.high * factor,
-        allocated=memory.allocated.times(factor),
-        parts={name: size * factor for name, size in memory.parts.items()},
+        low=min(likely, memory.low * by.low),
+        likely=likely,
+        high=max(likely, memory.high * by.high),
+        allocated=memory.allocated.times(by.likely),
+        parts={name: size * by.likely for name, size in memory.parts.items()},
+        assumptions=(*memory.assumptions, "by formulas, scaled to a replayed step of the stated settings"),
     )

@@ -22,8 +22,8 @@ class Program:
     `autocast`: the forward pass runs under autocast to `dtype`. `holds_outputs`: the model's outputs, logits
     among them, live until the optimizer's step is over. `repeats_keys`: keys and values are repeated before
     attention. `capability` is the GPU's (7.5 is a T4); `clips`: gradients are clipped; `prepared`: the
-    program calls prepare_model_for_kbit_training, which empties the cache. `on_cpu_first`: a 16-bit model is loaded
-    on the CPU and moved. `triton`: TRL's tiles are folded by its kernels, else by torch's operations.
+    program calls prepare_model_for_kbit_training, which empties the cache. `on_cpu_first`: a 16-bit model is
+    loaded on the CPU and moved. `triton`: TRL's tiles are folded by its kernels, else by torch's operations.
     `widened`: unquantised weights are float32 for a while before training. `rules` are the allocator's.
     """
 

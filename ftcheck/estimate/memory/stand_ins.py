@@ -282,7 +282,8 @@ def _no_autocast() -> Iterator[None]:
 def tiled(hidden: Any, head: Any, program: Program, scored: int | None, softcap: float | None = None) -> Any:
     """The loss of TRL's fused head: hidden states of the scored tokens are gathered, then go through it.
 
-    `softcap` is the model's final_logit_softcapping. Without Triton every token is scored, and TRL's own function runs: it folds tiles by torch's operations.
+    `softcap` is the model's final_logit_softcapping. Without Triton every token is scored, and TRL's own
+    function runs: it folds tiles by torch's operations.
     """
     shifted = hidden[:, :-1]
     tokens = shifted.shape[0] * shifted.shape[1]

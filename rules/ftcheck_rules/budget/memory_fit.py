@@ -7,7 +7,7 @@ from typing import Any
 from ftcheck import Change, Finding, Job, Machine, Measurement, Severity, Skip, Summary, rule
 from ftcheck.errors import FtcheckError
 from ftcheck.estimate.gpus import gpu_memory
-from ftcheck.estimate.interval import Verdict
+from ftcheck.estimate.interval import Interval, Verdict
 from ftcheck.estimate.memory.fit import (
     Largest,
     Remedy,
@@ -97,13 +97,13 @@ class _Case:
     fed: _Fed
     machine: Machine
     memory: Memory
-    factor: float
+    by: Interval
 
     @classmethod
     def of(cls, job: Job, machine: Machine, inputs: Inputs, limit: float) -> "_Case":
         """Raises `FtcheckError` where the memory is unknown."""
         config, fed = _config(job, inputs), _fed(job, inputs)
-        memory, factor = worst(
+        memory, by = worst(
             job,
             config,
             limit,
@@ -112,18 +112,16 @@ class _Case:
             usual=fed.usual(job),
             machine=machine,
         )
-        return cls(job, config, limit, fed, machine, memory, factor)
+        return cls(job, config, limit, fed, machine, memory, by)
 
     def largest(self, said: Verdict) -> Largest:
         """The largest batch that fits, by a replayed step where the stated one was."""
         stated = self.job.training.per_device_train_batch_size
-        longest, factor = self.fed.longest, self.factor
+        longest, by = self.fed.longest, self.by
         if self.memory.least is None:
-            most = largest_batch(self.job, self.config, self.limit, longest=longest, factor=factor)
+            most = largest_batch(self.job, self.config, self.limit, longest=longest, by=by)
             return Largest(most, False)
-        found = confirmed_batch(
-            self.job, self.config, self.limit, self._replays, longest=longest, factor=factor
-        )
+        found = confirmed_batch(self.job, self.config, self.limit, self._replays, longest=longest, by=by)
         # The stated batch was replayed, unless there are fewer rows.
         if said != "fits" and found.batch >= stated:
             return Largest(stated - 1, False)
@@ -138,7 +136,7 @@ class _Case:
             self.limit,
             longest=self.fed.longest,
             sequences=self.fed.sequences,
-            factor=self.factor,
+            by=self.by,
             replays=None if self.memory.least is None else self._replays,
         )
 

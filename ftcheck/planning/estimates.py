@@ -3,13 +3,14 @@
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
+from functools import partial
 
 from ftcheck.errors import InputError
 from ftcheck.estimate import run_time, serving_load
 from ftcheck.estimate.interval import Interval
 from ftcheck.estimate.memory.formulas import Memory, estimate
 from ftcheck.estimate.memory.lower_bound import lower_bound
-from ftcheck.estimate.memory.prediction import predict, scale, scaled
+from ftcheck.estimate.memory.prediction import ALIKE, predict, scale, scaled
 from ftcheck.estimate.memory.shapes import usual_length
 from ftcheck.estimate.steps import devices, every
 from ftcheck.inputs.evaluation import GoldSet
@@ -102,15 +103,16 @@ class Estimates:
         return self._bounds[0]
 
     def _scaled(self, model: ModelConfig, job: Job, longest: int, sequences: int, *, replay: bool) -> Memory:
-        formula = estimate(job, model.config, longest=longest, sequences=sequences)
         key = (job.training, longest, sequences)
+        formula = partial(estimate, job, model.config, longest=longest, sequences=sequences)
         if replay or not self._replayed:
             found = self._predicted(model, job, longest, sequences)
             if not self._replayed:
-                self._replayed.append((key, found, scale(found, formula)))
+                by = ALIKE if found.least is None else scale(found, formula(traced=True))
+                self._replayed.append((key, found, by))
             return found
         stated, memory, by = self._replayed[0]
-        return memory if key == stated else scaled(formula, by)
+        return memory if key == stated else scaled(formula(traced=by != ALIKE), by)
 
     def _predicted(self, model: ModelConfig, job: Job, longest: int, sequences: int) -> Memory:
         rows = self.trained

@@ -68,7 +68,10 @@ def worst(
         said = f"by formulas: the limit is {FAR} times away, which needs no replay of a step"
         return replace(formula, assumptions=(*formula.assumptions, said)), ALIKE
     memory = predict(job, config, longest=longest, sequences=sequences, usual=usual, machine=machine)
-    return memory, scale(memory, formula)
+    if memory.least is None:
+        return memory, ALIKE
+    known = estimate(job, config, longest=longest, sequences=sequences, traced=True)
+    return memory, scale(memory, known)
 
 
 def far(low: float, high: float, limit: float) -> bool:
@@ -103,7 +106,8 @@ def largest_batch(
 
     def fits(batch: int) -> bool:
         tried = _with(job, per_device_train_batch_size=batch)
-        memory = scaled(estimate(tried, config, longest=longest, scored=scored), by)
+        made = estimate(tried, config, longest=longest, scored=scored, traced=by != ALIKE)
+        memory = scaled(made, by)
         return verdict(memory, limit_gib) == "fits"
 
     low, high = 0, 1
@@ -135,7 +139,8 @@ def confirmed_batch(
             return Largest(batch, True)
         if batch == 1:
             return Largest(0, True)
-        by = _higher(by, memory.least.high / estimate(tried, config, longest=longest).high)
+        formula = estimate(tried, config, longest=longest, traced=True)
+        by = replace(by, high=memory.least.high / formula.high)
         batch = max(1, min(batch - 1, largest_batch(job, config, limit_gib, longest=longest, by=by)))
     return Largest(batch, False)
 
@@ -165,14 +170,9 @@ def cheapest(
             return found
         if verdict(made, limit_gib) == "fits":
             return replace(found, memory=made)
-        by = _higher(by, by.high * made.least.high / found.memory.high)
+        by = replace(by, high=by.high * made.least.high / found.memory.high)
         found = _by_formulas(job, config, limit_gib, longest, sequences, by)
     return found
-
-
-def _higher(by: Interval, high: float) -> Interval:
-    """With another upper end."""
-    return replace(by, high=high)
 
 
 def _by_formulas(
@@ -183,21 +183,22 @@ def _by_formulas(
     sequences: int | None,
     by: Interval,
 ) -> Remedy | None:
-    for keys in _candidates(job, config, limit_gib / by.high, longest):
+    for keys in _candidates(job, config, limit_gib, longest, by):
         tried = _with(job, **keys)
         length = min(longest, tried.training.max_length or longest)
-        memory = scaled(estimate(tried, config, longest=length, sequences=sequences), by)
+        made = estimate(tried, config, longest=length, sequences=sequences, traced=by != ALIKE)
+        memory = scaled(made, by)
         if verdict(memory, limit_gib) == "fits":
             return Remedy(tuple(_changes(job, keys)), memory, tried, length)
     return None
 
 
 def _candidates(
-    job: Job, config: Mapping[str, Any], limit: float, longest: int
+    job: Job, config: Mapping[str, Any], limit: float, longest: int, by: Interval
 ) -> Iterator[Mapping[str, Any]]:
     ways: tuple[Callable[[Job], Mapping[str, Any]], ...] = (
         _checkpointing,
-        _smaller(config, limit, longest),
+        _smaller(config, limit, longest, by),
         _eight_bit,
     )
     for way in ways:
@@ -205,7 +206,7 @@ def _candidates(
             yield keys
     # One after the other, each on top of those before it.
     keys = {}
-    for way in (_checkpointing, _eight_bit, _smaller(config, limit, longest)):
+    for way in (_checkpointing, _eight_bit, _smaller(config, limit, longest, by)):
         keys = {**keys, **way(_with(job, **keys))}
         yield keys
     yield from _shorter(_with(job, **keys), keys)
@@ -219,14 +220,17 @@ def _eight_bit(job: Job) -> Mapping[str, Any]:
     return {} if "8bit" in str(job.training.optim) else {"optim": EIGHT_BIT}
 
 
-def _smaller(config: Mapping[str, Any], limit: float, longest: int) -> Callable[[Job], Mapping[str, Any]]:
+def _smaller(
+    config: Mapping[str, Any], limit: float, longest: int, by: Interval
+) -> Callable[[Job], Mapping[str, Any]]:
     """The largest batch that fits and divides the rows of a step; batch 1 where none fits."""
 
     def way(job: Job) -> Mapping[str, Any]:
         training = job.training
         rows = training.per_device_train_batch_size * training.gradient_accumulation_steps
         most = min(
-            largest_batch(job, config, limit, longest=longest), training.per_device_train_batch_size - 1
+            largest_batch(job, config, limit, longest=longest, by=by),
+            training.per_device_train_batch_size - 1,
         )
         batch = next((one for one in range(most, 0, -1) if rows % one == 0), 1)
         if batch >= training.per_device_train_batch_size:

@@ -210,8 +210,7 @@ def errors(
     extra = 0.0 if measured else evidence["program"]
     if not _measured(here):
         extra += evidence["card"]
-    if model_type not in evidence["measured_model_types"]:
-        extra += evidence["model_type"]
+    extra += _unmeasured(model_type)
     if program.method.bits == 8 or program.method.attention not in evidence["measured_attention"]:
         extra += evidence["method"]
     return low - extra, high + extra, extra
@@ -223,6 +222,15 @@ def _measured(here: Card | None) -> bool:
         return False
     major, minor = here.capability
     return f"{major}.{minor}" in tables.load("memory_evidence")["measured_capabilities"]
+
+
+def _unmeasured(model_type: str | None) -> float:
+    """What both ends are widened by for a family of models whose runs were not measured."""
+    evidence = tables.load("memory_evidence")
+    if model_type in evidence["measured_model_types"]:
+        return 0.0
+    held = model_type in evidence["model_types_held_on_cpu"]
+    return float(evidence["model_type_held_on_cpu" if held else "model_type"])
 
 
 def _adding_up(parts: dict[str, float], total: float) -> dict[str, float]:
@@ -249,9 +257,9 @@ def _assumptions(job: Job, formula: Memory, known: Programs, here: Card | None) 
         else f"optimizer {program.optimizer}, clipping, one batch per step",
     ]
     evidence = tables.load("memory_evidence")
-    if formula.model_type not in evidence["measured_model_types"]:
-        share = round(100 * evidence["model_type"])
-        said.append(f"layers of model_type {formula.model_type} were not measured on a GPU: {share} % wider")
+    if share := _unmeasured(formula.model_type):
+        words = f"layers of model_type {formula.model_type} were not measured on a GPU"
+        said.append(f"{words}: {100 * share:.0f} % wider")
     if not _measured(here):
         said.append(f"no run on this kind of GPU was measured: {round(100 * evidence['card'])} % wider")
     if program.rules.expandable_segments:

@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from ftcheck import tables
 from ftcheck.estimate.memory.program import Program
 from ftcheck.estimate.memory.shapes import Feed, Method
 from tests.benchmarks import memory_model
@@ -22,15 +23,23 @@ for name in ("torch", "trl", "peft", "bitsandbytes", "datasets"):
 
 RANK = 8
 GRANITE: dict[str, Any] = {
-    **SMALL,
-    "model_type": "granite",
     "embedding_multiplier": 12.0,
     "attention_multiplier": 0.0078125,
     "residual_multiplier": 0.22,
     "logits_scaling": 8.0,
 }
-GEMMA2: dict[str, Any] = {**SMALL, "model_type": "gemma2", "head_dim": 32, "sliding_window": 4096}
-"""Families that scale what others pass on: the trace runs their own code."""
+HEADS, PAD = {"head_dim": 32}, {"pad_token_id": 0}
+FAMILIES: dict[str, dict[str, Any]] = {
+    "granite": GRANITE,
+    "gemma": HEADS,
+    "gemma2": HEADS,
+    "gemma3_text": HEADS,
+    "glm": {**HEADS, **PAD},
+    "glm4": {**HEADS, **PAD},
+    "phi3": PAD,
+    "qwen3": HEADS,
+}
+"""What a family's config.json has beside `SMALL`; nothing for others."""
 SETTINGS: dict[str, dict[str, Any]] = {
     "NF4": {},
     "16-bit": {"bits": 16},
@@ -44,8 +53,6 @@ SETTINGS: dict[str, dict[str, Any]] = {
     "head trained whole": {"saved": ["lm_head"]},
     "16-bit, head trained whole": {"bits": 16, "saved": ["lm_head"]},
     "tables trained whole": {"saved": ["lm_head", "embed_tokens"]},
-    "granite": {"config": GRANITE, "bits": 16},
-    "gemma2": {"config": GEMMA2, "bits": 16},
 }
 
 
@@ -55,6 +62,15 @@ def test_a_real_step_of_trl_takes_what_its_trace_says(
 ) -> None:
     setting = {"bits": 4, "attention": "eager", "checkpointing": True, "batch": 4, "length": 128, **given}
     assert _traced(setting) == pytest.approx(_really(setting, monkeypatch), rel=0.02)
+
+
+@pytest.mark.parametrize("kind", tables.load("memory_evidence")["model_types_held_on_cpu"])
+def test_layers_of_other_families_are_traced_as_they_are(kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """All that they keep counts: granite multiplies its residual branch, gemma its embeddings, and so on."""
+    config = {**SMALL, "model_type": kind, **FAMILIES.get(kind, {})}
+    setting = {"bits": 16, "attention": "eager", "checkpointing": False, "batch": 4, "length": 128}
+    setting["config"] = config
+    assert _traced(setting) == pytest.approx(_really(setting, monkeypatch), rel=0.003)
 
 
 def _traced(setting: dict[str, Any]) -> int:

@@ -173,14 +173,18 @@ def _memory(
     process = Interval(
         likely.fewest * low + context.low,
         likely.reserved + context.likely,
-        most.most * high + context.high,
+        max(likely.most, most.most) * high + context.high,
     )
     least = Interval(
-        likely.least * low + context.low, likely.least + context.likely, most.least * high + context.high
+        likely.least * low + context.low,
+        likely.least + context.likely,
+        max(likely.least, most.least) * high + context.high,
     )
     at_least, at_most = tables.load("memory_evidence")["allocated"]
     allocated = Interval(
-        likely.allocated * (at_least - extra) * lighter, likely.allocated, most.allocated * (at_most + extra)
+        likely.allocated * (at_least - extra) * lighter,
+        likely.allocated,
+        max(likely.allocated, most.allocated) * (at_most + extra),
     )
     ratio = likely.allocated / formula.allocated.likely
     parts = {name: size * ratio for name, size in formula.parts.items()} | {"context": context.likely}

@@ -227,6 +227,30 @@ def test_liger_may_take_15_percent_less_and_no_more() -> None:
     assert (liger.likely, liger.high) == (plain.likely, plain.high)
 
 
+def test_what_a_configuration_says_narrows_the_interval(tmp_path: Path) -> None:
+    """Of the programs of a job: TRL's own, two frameworks', and one of which nothing is known."""
+
+    def of(text: str | None, framework: str = "") -> Memory:
+        job = a_job(trainer=COMMAND, hardware=A100) if text is None else of_file(text, framework, tmp_path)
+        return predict(job, LLAMA, longest=1024)
+
+    own = predict(a_job(hardware=A100), LLAMA, longest=1024)
+    trl, unknown = of(TRL, "trl"), of(None)
+    factory, axolotl = of(FACTORY, "llama-factory"), of(AXOLOTL, "axolotl")
+    plain = of(f"{AXOLOTL}lora_mlp_kernel: false\n", "axolotl")
+
+    assert width(trl) == pytest.approx(width(own))
+    # Read, not measured: 2 % at each end, as for TRL's tiles.
+    assert width(factory) < width(own) + 0.02
+    assert width(plain) < width(own) + 0.02
+    # Its LoRA kernels are on where no key says otherwise, and may keep 15 % less.
+    assert 0.08 < width(axolotl) - width(plain) < 0.16
+    assert width(unknown) > 0.5
+    # The unknown program may be any of them.
+    for one in (own, factory, plain, axolotl):
+        assert unknown.low <= one.likely <= unknown.high
+
+
 def test_a_traced_scaled_family_is_as_narrow_as_any_that_was_not_measured() -> None:
     """Granite: the formulas' 25 % are for what they do not know, and the trace runs granite's own code."""
     config = {**LLAMA, "model_type": "granite", "residual_multiplier": 0.22, "embedding_multiplier": 12.0}

@@ -28,7 +28,7 @@ BILLION = {
 """Llama 3.2 1B's."""
 NEAR = 2.5
 """GiB, near to what it needs, so that a step is replayed."""
-MOE = {
+MOE: dict[str, Any] = {
     "architectures": ["Qwen3MoeForCausalLM"],
     "model_type": "qwen3_moe",
     "hidden_size": 2048,
@@ -200,7 +200,7 @@ def test_a_lower_bound_below_the_cards_memory_leaves_it_unknown(jobs: Jobs) -> N
 
 
 def test_an_unknown_architecture_whose_least_is_above_the_limit_does_not_fit(jobs: Jobs) -> None:
-    eight = {
+    eight: dict[str, Any] = {
         "hidden_size": 4096,
         "intermediate_size": 14336,
         "num_hidden_layers": 32,

@@ -293,8 +293,9 @@ def _confirmed(at: Callable[..., Figure], most: Callable[[float, int], int], lim
             return 0, made.by
         needed = made.high if made.needed is None else made.needed[2]
         room = limit * (formula.high or 0.0) / needed if needed else 0.0
-        batch = max(1, most(room, batch - 1))
-    return batch, "formulas"
+        left = most(room, batch - 1)
+        batch = max(1, left)
+    return left, "formulas"
 
 
 def _told(probed: Probe) -> str:

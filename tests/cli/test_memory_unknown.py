@@ -76,6 +76,7 @@ class Jobs:
     def check(self) -> dict[str, Any]:
         """The result of memory-fit."""
         ran = self.project.call("run", "policy.yaml", "-o", "json=r.json")
+        result: dict[str, Any]
         (result,) = (one for one in ran.report["results"] if one["rule"] == "memory-fit")
         return result
 
@@ -176,7 +177,7 @@ def test_a_lower_bound_above_the_cards_memory_does_not_fit(jobs: Jobs, trainer: 
     assert memory["at_least"] == pytest.approx(least, abs=0.01)
     assert least > 54
     assert re.search(rf"^memory +unknown: .*experts.*; at least {least:.1f} GiB", ran.out, re.MULTILINE)
-    assert "does not fit 23.61 GiB (hardware.gpu): the weights alone need more" in ran.out
+    assert "does not fit 23.61 GiB (hardware.gpu): the least that it needs is more" in ran.out
     assert re.search(r"</span> does not fit<", jobs.page)
     assert f"at least {least:.1f} GiB of 23.61 GiB (hardware.gpu)" in jobs.page
     # No settings are proposed that would end at the same place, and the target does not hold.

@@ -296,7 +296,7 @@ def _fits(plan: JobPlan) -> str:
         return f"whether it fits is unknown: {plan.memory_source}"
     where = f"{limit:g} GiB ({plan.memory_source})"
     if memory.high is None:
-        return f"does not fit {where}: the weights alone need more"
+        return f"does not fit {where}: the least that it needs is more"
     high = memory.high if memory.needed is None else memory.needed[2]
     said = {
         "does not fit": f"does not fit {where}",

@@ -141,8 +141,9 @@ def confirmed_batch(
             return Largest(0, True)
         formula = estimate(tried, config, longest=longest, traced=True)
         by = replace(by, high=memory.least.high / formula.high)
-        batch = max(1, min(batch - 1, largest_batch(job, config, limit_gib, longest=longest, by=by)))
-    return Largest(batch, False)
+        most = min(batch - 1, largest_batch(job, config, limit_gib, longest=longest, by=by))
+        batch = max(1, most)
+    return Largest(most, False)
 
 
 def cheapest(

@@ -64,6 +64,7 @@ SCENARIOS = (
     "cli/test_from.py",
     "cli/test_hostile.py",
     "cli/test_light.py",
+    "cli/test_memory_unknown.py",
     "cli/test_morning_after.py",
     "cli/test_never_green_by_silence.py",
     "cli/test_night_before.py",

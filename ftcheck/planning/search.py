@@ -1,9 +1,11 @@
 """Better settings: the search over max_length, batch, accumulation and packing."""
 
+import math
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
+from ftcheck.estimate.memory.fit import far
 from ftcheck.estimate.steps import devices, steps
 from ftcheck.inputs.prepared import Prepared
 from ftcheck.planning.packing import blocks_at, computed, planned_blocks
@@ -65,6 +67,8 @@ class Search:
     bounds: Bounds
     memory: Memory
     hours: Hours
+    replayed: Memory | None = None
+    """The same as `memory`, by a replayed step: of what is shown."""
 
     def options(self) -> tuple[Option, ...]:
         """The trade-off: the stated settings, the best ones, and what else there is to choose from."""
@@ -72,7 +76,29 @@ class Search:
         stated = self.option(self.job, "as stated", fed)
         tried = [self._judged(self.option(one, "", fed), stated) for one in self._candidates()]
         good = sorted((one for one in tried if not one.problems), key=self._order)
-        return tuple(_still_worth([self._planned(one) for one in _trade_off(stated, good)]))
+        return tuple(_still_worth(self._confirmed(stated, good)))
+
+    def _confirmed(self, stated: Option, good: Sequence[Option]) -> list[Option]:
+        """The trade-off, each of its settings replayed. Where a replay refuses some, they and what needs as
+        much by the formulas are no choice, and the next are taken."""
+        while True:
+            shown = [self._replayed(self._planned(one)) for one in _trade_off(stated, good)]
+            refused = {_key(one) for one in shown[1:] if one.problems}
+            if not refused:
+                return shown
+            least = min(_most(one) for one in good if _key(one) in refused)
+            good = [one for one in good if _most(one) < least]
+
+    def _replayed(self, option: Option) -> Option:
+        """With the memory of a replayed step, unless the formulas leave no doubt."""
+        limit, found = self.bounds.memory, option.memory
+        if self.replayed is None or limit is None or found.by != "formulas":
+            return option
+        if found.low is None or found.high is None or far(found.low, found.high, limit):
+            return option
+        job = self._job_of(option)
+        made = replace(option, memory=self.replayed(job, self._longest(job), option.fed))
+        return replace(made, problems=tuple(self._problems(made)))
 
     def _planned(self, option: Option) -> Option:
         """The same with the blocks that the job's own planner makes, which takes longer to find."""
@@ -208,6 +234,10 @@ def _fed_key(job: Job) -> tuple[Any, ...]:
     training = job.training
     packs = training.packing and training.max_length is not None
     return (training.max_length, packs, 0 if packs else training.per_device_train_batch_size)
+
+
+def _most(option: Option) -> float:
+    return math.inf if option.memory.high is None else option.memory.high
 
 
 def effort(option: Option) -> float:

@@ -26,6 +26,8 @@ MEMORY_PARTS = {
     "CUDA": ("context",),
 }
 """Parts of memory by their usual names, and what the memory model calls them."""
+PREDICTED_BY = {"replay": "replayed", "formulas": "by formulas", "probe": "measured"}
+"""How an estimate of memory was found (`planning.records.Figure.by`), in words."""
 WORDS = {Outcome.TIMEOUT: "timed out", Outcome.NOT_RUN: "not run"}
 
 

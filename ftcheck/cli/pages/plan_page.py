@@ -7,6 +7,7 @@ from dataclasses import dataclass, fields, is_dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from ftcheck.estimate.interval import Verdict
 from ftcheck.inputs.role_tokens import RoleTokens, Words
 from ftcheck.packing.lengths import Histogram, TrainedPositions
 from ftcheck.planning.plan_file import SCHEMA
@@ -26,7 +27,7 @@ from ftcheck.policy.paths import relative
 from ftcheck.records import Location
 from ftcheck.report.clean import clean
 from ftcheck.report.escape import markdown_text
-from ftcheck.report.wording import change_text, place
+from ftcheck.report.wording import PREDICTED_BY, change_text, place
 
 if TYPE_CHECKING:
     from ftcheck.cli.pages.screen import Screen
@@ -258,9 +259,11 @@ def _step(plan: JobPlan) -> Iterator[Line]:
 def _memory(plan: JobPlan) -> Iterator[Line]:
     memory = plan.memory
     if not memory.known:
-        yield Line("memory", memory.why)
+        yield Line("memory", memory_unknown(memory))
+        if _verdict(plan) is not None:
+            yield Line("", _fits(plan))
         return
-    said = [f"{_gib(memory)} GiB"]
+    said = [f"{_gib(memory)} GiB{_by(memory)}"]
     said += [f"{name} {value:.1f}" for name, value in memory.parts.items() if value >= 0.05]
     yield Line("memory", " · ".join(said))
     yield Line("", _fits(plan))
@@ -273,20 +276,42 @@ def _gib(figure: Figure) -> str:
     return f"{figure.likely:.1f} ({figure.low:.1f} to {figure.high:.1f})"
 
 
+def memory_unknown(memory: Figure) -> str:
+    """Why nobody knows the memory, and the least that is needed where that is known."""
+    return memory.why if memory.at_least is None else f"{memory.why}; at least {memory.at_least:.1f} GiB"
+
+
+def _by(memory: Figure) -> str:
+    """` replayed`, ` by formulas`, ` measured`: how the figure before it was found."""
+    return f" {PREDICTED_BY[memory.by]}" if memory.by in PREDICTED_BY else ""
+
+
+def _verdict(plan: JobPlan) -> Verdict | None:
+    return None if plan.memory_limit is None else plan.memory.fits(plan.memory_limit)
+
+
 def _fits(plan: JobPlan) -> str:
-    memory, limit = plan.memory, plan.memory_limit
-    verdict = None if limit is None else memory.fits(limit)
-    if limit is None or verdict is None or memory.high is None:
+    memory, limit, verdict = plan.memory, plan.memory_limit, _verdict(plan)
+    if limit is None or verdict is None:
         return f"whether it fits is unknown: {plan.memory_source}"
     where = f"{limit:g} GiB ({plan.memory_source})"
+    if memory.high is None:
+        return f"does not fit {where}: the least that it needs is more"
     high = memory.high if memory.needed is None else memory.needed[2]
     said = {
         "does not fit": f"does not fit {where}",
         "tight": f"tight: may or may not fit {where}",
         "fits": f"fits {where} with {limit - high:.1f} GiB to spare",
     }[verdict]
-    batch = plan.largest_batch
-    return said if batch is None else f"{said}; the largest batch that fits is {batch}" if batch else said
+    return f"{said}; {largest}" if (largest := largest_batch(plan)) else said
+
+
+def largest_batch(plan: JobPlan) -> str:
+    """`the largest batch that fits is 8 (replayed)`; empty where none does, or nobody knows."""
+    if not plan.largest_batch:
+        return ""
+    how = PREDICTED_BY.get(plan.largest_batch_by)
+    return f"the largest batch that fits is {plan.largest_batch}{f' ({how})' if how else ''}"
 
 
 def _time(plan: JobPlan) -> Iterator[Line]:
@@ -365,7 +390,7 @@ def option_text(one: Option, stated: Option) -> str:
         f"batch {one.batch} x {one.accumulation}",
         f"{one.nominal:,} tokens per step ({one.real:,} real)",
         counted(one.steps, "step"),
-        f"{one.memory.likely:.1f} GiB" if one.memory.likely is not None else "memory unknown",
+        f"{one.memory.likely:.1f} GiB{_by(one.memory)}" if one.memory.likely is not None else _unknown(one),
         span(one.hours) if one.hours.known else f"{amount(one.computed)} tokens computed per epoch",
     ]
     gain = _gain(one, stated)
@@ -374,6 +399,11 @@ def option_text(one: Option, stated: Option) -> str:
     if one.lost:
         said.append(f"loses {100 * one.lost:.2f} % of the trained tokens")
     return " · ".join([*said, *one.problems])
+
+
+def _unknown(one: Option) -> str:
+    least = one.memory.at_least
+    return "memory unknown" if least is None else f"at least {least:.1f} GiB"
 
 
 def _gain(one: Option, stated: Option) -> str:

@@ -7,6 +7,7 @@ normal approximation of means: it needs `ENOUGH` rows that are not alike, else o
 """
 
 import math
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -93,7 +94,7 @@ def quantile_ranks(percentile: float, drawn: int, total: int) -> tuple[int | Non
     return low or None, below + 1 if below < drawn else None
 
 
-def _rank(holds: Any, drawn: int) -> int:
+def _rank(holds: Callable[[int], bool], drawn: int) -> int:
     """The largest rank for which it holds, which it does up to some rank; 0 where for none."""
     low, high = 0, drawn
     while low < high:

@@ -41,8 +41,8 @@ def test_more_rows_than_there_are_draw_all() -> None:
 
 
 def test_every_row_is_as_likely_as_any_other() -> None:
-    """2,000 draws of 10 of 100 rows: each row is drawn 200 times, give or take 5 standard deviations of 13.4;
-    the chi-square of all of them lies in the middle of its distribution (99 degrees, mean 99 x 0.9, sd 13)."""
+    """2,000 draws of 10 of 100 rows: each row is drawn 200 times, 5 standard deviations of 13.4 off at
+    most; their chi-square lies in the middle of its distribution (99 degrees, mean 99 x 0.9, sd 13)."""
     counts = np.zeros(100)
     for seed in range(2_000):
         counts[drawn(100, 10, seed, block=100)] += 1

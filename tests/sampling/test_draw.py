@@ -13,7 +13,8 @@ def drawn(total: int, rows: int, seed: int, *, block: int) -> list[int]:
     numbers, places = draw.drawn()
     assert numbers.tolist() == places[:, 0].tolist()
     assert draw.offered == total
-    return numbers.tolist()
+    found: list[int] = numbers.tolist()
+    return found
 
 
 def test_the_keys_are_the_published_outputs_of_splitmix64() -> None:

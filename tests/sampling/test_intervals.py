@@ -1,6 +1,7 @@
 """Intervals against numbers worked out by hand, scipy's distributions, and the coverage that they promise."""
 
 import math
+from collections.abc import Sequence
 from fractions import Fraction
 
 import numpy as np
@@ -101,7 +102,7 @@ def test_a_ratio_of_rows_that_are_alike_is_not_told() -> None:
     assert intervals.ratio(ones, ones, 100, 1_000) is None
 
 
-def covered(bounds: list[tuple[float | None, float | None]], truth: float) -> float:
+def covered(bounds: Sequence[tuple[float | None, float | None]], truth: float) -> float:
     """In which share of the intervals the truth lies."""
     held = [(low is None or low <= truth) and (high is None or truth <= high) for low, high in bounds]
     return sum(held) / len(held)
@@ -125,6 +126,8 @@ def test_intervals_cover_the_truth_in_95_of_100_samples(rows: np.ndarray) -> Non
     assert 0.918 < covered([one for one in half if one], float((rows // 2).sum() / rows.sum())) < 0.985
     for percentile in (50, 95, 99):
         low, high = intervals.quantile_ranks(percentile, drawn, total)
+        assert low is not None
+        assert high is not None
         truth = np.sort(rows)[math.ceil(percentile / 100 * total) - 1]
         ends = [np.sort(one)[[low - 1, high - 1]] for one in samples]
         assert covered([(a, b) for a, b in ends], truth) > 0.918

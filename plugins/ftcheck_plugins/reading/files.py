@@ -19,6 +19,7 @@ from ftcheck.inputs import bounded, exclude_list, prepared_folder
 from ftcheck.inputs.prepared import RowError
 from ftcheck.paths import DATA_SUFFIXES, expand, is_hub_data
 from ftcheck.records import Location
+from ftcheck.settings import Sampling
 from ftcheck_plugins.reading.json_window import Fault, JsonWindow, Value
 from ftcheck_plugins.reading.row_shape import Shape
 
@@ -67,8 +68,27 @@ class Source:
             yield row if row.data is None else row._replace(data=self.change(row.data))
 
 
+class Drawn(Protocol):
+    """Which rows were drawn: their numbers (int64, from 0, in order), and of how many."""
+
+    @property
+    def numbers(self) -> Any:
+        """Of the rows that the source's shape leaves."""
+
+    @property
+    def of(self) -> int:
+        """How many there are."""
+
+
 class Picks(Protocol):
     """Draws rows of a source, and reads them."""
+
+    @property
+    def sampling(self) -> Sampling:
+        """How many are asked for, and the seed."""
+
+    def drawn(self, source: Source, *, offline: bool = False) -> Drawn | None:
+        """The rows that are drawn; None where there are no more than are asked for."""
 
     def stream(self, source: Source, *, offline: bool) -> Iterator[RawRow]:
         """The rows that are drawn, in order, before `Source.change`."""

@@ -153,9 +153,14 @@ def test_only_row_groups_that_hold_a_drawn_row_are_read(
 
 def test_lines_that_are_not_drawn_are_not_parsed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     whole = source(tmp_path, "jsonl")
-    parsed = []
+    parsed: list[bytes] = []
     decode = files._decode
-    monkeypatch.setattr(files, "_decode", lambda content: parsed.append(content) or decode(content))
+
+    def noted(content: bytes) -> Any:
+        parsed.append(content)
+        return decode(content)
+
+    monkeypatch.setattr(files, "_decode", noted)
 
     assert len(list(files.stream(sampled(whole, Sampling(rows=5))))) == 5
     assert len(parsed) == 5

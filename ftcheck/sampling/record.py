@@ -34,10 +34,13 @@ class Estimate:
     `sampled` is the number in the sample. `low` and `high` hold the number of all rows at 95 %; None: on that
     side nothing is known. `kind` says how: `count` (rows, scaled to all), `share`, `quantile`, `total` (a sum
     over rows, scaled), `at-least` and `at-most` (a maximum, a minimum: other rows may go beyond), `derived`
-    (worked out of other estimates), `sample`: nothing is said of the rows that were not drawn.
+    (worked out of other estimates), `sample`: nothing is said of the rows that were not drawn. `drawn` rows
+    (or sequences) of the sample could have had what is counted, about `of` of all.
     """
 
     kind: Kind
     sampled: float | int | str | bool | None
     low: float | int | None = None
     high: float | int | None = None
+    drawn: int | None = None
+    of: int | None = None

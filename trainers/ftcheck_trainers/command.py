@@ -30,7 +30,6 @@ from ftcheck_trainers import run_folder
 FORWARDED = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 PATIENCE = 3
 """At the third Ctrl-C the command is killed."""
-UNVERIFIED = "unverified"
 
 
 def train(ticket: Ticket, job: Job, inputs: Inputs, *, resume: bool) -> str:
@@ -39,11 +38,11 @@ def train(ticket: Ticket, job: Job, inputs: Inputs, *, resume: bool) -> str:
     With `resume` the same command runs again, with FTCHECK_RESUME=1 in its environment.
     """
     argv = _argv(job)
-    run_folder.check_ticket(ticket, job)
+    run_folder.check_ticket(ticket, job, takes_sample=True)
     refuse_several(job)
     claimed = run_folder.claim(ticket, job, resume=resume, checkpoints=False)
     folder = _Folder(job.data.prepared, ticket, job) if job.data.prepared is not None else None
-    ids = UNVERIFIED if folder is None else ticket.ids
+    ids = run_folder.UNVERIFIED if folder is None else ticket.ids
     with run_folder.recorded(claimed, ticket, job, ids=ids, command=argv):
         run(argv, job, Path(ticket.policy).resolve().parent, resume=resume)
         if folder is not None:

@@ -50,6 +50,9 @@ from ftcheck_trainers.failure_messages import GIB as GIB
 from ftcheck_trainers.failure_messages import Stopped, one_line
 from ftcheck_trainers.signals import Interrupted
 
+UNVERIFIED = "unverified"
+"""What run.json says of ids that nobody held against what was checked, not all of them at least."""
+
 PACKAGES = ("ftcheck", "torch", "transformers", "trl", "peft", "bitsandbytes", "accelerate", "datasets")
 WEIGHTS = (
     "adapter_config.json",
@@ -108,8 +111,14 @@ def of_job(job: Job) -> Path:
     return Path(job.training.output_dir)
 
 
-def check_ticket(ticket: Ticket, job: Job) -> None:
-    """Raise `Refused` for a ticket of another job, or of this one with other settings."""
+def check_ticket(ticket: Ticket, job: Job, *, takes_sample: bool = False) -> None:
+    """Raise `Refused` for a ticket of another job, or of this one with other settings.
+
+    Also for one of a sample of the rows, but for a trainer that says so (`takes_sample`).
+    """
+    if ticket.sample is not None and not takes_sample:
+        said = f"only {ticket.sample} were checked, and {job.trainer.use} takes ids that were all checked"
+        raise Refused(Refusal(job.name, (Reason("sampled", f"{said}: run the checks on all rows"),)))
     message = None
     if ticket.job != job.name:
         message = f"the ticket is for job {ticket.job}, not for {job.name}"
@@ -398,7 +407,7 @@ def _at_start(claimed: Claim, ticket: Ticket, job: Job) -> dict[str, Any]:
         "status": "running",
         "reason": None,
         "remedy": None,
-        "ids": ticket.ids,
+        "ids": ticket.ids if ticket.sample is None else UNVERIFIED,
         "ticket": ticket.said(),
         "python": platform.python_version(),
         "packages": versions(),

@@ -86,7 +86,7 @@ def test_several_processes_prepare_the_same_sample(
 def test_a_kept_sample_is_found_again_and_another_seed_is_not(
     samples: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setenv("FTCHECK_CACHE_DIR", str(tmp_path / "cache"))
+    monkeypatch.setenv("FTCHECK_CACHE", str(tmp_path / "cache"))
     found: list[str] = []
     for folder, seed in (("a", 0), ("b", 0), ("c", 1)):
         one = job(samples, tmp_path, Sampling(rows=30, seed=seed))

@@ -81,7 +81,7 @@ class Sampling:
     """How many rows are drawn for a first look at large data, and by which seed."""
 
     __pydantic_config__ = STRICT
-    rows: Annotated[int, ONE_UP]
+    rows: Annotated[int, Limit(at_least=100)]
     """Rows that are drawn, each as likely as any other; of data with no more rows, all are taken."""
     seed: Annotated[int, ZERO_UP] = 0
     """Other rows are drawn for another seed, the same ones on every machine for the same."""

@@ -99,6 +99,11 @@ class Rows:
         """Number of rows, the broken ones among them."""
         return len(self.line)
 
+    @property
+    def total(self) -> int:
+        """Number of rows that there are, whether these are all or a sample of them."""
+        return len(self) if self.sample is None else self.sample.of
+
     def texts(self, row: int) -> Sequence[tuple[str, str]]:
         """What stands in a row (index from 0): a role and a text for each message; nothing for a broken row.
 

@@ -7,6 +7,7 @@ told, with an interval; the value of the sample stands beside it. A measurement 
 is about the sample alone, and says so.
 """
 
+import re
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 Number = float | int | str | bool | None
+NUMBER = re.compile(r"\d+")
 
 
 class Statistic(Protocol):
@@ -46,7 +48,7 @@ class OfSample:
 
 
 @dataclass(frozen=True, slots=True)
-class Rows:
+class AllRows:
     """The number of all rows, which is known."""
 
     def estimate(self, value: Number, sample: RowSample) -> tuple[Number, Estimate | None]:
@@ -56,9 +58,13 @@ class Rows:
 
 @dataclass(frozen=True, slots=True)
 class Count:
-    """A number of rows that have something. Of `drawn` rows that might; None: of all that were drawn."""
+    """A number of rows that have something. Of `drawn` rows that might; None: of all that were drawn.
+
+    `limit_of_drawn`: the measurement's limit is a share of the rows that were looked at, and grows with them.
+    """
 
     drawn: int | None = None
+    limit_of_drawn: bool = False
 
     def estimate(self, value: Number, sample: RowSample) -> tuple[Number, Estimate | None]:
         """Scaled to all rows."""
@@ -109,14 +115,14 @@ class Quantile:
 
 @dataclass(frozen=True, slots=True)
 class Total:
-    """A sum over rows of `values`, one for each row that may have any; `drawn` are these, None: all."""
+    """A sum over rows of `values`, one for each row that may have any. `limit_of_drawn` as of `Count`."""
 
     values: "NDArray[Any]"
-    drawn: int | None = None
+    limit_of_drawn: bool = False
 
     def estimate(self, value: Number, sample: RowSample) -> tuple[Number, Estimate | None]:
         """Scaled to all rows."""
-        drawn, of = part(self.drawn, sample)
+        drawn, of = part(len(self.values), sample)
         if not drawn:
             return value, Estimate("sample", value)
         low, high = intervals.total(self.values, drawn, of)
@@ -193,4 +199,7 @@ def estimated(measurement: Measurement, sample: RowSample) -> Measurement:
     """A measurement on a sample, as it stands in the report."""
     statistic: Statistic = measurement.statistic or OfSample()
     value, found = statistic.estimate(measurement.value, sample)
-    return replace(measurement, value=value, estimate=found, statistic=None)
+    limit = measurement.limit
+    if limit is not None and getattr(statistic, "limit_of_drawn", False):
+        limit = NUMBER.sub(lambda one: str(int(one[0]) * sample.of // sample.rows), limit)
+    return replace(measurement, value=value, limit=limit, estimate=found, statistic=None)

@@ -7,7 +7,7 @@ from ftcheck.report.numbers import number
 from ftcheck.report.record import Report
 from ftcheck.sampling.record import Estimate, RowSample
 
-SHOWN = 4
+SHOWN = 3
 """So many estimates stand beside a check's name."""
 
 
@@ -27,32 +27,35 @@ def sampled_words(sample: RowSample) -> str:
 
 
 def estimates(result: Result) -> str:
-    """What a check's numbers say of all rows: those with a limit first."""
-    told = [one for one in result.measurements if one.estimate is not None and one.estimate.kind != "sample"]
+    """What a check's numbers say of all rows, those with a limit first; alike ones are said together."""
+    told = [one for one in result.measurements if one.estimate is not None and _says(one.estimate)]
     told.sort(key=lambda one: one.limit is None)
-    said = [" ".join((one.name, *_words(one))) for one in told[:SHOWN]]
-    return f"all rows: {', '.join(said)}" if said else ""
+    names: dict[str, list[str]] = {}
+    for one in told:
+        names.setdefault(valued(one), []).append(one.name)
+    said = [f"{', '.join(those)} {value}" for value, those in list(names.items())[:SHOWN]]
+    return f"all rows: {'; '.join(said)}" if said else ""
 
 
-def valued(measurement: Measurement) -> str:
-    """The number with its interval."""
-    return " ".join(_words(measurement))
+def _says(found: Estimate) -> bool:
+    """Whether there is something to say of all rows that the number alone does not."""
+    return found.kind != "sample" and (found.low is None or found.low != found.high)
 
 
-def _words(one: Measurement) -> list[str]:
-    found = one.estimate
-    value = number(one.value)
-    if found is None:
-        return [value]
+def valued(one: Measurement) -> str:
+    """A number with what it says of all rows: `600 (310 to 1,047)`, `at least 1,040`."""
+    found, value = one.estimate, number(one.value)
+    if found is None or (found.low is not None and found.low == found.high):
+        return value
     if found.kind == "sample":
-        return [value, "(in the sample alone)"]
+        return f"{value} (in the sample alone)"
     if found.kind == "at-least":
-        return ["at least", value]
+        return f"at least {value}" if found.low else f"{value} in the sample, which cannot rule them out"
     if found.kind == "at-most":
-        return ["at most", value]
+        return f"at most {value}"
     if found.kind == "count" and found.sampled == 0 and found.drawn and found.of:
-        return [_none(found)]
-    return [value, f"({_ends(found)})"]
+        return _none(found)
+    return f"{value} ({_ends(found)})"
 
 
 def _none(found: Estimate) -> str:
@@ -63,8 +66,8 @@ def _none(found: Estimate) -> str:
 
 def _ends(found: Estimate) -> str:
     low, high = found.low, found.high
-    if low is None and high is None:
-        return "the sample is too small to tell"
+    if not low and high is None:
+        return "in the sample; too few rows to tell of all"
     if high is None:
         return f"at least {number(low)}"
     return f"at most {number(high)}" if low is None else f"{number(low)} to {number(high)}"

@@ -116,6 +116,15 @@ class Rows:
             raise InputError(self.textless or "the texts of these rows cannot be read")
         return self.reader.texts(row)
 
+    def index(self, number: int) -> int | None:
+        """Where the row is that is the `number`-th of all (from 1); None where it was not drawn."""
+        if self.numbers is None:
+            return number - 1 if 0 < number <= len(self) else None
+        import numpy as np
+
+        place = int(np.searchsorted(self.numbers, number - 1))
+        return place if place < len(self) and int(self.numbers[place]) == number - 1 else None
+
     def at(self, row: int, column: int | None = None) -> Location:
         """The place of a row (index from 0): clickable, and named by its digest."""
         return Location(

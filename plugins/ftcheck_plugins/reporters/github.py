@@ -15,7 +15,7 @@ from ftcheck.extension.reporters import Reporter
 from ftcheck.paths import near
 from ftcheck.plurals import counted
 from ftcheck.records import Finding, Location, Outcome, Result, Severity
-from ftcheck.report import verdict_lines, waiver_days, wording
+from ftcheck.report import sampled, verdict_lines, waiver_days, wording
 from ftcheck.report.clean import clean
 from ftcheck.report.record import Report
 

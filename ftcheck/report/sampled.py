@@ -67,7 +67,7 @@ def _none(found: Estimate) -> str:
 def _ends(found: Estimate) -> str:
     low, high = found.low, found.high
     if not low and high is None:
-        return "in the sample; too few rows to tell of all"
+        return "in the sample; what all rows have is unknown"
     if high is None:
         return f"at least {number(low)}"
     return f"at most {number(high)}" if low is None else f"{number(low)} to {number(high)}"

@@ -11,6 +11,7 @@ import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
+from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
+    Column = NDArray[np.int64]
     Places = NDArray[np.int64]
 
 BLOCK = 1 << 16
@@ -171,27 +173,27 @@ def _all(source: _Bare, offline: bool) -> "Iterator[Places]":
         path = Path(name)
         try:
             if path.suffix == ".jsonl":
-                yield from _blocks(_line_places(file, path, excluded.get(file, frozenset())))
+                yield from _line_places(file, path, excluded.get(file, frozenset()))
             elif path.suffix == ".parquet":
                 yield from _numbered(file, _parquet_rows(path))
             else:
                 rows = files.READERS[path.suffix](file, path)
-                yield from _blocks((file, row.line, row.offset) for row in rows)
+                yield from _row_places(file, rows)
         except OSError as error:
             raise InputError(f"{name}: cannot be read: {error.strerror or error}") from error
 
 
-def _blocks(places: Iterable[tuple[int, int, int]]) -> "Iterator[Places]":
+def _row_places(file: int, rows: Iterable[RawRow]) -> "Iterator[Places]":
+    """The places of rows that were parsed to be found."""
+    rows = iter(rows)
+    while block := [(row.line, row.offset) for row in islice(rows, BLOCK)]:
+        yield _places(file, *zip(*block, strict=True))
+
+
+def _places(file: int, lines: "Sequence[int] | Column", offsets: "Sequence[int] | Column") -> "Places":
     import numpy as np
 
-    block: list[tuple[int, int, int]] = []
-    for place in places:
-        block.append(place)
-        if len(block) == BLOCK:
-            yield np.array(block, dtype=np.int64)
-            block = []
-    if block:
-        yield np.array(block, dtype=np.int64)
+    return np.stack([np.full(len(lines), file), lines, offsets], axis=1).astype(np.int64)
 
 
 def _numbered(file: int, total: int) -> "Iterator[Places]":
@@ -199,16 +201,25 @@ def _numbered(file: int, total: int) -> "Iterator[Places]":
     import numpy as np
 
     for first in range(0, total, BLOCK):
-        lines = np.arange(first + 1, min(total, first + BLOCK) + 1, dtype=np.int64)
-        yield np.stack([np.full(len(lines), file), lines, np.zeros(len(lines), dtype=np.int64)], axis=1)
+        lines = np.arange(first + 1, min(total, first + BLOCK) + 1)
+        yield _places(file, lines, np.zeros_like(lines))
 
 
-def _line_places(file: int, path: Path, excluded: frozenset[int]) -> Iterator[tuple[int, int, int]]:
+def _line_places(file: int, path: Path, excluded: frozenset[int]) -> "Iterator[Places]":
     """Where the lines begin that are rows. Nothing is parsed."""
+    numbers: list[int] = []
+    offsets: list[int] = []
     with bounded.open_file(path) as handle:
         for number, (offset, raw) in enumerate(files.lines(handle, 0, sys.maxsize), start=1):
-            if offset not in excluded and (files.is_too_long(raw) or not raw.isspace()):
-                yield file, number, offset
+            if (raw.isspace() and not files.is_too_long(raw)) or offset in excluded:
+                continue
+            numbers.append(number)
+            offsets.append(offset)
+            if len(numbers) == BLOCK:
+                yield _places(file, numbers, offsets)
+                numbers, offsets = [], []
+    if numbers:
+        yield _places(file, numbers, offsets)
 
 
 def _parquet_rows(path: Path) -> int:

@@ -3,7 +3,7 @@
 from dataclasses import replace
 
 from ftcheck.inputs.container import Inputs
-from ftcheck.records import Finding, Result
+from ftcheck.records import Finding, Result, Stage
 from ftcheck.sampling.record import RowSample
 from ftcheck.sampling.statistics import estimated
 
@@ -22,10 +22,11 @@ def sample_of(inputs: Inputs, asked: frozenset[str]) -> RowSample | None:
 
 
 def on_sample(result: Result, sample: RowSample) -> Result:
-    """The result of a check that looked at a sample."""
+    """The result of a check that looked at a sample; what is measured after a training is no row's."""
+    before = result.check.stage is Stage.BEFORE
     return replace(
         result,
-        measurements=tuple(estimated(one, sample) for one in result.measurements),
+        measurements=tuple(estimated(one, sample) if before else one for one in result.measurements),
         summary=f"{result.summary} · on a sample" if result.summary else None,
         findings=tuple(_said(one, sample) for one in result.findings),
     )

@@ -352,7 +352,11 @@ class _Pass:
 
     def _write(self, making: Path, *, fast: bool) -> None:
         rows = self._row_tokenizer(fast)
-        maker = BatchMaker(self.job, self.tokenizer, rows)
+        picks, text_field = self.source.picks, self.job.training.dataset_text_field
+        first = picks.opening(self.source, offline=self.run.offline) if picks is not None else None
+        if first is not None and first.data is not None:
+            self.opening = columns.kinds(first.data, text_field)
+        maker = BatchMaker(self.job, self.tokenizer, rows, first.data if first is not None else None)
         if rows is not None and files.size(self.source) >= processes.WORTH:
             rows.load_ahead()
         try:

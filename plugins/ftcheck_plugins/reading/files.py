@@ -93,6 +93,9 @@ class Picks(Protocol):
     def stream(self, source: Source, *, offline: bool) -> Iterator[RawRow]:
         """The rows that are drawn, in order, before `Source.change`."""
 
+    def opening(self, source: Source, *, offline: bool = False) -> RawRow | None:
+        """The first row of all; None where all rows are taken."""
+
     def pieces(self, source: Source, size: int) -> "list[Lines] | None":
         """The same as pieces of about `size` bytes: see `pieces`."""
 

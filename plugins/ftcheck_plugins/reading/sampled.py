@@ -38,13 +38,14 @@ class Drawn:
     """Rows that were drawn of the `of` rows that a source's shape leaves; `found` there are before that.
 
     `numbers` are their indices among these (int64, from 0, in order), `places` the file, line and byte offset
-    of each (int64, shape (rows, 3)).
+    of each (int64, shape (rows, 3)). `first` is the place of the first row of all.
     """
 
     of: int
     found: int
     numbers: "NDArray[np.int64]"
     places: "Places"
+    first: "Places"
 
 
 @dataclass(frozen=True)
@@ -67,9 +68,15 @@ class SampledRows:
         if found is None:
             yield from files.stream(replace(source, picks=None, change=None), offline=offline)
             return
-        names = replace(source.shape, first=None, split=None)
-        rows = _picked(source, found, offline)
-        yield from files.renamed(rows, names) if names else rows
+        yield from _named(source, _picked(source, found, offline))
+
+    def opening(self, source: Source, *, offline: bool = False) -> RawRow | None:
+        """The first row of all, drawn or not; None where no rows are drawn, so that the first is there."""
+        found = self.drawn(source, offline=offline)
+        if found is None:
+            return None
+        first = replace(found, places=found.first, found=0)
+        return next(source.changed(_named(source, _picked(source, first, offline))), None)
 
     def pieces(self, source: Source, size: int) -> list[Lines] | None:
         """The same in pieces, where they stand in JSON lines."""
@@ -85,6 +92,12 @@ class SampledRows:
             for file, places in _by_file(found.places)
             for at in range(0, len(places), step)
         ]
+
+
+def _named(source: Source, rows: Iterator[RawRow]) -> Iterator[RawRow]:
+    """Rows with the names of columns and roles that the job gives them."""
+    names = replace(source.shape, first=None, split=None)
+    return files.renamed(rows, names) if names else rows
 
 
 class DrawnLines(Lines):
@@ -129,13 +142,14 @@ def _stamp(name: str) -> tuple[int, int]:
 @lru_cache(maxsize=8)
 def _drawn(source: _Bare, sampling: Sampling, offline: bool) -> Drawn:
     draw, found = Draw(sampling.rows, sampling.seed), 0
-    chosen = _held(source, offline)
+    chosen, first = _held(source, offline), None
     for places in _first(source, offline):
-        here = slice(found, found + len(places))
+        meant = places if chosen is None else places[chosen[found : found + len(places)]]
+        first = meant[:1] if first is None and len(meant) else first
         found += len(places)
-        draw.offer(places if chosen is None else places[chosen[here]])
+        draw.offer(meant)
     numbers, drawn = draw.drawn()
-    return Drawn(draw.offered, found, numbers, drawn)
+    return Drawn(draw.offered, found, numbers, drawn, drawn[:1] if first is None else first)
 
 
 def _held(source: _Bare, offline: bool) -> "NDArray[np.bool_] | None":
@@ -253,7 +267,7 @@ def _by_file(places: "Places") -> "Iterator[tuple[int, Places]]":
 def _picked(source: Source, found: Drawn, offline: bool) -> Iterator[RawRow]:
     """The rows at these places, in order."""
     if source.hub is not None:
-        stated = found.found if source.shape.first is None else None
+        stated = found.found if source.shape.first is None and found.found else None
         yield from _hub_at(source.hub, offline, found.places[:, 1].tolist(), stated)
         return
     for file, places in _by_file(found.places):

@@ -123,8 +123,10 @@ def _evaluation(job: Job, counted: Steps, rows: Prepared | None) -> Evaluation |
     lengths = rows.fed(training.max_length)
     batch = training.per_device_eval_batch_size
     share = padding(lengths, batch)
-    batches = -(-len(lengths) // (batch * devices(job)))
-    return Evaluation(times, float(lengths.sum()) / max(1e-9, 1 - share), batches, int(lengths.max()))
+    scale = rows.rows.total / len(rows)
+    batches = -(-round(len(lengths) * scale) // (batch * devices(job)))
+    tokens = float(lengths.sum()) * scale / max(1e-9, 1 - share)
+    return Evaluation(times, tokens, batches, int(lengths.max()))
 
 
 def _eval_rows(job: Job, inputs: Inputs) -> Prepared | None:

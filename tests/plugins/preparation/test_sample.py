@@ -114,3 +114,18 @@ def test_held_out_rows_are_sampled_too_and_data_eval_is_read_whole(samples: Path
 
     named = job(samples, tmp_path, Sampling(rows=20), eval=str(tmp_path / "rows.jsonl"))
     assert Inputs(loaders, {"run": Run(folder=tmp_path / "other")}, named).get("prepared_eval").sample is None
+
+
+def test_the_layout_is_that_of_the_first_row_of_all(samples: Path, tmp_path: Path) -> None:
+    """The first row, which is not drawn, has a text beside its messages: TRL looks at its columns."""
+    one = job(samples, tmp_path, Sampling(rows=50, seed=2))
+    assert 0 not in np.argsort(keys(2, 0, ROWS))[:50]
+    path = tmp_path / "rows.jsonl"
+    rest = path.read_text(encoding="utf-8").partition("\n")[2]
+    path.write_text(json.dumps({"text": "plain"}) + "\n" + rest, encoding="utf-8")
+
+    some = prepare(one, tmp_path / "work")
+
+    assert some.rows.format == "text"
+    assert some.rows.opening == {"text": "text"}
+    assert len(some.row_errors) == 50

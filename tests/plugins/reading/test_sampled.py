@@ -202,3 +202,15 @@ def test_a_data_set_on_the_hub_that_misstates_its_rows_is_refused(monkeypatch: p
 
     with pytest.raises(InputError, match="own/wrong: it states 400 rows and has 500"):
         list(files.stream(sampled(Source(("own/wrong",), hub="own/wrong"), Sampling(rows=7))))
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_the_first_row_of_all_is_known_though_it_was_not_drawn(tmp_path: Path, kind: str) -> None:
+    """Trainers tell the layout of a data set by its first row."""
+    whole = replace(source(tmp_path, kind), shape=Shape(columns={"prompt": "ask"}))
+    picks = SampledRows(Sampling(rows=1))
+    everything = list(files.stream(whole))
+
+    assert picks.opening(whole) == everything[0]
+    assert list(files.stream(replace(whole, picks=picks))) != everything[:1]
+    assert SampledRows(Sampling(rows=500)).opening(whole) is None

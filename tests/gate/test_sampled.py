@@ -245,3 +245,15 @@ def test_fix_export_and_show_say_what_a_sample_means_to_them(project: Project) -
     assert "is not in the sample (100 of 160 rows)" in other.err
     assert locked.code == 0
     assert "no row of data.train, sampled or not, is in it" in locked.err
+
+
+def test_a_signed_statement_is_no_pass_of_the_files(project: Project) -> None:
+    from ftcheck.attest.statement import statement
+    from ftcheck.report.record import from_dict
+
+    made = statement("r.json", b"{}", from_dict(report_of(project)))
+    named = {one["name"]: one for one in made["subject"]}
+
+    assert made["predicate"]["result"] == "WARNED"
+    assert named["mapper.train"]["annotations"]["sample"] == "100 of 160 rows"
+    assert "mapper.ids" not in named

@@ -135,10 +135,14 @@ def _gated(
 ) -> ExitCode:
     """Train with a ticket, or say why there is none."""
     from ftcheck.cli.gate import show_refusal
-    from ftcheck.gate.ticket import Refusal
+    from ftcheck.gate.ticket import Reason, Refusal
 
     if not isinstance(decision, Refusal):
-        return _train(loaded, job, decision, options, report, resume=resume)
+        trainer = loaded.host.trainers[loaded.policy.jobs[job].trainer.use]
+        if decision.sample is None or trainer.takes_sample:
+            return _train(loaded, job, decision, options, report, resume=resume)
+        said = f"only {decision.sample} were checked, and {trainer.name} trains ids that were all checked"
+        decision = Refusal(job, (Reason("sampled", f"{said}: run the checks on all rows"),))
     if ranks.is_main():
         show_refusal(decision, str(options.policy))
     return ExitCode.REFUSED

@@ -10,6 +10,7 @@ from ftcheck.inputs.prepared import Prepared
 from ftcheck.planning.lengths import measured, row_lengths
 from ftcheck.planning.records import Figure, OnSample
 from ftcheck.sampling import intervals
+from ftcheck.sampling.statistics import part
 from ftcheck.settings import Job
 
 
@@ -19,9 +20,8 @@ def on_sample(job: Job, prepared: Prepared) -> OnSample | None:
     if sample is None:
         return None
     lengths = row_lengths(prepared, measured(prepared))
-    scale = sample.of / sample.rows
-    likely = float(lengths.sum()) * scale
-    low, high = intervals.total(lengths, len(lengths), max(len(lengths), round(len(lengths) * scale)))
+    likely = float(lengths.sum()) * sample.of / sample.rows
+    low, high = intervals.total(lengths, *part(len(lengths), sample))
     fed = fed_between(job, prepared)
     made = [steps(job, round(end)) for end in (fed.low, fed.likely, fed.high)]
     return OnSample(

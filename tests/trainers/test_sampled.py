@@ -144,10 +144,10 @@ def test_a_script_cannot_verify_what_it_feeds_against_a_sample(project: Project)
 
 
 def test_a_framework_is_not_given_ids_that_nobody_checked(project: Project) -> None:
-    from ftcheck_trainers.run_folder import check_ticket
+    project.write("axolotl.yml", "base_model: model\n")
+    edit(project, "policy.yaml", "# trainer", "trainer: {use: axolotl, files: [axolotl.yml]}")
+    ran = project.call("train", "policy.yaml")
 
-    policy = load(project.folder / "policy.yaml").policy
-    ticket = ftcheck.require(project.folder / "r.json", policy=project.folder / "policy.yaml", job="mapper")
-
-    with pytest.raises(ftcheck.Refused, match=r"sampled.*only 100 of 160 rows were checked"):
-        check_ticket(ticket, policy.jobs["mapper"])
+    assert ran.code == 5
+    said = "only 100 of 160 rows were checked, and axolotl trains ids that were all checked"
+    assert said in " ".join(ran.err.split())

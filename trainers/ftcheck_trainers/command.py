@@ -38,7 +38,7 @@ def train(ticket: Ticket, job: Job, inputs: Inputs, *, resume: bool) -> str:
     With `resume` the same command runs again, with FTCHECK_RESUME=1 in its environment.
     """
     argv = _argv(job)
-    run_folder.check_ticket(ticket, job, takes_sample=True)
+    run_folder.check_ticket(ticket, job)
     refuse_several(job)
     claimed = run_folder.claim(ticket, job, resume=resume, checkpoints=False)
     folder = _Folder(job.data.prepared, ticket, job) if job.data.prepared is not None else None
@@ -80,7 +80,7 @@ def describe(job: Job) -> str:
     return shlex.join(job.trainer.argv)
 
 
-TRAINER = Trainer(name="command", train=train, describe=describe, reads_rows=True)
+TRAINER = Trainer(name="command", train=train, describe=describe, reads_rows=True, takes_sample=True)
 
 
 def refuse_several(job: Job) -> None:

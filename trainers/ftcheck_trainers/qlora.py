@@ -38,7 +38,7 @@ def train(ticket: Ticket, job: Job, inputs: Inputs, *, resume: bool) -> str:
     Where a sample of them was checked and accepted, on all rows, and exactly these among them.
     """
     need_libraries(job)
-    run_folder.check_ticket(ticket, job, takes_sample=True)
+    run_folder.check_ticket(ticket, job)
     ranks.decided(lambda: _refuse_other_batch(job))
 
     # Where the run goes. Nothing is written before the rows have proved to be the checked ones.
@@ -123,7 +123,7 @@ def told(ticket: Ticket, job: Job, inputs: Inputs, *, resume: bool) -> str:
         raise stopped(error, job, doing="preparing") from error
 
 
-TRAINER = Trainer(name="qlora", train=told, describe=describe, probe=probe)
+TRAINER = Trainer(name="qlora", train=told, describe=describe, probe=probe, takes_sample=True)
 
 
 # --- before anything is written ---------------------------------------------------------------------

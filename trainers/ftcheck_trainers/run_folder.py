@@ -111,14 +111,8 @@ def of_job(job: Job) -> Path:
     return Path(job.training.output_dir)
 
 
-def check_ticket(ticket: Ticket, job: Job, *, takes_sample: bool = False) -> None:
-    """Raise `Refused` for a ticket of another job, or of this one with other settings.
-
-    Also for one of a sample of the rows, but for a trainer that says so (`takes_sample`).
-    """
-    if ticket.sample is not None and not takes_sample:
-        said = f"only {ticket.sample} were checked, and {job.trainer.use} takes ids that were all checked"
-        raise Refused(Refusal(job.name, (Reason("sampled", f"{said}: run the checks on all rows"),)))
+def check_ticket(ticket: Ticket, job: Job) -> None:
+    """Raise `Refused` for a ticket of another job, or of this one with other settings."""
     message = None
     if ticket.job != job.name:
         message = f"the ticket is for job {ticket.job}, not for {job.name}"

@@ -28,7 +28,7 @@ from ftcheck.inputs.packed_batch import TINY_MODEL, PackedBatch
 from ftcheck.packing.padding import expected_padding
 from ftcheck.plurals import agreeing, counted
 from ftcheck.sampling import intervals
-from ftcheck.sampling.statistics import Between, Count, NotOfRows, Statistic
+from ftcheck.sampling.statistics import Between, Count, NotOfRows, Statistic, part
 from ftcheck_rules.lengths.lengths import unknown_attention
 from ftcheck_rules.lengths.sufficient import STEP, sufficient
 
@@ -388,9 +388,10 @@ def _filled_between(job: Job, prepared: Prepared, nominal: int, filled: int) -> 
     if job.training.packing or sample is None or not length or not len(prepared.sequences):
         return Between(filled, nominal)
     fed = prepared.fed(length)
-    low, high = intervals.total(fed, len(fed), max(len(fed), round(len(fed) * sample.of / sample.rows)))
-    mean = nominal * sample.rows / (length * len(fed) * sample.of)
-    return Between(round(low * mean), nominal if high is None else round(high * mean))
+    drawn, of = part(len(fed), sample)
+    low, high = intervals.total(fed, drawn, of)
+    share = nominal / (length * of)
+    return Between(round(low * share), nominal if high is None else round(high * share))
 
 
 def _off_target(job: Job, length: int, nominal: int, target: tuple[int, int]) -> Finding:

@@ -1,8 +1,8 @@
 """What a sample without replacement says of the whole, at 95 %: counts, quantiles, totals, ratios.
 
-Counts and quantiles are exact (hypergeometric), counts of more than `EXACT` rows by Wilson's interval. Where a
-sample has none, or nothing else, one side is certain and the other takes all of the 5 %: none of 1,000,000 is
-at most 0.0003 % ("the rule of three"). Totals and ratios take Student's t, by the normal approximation of
+Counts and quantiles are exact (hypergeometric), counts of more than `EXACT` rows by Wilson's interval. Where
+a sample has none, or nothing else, one side is certain and the other takes all of the 5 %: none of 1,000,000
+is at most 0.0003 % ("the rule of three"). Totals and ratios take Student's t, by the normal approximation of
 means: it needs `ENOUGH` rows that are not alike, else one end is unknown.
 """
 

@@ -192,16 +192,23 @@ def _all(source: _Bare, offline: bool) -> "Iterator[Places]":
                 yield from _numbered(file, _parquet_rows(path))
             else:
                 rows = files.READERS[path.suffix](file, path)
-                yield from _row_places(file, rows)
+                yield from _row_places(file, path, rows)
         except OSError as error:
             raise InputError(f"{name}: cannot be read: {error.strerror or error}") from error
 
 
-def _row_places(file: int, rows: Iterable[RawRow]) -> "Iterator[Places]":
-    """The places of rows that were parsed to be found."""
-    rows = iter(rows)
-    while block := [(row.line, row.offset) for row in islice(rows, BLOCK)]:
-        yield _places(file, *zip(*block, strict=True))
+def _row_places(file: int, path: Path, rows: Iterator[RawRow]) -> "Iterator[Places]":
+    """The places of rows that were parsed to be found.
+
+    Raises `InputError` for a file that ends in a fault: nobody knows how many rows are behind it.
+    """
+    trouble = None
+    while block := list(islice(rows, BLOCK)):
+        line, trouble = block[-1].line, block[-1].trouble
+        yield _places(file, [row.line for row in block], [row.offset for row in block])
+    if trouble is not None and trouble.code in ("json", "encoding"):
+        why = "a sample needs files that can be read to their end"
+        raise InputError(f"{path}:{line}: {trouble.message}: {why}")
 
 
 def _places(file: int, lines: "Sequence[int] | Column", offsets: "Sequence[int] | Column") -> "Places":

@@ -27,7 +27,7 @@ from ftcheck.extension.rules import Yield
 from ftcheck.inputs.prepared import OPEN
 from ftcheck.inputs.row_texts import ReadRow, RowTexts
 from ftcheck.plurals import agreeing, counted
-from ftcheck.sampling.statistics import AtLeast, Count
+from ftcheck.sampling.statistics import AtLeast, Count, OfSample
 
 if TYPE_CHECKING:
     import numpy as np
@@ -368,7 +368,7 @@ def _most_frequent(rows: Rows, inputs: Inputs) -> Same | None:
 
 def _same(rows: Rows, same: Same | None, params: Answers) -> Iterator[Finding | Measurement]:
     most = len(same.rows) if same is not None else 0
-    yield Measurement("rows_of_one_answer", most, unit="rows", statistic=Count())
+    yield Measurement("rows_of_one_answer", most, unit="rows", statistic=OfSample())
     if same is None:
         return
     total = int((rows.answered != NOTHING).sum())

@@ -214,3 +214,20 @@ def test_the_first_row_of_all_is_known_though_it_was_not_drawn(tmp_path: Path, k
     assert picks.opening(whole) == everything[0]
     assert list(files.stream(replace(whole, picks=picks))) != everything[:1]
     assert SampledRows(Sampling(rows=500)).opening(whole) is None
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "said"),
+    [
+        ("rows.json", '[{"text": "a"}, {"text": "b"}, {"text": ', r"rows\.json:1: not valid JSON"),
+        ("rows.csv", 'text\na\nb\n"c', r"rows\.csv:4: not CSV"),
+    ],
+)
+def test_a_file_that_breaks_off_is_no_whole_to_draw_from(
+    tmp_path: Path, name: str, text: str, said: str
+) -> None:
+    """The row with the fault would hardly ever be drawn, and nobody would say that rows are missing."""
+    (tmp_path / name).write_text(text, encoding="utf-8")
+
+    with pytest.raises(InputError, match=f"{said}.*a sample needs files that can be read to their end"):
+        list(files.stream(sampled(Source((str(tmp_path / name),)), Sampling(rows=1))))

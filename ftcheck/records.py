@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any
 
-from ftcheck.sampling.record import Estimate
+from ftcheck.sampling.row_sample import Estimate
 
 
 class Severity(StrEnum):

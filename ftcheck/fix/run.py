@@ -30,7 +30,7 @@ from ftcheck.runner.options import Options
 from ftcheck.runner.planned import Planned, plan
 from ftcheck.runner.select import narrow
 from ftcheck.runner.workplace import Workplace
-from ftcheck.sampling.record import RowSample
+from ftcheck.sampling.row_sample import RowSample
 from ftcheck.settings import Job
 
 

@@ -23,7 +23,7 @@ from ftcheck.report.record import (
     Report,
 )
 from ftcheck.report.shape import checked
-from ftcheck.sampling.record import RowSample
+from ftcheck.sampling.row_sample import RowSample
 from ftcheck.settings import Policy
 
 MAX_REPORT = 256 << 20

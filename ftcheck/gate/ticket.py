@@ -6,7 +6,7 @@ from typing import Any, Protocol
 
 from ftcheck.errors import FtcheckError, Problem, UsageError
 from ftcheck.exit_codes import ExitCode
-from ftcheck.sampling.record import RowSample
+from ftcheck.sampling.row_sample import RowSample
 
 SEAL = object()
 """The gate's own mark on a ticket: nobody else makes one."""

@@ -12,7 +12,7 @@ from ftcheck.inputs.prepared_folder import StoredRows
 from ftcheck.inputs.tokenizer import Message
 from ftcheck.packing.truncation import cut_bounds
 from ftcheck.records import Location
-from ftcheck.sampling.record import RowSample
+from ftcheck.sampling.row_sample import RowSample
 
 if TYPE_CHECKING:
     import numpy as np

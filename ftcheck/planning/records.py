@@ -8,7 +8,7 @@ from ftcheck.estimate.interval import Verdict, within
 from ftcheck.inputs.role_tokens import RoleTokens
 from ftcheck.packing.lengths import Histogram, TrainedPositions
 from ftcheck.records import Change, Location
-from ftcheck.sampling.record import RowSample
+from ftcheck.sampling.row_sample import RowSample
 
 
 @dataclass(frozen=True, slots=True)

@@ -19,7 +19,7 @@ from ftcheck.records import (
     Stage,
 )
 from ftcheck.report.identity import named
-from ftcheck.sampling.record import Estimate, RowSample
+from ftcheck.sampling.row_sample import Estimate, RowSample
 
 SCHEMA = "ftcheck.report/1"
 Status = Literal["started", "complete", "incomplete", "partial"]

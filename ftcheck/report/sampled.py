@@ -5,7 +5,7 @@ import math
 from ftcheck.records import Measurement, Result
 from ftcheck.report.numbers import number
 from ftcheck.report.record import Report
-from ftcheck.sampling.record import Estimate, RowSample
+from ftcheck.sampling.row_sample import Estimate, RowSample
 
 SHOWN = 3
 """So many estimates stand beside a check's name."""

@@ -19,7 +19,7 @@ from ftcheck.report.record import result_from_dict
 from ftcheck.runner.timeouts import CheckClock, Limits
 from ftcheck.runner.worker_process import Worker, machine_memory, memory_left
 from ftcheck.runner.worker_setup import Setup
-from ftcheck.sampling.record import RowSample
+from ftcheck.sampling.row_sample import RowSample
 
 LOOK_EVERY = 0.25
 """Seconds between looks at the worker's memory and at the clock: a look costs about 3 ms."""

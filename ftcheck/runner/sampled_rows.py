@@ -4,7 +4,7 @@ from dataclasses import replace
 
 from ftcheck.inputs.container import Inputs
 from ftcheck.records import Finding, Result, Stage
-from ftcheck.sampling.record import RowSample
+from ftcheck.sampling.row_sample import RowSample
 from ftcheck.sampling.statistics import estimated
 
 OVER_ROWS = ("prepared", "rows")

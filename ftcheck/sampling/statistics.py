@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from ftcheck.records import Measurement
 from ftcheck.sampling import intervals
-from ftcheck.sampling.record import Estimate, RowSample
+from ftcheck.sampling.row_sample import Estimate, RowSample
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray

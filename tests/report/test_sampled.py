@@ -8,7 +8,7 @@ import pytest
 from ftcheck.records import Check, Measurement, Outcome, Result, Stage
 from ftcheck.report import sampled, wording
 from ftcheck.report.sampled import up
-from ftcheck.sampling.record import RowSample
+from ftcheck.sampling.row_sample import RowSample
 from ftcheck.sampling.statistics import (
     AllRows,
     AtLeast,

@@ -10,7 +10,7 @@ from typing import Any
 from ftcheck.gate.ticket import Reason, Refusal, Refused, Ticket
 from ftcheck.inputs.container import Inputs
 from ftcheck.inputs.prepared import Prepared
-from ftcheck.sampling.record import RowSample
+from ftcheck.sampling.row_sample import RowSample
 from ftcheck_trainers import dataset
 
 

@@ -31,7 +31,7 @@ from ftcheck.inputs.prepared import (
 from ftcheck.inputs.tokenizer import Tokenizer
 from ftcheck.packing.truncation import of_evaluation
 from ftcheck.records import Progress
-from ftcheck.sampling.record import RowSample
+from ftcheck.sampling.row_sample import RowSample
 from ftcheck.settings import Job, Outliers, Training
 from ftcheck_plugins.kept import Kept
 from ftcheck_plugins.model.tokenizer import ChatTokenizer

@@ -33,7 +33,7 @@ from ftcheck.inputs.run_folder import (
 )
 from ftcheck.paths import model_folder, near
 from ftcheck.plurals import agreeing, counted
-from ftcheck.sampling.record import RowSample
+from ftcheck.sampling.row_sample import RowSample
 from ftcheck_rules.budget.memory_fit import predicted
 
 UNVERIFIED = "unverified"

@@ -11,7 +11,7 @@ from ftcheck_plugins.preparation import preparation
 from ftcheck.inputs.container import Inputs, Run
 from ftcheck.inputs.prepared import Prepared
 from ftcheck.sampling.draw import keys
-from ftcheck.sampling.record import RowSample
+from ftcheck.sampling.row_sample import RowSample
 from ftcheck.settings import Data, Job, Model, Sampling, Training
 from tests.plugins.preparation.kit import LOADERS, turns
 

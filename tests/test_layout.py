@@ -138,7 +138,7 @@ CONCEPTS = {
     "rules.py": "rules: what one is, and the commands that list and explain them",
     "run.py": "the checks of a policy, run: by their command, and again and again by a fix",
     "run_folder.py": "a run's folder: its files, what writes them, and what opens them",
-    "sampled.py": "a sample of a job's rows: what reads it, and what gate, plan, reports and trainer make of it",
+    "sampled.py": "a sample of a job's rows: what reads it, and what gate, plan, report and trainer say",
     "search.py": "a search for settings that hold: for a plan, and for a fix",
     "show.py": "text for the screen: a merged policy, and a row",
     "templates.py": "chat templates: which one is trained with, and the rules",

@@ -88,8 +88,8 @@ def test_a_sample_of_prepared_rows_and_an_unknown_job_of_the_gate_are_told(tmp_p
     )
 
     assert problems(tmp_path, text) == [
-        "p.yaml:7:15: jobs.one.data.sample: excludes data.prepared (p.yaml:6:17): prepared rows are read whole;"
-        " remove one",
+        "p.yaml:7:15: jobs.one.data.sample: excludes data.prepared (p.yaml:6:17): prepared rows are read"
+        " whole; remove one",
         "p.yaml:8:29: gate.accept_sample.1: unknown job 'two'",
     ]
 

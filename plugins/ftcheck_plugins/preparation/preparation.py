@@ -225,8 +225,7 @@ def source_of(job: Job, split: str, run: Run) -> Source:
 
     A command reads its files with datasets: where that gives other values, they are the rows, but for a
     sample, whose types would be those of all rows. Nothing that the job states of its rows' shape reaches it,
-    and nothing is dropped from them. Raises `InputError` where
-    no data set is named or found.
+    and nothing is dropped from them. Raises `InputError` where no data set is named or found.
     """
     source = replace(_named(job, split), picks=_picks(job, split))
     if job.trainer.use != "command":

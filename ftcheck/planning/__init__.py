@@ -21,6 +21,7 @@ from ftcheck.planning.config import training_config
 from ftcheck.planning.lengths import lengths
 from ftcheck.planning.packing import packing
 from ftcheck.planning.records import Figure, JobPlan, Lengths, Option, Packing, Step, Unplanned
+from ftcheck.planning.sampled import on_sample
 from ftcheck.planning.search import Bounds, Search, effective_tokens, settings
 from ftcheck.plurals import agreeing, counted
 from ftcheck.records import Change
@@ -176,6 +177,7 @@ class _Planner:
             probe=_told(self.probed) if self.probed is not None else "",
             card=self._card_name(),
             card_gib=self._card()[0],
+            on_sample=on_sample(job, self.prepared),
         )
 
     def _packing(self, found: Lengths) -> Packing | None:
@@ -186,8 +188,9 @@ class _Planner:
         training = self.job.training
         packs = training.packing and packed is not None and training.max_length is not None
         fed = packed.planned if packs and packed is not None else len(self.prepared.sequences)
+        scale = self.prepared.rows.total / max(1, len(self.prepared))
+        fed, real = (round(one * scale) for one in (fed, int(self.prepared.fed(training.max_length).sum())))
         made = steps(self.job, fed)
-        real = int(self.prepared.fed(training.max_length).sum())
         return Step(
             batch=training.per_device_train_batch_size,
             accumulation=training.gradient_accumulation_steps,

@@ -220,8 +220,10 @@ def _evaluation(job: Job, work: Work, rows: Prepared | None) -> run_time.Evaluat
     if training.eval_strategy == "steps":
         times = work.steps // every(training.eval_steps or training.logging_steps, work.steps)
     lengths, batch = rows.fed(training.max_length), training.per_device_eval_batch_size
-    tokens = float(lengths.sum()) / max(1e-9, 1 - padding(lengths, batch))
-    return run_time.Evaluation(times, tokens, -(-len(lengths) // (batch * devices(job))), int(lengths.max()))
+    scale = rows.rows.total / len(rows)
+    tokens = float(lengths.sum()) * scale / max(1e-9, 1 - padding(lengths, batch))
+    batches = -(-round(len(lengths) * scale) // (batch * devices(job)))
+    return run_time.Evaluation(times, tokens, batches, int(lengths.max()))
 
 
 def cost(job: Job, hours: Figure) -> Figure:

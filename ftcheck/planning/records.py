@@ -8,6 +8,7 @@ from ftcheck.estimate.interval import Verdict, within
 from ftcheck.inputs.role_tokens import RoleTokens
 from ftcheck.packing.lengths import Histogram, TrainedPositions
 from ftcheck.records import Change, Location
+from ftcheck.sampling.row_sample import RowSample
 
 
 @dataclass(frozen=True, slots=True)
@@ -202,6 +203,19 @@ class Target:
 
 
 @dataclass(frozen=True, slots=True)
+class OnSample:
+    """What a plan on a sample says of all rows, at 95 %: their tokens, and the steps they make.
+
+    Time and cost hold the same uncertainty. Lengths, shares and blocks are those of the sample.
+    """
+
+    sample: RowSample
+    tokens: Figure
+    an_epoch: Figure
+    total: Figure
+
+
+@dataclass(frozen=True, slots=True)
 class JobPlan:
     """One page of a plan. `options` are the trade-off, the stated settings first, then the best.
 
@@ -209,7 +223,8 @@ class JobPlan:
     GiB, as torch reports it (None where that is unknown). `largest_batch_by` is as `Figure.by`. `changes`
     turn the stated settings into the best ones. `notes` say what the numbers rest on, `probe` what real steps
     took where there were any. `role_tokens` is None where no row is a conversation, or where the words could
-    not be counted: `role_tokens_problem` then says why.
+    not be counted: `role_tokens_problem` then says why. `on_sample` is there where a sample of the rows was
+    planned with.
     """
 
     job: str
@@ -239,6 +254,7 @@ class JobPlan:
     largest_batch_by: str = ""
     card: str = ""
     card_gib: float | None = None
+    on_sample: OnSample | None = None
 
 
 @dataclass(frozen=True, slots=True)

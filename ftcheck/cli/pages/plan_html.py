@@ -5,7 +5,16 @@ from dataclasses import dataclass
 
 from markupsafe import Markup
 
-from ftcheck.cli.pages.plan_page import Page, amount, headline, largest_batch, memory_unknown, span
+from ftcheck.cli.pages.plan_page import (
+    Page,
+    amount,
+    headline,
+    largest_batch,
+    memory_unknown,
+    sample_text,
+    span,
+    steps_text,
+)
 from ftcheck.distribution import version
 from ftcheck.inputs.role_tokens import RoleTokens
 from ftcheck.planning.records import Cost, Figure, JobPlan, Lengths, Option, Packing, Target, Unplanned
@@ -125,6 +134,7 @@ def job_section(
     return section(
         identifier,
         heading,
+        tag("p", sample_text(page.on_sample), class_="note") if page.on_sample is not None else None,
         tag("div", joined(_answers(page)), class_="answers"),
         tag("div", joined(drawn), class_="figures"),
         _better(page, command),
@@ -161,7 +171,7 @@ def _long(plan: JobPlan) -> str:
 
 def _full(plan: JobPlan) -> tuple[str, str]:
     found = plan.packing
-    steps = f"{counted(plan.step.an_epoch, 'step')} per epoch, {plan.step.total:,} in total"
+    steps = steps_text(plan)
     if found is None:
         return "unknown", "max_length is null, so there are no blocks"
     if found.used:

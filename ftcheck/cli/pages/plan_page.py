@@ -16,6 +16,7 @@ from ftcheck.planning.records import (
     Figure,
     JobPlan,
     Lengths,
+    OnSample,
     Option,
     Outlier,
     Packing,
@@ -58,9 +59,11 @@ class Line:
 
 def lines(plan: JobPlan, *, fix: str | None = None, ascii_only: bool = False) -> Iterator[Line]:
     """The lines of a job's page. `fix` is the command that would write the best settings."""
+    if plan.on_sample is not None:
+        yield Line("sample", sample_text(plan.on_sample), style="yellow")
     yield from _lengths(plan, ascii_only=ascii_only)
     yield from _spoken(plan)
-    yield from _packing(plan.packing)
+    yield from _packing(plan.packing, "of the sample: " if plan.on_sample is not None else "")
     yield from _step(plan)
     if plan.probe:
         yield Line("probe", plan.probe)
@@ -80,8 +83,26 @@ def headline(plan: JobPlan) -> str:
     """`mapper · Llama-3-8B-Instruct · QLoRA r 16 · 13,784 rows · 1.02 M tokens, 44.8 % trained`."""
     total = plan.lengths.total
     share = 100 * plan.lengths.trained.total / max(1, total.tokens)
-    parts = [plan.job, _name(plan.model), plan.how, counted(total.sequences, "row")]
-    return " · ".join([*parts, f"{amount(total.tokens)} tokens, {share:.1f} % trained"])
+    drawn = plan.on_sample
+    rows = counted(total.sequences, "row") if drawn is None else f"a sample of {drawn.sample}"
+    tokens = amount(total.tokens) if drawn is None else f"in all {between(drawn.tokens)}"
+    parts = [plan.job, _name(plan.model), plan.how, rows]
+    return " · ".join([*parts, f"{tokens} tokens, {share:.1f} % trained"])
+
+
+def between(figure: Figure) -> str:
+    """`5.10 M (5.00 M to 5.20 M)`."""
+    likely, low = amount(figure.likely or 0), amount(figure.low or 0)
+    return f"{likely} ({low} to {amount(figure.high)})" if figure.high is not None else f"at least {low}"
+
+
+def sample_text(found: OnSample) -> str:
+    """What of a plan on a sample is about the sample, and what about all rows."""
+    return (
+        f"only {found.sample} were prepared (seed {found.sample.seed}): lengths, shares, blocks and rows"
+        " below are theirs, memory is that of their longest, and no packing plan of all rows is made; tokens,"
+        " steps and time are those of all rows, with 95 % intervals"
+    )
 
 
 def _name(model: str) -> str:
@@ -214,7 +235,7 @@ def _template(found: RoleTokens) -> str:
     return f"{what} {each:,.0f} per row ({100 * found.share(found.template):.0f} %)"
 
 
-def _packing(found: Packing | None) -> Iterator[Line]:
+def _packing(found: Packing | None, whose: str) -> Iterator[Line]:
     if found is None:
         yield Line("packing", "not possible: max_length is null")
         return
@@ -223,13 +244,13 @@ def _packing(found: Packing | None) -> Iterator[Line]:
     if found.used:
         alone = f"TRL alone {found.trl:,} ({100 * found.fill(found.trl):.1f} %)"
         bound = f"best-fit {found.best_fit:,} · lower bound {found.lower_bound:,}"
-        yield Line("packing", f"{blocks} · {fill} · {alone} · {bound}")
+        yield Line("packing", f"{whose}{blocks} · {fill} · {alone} · {bound}")
         yield from _groupings(found)
         return
     percent = round(100 * found.padding)
     waste = f"off: {percent} % of the computed tokens are padding" if percent > 0 else "off: no padding"
     grouped = f"{100 * found.padding_by_length:.0f} % with train_sampling_strategy: group_by_length"
-    yield Line("packing", f"{waste} · {grouped} · packed {blocks}, {fill}")
+    yield Line("packing", f"{whose}{waste} · {grouped} · packed {blocks}, {fill}")
     yield from _groupings(found)
 
 
@@ -252,8 +273,15 @@ def _step(plan: JobPlan) -> Iterator[Line]:
         said.append(f"{step.nominal:,} tokens, {step.real:,} real{target}")
     else:
         said.append(f"about {step.real:,} tokens")
-    said.append(f"{counted(step.an_epoch, 'step')} per epoch, {step.total:,} in total")
-    yield Line("step", " · ".join(said))
+    yield Line("step", " · ".join([*said, steps_text(plan)]))
+
+
+def steps_text(plan: JobPlan) -> str:
+    """`21 steps per epoch, 63 in total`, as intervals where a sample was planned with."""
+    step, drawn = plan.step, plan.on_sample
+    if drawn is None:
+        return f"{counted(step.an_epoch, 'step')} per epoch, {step.total:,} in total"
+    return f"{between(drawn.an_epoch)} steps per epoch, {between(drawn.total)} in total"
 
 
 def _memory(plan: JobPlan) -> Iterator[Line]:

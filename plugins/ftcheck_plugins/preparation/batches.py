@@ -6,7 +6,7 @@ A batch knows nothing of the rows before it, so that several processes can make 
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from ftcheck.dedup import fingerprints
 from ftcheck.inputs import columns
@@ -73,10 +73,20 @@ class Batch:
 class BatchMaker:
     """Makes batches of one job's rows, all of one layout: the first row's, if the policy names none."""
 
-    def __init__(self, job: Job, tokenizer: Tokenizer | None, rows: RowTokenizer | None) -> None:
-        """`rows` tokenises for `tokenizer`; both None: rows without tokens."""
+    def __init__(
+        self,
+        job: Job,
+        tokenizer: Tokenizer | None,
+        rows: RowTokenizer | None,
+        first: Mapping[str, Any] | None = None,
+    ) -> None:
+        """`rows` tokenises for `tokenizer`; both None: rows without tokens. `first` is the first row of all
+        where that may be none of those that follow.
+        """
         self._text_field = job.training.dataset_text_field
         self._layout: str | None = None if job.data.format == "auto" else job.data.format
+        if self._layout is None and first is not None:
+            self._layout = row_formats.detect(first, self._text_field)
         self._rows = rows
         self._marks = _Marks(tokenizer) if tokenizer is not None else None
 

@@ -31,6 +31,7 @@ from ftcheck.inputs.prepared import (
 from ftcheck.inputs.tokenizer import Tokenizer
 from ftcheck.packing.truncation import of_evaluation
 from ftcheck.records import Progress
+from ftcheck.sampling.row_sample import RowSample
 from ftcheck.settings import Job, Outliers, Training
 from ftcheck_plugins.kept import Kept
 from ftcheck_plugins.model.tokenizer import ChatTokenizer
@@ -45,6 +46,7 @@ from ftcheck_plugins.reading import arrow_nulls, files, loaded, row_formats
 from ftcheck_plugins.reading.files import RawRow, Source
 from ftcheck_plugins.reading.row_formats import Example
 from ftcheck_plugins.reading.row_shape import shape_of
+from ftcheck_plugins.reading.sampled import SampledRows
 from ftcheck_plugins.stored.first_pass import FirstPass, stored_rows
 
 if TYPE_CHECKING:
@@ -56,6 +58,8 @@ SAMPLE_RANDOM = 200
 SAMPLE_LONGEST = 50
 MAX_SYSTEM_PROMPTS = 1_000
 MAX_KEY_SETS = 1_000
+NUMBERS = "numbers.npy"
+"""The numbers of the rows of a sample among all rows."""
 LOOKED_AT = 256 << 20
 """Bytes of files that are loaded with datasets although the job's trainer does not do so."""
 DATE = re.compile(r"\d{4}-\d\d-\d\d")
@@ -173,7 +177,7 @@ def as_loaded(job: Job, run: Run, inputs: Any) -> AsLoaded | None:
     if job.data.prepared is not None:
         return None
     source = _named(job, "train")
-    if source.hub is not None or not loaded.installed():
+    if source.hub is not None or job.data.sample is not None or not loaded.installed():
         return None
     if job.trainer.use != "command" and not _worth_loading(source, inputs):
         return None
@@ -219,18 +223,24 @@ def _work(run: Run) -> Path:
 def source_of(job: Job, split: str, run: Run) -> Source:
     """The data set of a split, `train` or `eval`, as the job's trainer reads it.
 
-    A command reads its files with datasets: where that gives other values, they are the rows. Nothing that
-    the job states of its rows' shape reaches it, and nothing is dropped from them. Raises `InputError` where
-    no data set is named or found.
+    A command reads its files with datasets: where that gives other values, they are the rows, but for a
+    sample, whose types would be those of all rows. Nothing that the job states of its rows' shape reaches it,
+    and nothing is dropped from them. Raises `InputError` where no data set is named or found.
     """
-    source = _named(job, split)
+    source = replace(_named(job, split), picks=_picks(job, split))
     if job.trainer.use != "command":
         change = arrow_nulls.dropped if job.data.drop_nulls else None
         return replace(source, shape=shape_of(job, split), change=change)
-    if source.hub is not None or not loaded.installed():
+    if source.picks is not None or source.hub is not None or not loaded.installed():
         return source
     read = loaded.load(source, _work(run))
     return replace(source, through=partial(loaded.rows, source, read)) if read.other else source
+
+
+def _picks(job: Job, split: str) -> SampledRows | None:
+    """What draws rows of data.train, also those that are held out of it; data.eval is read whole."""
+    sampling = job.data.sample
+    return SampledRows(sampling) if sampling is not None and (split == "train" or job.divided) else None
 
 
 def _named(job: Job, split: str) -> Source:
@@ -249,7 +259,8 @@ def _prepare(job: Job, run: Run, side: Any, split: str) -> Prepared:
     """
     kind = split if side is not None else f"{split}-untokenised"
     work = _work(run)
-    folder = work / of_json([job.name, kind])[7:23]
+    sampled = [job.data.sample.rows, job.data.sample.seed] if job.data.sample is not None else []
+    folder = work / of_json([job.name, kind, *sampled])[7:23]
     source = source_of(job, split, run)
     outliers = job.data.outliers if split == "train" else None
     training = job.training if split == "train" else of_evaluation(job.training)
@@ -340,7 +351,11 @@ class _Pass:
 
     def _write(self, making: Path, *, fast: bool) -> None:
         rows = self._row_tokenizer(fast)
-        maker = BatchMaker(self.job, self.tokenizer, rows)
+        picks, text_field = self.source.picks, self.job.training.dataset_text_field
+        first = picks.opening(self.source, offline=self.run.offline) if picks is not None else None
+        if first is not None and first.data is not None:
+            self.opening = columns.kinds(first.data, text_field)
+        maker = BatchMaker(self.job, self.tokenizer, rows, first.data if first is not None else None)
         if rows is not None and files.size(self.source) >= processes.WORTH:
             rows.load_ahead()
         try:
@@ -408,8 +423,20 @@ class _Pass:
             "key_sets": [[*one, *counts] for one, counts in self.key_sets.items()],
             "opening": self.opening or {},
             "engine": self.engine,
+            "sample": self._sample(making),
         }
         (making / "done.json").write_text(json.dumps(about), encoding="utf-8")
+
+    def _sample(self, making: Path) -> list[int] | None:
+        """Rows, rows in all and seed of a sample; the rows' own numbers are written beside."""
+        import numpy as np
+
+        picks = self.source.picks
+        found = picks.drawn(self.source, offline=self.run.offline) if picks is not None else None
+        if picks is None or found is None:
+            return None
+        np.save(making / NUMBERS, found.numbers)
+        return [len(found.numbers), found.of, picks.sampling.seed]
 
 
 def _keys(one: Keys, known: Mapping[Keys, Any]) -> Keys:
@@ -471,8 +498,10 @@ def _finish(
         fed = truncation_pass.feed(file, stretches, outlier, training, tokenizer, desk)
         if making:
             fed.write(known)
+    whole = None if row_errors or tokenizer is None else fed.digest
+    sample = _drawn(about, whole)
     return Prepared(
-        rows=_rows(about, file, row_errors),
+        rows=replace(_rows(about, file, row_errors), sample=sample, numbers=_numbers(folder, sample)),
         length=length,
         kept=fed.kept,
         trained=fed.trained,
@@ -486,11 +515,26 @@ def _finish(
         used=fed.used,
         sequences=fed.sequences,
         row_errors=row_errors,
-        digest=None if row_errors or tokenizer is None else fed.digest,
+        digest=whole if sample is None else None,
         tokens=file,
         engine=about["engine"],
         masked=bool((file.column("trained") < length).any()),
     )
+
+
+def _drawn(about: dict[str, Any], ids: str | None) -> RowSample | None:
+    """As `_Pass._sample` wrote it."""
+    said = about.get("sample")
+    if said is None:
+        return None
+    rows, of, seed = said
+    return RowSample(rows, of, seed, ids)
+
+
+def _numbers(folder: Path, sample: RowSample | None) -> "NDArray[np.int64] | None":
+    import numpy as np
+
+    return np.load(folder / NUMBERS) if sample is not None else None
 
 
 def _rows(about: dict[str, Any], file: RowFile, row_errors: dict[int, RowError]) -> Rows:

@@ -24,6 +24,7 @@ FLOORS = (
         "ftcheck.offline",
         "ftcheck.ranks",
         "ftcheck.label_digest",
+        "ftcheck.memory",
         "ftcheck.templates",
         "ftcheck.settings",
         "ftcheck.field_metadata",

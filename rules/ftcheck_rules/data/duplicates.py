@@ -1,6 +1,7 @@
 """Overlap rules: duplicate rows in the training data, and test questions in the training data."""
 
 import zlib
+from array import array
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,8 +23,16 @@ from ftcheck import (
     Tokenizer,
     rule,
 )
-from ftcheck.dedup import fingerprints, minhash
+from ftcheck.dedup import copies, fingerprints, lookup
+from ftcheck.dedup.alike import Comparison, alike
+from ftcheck.dedup.copies import GENERIC, Answers
 from ftcheck.dedup.fingerprints import NOTHING
+from ftcheck.dedup.grams import grams, jaccards
+from ftcheck.dedup.groups import groups
+from ftcheck.dedup.minhash import Signed, boilerplate, likely_pairs
+from ftcheck.dedup.overlaps import Overlap, overlaps
+from ftcheck.dedup.records import Sorter
+from ftcheck.dedup.shards import shards_of, sort_memory
 from ftcheck.extension.rules import Yield
 from ftcheck.inputs.benchmarks import Benchmarks
 from ftcheck.inputs.row_texts import RowTexts
@@ -36,20 +45,20 @@ if TYPE_CHECKING:
     Ints = NDArray[np.int64]
     Mask = NDArray[np.bool_]
 
-GENERIC = 3
-"""A prompt with more different answers than this is a generic one (`Write a poem`): not a question."""
 BEGINS = 0.95
 """The share of a row's answers that stands in a longer row with the same question: then that goes on."""
 CANDIDATES = 256
 """Training rows with the same first question that an evaluation row is compared with, token by token."""
 SHINGLE = 5
 """Tokens of an n-gram where two rows are compared."""
-MAX_PAIRS = 100_000
+MAX_PAIRS = 1_000_000
 """Pairs of rows that are compared exactly; MinHash proposes few that are not near-duplicates."""
 WORDS = 3
 """Words of an n-gram where the texts of two rows are compared: about as many characters as 5 tokens."""
 PAIRS_READ = 5_000
 """Pairs of rows whose texts are read and compared at once."""
+SCANNED = 1 << 20
+"""Rows whose columns are looked at together."""
 MAX_TEST_TOKENS = 4_000_000
 """Tokens of evaluation rows that are searched for in the training rows; of more, every nth row is used."""
 
@@ -102,135 +111,128 @@ def duplicates(job: Job, prepared: Prepared, inputs: Inputs, params: Duplicates)
     if not spoken.any():
         yield Skip("no row contains any text")
         return
-    first = _first_like(rows.said, rows.system)
-    copied = spoken & (first != _numbers(len(rows)))
-    near, left_out = _near(prepared, inputs, spoken & ~copied, params)
-    answers = _conflicts(rows)
+    copied, first_copy = _copies(rows)
+    near = _near(prepared, inputs, spoken & ~copied, params)
+    answers = _answers(rows)
     total = int(spoken.sum())
-    yield from _shares(total, int(copied.sum()), len(near), answers.questions, params)
-    yield Measurement("rows_under_generic_prompts", len(answers.under_prompts), unit="rows")
+    yield from _shares(total, int(copied.sum()), near, answers.questions, params)
+    yield Measurement("rows_under_generic_prompts", answers.under_prompts, unit="rows")
     exact = counted(int(copied.sum()), "exact duplicate")
-    least = "at least " if left_out else ""
+    least = "at least " if near.left_out else ""
     yield Summary(f"{exact} · {least}{counted(len(near), 'near-duplicate')} · {counted(total, 'row')}")
-    if left_out:
-        yield Measurement("pairs_not_compared", left_out, unit="pairs")
-    if copied.any():
-        yield from _told(_copied(rows, first, copied, total, params), rows, copied.nonzero()[0].tolist())
-    if near:
-        yield from _told(_alike(rows, near, total, params), rows, sorted(near))
-    if answers.questions:
-        yield _conflict(rows, answers, total, params)
-    if answers.prompts:
-        yield _generic(rows, answers, total)
+    if near.left_out:
+        yield Measurement("pairs_not_compared", near.left_out, unit="pairs")
+    if first_copy is not None:
+        yield from _told(
+            _copied(rows, first_copy, int(copied.sum()), total, params), rows, copied.nonzero()[0]
+        )
+    if len(near):
+        yield from _told(_alike(rows, near, total, params), rows, near.pairs[:, 0])
+    if answers.contradiction is not None:
+        yield _conflict(rows, answers, answers.contradiction, total, params)
+    if answers.prompt is not None:
+        yield _generic(rows, answers, answers.prompt, total)
 
 
-def _told(finding: Finding, rows: Rows, found: Sequence[int]) -> Iterator[Yield]:
+def _told(finding: Finding, rows: Rows, found: "Ints") -> Iterator[Yield]:
     """A finding, and the rows that may be excluded where it is more than a remark."""
     yield finding
     if finding.severity is not Severity.INFO:
-        yield Exclude(found, rows.at)
+        yield Exclude(array("q", found.tobytes()), rows.at)
 
 
-def _numbers(count: int) -> "Ints":
+def _slices(count: int) -> Iterator[tuple[slice, "Ints"]]:
+    """All rows, some at a time: where they lie in a column, and their numbers."""
     import numpy as np
 
-    return np.arange(count, dtype=np.int64)
+    for start in range(0, count, SCANNED):
+        stop = min(start + SCANNED, count)
+        yield slice(start, stop), np.arange(start, stop, dtype=np.int64)
 
 
-def _first_like(words: "Ints", system: "NDArray[np.int32]") -> "Ints":
-    """For each row the first row with the same fingerprint under the same system prompt."""
+def _copies(rows: Rows) -> tuple["Mask", tuple[int, int] | None]:
+    """Which rows are exact duplicates of an earlier one; the first of them, with that row."""
     import numpy as np
 
-    order = np.lexsort((_numbers(len(words)), system, words))
-    same = (words[order][1:] == words[order][:-1]) & (system[order][1:] == system[order][:-1])
-    place = _numbers(len(words))
-    opening = np.maximum.accumulate(np.where(np.concatenate([[False], same])[: len(words)], 0, place))
-    first = np.zeros(len(words), dtype=np.int64)
-    first[order] = order[opening]
-    return first
+    copied = np.zeros(len(rows), dtype=bool)
+    firsts: list[tuple[int, int]] = []
+    with Sorter(sort_memory()) as sorter:
+        for some, numbers in _slices(len(rows)):
+            sorter.add(copies.copy_records(rows.said[some], rows.system[some], numbers))
+        for found in copies.copies(sorter.pieces()):
+            copied[found[:, 0]] = True
+            if len(found):
+                firsts.append(tuple(found[found[:, 0].argmin()].tolist()))
+    return copied, min(firsts, default=None)
 
 
-def _near(
-    prepared: Prepared, inputs: Inputs, distinct: "Mask", params: Duplicates
-) -> tuple[dict[int, int], int]:
-    """Near-duplicates of an earlier row, each with that row; how many proposed pairs were not compared."""
-    rows = distinct.nonzero()[0].tolist()
-    common = minhash.boilerplate(prepared.tokens, rows, SHINGLE)
-    pairs = minhash.likely_pairs(prepared.tokens, rows, SHINGLE, params.min_ngrams, common)
-    alike = [pair for pair in pairs[:MAX_PAIRS] if _are_alike(prepared, *pair, common, params.likeness)]
-    found: dict[int, int] = {}
-    for start in range(0, len(alike), PAIRS_READ):
-        some = [pair for pair in alike[start : start + PAIRS_READ] if pair[0] not in found]
-        for later, earlier in _say_the_same(inputs, some, params):
-            found.setdefault(later, earlier)
-    return found, max(0, len(pairs) - MAX_PAIRS)
+def _answers(rows: Rows) -> Answers:
+    """Rows with one question and one answer, by question and system prompt."""
+    single = _single(rows)
+    with Sorter(sort_memory()) as sorter:
+        for some, numbers in _slices(len(rows)):
+            columns = (column[some] for column in (rows.asked, rows.said, rows.system, single))
+            sorter.add(copies.answer_records(*columns, numbers))
+        return copies.answers(sorter.pieces())
 
 
-def _say_the_same(
-    inputs: Inputs, pairs: Sequence[tuple[int, int]], params: Duplicates
-) -> Iterator[tuple[int, int]]:
-    """Pairs that are alike in what is asked and answered: a shared tool list is none of it."""
-    if not pairs:
-        return
+@dataclass(frozen=True)
+class _Near:
+    """Near-duplicates of an earlier row, each with that row (shape (n, 2), in order); how many proposed pairs
+    were not compared.
+    """
+
+    pairs: "Ints"
+    left_out: int
+
+    def __len__(self) -> int:
+        """Rows that are near-duplicates of an earlier one."""
+        return len(self.pairs)
+
+
+def _near(prepared: Prepared, inputs: Inputs, distinct: "Mask", params: Duplicates) -> _Near:
+    """Near-duplicates among rows that are no exact ones."""
+    import numpy as np
+
+    shards = shards_of(prepared.tokens)
+    common = boilerplate(shards, distinct, SHINGLE)
+    signed = Signed(SHINGLE, params.min_ngrams, common)
+    likely = likely_pairs(shards, distinct, signed, sort_memory(), MAX_PAIRS)
+    comparison = Comparison(SHINGLE, common, prepared.masked, params.likeness)
+    found = np.zeros((0, 2), dtype=np.int64)
+    for some in alike(shards, likely.pairs, prepared.length, comparison):
+        for start in range(0, len(some), PAIRS_READ):
+            pairs = some[start : start + PAIRS_READ]
+            pairs = pairs[~np.isin(pairs[:, 0], found[-1:, 0])]
+            found = np.concatenate([found, _earliest(pairs[_say_the_same(inputs, pairs, params)])])
+    return _Near(found, likely.left_out)
+
+
+def _earliest(pairs: "Ints") -> "Ints":
+    """Of each later row the pair with the earliest row."""
+    import numpy as np
+
+    return pairs[np.unique(pairs[:, 0], return_index=True)[1]]
+
+
+def _say_the_same(inputs: Inputs, pairs: "Ints", params: Duplicates) -> "Mask":
+    """Which pairs are alike in what is asked and answered: a shared tool list is none of it."""
+    import numpy as np
+
+    if not len(pairs):
+        return np.zeros(0, dtype=bool)
     texts: RowTexts = inputs.get("row_texts")
-    rows = sorted({row for pair in pairs for row in pair})
-    made = minhash.grams([_word_ids(text) for text in texts.said(rows)], WORDS)
-    place = {row: number for number, row in enumerate(rows)}
-    for later, earlier in pairs:
-        one, other = made.of(place[later]), made.of(place[earlier])
-        enough = min(len(one), len(other)) >= params.min_ngrams / 2
-        if enough and minhash.jaccard(one, other) >= params.likeness:
-            yield later, earlier
+    rows, places = np.unique(pairs, return_inverse=True)
+    places = places.reshape(pairs.shape)
+    made = grams([_word_ids(text) for text in texts.said(rows.tolist())], WORDS)
+    enough = made.counts()[places].min(axis=1) >= params.min_ngrams / 2
+    same: Mask = enough & (jaccards(made.sets(), places) >= params.likeness)
+    return same
 
 
 def _word_ids(text: str) -> list[int]:
     """The words of a text as numbers: without case and punctuation."""
     return [zlib.crc32(word) for word in fingerprints.words_of([text])[0].split()]
-
-
-def _are_alike(prepared: Prepared, one: int, other: int, common: Any, least: float) -> bool:
-    store = prepared.tokens
-    made = minhash.grams([store.ids(one), store.ids(other)], SHINGLE).without(common)
-    if minhash.jaccard(made.of(0), made.of(1)) < least:
-        return False
-    return not prepared.masked or _answers_alike(prepared, one, other, least)
-
-
-def _answers_alike(prepared: Prepared, one: int, other: int, least: float) -> bool:
-    """Rows with one long document and different questions about it differ in the answer."""
-    store = prepared.tokens
-    texts = [store.ids(row)[store.mask(row)] for row in (one, other)]
-    if texts[0].tolist() == texts[1].tolist():
-        return True
-    made = minhash.grams(texts, SHINGLE)
-    return minhash.jaccard(made.of(0), made.of(1)) >= least
-
-
-@dataclass(frozen=True)
-class _Answers:
-    """Questions with several answers and the rows that contradict an earlier one; generic prompts apart."""
-
-    questions: int
-    conflicting: "Ints"
-    prompts: int
-    under_prompts: "Ints"
-
-
-def _conflicts(rows: Rows) -> _Answers:
-    """Rows with one question and one answer, by question and system prompt."""
-    import numpy as np
-
-    single = _single(rows)
-    first = _first_like(rows.asked, rows.system)
-    answers = _different_answers(first, rows.said, single)
-    other = single & single[first] & (rows.said != rows.said[first]) & (answers[first] <= GENERIC)
-    under = single & (answers[first] > GENERIC)
-    return _Answers(
-        questions=len(np.unique(first[other])),
-        conflicting=other.nonzero()[0],
-        prompts=len(np.unique(first[under])),
-        under_prompts=under.nonzero()[0],
-    )
 
 
 def _single(rows: Rows) -> "Mask":
@@ -239,19 +241,14 @@ def _single(rows: Rows) -> "Mask":
     return single
 
 
-def _different_answers(first: "Ints", said: "Ints", wanted: "Mask") -> "Ints":
-    """For each row that is the first of its question: how many different answers the wanted rows give it."""
-    import numpy as np
-
-    pairs = np.unique(np.stack([first[wanted], said[wanted]], axis=1), axis=0)
-    return np.bincount(pairs[:, 0], minlength=len(first)).astype(np.int64)
-
-
-def _shares(total: int, copied: int, near: int, questions: int, params: Duplicates) -> Iterator[Measurement]:
+def _shares(
+    total: int, copied: int, near: _Near, questions: int, params: Duplicates
+) -> Iterator[Measurement]:
     yield Measurement("rows", total, unit="rows")
     yield Measurement("rows_duplicate", copied, unit="rows", limit=_limit(params.max_duplicate_share, total))
     limit = _limit(params.max_near_duplicate_share, total)
-    yield Measurement("rows_near_duplicate", near, unit="rows", limit=limit)
+    yield Measurement("rows_near_duplicate", len(near), unit="rows", limit=limit)
+    yield Measurement("near_duplicate_groups", len(set(groups(near.pairs)[1].tolist())), unit="groups")
     yield Measurement("duplicate_share", round(copied / total, 4), limit=f"<= {params.max_duplicate_share}")
     yield Measurement("questions_with_other_answers", questions, unit="questions")
 
@@ -260,9 +257,8 @@ def _limit(share: float, total: int) -> str:
     return f"<= {int(share * total)}"
 
 
-def _copied(rows: Rows, first: "Ints", copied: "Mask", total: int, params: Duplicates) -> Finding:
-    count, row = int(copied.sum()), int(copied.nonzero()[0][0])
-    like = _name(rows.at(int(first[row])))
+def _copied(rows: Rows, first: tuple[int, int], count: int, total: int, params: Duplicates) -> Finding:
+    row, like = first[0], _name(rows.at(first[1]))
     message = (
         f"{_of(count, total)} {agreeing(count, 'duplicates', 'duplicate')} an earlier row"
         f" (ignoring case and punctuation); this row is the first, a duplicate of {like}"
@@ -273,21 +269,22 @@ def _copied(rows: Rows, first: "Ints", copied: "Mask", total: int, params: Dupli
     return Finding(message, severity, at=rows.at(row), fix=fix, why=why)
 
 
-def _alike(rows: Rows, near: dict[int, int], total: int, params: Duplicates) -> Finding:
-    row = min(near)
+def _alike(rows: Rows, near: _Near, total: int, params: Duplicates) -> Finding:
+    row, like = near.pairs[0].tolist()
     message = (
         f"{_of(len(near), total)} {agreeing(len(near), 'is a near-duplicate', 'are near-duplicates')} of an"
         f" earlier row (Jaccard index of token 5-grams of {params.likeness:g} or more);"
-        f" this row is the first, compare {_name(rows.at(near[row]))}"
+        f" this row is the first, compare {_name(rows.at(like))}"
     )
     severity = _above(len(near), total, params.max_near_duplicate_share)
     why = "Near-duplicates weigh as much as repeated rows, and leak between training and evaluation data."
     return Finding(message, severity, at=rows.at(row), fix="keep one row of each group", why=why)
 
 
-def _conflict(rows: Rows, answers: _Answers, total: int, params: Duplicates) -> Finding:
-    count, row = len(answers.conflicting), int(answers.conflicting[0])
-    first = int(_first_like(rows.asked, rows.system)[row])
+def _conflict(
+    rows: Rows, answers: Answers, contradiction: tuple[int, int], total: int, params: Duplicates
+) -> Finding:
+    count, (row, first) = answers.conflicting, contradiction
     has = agreeing(answers.questions, "has", "have")
     message = (
         f"{counted(answers.questions, 'question')} {has} different answers: {_of(count, total)}"
@@ -300,16 +297,16 @@ def _conflict(rows: Rows, answers: _Answers, total: int, params: Duplicates) -> 
     return Finding(message, severity, at=rows.at(row), fix=fix, why=why)
 
 
-def _generic(rows: Rows, answers: _Answers, total: int) -> Finding:
+def _generic(rows: Rows, answers: Answers, row: int, total: int) -> Finding:
     """Prompts that many rows share: they do not say what the answer is, so none contradicts another."""
-    count = len(answers.under_prompts)
+    count = answers.under_prompts
     message = (
         f"{_of(count, total)} {agreeing(count, 'stands', 'stand')} under"
         f" {counted(answers.prompts, 'generic prompt')} with more than {GENERIC} different answers each;"
         " this row is the first"
     )
     fix = "nothing, if the answers are meant to vary; else add what tells them apart to the prompts"
-    return Finding(message, Severity.INFO, at=rows.at(int(answers.under_prompts[0])), fix=fix)
+    return Finding(message, Severity.INFO, at=rows.at(row), fix=fix)
 
 
 def _above(count: int, total: int, share: float) -> Severity:
@@ -472,14 +469,7 @@ class _Known:
     """The training rows, indexed so that test items can be searched for."""
 
     def __init__(self, prepared: Prepared, tokenizer: Tokenizer, params: Leakage) -> None:
-        import numpy as np
-
         self._prepared, self._tokenizer, self._params = prepared, tokenizer, params
-        self._asked = np.unique(prepared.rows.asked, return_index=True)
-        self._said = np.unique(prepared.rows.said, return_index=True)
-        self._rows = (prepared.rows.said != NOTHING).nonzero()[0].tolist()
-        self._order = np.argsort(prepared.rows.asked, kind="stable")
-        self._sorted = prepared.rows.asked[self._order]
         self._blank: dict[int, bool] = {}
 
     def texts(self, name: str, item: str, items: Sequence[tuple[str, Location]]) -> Side:
@@ -487,11 +477,13 @@ class _Known:
         long = [
             one for one in items if len(fingerprints.normalised(one[0]).split()) >= self._params.min_words
         ]
+        words = fingerprints.fingerprints([text for text, _ in long])
+        asked, said = self._asked(words, 1), self._said(words)
         leaks = {}
-        for number, (text, at) in enumerate(long):
-            row = self._row_of(fingerprints.fingerprint(text))
-            if row is not None:
-                leaks[number] = Leak(at, row)
+        for number, (one, (_, at)) in enumerate(zip(words.tolist(), long, strict=True)):
+            found = asked.get(one) or said.get(one)
+            if found:
+                leaks[number] = Leak(at, found[0])
         left = [number for number in range(len(long)) if number not in leaks]
         ids = [self._tokenizer.encode(long[number][0]) for number in left]
         for index, one in self._overlapping(ids, self._params.min_ngrams):
@@ -502,19 +494,21 @@ class _Known:
         """The leaks among evaluation rows."""
         rows, leaks = tests.rows, {}
         single, generic = _single(rows), self._generic(tests)
+        asked, said = self._asked(rows.asked, CANDIDATES), self._said(rows.said)
         prompts: list[Location] = []
         spoken = (rows.said != NOTHING).nonzero()[0].tolist()
         for number in spoken:
-            at, row = rows.at(number), _found(self._said, int(rows.said[number]))
-            if row is not None:
-                leaks[number] = Leak(at, row)
-            elif (begun := self._begun(tests, number)) is not None:
+            at, same = rows.at(number), said.get(int(rows.said[number]))
+            question = asked.get(int(rows.asked[number]), [])
+            if same:
+                leaks[number] = Leak(at, same[0])
+            elif (begun := self._begun(tests, number, question)) is not None:
                 leaks[number] = begun
-            elif single[number] and (row := _found(self._asked, int(rows.asked[number]))) is not None:
+            elif single[number] and question:
                 if int(rows.asked[number]) in generic:
                     prompts.append(at)
                 else:
-                    leaks[number] = Leak(at, row, how="question")
+                    leaks[number] = Leak(at, question[0], how="question")
         apart = tests.masked or rows.format == "text"
         asked_alone = {int(number) for number in spoken if int(rows.asked[number]) in generic}
         left = [number for number in spoken if number not in leaks and number not in asked_alone and apart]
@@ -527,22 +521,36 @@ class _Known:
         sampled = (len(left), whole) if step > 1 else None
         return Side("eval", "evaluation row", len(spoken), ordered, False, tuple(prompts), sampled)
 
+    def _asked(self, words: "Ints", most: int) -> dict[int, list[int]]:
+        """Training rows that ask what these fingerprints are of, up to `most` of each."""
+        return _rows_with(self._prepared.rows.asked, words, most)
+
+    def _said(self, words: "Ints") -> dict[int, list[int]]:
+        """The first training row that says what these fingerprints are of."""
+        return _rows_with(self._prepared.rows.said, words, 1)
+
     def _generic(self, tests: Prepared) -> frozenset[int]:
         """Questions (fingerprints) with so many different answers that they are prompts, on both sides."""
         import numpy as np
 
-        both = [self._prepared.rows, tests.rows]
-        asked = np.concatenate([one.asked[_single(one)] for one in both])
-        said = np.concatenate([one.said[_single(one)] for one in both])
-        pairs = np.unique(np.stack([asked, said], axis=1), axis=0)
+        wanted = np.unique(tests.rows.asked[_single(tests.rows)])
+        most = GENERIC + 1
+        parts = (
+            lookup.different_answers(rows.asked[some], rows.said[some], wanted, most)
+            for rows in (self._prepared.rows, tests.rows)
+            for some in _single_rows(rows)
+        )
+        pairs = lookup.every_answer(parts, most)
         questions, answers = np.unique(pairs[:, 0], return_counts=True)
         return frozenset(questions[answers > GENERIC].tolist())
 
-    def _begun(self, tests: Prepared, number: int) -> Leak | None:
-        """A training row that begins with all of this conversation, or all of which this one begins with."""
-        at, words = tests.rows.at(number), int(tests.rows.asked[number])
-        mine = _spoken_turns(tests.rows, number)
-        for row in self._same_question(words):
+    def _begun(self, tests: Prepared, number: int, question: Sequence[int]) -> Leak | None:
+        """A training row that begins with all of this conversation, or all of which this one begins with.
+
+        `question` are training rows with the same first question.
+        """
+        at, mine = tests.rows.at(number), _spoken_turns(tests.rows, number)
+        for row in question:
             if max(mine, _spoken_turns(self._prepared.rows, row)) <= 2:
                 continue
             if tests.length[number] <= self._prepared.length[row]:
@@ -551,16 +559,6 @@ class _Known:
             elif self._begins((self._prepared, row), (tests, number)):
                 return Leak(at, row, how="continued")
         return None
-
-    def _same_question(self, words: int) -> list[int]:
-        """Training rows with this first question."""
-        import numpy as np
-
-        if words == NOTHING:
-            return []
-        low, high = (int(np.searchsorted(self._sorted, words, side)) for side in ("left", "right"))
-        found: list[int] = self._order[low : min(high, low + CANDIDATES)].tolist()
-        return found
 
     def _begins(self, short: tuple[Prepared, int], long: tuple[Prepared, int]) -> bool:
         """Whether the longer row says all of the shorter one first, up to the end of a turn.
@@ -576,7 +574,7 @@ class _Known:
             return True
         side, row = short
         answers = ids[side.tokens.mask(row)] if side.masked else ids
-        made = minhash.grams([answers, others], SHINGLE)
+        made = grams([answers, others], SHINGLE)
         if not len(made.of(0)) or (not side.masked and _spoken_turns(side.rows, row) <= 2):
             return False
         return bool(_contained(made.of(0), made.of(1)) >= BEGINS)
@@ -588,13 +586,10 @@ class _Known:
             self._blank[token] = special or not self._tokenizer.show([token]).strip()
         return self._blank[token]
 
-    def _row_of(self, words: int) -> int | None:
-        row = _found(self._asked, words)
-        return row if row is not None else _found(self._said, words)
-
-    def _overlapping(self, texts: Sequence[Any], least: int) -> list[tuple[int, minhash.Overlap]]:
-        params = self._params
-        found = minhash.overlaps(texts, self._prepared.tokens, self._rows, params.ngram, least)
+    def _overlapping(self, texts: Sequence[Any], least: int) -> list[tuple[int, Overlap]]:
+        params, tokens = self._params, self._prepared.tokens
+        spoken = self._prepared.rows.said != NOTHING
+        found = overlaps(texts, shards_of(tokens), spoken, params.ngram, least)
         return [(number, one) for number, one in sorted(found.items()) if one.share >= params.overlap]
 
 
@@ -617,14 +612,25 @@ def _prompt(tests: Prepared, row: int) -> Any:
     return ids[~tests.tokens.mask(row)] if tests.masked else ids
 
 
-def _found(known: "tuple[Ints, Ints]", words: int) -> int | None:
-    """The first row with these words; None if there is none."""
+def _rows_with(column: "Ints", words: "Ints", most: int) -> dict[int, list[int]]:
+    """Rows that have one of these fingerprints in a column, by fingerprint: the first `most` of each."""
     import numpy as np
 
-    values, first = known
-    place = int(np.searchsorted(values, words))
-    there = words != NOTHING and place < len(values) and int(values[place]) == words
-    return int(first[place]) if there else None
+    wanted = np.unique(words[words != NOTHING])
+    found = lookup.together(
+        lookup.find(column[some], wanted, most, some.start) for some, _ in _slices(len(column))
+    )
+    rows: dict[int, list[int]] = {}
+    for place, row in zip(found.places.tolist(), found.rows.tolist(), strict=True):
+        rows.setdefault(int(wanted[place]), []).append(row)
+    return rows
+
+
+def _single_rows(rows: Rows) -> Iterator["Ints"]:
+    """The rows with one question and at most one answer, some at a time."""
+    single = _single(rows)
+    for some, _ in _slices(len(rows)):
+        yield single[some].nonzero()[0] + some.start
 
 
 def _leaked(side: Side, rows: Rows, params: Leakage) -> Iterator[Yield]:

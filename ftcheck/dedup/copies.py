@@ -47,7 +47,7 @@ def copy_records(said: "Ints", system: "NDArray[Any]", rows: "Ints") -> "Records
 
 
 def copies(pieces: Iterable["Records"]) -> Iterator["Ints"]:
-    """Of sorted `copy_records`: each row that is a copy, and the first row that says the same (shape (n, 2))."""
+    """Of sorted `copy_records`: each copy, and the first row that says the same (shape (n, 2))."""
     import numpy as np
 
     key, first = None, NEVER

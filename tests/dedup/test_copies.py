@@ -1,5 +1,6 @@
 """Exact duplicates and other answers: over shards and partitions as over all rows at once."""
 
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -43,7 +44,7 @@ def shards(corpus: plain.Corpus, count: int) -> list[dict[str, Any]]:
     ends = [len(corpus.said) * n // count for n in range(count + 1)]
     return [
         {name: column[start:stop] for name, column in columns.items()}
-        for start, stop in zip(ends[:-1], ends[1:], strict=True)
+        for start, stop in pairwise(ends)
     ]
 
 

@@ -114,10 +114,10 @@ def duplicates(job: Job, prepared: Prepared, inputs: Inputs, params: Duplicates)
     copied, first_copy = _copies(rows)
     near = _near(prepared, inputs, spoken & ~copied, params)
     answers = _answers(rows)
-    total = int(spoken.sum())
-    yield from _shares(total, int(copied.sum()), near, answers.questions, params)
+    total, copies_found = int(spoken.sum()), copied.nonzero()[0]
+    yield from _shares(total, len(copies_found), near, answers.questions, params)
     yield Measurement("rows_under_generic_prompts", answers.under_prompts, unit="rows")
-    exact = counted(int(copied.sum()), "exact duplicate")
+    exact = counted(len(copies_found), "exact duplicate")
     least = "at least " if near.left_out else ""
     yield Summary(f"{exact} · {least}{counted(len(near), 'near-duplicate')} · {counted(total, 'row')}")
     if near.left_out:

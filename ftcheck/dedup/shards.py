@@ -31,7 +31,7 @@ PIECE_TOKENS = 500_000
 """Tokens of a piece, about."""
 SCANNED = 1 << 16
 """Rows whose marks are looked at together."""
-SHARE, LEAST, MOST = 16, 64 << 20, 512 << 20
+SHARE, LEAST, MOST = 16, 64 << 20, 256 << 20
 """Sorting may hold this part of the machine's memory, but not less or more than this."""
 
 
@@ -124,7 +124,7 @@ def marked(wanted: "Mask") -> Iterator[int]:
 
 def sort_memory() -> int:
     """Bytes that sorting holds before it uses the disk: FTCHECK_SORT_MEMORY such as `2GiB`, else a sixteenth
-    of the machine's memory (of its control group's limit), from 64 to 512 MiB. Raises `UsageError`.
+    of the machine's memory (of its control group's limit), from 64 to 256 MiB. Raises `UsageError`.
     """
     default = min(max(machine_memory() // SHARE, LEAST), MOST)
     return cache.stated_size("FTCHECK_SORT_MEMORY", default)

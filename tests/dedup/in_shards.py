@@ -54,4 +54,4 @@ class InShards(Texts):
         made = [parted(records, self.parts) for records in self.over(wanted, emit)]
         random.Random(0).shuffle(made)
         for part in range(self.parts):
-            yield from reduced([one[part] for one in made], pickle.loads(pickle.dumps(reduce)), 4_000)
+            yield from reduced([one[part] for one in made], pickle.loads(pickle.dumps(reduce)), 20_000)

@@ -42,10 +42,7 @@ def shards(corpus: plain.Corpus, count: int) -> list[dict[str, Any]]:
         "rows": np.arange(len(corpus.said), dtype=np.int64),
     }
     ends = [len(corpus.said) * n // count for n in range(count + 1)]
-    return [
-        {name: column[start:stop] for name, column in columns.items()}
-        for start, stop in pairwise(ends)
-    ]
+    return [{name: column[start:stop] for name, column in columns.items()} for start, stop in pairwise(ends)]
 
 
 def partitions(records: list[Any], parts: int) -> list[Sorter]:

@@ -28,7 +28,9 @@ def corpus(seed: int) -> list[list[int]]:
         if texts and random.random() < 0.4:
             made = list(texts[int(random.integers(len(texts)))])
             for _ in range(int(random.integers(0, 4))):
-                made[int(random.integers(12, len(made)) if len(made) > 12 else 0)] = int(random.integers(9_000))
+                made[int(random.integers(12, len(made)) if len(made) > 12 else 0)] = int(
+                    random.integers(9_000)
+                )
         texts.append(made)
     return texts
 
@@ -195,7 +197,9 @@ def test_a_bucket_that_lies_across_pieces_gives_the_same_pairs() -> None:
 
 def test_a_piece_holds_the_rows_of_its_shard_by_their_numbers_over_all() -> None:
     texts = [[1, 2, 3], [], [4], [5, 6]]
-    made: list[Piece] = list(pieces(Texts(texts, 1), np.array([1, 1, 0, 1], dtype=bool), masks=True, first=100))
+    made: list[Piece] = list(
+        pieces(Texts(texts, 1), np.array([1, 1, 0, 1], dtype=bool), masks=True, first=100)
+    )
 
     [piece] = made
     assert piece.rows.tolist() == [100, 101, 103]

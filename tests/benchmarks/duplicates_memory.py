@@ -3,10 +3,10 @@
     python -m tests.benchmarks.duplicates_memory [ROWS ...]        default: 100,000, 1,000,000 and 10,000,000
 
 Writes prepared rows as the preparation does (84 tokens on average; one row in 100 is an exact duplicate, two
-in 100 are an earlier row with another last token), maps them in a process of its own, and runs both rules. Prints
-the peak of anonymous memory (Linux: `Pss_Anon`), that of everything resident, with mapped files (`Rss`), and
-the largest size of temporary files. FTCHECK_SORT_MEMORY limits what sorting holds. Ten million rows take 4 GB
-in the folder of temporary files.
+in 100 are an earlier row with another last token), maps them in a process of its own, and runs both rules.
+Prints the peak of anonymous memory (Linux: `Pss_Anon`), that of everything resident, with mapped files
+(`Rss`), and the largest size of temporary files. FTCHECK_SORT_MEMORY limits what sorting holds. Ten million
+rows take 4 GB in the folder of temporary files.
 """
 
 import json

@@ -4,8 +4,8 @@
 
 Makes 16 records a row, as `ftcheck.dedup.minhash` does, one in 50 with the key of another; brings those with
 one key together in the order of the rows, and counts the pairs. Each way in a process of its own, on one
-thread, with 256 MiB where it takes a limit. pyarrow has no sort that uses the disk. `pip install duckdb` first:
-without it, its lines are missing.
+thread, with 256 MiB where it takes a limit. pyarrow has no sort that uses the disk. Without DuckDB (`pip
+install duckdb`) its lines are missing.
 """
 
 import importlib.util
@@ -15,7 +15,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -55,22 +55,30 @@ def by_pyarrow(rows: int) -> int:
     import pyarrow as pa
 
     pa.set_cpu_count(1)
-    batches = [
-        pa.record_batch([pa.array(one[:, 0]), pa.array(one[:, 1])], ["key", "tag"]) for one in made(rows)
-    ]
-    table = pa.Table.from_batches(batches)
-    del batches
+    table = pa.Table.from_batches(_batches(rows))
     table = table.sort_by([("key", "ascending"), ("tag", "ascending")])
-    pieces = (
-        np.stack([one.column(0).to_numpy(), one.column(1).to_numpy()], axis=1)
-        for one in table.to_batches(1 << 20)
-    )
-    return sum(len(pairs) for pairs in bucket_pairs(pieces))
+    return sum(len(pairs) for pairs in bucket_pairs(_records(table.to_batches(1 << 20))))
+
+
+def _batches(rows: int) -> Iterator[Any]:
+    import pyarrow as pa
+
+    for one in made(rows):
+        yield pa.record_batch([pa.array(one[:, 0]), pa.array(one[:, 1])], ["key", "tag"])
+
+
+def _records(batches: Iterable[Any]) -> "Iterator[Records]":
+    for one in batches:
+        yield np.stack([one.column(0).to_numpy(), one.column(1).to_numpy()], axis=1)
 
 
 def by_duckdb(rows: int) -> int:
     """One table, ordered on the disk, read back in batches."""
-    return _duckdb(rows, lambda db: sum(map(len, bucket_pairs(_fetched(db)))))
+
+    def ordered(db: Any) -> Any:
+        return db.execute("SELECT key, tag FROM records ORDER BY key, tag").to_arrow_reader(1 << 20)
+
+    return _duckdb(rows, lambda db: sum(map(len, bucket_pairs(_records(ordered(db))))))
 
 
 def by_duckdb_windows(rows: int) -> int:
@@ -91,18 +99,10 @@ def _duckdb(rows: int, pairs: Callable[[Any], int]) -> int:
     with tempfile.TemporaryDirectory() as folder:
         db = duckdb.connect(f"{folder}/records.db")
         db.execute(f"SET memory_limit='{MEMORY >> 20}MiB'; SET threads=1; SET preserve_insertion_order=false")
-        names = ["key", "tag"]
-        given = (pa.record_batch([pa.array(one[:, 0]), pa.array(one[:, 1])], names) for one in made(rows))
-        schema = pa.schema([(name, pa.uint64()) for name in names])
-        db.register("given", pa.RecordBatchReader.from_batches(schema, given))
+        schema = pa.schema([(name, pa.uint64()) for name in ("key", "tag")])
+        db.register("given", pa.RecordBatchReader.from_batches(schema, _batches(rows)))
         db.execute("CREATE TABLE records AS SELECT * FROM given")
         return pairs(db)
-
-
-def _fetched(db: Any) -> "Iterator[Records]":
-    reader = db.execute("SELECT key, tag FROM records ORDER BY key, tag").to_arrow_reader(1 << 20)
-    for one in reader:
-        yield np.stack([one.column(0).to_numpy(), one.column(1).to_numpy()], axis=1)
 
 
 WAYS = {one.__name__: one for one in (by_numpy, by_pyarrow, by_duckdb, by_duckdb_windows)}

@@ -10,7 +10,7 @@ from ftcheck.dedup.alike import Comparison, alike
 from ftcheck.dedup.groups import groups
 from ftcheck.dedup.minhash import LikelyPairs, Signed
 from ftcheck.dedup.overlaps import overlaps
-from ftcheck.dedup.shards import OneMachine, Piece, Shards, pieces
+from ftcheck.dedup.shards import OneMachine, Shards, pieces
 from tests.dedup import plain
 from tests.dedup.in_shards import InShards, Texts
 
@@ -164,7 +164,7 @@ def test_a_long_chain_is_one_group() -> None:
 def test_texts_are_found_in_the_first_rows_that_have_their_ngrams(shards: int, parts: int) -> None:
     texts = corpus(4)
     marks = wanted(texts, 4)
-    tests = [text[13:40] + [1] for text in texts[::3]] + [[5_000 + n for n in range(30)]]
+    tests = [[*text[13:40], 1] for text in texts[::3]] + [[5_000 + n for n in range(30)]]
 
     found = overlaps(tests, InShards(texts, ANSWER, shards, parts), marks, SIZE, LEAST)
 
@@ -197,11 +197,8 @@ def test_a_bucket_that_lies_across_pieces_gives_the_same_pairs() -> None:
 
 def test_a_piece_holds_the_rows_of_its_shard_by_their_numbers_over_all() -> None:
     texts = [[1, 2, 3], [], [4], [5, 6]]
-    made: list[Piece] = list(
-        pieces(Texts(texts, 1), np.array([1, 1, 0, 1], dtype=bool), masks=True, first=100)
-    )
-
-    [piece] = made
+    marks = np.array([1, 1, 0, 1], dtype=bool)
+    [piece] = pieces(Texts(texts, 1), marks, masks=True, first=100)
     assert piece.rows.tolist() == [100, 101, 103]
     assert piece.starts.tolist() == [0, 3, 3, 5]
     assert piece.ids.tolist() == [1, 2, 3, 5, 6]

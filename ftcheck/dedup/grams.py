@@ -111,7 +111,7 @@ def _starts(owners: "Ints", count: int) -> "Ints":
     return np.concatenate([[0], np.cumsum(np.bincount(owners, minlength=count))]).astype(np.int64)
 
 
-def among(known: "Hashes", asked: "Hashes") -> "Mask":
+def among(known: "NDArray[Any]", asked: "NDArray[Any]") -> "Mask":
     """Which of `asked` are in `known`, which is sorted."""
     import numpy as np
 
@@ -138,4 +138,5 @@ def jaccards(sets: Grams, pairs: "Ints") -> "NDArray[np.float64]":
     twice = every[1:][every[1:] == every[:-1]]
     shared = np.bincount(twice // max(len(known), 1), minlength=len(pairs))
     union = sets.counts()[pairs].sum(axis=1) - shared
-    return shared / np.maximum(union, 1)
+    likeness: NDArray[np.float64] = shared / np.maximum(union, 1)
+    return likeness

@@ -174,18 +174,18 @@ class _Run:
         import numpy as np
 
         size = min(self._step, self._stop - self._next)
-        block = np.empty(size, dtype=np.uint8)
+        block = np.empty((size // (8 * self._width), self._width), dtype=np.uint64)
         self._file.seek(self._next)
-        view, read = memoryview(block), 0
-        while read < size:
-            read += self._file.readinto(view[read:])
+        view = block.data.cast("B")
+        while view:
+            view = view[self._file.readinto(view) :]
         self._next += size
-        return block.view(np.uint64).reshape(-1, self._width)
+        return block
 
 
 def _written(file: IO[bytes], records: "Records") -> None:
     """Write an array whole: an unbuffered file may take a part at a time."""
-    view = memoryview(records).cast("B")
+    view = records.data.cast("B")
     while view:
         view = view[file.write(view) :]
 

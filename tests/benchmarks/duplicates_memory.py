@@ -94,7 +94,7 @@ def alone(path: Path) -> None:
     """Run both rules in this process; a line of JSON for each."""
     train = mapped(path)
     texts = inputs(row_texts=Said(train.tokens))
-    given = {
+    given: dict[str, dict[str, Any]] = {
         "duplicates": {"inputs": texts},
         "leakage": {
             "prepared_eval": mapped(path.parent / "eval" / "rows.arrow"),

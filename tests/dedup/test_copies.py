@@ -34,7 +34,7 @@ def corpus(seed: int) -> plain.Corpus:
 
 def shards(corpus: plain.Corpus, count: int) -> list[dict[str, Any]]:
     """The columns of some shards of a corpus, and the numbers of their rows."""
-    columns = {
+    columns: dict[str, Any] = {
         "asked": np.array(corpus.asked, dtype=np.int64),
         "said": np.array(corpus.said, dtype=np.int64),
         "system": np.array(corpus.system, dtype=np.int32),

@@ -171,8 +171,8 @@ def _answers(rows: Rows) -> Answers:
     single = _single(rows)
     with Sorter(sort_memory()) as sorter:
         for some, numbers in _slices(len(rows)):
-            columns = (column[some] for column in (rows.asked, rows.said, rows.system, single))
-            sorter.add(copies.answer_records(*columns, numbers))
+            asked, said, system = rows.asked[some], rows.said[some], rows.system[some]
+            sorter.add(copies.answer_records(asked, said, system, single[some], numbers))
         return copies.answers(sorter.pieces())
 
 
@@ -514,8 +514,8 @@ class _Known:
         left = [number for number in spoken if number not in leaks and number not in asked_alone and apart]
         step = max(-(-int(tests.length[left].sum()) // MAX_TEST_TOKENS), 1)
         whole, left = len(left), left[::step]
-        asked = [_prompt(tests, number) for number in left]
-        for index, one in self._overlapping(asked, self._params.min_row_ngrams):
+        prompted = [_prompt(tests, number) for number in left]
+        for index, one in self._overlapping(prompted, self._params.min_row_ngrams):
             leaks[left[index]] = Leak(rows.at(left[index]), one.row, one.share)
         ordered = tuple(leaks[number] for number in sorted(leaks))
         sampled = (len(left), whole) if step > 1 else None

@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Any, Protocol, TypeVar, runtime_checkable
 
 from ftcheck import cache
 from ftcheck.dedup.records import Sorter
+from ftcheck.inputs.machine_memory import machine_memory
 from ftcheck.inputs.prepared import TokenStore
-from ftcheck.memory import machine_memory
 
 if TYPE_CHECKING:
     import numpy as np

@@ -24,7 +24,8 @@ from ftcheck_plugins.preparation.arrow_store import RowFile, RowWriter
 from ftcheck_plugins.preparation.batches import Batch
 from ftcheck_plugins.preparation.token_engines import Ids
 from ftcheck_plugins.preparation.trl_tokenize import Tokens
-from ftcheck_rules.data.duplicates import duplicates, leakage
+from ftcheck_rules.data.duplicates import duplicates
+from ftcheck_rules.data.leakage import leakage
 
 from ftcheck.inputs.prepared import Prepared, Rows, TokenStore
 from ftcheck.testing import gold, inputs, job, prepared, rows, tokenizer

@@ -1,6 +1,9 @@
 """Records are sorted outside memory: the same order for any memory, and nothing is left on the disk."""
 
 import errno
+import os
+import subprocess
+import sys
 import tempfile
 from pathlib import Path
 from typing import Any
@@ -90,3 +93,27 @@ def test_a_full_disk_is_one_line_that_names_the_folder_and_nothing_is_left(
     assert "No space left on device" in line
     assert "TMPDIR" in line
     assert not any(temporary.iterdir())
+
+
+def test_a_disk_that_takes_no_more_gives_all_of_it_back(tmp_path: Path) -> None:
+    program = """
+import resource, numpy as np
+from ftcheck.dedup.records import Sorter
+from ftcheck.errors import InputError
+resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, 100_000))
+try:
+    with Sorter(20_000) as sorter:
+        sorter.add(np.zeros((20_000, 2), dtype=np.uint64))
+except InputError as error:
+    print(error)
+"""
+    ran = subprocess.run(
+        [sys.executable, "-c", program],
+        env={**os.environ, "TMPDIR": str(tmp_path)},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    [line] = ran.stdout.splitlines()
+    assert line.startswith(f"{tmp_path}: File too large")
+    assert not any(tmp_path.iterdir())

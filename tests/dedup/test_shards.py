@@ -5,7 +5,8 @@ from typing import Any
 
 import numpy as np
 import pytest
-from ftcheck_rules.data.duplicates import duplicates, leakage
+from ftcheck_rules.data.duplicates import duplicates
+from ftcheck_rules.data.leakage import leakage
 
 from ftcheck.errors import UsageError
 from ftcheck.inputs.prepared import TokenStore

@@ -105,10 +105,11 @@ def alone(path: Path) -> None:
         },
     }
     for rule in (duplicates, leakage):
-        started = time.monotonic()
+        started, before = time.monotonic(), time.process_time()
         ran = run_rule(rule, job=job(), prepared=train, **given[rule.id])
-        seconds = time.monotonic() - started
-        print(json.dumps({"rule": rule.id, "seconds": seconds, "measured": ran.measured}), flush=True)
+        seconds, cpu = time.monotonic() - started, time.process_time() - before
+        made = {"rule": rule.id, "seconds": seconds, "cpu": cpu, "measured": ran.measured}
+        print(json.dumps(made), flush=True)
 
 
 def memory(pid: int) -> dict[str, int]:
@@ -158,7 +159,10 @@ def _follow(process: "subprocess.Popen[str]", count: int) -> None:
         peaks = {name: max(peak, now.get(name, 0)) for name, peak in peaks.items()}
         for made in told[seen:]:
             figures = "".join(f"{peak / (1 << 20):>10,.0f}" for peak in peaks.values())
-            print(f"{count:>12,}  {made['rule']:<12}{made['seconds']:>8.1f}{figures}", flush=True)
+            print(
+                f"{count:>12,}  {made['rule']:<12}{made['seconds']:>8.1f}{made['cpu']:>8.1f}{figures}",
+                flush=True,
+            )
             print(f"    {made['measured']}")
             seen, peaks = seen + 1, dict.fromkeys(peaks, 0)
         time.sleep(0.1)
@@ -170,7 +174,9 @@ def main(arguments: list[str]) -> None:
     if arguments[:1] == ["--alone"]:
         alone(Path(arguments[1]))
         return
-    print(f"{'rows':>12}  {'rule':<12}{'seconds':>8}{'anon MiB':>10}{'RSS MiB':>10}{'disk MiB':>10}")
+    print(
+        f"{'rows':>12}  {'rule':<12}{'seconds':>8}{'CPU s':>8}{'anon MiB':>10}{'RSS MiB':>10}{'disk MiB':>10}"
+    )
     for count in [int(one) for one in arguments] or [100_000, 1_000_000, 10_000_000]:
         measure(count)
 

@@ -138,11 +138,10 @@ def _copies(rows: Rows) -> tuple["Mask", tuple[int, int] | None]:
 
 def _answers(rows: Rows) -> Answers:
     """Rows with one question and one answer, by question and system prompt."""
-    single = single_rows(rows)
     with Sorter(sort_memory()) as sorter:
         for some, numbers in slices(len(rows)):
             asked, said, system = rows.asked[some], rows.said[some], rows.system[some]
-            sorter.add(copies.answer_records(asked, said, system, single[some], numbers))
+            sorter.add(copies.answer_records(asked, said, system, single_rows(rows, some), numbers))
         return copies.answers(sorter.pieces())
 
 

@@ -261,7 +261,7 @@ class _Known:
         parts = (
             lookup.different_answers(rows.asked[some], rows.said[some], wanted, most)
             for rows in (self._prepared.rows, tests.rows)
-            for some in _partssingle_rows(rows)
+            for some in _single_numbers(rows)
         )
         pairs = lookup.every_answer(parts, most)
         questions, answers = np.unique(pairs[:, 0], return_counts=True)
@@ -349,11 +349,10 @@ def _rows_with(column: "Ints", words: "Ints", most: int) -> dict[int, list[int]]
     return rows
 
 
-def _partssingle_rows(rows: Rows) -> Iterator["Ints"]:
+def _single_numbers(rows: Rows) -> Iterator["Ints"]:
     """The rows with one question and at most one answer, some at a time."""
-    single = single_rows(rows)
     for some, _ in slices(len(rows)):
-        yield single[some].nonzero()[0] + some.start
+        yield single_rows(rows, some).nonzero()[0] + some.start
 
 
 def _leaked(side: Side, rows: Rows, params: Leakage) -> Iterator[Yield]:

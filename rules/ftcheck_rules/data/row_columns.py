@@ -29,9 +29,9 @@ def slices(count: int) -> Iterator[tuple[slice, "Ints"]]:
         yield slice(start, stop), np.arange(start, stop, dtype=np.int64)
 
 
-def single_rows(rows: Rows) -> "Mask":
-    """Rows with one question and at most one answer."""
-    single: Mask = (rows.asked != NOTHING) & (rows.turns - (rows.system >= 0) <= 2)
+def single_rows(rows: Rows, some: slice = slice(None)) -> "Mask":
+    """Which of some rows have one question and at most one answer."""
+    single: Mask = (rows.asked[some] != NOTHING) & (rows.turns[some] - (rows.system[some] >= 0) <= 2)
     return single
 
 

@@ -158,11 +158,9 @@ def _follow(process: "subprocess.Popen[str]", count: int) -> None:
         now = {**memory(process.pid), "disk": spilled(process.pid)}
         peaks = {name: max(peak, now.get(name, 0)) for name, peak in peaks.items()}
         for made in told[seen:]:
+            times = f"{made['seconds']:>8.1f}{made['cpu']:>8.1f}"
             figures = "".join(f"{peak / (1 << 20):>10,.0f}" for peak in peaks.values())
-            print(
-                f"{count:>12,}  {made['rule']:<12}{made['seconds']:>8.1f}{made['cpu']:>8.1f}{figures}",
-                flush=True,
-            )
+            print(f"{count:>12,}  {made['rule']:<12}{times}{figures}", flush=True)
             print(f"    {made['measured']}")
             seen, peaks = seen + 1, dict.fromkeys(peaks, 0)
         time.sleep(0.1)
@@ -174,9 +172,8 @@ def main(arguments: list[str]) -> None:
     if arguments[:1] == ["--alone"]:
         alone(Path(arguments[1]))
         return
-    print(
-        f"{'rows':>12}  {'rule':<12}{'seconds':>8}{'CPU s':>8}{'anon MiB':>10}{'RSS MiB':>10}{'disk MiB':>10}"
-    )
+    figures = "".join(f"{name:>10}" for name in ("anon MiB", "RSS MiB", "disk MiB"))
+    print(f"{'rows':>12}  {'rule':<12}{'seconds':>8}{'CPU s':>8}{figures}")
     for count in [int(one) for one in arguments] or [100_000, 1_000_000, 10_000_000]:
         measure(count)
 

@@ -21,6 +21,8 @@ BUFFER = 4
 """The part of the memory that holds records: sorting takes two and a half times their bytes."""
 MERGED = 6
 """The same of the blocks that are merged, of which a second copy is read meanwhile."""
+PIECE = 32
+"""The same of what is handed out at once: who reads it makes several arrays of its size."""
 
 
 def mixed(values: "NDArray[np.uint64]") -> "NDArray[np.uint64]":
@@ -100,13 +102,14 @@ class Sorter:
             self._bytes += some.nbytes
 
     def pieces(self) -> Iterator["Records"]:
-        """All records in order, some at a time. Raises `InputError` as `add` does."""
+        """All records in order, a few at a time. Raises `InputError` as `add` does."""
         if self._runs and self._held:
             self._spill()
-        if self._runs:
-            yield from self._merged()
-        elif self._held:
-            yield self._run()
+        if not self._runs and not self._held:
+            return
+        for records in self._merged() if self._runs else [self._run()]:
+            step = max(self._memory // PIECE // (8 * self._width), 1)
+            yield from (records[start : start + step] for start in range(0, len(records), step))
 
     def _run(self) -> "Records":
         import numpy as np

@@ -42,6 +42,8 @@ if TYPE_CHECKING:
 
 MAX_PAIRS = 1_000_000
 """Pairs of rows that are compared exactly; MinHash proposes few that are not near-duplicates."""
+BESIDE = 4
+"""The part of the memory for sorting that pairs have: the bands that they come from are sorted beside them."""
 WORDS = 3
 """Words of an n-gram where the texts of two rows are compared: about as many characters as 5 tokens."""
 PAIRS_READ = 5_000
@@ -166,7 +168,7 @@ def _near(prepared: Prepared, inputs: Inputs, distinct: "Mask", params: Duplicat
     shards = shards_of(prepared.tokens)
     common = boilerplate(shards, distinct, SHINGLE)
     signed = Signed(SHINGLE, params.min_ngrams, common)
-    likely = likely_pairs(shards, distinct, signed, sort_memory(), MAX_PAIRS)
+    likely = likely_pairs(shards, distinct, signed, sort_memory() // BESIDE, MAX_PAIRS)
     comparison = Comparison(SHINGLE, common, prepared.masked, params.likeness)
     found = np.zeros((0, 2), dtype=np.int64)
     for some in alike(shards, likely.pairs, prepared.length, comparison):

@@ -43,7 +43,7 @@ if TYPE_CHECKING:
 MAX_PAIRS = 1_000_000
 """Pairs of rows that are compared exactly; MinHash proposes few that are not near-duplicates."""
 BESIDE = 4
-"""The part of the memory for sorting that pairs have: the bands that they come from are sorted beside them."""
+"""The part of the memory for sorting that pairs have: their bands are sorted beside them."""
 WORDS = 3
 """Words of an n-gram where the texts of two rows are compared: about as many characters as 5 tokens."""
 PAIRS_READ = 5_000

@@ -35,14 +35,15 @@ def call(folder: Path, words: Sequence[str]) -> int:
     return small.forked(words, folder, folder / "log.txt").wait()
 
 
-def two(folder: Path, words: Sequence[str]) -> list[Started]:
+def two(folder: Path, words: Sequence[str], **environment: str) -> list[Started]:
     """What a launcher starts: the same command twice, each with its number."""
     port = free_port()
     started = []
     for rank in ("0", "1"):
         about = {"RANK": rank, "LOCAL_RANK": rank, "WORLD_SIZE": "2", "LOCAL_WORLD_SIZE": "2"}
         meet = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port}
-        started.append(small.forked(words, folder, folder / f"log{rank}.txt", **about, **meet))
+        more = {**about, **meet, **environment}
+        started.append(small.forked(words, folder, folder / f"log{rank}.txt", **more))
     return started
 
 

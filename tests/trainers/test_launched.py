@@ -8,7 +8,6 @@ process 1 would train a 40th row, and the step's loss would be another than that
 import json
 import signal
 import sys
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -31,14 +30,16 @@ EXACT = small.sets(
 """No dropout, and float32: what differs is the order of additions. 3 steps an epoch."""
 BOTH = ("--set", "jobs.small.hardware.count=2", *small.sets(per_device_train_batch_size=4))
 METHODS = {"QLoRA": small.sets(bf16=False), "LoRA": small.sets(quantization=None)}
-NOISE = 2e-4
+NOISE = 2e-3
+"""Of losses near 6. Adam's first steps are the signs of gradients: what is almost 0 comes out either way."""
 LAUNCHERS = {
     "torchrun": (sys.executable, "-m", "torch.distributed.run", "--nproc_per_node", "2", "--master_port"),
     "accelerate": (
-        *(sys.executable, "-m", "accelerate.commands.launch", "--cpu", "--num_machines", "1"),
+        *(sys.executable, "-m", "accelerate.commands.launch", "--multi_gpu", "--num_machines", "1"),
         *("--num_processes", "2", "--main_process_port"),
     ),
 }
+"""accelerate 1.15 starts one process with --cpu, however many are asked for (commands/launch.py)."""
 
 
 def project(folder: Path, model: Path, rows: int) -> Path:
@@ -72,7 +73,7 @@ def fed(folder: Path, processes: int) -> list[Any]:
     """The rows of each batch of all processes, in their order."""
     files = [folder / "fed" / f"{rank}.jsonl" for rank in range(processes)]
     batches = [[json.loads(line) for line in file.read_text().splitlines()] for file in files]
-    return [sum(parts, []) for parts in zip(*batches, strict=True)]
+    return [[row for part in parts for row in part] for parts in zip(*batches, strict=True)]
 
 
 def losses(folder: Path) -> list[float]:
@@ -87,6 +88,7 @@ def same(folder: Path, alone: Path) -> None:
     assert ours["planned"] == {**theirs["planned"], "filled": -theirs["planned"]["rows"] % 8}
     assert fed(folder, 2) == fed(alone, 1)
     assert losses(folder) == pytest.approx(losses(alone), abs=NOISE)
+    assert losses(folder)[0] == pytest.approx(losses(alone)[0], abs=1e-5)
     assert losses(alone)[0] - losses(alone)[-1] > 10 * NOISE
 
 

@@ -13,6 +13,7 @@ from typing import Any
 from ftcheck import ranks
 from ftcheck.atomic import replace_file
 from ftcheck.errors import Problem, TrainingError
+from ftcheck.estimate.steps import drops_last, steps
 from ftcheck.extension.trainers import Trainer
 from ftcheck.gate.ticket import (
     Reason,
@@ -25,7 +26,7 @@ from ftcheck.inputs.prepared import Prepared
 from ftcheck.inputs.probe import Probe
 from ftcheck.plurals import counted
 from ftcheck.settings import Job
-from ftcheck_trainers import arguments, dataset, during_checks, run_folder, tracker_report
+from ftcheck_trainers import arguments, dataset, during_checks, run_folder, tracker_report, whole_batches
 from ftcheck_trainers import metrics as metrics_file
 from ftcheck_trainers.failure_messages import plain_words, stopped
 from ftcheck_trainers.quiet_libraries import quiet_libraries
@@ -164,15 +165,17 @@ def _planned(job: Job, rows: Any, blocks: Any) -> dict[str, int]:
         raise TrainingError(f"packing lost tokens of job {job.name}: this is a bug, please report it")
     if not trained:
         raise TrainingError(f"no token of job {job.name} is in the loss")
-    processes = ranks.count()
-    steps = arguments.planned_steps(job.training, len(blocks), processes)
+    processes, batch = ranks.count(), job.training.per_device_train_batch_size
+    missing = 0 if drops_last(job) else whole_batches.missing(len(blocks), batch, processes)
+    filled = whole_batches.fills(job.training)
     return {
         "rows": len(rows),
         "blocks": len(blocks),
         "tokens": tokens,
         "trained_tokens": trained,
-        "steps": steps,
-        "repeated": arguments.repeated(len(blocks), job.training.per_device_train_batch_size, processes),
+        "steps": steps(job, len(blocks), processes).total,
+        "filled": missing if filled else 0,
+        "repeated": 0 if filled else missing,
     }
 
 

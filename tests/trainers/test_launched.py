@@ -150,3 +150,4 @@ def test_a_launcher_s_two_processes_train_what_one_trains(
     same(here, alone)
     assert log.read_text().count("gate: open for small") == 1
     assert log.read_text().count("trained: ") == 1
+    assert "find_unused_parameters" not in log.read_text()

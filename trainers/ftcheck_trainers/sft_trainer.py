@@ -89,6 +89,7 @@ def watched_trainer(job: Job, metrics: Metrics) -> Any:
         """TRL's trainer, watched."""
 
         control: Any
+        train_dataset: Any
         resumed_from: str | None = None
         staging: Path | None = None
         rows: Any = None

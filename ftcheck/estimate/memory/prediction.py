@@ -19,8 +19,10 @@ from ftcheck.estimate.memory.collector import paused
 from ftcheck.estimate.memory.formulas import USUAL_CONTEXT, Memory, estimate
 from ftcheck.estimate.memory.frameworks import Programs, programs
 from ftcheck.estimate.memory.program import Program
-from ftcheck.estimate.memory.shapes import Feed
+from ftcheck.estimate.memory.shapes import Feed, method
+from ftcheck.estimate.memory.sharding import per_process, single
 from ftcheck.inputs.machine import Machine
+from ftcheck.inputs.model_shape import model_shape
 from ftcheck.settings import Job
 
 if TYPE_CHECKING:
@@ -50,8 +52,16 @@ def predict(
     """The memory of the job's worst batch by trace and replay; by the formulas where that is not possible.
 
     `machine` is this one: the job trains here unless it names another GPU. Raises what `formulas.estimate`
-    raises. Which of the two it was is in `assumptions`.
+    raises. Which of the two it was is in `assumptions`. Of several processes it is the memory of one.
     """
+    shape = model_shape(config).decoder()
+    alone = _alone(single(job), config, longest=longest, sequences=sequences, machine=machine)
+    return per_process(job, shape, method(job, shape), alone)
+
+
+def _alone(
+    job: Job, config: Mapping[str, Any], *, longest: int, sequences: int | None, machine: Machine | None
+) -> Memory:
     by_formula = estimate(job, config, longest=longest, sequences=sequences)
     if missing := _missing():
         return _said(by_formula, f"by formulas, not by a replayed step: {missing} is not installed")
@@ -192,8 +202,6 @@ def _assumptions(job: Job, formula: Memory, known: Programs, here: Card | None) 
     if program.rules.expandable_segments:
         said.append("the allocator has expandable_segments")
     said += known.said
-    if job.hardware.count > 1:
-        said.append("every GPU has the whole model (DDP)")
     return tuple(said)
 
 

@@ -128,6 +128,31 @@ def test_the_longest_rows_are_named_by_their_place() -> None:
     assert [(one.length, one.at.row) for one in found.outliers] == [(90, 2), (20, 3), (10, 1)]
 
 
+@pytest.mark.parametrize(
+    ("rows", "extra", "shares", "said"),
+    [
+        (
+            7,
+            {},
+            (4, 3),
+            "each GPU trains 3 to 4 rows per epoch; the last batch is filled with 1 row outside of",
+        ),
+        (8, {}, (4, 4), "each GPU trains 4 rows per epoch"),
+        (7, {"dataloader_drop_last": True}, (2, 2), "each GPU trains 2 rows per epoch; 3 rows are dropped"),
+    ],
+)
+def test_rows_of_each_of_several_gpus_are_counted(
+    rows: int, extra: dict[str, Any], shares: tuple[int, ...], said: str
+) -> None:
+    training = {"per_device_train_batch_size": 2, "packing": False, "extra": extra}
+    one = testing.job("mapper", training=training, hardware={"count": 2})
+
+    found = made(one, rows_of(*[20] * rows))
+
+    assert found.step.shares == shares
+    assert said in page(found)
+
+
 def test_the_guides_accumulation_misses_its_range_and_sixteen_is_named() -> None:
     job = testing.job(
         training={

@@ -21,7 +21,7 @@ from ftcheck.planning.records import (
     Target,
     Unplanned,
 )
-from ftcheck.plurals import counted
+from ftcheck.plurals import agreeing, counted
 from ftcheck.policy.paths import relative
 from ftcheck.records import Location
 from ftcheck.report.clean import clean
@@ -253,6 +253,26 @@ def _step(plan: JobPlan) -> Iterator[Line]:
         said.append(f"about {step.real:,} tokens")
     said.append(f"{counted(step.an_epoch, 'step')} per epoch, {step.total:,} in total")
     yield Line("step", " · ".join(said))
+    if step.devices > 1:
+        yield Line("", _shares(plan))
+
+
+def _shares(plan: JobPlan) -> str:
+    """What each of several GPUs trains, and what becomes of a last batch that is not full."""
+    step, what = plan.step, "block" if plan.packing is not None and plan.packing.used else "row"
+    least, most = min(step.shares), max(step.shares)
+    each = counted(most, what) if least == most else f"{least:,} to {counted(most, what)}"
+    rest = ""
+    if step.filled:
+        fill = agreeing(step.filled, "fills", "fill")
+        rest = f"; {step.filled:,} more, outside of the loss, {fill} the last batch"
+    elif step.repeated:
+        repeat = agreeing(step.repeated, "is", "are")
+        rest = f"; {counted(step.repeated, what)} {repeat} repeated, if the trainer does as accelerate"
+    elif step.dropped:
+        dropped = f"{counted(step.dropped, what)} {agreeing(step.dropped, 'is', 'are')} dropped"
+        rest = f"; {dropped} (dataloader_drop_last)"
+    return f"each GPU trains {each} per epoch{rest}"
 
 
 def _memory(plan: JobPlan) -> Iterator[Line]:

@@ -177,7 +177,7 @@ def _standing(
     found = {name: parts[name] for name in ("weights", "unquantised", "adapter", "gradients", "optimizer")}
     if used.base:
         kept = 0.0 if "base" in used.offloaded else shard
-        left_out = used.live is None and _in_bytes(how, job)
+        left_out = used.live is None and _in_bytes(how.bits, job)
         found["weights"] -= 0.0 if left_out else packed * (1 - kept)
         found["unquantised"] *= kept
         found["adapter"] *= 0.0 if "adapter" in used.offloaded else shard
@@ -199,10 +199,11 @@ def _packed(shape: Decoder, how: Method) -> float:
     return shape.linear_weights * (how.bits / 8 if how.bits < 16 else how.number)
 
 
-def _in_bytes(how: Method, job: Job) -> bool:
+def _in_bytes(bits: int, job: Job) -> bool:
+    """Whether quantised weights are stored as whole numbers."""
     chosen = job.training.quantization
     storage = None if chosen is None else chosen.bnb_4bit_quant_storage
-    return how.bits == 8 or (how.bits == 4 and storage in (None, "uint8"))
+    return bits == 8 or (bits == 4 and storage in (None, "uint8"))
 
 
 def _added(job: Job, shape: Decoder, how: Method, used: Scheme) -> Interval:
@@ -211,7 +212,7 @@ def _added(job: Job, shape: Decoder, how: Method, used: Scheme) -> Interval:
     if not used.base:
         bucket = (min(trained, BUCKET) if used.optimizer else trained) * how.adapter_bytes
         return Interval(0.0, bucket, 2 * bucket)
-    in_bytes = _in_bytes(how, job)
+    in_bytes = _in_bytes(how.bits, job)
     packed = 0.0 if in_bytes and used.live is None else _packed(shape, how)
     layer, table = packed / shape.layers, float(shape.table * how.number)
     everything = packed + shape.plain * how.number
@@ -232,7 +233,7 @@ def _said(job: Job, how: Method, used: Scheme, count: int) -> list[str]:
     said = [f"{used.name}: each of {count} GPUs has 1/{count} of {shared}"]
     if used.base:
         said.append(_gathered(used))
-        if _in_bytes(how, job) and how.bits == 4:
+        if _in_bytes(how.bits, job) and how.bits == 4:
             sure = "are not sharded (accelerate 1.15)" if used.live is None else "may not be sharded"
             said.append(f"4-bit weights stored as uint8 {sure}; bnb_4bit_quant_storage sets another dtype")
     if used.offloaded:
@@ -246,6 +247,21 @@ def _gathered(used: Scheme) -> str:
     if used.live is not None:
         return f"from one layer to {used.live:,.0f} numbers are gathered at a time"
     return "two layers and the head are gathered at a time, at most three layers, embedding and head"
+
+
+def received_bytes(job: Job, shape: Decoder) -> float:
+    """Bytes of weights that a process receives in a batch: twice what it does not hold, forward and backward.
+
+    0 where it holds all of them. Raises `CannotTell` as `scheme` does.
+    """
+    used, count = scheme(job), max(1, job.hardware.count)
+    if used is None or not used.base:
+        return 0.0
+    chosen, number = job.training.quantization, 4 if job.training.bf16 is False else 2
+    bits = 4 if chosen and chosen.load_in_4bit else 8 if chosen and chosen.load_in_8bit else 8 * number
+    left_out = used.live is None and bits < 16 and _in_bytes(bits, job)
+    shared = (0.0 if left_out else shape.linear_weights * bits / 8) + shape.plain * number
+    return (2 if used.resharded else 1) * shared * (count - 1) / count
 
 
 def single(job: Job) -> Job:

@@ -129,23 +129,25 @@ def test_the_longest_rows_are_named_by_their_place() -> None:
 
 
 @pytest.mark.parametrize(
-    ("rows", "extra", "shares", "said"),
+    ("rows", "extra", "use", "shares", "said"),
     [
+        (7, {}, "qlora", (4, 3), "3 to 4 rows per epoch; 1 more, outside of the loss, fills the last batch"),
         (
             7,
             {},
+            "command",
             (4, 3),
-            "each GPU trains 3 to 4 rows per epoch; the last batch is filled with 1 row outside of",
+            "3 to 4 rows per epoch; 1 row is repeated, if the trainer does as accelerate",
         ),
-        (8, {}, (4, 4), "each GPU trains 4 rows per epoch"),
-        (7, {"dataloader_drop_last": True}, (2, 2), "each GPU trains 2 rows per epoch; 3 rows are dropped"),
+        (8, {}, "qlora", (4, 4), "each GPU trains 4 rows per epoch"),
+        (7, {"dataloader_drop_last": True}, "qlora", (2, 2), "2 rows per epoch; 3 rows are dropped"),
     ],
 )
 def test_rows_of_each_of_several_gpus_are_counted(
-    rows: int, extra: dict[str, Any], shares: tuple[int, ...], said: str
+    rows: int, extra: dict[str, Any], use: str, shares: tuple[int, ...], said: str
 ) -> None:
     training = {"per_device_train_batch_size": 2, "packing": False, "extra": extra}
-    one = testing.job("mapper", training=training, hardware={"count": 2})
+    one = testing.job("mapper", training=training, hardware={"count": 2}, trainer={"use": use})
 
     found = made(one, rows_of(*[20] * rows))
 

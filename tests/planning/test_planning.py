@@ -137,7 +137,7 @@ def test_the_longest_rows_are_named_by_their_place() -> None:
             {},
             "command",
             (4, 3),
-            "3 to 4 rows per epoch; 1 row is repeated, if the trainer does as accelerate",
+            "3 to 4 rows per epoch; 1 row is repeated, if the trainer does",
         ),
         (8, {}, "qlora", (4, 4), "each GPU trains 4 rows per epoch"),
         (7, {"dataloader_drop_last": True}, "qlora", (2, 2), "2 rows per epoch; 3 rows are dropped"),

@@ -105,3 +105,14 @@ def test_nodes_with_the_same_files_train(nodes: list[Path], tmp_path: Path) -> N
     assert codes == [0, 0], first + second
     assert (tmp_path / "run" / "adapter_model.safetensors").exists()
     assert second == ""
+
+
+def test_a_node_that_does_not_see_the_run_folder_ends_all(nodes: list[Path]) -> None:
+    codes, first, second = train(nodes, *small.sets(max_steps=2, eval_strategy="no"))
+
+    assert codes == [6, 6], first + second
+    [line] = [line for line in first.splitlines() if "does not see the run folder" in line]
+    assert "node 1 (" in line
+    assert small.run_json(nodes[0] / "run")["status"] == "failed"
+    assert second == ""
+    assert not list((nodes[0] / "run").glob(".node-*"))

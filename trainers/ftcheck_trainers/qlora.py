@@ -26,7 +26,15 @@ from ftcheck.inputs.prepared import Prepared
 from ftcheck.inputs.probe import Probe
 from ftcheck.plurals import counted
 from ftcheck.settings import Job
-from ftcheck_trainers import arguments, dataset, during_checks, run_folder, tracker_report, whole_batches
+from ftcheck_trainers import (
+    arguments,
+    dataset,
+    during_checks,
+    run_folder,
+    shared_folder,
+    tracker_report,
+    whole_batches,
+)
 from ftcheck_trainers import metrics as metrics_file
 from ftcheck_trainers.failure_messages import plain_words, stopped
 from ftcheck_trainers.quiet_libraries import quiet_libraries
@@ -66,6 +74,8 @@ def train(ticket: Ticket, job: Job, inputs: Inputs, *, resume: bool) -> str:
             plain_words(job),
             quiet_libraries(),
         ):
+            shared_folder.need_shared(run_folder.of_job(job), job)
+
             # The base in 4-bit, the adapter on it, and TRL around both.
             metrics = metrics_file.Metrics(claimed.path, after=claimed.step)
             trainer = build_trainer(

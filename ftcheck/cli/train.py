@@ -138,9 +138,9 @@ def _gated(
     """Train with a ticket that holds on all nodes, or say why there is none."""
     from ftcheck.cli.gate import show_refusal
     from ftcheck.gate.ticket import Refusal
-    from ftcheck.training import nodes
+    from ftcheck.training import node_files
 
-    refused = decision if isinstance(decision, Refusal) else nodes.refusal(decision, loaded)
+    refused = decision if isinstance(decision, Refusal) else node_files.refusal(decision, loaded)
     if refused is None and not isinstance(decision, Refusal):
         return _train(loaded, job, decision, options, report, resume=resume)
     if refused is not None and ranks.is_main():

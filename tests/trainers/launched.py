@@ -34,9 +34,9 @@ def _note_rows(folder: Path) -> None:
 def _shard_on_cpu(how: str) -> None:
     """accelerate 1.15 (state.py) takes FSDP for GPUs only, and DeepSpeed for whatever is no CPU."""
     from accelerate.state import AcceleratorState, DistributedType, PartialState
-    from ftcheck_trainers import sharding
+    from ftcheck_trainers import sharded_models
 
-    sharding.refuse_on_cpu = lambda job, machine: None
+    sharded_models.refuse_on_cpu = lambda job, machine: None
     first, state = PartialState.__init__, AcceleratorState.__init__
 
     def partial_state(self: Any, *given: Any, **named: Any) -> None:

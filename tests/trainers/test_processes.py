@@ -120,11 +120,29 @@ def test_a_process_that_is_killed_ends_the_other_and_two_go_on_from_the_checkpoi
     assert [line["step"] for line in small.metrics(project / "run")] == [*range(1, 10)]
 
 
+def test_where_the_first_process_is_killed_the_other_ends_too_and_two_go_on(project: Path) -> None:
+    settings = (*small.sets(max_steps=9, eval_strategy="no", save_steps=2), *TWO)
+    first, second = two(project, train(*settings))
+    first.until((project / "run" / "checkpoint-2").exists, lambda: said(project, 0))
+    first.send_signal(signal.SIGKILL)
+
+    assert second.wait() == 6
+
+    assert "Traceback" not in said(project, 1)
+    assert [one.wait() for one in two(project, train("--resume", *settings))] == [0, 0]
+    assert [line["step"] for line in small.metrics(project / "run")] == [*range(1, 10)]
+
+
 @pytest.mark.parametrize(
     ("settings", "code", "words"),
     [
         (small.sets(seed=7), 6, "job small is planned for hardware.count: 1, but 2 processes were started"),
         (small.sets(packing_strategy="no"), 2, "packing_strategy"),
+        (
+            (*TWO, *small.sets(accelerator_config={"split_batches": True})),
+            6,
+            "split_batches shares each batch among 2 processes: a step would take 8 rows instead of 16",
+        ),
     ],
 )
 def test_what_the_first_process_refuses_ends_both_alike(

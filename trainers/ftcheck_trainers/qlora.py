@@ -138,18 +138,28 @@ def _refuse_other_batch(job: Job) -> None:
     """As many processes as GPUs were checked, or every step would learn from more rows, or fewer."""
     here, planned = ranks.count(), max(1, job.hardware.count)
     shares_one_model = here == 1 and "device_map" in (job.training.extra.get("model_init_kwargs") or {})
+    batch = job.training.per_device_train_batch_size * job.training.gradient_accumulation_steps
+    if here > 1 and whole_batches.splits(job.training):
+        key = "training.accelerator_config"
+        message = (
+            f"split_batches shares each batch among {here} processes: a step would take {batch} rows instead"
+            f" of {batch * planned}; remove it"
+        )
+        raise _problem(job, key, message)
     if here == planned or shares_one_model:
         return
-    batch = job.training.per_device_train_batch_size * job.training.gradient_accumulation_steps
-    place = job.at("hardware.count")
     message = (
         f"job {job.name} is planned for hardware.count: {planned}, but"
         f" {counted(here, 'process was', 'processes were')} started: a step would take {batch * here} rows or"
         f" blocks instead of {batch * planned}; start it with 'accelerate launch --num_processes {planned}',"
         f" or run the checks with hardware.count: {here}"
     )
-    problem = Problem(message, place.path, place.line, place.column, place.yaml_path)
-    raise TrainingError(message, [problem])
+    raise _problem(job, "hardware.count", message)
+
+
+def _problem(job: Job, key: str, message: str) -> TrainingError:
+    place = job.at(key)
+    return TrainingError(message, [Problem(message, place.path, place.line, place.column, place.yaml_path)])
 
 
 def _refuse_trouble(prepared: Prepared, job: Job) -> None:

@@ -42,10 +42,10 @@ def build_trainer(
     from transformers import BitsAndBytesConfig, PrinterCallback
     from trl import SFTConfig
 
-    from ftcheck_trainers import arguments, sharding
+    from ftcheck_trainers import arguments, sharded_models
 
     machine = arguments.this_machine(ranks.count())
-    sharding.refuse_on_cpu(job, machine)
+    sharded_models.refuse_on_cpu(job, machine)
     config = SFTConfig(**arguments.sft_arguments(job, machine, steps=steps, offline=run.offline))
     _refuse_data_parallel(config, job)
     lora, quantization = arguments.lora_arguments(job), arguments.quantization_arguments(job, machine)
@@ -60,7 +60,7 @@ def build_trainer(
         peft_config=None if lora is None else LoraConfig(**lora),
         quantization_config=None if resized is not None else loaded_in,
     )
-    sharding.refuse_ignored(trainer, job)
+    sharded_models.refuse_ignored(trainer, job)
     trainer.remove_callback(PrinterCallback)
     keep_trainable_on_cpu(trainer.model)
     return trainer

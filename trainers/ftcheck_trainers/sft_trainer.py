@@ -14,7 +14,7 @@ from typing import Any
 from ftcheck import ranks
 from ftcheck.inputs.work_folders import work_folder
 from ftcheck.settings import Job
-from ftcheck_trainers import checkpoint, failure_messages, sharding, whole_batches
+from ftcheck_trainers import checkpoint, failure_messages, sharded_models, whole_batches
 from ftcheck_trainers.metrics import Metrics
 from ftcheck_trainers.overridden import need_overridden
 from ftcheck_trainers.run_folder import versions
@@ -99,7 +99,7 @@ def watched_trainer(job: Job, metrics: Metrics) -> Any:
             self.watch = EachStep()
             self.watch.trainer = self
             super().__init__(**kwargs, callbacks=[self.watch])
-            self.trained_numbers = sharding.trained_numbers(self.model)
+            self.trained_numbers = sharded_models.trained_numbers(self.model)
 
         def train(self, resume_from_checkpoint: str | None = None, **kwargs: Any) -> Any:
             self.resumed_from = resume_from_checkpoint
@@ -206,10 +206,10 @@ def watched_trainer(job: Job, metrics: Metrics) -> Any:
             folder = Path(output_dir or self.args.output_dir)
             try:
                 with checkpoint.moved_in(folder) as staging:
-                    sharding.gather_when_saved(self)
+                    sharded_models.gather_when_saved(self)
                     super().save_model(str(staging))
                     if ranks.is_main():
-                        sharding.need_whole(staging, self.trained_numbers)
+                        sharded_models.need_whole(staging, self.trained_numbers)
             except Exception as error:
                 raise failure_messages.not_saved(error, job, "what was trained") from error
 

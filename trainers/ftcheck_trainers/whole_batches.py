@@ -5,7 +5,7 @@ would be learnt twice. Where losses are divided by the tokens of the whole step,
 loss adds nothing: the step is the one that a single process takes.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 from ftcheck.settings import Training
@@ -18,7 +18,19 @@ def fills(training: Training) -> bool:
     """Whether a row without a token in the loss changes no step: losses are divided by the step's tokens."""
     extra = training.extra
     averaged = extra.get("average_tokens_across_devices") is not False
-    return averaged and not extra.get("label_smoothing_factor") and not extra.get("dataloader_drop_last")
+    others = ("label_smoothing_factor", "dataloader_drop_last")
+    otherwise = any(extra.get(key) for key in others) or _accelerator(training, "dispatch_batches")
+    return averaged and not otherwise
+
+
+def splits(training: Training) -> bool:
+    """Whether the processes share each batch, so that a step takes a batch of one process alone."""
+    return _accelerator(training, "split_batches")
+
+
+def _accelerator(training: Training, key: str) -> bool:
+    config = training.extra.get("accelerator_config")
+    return isinstance(config, Mapping) and bool(config.get(key))
 
 
 def missing(blocks: int, batch: int, processes: int) -> int:

@@ -280,7 +280,7 @@ def _memory(plan: JobPlan) -> Iterator[Line]:
     if not memory.known:
         yield Line("memory", memory.why)
         return
-    said = [f"{_gib(memory)} GiB"]
+    said = [f"{_gib(memory)} GiB" + (" on each GPU" if plan.step.devices > 1 else "")]
     said += [f"{name} {value:.1f}" for name, value in memory.parts.items() if value >= 0.05]
     yield Line("memory", " · ".join(said))
     yield Line("", _fits(plan))

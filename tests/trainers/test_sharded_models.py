@@ -11,13 +11,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from ftcheck_trainers.sharding import need_whole
+from ftcheck_trainers.sharded_models import need_whole
 
 from ftcheck.errors import TrainingError
 from tests.trainers import small
 from tests.trainers.launched import SHARDED
-from tests.trainers.test_launched import BOTH, NOISE, both, losses, one, project, train
 from tests.trainers.test_processes import two
+from tests.trainers.test_whole_batches import BOTH, NOISE, both, losses, one, project, train
 
 pytest.importorskip("trl")
 pytestmark = [pytest.mark.train]

@@ -14,6 +14,19 @@ from typing import Any
 FED, SHARDED = "FTCHECK_TEST_FED", "FTCHECK_TEST_SHARDED"
 
 
+def _padded(inputs: Any) -> list[list[int]]:
+    real = zip(inputs["input_ids"], inputs["attention_mask"], inputs["labels"], strict=True)
+    return [ids[mask == 1].tolist() for ids, mask, labels in real if bool((labels != -100).any())]
+
+
+def _flattened(inputs: Any) -> list[list[int]]:
+    """The rows of packed blocks: positions start anew at each. `shift_labels` are labels, one place on."""
+    ids, positions, labels = (inputs[name][0].tolist() for name in ("input_ids", "position_ids", "labels"))
+    begins = [place for place, position in enumerate(positions) if position == 0]
+    spans = list(zip(begins, [*begins[1:], len(ids)], strict=True))
+    return [ids[start:stop] for start, stop in spans if any(one != -100 for one in labels[start:stop])]
+
+
 def _note_rows(folder: Path) -> None:
     from ftcheck_trainers.metrics import Metrics
 
@@ -23,8 +36,7 @@ def _note_rows(folder: Path) -> None:
 
     def count(self: Metrics, inputs: Any) -> None:
         counted(self, inputs)
-        real = zip(inputs["input_ids"], inputs["attention_mask"], inputs["labels"], strict=True)
-        rows = [ids[mask == 1].tolist() for ids, mask, labels in real if bool((labels != -100).any())]
+        rows = _flattened(inputs) if inputs.get("attention_mask") is None else _padded(inputs)
         with (folder / f"{ranks.rank()}.jsonl").open("a", encoding="utf-8") as file:
             file.write(json.dumps(rows) + "\n")
 

@@ -138,6 +138,7 @@ def test_where_the_first_process_is_killed_the_other_ends_too_and_two_go_on(proj
     [
         (small.sets(seed=7), 6, "job small is planned for hardware.count: 1, but 2 processes were started"),
         (small.sets(packing_strategy="no"), 2, "packing_strategy"),
+        (("--no-such-option",), 2, "no-such-option"),
         (
             (*TWO, *small.sets(accelerator_config={"split_batches": True})),
             6,

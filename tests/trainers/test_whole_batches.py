@@ -85,7 +85,7 @@ def same(folder: Path, alone: Path) -> None:
     ours, theirs = small.run_json(folder / "run"), small.run_json(alone / "run")
     for key in ("steps", "epochs", "tokens"):
         assert ours[key] == theirs[key], key
-    assert ours["planned"] == {**theirs["planned"], "filled": -theirs["planned"]["rows"] % 8}
+    assert ours["planned"] == {**theirs["planned"], "filled": -theirs["planned"]["blocks"] % 8}
     assert fed(folder, 2) == fed(alone, 1)
     assert losses(folder) == pytest.approx(losses(alone), abs=NOISE)
     assert losses(folder)[0] == pytest.approx(losses(alone)[0], abs=1e-5)
@@ -114,6 +114,17 @@ def test_a_batch_of_which_one_process_has_no_row_is_trained_by_the_other(
     assert both(here, *METHODS["LoRA"]) == [0, 0], (here / "log0.txt").read_text()
 
     same(here, alone)
+
+
+def test_packed_blocks_that_do_not_divide_are_each_trained_once(model_folder: Path, tmp_path: Path) -> None:
+    settings = (*METHODS["LoRA"], *small.sets(packing=True))
+    alone = one(tmp_path / "one", model_folder, 39, *settings)
+    here = project(tmp_path / "two", model_folder, 39)
+
+    assert both(here, *settings) == [0, 0], (here / "log0.txt").read_text()
+
+    same(here, alone)
+    assert small.run_json(here / "run")["planned"]["filled"] > 0
 
 
 @pytest.mark.parametrize("method", METHODS)

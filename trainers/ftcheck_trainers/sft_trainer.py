@@ -208,7 +208,7 @@ def watched_trainer(job: Job, metrics: Metrics) -> Any:
                 with checkpoint.moved_in(folder) as staging:
                     sharded_models.gather_when_saved(self)
                     super().save_model(str(staging))
-                    if ranks.is_main():
+                    if ranks.is_main() and sharded_models.asked(job):
                         sharded_models.need_whole(staging, self.trained_numbers)
             except Exception as error:
                 raise failure_messages.not_saved(error, job, "what was trained") from error

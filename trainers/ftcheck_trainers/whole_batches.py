@@ -53,10 +53,10 @@ def complete(loader: Any, filler: int) -> int:
     """Let the processes of an accelerate `DataLoader` share whole batches, filled with the row `filler`.
 
     Returns how many times it is fed in an epoch; 0, and nothing is changed, where accelerate shares no
-    batches of one size.
+    batches of one size (`train_sampling_strategy: batch_rebalance` shares them itself).
     """
     shard = loader.batch_sampler
-    if not getattr(shard, "even_batches", False) or shard.split_batches or shard.batch_size is None:
+    if getattr(shard, "num_processes", 1) == 1 or shard.split_batches or shard.batch_size is None:
         return 0
     count = missing(filler, shard.batch_size, shard.num_processes)
     shard.batch_sampler = _Completed(shard.batch_sampler, filler, shard.num_processes)

@@ -97,13 +97,7 @@ def _config(stated: Any, key: str) -> Mapping[str, Any]:
 
 def _fsdp(stated: Any, config: Mapping[str, Any]) -> Scheme:
     config = {key.removeprefix("fsdp_"): value for key, value in config.items()}
-    words = (
-        stated.split()
-        if isinstance(stated, str)
-        else list(stated)
-        if isinstance(stated, list | tuple)
-        else []
-    )
+    words = str(stated)  # transformers 5.23 takes a text or a list of words too
     if config.get("xla"):
         raise CannotTell("training.fsdp_config.xla shards the model by XLA: this memory is not modelled")
     if int(config.get("version", 2)) != 2:

@@ -83,6 +83,9 @@ def test_two_that_shard_train_what_one_trains_and_go_on_after_a_kill(
     assert losses(here) == pytest.approx(losses(alone), abs=NOISE)
     assert shapes(here / "run") == shapes(alone / "run")
     assert small.run_json(here / "run")["adapter"] is not None
+    saved = [path.name for path in (here / "run" / "checkpoint-5").rglob("*")]
+    if "sharded" in way or how == "deepspeed":
+        assert [name for name in saved if "__1_" in name or "rank_1_" in name], saved
 
 
 @pytest.mark.parametrize("settings", [FSDP, small.sets(deepspeed=ZERO)], ids=["fsdp", "deepspeed"])

@@ -8,7 +8,7 @@ from ftcheck import ranks
 from ftcheck.errors import Problem, TrainingError
 from ftcheck.settings import Job
 
-PATIENCE = 15.0
+PATIENCE = 5.0
 """Seconds in which a file of one node must be seen on another; network folders are late by some."""
 
 

@@ -137,29 +137,44 @@ def per_process(job: Job, shape: Decoder, how: Method, alone: Memory) -> Memory:
     if used is None:
         return alone
     count = max(1, job.hardware.count)
-    parts = _standing(job, shape, how, alone.parts, used, count)
-    added = _added(job, shape, how, used)
+    parts, added = _standing(job, shape, how, alone.parts, used, count), _added(job, shape, how, used)
     saved = sum(alone.parts[name] - parts[name] for name in parts)
-    wider = UNMEASURED if used.optimizer else 0.0
-
-    def moved(one: Interval) -> Interval:
-        base = one.likely - saved
-        low, high = base - (one.likely - one.low), base + (one.high - one.likely)
-        ends = Interval(low + added.low, base + added.likely, high + added.high)
-        return Interval(ends.low - wider * ends.likely, ends.likely, ends.high + wider * ends.likely)
-
-    whole = moved(Interval(alone.low, alone.likely, alone.high))
-    name = "gathered" if used.base else "buckets"
+    loaded = _loaded(how, used, alone.parts)
+    seen = loaded + alone.parts["context"] if loaded else 0.0
+    trained = _moved(Interval(alone.low, alone.likely, alone.high), saved, added, used)
+    whole = _at_least(trained, seen)
+    loading = {"loading": whole.likely - trained.likely} if whole.likely > trained.likely else {}
     return replace(
         alone,
-        low=max(0.0, whole.low),
+        low=whole.low,
         likely=whole.likely,
         high=whole.high,
-        allocated=moved(alone.allocated),
-        least=None if alone.least is None else moved(alone.least),
-        parts={**alone.parts, **parts, name: added.likely},
+        allocated=_at_least(_moved(alone.allocated, saved, added, used), loaded),
+        least=None if alone.least is None else _at_least(_moved(alone.least, saved, added, used), seen),
+        parts={**alone.parts, **parts, "gathered" if used.base else "buckets": added.likely, **loading},
         assumptions=(*alone.assumptions, *_said(job, how, used, count)),
     )
+
+
+def _moved(one: Interval, saved: float, added: Interval, used: Scheme) -> Interval:
+    """An interval without what is `saved`, with what is `added`; wider where the model is sharded."""
+    likely = one.likely - saved + added.likely
+    wider = UNMEASURED * likely if used.optimizer else 0.0
+    return Interval(one.low - saved + added.low - wider, likely, one.high - saved + added.high + wider)
+
+
+def _loaded(how: Method, used: Scheme, parts: Mapping[str, float]) -> float:
+    """Bytes of a quantised base, which is quantised on the GPU while it loads, and shared afterwards.
+
+    The comment in accelerate 1.15's `fsdp2_prepare_model` says so of FSDP2; with ZeRO-3 it was not tried.
+    """
+    return parts["weights"] + parts["unquantised"] if used.base and how.bits < 16 else 0.0
+
+
+def _at_least(one: Interval, least: float) -> Interval:
+    """The likely value and the upper end are at least so much; the lower end is no less than 0."""
+    high = max(one.high, least * (1 + UNMEASURED))
+    return Interval(max(0.0, one.low), max(one.likely, least), high)
 
 
 def _standing(
@@ -230,6 +245,8 @@ def _said(job: Job, how: Method, used: Scheme, count: int) -> list[str]:
         if _in_bytes(how.bits, job) and how.bits == 4:
             sure = "are not sharded (accelerate 1.15)" if used.live is None else "may not be sharded"
             said.append(f"4-bit weights stored as uint8 {sure}; bnb_4bit_quant_storage sets another dtype")
+        if how.bits < 16:
+            said.append("a quantised base is whole on each GPU while it loads")
     if used.offloaded:
         said.append(f"{', '.join(sorted(used.offloaded))} in the CPU's memory")
     return [*said, f"sharding was not measured on several GPUs: {UNMEASURED:.0%} wider".replace("%", " %")]

@@ -62,6 +62,23 @@ def test_fsdp2_shards_what_is_stored_in_floats_and_gathers_two_layers_and_the_he
     )
 
 
+def test_a_quantised_base_is_whole_on_each_gpu_while_it_loads() -> None:
+    """Of Llama-3-70B 34 GiB in 4-bit; a sixty-fourth of it is less than half a GiB."""
+    job = a_job(hardware={"count": 64}, quantization=FLOATING, extra={"fsdp": True})
+    config = {**known("Meta-Llama-3-8B-Instruct"), "num_hidden_layers": 80, "hidden_size": 8192}
+    config |= {"intermediate_size": 28672, "num_attention_heads": 64}
+
+    found = estimate(job, config, longest=64)
+
+    alone = estimate(a_job(quantization=FLOATING), config, longest=64).parts
+    whole = alone["weights"] + alone["unquantised"] + alone["context"]
+    assert found.likely == pytest.approx(whole)
+    assert found.likely == pytest.approx(sum(found.parts.values()))
+    assert found.parts["loading"] > 0
+    assert found.low < whole < found.high
+    assert any("whole on each GPU while it loads" in one for one in found.assumptions)
+
+
 def test_fsdp2_leaves_4_bit_weights_in_bytes_whole() -> None:
     found = memory(8, {"fsdp": True}, quantization=NF4)
 

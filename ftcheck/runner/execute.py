@@ -54,6 +54,7 @@ def execute(
         digests=tuple((digests or {}).items()),
         rows=rows,
         waived=tuple((check.id, named_by(of_check(policy, check.id))) for check in checks),
+        shares=not rows and (options.shares or len(jobs) > 1),
     )
     try:
         run_checks(

@@ -182,7 +182,7 @@ def as_loaded(job: Job, run: Run, inputs: Any) -> AsLoaded | None:
         digest = of_files([Path(name) for name in source.files])
         return None if digest is None else [digest, source.files]
 
-    kept = Kept(run, f"{job.name}.loaded", "loaded", files_read, READERS)
+    kept = Kept(run, f"{job.label}.loaded", "loaded", files_read, READERS)
     found = kept.read_as(AsLoaded)
     if found is None:
         found = loaded.load(source, _work(run)).compared
@@ -237,9 +237,9 @@ def _named(job: Job, split: str) -> Source:
     split = "train" if job.divided else split
     stated = job.data.train if split == "train" else job.data.eval
     if stated is None:
-        raise InputError(f"job {job.name}: data.{split} is not set")
+        raise InputError(f"job {job.label}: data.{split} is not set")
     exclude = job.data.exclude if split == "train" else None
-    return files.find(stated, job.at(f"data.{split}"), f"data.{split} of job {job.name}", exclude)
+    return files.find(stated, job.at(f"data.{split}"), f"data.{split} of job {job.label}", exclude)
 
 
 def _prepare(job: Job, run: Run, side: Any, split: str) -> Prepared:
@@ -249,7 +249,7 @@ def _prepare(job: Job, run: Run, side: Any, split: str) -> Prepared:
     """
     kind = split if side is not None else f"{split}-untokenised"
     work = _work(run)
-    folder = work / of_json([job.name, kind])[7:23]
+    folder = work / of_json([job.label, kind])[7:23]
     source = source_of(job, split, run)
     outliers = job.data.outliers if split == "train" else None
     training = job.training if split == "train" else of_evaluation(job.training)
@@ -289,7 +289,7 @@ def _stored(job: Job, run: Run, side: Any, split: str) -> Prepared:
 
     `side` are the `Inputs` that open the tokenizer, or None: rows of which stop tokens are not known.
     """
-    folder = _work(run) / of_json([job.name, job.data.prepared, split])[7:23]
+    folder = _work(run) / of_json([job.label, job.data.prepared, split])[7:23]
     tokenizer: Tokenizer | None = side.get("tokenizer") if side is not None else None
     if not (folder / "done.json").is_file():
         making = folder.with_name(f"{folder.name}.{os.getpid()}")
@@ -366,7 +366,7 @@ class _Pass:
         return RowTokenizer(self.tokenizer, self.job.training, fast=fast)
 
     def _tell(self, *, finished: bool = False, detail: str | None = None) -> None:
-        what = self.job.name if self.split == "train" else f"{self.job.name} {self.split}"
+        what = self.job.label if self.split == "train" else f"{self.job.label} {self.split}"
         self.run.report(Progress(f"preparing {what}", self.seen, None, "rows", finished, detail))
 
     def _add(self, batch: Batch) -> None:

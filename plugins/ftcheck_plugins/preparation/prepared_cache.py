@@ -81,7 +81,7 @@ class CacheSlot:
     @property
     def name(self) -> str:
         """`mapper.train`: the data set as reports name it."""
-        return f"{self._job.name}.{self._split}"
+        return f"{self._job.label}.{self._split}"
 
     def find(self) -> Path | None:
         """The folder of an earlier run's first pass over the same rows, tokenised the same way."""
@@ -115,7 +115,7 @@ class CacheSlot:
 
     def took(self, prepared: Prepared) -> Prepared:
         """A preparation from the cache: say so, and name the files as they are named now."""
-        what = self._job.name if self._split == "train" else f"{self._job.name} {self._split}"
+        what = self._job.label if self._split == "train" else f"{self._job.label} {self._split}"
         told = f"{int(prepared.length.sum()):,} tokens  from the cache"
         self._run.report(Progress(f"preparing {what}", len(prepared), None, "rows", True, told))
         self._run.cached(self.name)
@@ -138,7 +138,7 @@ class CacheSlot:
             return
         answers = {ANSWERS: json.dumps(self._answers()).encode()} if self._side is not None else {}
         about = {
-            "job": self._job.name,
+            "job": self._job.label,
             "split": self._split,
             "rows": len(prepared),
             "tokens": int(prepared.length.sum()),
@@ -212,7 +212,7 @@ class Result:
         """Keep it, if nothing it was made of changed meanwhile. `about` are its `rows` and `tokens`."""
         if self._entries is None or self._key is None or self._made_key() != self._key:
             return
-        named = {"job": self._shelf._job.name, "split": f"{self._shelf._split} {self._name}", **about}
+        named = {"job": self._shelf._job.label, "split": f"{self._shelf._split} {self._name}", **about}
         with work_folder() as empty:
             self._entries.keep(self._key, empty, named, {RESULT: json.dumps(value).encode()})
 

@@ -5,7 +5,7 @@ tells which field it was and what it held. So what was worked out of one job hol
 the same fields hold the same values: see `traces`.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import fields, is_dataclass
 from functools import cache
 from typing import Any, TypeVar
@@ -14,9 +14,10 @@ from ftcheck.records import Location
 from ftcheck.settings import Job
 
 Cell = tuple[str, str]
-"""What was read: a kind (`value`, `class`, `states`, `at`, `input`, `digest`, `policy`) and a name or path."""
+"""What was read: a kind (`value`, `class`, `states`, `placed`, `at`, `input`, `digest`, `policy`) and its name."""
 Tell = Callable[[Cell, Any], None]
 Record = TypeVar("Record")
+PLACES = "places"
 get, put = object.__getattribute__, object.__setattr__
 
 
@@ -38,14 +39,11 @@ def place_key(place: Location | None) -> str | None:
     return get(place, "_path")[1:] if _is_observed(place) and get(place, "_path")[:1] == "@" else None
 
 
-def place_of(key: str, job: Job) -> Location:
-    """Where a setting of a job stands, of which nothing is told before it is looked at."""
-    return job.at(key)
-
-
 def read(job: Job, cell: Cell) -> Any:
     """What a job holds in a cell of kind `value`, `class`, `states` or `at`."""
     kind, name = cell
+    if kind == "placed":
+        return name in job.places
     if kind == "states":
         return job.states(name)
     if kind == "at":
@@ -74,6 +72,37 @@ def _seen(value: Any, tell: Tell, path: str) -> Any:
     return value
 
 
+class ToldPlaces(Mapping[str, Location]):
+    """The places of a job's settings; which of them the policy states is told one by one."""
+
+    def __init__(self, real: Mapping[str, Location], tell: Tell) -> None:
+        """`real` are the places themselves."""
+        self._real, self._tell = real, tell
+
+    def __contains__(self, key: object) -> bool:
+        """Whether a setting is stated."""
+        self._tell(("placed", str(key)), key in self._real)
+        return key in self._real
+
+    def __getitem__(self, key: str) -> Location:
+        """Where a setting is stated."""
+        if key not in self:
+            raise KeyError(key)
+        return self._whole()[key]
+
+    def __iter__(self) -> Iterator[str]:
+        """All settings that are stated."""
+        return iter(self._whole())
+
+    def __len__(self) -> int:
+        """How many are stated."""
+        return len(self._whole())
+
+    def _whole(self) -> Mapping[str, Location]:
+        self._tell(("value", PLACES), self._real)
+        return self._real
+
+
 @cache
 def _class_of(kind: type[Any]) -> type[Any]:
     """A class whose instances stand for those of a class of records."""
@@ -85,8 +114,9 @@ def _class_of(kind: type[Any]) -> type[Any]:
         if name in names:
             if get(self, "_path")[:1] == "@":
                 return getattr(_whole(self), name)
-            path = get(self, "_path")
-            return _seen(getattr(get(self, "_real"), name), get(self, "_tell"), f"{path}.{name}".lstrip("."))
+            path = f"{get(self, '_path')}.{name}".lstrip(".")
+            value, tell = getattr(get(self, "_real"), name), get(self, "_tell")
+            return ToldPlaces(value, tell) if path == PLACES else _seen(value, tell, path)
         return get(self, name)
 
     body: dict[str, Any] = {

@@ -13,6 +13,7 @@ from itertools import count
 from typing import Any
 
 from ftcheck.inputs.observed import Cell
+from ftcheck.inputs.prepared import Prepared, Sample
 
 Now = Callable[[Cell], Any]
 """What a cell holds for another job. Raises `LookupError` where it holds nothing."""
@@ -77,12 +78,22 @@ class Traces:
         return None
 
     def keep(self, name: Hashable, trace: Trace, answer: Any) -> Trace:
-        """Hold a result."""
-        trace.answer, trace.token = answer, next(self._tokens)
+        """Hold a result; where an earlier one is the same, that one: what was made of it holds for this too."""
         held = self._held.setdefault(name, [])
+        trace.answer, trace.token = answer, next(self._tokens)
+        for other in held:
+            if _same(answer, other.answer):
+                trace.answer, trace.token = other.answer, other.token
         held.insert(0, trace)
         del held[KEPT:]
         return trace
+
+
+def _same(one: Any, other: Any) -> bool:
+    """Whether two preparations, or two samples of rows, are the same."""
+    if isinstance(one, Prepared):
+        return isinstance(other, Prepared) and one.alike(other)
+    return isinstance(one, Sample) and one == other
 
 
 class ToldDigests(Mapping[str, str]):

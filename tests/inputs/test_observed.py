@@ -80,3 +80,13 @@ def test_a_cell_is_read_of_another_job() -> None:
     assert read(other, ("at", "training")).yaml_path == "jobs.other.training"
     with pytest.raises(AttributeError):
         read(other, ("value", "evaluation.max_new_tokens"))
+
+
+def test_which_settings_are_stated_is_told_one_by_one(seen: Job, told: dict[Cell, Any]) -> None:
+    assert "training.max_length" in seen.places
+    assert seen.places.get("serving") is None
+    assert told == {("placed", "training.max_length"): True, ("placed", "serving"): False}
+    assert read(replace(JOB, places={}), ("placed", "training.max_length")) is False
+
+    assert seen.places["training"].line == 3
+    assert told[("value", "places")] == JOB.places

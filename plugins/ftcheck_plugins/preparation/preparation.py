@@ -249,11 +249,11 @@ def _prepare(job: Job, run: Run, side: Any, split: str) -> Prepared:
     """
     kind = split if side is not None else f"{split}-untokenised"
     work = _work(run)
-    folder = work / of_json([job.label, kind])[7:23]
     source = source_of(job, split, run)
     outliers = job.data.outliers if split == "train" else None
     training = job.training if split == "train" else of_evaluation(job.training)
     shelf = CacheSlot(job, run, source, side, split)
+    folder = work / (shelf.key or of_json([run.policy, job.label, kind]))[7:23]
     done = (folder / "done.json").is_file()
     kept = None if done else shelf.find()
 
@@ -270,7 +270,7 @@ def _prepare(job: Job, run: Run, side: Any, split: str) -> Prepared:
         try:
             file = RowFile(kept / ROWS, tokens)
             made = shelf.took(_finish(file, kept, training, outliers, shelf.answering, work, making=False))
-            return _with_reader(made, job, run, source)
+            return _with_reader(made, job, run, source, shelf)
         except FtcheckError:
             raise
         except Exception:
@@ -281,7 +281,7 @@ def _prepare(job: Job, run: Run, side: Any, split: str) -> Prepared:
     made = _finish(file, folder, training, outliers, shelf.answering, work, making=True)
     if not done:
         shelf.keep(folder, made)
-    return _with_reader(made, job, run, source)
+    return _with_reader(made, job, run, source, shelf)
 
 
 def _stored(job: Job, run: Run, side: Any, split: str) -> Prepared:
@@ -289,7 +289,7 @@ def _stored(job: Job, run: Run, side: Any, split: str) -> Prepared:
 
     `side` are the `Inputs` that open the tokenizer, or None: rows of which stop tokens are not known.
     """
-    folder = _work(run) / of_json([job.label, job.data.prepared, split])[7:23]
+    folder = _work(run) / of_json([run.policy, job.label, job.data.prepared, split])[7:23]
     tokenizer: Tokenizer | None = side.get("tokenizer") if side is not None else None
     if not (folder / "done.json").is_file():
         making = folder.with_name(f"{folder.name}.{os.getpid()}")
@@ -434,11 +434,11 @@ def _count(number: int) -> str:
     return f"{number / 1e6:,.2f} M" if number >= 1e6 else f"{number:,}"
 
 
-def _with_reader(made: Prepared, job: Job, run: Run, source: Source) -> Prepared:
-    """The rows with what reads their texts again, if a rule asks."""
+def _with_reader(made: Prepared, job: Job, run: Run, source: Source, shelf: CacheSlot) -> Prepared:
+    """The rows with what reads their texts again, if a rule asks, and with the key of their first pass."""
     rows = made.rows
     reader = RowStream(source, rows.records, rows.format, job.training.dataset_text_field, run)
-    return replace(made, rows=replace(rows, reader=reader))
+    return replace(made, rows=replace(rows, reader=reader), first_pass=shelf.key)
 
 
 def _finish(

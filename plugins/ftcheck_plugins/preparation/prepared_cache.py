@@ -63,7 +63,13 @@ class CacheSlot:
         self._job, self._run, self._source, self._split = job, run, source, split
         self._side = side
         self._known: dict[str, Any] = {}
-        self._key: str | None = None
+
+    @cached_property
+    def key(self) -> str | None:
+        """The key of the first pass over these rows; None where something that goes into it cannot be told."""
+        if self._side is not None and self._moves():
+            _ = self.tokenizer
+        return self._made_key(self._run.digests.get(self.name))
 
     @cached_property
     def tokenizer(self) -> Tokenizer | None:
@@ -88,10 +94,7 @@ class CacheSlot:
         entries = self._store()
         if entries is None:
             return None
-        if self._side is not None and self._moves():
-            _ = self.tokenizer
-        self._key = self._made_key(self._run.digests.get(self.name))
-        found = entries.find(self._key, later=(ROWS,)) if self._key is not None else None
+        found = entries.find(self.key, later=(ROWS,)) if self.key is not None else None
         if found is not None and self._side is not None:
             try:
                 known = json.loads((found / ANSWERS).read_bytes())
@@ -104,14 +107,14 @@ class CacheSlot:
     def has_rows(self) -> bool:
         """Whether the token file of what was found is as it was written: said before it is read."""
         entries = self._store()
-        return entries is not None and self._key is not None and entries.whole(self._key, ROWS)
+        return entries is not None and self.key is not None and entries.whole(self.key, ROWS)
 
     def drop(self) -> None:
         """What was found is of no use."""
         entries = self._store()
         self._known.clear()
-        if entries is not None and self._key is not None:
-            entries.drop(self._key)
+        if entries is not None and self.key is not None:
+            entries.drop(self.key)
 
     def took(self, prepared: Prepared) -> Prepared:
         """A preparation from the cache: say so, and name the files as they are named now."""
@@ -129,11 +132,11 @@ class CacheSlot:
         entries = self._store()
         if (
             entries is None
-            or self._key is None
+            or self.key is None
             or any(t.code == "template" for t in prepared.row_errors.values())
         ):
             return
-        if self._made_key(None) != self._key:
+        if self._made_key(None) != self.key:
             self._run.note(f"{self.name}: not cached for the next run: the files changed during reading")
             return
         answers = {ANSWERS: json.dumps(self._answers()).encode()} if self._side is not None else {}
@@ -143,7 +146,7 @@ class CacheSlot:
             "rows": len(prepared),
             "tokens": int(prepared.length.sum()),
         }
-        why = entries.keep(self._key, folder, about, answers)
+        why = entries.keep(self.key, folder, about, answers)
         if why is not None:
             self._run.note(f"{self.name}: not cached for the next run: {why}")
 

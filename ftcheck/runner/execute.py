@@ -57,7 +57,7 @@ def execute(
         shares=not rows and (options.shares or len(jobs) > 1),
     )
     try:
-        run_checks(
+        place.worker = run_checks(
             setup,
             loaded.host,
             ledger,
@@ -67,9 +67,10 @@ def execute(
             finish=waiving(policy),
             stop=_stopping(options.max_blocking),
             worker=place.worker,
+            interrupted=place.interrupted,
         )
     except KeyboardInterrupt:
-        interrupted = True
+        place.worker, interrupted = None, True
     why = "interrupted" if interrupted else "the run was stopped after a failure (-x)"
     return Executed(ledger.close(why), facts, interrupted)
 

@@ -29,6 +29,35 @@ POLICY = click.argument(
     callback=_policy_or_default,
 )
 """A policy; without one ftcheck.yaml, or the only *.ftcheck.yaml of the current folder."""
+
+
+def _policies_or_default(
+    ctx: click.Context, param: click.Parameter, stated: tuple[str, ...]
+) -> tuple[str, ...]:
+    """The policies that are named, else this folder's. Raises `UsageError`."""
+    return stated or (_policy_or_default(ctx, param, None),)
+
+
+POLICIES = click.argument(
+    "policies", type=click.Path(path_type=str), metavar="[POLICY...]", nargs=-1, callback=_policies_or_default
+)
+"""Policies, folders of them and globs; without any as `POLICY`."""
+
+
+class AtOnce(click.ParamType):
+    """A number from 1, or `auto`, which is None."""
+
+    name = "N|auto"
+
+    def convert(self, value: str, param: click.Parameter | None, ctx: click.Context | None) -> int | None:
+        """Read it."""
+        if value == "auto":
+            return None
+        if not value.isdigit() or int(value) < 1:
+            self.fail(f"'{value}' is neither a number from 1 nor 'auto'", param, ctx)
+        return int(value)
+
+
 SOURCES = click.argument("sources", nargs=-1, required=True, metavar="POLICY|CONFIG|DATA...")
 
 

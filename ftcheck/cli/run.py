@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from ftcheck.runner.options import Options
 
 
-@click.command(short_help="Check the jobs of a policy and write reports.")
+@click.command(short_help="Check the jobs of a policy, or of many, and write reports.")
 @POLICIES
 @click.option("--job", "jobs", multiple=True, metavar="J", help="Only this job (and the host's checks).")
 @click.option(

@@ -185,7 +185,7 @@ class Watched(Inputs):
         self._real, self._trace = real, trace
 
     def argument(self, name: str) -> Any:
-        """An input as it is handed over: a job that tells what is read of it, a run that tells what it is told."""
+        """An input as it is handed over: job and run tell what is read of them."""
         if name == "inputs":
             return self
         if name == "job" and self._real._job is not None:

@@ -1,8 +1,8 @@
 """Records that tell what is read of them: a job as a loader or a rule sees it.
 
 An observed record is of the same class as the record itself, equal to it and hashed like it; reading a field
-tells which field it was and what it held. So what was worked out of one job holds for every other job in which
-the same fields hold the same values: see `traces`.
+tells which field it was and what it held. So what was worked out of one job holds for every other job in
+which the same fields hold the same values: see `traces`.
 """
 
 from collections.abc import Callable, Iterator, Mapping
@@ -14,7 +14,7 @@ from ftcheck.records import Location
 from ftcheck.settings import Job
 
 Cell = tuple[str, str]
-"""What was read: a kind (`value`, `class`, `states`, `placed`, `at`, `input`, `digest`, `policy`) and its name."""
+"""What was read: a kind (`value`, `class`, `states`, `placed`, `at`, `input`, `digest`, `policy`), a name."""
 Tell = Callable[[Cell, Any], None]
 Record = TypeVar("Record")
 PLACES = "places"

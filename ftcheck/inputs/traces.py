@@ -1,9 +1,9 @@
 """Work that is done once for several jobs: what was read while it was done, and what came of it.
 
-A loader and a rule are functions of what they read: fields of the job, other inputs. While one runs for a job,
-each reading is recorded. For the next job the same readings are looked up, in the same order: where all are the
-same, so is the result, and nothing is done again. Nothing has to be declared, and nothing that is not looked
-at (the learning rate, where rows are prepared) keeps two jobs apart.
+A loader and a rule are functions of what they read: fields of the job, other inputs. While one runs for a
+job, each reading is recorded. For the next job the same readings are looked up, in the same order: where all
+are the same, so is the result, and nothing is done again. Nothing has to be declared, and nothing that is not
+looked at (the learning rate, where rows are prepared) keeps two jobs apart.
 """
 
 import weakref

@@ -9,10 +9,11 @@ same rows may be kept as a `Result`.
 
 import json
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict, fields, replace
 from datetime import datetime
-from functools import cache, cached_property
+from functools import cache, cached_property, partial
 from pathlib import Path
 from typing import Any, cast
 
@@ -104,10 +105,26 @@ class CacheSlot:
                 return None
         return found
 
-    def has_rows(self) -> bool:
+    def has_rows(self, found: Path) -> bool:
         """Whether the token file of what was found is as it was written: said before it is read."""
         entries = self._store()
-        return entries is not None and self.key is not None and entries.whole(self.key, ROWS)
+        return entries is not None and entries.whole(found, ROWS)
+
+    @contextmanager
+    def alone(self) -> Iterator[None]:
+        """Prepare the rows while no other run prepares them, here or wherever the cache is shared."""
+        entries = self._store()
+        if entries is None or self.key is None:
+            yield
+            return
+        told = "waiting for another run that prepares the same rows"
+        waiting = partial(self._run.report, Progress(f"preparing {self._what}", 0, None, "rows", False, told))
+        with entries.alone(self.key, waiting):
+            yield
+
+    @property
+    def _what(self) -> str:
+        return self._job.label if self._split == "train" else f"{self._job.label} {self._split}"
 
     def drop(self) -> None:
         """What was found is of no use."""
@@ -118,9 +135,8 @@ class CacheSlot:
 
     def took(self, prepared: Prepared) -> Prepared:
         """A preparation from the cache: say so, and name the files as they are named now."""
-        what = self._job.label if self._split == "train" else f"{self._job.label} {self._split}"
         told = f"{int(prepared.length.sum()):,} tokens  from the cache"
-        self._run.report(Progress(f"preparing {what}", len(prepared), None, "rows", True, told))
+        self._run.report(Progress(f"preparing {self._what}", len(prepared), None, "rows", True, told))
         self._run.cached(self.name)
         return replace(prepared, rows=replace(prepared.rows, files=self._source.files))
 

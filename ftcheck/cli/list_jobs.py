@@ -36,8 +36,8 @@ def list_jobs(
     """List the jobs of each POLICY: a file, a folder or a glob.
 
     With --json each entry has `policy` and `job` for `ftcheck run POLICY --job JOB`, the policy's `name` and
-    `stage`, and the number of `checks`. What is wrong with a policy goes to stderr; the others are listed, and
-    the exit code is 2. Without any job it is 4.
+    `stage`, and the number of `checks`. What is wrong with a policy goes to stderr; the others are listed,
+    and the exit code is 2. Without any job it is 4.
     """
     from ftcheck.errors import FtcheckError
     from ftcheck.exit_codes import ExitCode, worst_of

@@ -44,18 +44,13 @@ POLICIES = click.argument(
 """Policies, folders of them and globs; without any as `POLICY`."""
 
 
-class AtOnce(click.ParamType):
-    """A number from 1, or `auto`, which is None."""
-
-    name = "N|auto"
-
-    def convert(self, value: str, param: click.Parameter | None, ctx: click.Context | None) -> int | None:
-        """Read it."""
-        if value == "auto":
-            return None
-        if not value.isdigit() or int(value) < 1:
-            self.fail(f"'{value}' is neither a number from 1 nor 'auto'", param, ctx)
-        return int(value)
+def at_once(ctx: click.Context, param: click.Parameter, stated: str | None) -> int | None:
+    """A number from 1; None for `auto`. Raises `click.BadParameter`."""
+    if stated in (None, "auto"):
+        return None
+    if not stated.isdigit() or int(stated) < 1:
+        raise click.BadParameter(f"'{stated}' is neither a number from 1 nor 'auto'", ctx, param)
+    return int(stated)
 
 
 SOURCES = click.argument("sources", nargs=-1, required=True, metavar="POLICY|CONFIG|DATA...")

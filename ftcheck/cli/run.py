@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from ftcheck.cli.options import POLICIES, AtOnce, RunFlags, all_rules_dirs, overrides, run_flags
+from ftcheck.cli.options import POLICIES, RunFlags, all_rules_dirs, at_once, overrides, run_flags
 from ftcheck.exit_codes import ExitCode, worst_of
 from ftcheck.runner.workplace import Workplace
 
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 @click.option(
     "-n",
     "--numprocesses",
-    type=AtOnce(),
+    callback=at_once,
     metavar="N|auto",
     help="Check N of several policies at a time. [default: auto, as cores and free memory allow]",
 )

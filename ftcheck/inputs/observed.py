@@ -23,10 +23,10 @@ get, put = object.__getattribute__, object.__setattr__
 
 def observed(record: Record, tell: Tell, path: str = "") -> Record:
     """A record, its fields at `path` of the job, that tells of each field that is read what it holds."""
-    made = object.__new__(_class_of(type(record)))
+    made: Record = object.__new__(_class_of(type(record)))
     for name, value in (("_real", record), ("_tell", tell), ("_path", path)):
         put(made, name, value)
-    return made  # type: ignore[no-any-return]
+    return made
 
 
 def plain(value: Any) -> Any:
@@ -132,7 +132,8 @@ def _class_of(kind: type[Any]) -> type[Any]:
 
 
 def _at(self: Any, key: str) -> Location:
-    return observed(get(self, "_real").at(key), get(self, "_tell"), f"@{key}")
+    place: Location = get(self, "_real").at(key)
+    return observed(place, get(self, "_tell"), f"@{key}")
 
 
 def _states(self: Any, key: str) -> bool:

@@ -78,7 +78,7 @@ class Traces:
         return None
 
     def keep(self, name: Hashable, trace: Trace, answer: Any) -> Trace:
-        """Hold a result; where an earlier one is the same, that one: what was made of it holds for this too."""
+        """Hold a result, or an earlier one that is the same: what was made of that holds for this too."""
         held = self._held.setdefault(name, [])
         trace.answer, trace.token = answer, next(self._tokens)
         for other in held:
@@ -97,7 +97,7 @@ def _same(one: Any, other: Any) -> bool:
 
 
 class ToldDigests(Mapping[str, str]):
-    """The digests of data files by their names in the report; tells which are asked for, without the label."""
+    """The digests of data files by their names in the report; tells which are asked for."""
 
     def __init__(self, real: Mapping[str, str], label: str, tell: Callable[[Cell, Any], None]) -> None:
         """`real` are the digests of all jobs."""

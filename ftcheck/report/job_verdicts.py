@@ -120,11 +120,9 @@ def _verdict(results: Sequence[Result], gate: str) -> Verdict:
 
 def _against(results: Iterable[Result], verdict: Verdict) -> Iterator[Result]:
     for one in results:
-        if verdict is Verdict.INCOMPLETE and one.outcome in UNFINISHED:
+        counts = one.blocking or one.check.required or verdict is Verdict.WARNED
+        if one.outcome in UNFINISHED or (one.outcome is Outcome.FAILED and counts):
             yield one
-        elif verdict in (Verdict.FAILED, Verdict.WARNED) and one.outcome is Outcome.FAILED:
-            if one.blocking or one.check.required or verdict is Verdict.WARNED:
-                yield one
 
 
 SHOWN = 4

@@ -17,6 +17,8 @@ from ftcheck.inputs.traces import Trace
 from ftcheck.records import Check, Exclude, Finding, Measurement
 from ftcheck.settings import Job
 
+Item = Any
+"""What a rule yields, and what it must not."""
 MOST = 1_000
 """What yields more than this is not held for other jobs."""
 
@@ -44,14 +46,14 @@ class Answers:
         self.read_content = False
         traces = inputs.traces
         if traces is None or check.job is None:
-            return yields(rule, {name: inputs.get(name) for name in rule.inputs} | params)
+            return yields(rule, {**{name: inputs.get(name) for name in rule.inputs}, **params})
         key = (rule.func, json.dumps(check.params, sort_keys=True, default=str))
         found = traces.find(key, inputs)
         if found is not None:
             return self._again(found.answer, inputs.get("job"))
         trace = Trace()
         watched = Watched(inputs, trace)
-        arguments = {name: watched.argument(name) for name in rule.inputs} | params
+        arguments = {**{name: watched.argument(name) for name in rule.inputs}, **params}
         keep = partial(traces.keep, key, trace)
         return self._asked(yields(rule, arguments), inputs.get("job"), keep)
 
@@ -80,7 +82,7 @@ def yields(rule: Rule, arguments: Mapping[str, Any]) -> Iterator[Any]:
     yield from produced
 
 
-def _settled(item: Any) -> tuple[Any, str | None]:
+def _settled(item: Item) -> tuple[Any, str | None]:
     """An item without observed records in it, and the setting of its job at which it is."""
     if isinstance(item, Measurement):
         return replace(item, value=plain(item.value)), None

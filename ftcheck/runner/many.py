@@ -26,7 +26,7 @@ from ftcheck.runner.workplace import Workplace
 
 GIB = 1 << 30
 NEEDED = 3 * GIB // 2
-"""Memory that a worker is counted with: tokenizer, libraries, and the columns of some hundred thousand rows."""
+"""Memory that a worker is counted with: libraries, tokenizer, columns of some hundred thousand rows."""
 INTERRUPTED = "interrupted before its first check"
 
 

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Options:
     """What the command line asked for. `policy` is a file, or was made of arguments; `max_blocking` ends the
-    run after so many. With `shares` the worker serves several policies, and holds what their jobs have in common.
+    run after so many. With `shares` the worker serves several policies, and holds what jobs have in common.
     """
 
     policy: "str | Made"

@@ -1,8 +1,9 @@
 """The worker process: opens inputs lazily and runs checks one by one, streaming JSON lines.
 
 Run by `ftcheck.runner.checks` as `python -m ftcheck.runner.worker`. The first line on stdin is the
-set-up, each further line the index of a check, or the set-up of another policy. Lines on stdout are events; whatever rules and libraries
-print goes to stderr. When stdin closes, the process ends: it never outlives its parent.
+set-up, each further line the index of a check or another policy's set-up. Lines on stdout are events;
+whatever rules and libraries print goes to stderr. When stdin closes, the process ends: it never outlives
+its parent.
 """
 
 import importlib
@@ -371,7 +372,7 @@ def _input_reason(error: InputError) -> str:
 
 
 def collect(check: Check, rule: Rule, arguments: Mapping[str, Any]) -> Result:
-    """What a rule yields for these arguments, as a result that is not judged yet. Lets through what it raises."""
+    """What a rule yields for arguments, as a result that is not judged yet. Lets through what it raises."""
     return entered(check, yields(rule, arguments))
 
 

@@ -10,7 +10,7 @@ from ftcheck.runner.worker_process import Worker
 
 
 class Workplace:
-    """A work folder, and a worker: one that nobody needs yet, or that has run the checks of other policies."""
+    """A work folder, and a worker: one that nobody needs yet, or that ran the checks of other policies."""
 
     def __init__(
         self,

@@ -1,4 +1,4 @@
-"""What people see of many policies in one command: a bar while it goes on, then a table that fits a screen."""
+"""What people see of many policies in one command: a bar meanwhile, then a table that fits a screen."""
 
 import os
 import shutil

@@ -67,7 +67,7 @@ class CacheSlot:
 
     @cached_property
     def key(self) -> str | None:
-        """The key of the first pass over these rows; None where something that goes into it cannot be told."""
+        """The key of the first pass over the rows; None where something that goes into it cannot be told."""
         if self._side is not None and self._moves():
             _ = self.tokenizer
         return self._made_key(self._run.digests.get(self.name))

@@ -55,7 +55,7 @@ def _is_glob(stated: str) -> bool:
 
 
 def names_of(files: Sequence[str]) -> dict[str, str]:
-    """A name for each policy that no other has: its file's, with its folders' where files are called alike."""
+    """A name for each policy that no other has: its file's, with folders where files are called alike."""
     paths = {file: Path(os.path.realpath(expanded(file))).with_suffix("").parts for file in files}
     names: dict[str, str] = {}
     for depth in range(1, max(map(len, paths.values()), default=0) + 1):

@@ -22,8 +22,10 @@ def policy_files(stated: Sequence[str]) -> tuple[str, ...]:
     Of a folder those that lie in it, not below it. Raises `UsageError` for a folder and for a glob without
     any: a check of nothing is never a pass.
     """
-    found = [file for one in stated for file in _files(one)]
-    return tuple({os.path.realpath(expanded(file)): file for file in reversed(found)}.values())[::-1]
+    found: dict[str, str] = {}
+    for file in (file for one in stated for file in _files(one)):
+        found.setdefault(os.path.realpath(expanded(file)), file)
+    return tuple(found.values())
 
 
 def _files(stated: str) -> list[str]:

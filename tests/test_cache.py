@@ -401,7 +401,7 @@ def test_who_is_trusted_is_stated(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("FTCHECK_CACHE_TRUST", raising=False)
     assert cache.trusted() is None
     monkeypatch.setenv("FTCHECK_CACHE_TRUST", " root, 1234 ")
-    assert cache.trusted() == {0, 1234}
+    assert cache.trusted() == frozenset({0, 1234})
     monkeypatch.setenv("FTCHECK_CACHE_TRUST", "")
     assert cache.trusted() == frozenset()
     monkeypatch.setenv("FTCHECK_CACHE_TRUST", "nobody-of-that-name")

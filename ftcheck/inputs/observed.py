@@ -5,10 +5,10 @@ tells which field it was and what it held. So what was worked out of one job hol
 which the same fields hold the same values: see `traces`.
 """
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Hashable, Iterator, Mapping
 from dataclasses import fields, is_dataclass
 from functools import cache
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 
 from ftcheck.records import Location
 from ftcheck.settings import Job
@@ -23,7 +23,7 @@ get, put = object.__getattribute__, object.__setattr__
 
 def observed(record: Record, tell: Tell, path: str = "") -> Record:
     """A record, its fields at `path` of the job, that tells of each field that is read what it holds."""
-    made: Record = object.__new__(_class_of(type(record)))
+    made: Record = object.__new__(_class_of(cast(Hashable, type(record))))
     for name, value in (("_real", record), ("_tell", tell), ("_path", path)):
         put(made, name, value)
     return made

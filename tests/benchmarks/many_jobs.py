@@ -5,8 +5,8 @@
 Writes data sets, and jobs over each that differ in learning rate, batch size and packing, with the
 recommended checks. A round is, each with an empty cache: one job of each data set (every data set is
 prepared once, and all rules run on it); then all jobs, as one policy of each data set, as a policy of each
-job, and all in one policy. Each is one `ftcheck run POLICIES -o html=DIR/ -o json=DIR/`, timed as a whole process. Within a
-round machine and tokenizer are the same; the ratio to the first is what is to be at most 1.3.
+job, and all in one policy. Each is one `ftcheck run POLICIES -o html=DIR/ -o json=DIR/`, timed as a whole
+process. Within a round machine and tokenizer are the same; the ratio to the first is to be at most 1.3.
 
 The model is Llama 3.2 1B's shape with Llama 3's tokenizer, from the shared data; `--tiny` takes the small one
 that ftcheck ships. `CPU` are seconds of all processes together, which other programs change little.

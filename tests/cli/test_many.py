@@ -179,15 +179,11 @@ def test_the_worst_is_first_and_gives_the_exit_code(many: Project, samples: Path
 
 
 def test_a_hundred_jobs_fit_a_screen(project: Project, samples: Path) -> None:
-    project.rules(
-        rule_text(
-            "odd",
-            "yield Finding(f'{job.name} is odd') if job.name[-1] in '13579' else Measurement('n', 1)",
-            "job: Job",
-        )
-    )
+    odd = "yield Finding(f'{job.name} is odd') if job.name[-1] in '13' else Measurement('n', len(prepared))"
+    project.rules(rule_text("odd", odd, "job: Job, prepared: Prepared"))
+    project.write("d.jsonl", rows(0))
     for number in range(20):
-        jobs = {f"job{n}": {"model": {"name": str(samples / "models" / "mapper-tiny")}} for n in range(5)}
+        jobs = {f"job{n}": job("d.jsonl", n % 4, samples) for n in range(5)}
         text = {"ftcheck": 1, "jobs": jobs, "checks": {"odd": {}, "fine": {}}}
         project.write(f"policies/p{number:02}.yaml", json.dumps(text))
 

@@ -1,5 +1,6 @@
 """`ftcheck run`."""
 
+from contextlib import ExitStack
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
@@ -25,7 +26,7 @@ if TYPE_CHECKING:
     "--numprocesses",
     callback=at_once,
     metavar="N|auto",
-    help="Check N of several policies at a time. [default: auto, as cores and free memory allow]",
+    help="Check N jobs at a time. [default: 1; of several policies auto, as cores and free memory allow]",
 )
 @overrides
 @run_flags
@@ -48,7 +49,8 @@ def run(
     from ftcheck.runner.policy_files import is_several, policy_files
 
     if not is_several(policies):
-        return run_checks(policies[0], flags, overrides=overrides, jobs=jobs, stage=stage)
+        count = numprocesses or 1
+        return run_checks(policies[0], flags, overrides=overrides, jobs=jobs, stage=stage, count=count)
     files = policy_files(policies)
 
     def options_of(file: str, outputs: tuple[str, ...]) -> "Options":
@@ -68,16 +70,24 @@ def run_checks(
     overrides: tuple[str, ...] = (),
     jobs: tuple[str, ...] = (),
     stage: str | None = None,
+    count: int = 1,
 ) -> int:
-    """Run a policy's checks on the terminal; the exit code."""
+    """Run a policy's checks on the terminal, those of `count` jobs at a time; the exit code."""
     if flags.collect_only:
         return _collect(_options(policy, flags, overrides, jobs, stage))
-    with Workplace(offline=flags.offline, workers=flags.workers) as place:
+    with ExitStack() as stack:
         # The worker loads its libraries while this process loads its own and reads the policy.
+        opened = [Workplace(offline=flags.offline, workers=flags.workers) for _ in range(count)]
+        place, *helpers = [stack.enter_context(one) for one in opened]
+        place.helpers = tuple(helpers)
         from ftcheck.cli.pages.shown import Shown
         from ftcheck.runner import session
 
         options = _options(policy, flags, overrides, jobs, stage)
+        if helpers:
+            from ftcheck.runner.many import limits
+
+            options = replace(options, limits=limits(count))
         show = Shown(flags.outputs, quiet=flags.quiet, verbose=flags.verbose, durations=flags.durations)
         with show:
             ended = session.run(options, show.watch, place)

@@ -5,9 +5,10 @@ flight is charged, and a new worker goes on. An input that kills two workers is 
 that need it are `errored`, by name.
 """
 
+import threading
 import time
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -53,6 +54,18 @@ class Facts:
 Stop = Callable[[Result], bool]
 
 
+@dataclass(frozen=True, slots=True)
+class Part:
+    """The checks of one worker, where several share a ledger: their numbers, and what ends them all.
+
+    Whoever enters a result holds `lock`; once `over` is set nobody begins another check.
+    """
+
+    checks: Sequence[int]
+    lock: "threading.Lock" = field(default_factory=threading.Lock)
+    over: threading.Event = field(default_factory=threading.Event)
+
+
 def run_checks(
     setup: Setup,
     host: Host,
@@ -65,22 +78,28 @@ def run_checks(
     stop: Stop = lambda result: False,
     worker: Worker | None = None,
     interrupted: Callable[[], bool] = lambda: False,
+    part: Part | None = None,
 ) -> Worker | None:
     """Run the ledger's checks in order and enter each outcome; what is found out beside them goes to `facts`.
 
     `finish` is applied to every judged result (waivers); `stop` ends the run early, and what is left
     stays without outcome. `worker` is one that was started already, and waits for its set-up or has done
     another policy's checks; returned is the one that lives at the end. Ctrl-C, which `interrupted` tells of
-    where another thread takes it, ends the worker and goes through.
+    where another thread takes it, ends the worker and goes through. With `part` only those checks are run,
+    and others enter theirs meanwhile.
     """
+    part = part or Part(range(len(ledger.checks)))
     run = _Run(setup, host, limits or Limits(), worker, facts, interrupted)
     try:
-        for index, check in enumerate(ledger.checks):
-            result = finish(judge(run.one(index, check), fail_on))
-            ledger.enter(result)
-            host.check_finished(result)
-            if stop(result):
+        for index in part.checks:
+            if part.over.is_set():
                 break
+            result = finish(judge(run.one(index, ledger.checks[index]), fail_on))
+            with part.lock:
+                ledger.enter(result)
+                host.check_finished(result)
+                if stop(result):
+                    part.over.set()
     except BaseException:
         run.end()
         raise

@@ -7,7 +7,7 @@ the first check of any policy, so that a run that is killed is red everywhere.
 
 import os
 import threading
-from collections.abc import Sequence
+from collections.abc import Hashable, Sequence
 from dataclasses import dataclass, field, replace
 from queue import Empty, SimpleQueue
 
@@ -18,6 +18,7 @@ from ftcheck.runner import session
 from ftcheck.runner.checks import MEMORY_SHARE
 from ftcheck.runner.crash_log import internal_error
 from ftcheck.runner.options import Options
+from ftcheck.runner.parts import data_of, grouped, wait
 from ftcheck.runner.planned import Planned
 from ftcheck.runner.session import Begun, Ended
 from ftcheck.runner.timeouts import Limits
@@ -47,14 +48,14 @@ class Outcome:
     ended: Ended
 
 
-def lanes(wanted: int | None, policies: int) -> int:
-    """How many policies are checked at once: so many as wanted, else as cores and free memory allow."""
+def at_once(wanted: int | None) -> int:
+    """How many workers there are: so many as wanted, else as cores and free memory allow."""
     if wanted is not None:
-        return max(1, min(wanted, policies))
+        return wanted
     import psutil
 
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    return max(1, min(cores, policies, int(psutil.virtual_memory().available // NEEDED)))
+    return max(1, min(cores, int(psutil.virtual_memory().available // NEEDED)))
 
 
 def run(
@@ -63,10 +64,12 @@ def run(
     """Run the checks of all these policies, a lane for each place; their outcomes in the same order.
 
     Ctrl-C sets `stop`, which the places tell of: what runs is ended, what did not begin says so, and every
-    report is written. Raises `UsageError` for outputs that cannot be written, before anything ran.
+    report is written. Places of which there are more than policies help the first. Raises `UsageError` for
+    outputs that cannot be written, before anything ran.
     """
+    places[0].helpers = tuple(places[len(named) :])
     begun = [session.begin(one.options) for one in named]
-    return _Lanes(named, begun, stop, watch).run(places)
+    return _Lanes(named, begun, stop, watch).run(places[: len(named)])
 
 
 @dataclass
@@ -82,24 +85,14 @@ class _Lanes:
 
     def run(self, places: Sequence[Workplace]) -> list[Outcome]:
         waiting: SimpleQueue[list[int]] = SimpleQueue()
-        for group in groups(self.begun, len(places)):
+        for group in grouped([_data(one.planned) for one in self.begun], len(places)):
             waiting.put(group)
         threads = [threading.Thread(target=self._serve, args=(place, waiting)) for place in places]
         for one in threads:
             one.start()
-        self._wait(threads)
+        wait(threads, self.stop)
         ended = (self.done.get(number) or self._given_up(number) for number in range(len(self.begun)))
         return [Outcome(one, how) for one, how in zip(self.named, ended, strict=True)]
-
-    def _wait(self, threads: Sequence[threading.Thread]) -> None:
-        try:
-            while any(one.is_alive() for one in threads):
-                threads[-1].join(0.1)
-                next((one for one in threads if one.is_alive()), threads[0]).join(0.1)
-        except KeyboardInterrupt:
-            self.stop.set()
-            for one in threads:
-                one.join()
 
     def _serve(self, place: Workplace, waiting: "SimpleQueue[list[int]]") -> None:
         while not self.stop.is_set():
@@ -124,23 +117,8 @@ class _Lanes:
         return session.give_up(self.begun[number], INTERRUPTED, ExitCode.INTERRUPTED)
 
 
-def groups(begun: Sequence[Begun], most: int) -> list[list[int]]:
-    """Policies by the data that their jobs are about; of too few groups the large ones in parts."""
-    found: dict[object, list[int]] = {}
-    for number, one in enumerate(begun):
-        found.setdefault(_data(one.planned) if one.planned is not None else None, []).append(number)
-    parts = -(-most // max(1, len(found))) if len(found) < most else 1
-    return [part for group in found.values() for part in _cut(group, parts)]
-
-
-def _cut(group: list[int], parts: int) -> list[list[int]]:
-    size = -(-len(group) // parts)
-    return [group[start : start + size] for start in range(0, len(group), size)]
-
-
-def _data(planned: Planned) -> frozenset[object]:
-    jobs = (planned.loaded.policy.jobs[name] for name in planned.jobs)
-    return frozenset((one.data.train, one.data.prepared) for one in jobs)
+def _data(planned: Planned | None) -> Hashable:
+    return data_of(planned.loaded.policy.jobs[name] for name in planned.jobs) if planned is not None else None
 
 
 def limits(places: int) -> Limits:

@@ -26,6 +26,8 @@ class Workplace:
         self._offline, self._workers = offline, workers
         self.interrupted = interrupted
         self.worker: Worker | None = None
+        self.helpers: tuple[Workplace, ...] = ()
+        """Other places that take jobs of the same policy; whoever opened them lets them go."""
 
     def __enter__(self) -> "Workplace":
         """Make the folder and start the worker."""

@@ -270,6 +270,28 @@ def test_a_worker_that_dies_costs_the_check_in_flight_alone(many: Project) -> No
     assert len((many.folder / "prepared.log").read_text().splitlines()) == 3
 
 
+def test_jobs_of_one_policy_are_checked_side_by_side(many: Project, samples: Path) -> None:
+    who = rule_text(
+        "who",
+        "open('who.log', 'a').write(f'{os.getpid()}\\n')\nyield Measurement('n', 1)",
+        "prepared: Prepared",
+    )
+    many.rules(COUNTED, ASKED, who)
+    jobs = {f"d{data}-{n}": job(f"d{data}.jsonl", n, samples) for data in range(3) for n in range(2)}
+    policy(many, "all", jobs, checks={**CHECKS, "who": {}})
+
+    for count in ("1", "2"):
+        files = ("-o", f"json=all{count}.json", "--no-cache")
+        assert run(many, "policies/all.yaml", "-n", count, *files).code == 0
+        asked = (many.folder / "who.log").read_text().split()
+        assert (len(asked), len(set(asked))) == (3, int(count))
+        assert len((many.folder / "prepared.log").read_text().splitlines()) == 3
+        for log in ("who.log", "prepared.log"):
+            (many.folder / log).unlink()
+
+    assert stable(many.folder / "all1.json") == stable(many.folder / "all2.json")
+
+
 def test_two_commands_at_once_prepare_each_data_set_once(many: Project) -> None:
     first, second = (
         many.start("run", "policies", "--rules-dir", "rules", "--offline", "-n", "1", "-o", f"json=out{n}/")

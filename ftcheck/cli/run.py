@@ -58,7 +58,7 @@ def run(
 
     if flags.collect_only:
         return worst_of([_collect(options_of(file, ()), f"{file}: ") for file in files])
-    from ftcheck.cli.many import run_many
+    from ftcheck.cli.run_many import run_many
 
     return run_many(files, flags, numprocesses, options_of)
 

@@ -39,7 +39,7 @@ class Run:
     file that was named on the command line. With `cache`, preparations are kept for later runs and taken
     from earlier ones; `digests` are those of data files that were digested already (`mapper.train`), and
     `cached` is told which of them came out of the cache, `note` what the report should say beside results
-    (both begin with `job.label`: what is worked out for one job may be taken over by others), and
+    (`f"{job.label}.train: …"`: what is worked out for one job may be taken over by others), and
     `read_content` that a rule asked for the texts of rows.
     """
 
@@ -116,11 +116,10 @@ class Inputs:
     def token(self, name: str) -> object:
         """What tells an opened input from others of its name: the same where it was taken over.
 
-        Nothing that is there (None) is the same for all.
+        What needs no loader stands for itself, and None is the same for all.
         """
-        if self.get(name) is None:
-            return None
-        return self._store(name).tokens.get(name) or id(self._base.get(name, self))
+        value = self.get(name)
+        return value if value is None or name in self._base else self._store(name).tokens[name]
 
     def now(self, cell: Cell) -> Any:
         """What a cell of a trace holds for this job; the failure where it is an input that does not open."""
@@ -163,8 +162,8 @@ class Inputs:
     def _told(self, trace: Trace) -> None:
         """Tell the run what the work would have told it, had it been done for this job."""
         run: Run = self._base["run"]
-        for kind, text in trace.effects:
-            (run.cached if kind == "cached" else run.note)(f"{self.label}{text}")
+        for kind, labelled, text in trace.effects:
+            (run.cached if kind == "cached" else run.note)(f"{self.label}{text}" if labelled else text)
 
     def _opened(self, name: str, store: Store, opener: Loader, arguments: Sequence[Any]) -> Any:
         self._opening(name, False)
@@ -218,7 +217,8 @@ class Watched(Inputs):
 
         def told(kind: str, say: Callable[[str], None]) -> Callable[[str], None]:
             def saying(text: str) -> None:
-                self._trace.effects.append((kind, text.removeprefix(label)))
+                labelled = bool(label) and text.startswith(f"{label}.")
+                self._trace.effects.append((kind, labelled, text.removeprefix(label) if labelled else text))
                 say(text)
 
             return saying

@@ -18,7 +18,7 @@ from ftcheck.inputs.prepared import Prepared, Sample
 Now = Callable[[Cell], Any]
 """What a cell holds for another job. Raises `LookupError` where it holds nothing."""
 Effect = tuple[str, bool, str]
-"""What a loader told the run: `cached` or `note`, whether the text began with the job's label, and the rest."""
+"""What a loader told the run: `cached` or `note`, whether the job's label came first, and the rest."""
 KEPT = 8
 """So many results of one loader or rule are held at once: those that were used last."""
 

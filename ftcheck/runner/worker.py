@@ -38,8 +38,8 @@ from ftcheck.records import (
     Summary,
 )
 from ftcheck.report.record import result_to_dict
-from ftcheck.runner.rule_answers import Answers, yields
 from ftcheck.runner.found import Found
+from ftcheck.runner.rule_answers import Answers, yields
 from ftcheck.runner.shown_rows import as_seen, in_line, with_content
 from ftcheck.runner.worker_setup import Setup, unpack
 

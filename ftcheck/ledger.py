@@ -19,9 +19,13 @@ class Ledger:
     checks: tuple[Check, ...]
     results: dict[str, Result] = field(default_factory=dict)
 
+    def __post_init__(self) -> None:
+        """The ids of the planned checks, to look them up."""
+        self._planned = frozenset(check.id for check in self.checks)
+
     def enter(self, result: Result) -> None:
         """Write one outcome. A check that was not planned, or has its outcome, is a bug of ours."""
-        if result.check.id not in {check.id for check in self.checks}:
+        if result.check.id not in self._planned:
             raise RuntimeError(f"'{result.check.id}' was not planned")
         if result.check.id in self.results:
             raise RuntimeError(f"'{result.check.id}' has its outcome already")

@@ -462,6 +462,11 @@ class Job(JobSettings):
     imported: Imported | None = None
 
     @property
+    def label(self) -> str:
+        """The job's name, for what is said of work that it does not change: progress, notes, errors."""
+        return self.name
+
+    @property
     def divided(self) -> bool:
         """Whether rows of data.train are held out for evaluation; a command reads the files itself."""
         own = self.trainer.use != "command" and self.data.prepared is None

@@ -301,3 +301,164 @@ def test_a_store_that_cannot_be_used_is_told(monkeypatch: pytest.MonkeyPatch) ->
     assert len(told) == 1
     assert told[0].startswith("the cache is not available: ")
     assert "much" in told[0]
+
+
+# --- a cache that users share ---------------------------------------------------------------------------
+
+ROOT = pytest.mark.skipif(os.name != "posix" or os.getuid() != 0, reason="only root gives files away")
+OTHER, STRANGER = 12_345, 12_346
+
+
+def give(folder: Path, owner: int) -> None:
+    """Make another user the owner of an entry."""
+    for one in (folder, *folder.iterdir()):
+        os.chown(one, owner, -1)
+
+
+def of(store: Store, made: Path, owner: int) -> Path:
+    """An entry of KEY that another user kept."""
+    assert store.keep(KEY, made, ABOUT) is None
+    entry = store.folder / f"{KEY[7:47]}.{os.getuid()}"
+    theirs = entry.rename(store.folder / f"{KEY[7:47]}.{owner}")
+    for file in ("rows.arrow", "done.json"):
+        unlinked(theirs / file)
+        (theirs / file).chmod(0o640)
+    give(theirs, owner)
+    return theirs
+
+
+@pytest.fixture
+def shared(tmp_path: Path) -> Store:
+    return Store(tmp_path / "net" / "prepared", trusted=frozenset({OTHER}))
+
+
+@ROOT
+def test_entries_of_trusted_users_are_used_and_never_removed(shared: Store, made: Path) -> None:
+    theirs = of(shared, made, OTHER)
+    assert shared.find(KEY) == theirs
+    assert shared.folder.stat().st_mode & 0o7777 == 0o3770
+    assert (theirs.stat().st_mode & 0o777, (theirs / "manifest.json").stat().st_mode & 0o777) == (
+        0o750,
+        0o640,
+    )
+
+    flip(theirs / "rows.arrow", 9_000)
+
+    assert shared.find(KEY) is None
+    assert theirs.exists()
+    assert shared.keep(KEY, made, ABOUT) is None
+    mine = shared.find(KEY)
+    assert mine is not None
+    assert mine.name.endswith(f".{os.getuid()}")
+    shared.drop(KEY)
+    assert (mine.exists(), theirs.exists()) == (False, True)
+    assert Store(shared.folder, 0, shared.trusted).clear().entries == 0
+    assert theirs.exists()
+
+
+@ROOT
+def test_entries_of_others_are_not_opened(shared: Store, made: Path) -> None:
+    theirs = of(shared, made, STRANGER)
+
+    assert shared.find(KEY) is None
+    assert [(one.owner, shared.uses(one.owner)) for one in shared.entries()] == [(STRANGER, False)]
+    assert theirs.exists()
+    theirs.rename(shared.folder / f"{KEY[7:47]}.{OTHER}")
+    assert shared.find(KEY) is None, "the name is a trusted user's, the entry is not"
+
+
+@ROOT
+@pytest.mark.parametrize("harm", ["a file of a stranger", "writable by others", "a link"])
+def test_a_trusted_entry_is_its_owner_s_alone(shared: Store, made: Path, harm: str) -> None:
+    theirs = of(shared, made, OTHER)
+    if harm == "a file of a stranger":
+        os.chown(theirs / "rows.arrow", STRANGER, -1)
+    elif harm == "writable by others":
+        theirs.chmod(0o777)
+    else:
+        (theirs / "done.json").unlink()
+        (theirs / "done.json").symlink_to(made / "done.json")
+
+    assert shared.find(KEY) is None
+    assert theirs.exists()
+
+
+@ROOT
+def test_a_folder_in_which_others_may_rename_is_refused(shared: Store, made: Path) -> None:
+    of(shared, made, OTHER)
+    shared.folder.chmod(0o777)
+
+    assert shared.find(KEY) is None
+    assert "chmod +t" in (shared.keep(KEY, made, ABOUT) or "")
+    shared.folder.chmod(0o1777)
+    assert shared.find(KEY) is not None
+    os.chown(shared.folder, STRANGER, -1)
+    assert shared.find(KEY) is None
+    assert "FTCHECK_CACHE_TRUST" in (shared.keep(KEY, made, ABOUT) or "")
+
+
+def test_who_is_trusted_is_stated(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("FTCHECK_CACHE_TRUST", raising=False)
+    assert cache.trusted() is None
+    monkeypatch.setenv("FTCHECK_CACHE_TRUST", " root, 1234 ")
+    assert cache.trusted() == frozenset({0, 1234})
+    monkeypatch.setenv("FTCHECK_CACHE_TRUST", "")
+    assert cache.trusted() == frozenset()
+    monkeypatch.setenv("FTCHECK_CACHE_TRUST", "nobody-of-that-name")
+    with pytest.raises(UsageError, match="nobody-of-that-name"):
+        cache.trusted()
+
+
+# --- one who makes an entry, and others who wait --------------------------------------------------------
+
+
+def _make_once(folder: str, made: str, log: str, kill: bool) -> None:
+    store = Store(Path(folder))
+    with store.alone(KEY, lambda: None):
+        if store.find(KEY) is None:
+            with open(log, "a", encoding="utf-8") as out:
+                print(os.getpid(), file=out)
+            time.sleep(0.3)
+            if kill:
+                os._exit(9)
+            assert store.keep(KEY, Path(made), ABOUT) is None
+
+
+@pytest.mark.parametrize("kill", [False, True], ids=["done", "killed"])
+def test_whoever_needs_what_another_process_makes_waits_for_it(
+    tmp_path: Path, made: Path, kill: bool
+) -> None:
+    context = multiprocessing.get_context("spawn")
+    log, folder = tmp_path / "log", tmp_path / "prepared"
+    workers = [
+        context.Process(target=_make_once, args=(str(folder), str(made), str(log), kill)) for _ in range(4)
+    ]
+    for one in workers:
+        one.start()
+    for one in workers:
+        one.join(HANG)
+
+    assert [one.exitcode for one in workers] == [9 if kill else 0] * 4
+    assert len(log.read_text(encoding="utf-8").splitlines()) == (4 if kill else 1)
+    left = sorted(one.name for one in folder.iterdir() if not one.name.startswith(".lock-"))
+    assert left == ([] if kill else [KEY[7:47]])
+    assert kill or not list(folder.glob(".lock-*"))
+
+
+def test_without_locks_nobody_waits(
+    entries: Store, made: Path, monkeypatch: pytest.MonkeyPatch, kept: Path
+) -> None:
+    monkeypatch.setattr(cache, "locked", lambda handle: None)
+    waited: list[None] = []
+
+    with entries.alone(KEY, lambda: waited.append(None)), entries.alone(KEY, lambda: waited.append(None)):
+        assert entries.keep(KEY, made, ABOUT) is None
+
+    assert waited == []
+    assert entries.find(KEY) == kept
+
+
+def test_a_place_that_cannot_be_written_keeps_nobody_waiting(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("", encoding="utf-8")
+    with Store(tmp_path / "file" / "prepared").alone(KEY, lambda: pytest.fail("it waited")):
+        pass

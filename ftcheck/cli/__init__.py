@@ -14,7 +14,8 @@ from ftcheck.errors import FtcheckError
 from ftcheck.exit_codes import ExitCode
 
 COMMANDS = {
-    "run": ("ftcheck.cli.run:run", "Check the jobs of a policy and write reports."),
+    "run": ("ftcheck.cli.run:run", "Check the jobs of a policy, or of many, and write reports."),
+    "list": ("ftcheck.cli.list_jobs:list_jobs", "List the jobs of policies, also as a matrix for CI."),
     "check": ("ftcheck.cli.check:check", "Check a data file or a configuration, without a policy."),
     "plan": ("ftcheck.cli.plan:plan", "Plan lengths, packing, memory, time and cost; find better settings."),
     "train": ("ftcheck.cli.train:train", "Train a job, if its report opens the gate."),

@@ -29,6 +29,30 @@ POLICY = click.argument(
     callback=_policy_or_default,
 )
 """A policy; without one ftcheck.yaml, or the only *.ftcheck.yaml of the current folder."""
+
+
+def _policies_or_default(
+    ctx: click.Context, param: click.Parameter, stated: tuple[str, ...]
+) -> tuple[str, ...]:
+    """The policies that are named, else this folder's. Raises `UsageError`."""
+    return stated or (_policy_or_default(ctx, param, None),)
+
+
+POLICIES = click.argument(
+    "policies", type=click.Path(path_type=str), metavar="[POLICY...]", nargs=-1, callback=_policies_or_default
+)
+"""Policies, folders of them and globs; without any as `POLICY`."""
+
+
+def at_once(ctx: click.Context, param: click.Parameter, stated: str | None) -> int | None:
+    """A number from 1; None for `auto`. Raises `click.BadParameter`."""
+    if stated in (None, "auto"):
+        return None
+    if not stated.isdigit() or int(stated) < 1:
+        raise click.BadParameter(f"'{stated}' is neither a number from 1 nor 'auto'", ctx, param)
+    return int(stated)
+
+
 SOURCES = click.argument("sources", nargs=-1, required=True, metavar="POLICY|CONFIG|DATA...")
 
 

@@ -1,10 +1,13 @@
 """`ftcheck run`."""
 
+from contextlib import ExitStack
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import click
 
-from ftcheck.cli.options import POLICY, RunFlags, all_rules_dirs, overrides, run_flags
+from ftcheck.cli.options import POLICIES, RunFlags, all_rules_dirs, at_once, overrides, run_flags
+from ftcheck.exit_codes import ExitCode, worst_of
 from ftcheck.runner.workplace import Workplace
 
 if TYPE_CHECKING:
@@ -12,22 +15,52 @@ if TYPE_CHECKING:
     from ftcheck.runner.options import Options
 
 
-@click.command(short_help="Check the jobs of a policy and write reports.")
-@POLICY
+@click.command(short_help="Check the jobs of a policy, or of many, and write reports.")
+@POLICIES
 @click.option("--job", "jobs", multiple=True, metavar="J", help="Only this job (and the host's checks).")
 @click.option(
     "--stage", type=click.Choice(["before", "during", "after"]), help="Use this stage, not the policy's."
 )
+@click.option(
+    "-n",
+    "--numprocesses",
+    callback=at_once,
+    metavar="N|auto",
+    help="Check N jobs at a time. [default: 1; of several policies auto, as cores and free memory allow]",
+)
 @overrides
 @run_flags
 def run(
-    policy: str, jobs: tuple[str, ...], stage: str | None, overrides: tuple[str, ...], flags: RunFlags
+    policies: tuple[str, ...],
+    jobs: tuple[str, ...],
+    stage: str | None,
+    numprocesses: int | None,
+    overrides: tuple[str, ...],
+    flags: RunFlags,
 ) -> int:
     """Check the jobs of POLICY and write reports.
 
-    Exits 0 only if every planned check has an outcome, none ended in an error, none blocks, and one passed.
+    POLICY may be a folder or a glob (in quotes), and there may be several: then one table shows the verdict
+    of each job, and -o takes a folder (html=reports/), or a path with {policy} in it.
+
+    Exits 0 only if every planned check has an outcome, none ended in an error, none blocks, and one passed;
+    of several policies with the worst of their codes.
     """
-    return run_checks(policy, flags, overrides=overrides, jobs=jobs, stage=stage)
+    from ftcheck.runner.policy_files import is_several, policy_files
+
+    if not is_several(policies):
+        count = numprocesses or 1
+        return run_checks(policies[0], flags, overrides=overrides, jobs=jobs, stage=stage, count=count)
+    files = policy_files(policies)
+
+    def options_of(file: str, outputs: tuple[str, ...]) -> "Options":
+        return _options(file, replace(flags, outputs=outputs), overrides, jobs, stage)
+
+    if flags.collect_only:
+        return worst_of([_collect(options_of(file, ()), f"{file}: ") for file in files])
+    from ftcheck.cli.run_many import run_many
+
+    return run_many(files, flags, numprocesses, options_of)
 
 
 def run_checks(
@@ -37,16 +70,24 @@ def run_checks(
     overrides: tuple[str, ...] = (),
     jobs: tuple[str, ...] = (),
     stage: str | None = None,
+    count: int = 1,
 ) -> int:
-    """Run a policy's checks on the terminal; the exit code."""
+    """Run a policy's checks on the terminal, those of `count` jobs at a time; the exit code."""
     if flags.collect_only:
         return _collect(_options(policy, flags, overrides, jobs, stage))
-    with Workplace(offline=flags.offline, workers=flags.workers) as place:
+    with ExitStack() as stack:
         # The worker loads its libraries while this process loads its own and reads the policy.
+        opened = [Workplace(offline=flags.offline, workers=flags.workers) for _ in range(count)]
+        place, *helpers = [stack.enter_context(one) for one in opened]
+        place.helpers = tuple(helpers)
         from ftcheck.cli.pages.shown import Shown
         from ftcheck.runner import session
 
         options = _options(policy, flags, overrides, jobs, stage)
+        if helpers:
+            from ftcheck.runner.many import limits
+
+            options = replace(options, limits=limits(count))
         show = Shown(flags.outputs, quiet=flags.quiet, verbose=flags.verbose, durations=flags.durations)
         with show:
             ended = session.run(options, show.watch, place)
@@ -87,15 +128,14 @@ def _options(
     )
 
 
-def _collect(options: "Options") -> int:
-    """List the checks that would run."""
-    from ftcheck.exit_codes import ExitCode
+def _collect(options: "Options", lead: str = "") -> ExitCode:
+    """List the checks that would run, `lead` before each."""
     from ftcheck.runner.load import open_policy
     from ftcheck.runner.planned import plan
 
     opened = open_policy(options.policy, options.overrides, options.rules_dirs)
     checks = plan(opened, options).taken
     for check in checks:
-        click.echo(check.id)
-    click.echo(f"{len(checks)} checks planned", err=True)
+        click.echo(f"{lead}{check.id}")
+    click.echo(f"{lead}{len(checks)} checks planned", err=True)
     return ExitCode.OK if checks else ExitCode.NOTHING

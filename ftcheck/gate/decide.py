@@ -1,7 +1,7 @@
 """The gate: a pure function from a report and the state of the world to a ticket or a refusal."""
 
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any
@@ -31,6 +31,7 @@ class World:
     """The state of the world that a report is held against: policy, plan, digests, and the time.
 
     `signed`: whether one whom `gate.require_signed` names was found to have signed the report's bytes.
+    `sealed` gives the report's digest where it is worked out once for several jobs.
     """
 
     policy: Policy
@@ -38,6 +39,7 @@ class World:
     evidence: InputDigests
     now: datetime
     signed: bool = False
+    sealed: Callable[[], str] | None = None
 
 
 def decide(report: Report, world: World, job: str) -> Ticket | Refusal:
@@ -46,16 +48,17 @@ def decide(report: Report, world: World, job: str) -> Ticket | Refusal:
     if reasons:
         return Refusal(job, tuple(dict.fromkeys(reasons)))
     issued = world.now.isoformat(timespec="seconds")
-    return Ticket(policy=world.policy.path, issued_at=issued, seal=SEAL, **ticket_values(report, job))
+    sealed = world.sealed() if world.sealed is not None else report_digest(report)
+    return Ticket(policy=world.policy.path, issued_at=issued, seal=SEAL, **ticket_values(report, job, sealed))
 
 
-def ticket_values(report: Report, job: str) -> dict[str, Any]:
-    """What a ticket says of a job, from the report: its digests, and whose ids they are."""
+def ticket_values(report: Report, job: str, sealed: str) -> dict[str, Any]:
+    """What a ticket says of a job, from the report and its digest: its digests, and whose ids they are."""
     digests = report.jobs[job]
     inputs = {name: one.digest or "" for name, one in report.inputs.items() if name.startswith(f"{job}.")}
     return {
         "job": job,
-        "report": report_digest(report),
+        "report": sealed,
         "job_digest": digests.digest,
         "plan": digests.plan,
         "model": digests.model,

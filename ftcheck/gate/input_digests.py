@@ -3,9 +3,10 @@
 import hashlib
 import os
 import struct
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
+from typing import Any, TypeVar
 
 from ftcheck import digest, templates
 from ftcheck import lock as locks
@@ -19,6 +20,7 @@ from ftcheck.records import Check, Stage
 from ftcheck.report.record import InputDigest, JobDigests
 from ftcheck.settings import Job
 
+Made = TypeVar("Made")
 ADAPTER = "adapter"
 """The name of the trained bytes among a job's inputs, in reports of stage `after`."""
 MODEL_FILES = (
@@ -40,16 +42,51 @@ class InputDigests:
     inputs: Mapping[str, InputDigest]
 
 
+class FileDigests:
+    """Digests that were worked out in this command, of files that nobody has touched since."""
+
+    def __init__(self) -> None:
+        """None is known yet."""
+        self._known: dict[tuple[Any, ...], Any] = {}
+
+    def of(self, what: str, paths: Iterable[Path], make: Callable[[], Made]) -> Made:
+        """What `make` works out of files, or has for the same files as they still are."""
+        key = (what, *(_touched(path) for path in paths))
+        if None in key:
+            return make()
+        if key not in self._known:
+            self._known[key] = make()
+        found: Made = self._known[key]
+        return found
+
+
+def _touched(path: Path) -> tuple[Any, ...] | None:
+    """What changes when a file is written, or a folder's files are; None where it cannot be told."""
+    try:
+        if path.is_dir():
+            return (str(path), *(_touched(one) for one in sorted(path.rglob("*"))))
+        found = path.stat()
+    except OSError:
+        return None
+    return str(path), found.st_ino, found.st_size, found.st_mtime_ns, found.st_ctime_ns
+
+
 def gather(
-    job: Job, checks: Sequence[Check], during: Sequence[Check] = (), *, policy: str | None = None
+    job: Job,
+    checks: Sequence[Check],
+    during: Sequence[Check] = (),
+    *,
+    policy: str | None = None,
+    files: FileDigests | None = None,
 ) -> InputDigests:
     """Digest everything a job stands on. What cannot be read has the digest None, and never matches.
 
     `during` are the checks that will run while it trains. `policy` is the file that was named: a lock lies
-    beside it.
+    beside it. `files` are digests that are known already.
     """
+    files = files or FileDigests()
     watching = of_job(during, job.name)
-    inputs = {f"{job.name}.{name}": found for name, found in _inputs(job)}
+    inputs = {f"{job.name}.{name}": found for name, found in _inputs(job, files)}
     if any(check.stage is Stage.AFTER for check in of_job(checks, job.name)):
         inputs[f"{job.name}.{ADAPTER}"] = _adapter(job)
     locked = _lock(job, policy)
@@ -59,7 +96,7 @@ def gather(
         job=JobDigests(
             digest=digest.of_json(job.canonical),
             plan=plan_digest(of_job(checks, job.name)),
-            model=model_digest(job),
+            model=_model(job, files),
             template=_template(job),
             during=plan_digest(watching) if watching else None,
         ),
@@ -73,7 +110,7 @@ def is_whole(found: InputDigests) -> bool:
     return None not in (*digests, found.job.model, found.job.template)
 
 
-def _inputs(job: Job) -> Iterator[tuple[str, InputDigest]]:
+def _inputs(job: Job, known: FileDigests) -> Iterator[tuple[str, InputDigest]]:
     gold = job.data.gold.path if job.data.gold is not None else None
     for name, stated in (
         ("train", job.data.train),
@@ -82,14 +119,14 @@ def _inputs(job: Job) -> Iterator[tuple[str, InputDigest]]:
         ("benchmarks", job.data.benchmarks),
     ):
         if stated is not None:
-            yield name, _data(stated)
+            yield name, _data(stated, known)
     if job.data.prepared is not None:
         yield "prepared", _prepared(job.data.prepared)
-    yield "tokenizer", _tokenizer(job.model.tokenizer or job.model.name, job.model.revision)
+    yield "tokenizer", _tokenizer(job.model.tokenizer or job.model.name, job.model.revision, known)
     if job.serving.tokenizer is not None:
-        yield "serving.tokenizer", _tokenizer(job.serving.tokenizer, None)
+        yield "serving.tokenizer", _tokenizer(job.serving.tokenizer, None, known)
     if job.evaluation is not None and job.evaluation.tokenizer is not None:
-        yield "evaluation.tokenizer", _tokenizer(job.evaluation.tokenizer, None)
+        yield "evaluation.tokenizer", _tokenizer(job.evaluation.tokenizer, None, known)
     deepspeed = job.training.extra.get("deepspeed")
     files = {
         "exclude": job.data.exclude,
@@ -150,11 +187,12 @@ def _adapter(job: Job) -> InputDigest:
     return InputDigest(near(str(folder)), digest_of(folder))
 
 
-def _data(stated: str | Sequence[str]) -> InputDigest:
+def _data(stated: str | Sequence[str], known: FileDigests) -> InputDigest:
     shown = ", ".join(map(near, [stated] if isinstance(stated, str) else stated))
     if isinstance(stated, str) and is_hub_data(stated):
         return InputDigest(shown, digest.of_text(f"hub:{stated}"))
-    return InputDigest(shown, digest.of_files([Path(path) for path in expand(stated)]))
+    paths = [Path(path) for path in expand(stated)]
+    return InputDigest(shown, known.of("data", paths, lambda: digest.of_files(paths)))
 
 
 def _prepared(stated: str) -> InputDigest:
@@ -166,13 +204,15 @@ def _prepared(stated: str) -> InputDigest:
     return InputDigest(near(stated), found)
 
 
-def _tokenizer(name: str, revision: str | None) -> InputDigest:
+def _tokenizer(name: str, revision: str | None, known: FileDigests) -> InputDigest:
     folder = model_folder(name, revision)
     if folder is None:
         return InputDigest(near(name), None)
     templates_beside = sorted((folder / TEMPLATE_FOLDER).glob("*.jinja"))
     named = {*TOKENIZER_FILES, *(f"{TEMPLATE_FOLDER}/{path.name}" for path in templates_beside)}
-    return InputDigest(near(name), digest.of_named(folder, named))
+    paths = [one for one in (folder / name for name in sorted(named)) if one.is_file()]
+    found = known.of("tokenizer", [folder, *paths], lambda: digest.of_named(folder, named))
+    return InputDigest(near(name), found)
 
 
 def _template(job: Job) -> str | None:
@@ -187,6 +227,11 @@ def _template(job: Job) -> str | None:
         return None
     applied = templates.applied(text, assistant_only_loss=job.training.assistant_only_loss)
     return digest.of_text(applied) if applied is not None else None
+
+
+def _model(job: Job, known: FileDigests) -> str | None:
+    folder = model_folder(job.model.name, job.model.revision)
+    return None if folder is None else known.of("model", [folder], lambda: model_digest(job))
 
 
 def model_digest(job: Job, name: str | None = None) -> str | None:

@@ -8,7 +8,15 @@ from typing import Any
 
 from ftcheck.attest.attestation import Stored, beside, refusals
 from ftcheck.attest.signers import signer
-from ftcheck.gate.decide import World, changed_input, changed_value, code_of, decide, ticket_values
+from ftcheck.gate.decide import (
+    World,
+    changed_input,
+    changed_value,
+    code_of,
+    decide,
+    report_digest,
+    ticket_values,
+)
 from ftcheck.gate.input_digests import InputDigests, gather
 from ftcheck.gate.ticket import (
     SEAL,
@@ -218,7 +226,9 @@ def _began_with(
     stored = _signed(report, policy, asked)
     if not isinstance(stored, Stored):
         return stored
-    said = ticket_values(stored.report, job) if job in stored.report.jobs else {}
+    said = (
+        ticket_values(stored.report, job, report_digest(stored.report)) if job in stored.report.jobs else {}
+    )
     wrong = [name for name, value in said.items() if ticket[name] != value]
     if said and not wrong:
         return []

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from typing import TYPE_CHECKING, Any, Protocol
 
 from ftcheck.errors import InputError
@@ -173,6 +173,7 @@ class Prepared:
     `digest` is sha256 over ids and labels of all sequences, in order; None if a row is in trouble, and if
     these rows are a `sample`.
     `stored` tells of rows that were read prepared: each is one sequence, packed ones taken apart.
+    `first_pass` names what was read and tokenised, before outliers and truncation, where that can be told.
     """
 
     rows: Rows
@@ -194,6 +195,19 @@ class Prepared:
     engine: str = "tokenizers"
     masked: bool = True
     stored: StoredRows | None = None
+    first_pass: str | None = None
+
+    def alike(self, other: Prepared) -> bool:
+        """Whether another preparation is the same in all that can be seen of it: settings that change what is
+        fed of some rows do not always change what is fed of these.
+        """
+        import numpy as np
+
+        told = self.first_pass is not None and self.digest is not None
+        if not told or (self.first_pass, self.digest) != (other.first_pass, other.digest):
+            return False
+        columns = (one.name for one in fields(self) if isinstance(getattr(self, one.name), np.ndarray))
+        return all(np.array_equal(getattr(self, name), getattr(other, name)) for name in columns)
 
     def __len__(self) -> int:
         """Number of rows, the broken ones among them."""

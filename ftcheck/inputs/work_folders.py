@@ -53,10 +53,10 @@ def _made(prefix: str, where: Path) -> tuple[Path, int | None]:
     for _ in range(TRIES):
         folder = Path(tempfile.mkdtemp(prefix=prefix, dir=where))
         handle = os.open(folder / OWNER, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o600)
-        if _locked(handle) is None:
+        if locked(handle) is None:
             os.close(handle)
             return folder, None
-        if _locked(handle) and (folder / OWNER).exists():
+        if locked(handle) and (folder / OWNER).exists():
             return folder, handle
         os.close(handle)  # another run cleared it before it was locked
     raise OSError(f"{where}: no work folder could be made there")
@@ -72,7 +72,7 @@ def _cleared(folder: Path) -> bool:
     except OSError:
         return False  # none of ours, or in the making
     try:
-        if not _locked(handle):
+        if not locked(handle):
             return False
         shutil.rmtree(folder, ignore_errors=True)
         return not folder.exists()
@@ -80,7 +80,7 @@ def _cleared(folder: Path) -> bool:
         os.close(handle)
 
 
-def _locked(handle: int) -> bool | None:
+def locked(handle: int) -> bool | None:
     """Whether the lock is ours now; None where the system has no such locks."""
     try:
         import fcntl

@@ -8,7 +8,7 @@ second document. A date stays the text it is; the field that takes it decides.
 import math
 from collections.abc import Iterator
 from dataclasses import replace
-from functools import cache
+from functools import cache, lru_cache
 from io import StringIO
 from pathlib import Path
 from typing import Any
@@ -69,6 +69,7 @@ def read(file: Path, shown: str) -> Read:
     return tree, problems
 
 
+@lru_cache(maxsize=8)  # a preset is extended by many policies of one command
 def parse(text: str, *, at: Location, lines: bool = False) -> Read:
     """The tree of a YAML text. With `lines` the places are those of the text, else all are `at`."""
     builder = _Builder(at, lines=lines)

@@ -4,10 +4,11 @@ import ast
 import dataclasses
 import inspect
 import textwrap
-from collections.abc import Mapping
+from collections.abc import Hashable, Mapping
 from dataclasses import dataclass
+from functools import cache
 from itertools import pairwise
-from typing import Any
+from typing import Any, cast
 
 from ftcheck.errors import PluginError, PolicyError
 from ftcheck.extension.rules import Rule
@@ -95,10 +96,11 @@ def field_docs(owner: type[Any]) -> dict[str, str]:
     """The docstrings under a dataclass's fields, inherited ones too; none where the source is not at hand."""
     found: dict[str, str] = {}
     for one in reversed(owner.__mro__):
-        found |= _own_docs(one)
+        found |= _own_docs(cast(Hashable, one))
     return found
 
 
+@cache
 def _own_docs(owner: type[Any]) -> dict[str, str]:
     try:
         tree = ast.parse(textwrap.dedent(inspect.getsource(owner)))

@@ -14,6 +14,8 @@ from typing import Any
 from ftcheck.errors import in_one_line
 
 MARK = "[redacted]"
+SHORT = 1_000
+"""Texts of at most so many characters recur (what rules say of themselves) and are looked at once."""
 MAX_DEPTH = 100
 _SHORTEST_VALUE = 8
 
@@ -182,7 +184,8 @@ def _compiled(values: tuple[str, ...]) -> Callable[[str], str]:
         text = _QUERY.sub(rf"\1{MARK}", _USER_IN_URL.sub(f"://{MARK}@", text))
         return _without_named(text)
 
-    return apply
+    known_texts = lru_cache(maxsize=4_096)(apply)
+    return lambda text: known_texts(text) if len(text) <= SHORT else apply(text)
 
 
 def _without_named(text: str) -> str:

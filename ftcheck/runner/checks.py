@@ -5,9 +5,10 @@ flight is charged, and a new worker goes on. An input that kills two workers is 
 that need it are `errored`, by name.
 """
 
+import threading
 import time
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -56,6 +57,18 @@ class Facts:
 Stop = Callable[[Result], bool]
 
 
+@dataclass(frozen=True, slots=True)
+class Part:
+    """The checks of one worker, where several share a ledger: their numbers, and what ends them all.
+
+    Whoever enters a result holds `lock`; once `over` is set nobody begins another check.
+    """
+
+    checks: Sequence[int]
+    lock: "threading.Lock" = field(default_factory=threading.Lock)
+    over: threading.Event = field(default_factory=threading.Event)
+
+
 def run_checks(
     setup: Setup,
     host: Host,
@@ -67,30 +80,46 @@ def run_checks(
     finish: Callable[[Result], Result] = lambda result: result,
     stop: Stop = lambda result: False,
     worker: Worker | None = None,
-) -> None:
+    interrupted: Callable[[], bool] = lambda: False,
+    part: Part | None = None,
+) -> Worker | None:
     """Run the ledger's checks in order and enter each outcome; what is found out beside them goes to `facts`.
 
     `finish` is applied to every judged result (waivers); `stop` ends the run early, and what is left
-    stays without outcome. `worker` is one that was started already and waits for its set-up. Ctrl-C
-    kills the worker and goes through.
+    stays without outcome. `worker` is one that was started already, and waits for its set-up or has done
+    another policy's checks; returned is the one that lives at the end. Ctrl-C, which `interrupted` tells of
+    where another thread takes it, ends the worker and goes through. With `part` only those checks are run,
+    and others enter theirs meanwhile.
     """
-    run = _Run(setup, host, limits or Limits(), worker, facts)
+    part = part or Part(range(len(ledger.checks)))
+    run = _Run(setup, host, limits or Limits(), worker, facts, interrupted)
     try:
-        for index, check in enumerate(ledger.checks):
-            result = finish(judge(run.one(index, check), fail_on))
-            ledger.enter(result)
-            host.check_finished(result)
-            if stop(result):
+        for index in part.checks:
+            if part.over.is_set():
                 break
-    finally:
+            result = finish(judge(run.one(index, ledger.checks[index]), fail_on))
+            with part.lock:
+                ledger.enter(result)
+                host.check_finished(result)
+                if stop(result):
+                    part.over.set()
+    except BaseException:
         run.end()
+        raise
+    return run.worker
 
 
 class _Run:
     """The state of one run: the worker there is, the inputs that killed workers, the facts."""
 
     def __init__(
-        self, setup: Setup, host: Host, limits: Limits, waiting: Worker | None, facts: Facts
+        self,
+        setup: Setup,
+        host: Host,
+        limits: Limits,
+        waiting: Worker | None,
+        facts: Facts,
+        interrupted: Callable[[], bool],
     ) -> None:
         self._setup = setup
         self._host = host
@@ -104,6 +133,12 @@ class _Run:
         self._ready = False
         self._looked = time.monotonic()
         self._facts = facts
+        self._interrupted = interrupted
+
+    @property
+    def worker(self) -> Worker | None:
+        """The worker that lives."""
+        return self._worker or self._waiting
 
     def one(self, index: int, check: Check) -> Result:
         poisoned = self._poisoned(check)
@@ -126,8 +161,8 @@ class _Run:
         return tuple(key for key, kills in self._kills.items() if kills >= KILLS_TO_POISON)
 
     def end(self) -> None:
-        if self._worker is not None:
-            self._worker.end()
+        if self.worker is not None:
+            self.worker.end()
 
     def _poisoned(self, check: Check) -> str | None:
         poisoned = self._all_poisoned()
@@ -142,6 +177,8 @@ class _Run:
         worker.send(index)
         while True:
             event = worker.event(min(LOOK_EVERY, clock.left()))
+            if self._interrupted():
+                raise KeyboardInterrupt
             if event is not None and event["event"] == "died":
                 return self._died(worker, check, clock)
             if event is not None and event["event"] == "result":

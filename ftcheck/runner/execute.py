@@ -1,14 +1,16 @@
 """Runs planned checks in a work folder of their own, and closes the ledger."""
 
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+import threading
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 
 from ftcheck.ledger import BROKEN, Ledger
 from ftcheck.policy.waivers import named_by, of_check, waived
 from ftcheck.records import Check, Result
-from ftcheck.runner.checks import Facts, run_checks
+from ftcheck.runner.checks import Facts, Part, run_checks
 from ftcheck.runner.load import Loaded
 from ftcheck.runner.options import Options
+from ftcheck.runner.parts import parted, side_by_side
 from ftcheck.runner.worker_setup import Setup
 from ftcheck.runner.workplace import Workplace
 from ftcheck.settings import Policy
@@ -54,21 +56,34 @@ def execute(
         digests=tuple((digests or {}).items()),
         rows=rows,
         waived=tuple((check.id, named_by(of_check(policy, check.id))) for check in checks),
+        shares=not rows and (options.shares or len(jobs) > 1),
     )
-    try:
-        run_checks(
-            setup,
+    over, lock = threading.Event(), threading.Lock()
+    stop = _stopping(options.max_blocking)
+
+    def run(where: Workplace, numbers: Sequence[int], interrupted: Callable[[], bool]) -> None:
+        where.worker = run_checks(
+            replace(setup, folder=where.folder),
             loaded.host,
             ledger,
             facts,
             fail_on=policy.gate.fail_on,
             limits=options.limits,
             finish=waiving(policy),
-            stop=_stopping(options.max_blocking),
-            worker=place.worker,
+            stop=stop,
+            worker=where.worker,
+            interrupted=interrupted,
+            part=Part(numbers, lock, over),
         )
+
+    parts = parted(checks, policy, 1 + len(place.helpers))
+    try:
+        if len(parts) < 2:
+            run(place, range(len(checks)), place.interrupted)
+        else:
+            side_by_side(run, (place, *place.helpers), parts)
     except KeyboardInterrupt:
-        interrupted = True
+        place.worker, interrupted = None, True
     why = "interrupted" if interrupted else "the run was stopped after a failure (-x)"
     return Executed(ledger.close(why), facts, interrupted)
 

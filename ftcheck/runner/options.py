@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Options:
     """What the command line asked for. `policy` is a file, or was made of arguments; `max_blocking` ends the
-    run after so many.
+    run after so many. With `shares` the worker serves several policies, and holds what jobs have in common.
     """
 
     policy: "str | Made"
@@ -29,4 +29,5 @@ class Options:
     show_content: bool = False
     exit_zero: bool = False
     cache: bool = True
+    shares: bool = False
     limits: Limits = field(default_factory=Limits)

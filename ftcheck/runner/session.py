@@ -9,13 +9,15 @@ import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
+from functools import cache as cached
+from functools import partial
 from pathlib import Path
 
 from ftcheck.errors import FtcheckError, InternalError, Problem
 from ftcheck.exit_codes import ExitCode, worst_of
 from ftcheck.extension.plugin_host import Host
-from ftcheck.gate.decide import World, decide
-from ftcheck.gate.input_digests import InputDigests, gather, is_whole
+from ftcheck.gate.decide import World, decide, report_digest
+from ftcheck.gate.input_digests import FileDigests, InputDigests, gather, is_whole
 from ftcheck.gate.ticket import Refusal, Ticket
 from ftcheck.ledger import exit_code
 from ftcheck.paths import in_repository
@@ -28,7 +30,7 @@ from ftcheck.runner.crash_log import internal_error
 from ftcheck.runner.execute import execute
 from ftcheck.runner.load import Opened, open_policy
 from ftcheck.runner.options import Options
-from ftcheck.runner.outputs import parse_outputs, write_final, write_started
+from ftcheck.runner.outputs import Output, parse_outputs, write_final, write_started
 from ftcheck.runner.planned import Planned, plan
 from ftcheck.runner.rule_texts import rule_texts
 from ftcheck.runner.select import remember
@@ -52,6 +54,18 @@ class Ended:
     written: tuple[str, ...] = ()
 
 
+@dataclass(frozen=True, slots=True)
+class Begun:
+    """A run before its first check: its report files say `started`. `failure` is why it has no plan."""
+
+    options: Options
+    opened: Opened
+    outputs: tuple[Output, ...]
+    opening: Report
+    planned: Planned | None = None
+    failure: FtcheckError | None = None
+
+
 def run(options: Options, watch: Watch, place: Workplace | None = None) -> Ended:
     """Run a policy's checks and write the reports.
 
@@ -61,14 +75,14 @@ def run(options: Options, watch: Watch, place: Workplace | None = None) -> Ended
     written, before anything ran.
     """
     if place is not None:
-        return _ended(options, place, watch)
+        return finish(begin(options), place, watch)
     with Workplace(offline=options.offline, workers=options.workers) as opened:
         # The worker loads its libraries while the policy is read and the inputs are digested here.
-        return _ended(options, opened, watch)
+        return finish(begin(options), opened, watch)
 
 
-def _ended(options: Options, place: Workplace, watch: Watch) -> Ended:
-    """The run and its report files."""
+def begin(options: Options) -> Begun:
+    """Open the policy and the report files, and plan the ledger."""
     opened = open_policy(options.policy, options.overrides, options.rules_dirs)
     reporters = opened.host.reporters
     outputs = parse_outputs(options.outputs, reporters)
@@ -80,40 +94,69 @@ def _ended(options: Options, place: Workplace, watch: Watch) -> Ended:
         folder=in_repository(),
     )
     write_started(outputs, opening, reporters)
-    ended = _guarded(place, options, opened, opening, watch)
+    begun = Begun(options, opened, outputs, opening)
     try:
-        return replace(ended, written=write_final(outputs, ended.report, reporters))
+        return replace(begun, planned=plan(opened, options))
+    except FtcheckError as error:
+        return replace(begun, failure=error)
+    except Exception as error:
+        return replace(begun, failure=internal_error(error, "planning the checks"))
+
+
+def finish(begun: Begun, place: Workplace, watch: Watch, digests: FileDigests | None = None) -> Ended:
+    """Run the checks and write the report files. `digests` are those of files that are known already."""
+    return _written(begun, _guarded(place, begun, watch, digests or FileDigests()))
+
+
+def give_up(begun: Begun, why: str, code: ExitCode) -> Ended:
+    """Write the report files of a run that ends before its first check."""
+    failure = FtcheckError(why)
+    return _written(begun, replace(_failed(begun, failure), code=code))
+
+
+def _written(begun: Begun, ended: Ended) -> Ended:
+    """The end of a run, its report files written."""
+    try:
+        return replace(ended, written=write_final(begun.outputs, ended.report, begun.opened.host.reporters))
     except FtcheckError as failure:
         code = worst_of((ended.code, failure.exit_code))
         return replace(ended, code=code, error=ended.error or failure)
 
 
-def _guarded(place: Workplace, options: Options, opened: Opened, opening: Report, watch: Watch) -> Ended:
+def _guarded(place: Workplace, begun: Begun, watch: Watch, files: FileDigests) -> Ended:
     """The run; whatever ends it early is in its report. Ctrl-C before the first check goes through."""
+    if begun.planned is None:
+        return _failed(begun, begun.failure or InternalError("the run has no plan"))
     try:
-        return _run(place, options, opened, opening, watch)
+        return _run(place, begun, begun.planned, watch, files)
     except FtcheckError as error:
         failure = error
     except Exception as error:
         failure = internal_error(error, "running the checks")
-    report = replace(opening, status="incomplete", problems=failure.problems, finished_at=now())
+    return _failed(begun, failure)
+
+
+def _failed(begun: Begun, failure: FtcheckError) -> Ended:
+    report = replace(begun.opening, status="incomplete", problems=failure.problems, finished_at=now())
     return Ended(report, failure.exit_code, error=failure)
 
 
-def _run(place: Workplace, options: Options, opened: Opened, opening: Report, watch: Watch) -> Ended:
-    planned = plan(opened, options)
-    loaded, policy = planned.loaded, planned.loaded.policy
+def _run(place: Workplace, begun: Begun, planned: Planned, watch: Watch, files: FileDigests) -> Ended:
+    options, loaded, policy = begun.options, planned.loaded, planned.loaded.policy
     for watcher in watch(planned):
         loaded.host.watch(watcher)
-    digests = {name: _digested(planned, name) for name in planned.jobs}
-    opening = replace(opening, rules=rule_texts(loaded.host, planned.taken))
+    digests = {name: _digested(planned, name, files) for name in planned.jobs}
+    opening = replace(begun.opening, rules=rule_texts(loaded.host, planned.taken))
     loaded.host.run_started(planned.taken)
-    known = dict(_data_digests(digests)) if options.cache else {}
+    known = dict(_data_digests(digests))
     executed = execute(place, options, loaded, planned.taken, planned.jobs, digests=known)
-    digests = {name: one if is_whole(one) else _digested(planned, name) for name, one in digests.items()}
+    digests = {
+        name: one if is_whole(one) else _digested(planned, name, files) for name, one in digests.items()
+    }
     report = assemble(planned, opening, executed, digests)
+    sealed = cached(partial(report_digest, report))
     decisions = {
-        name: decide(report, World(policy, loaded.checks, one, datetime.now(UTC)), name)
+        name: decide(report, World(policy, loaded.checks, one, datetime.now(UTC), sealed=sealed), name)
         for name, one in digests.items()
     }
     report = replace(report, gate={name: gate_words(one) for name, one in decisions.items()})
@@ -150,10 +193,12 @@ def _code(policy: Policy, report: Report, decisions: Mapping[str, Ticket | Refus
     return ExitCode.INCOMPLETE if code is ExitCode.BLOCKED and "incomplete" in refused else code
 
 
-def _digested(planned: Planned, job: str) -> InputDigests:
+def _digested(planned: Planned, job: str, files: FileDigests) -> InputDigests:
     """What a job stands on, as it is now."""
     loaded = planned.loaded
-    return gather(loaded.policy.jobs[job], loaded.checks, loaded.during, policy=loaded.policy.path)
+    return gather(
+        loaded.policy.jobs[job], loaded.checks, loaded.during, policy=loaded.policy.path, files=files
+    )
 
 
 def _data_digests(digests: Mapping[str, InputDigests]) -> Iterator[tuple[str, str]]:

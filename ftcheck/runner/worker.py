@@ -1,8 +1,9 @@
 """The worker process: opens inputs lazily and runs checks one by one, streaming JSON lines.
 
 Run by `ftcheck.runner.checks` as `python -m ftcheck.runner.worker`. The first line on stdin is the
-set-up, each further line the index of a check. Lines on stdout are events; whatever rules and libraries
-print goes to stderr. When stdin closes, the process ends: it never outlives its parent.
+set-up, each further line the index of a check or another policy's set-up. Lines on stdout are events;
+whatever rules and libraries print goes to stderr. When stdin closes, the process ends: it never outlives
+its parent.
 """
 
 import importlib
@@ -13,7 +14,7 @@ import sys
 import threading
 import time
 import traceback
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import asdict, replace
 from typing import Any, TextIO
 
@@ -22,6 +23,7 @@ from ftcheck.extension.plugin_host import Host, make_host
 from ftcheck.extension.rules import Rule
 from ftcheck.inputs.container import Inputs, Run, Store, closure
 from ftcheck.inputs.prepared import Prepared
+from ftcheck.inputs.traces import Traces
 from ftcheck.records import (
     Check,
     Exclude,
@@ -37,6 +39,7 @@ from ftcheck.records import (
 )
 from ftcheck.report.record import result_to_dict
 from ftcheck.runner.found import Found
+from ftcheck.runner.rule_answers import Answers, yields
 from ftcheck.runner.sampled_rows import on_sample, sample_of
 from ftcheck.runner.shown_rows import as_seen, in_line, with_content
 from ftcheck.runner.worker_setup import Setup, unpack
@@ -54,10 +57,14 @@ def main() -> None:
     first = commands.get()
     if first is None:
         return
-    worker = _Worker(unpack(first), events)
+    memory = Memory()
+    worker = _Worker(unpack(first), events, memory)
     events.send({"event": "ready"})
     while (line := commands.get()) is not None:
-        worker.run(int(line))
+        if line.strip().isdigit():
+            worker.run(int(line))
+        else:
+            worker = _Worker(unpack(line), events, memory)
     sys.stderr.flush()
     os._exit(0)
 
@@ -111,11 +118,30 @@ CONVERSATIONS = "sample"
 """The input that holds conversations themselves."""
 
 
+class Memory:
+    """What a worker holds from one policy to the next: plugins, and what was worked out for other jobs."""
+
+    def __init__(self) -> None:
+        """Nothing is held yet."""
+        self.traces, self.answers = Traces(), Answers()
+        self._hosts: dict[tuple[Any, ...], Host] = {}
+
+    def host(self, setup: Setup) -> Host:
+        """The plugins of a policy."""
+        key = (setup.plugins, setup.rules_dirs)
+        if key not in self._hosts:
+            self._hosts[key] = make_host(*key)
+        return self._hosts[key]
+
+
 class _Worker:
-    def __init__(self, setup: Setup, events: _Events) -> None:
+    def __init__(self, setup: Setup, events: _Events, memory: Memory) -> None:
         self._events = events
-        self._host: Host = make_host(setup.plugins, setup.rules_dirs)
+        self._host = memory.host(setup)
+        self._answers = memory.answers
+        self._traces = memory.traces if setup.shares else None
         self._checks = setup.checks
+        self._last = {check.job: number for number, check in enumerate(setup.checks)}
         self._jobs = {job.name: job for job in setup.jobs}
         self._poisoned = setup.poisoned
         self._show_content = setup.show_content
@@ -124,7 +150,6 @@ class _Worker:
         self._policy = setup.policy
         self._told = 0.0
         self._clock = _RuleClock()
-        self._reads_content = False
         self._sent: set[str] = set()
         run = Run(
             folder=setup.folder,
@@ -145,7 +170,7 @@ class _Worker:
 
     def run(self, index: int) -> None:
         check = self._checks[index]
-        self._clock, self._reads_content = _RuleClock(), False
+        self._clock = _RuleClock()
         inputs = self._inputs_of(check.job, texts=self._host.rules[check.rule].texts)
         inputs.asked.clear()
         result = run_check(
@@ -156,8 +181,9 @@ class _Worker:
             running=self._running,
             reporter=self._reporter,
             found=Found(check, self._waived.get(check.id, frozenset()), _folder(self._policy)),
+            answers=self._answers,
         )
-        reads = self._reads_content or CONVERSATIONS in self._host.rules[check.rule].inputs
+        reads = self._answers.read_content or CONVERSATIONS in self._host.rules[check.rule].inputs
         seconds = self._clock.seconds()
         findings = tuple(self._shown(one, check, inputs) for one in result.findings)
         result = replace(result, findings=findings, reads_content=reads)
@@ -167,6 +193,13 @@ class _Worker:
         rows = [(one.path, one.line, one.record) for one in result.rows]
         told = {"event": "result", "result": result_to_dict(result), "seconds": seconds, "rows": rows}
         self._events.send(told)
+        if index == self._last[check.job] and check.job is not None:
+            self._let_go(check.job)
+
+    def _let_go(self, job: str) -> None:
+        """A job is done: what only it needed is not held any longer."""
+        self._inputs.pop(job, None)
+        self._of_data.pop(job, None)
 
     def _shown(self, finding: Finding, check: Check, inputs: Inputs) -> Finding:
         """A finding with the row that it is about, where that is asked for and was prepared for the check."""
@@ -177,7 +210,7 @@ class _Worker:
         return with_content(finding, as_seen(finding, job, inputs) if job and prepared else "")
 
     def _content_read(self) -> None:
-        self._reads_content = True
+        self._answers.read_content = True
 
     def _reporter(self, check: Check) -> Check:
         """The check of the job that needs its model and counts most; the first of several."""
@@ -206,6 +239,7 @@ class _Worker:
                 self._shared,
                 self._opening,
                 [name for owner, name in self._poisoned if owner in (job, None)],
+                self._traces,
             )
         return inputs[job]
 
@@ -295,22 +329,22 @@ def run_check(
     running: Callable[[], None] = lambda: None,
     reporter: Callable[[Check], Check] = lambda check: check,
     found: Found | None = None,
+    answers: Answers | None = None,
 ) -> Result:
     """One check on its inputs: never raises, except what ends the process.
 
     `running` is called when its inputs are open and its rule begins. With `rows` the rows that the rule would
     leave out are named. `reporter` says which check reports that a model has no config.json. `found` takes
-    the findings.
+    the findings. `answers` are those that rules gave for other jobs.
     """
     from ftcheck.policy import make_params
 
     rule = host.rules[check.rule]
     try:
-        arguments = {name: inputs.get(name) for name in rule.inputs}
-        if rule.params_type is not None:
-            arguments["params"] = make_params(rule, check.params)
+        params = {} if rule.params_type is None else {"params": make_params(rule, check.params)}
+        yielded = (answers or Answers()).of(rule, check, inputs, params)
         running()
-        return collect(check, rule, arguments, rows=rows, found=found)
+        return entered(check, yielded, rows=rows, found=found)
     except AbsentConfig as error:
         return _absent(check, error, reporter(check), found or Found(check))
     except InputError as error:
@@ -342,13 +376,13 @@ def _input_reason(error: InputError) -> str:
     return "; ".join(dict.fromkeys(str(problem) for problem in error.problems))
 
 
-def collect(
-    check: Check,
-    rule: Rule,
-    arguments: Mapping[str, Any],
-    *,
-    rows: bool = False,
-    found: Found | None = None,
+def collect(check: Check, rule: Rule, arguments: Mapping[str, Any]) -> Result:
+    """What a rule yields for arguments, as a result that is not judged yet. Lets through what it raises."""
+    return entered(check, yields(rule, arguments))
+
+
+def entered(
+    check: Check, yielded: Iterable[Any], *, rows: bool = False, found: Found | None = None
 ) -> Result:
     """What a rule yields, as a result that is not judged yet. Lets everything the rule raises through.
 
@@ -358,7 +392,7 @@ def collect(
     measurements: list[Measurement] = []
     excluded: list[Location] = []
     skip, summary = None, None
-    for one in _yields(check, rule, arguments):
+    for one in yielded:
         if isinstance(one, Finding):
             found.add(one)
         elif isinstance(one, Measurement):
@@ -388,13 +422,6 @@ def collect(
 def _folder(policy: str | None) -> str | None:
     """The folder of a policy's file."""
     return os.path.dirname(os.path.abspath(policy)) if policy is not None else None
-
-
-def _yields(check: Check, rule: Rule, arguments: Mapping[str, Any]) -> Iterator[Any]:
-    produced = rule.func(**arguments)
-    if not hasattr(produced, "__iter__"):
-        raise TypeError(f"rule '{rule.id}' must be a generator: it returned {type(produced).__name__}")
-    yield from produced
 
 
 if __name__ == "__main__":

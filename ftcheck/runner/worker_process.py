@@ -46,7 +46,7 @@ class Worker:
         self._reader.start()
 
     def begin(self, setup: "Setup") -> None:
-        """Hand it the set-up."""
+        """Hand it a set-up: its first, or that of another policy whose checks come next."""
         from ftcheck.runner.worker_setup import pack
 
         self._began = True

@@ -16,6 +16,7 @@ class Setup:
     `digests` are those of the jobs' data files, by their names in the report.
     With `rows`, results name the rows that training could do without.
     `waived` are the fingerprints of findings that waivers name, by check.
+    With `shares`, what is worked out for one job is taken over by jobs of which it would be the same.
     `poisoned` are inputs (job or None, name) that killed workers: they are not opened again.
     """
 
@@ -33,6 +34,7 @@ class Setup:
     poisoned: tuple[tuple[str | None, str], ...] = ()
     rows: bool = False
     waived: tuple[tuple[str, frozenset[str]], ...] = ()
+    shares: bool = False
 
 
 def pack(setup: Setup) -> str:

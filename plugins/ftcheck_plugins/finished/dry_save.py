@@ -43,7 +43,7 @@ def saved(job: Job, run: Run, tokenizer: Tokenizer, model: ModelConfig) -> DrySa
     """What saving leaves behind: files, tokenizer class, template, ids after loading again."""
     if not isinstance(tokenizer, ChatTokenizer):
         raise InputError(f"{tokenizer.path}: only a transformers tokenizer can be test-saved")
-    kept = Kept(run, f"{job.name}.saved", "saved", partial(_made_of, job, run, tokenizer, model), LIBRARIES)
+    kept = Kept(run, f"{job.label}.saved", "saved", partial(_made_of, job, run, tokenizer, model), LIBRARIES)
     found = kept.read_as(DrySave)
     if found is not None:
         return found

@@ -194,7 +194,7 @@ def modules(job: Job, run: Run, model: ModelConfig, weights: Weights | None) -> 
 
     None where neither can be: an architecture that only its own code knows, and no weights here.
     """
-    kept = Kept(run, f"{job.name}.modules", "modules", lambda: dict(model.config), LIBRARIES)
+    kept = Kept(run, f"{job.label}.modules", "modules", lambda: dict(model.config), LIBRARIES)
     found = kept.read_as(Modules)
     if found is not None:
         return found

@@ -441,7 +441,9 @@ def made_of(job: Job, run: Run, path: str, revision: str | None = None) -> Any:
 
 def _place_of(job: Job, run: Run, path: str, revision: str | None = None, side: str = "tokenizer") -> Kept:
     """Where a tokenizer is kept."""
-    return Kept(run, f"{job.name}.{side}", "tokenizer", partial(made_of, job, run, path, revision), LIBRARIES)
+    return Kept(
+        run, f"{job.label}.{side}", "tokenizer", partial(made_of, job, run, path, revision), LIBRARIES
+    )
 
 
 @loader("tokenizer")

@@ -110,7 +110,7 @@ def _again(
 
 
 def _changed(job: Job) -> InputError:
-    return InputError(f"data.train of job {job.name} changed after it was prepared: run again")
+    return InputError(f"data.train of job {job.label} changed after it was prepared: run again")
 
 
 def _example(job: Job, table: Rows, data: dict[str, Any]) -> Example | None:

@@ -54,6 +54,8 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 VERSION = 7
+DONE = "done.json"
+"""What a first pass says of its rows; written last."""
 SAMPLE_RANDOM = 200
 SAMPLE_LONGEST = 50
 MAX_SYSTEM_PROMPTS = 1_000
@@ -186,7 +188,7 @@ def as_loaded(job: Job, run: Run, inputs: Any) -> AsLoaded | None:
         digest = of_files([Path(name) for name in source.files])
         return None if digest is None else [digest, source.files]
 
-    kept = Kept(run, f"{job.name}.loaded", "loaded", files_read, READERS)
+    kept = Kept(run, f"{job.label}.loaded", "loaded", files_read, READERS)
     found = kept.read_as(AsLoaded)
     if found is None:
         found = loaded.load(source, _work(run)).compared
@@ -247,52 +249,84 @@ def _named(job: Job, split: str) -> Source:
     split = "train" if job.divided else split
     stated = job.data.train if split == "train" else job.data.eval
     if stated is None:
-        raise InputError(f"job {job.name}: data.{split} is not set")
+        raise InputError(f"job {job.label}: data.{split} is not set")
     exclude = job.data.exclude if split == "train" else None
-    return files.find(stated, job.at(f"data.{split}"), f"data.{split} of job {job.name}", exclude)
+    return files.find(stated, job.at(f"data.{split}"), f"data.{split} of job {job.label}", exclude)
 
 
 def _prepare(job: Job, run: Run, side: Any, split: str) -> Prepared:
     """Columns that a worker before this one finished, or that an earlier run kept, or made now.
 
     `side` is the tokenizer, the `Inputs` that open it where it is needed, or None: rows without tokens.
+    Whoever comes while another run prepares the same rows waits for it, and takes what it kept.
     """
-    kind = split if side is not None else f"{split}-untokenised"
-    work = _work(run)
-    sampled = [job.data.sample.rows, job.data.sample.seed] if job.data.sample is not None else []
-    folder = work / of_json([job.name, kind, *sampled])[7:23]
-    source = source_of(job, split, run)
-    outliers = job.data.outliers if split == "train" else None
-    training = job.training if split == "train" else of_evaluation(job.training)
-    shelf = CacheSlot(job, run, source, side, split)
-    done = (folder / "done.json").is_file()
-    kept = None if done else shelf.find()
+    preparing = _Preparing(job, run, side, split)
+    made = preparing.found()
+    if made is not None:
+        return made
+    with preparing.shelf.alone():
+        return preparing.found() or preparing.made()
 
-    def tokens() -> Path:
-        """The token file that was kept, made again where it is not as it was written."""
-        if kept is not None and shelf.has_rows():
-            return kept / ROWS
-        shelf.drop()
-        run.note(f"{shelf.name}: the tokens in the cache were damaged and have been prepared again")
-        _Pass(job, run, source, shelf.tokenizer, split).write(folder)
-        return folder / ROWS
 
-    if kept is not None:
+class _Preparing:
+    """The rows of a split on their way: found, or made."""
+
+    def __init__(self, job: Job, run: Run, side: Any, split: str) -> None:
+        """As `_prepare` takes them."""
+        self._job, self._run, self._split = job, run, split
+        self._work, self._source = _work(run), source_of(job, split, run)
+        self.shelf = CacheSlot(job, run, self._source, side, split)
+        kind = split if side is not None else f"{split}-untokenised"
+        drawn = [job.data.sample.rows, job.data.sample.seed] if job.data.sample is not None else []
+        self._folder = self._work / (self.shelf.key or of_json([run.policy, job.label, kind, *drawn]))[7:23]
+
+    def found(self) -> Prepared | None:
+        """The rows as a worker before this one, another job, or an earlier run prepared them."""
+        if (self._folder / DONE).is_file():
+            return self._finished(RowFile(self._folder / ROWS), self._folder, making=True)
+        kept = self.shelf.find()
+        if kept is None:
+            return None
         try:
-            file = RowFile(kept / ROWS, tokens)
-            made = shelf.took(_finish(file, kept, training, outliers, shelf.answering, work, making=False))
-            return _with_reader(made, job, run, source)
+            file = RowFile(kept / ROWS, partial(self._tokens, kept))
+            return self.shelf.took(self._finished(file, kept, making=False))
         except FtcheckError:
             raise
         except Exception:
-            shelf.drop()
-    if not done:
-        _Pass(job, run, source, shelf.tokenizer, split).write(folder)
-    file = RowFile(folder / ROWS)
-    made = _finish(file, folder, training, outliers, shelf.answering, work, making=True)
-    if not done:
-        shelf.keep(folder, made)
-    return _with_reader(made, job, run, source)
+            self.shelf.drop()
+            return None
+
+    def made(self) -> Prepared:
+        """The rows, prepared now and kept."""
+        self._pass().write(self._folder)
+        made = self._finished(RowFile(self._folder / ROWS), self._folder, making=True)
+        self.shelf.keep(self._folder, made)
+        return made
+
+    def _pass(self) -> "_Pass":
+        return _Pass(self._job, self._run, self._source, self.shelf.tokenizer, self._split)
+
+    def _tokens(self, kept: Path) -> Path:
+        """The token file that was kept, made again where it is not as it was written."""
+        if self.shelf.has_rows(kept):
+            return kept / ROWS
+        self.shelf.drop()
+        if not (self._folder / DONE).is_file():
+            name = self.shelf.name
+            self._run.note(f"{name}: the tokens in the cache were damaged and have been prepared again")
+            self._pass().write(self._folder)
+        return self._folder / ROWS
+
+    def _finished(self, file: RowFile, folder: Path, *, making: bool) -> Prepared:
+        """The rows with what is fed of them, and with what reads their texts again, if a rule asks."""
+        is_train = self._split == "train"
+        outliers = self._job.data.outliers if is_train else None
+        training = self._job.training if is_train else of_evaluation(self._job.training)
+        asked = self.shelf.answering
+        made = _finish(file, folder, training, outliers, asked, self._work, making=making)
+        rows, field = made.rows, self._job.training.dataset_text_field
+        reader = RowStream(self._source, rows.records, rows.format, field, self._run)
+        return replace(made, rows=replace(rows, reader=reader), first_pass=self.shelf.key)
 
 
 def _stored(job: Job, run: Run, side: Any, split: str) -> Prepared:
@@ -300,9 +334,9 @@ def _stored(job: Job, run: Run, side: Any, split: str) -> Prepared:
 
     `side` are the `Inputs` that open the tokenizer, or None: rows of which stop tokens are not known.
     """
-    folder = _work(run) / of_json([job.name, job.data.prepared, split])[7:23]
+    folder = _work(run) / of_json([run.policy, job.label, job.data.prepared, split])[7:23]
     tokenizer: Tokenizer | None = side.get("tokenizer") if side is not None else None
-    if not (folder / "done.json").is_file():
+    if not (folder / DONE).is_file():
         making = folder.with_name(f"{folder.name}.{os.getpid()}")
         making.mkdir(parents=True, exist_ok=True)
         found = prepared_folder.find(job.data.prepared or "")
@@ -381,7 +415,7 @@ class _Pass:
         return RowTokenizer(self.tokenizer, self.job.training, fast=fast)
 
     def _tell(self, *, finished: bool = False, detail: str | None = None) -> None:
-        what = self.job.name if self.split == "train" else f"{self.job.name} {self.split}"
+        what = self.job.label if self.split == "train" else f"{self.job.label} {self.split}"
         self.run.report(Progress(f"preparing {what}", self.seen, None, "rows", finished, detail))
 
     def _add(self, batch: Batch) -> None:
@@ -425,7 +459,7 @@ class _Pass:
             "engine": self.engine,
             "sample": self._sample(making),
         }
-        (making / "done.json").write_text(json.dumps(about), encoding="utf-8")
+        (making / DONE).write_text(json.dumps(about), encoding="utf-8")
 
     def _sample(self, making: Path) -> list[int] | None:
         """Rows, rows in all and seed of a sample; the rows' own numbers are written beside."""
@@ -461,13 +495,6 @@ def _count(number: int) -> str:
     return f"{number / 1e6:,.2f} M" if number >= 1e6 else f"{number:,}"
 
 
-def _with_reader(made: Prepared, job: Job, run: Run, source: Source) -> Prepared:
-    """The rows with what reads their texts again, if a rule asks."""
-    rows = made.rows
-    reader = RowStream(source, rows.records, rows.format, job.training.dataset_text_field, run)
-    return replace(made, rows=replace(rows, reader=reader))
-
-
 def _finish(
     file: RowFile,
     folder: Path,
@@ -485,7 +512,7 @@ def _finish(
     """
     import numpy as np
 
-    about = json.loads((folder / "done.json").read_text(encoding="utf-8"))
+    about = json.loads((folder / DONE).read_text(encoding="utf-8"))
     row_errors = {int(row): RowError(*said) for row, *said in about["row_errors"]}
     length = file.column("length")
     known = folder / f"fed-{truncation_pass.settings_of(training, outliers)}.npz"

@@ -9,10 +9,11 @@ same rows may be kept as a `Result`.
 
 import json
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict, fields, replace
 from datetime import datetime
-from functools import cache, cached_property
+from functools import cache, cached_property, partial
 from pathlib import Path
 from typing import Any, cast
 
@@ -63,7 +64,13 @@ class CacheSlot:
         self._job, self._run, self._source, self._split = job, run, source, split
         self._side = side
         self._known: dict[str, Any] = {}
-        self._key: str | None = None
+
+    @cached_property
+    def key(self) -> str | None:
+        """The key of the first pass over the rows; None where something that goes into it cannot be told."""
+        if self._side is not None and self._moves():
+            _ = self.tokenizer
+        return self._made_key(self._run.digests.get(self.name))
 
     @cached_property
     def tokenizer(self) -> Tokenizer | None:
@@ -81,17 +88,14 @@ class CacheSlot:
     @property
     def name(self) -> str:
         """`mapper.train`: the data set as reports name it."""
-        return f"{self._job.name}.{self._split}"
+        return f"{self._job.label}.{self._split}"
 
     def find(self) -> Path | None:
         """The folder of an earlier run's first pass over the same rows, tokenised the same way."""
         entries = self._store()
         if entries is None:
             return None
-        if self._side is not None and self._moves():
-            _ = self.tokenizer
-        self._key = self._made_key(self._run.digests.get(self.name))
-        found = entries.find(self._key, later=(ROWS,)) if self._key is not None else None
+        found = entries.find(self.key, later=(ROWS,)) if self.key is not None else None
         if found is not None and self._side is not None:
             try:
                 known = json.loads((found / ANSWERS).read_bytes())
@@ -101,23 +105,38 @@ class CacheSlot:
                 return None
         return found
 
-    def has_rows(self) -> bool:
+    def has_rows(self, found: Path) -> bool:
         """Whether the token file of what was found is as it was written: said before it is read."""
         entries = self._store()
-        return entries is not None and self._key is not None and entries.whole(self._key, ROWS)
+        return entries is not None and entries.whole(found, ROWS)
+
+    @contextmanager
+    def alone(self) -> Iterator[None]:
+        """Prepare the rows while no other run prepares them, here or wherever the cache is shared."""
+        entries = self._store()
+        if entries is None or self.key is None:
+            yield
+            return
+        told = "waiting for another run that prepares the same rows"
+        waiting = partial(self._run.report, Progress(f"preparing {self._what}", 0, None, "rows", False, told))
+        with entries.alone(self.key, waiting):
+            yield
+
+    @property
+    def _what(self) -> str:
+        return self._job.label if self._split == "train" else f"{self._job.label} {self._split}"
 
     def drop(self) -> None:
         """What was found is of no use."""
         entries = self._store()
         self._known.clear()
-        if entries is not None and self._key is not None:
-            entries.drop(self._key)
+        if entries is not None and self.key is not None:
+            entries.drop(self.key)
 
     def took(self, prepared: Prepared) -> Prepared:
         """A preparation from the cache: say so, and name the files as they are named now."""
-        what = self._job.name if self._split == "train" else f"{self._job.name} {self._split}"
         told = f"{int(prepared.length.sum()):,} tokens  from the cache"
-        self._run.report(Progress(f"preparing {what}", len(prepared), None, "rows", True, told))
+        self._run.report(Progress(f"preparing {self._what}", len(prepared), None, "rows", True, told))
         self._run.cached(self.name)
         return replace(prepared, rows=replace(prepared.rows, files=self._source.files))
 
@@ -129,21 +148,21 @@ class CacheSlot:
         entries = self._store()
         if (
             entries is None
-            or self._key is None
+            or self.key is None
             or any(t.code == "template" for t in prepared.row_errors.values())
         ):
             return
-        if self._made_key(None) != self._key:
+        if self._made_key(None) != self.key:
             self._run.note(f"{self.name}: not cached for the next run: the files changed during reading")
             return
         answers = {ANSWERS: json.dumps(self._answers()).encode()} if self._side is not None else {}
         about = {
-            "job": self._job.name,
+            "job": self._job.label,
             "split": self._split,
             "rows": len(prepared),
             "tokens": int(prepared.length.sum()),
         }
-        why = entries.keep(self._key, folder, about, answers)
+        why = entries.keep(self.key, folder, about, answers)
         if why is not None:
             self._run.note(f"{self.name}: not cached for the next run: {why}")
 
@@ -214,7 +233,7 @@ class Result:
         """Keep it, if nothing it was made of changed meanwhile. `about` are its `rows` and `tokens`."""
         if self._entries is None or self._key is None or self._made_key() != self._key:
             return
-        named = {"job": self._shelf._job.name, "split": f"{self._shelf._split} {self._name}", **about}
+        named = {"job": self._shelf._job.label, "split": f"{self._shelf._split} {self._name}", **about}
         with work_folder() as empty:
             self._entries.keep(self._key, empty, named, {RESULT: json.dumps(value).encode()})
 

@@ -164,10 +164,10 @@ class _Count:
         return made
 
     def _changed(self) -> InputError:
-        return InputError(f"data.train of job {self.job.name} changed after it was prepared: run again")
+        return InputError(f"data.train of job {self.job.label} changed after it was prepared: run again")
 
     def _tell(self, seen: int, total: int, *, finished: bool = False) -> None:
-        self.run.report(Progress(f"role tokens of {self.job.name}", seen, total, "rows", finished))
+        self.run.report(Progress(f"role tokens of {self.job.label}", seen, total, "rows", finished))
 
 
 def _has_more(made: Example) -> bool:

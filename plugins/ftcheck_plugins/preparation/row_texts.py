@@ -45,7 +45,7 @@ class FromFiles:
         source = source_of(self.job, "train", self.run)
         found = list(files.rows_at(source, wanted, offline=self.run.offline))
         if len(found) < len(order) or not unchanged(found, [self.rows.records[row] for row in order]):
-            raise InputError(f"data.train of job {self.job.name} changed after it was prepared")
+            raise InputError(f"data.train of job {self.job.label} changed after it was prepared")
         by_row = dict(zip(order, found, strict=True))
         return [by_row[row] for row in rows]
 

@@ -28,7 +28,7 @@ def benchmarks(job: Job, run: Run) -> Benchmarks | None:
     if stated is None:
         return None
     place = job.at("data.benchmarks")
-    source = files.find(stated, place, f"data.benchmarks of job {job.name}")
+    source = files.find(stated, place, f"data.benchmarks of job {job.label}")
     questions: list[Question] = []
     unread: list[Location] = []
     for number, raw in enumerate(files.stream(source, offline=run.offline), start=1):
@@ -37,12 +37,12 @@ def benchmarks(job: Job, run: Run) -> Benchmarks | None:
         if text is None:
             unread.append(at)
         elif len(questions) == MAX_QUESTIONS:
-            raise InputError(f"data.benchmarks of job {job.name}: more than {MAX_QUESTIONS:,} questions")
+            raise InputError(f"data.benchmarks of job {job.label}: more than {MAX_QUESTIONS:,} questions")
         else:
             questions.append(Question(text, at))
     if not questions:
         keys = ", ".join(KEYS)
-        raise InputError(f"data.benchmarks of job {job.name}: no row has a question (keys: {keys})")
+        raise InputError(f"data.benchmarks of job {job.label}: no row has a question (keys: {keys})")
     return Benchmarks(source.files, tuple(questions), tuple(unread))
 
 

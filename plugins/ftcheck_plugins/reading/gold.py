@@ -81,7 +81,7 @@ def _source(job: Job, path: str) -> files.Source:
 
 def _failure(job: Job, why: str) -> InputError:
     place = job.at("data.gold.path")
-    message = f"data.gold of job {job.name}: {why}"
+    message = f"data.gold of job {job.label}: {why}"
     return InputError(message, [Problem(message, place.path, place.line, place.column, place.yaml_path)])
 
 

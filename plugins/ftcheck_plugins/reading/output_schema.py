@@ -118,5 +118,5 @@ def _wrong(error: Any) -> str:
 
 def _failure(job: Job, why: str) -> InputError:
     place = job.at("serving.output_schema")
-    message = f"serving.output_schema of job {job.name}: {why}"
+    message = f"serving.output_schema of job {job.label}: {why}"
     return InputError(message, [Problem(message, place.path, place.line, place.column, place.yaml_path)])

@@ -201,7 +201,7 @@ class FirstPass:
         return "trl" if TRL & set(self._columns) else None
 
     def _tell(self, *, finished: bool = False) -> None:
-        what = f"reading prepared rows of {self._job.name}"
+        what = f"reading prepared rows of {self._job.label}"
         self._run.report(Progress(what, self._seen, None, "rows", finished))
 
 

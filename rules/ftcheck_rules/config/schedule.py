@@ -224,7 +224,7 @@ def _off_batch(job: Job) -> Iterator[Finding]:
 def _two_ends(job: Job, plan: Steps) -> Iterator[Finding]:
     """Both max_steps and num_train_epochs are set, to different numbers of steps."""
     training = job.training
-    if training.max_steps <= 0 or not set(job.places) >= BOTH:
+    if training.max_steps <= 0 or not all(key in job.places for key in BOTH):
         return
     asked = math.ceil(training.num_train_epochs * plan.an_epoch)
     if plan.total == asked:
@@ -260,7 +260,7 @@ def _amount(job: Job, plan: Steps, params: Schedule) -> Iterator[Finding]:
         yield Finding(message, at=job.at(f"training.{ends}"), fix=fix, why=why)
     elif plan.total < params.min_steps:
         yield _too_few(job, plan, params, ends)
-    overrides = ends == "max_steps" and set(job.places) >= BOTH
+    overrides = ends == "max_steps" and all(key in job.places for key in BOTH)
     if plan.epochs > params.max_epochs and not overrides:
         yield _too_many(job, plan, params, ends)
 

@@ -18,6 +18,7 @@ FLOORS = (
         "ftcheck.digest",
         "ftcheck.distribution",
         "ftcheck.paths",
+        "ftcheck.remote_files",
         "ftcheck.plurals",
         "ftcheck.cache",
         "ftcheck.tables",

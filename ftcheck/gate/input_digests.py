@@ -154,7 +154,10 @@ def _data(stated: str | Sequence[str]) -> InputDigest:
     shown = ", ".join(map(near, [stated] if isinstance(stated, str) else stated))
     if isinstance(stated, str) and is_hub_data(stated):
         return InputDigest(shown, digest.of_text(f"hub:{stated}"))
-    return InputDigest(shown, digest.of_files([Path(path) for path in expand(stated)]))
+    try:
+        return InputDigest(shown, digest.of_files(expand(stated)))
+    except OSError:
+        return InputDigest(shown, None)
 
 
 def _prepared(stated: str) -> InputDigest:

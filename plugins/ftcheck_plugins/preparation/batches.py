@@ -17,7 +17,7 @@ from ftcheck.settings import Job
 from ftcheck_plugins.preparation import answer_texts
 from ftcheck_plugins.preparation.trl_tokenize import RowTokenizer, Tokens, nothing
 from ftcheck_plugins.reading import row_formats, tool_rows
-from ftcheck_plugins.reading.files import RawRow
+from ftcheck_plugins.reading.raw_rows import RawRow
 from ftcheck_plugins.reading.row_formats import Example, Gist
 
 if TYPE_CHECKING:

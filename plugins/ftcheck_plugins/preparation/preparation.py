@@ -31,6 +31,7 @@ from ftcheck.inputs.prepared import (
 from ftcheck.inputs.tokenizer import Tokenizer
 from ftcheck.packing.truncation import of_evaluation
 from ftcheck.records import Progress
+from ftcheck.remote_files import is_remote
 from ftcheck.settings import Job, Outliers, Training
 from ftcheck_plugins.kept import Kept
 from ftcheck_plugins.model.tokenizer import ChatTokenizer
@@ -42,7 +43,8 @@ from ftcheck_plugins.preparation.rendering import Differs
 from ftcheck_plugins.preparation.row_stream import RowStream
 from ftcheck_plugins.preparation.trl_tokenize import RowTokenizer
 from ftcheck_plugins.reading import arrow_nulls, files, loaded, row_formats
-from ftcheck_plugins.reading.files import RawRow, Source
+from ftcheck_plugins.reading.files import Source
+from ftcheck_plugins.reading.raw_rows import RawRow
 from ftcheck_plugins.reading.row_formats import Example
 from ftcheck_plugins.reading.row_shape import shape_of
 from ftcheck_plugins.stored.first_pass import FirstPass, stored_rows
@@ -173,13 +175,13 @@ def as_loaded(job: Job, run: Run, inputs: Any) -> AsLoaded | None:
     if job.data.prepared is not None:
         return None
     source = _named(job, "train")
-    if source.hub is not None or not loaded.installed():
+    if source.hub is not None or any(map(is_remote, source.files)) or not loaded.installed():
         return None
     if job.trainer.use != "command" and not _worth_loading(source, inputs):
         return None
 
     def files_read() -> Any:
-        digest = of_files([Path(name) for name in source.files])
+        digest = of_files(source.files)
         return None if digest is None else [digest, source.files]
 
     kept = Kept(run, f"{job.name}.loaded", "loaded", files_read, READERS)
@@ -227,7 +229,7 @@ def source_of(job: Job, split: str, run: Run) -> Source:
     if job.trainer.use != "command":
         change = arrow_nulls.dropped if job.data.drop_nulls else None
         return replace(source, shape=shape_of(job, split), change=change)
-    if source.hub is not None or not loaded.installed():
+    if source.hub is not None or any(map(is_remote, source.files)) or not loaded.installed():
         return source
     read = loaded.load(source, _work(run))
     return replace(source, through=partial(loaded.rows, source, read)) if read.other else source

@@ -1,5 +1,6 @@
 """Streams rows out of data files, with the place and the digest of each: .jsonl .json .parquet .csv, hub."""
 
+import contextlib
 import csv
 import hashlib
 import io
@@ -11,7 +12,7 @@ from dataclasses import dataclass, field
 from itertools import compress, count, groupby, islice, pairwise
 from operator import itemgetter
 from pathlib import Path
-from typing import Any, BinaryIO, NamedTuple
+from typing import Any, BinaryIO
 
 from ftcheck.digest import canonical
 from ftcheck.errors import InputError, MissingDependency, Problem
@@ -19,7 +20,11 @@ from ftcheck.inputs import bounded, exclude_list, prepared_folder
 from ftcheck.inputs.prepared import RowError
 from ftcheck.paths import DATA_SUFFIXES, expand, is_hub_data
 from ftcheck.records import Location
+from ftcheck.remote_files import exists, is_remote, open_data, size_of
+from ftcheck_plugins.reading import parquet_rows
 from ftcheck_plugins.reading.json_window import Fault, JsonWindow, Value
+from ftcheck_plugins.reading.parquet_rows import RowGroups
+from ftcheck_plugins.reading.raw_rows import RawRow
 from ftcheck_plugins.reading.row_shape import Shape
 
 MAX_LINE = 16 << 20
@@ -27,17 +32,6 @@ MAX_LINE = 16 << 20
 TOO_DEEP = RowError("json", "not readable: nested too deeply")
 TOO_MANY_DIGITS = RowError("json", "contains a number with more digits than Python can read (4,300)")
 TOO_LONG = RowError("json", f"longer than {MAX_LINE >> 20} MiB", "write one JSON object per line")
-
-
-class RawRow(NamedTuple):
-    """One row as it stands in a file: its place, sha256 of its bytes, its data or what is wrong."""
-
-    file: int
-    line: int
-    offset: int
-    record: bytes
-    data: dict[str, Any] | None
-    trouble: RowError | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,17 +82,17 @@ def _excluded(path: Path, files: Sequence[str]) -> dict[int, frozenset[int]]:
     """Where the rows of a list begin, in bytes, by file. Raises `InputError` for rows that are not there."""
     found: dict[int, frozenset[int]] = {}
     for index, wanted in exclude_list.by_file(path, files).items():
-        found[index] = _where(Path(files[index]), wanted)
+        found[index] = _where(files[index], wanted)
         if len(found[index]) < len(wanted):
             raise exclude_list.moved(path, files[index], len(wanted) - len(found[index]), len(wanted))
     return found
 
 
-def _where(file: Path, wanted: Mapping[int, str]) -> frozenset[int]:
+def _where(file: str, wanted: Mapping[int, str]) -> frozenset[int]:
     """Where those of the lines begin that still are the records that are wanted."""
     found, last = set(), max(wanted)
     try:
-        with bounded.open_file(file) as handle:
+        with open_data(file) as handle:
             for number, (offset, raw) in enumerate(_lines(handle, 0, sys.maxsize), start=1):
                 if number in wanted and _record(raw).hex() == wanted[number]:
                     found.add(offset)
@@ -110,10 +104,16 @@ def _where(file: Path, wanted: Mapping[int, str]) -> frozenset[int]:
 
 
 def _expand(stated: str, place: Location, what: str) -> list[str]:
-    found = expand(stated)
+    try:
+        found = expand(stated)
+        missing = [one for one in found if is_remote(one) and not exists(one)]
+    except OSError as error:
+        raise problem(f"{what}: {stated}: cannot be read: {error.strerror or error}", place) from error
     if not found:
         raise problem(f"{what}: no file matches {stated}", place)
-    for path in found:
+    for path in missing:
+        raise problem(f"{what}: no such file: {path}", place)
+    for path in [one for one in found if not is_remote(one)]:
         if os.path.isdir(path):
             if prepared_folder.is_saved(Path(path)):
                 raise problem(f"{what}: {path} holds prepared rows: name it in data.prepared", place)
@@ -161,9 +161,9 @@ def _stream(source: Source, offline: bool) -> Iterator[RawRow]:
         excluded = source.excluded.get(index)
         try:
             if excluded:
-                yield from Lines(index, Path(name), excluded=excluded)
+                yield from Lines(index, name, excluded=excluded)
             else:
-                yield from _READERS[Path(name).suffix](index, Path(name))
+                yield from _READERS[Path(name).suffix](index, name)
         except OSError as error:
             raise InputError(f"{name}: cannot be read: {error.strerror or error}") from error
 
@@ -176,20 +176,25 @@ def at_rows(source: Source, wanted: Sequence[tuple[int, int, int]], *, offline: 
 def rows_at(
     source: Source, wanted: Sequence[tuple[int, int, int]], *, offline: bool = False
 ) -> Iterator[RawRow]:
-    """The same one after the other: JSON lines are sought, other files read through."""
-    if _lines_only(source):
+    """The same one after the other: JSON lines and row groups are sought, other files read through."""
+    if _as_they_stand(source, ".jsonl"):
         for file, places in groupby(wanted, key=itemgetter(1)):
-            found = _sought(file, Path(source.files[file]), [offset for _, _, offset in places])
+            found = _sought(file, source.files[file], [offset for _, _, offset in places])
             yield from source.changed(found)
+        return
+    if _as_they_stand(source, ".parquet"):
+        for file, places in groupby(wanted, key=itemgetter(1)):
+            rows = [offset for _, _, offset in places]
+            yield from source.changed(parquet_rows.rows_at(file, source.files[file], rows))
         return
     indices = {row for row, _, _ in wanted}
     chosen = (row for n, row in enumerate(stream(source, offline=offline)) if n in indices)
     yield from islice(chosen, len(indices))
 
 
-def _sought(file: int, path: Path, offsets: Sequence[int]) -> Iterator[RawRow]:
+def _sought(file: int, path: str, offsets: Sequence[int]) -> Iterator[RawRow]:
     try:
-        with bounded.open_file(path) as handle:
+        with open_data(path) as handle:
             for offset in offsets:
                 handle.seek(offset)
                 yield _parse(file, 0, offset, handle.readline())
@@ -198,37 +203,40 @@ def _sought(file: int, path: Path, offsets: Sequence[int]) -> Iterator[RawRow]:
 
 
 def size(source: Source) -> int:
-    """Bytes of the files here; 0 for a data set on the hub, and for files that are not there."""
-    here = () if source.hub is not None else source.files
-    return sum(Path(name).stat().st_size for name in here if Path(name).is_file())
+    """Bytes of the files; 0 for a data set on the hub, and for files that are not there."""
+    found = 0
+    for name in () if source.hub is not None else source.files:
+        with contextlib.suppress(OSError):
+            found += size_of(name)
+    return found
 
 
 def pieces(source: Source, size: int) -> "list[Lines] | None":
     """JSON lines in pieces of about `size` bytes, in order; None where there are other files too."""
-    if not _lines_only(source):
+    if not _as_they_stand(source, ".jsonl"):
         return None
     found: list[Lines] = []
     for file, name in enumerate(source.files):
         try:
-            edges = _edges(Path(name), size)
+            edges = _edges(name, size)
         except OSError as error:
             raise InputError(f"{name}: cannot be read: {error.strerror or error}") from error
         excluded = source.excluded.get(file, frozenset())
-        found += [Lines(file, Path(name), *both, excluded, source.changed) for both in pairwise(edges)]
+        found += [Lines(file, name, *both, excluded, source.changed) for both in pairwise(edges)]
     return found
 
 
-def _lines_only(source: Source) -> bool:
-    """Whether the rows stand in JSON lines, and are taken as they stand there."""
+def _as_they_stand(source: Source, suffix: str) -> bool:
+    """Whether the rows stand in files of one kind, and are taken as they stand there."""
     alone = source.hub is None and source.through is None and not source.shape
-    return alone and all(name.endswith(".jsonl") for name in source.files)
+    return alone and all(name.endswith(suffix) for name in source.files)
 
 
-def _edges(path: Path, size: int) -> list[int]:
+def _edges(path: str, size: int) -> list[int]:
     """Where lines begin, about `size` bytes apart; the first is 0, the last the size of the file."""
-    end = path.stat().st_size
+    end = size_of(path)
     edges = [0]
-    with bounded.open_file(path) as handle:
+    with open_data(path) as handle:
         while edges[-1] + size < end:
             handle.seek(edges[-1] + size)
             _skip_line(handle)
@@ -245,7 +253,7 @@ class Lines:
     def __init__(
         self,
         file: int,
-        path: Path,
+        path: str,
         start: int = 0,
         stop: int = sys.maxsize,
         excluded: frozenset[int] = frozenset(),
@@ -268,7 +276,7 @@ class Lines:
 
     def _rows(self) -> Iterator[RawRow]:
         self.count = 0
-        with bounded.open_file(self._path) as handle:
+        with open_data(self._path) as handle:
             for offset, raw in _lines(handle, self.start, self.stop):
                 self.count += 1
                 if offset in self._excluded:
@@ -299,7 +307,7 @@ def _record(raw: bytes) -> bytes:
     return hashlib.sha256(raw if _is_too_long(raw) else raw.rstrip(b"\r\n")).digest()
 
 
-def _jsonl(file: int, path: Path) -> Iterator[RawRow]:
+def _jsonl(file: int, path: str) -> Iterator[RawRow]:
     return iter(Lines(file, path))
 
 
@@ -394,12 +402,12 @@ def _kind(value: Any) -> str:
     return names.get(type(value), "null")
 
 
-def _json(file: int, path: Path) -> Iterator[RawRow]:
+def _json(file: int, path: str) -> Iterator[RawRow]:
     """A JSON array, item by item, or JSON objects one after the other; what is neither ends in a trouble.
 
     As datasets reads such files (5.2): objects may stand in a line each, or over lines.
     """
-    with bounded.open_file(path) as handle:
+    with open_data(path) as handle:
         try:
             window = JsonWindow(handle, MAX_LINE)
             first = window.peek()
@@ -472,9 +480,9 @@ def _broken(file: int, fault: Fault) -> RawRow:
     return RawRow(file, fault.place.line, fault.place.offset, record, None, wrong)
 
 
-def _csv(file: int, path: Path) -> Iterator[RawRow]:
+def _csv(file: int, path: str) -> Iterator[RawRow]:
     csv.field_size_limit(MAX_LINE)
-    with bounded.open_file(path) as handle:
+    with open_data(path) as handle:
         text = io.TextIOWrapper(handle, encoding="utf-8-sig", newline="")
         reader = csv.reader(text, strict=True)
         names: list[str] | None = None
@@ -516,55 +524,8 @@ def _plain(file: int, line: int, names: Sequence[str], cells: Sequence[str]) -> 
     return RawRow(file, line, 0, record, None, wrong)
 
 
-def _parquet(file: int, path: Path) -> Iterator[RawRow]:
-    import pyarrow as pa
-    import pyarrow.parquet as pq
-
-    try:
-        with bounded.open_file(path) as handle:
-            line = 0
-            for batch in pq.ParquetFile(handle).iter_batches(batch_size=1000):
-                for values in _values_of(batch):
-                    line += 1
-                    yield _parquet_row(file, line, values)
-    except (pa.ArrowException, ValueError, OverflowError) as error:
-        raise InputError(f"{path}: not a readable Parquet file: {error}") from error
-
-
-def _values_of(batch: Any) -> Iterator[dict[str, Any] | RowError]:
-    """The rows of a batch; an error for each that holds a value for which Python has no type."""
-    try:
-        yield from batch.to_pylist()
-        return
-    except (ValueError, OverflowError):
-        pass
-    for place in range(batch.num_rows):
-        try:
-            yield batch.slice(place, 1).to_pylist()[0]
-        except (ValueError, OverflowError):
-            yield RowError(
-                "json",
-                f"a value of {_out_of_range(batch.slice(place, 1))} is out of range",
-                "write dates and times between the years 1 and 9999",
-            )
-
-
-def _out_of_range(row: Any) -> str:
-    """The types of the columns of one row that cannot be read."""
-    broken = []
-    for name, column in zip(row.schema.names, row.columns, strict=True):
-        try:
-            column.to_pylist()
-        except (ValueError, OverflowError):
-            broken.append(str(row.schema.field(name).type))
-    return f"the type {' or '.join(broken)}"
-
-
-def _parquet_row(file: int, line: int, values: dict[str, Any] | RowError) -> RawRow:
-    if isinstance(values, RowError):
-        return RawRow(file, line, 0, hashlib.sha256(f"{file}:{line}".encode()).digest(), None, values)
-    record = hashlib.sha256(canonical(values).encode("utf-8", "surrogatepass")).digest()
-    return RawRow(file, line, 0, record, values)
+def _parquet(file: int, name: str) -> Iterator[RawRow]:
+    return iter(RowGroups(file, name))
 
 
 def _hub(name: str, offline: bool) -> Iterator[RawRow]:
@@ -593,4 +554,9 @@ def _load_hub(repository: str, split: str, offline: bool) -> Iterable[dict[str, 
     return rows
 
 
-_READERS = {".jsonl": _jsonl, ".json": _json, ".csv": _csv, ".parquet": _parquet}
+_READERS: Mapping[str, Callable[[int, str], Iterator[RawRow]]] = {
+    ".jsonl": _jsonl,
+    ".json": _json,
+    ".csv": _csv,
+    ".parquet": _parquet,
+}

@@ -18,7 +18,8 @@ TYPE = "https://in-toto.io/Statement/v1"
 PREDICATE_TYPE = "https://in-toto.io/attestation/test-result/v0.1"
 SUFFIX = ".intoto.json"
 """How the name of a statement's file ends: that of `night.json` is `night.intoto.json`."""
-SHA256 = re.compile(r"sha256:([0-9a-f]{64})")
+DIGEST = re.compile(r"sha256(-tree)?:([0-9a-f]{64})")
+"""Of a tree over sha256 too, the digest is one of sha256: the annotation says that it is the root."""
 
 
 def statement(name: str, content: bytes, report: Report) -> dict[str, Any]:
@@ -38,10 +39,12 @@ def encoded(made: dict[str, Any]) -> bytes:
 
 def _resource(name: str, value: str | None, **annotations: Any) -> dict[str, Any]:
     """A ResourceDescriptor; empty where there is no whole digest, because a subject must have one."""
-    found = SHA256.fullmatch(value or "")
+    found = DIGEST.fullmatch(value or "")
     if found is None:
         return {}
-    said = {"name": name, "digest": {"sha256": found[1]}}
+    said = {"name": name, "digest": {"sha256": found[2]}}
+    if found[1]:
+        annotations["form"] = "sha256-tree"
     return {**said, "annotations": annotations} if annotations else said
 
 

@@ -52,7 +52,7 @@ def gate(
             refused = True
             show_refusal(decision, policy)
         else:
-            click.echo(f"gate: open for {job}")
+            click.echo(f"gate: open for {job}" + (f" · {decision.remark}" if decision.remark else ""))
     return ExitCode.REFUSED if refused else ExitCode.OK
 
 

@@ -191,6 +191,8 @@ def _train(
     job = loaded.policy.jobs[name]
     trainer = loaded.host.trainers[job.trainer.use]
     _echo(f"gate: open for {name} · trainer {trainer.name} {trainer.describe(job)}".rstrip())
+    if ticket.remark is not None:
+        _echo(f"  {ticket.remark}")
     with work_folder("ftcheck-train-") as folder, _shown() as shown:
         run = Run(folder=folder, offline=options.offline, report=shown.show, cache=options.cache)
         checks, expected = of_job(loaded.during, name), expectations(job, report)

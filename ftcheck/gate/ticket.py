@@ -6,6 +6,7 @@ from typing import Any, Protocol
 
 from ftcheck.errors import FtcheckError, Problem, UsageError
 from ftcheck.exit_codes import ExitCode
+from ftcheck.label_digest import is_old
 
 SEAL = object()
 """The gate's own mark on a ticket: nobody else makes one."""
@@ -62,6 +63,13 @@ class Ticket:
                 "this ticket does not know its policy: verify the one that ftcheck.require returns"
             )
         self.verifier.verify(self, trainer, eval_dataloader)
+
+    @property
+    def remark(self) -> str | None:
+        """What is to be said where the gate opens: of a digest in the form before this one."""
+        if not any(map(is_old, (self.ids, self.eval_ids))):
+            return None
+        return "the report has its ids in the older form (one stream over all rows)"
 
     def said(self) -> dict[str, Any]:
         """What it stands for, as run.json keeps it: all but the gate's mark and who verifies."""

@@ -26,7 +26,7 @@ ON_SCREEN = 10
 """Lines of a part that the terminal shows."""
 IN_MARKDOWN = 200
 ABSENT = "(none)"
-SHOWN_DIGITS = len("sha256:") + 8
+SHOWN_DIGITS = 8
 FEWER = {ON_SCREEN: "-o markdown shows more, -o json all", IN_MARKDOWN: "-o json has all"}
 
 
@@ -169,4 +169,6 @@ def _value(change: ValueChange) -> str:
 def _short(value: str | None) -> str:
     if value is None:
         return ABSENT
-    return f"{value[:SHOWN_DIGITS]}…" if value.startswith("sha256:") and len(value) > SHOWN_DIGITS else value
+    form, colon, digits = value.partition(":")
+    cut = form.startswith("sha256") and len(digits) > SHOWN_DIGITS
+    return f"{form}{colon}{digits[:SHOWN_DIGITS]}…" if cut else value

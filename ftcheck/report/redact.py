@@ -84,7 +84,7 @@ _ORDINARY_KEY = re.compile(
 )
 _HARMLESS = re.compile(
     r"""<[^>]*>|\[[^\]]*\]?|\{.*|\$[\w{(].*|%\(.*|\*+|[ĠĊ▁].*|none|null|true|false|nil|required|missing|unset
-    |empty|sha256:[0-9a-f]{4,64}(?:….*)?""",
+    |empty|sha256(?:-tree)?:[0-9a-f]{4,64}(?:….*)?""",
     re.IGNORECASE | re.DOTALL | re.VERBOSE,
 )
 _NUMBER = re.compile(r"[-+]?[0-9][0-9_,.]*(?:e[-+]?[0-9]+)?", re.IGNORECASE)

@@ -27,7 +27,7 @@ def test_the_subjects_are_the_report_and_what_was_checked(gated: Project) -> Non
     assert digests["r.json"] == hashlib.sha256(content).hexdigest()
     assert digests["mapper.train"] == data
     assert {"mapper.tokenizer", "mapper.template", "mapper.ids", "analyst.train"} <= set(digests)
-    assert "sha256:" + digests["mapper.ids"] == report["jobs"]["mapper"]["ids"]
+    assert "sha256-tree:" + digests["mapper.ids"] == report["jobs"]["mapper"]["ids"]
     assert len(digests) == len(said["subject"]), "names must be unique"
 
 

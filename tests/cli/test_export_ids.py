@@ -16,6 +16,7 @@ from ruamel.yaml import YAML
 from ftcheck.cli import run_command
 from tests.cli.project import Project
 from tests.hidden import TRAINING, without
+from tests.older_ids import older_digest, with_ids
 from tests.places import SAMPLES
 
 WORDS = ("export", "ids", "policy.yaml", "--job", "mapper", "--to")
@@ -84,6 +85,32 @@ def test_ids_that_are_not_those_of_the_report_are_not_exported(gated: Project) -
     assert ran.code == 5
     assert "ids-changed" in ran.err
     assert left(gated.folder) == []
+
+
+def test_a_report_with_its_ids_in_the_older_form_still_opens_the_gate(gated: Project) -> None:
+    rows = exported_rows(gated)
+    older = older_digest([(row["input_ids"], row["labels"]) for row in rows])
+    with_ids(gated.folder / "r.json", "mapper", older)
+
+    asked = gated.call("gate", "r.json", "--policy", "policy.yaml", "--job", "mapper")
+    assert asked.code == 0
+    said = "the report has its ids in the older form (one stream over all rows)"
+    assert asked.out == f"gate: open for mapper · {said}\n"
+
+    again = gated.call(*WORDS, "trl", "out", "--report", "r.json")
+    assert again.code == 0, again.err
+    assert manifest(gated.folder / "out")["ids"].startswith("sha256-tree:")
+
+    with_ids(gated.folder / "r.json", "mapper", older_digest([([1], [1])]))
+    refused = gated.call(*WORDS, "trl", "out2", "--report", "r.json")
+    assert refused.code == 5
+    assert f"are {older} now" in refused.err
+
+
+def exported_rows(project: Project) -> list[dict[str, list[int]]]:
+    """What is fed, by an export that no report is asked for."""
+    assert project.call(*WORDS, "axolotl", "first").code == 0
+    return rows_of(project.folder / "first")
 
 
 def test_an_earlier_export_is_replaced_with_force_only(gated: Project) -> None:

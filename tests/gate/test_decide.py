@@ -398,7 +398,7 @@ def test_the_ids_of_evaluation_rows_are_in_report_and_ticket(project: Project) -
 
     assert ran.code == 0, ran.out
     digest = ran.report["jobs"]["mapper"]["eval_ids"]
-    assert digest.startswith("sha256:")
+    assert digest.startswith("sha256-tree:")
     assert ran.report["jobs"]["analyst"]["eval_ids"] is None
     ticket = ftcheck.require(project.folder / "r.json", policy=project.folder / "policy.yaml", job="mapper")
     assert ticket.eval_ids == digest

@@ -25,6 +25,7 @@ from torch.utils.data import (
 
 import ftcheck
 from ftcheck import Refused, Ticket
+from tests.older_ids import older_digest, with_ids
 from tests.trainers import small
 
 pytest.importorskip("trl")
@@ -148,6 +149,21 @@ def answers_moved(row: dict[str, Any], index: int, answers: list[Any]) -> dict[s
 
 def test_the_same_rows_are_verified(own: Own) -> None:
     own.ticket().verify(own.trainer())
+
+
+def test_rows_are_held_against_a_report_with_its_ids_in_the_older_form(own: Own) -> None:
+    trainer = own.trainer()
+    report = own.folder / "night.json"
+    kept = report.read_bytes()
+    fed = [(one["input_ids"], one["labels"]) for one in trainer.train_dataset]
+    with_ids(report, "small", older_digest(fed))
+    try:
+        own.ticket().verify(trainer)
+        answers = [row["messages"][1] for row in own.rows()]
+        other = own.rows().map(answers_moved, with_indices=True, fn_kwargs={"answers": answers})
+        assert "refused (ids-changed): training row 5 (" in own.refused(own.trainer(other))
+    finally:
+        report.write_bytes(kept)
 
 
 def test_another_template_is_named_by_row_and_token_with_both_texts(own: Own) -> None:

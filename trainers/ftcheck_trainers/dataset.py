@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 from ftcheck.errors import InputError, TrainingError
 from ftcheck.inputs.container import Inputs
 from ftcheck.inputs.prepared import Prepared
-from ftcheck.label_digest import IGNORED, LabelDigest
+from ftcheck.label_digest import IGNORED, Digesting, LabelDigest, is_old, like
 from ftcheck.packing.truncation import cutter, of_evaluation
 from ftcheck.settings import Job, Training
 from ftcheck_trainers.quiet_libraries import quiet_libraries
@@ -37,9 +37,19 @@ def fed_sequences(prepared: Prepared, training: Training) -> Iterator[Mapping[st
         yield {"input_ids": ids, "labels": np.where(mask, ids, IGNORED)}
 
 
-def digest_of(rows: Any) -> str:
-    """The digest over ids and labels of a data set, as preparation makes it."""
-    digest = LabelDigest()
+def checked_as(checked: str | None, prepared: Prepared, training: Training) -> str | None:
+    """The digest of prepared rows, of the form of the one that was checked."""
+    if not is_old(checked) or prepared.digest is None:
+        return prepared.digest
+    digest = like(checked)
+    for one in fed_sequences(prepared, training):
+        digest.add(one["input_ids"], one["labels"])
+    return digest.text()
+
+
+def digest_of(rows: Any, digest: Digesting | None = None) -> str:
+    """The digest over ids and labels of a data set, as preparation makes it; `digest` is another form."""
+    digest = digest or LabelDigest()
     for batch in rows.with_format("numpy").iter(batch_size=1000):
         for ids, labels in zip(batch["input_ids"], batch["labels"], strict=True):
             digest.add(ids, labels)

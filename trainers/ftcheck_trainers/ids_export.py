@@ -132,8 +132,9 @@ def _refuse_unchecked(job: Job, ticket: Ticket | None, name: str, prepared: Prep
     if ticket is None:
         return
     checked, what = (ticket.ids, "ids and labels") if name == TRAIN else (ticket.eval_ids, "evaluation ids")
-    if checked != prepared.digest:
-        message = f"{what} were {checked} in the checks, are {prepared.digest} now; run the checks again"
+    now = dataset.checked_as(checked, prepared, _settings(job, name))
+    if checked != now:
+        message = f"{what} were {checked} in the checks, are {now} now; run the checks again"
         raise Refused(Refusal(job.name, (Reason("ids-changed", message),)))
 
 

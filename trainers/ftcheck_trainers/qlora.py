@@ -23,6 +23,7 @@ from ftcheck.gate.ticket import (
 from ftcheck.inputs.container import Inputs, Run
 from ftcheck.inputs.prepared import Prepared
 from ftcheck.inputs.probe import Probe
+from ftcheck.label_digest import like
 from ftcheck.plurals import counted
 from ftcheck.settings import Job
 from ftcheck_trainers import arguments, dataset, during_checks, run_folder, tracker_report
@@ -152,7 +153,7 @@ def _refuse_trouble(prepared: Prepared, job: Job) -> None:
 
 def _check_digest(checked: str | None, rows: Any, job: Job, what: str) -> None:
     """What will be fed, read back from the file it is fed from, is what was checked."""
-    digest = dataset.digest_of(rows)
+    digest = dataset.digest_of(rows, like(checked))
     if checked != digest:
         message = f"{what} were {checked} in the checks, are {digest} now; run the checks again"
         raise Refused(Refusal(job.name, (Reason("ids-changed", message),)))

@@ -21,11 +21,12 @@ from ftcheck.errors import UsageError
 from ftcheck.gate.ticket import Reason, Refusal, Refused, Ticket
 from ftcheck.inputs.container import Inputs
 from ftcheck.inputs.prepared import Prepared
-from ftcheck.label_digest import IGNORED, LabelDigest
+from ftcheck.label_digest import IGNORED, like
 from ftcheck.packing.truncation import cutter, of_evaluation
 from ftcheck.paths import near
 from ftcheck.settings import Job, Training
 from ftcheck_trainers import trainer_settings
+from ftcheck_trainers.dataset import checked_as
 from ftcheck_trainers.differences import Checked, Difference, in_any_order, in_order, same
 from ftcheck_trainers.fed_rows import FedRows, Tokens, Unreadable, identity, need_all_rows_drawn
 from ftcheck_trainers.run_folder import say
@@ -214,7 +215,7 @@ class _Comparison:
         """What was counted, and the rows of the data sets, if all is as it was checked."""
         try:
             sets = [FedRows(one) for one in loaders]
-            counted = _Counted(sets)
+            counted = _Counted(sets, part.digest)
             if counted.digest != part.digest:
                 self._compare(part, sets)
             for number, one in enumerate(sets):
@@ -252,10 +253,11 @@ class _Comparison:
         """The checked rows, prepared again or from the cache, and the tokenizer they were made with."""
         with self._script.inputs(self._job) as inputs:
             prepared: Prepared = inputs.get(part.source)
-            if part.digest is not None and prepared.digest != part.digest:
+            now = checked_as(part.digest, prepared, part.training)
+            if part.digest is not None and now != part.digest:
                 message = (
                     f"ids and labels of the {part.name} rows were {part.digest} in the checks, are"
-                    f" {prepared.digest} now; run the checks again"
+                    f" {now} now; run the checks again"
                 )
                 self.refuse("ids-changed", message)
             yield prepared, inputs.get("tokenizer")
@@ -294,10 +296,10 @@ class _Comparison:
 
 
 class _Counted:
-    """What is fed, counted, and its digest as the preparation makes it."""
+    """What is fed, counted, and its digest of the form of the one that was checked."""
 
-    def __init__(self, sets: Sequence[FedRows]) -> None:
-        digest = LabelDigest()
+    def __init__(self, sets: Sequence[FedRows], checked: str | None) -> None:
+        digest = like(checked)
         self.sequences = self.tokens = self.trained = 0
         for one in _fed(sets):
             digest.add(one.ids, one.labels)

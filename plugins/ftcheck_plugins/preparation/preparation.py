@@ -8,7 +8,7 @@ import json
 import os
 import re
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
@@ -16,8 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 from ftcheck.digest import of_files, of_json
 from ftcheck.errors import FtcheckError, InputError
-from ftcheck.inputs import columns, prepared_folder
-from ftcheck.inputs.columns import Keys, KeySet
+from ftcheck.inputs import prepared_folder
 from ftcheck.inputs.container import Run
 from ftcheck.inputs.loaded import AsLoaded
 from ftcheck.inputs.loader import loader
@@ -29,6 +28,7 @@ from ftcheck.inputs.prepared import (
     SampleRow,
 )
 from ftcheck.inputs.tokenizer import Tokenizer
+from ftcheck.label_digest import LabelDigest
 from ftcheck.packing.truncation import of_evaluation
 from ftcheck.records import Progress
 from ftcheck.remote_files import is_remote
@@ -36,12 +36,14 @@ from ftcheck.settings import Job, Outliers, Training
 from ftcheck_plugins.kept import Kept
 from ftcheck_plugins.model.tokenizer import ChatTokenizer
 from ftcheck_plugins.preparation import processes, truncation_pass
-from ftcheck_plugins.preparation.arrow_store import ROWS, RowFile, RowWriter
-from ftcheck_plugins.preparation.batches import Batch, BatchMaker
+from ftcheck_plugins.preparation.arrow_store import ROWS, Columns, RowFile, RowWriter
+from ftcheck_plugins.preparation.batches import BatchMaker
+from ftcheck_plugins.preparation.gathered import DONE, Gathered, key_set
 from ftcheck_plugins.preparation.prepared_cache import READERS, CacheSlot
 from ftcheck_plugins.preparation.rendering import Differs
 from ftcheck_plugins.preparation.row_stream import RowStream
 from ftcheck_plugins.preparation.trl_tokenize import RowTokenizer
+from ftcheck_plugins.preparation.truncation_pass import Fed, ScratchArrays, good_rows
 from ftcheck_plugins.reading import arrow_nulls, files, loaded, row_formats
 from ftcheck_plugins.reading.files import Source
 from ftcheck_plugins.reading.raw_rows import RawRow
@@ -53,11 +55,8 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-VERSION = 7
 SAMPLE_RANDOM = 200
 SAMPLE_LONGEST = 50
-MAX_SYSTEM_PROMPTS = 1_000
-MAX_KEY_SETS = 1_000
 LOOKED_AT = 256 << 20
 """Bytes of files that are loaded with datasets although the job's trainer does not do so."""
 DATE = re.compile(r"\d{4}-\d\d-\d\d")
@@ -256,7 +255,7 @@ def _prepare(job: Job, run: Run, side: Any, split: str) -> Prepared:
     outliers = job.data.outliers if split == "train" else None
     training = job.training if split == "train" else of_evaluation(job.training)
     shelf = CacheSlot(job, run, source, side, split)
-    done = (folder / "done.json").is_file()
+    done = (folder / DONE).is_file()
     kept = None if done else shelf.find()
 
     def tokens() -> Path:
@@ -293,7 +292,7 @@ def _stored(job: Job, run: Run, side: Any, split: str) -> Prepared:
     """
     folder = _work(run) / of_json([job.name, job.data.prepared, split])[7:23]
     tokenizer: Tokenizer | None = side.get("tokenizer") if side is not None else None
-    if not (folder / "done.json").is_file():
+    if not (folder / DONE).is_file():
         making = folder.with_name(f"{folder.name}.{os.getpid()}")
         making.mkdir(parents=True, exist_ok=True)
         found = prepared_folder.find(job.data.prepared or "")
@@ -314,17 +313,7 @@ class _Pass:
     source: Source
     tokenizer: Tokenizer | None
     split: str
-    layout: str | None = None
-    row_errors: dict[int, RowError] = field(default_factory=dict)
-    remarks: dict[str, list[int]] = field(default_factory=dict)
-    marks: dict[str, list[int]] = field(default_factory=dict)
-    prompts: dict[str, int] = field(default_factory=dict)
-    notes: list[str] = field(default_factory=list)
-    key_sets: dict[Keys, list[int]] = field(default_factory=dict)
-    opening: dict[str, str] | None = None
-    engine: str = "tokenizers"
-    seen: int = 0
-    tokens: int = 0
+    found: Gathered = field(default_factory=Gathered)
 
     def write(self, folder: Path) -> None:
         """Do the pass; the folder appears whole or not at all."""
@@ -334,11 +323,13 @@ class _Pass:
         try:
             self._write(making, fast=True)
         except Differs as differs:
-            self._again(str(differs))
+            # what was done is forgotten; from now on the trainer's own libraries do all the work
+            self.found = Gathered(notes=[str(differs)])
             self._write(making, fast=False)
-        self._save(making)
+        self.found.save(making, self.source.files)
         making.rename(folder)
-        self._tell(finished=True, detail=f"{_count(self.tokens)} tokens  {time.monotonic() - started:.1f} s")
+        detail = f"{token_count(self.found.tokens)} tokens  {time.monotonic() - started:.1f} s"
+        self._tell(finished=True, detail=detail)
 
     def _write(self, making: Path, *, fast: bool) -> None:
         rows = self._row_tokenizer(fast)
@@ -348,17 +339,12 @@ class _Pass:
         try:
             with RowWriter(making / ROWS) as writer:
                 for batch in processes.made(self.source, maker, self.run):
-                    self._add(batch)
+                    self.found.add(batch, batch.columns["system"], len(batch.tokens.ids.flat))
                     writer.add(batch)
                     self._tell()
         finally:
             if rows is not None:
                 rows.engine.close()
-
-    def _again(self, why: str) -> None:
-        """Forget what was done; from now on the trainer's own libraries do all the work."""
-        fresh = _Pass(self.job, self.run, self.source, self.tokenizer, self.split, notes=[why])
-        self.__dict__.update(fresh.__dict__)
 
     def _row_tokenizer(self, fast: bool) -> RowTokenizer | None:
         if self.tokenizer is None:
@@ -369,70 +355,11 @@ class _Pass:
 
     def _tell(self, *, finished: bool = False, detail: str | None = None) -> None:
         what = self.job.name if self.split == "train" else f"{self.job.name} {self.split}"
-        self.run.report(Progress(f"preparing {what}", self.seen, None, "rows", finished, detail))
-
-    def _add(self, batch: Batch) -> None:
-        """Take over what a batch says of its rows, under the rows' own numbers."""
-        self.layout = self.layout or batch.layout
-        self.row_errors.update((self.seen + n, trouble) for n, trouble in batch.row_errors.items())
-        for mine, theirs in ((self.remarks, batch.remarks), (self.marks, batch.marks)):
-            for code, found in theirs.items():
-                _note(mine, code, (self.seen + n for n in found))
-        if self.opening is None:
-            self.opening = batch.opening
-        for one, (number, first) in batch.key_sets.items():
-            held = self.key_sets.setdefault(_keys(one, self.key_sets), [0, self.seen + first])
-            held[0] += number
-        system = batch.columns["system"]
-        system[system >= 0] = [self._system(batch.prompts[n]) for n in system[system >= 0].tolist()]
-        self.engine = batch.engine
-        self.notes.extend(note for note in batch.notes if note not in self.notes)
-        self.tokens += len(batch.tokens.ids.flat)
-        self.seen += len(batch)
-
-    def _system(self, prompt: str) -> int:
-        if prompt not in self.prompts and len(self.prompts) >= MAX_SYSTEM_PROMPTS:
-            return len(self.prompts)
-        return self.prompts.setdefault(prompt, len(self.prompts))
-
-    def _save(self, making: Path) -> None:
-        about = {
-            "version": VERSION,
-            "files": self.source.files,
-            "format": self.layout or "unknown",
-            "row_errors": [
-                [row, t.code, t.message, t.fix, t.column, t.content] for row, t in self.row_errors.items()
-            ],
-            "remarks": self.remarks,
-            "marks": self.marks,
-            "system_prompts": list(self.prompts),
-            "notes": self.notes,
-            "key_sets": [[*one, *counts] for one, counts in self.key_sets.items()],
-            "opening": self.opening or {},
-            "engine": self.engine,
-        }
-        (making / "done.json").write_text(json.dumps(about), encoding="utf-8")
+        self.run.report(Progress(f"preparing {what}", self.found.seen, None, "rows", finished, detail))
 
 
-def _keys(one: Keys, known: Mapping[Keys, Any]) -> Keys:
-    """A set of keys; of very many, beyond the first ones, those that TRL looks at."""
-    if one in known or len(known) < MAX_KEY_SETS:
-        return one
-    return one._replace(names=tuple(sorted({*one.names} & {*columns.LOOKED_AT})))
-
-
-def _key_set(names: list[str], switches: bool, talks: list[str], rows: int, first: int) -> KeySet:
-    """As `_save` wrote it."""
-    return KeySet(Keys(tuple(names), switches, tuple(talks)), rows, first)
-
-
-def _note(found: dict[str, list[int]], code: str, rows: Iterator[int]) -> None:
-    """Remember rows under a code; of very many rows the first ones."""
-    rows_of_code = found.setdefault(code, [])
-    rows_of_code.extend(rows)
-
-
-def _count(number: int) -> str:
+def token_count(number: int) -> str:
+    """So many tokens, in few characters."""
     return f"{number / 1e6:,.2f} M" if number >= 1e6 else f"{number:,}"
 
 
@@ -458,21 +385,39 @@ def _finish(
     It is known already where it was done before with the same settings; where the folder is in the making,
     it is written there.
     """
-    import numpy as np
-
-    about = json.loads((folder / "done.json").read_text(encoding="utf-8"))
-    row_errors = {int(row): RowError(*said) for row, *said in about["row_errors"]}
-    length = file.column("length")
+    about = json.loads((folder / DONE).read_text(encoding="utf-8"))
     known = folder / f"fed-{truncation_pass.settings_of(training, outliers)}.npz"
     fed = truncation_pass.read(known)
     if fed is None:
-        good = np.ones(len(length), dtype=bool)
-        good[list(row_errors)] = False
-        desk = truncation_pass.ScratchArrays(work)
-        stretches, outlier = truncation_pass.sequences(length, good, outliers, about["format"], desk)
-        fed = truncation_pass.feed(file, stretches, outlier, training, tokenizer, desk)
+        desk = ScratchArrays(work)
+        fed = _second_pass(file, about, training, outliers, tokenizer, desk)
         if making:
             fed.write(known)
+    return _made(file, about, fed, tokenizer)
+
+
+def _second_pass(
+    file: RowFile,
+    about: dict[str, Any],
+    training: Training,
+    outliers: Outliers | None,
+    tokenizer: Tokenizer | None,
+    desk: ScratchArrays,
+) -> Fed:
+    """What is fed of all rows."""
+    length = file.column("length")
+    good = good_rows(len(length), (row for row, *_ in about["row_errors"]))
+    limit = truncation_pass.limit_of(length, good, outliers)
+    stretches, outlier = truncation_pass.sequences(length, good, outliers, limit, about["format"], desk)
+    digest = LabelDigest()
+    made = truncation_pass.feed(file, stretches, outlier, training, tokenizer, desk, digest)
+    return Fed.of(made, digest.text())
+
+
+def _made(file: Columns, about: dict[str, Any], fed: Fed, tokenizer: Tokenizer | None) -> Prepared:
+    """The rows as rules see them."""
+    row_errors = {int(row): RowError(*said) for row, *said in about["row_errors"]}
+    length = file.column("length")
     return Prepared(
         rows=_rows(about, file, row_errors),
         length=length,
@@ -495,7 +440,7 @@ def _finish(
     )
 
 
-def _rows(about: dict[str, Any], file: RowFile, row_errors: dict[int, RowError]) -> Rows:
+def _rows(about: dict[str, Any], file: Columns, row_errors: dict[int, RowError]) -> Rows:
     return Rows(
         files=tuple(about["files"]),
         file=file.column("file"),
@@ -515,12 +460,12 @@ def _rows(about: dict[str, Any], file: RowFile, row_errors: dict[int, RowError])
         ending=file.column("ending"),
         marks={mark: tuple(found) for mark, found in about["marks"].items()},
         notes=tuple(about["notes"]),
-        key_sets=tuple(_key_set(*one) for one in about["key_sets"]),
+        key_sets=tuple(key_set(*one) for one in about["key_sets"]),
         opening=about["opening"],
     )
 
 
-def _bos(file: RowFile, tokenizer: Tokenizer | None) -> "NDArray[np.int32]":
+def _bos(file: Columns, tokenizer: Tokenizer | None) -> "NDArray[np.int32]":
     """BOS tokens at the start of each row (0, 1 or 2; more than two count as two)."""
     import numpy as np
 

@@ -29,4 +29,6 @@ class Options:
     show_content: bool = False
     exit_zero: bool = False
     cache: bool = True
+    engine: str = "local"
+    ray_address: str | None = None
     limits: Limits = field(default_factory=Limits)

@@ -33,6 +33,8 @@ class Setup:
     poisoned: tuple[tuple[str | None, str], ...] = ()
     rows: bool = False
     waived: tuple[tuple[str, frozenset[str]], ...] = ()
+    engine: str = "local"
+    ray_address: str | None = None
 
 
 def pack(setup: Setup) -> str:

@@ -73,12 +73,25 @@ class Batch:
 class BatchMaker:
     """Makes batches of one job's rows, all of one layout: the first row's, if the policy names none."""
 
-    def __init__(self, job: Job, tokenizer: Tokenizer | None, rows: RowTokenizer | None) -> None:
-        """`rows` tokenises for `tokenizer`; both None: rows without tokens."""
+    def __init__(
+        self,
+        job: Job,
+        tokenizer: Tokenizer | None,
+        rows: RowTokenizer | None,
+        layout: str | None = None,
+    ) -> None:
+        """`rows` tokenises for `tokenizer`; both None: rows without tokens. `layout` is that of the rows
+        before these, where it is known.
+        """
         self._text_field = job.training.dataset_text_field
-        self._layout: str | None = None if job.data.format == "auto" else job.data.format
+        self._layout = layout if job.data.format == "auto" else job.data.format
         self._rows = rows
         self._marks = _Marks(tokenizer) if tokenizer is not None else None
+
+    @property
+    def layout(self) -> str | None:
+        """The layout of the rows; None before the first one that has any."""
+        return self._layout
 
     @property
     def settled(self) -> bool:

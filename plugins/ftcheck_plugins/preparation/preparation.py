@@ -34,7 +34,6 @@ from ftcheck.records import Progress
 from ftcheck.remote_files import is_remote
 from ftcheck.settings import Job, Outliers, Training
 from ftcheck_plugins.kept import Kept
-from ftcheck_plugins.model.tokenizer import ChatTokenizer
 from ftcheck_plugins.preparation import processes, truncation_pass
 from ftcheck_plugins.preparation.arrow_store import ROWS, Columns, RowFile, RowWriter
 from ftcheck_plugins.preparation.batches import BatchMaker
@@ -42,7 +41,7 @@ from ftcheck_plugins.preparation.gathered import DONE, Gathered, key_set
 from ftcheck_plugins.preparation.prepared_cache import READERS, CacheSlot
 from ftcheck_plugins.preparation.rendering import Differs
 from ftcheck_plugins.preparation.row_stream import RowStream
-from ftcheck_plugins.preparation.trl_tokenize import RowTokenizer
+from ftcheck_plugins.preparation.trl_tokenize import row_tokenizer
 from ftcheck_plugins.preparation.truncation_pass import Fed, ScratchArrays, good_rows
 from ftcheck_plugins.reading import arrow_nulls, files, loaded, row_formats
 from ftcheck_plugins.reading.files import Source
@@ -211,6 +210,11 @@ def _texts(value: Any) -> Iterator[str]:
             yield from _texts(one)
 
 
+def _task(job: Job, split: str) -> str:
+    """How a preparation is named while it goes on."""
+    return f"preparing {job.name if split == 'train' else f'{job.name} {split}'}"
+
+
 def _work(run: Run) -> Path:
     work = run.folder / "prepared"
     work.mkdir(parents=True, exist_ok=True)
@@ -276,6 +280,11 @@ def _prepare(job: Job, run: Run, side: Any, split: str) -> Prepared:
             raise
         except Exception:
             shelf.drop()
+    if run.engine == "ray":
+        shared = _on_cluster(job, run, source, shelf.tokenizer, split, folder)
+        if shared is not None:
+            return _with_reader(shared, job, run, source)
+        run = replace(run, workers=1)  # no process is forked beside Ray's threads
     if not done:
         _Pass(job, run, source, shelf.tokenizer, split).write(folder)
     file = RowFile(folder / ROWS)
@@ -283,6 +292,23 @@ def _prepare(job: Job, run: Run, side: Any, split: str) -> Prepared:
     if not done:
         shelf.keep(folder, made)
     return _with_reader(made, job, run, source)
+
+
+def _on_cluster(
+    job: Job, run: Run, source: Source, tokenizer: Tokenizer | None, split: str, folder: Path
+) -> Prepared | None:
+    """The rows as tasks of a Ray cluster prepare them; None where they are not shared."""
+    from ftcheck_plugins.cluster import preparing, second_pass
+
+    rows = preparing.rows_of(job, run, source, tokenizer, _task(job, split), folder)
+    if rows is None:
+        return None
+    about = json.loads((folder / DONE).read_text(encoding="utf-8"))
+    outliers = job.data.outliers if split == "train" else None
+    training = job.training if split == "train" else of_evaluation(job.training)
+    broken = [row for row, *_ in about["row_errors"]]
+    fed = second_pass.fed(rows, training, outliers, about["format"], broken)
+    return _made(rows, about, fed, tokenizer)
 
 
 def _stored(job: Job, run: Run, side: Any, split: str) -> Prepared:
@@ -332,7 +358,7 @@ class _Pass:
         self._tell(finished=True, detail=detail)
 
     def _write(self, making: Path, *, fast: bool) -> None:
-        rows = self._row_tokenizer(fast)
+        rows = row_tokenizer(self.tokenizer, self.job.training, fast=fast)
         maker = BatchMaker(self.job, self.tokenizer, rows)
         if rows is not None and files.size(self.source) >= processes.WORTH:
             rows.load_ahead()
@@ -346,16 +372,10 @@ class _Pass:
             if rows is not None:
                 rows.engine.close()
 
-    def _row_tokenizer(self, fast: bool) -> RowTokenizer | None:
-        if self.tokenizer is None:
-            return None
-        if not isinstance(self.tokenizer, ChatTokenizer):
-            raise InputError(f"preparation needs a transformers tokenizer, not {self.tokenizer!r}")
-        return RowTokenizer(self.tokenizer, self.job.training, fast=fast)
-
     def _tell(self, *, finished: bool = False, detail: str | None = None) -> None:
-        what = self.job.name if self.split == "train" else f"{self.job.name} {self.split}"
-        self.run.report(Progress(f"preparing {what}", self.found.seen, None, "rows", finished, detail))
+        self.run.report(
+            Progress(_task(self.job, self.split), self.found.seen, None, "rows", finished, detail)
+        )
 
 
 def token_count(number: int) -> str:

@@ -203,10 +203,10 @@ def _help(sending: Connection, pieces: Sequence[Lines], maker: BatchMaker) -> No
     except BrokenPipeError:
         """Nobody wants the rest."""
     except BaseException as error:
-        sending.send(_sendable(error))
+        sending.send(sendable(error))
 
 
-def _sendable(error: BaseException) -> BaseException:
+def sendable(error: BaseException) -> BaseException:
     """The error, or one in its words where it does not survive the way."""
     try:
         copy = pickle.loads(pickle.dumps(error))  # its own, made just now

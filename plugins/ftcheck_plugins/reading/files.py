@@ -218,30 +218,38 @@ def pieces(source: Source, size: int) -> "list[Lines] | None":
     found: list[Lines] = []
     for file, name in enumerate(source.files):
         try:
-            edges = _edges(name, size)
+            found_at = edges(name, size)
         except OSError as error:
             raise InputError(f"{name}: cannot be read: {error.strerror or error}") from error
         excluded = source.excluded.get(file, frozenset())
-        found += [Lines(file, name, *both, excluded, source.changed) for both in pairwise(edges)]
+        found += [Lines(file, name, *both, excluded, source.changed) for both in pairwise(found_at)]
     return found
 
 
-def _as_they_stand(source: Source, suffix: str) -> bool:
-    """Whether the rows stand in files of one kind, and are taken as they stand there."""
+def in_pieces(source: Source) -> bool:
+    """Whether the rows can be read piece by piece: they stand in JSON lines and Parquet files."""
+    return _as_they_stand(source, (".jsonl", ".parquet"))
+
+
+def _as_they_stand(source: Source, suffix: str | tuple[str, ...]) -> bool:
+    """Whether the rows stand in files of such a kind, and are taken as they stand there."""
     alone = source.hub is None and source.through is None and not source.shape
     return alone and all(name.endswith(suffix) for name in source.files)
 
 
-def _edges(path: str, size: int) -> list[int]:
-    """Where lines begin, about `size` bytes apart; the first is 0, the last the size of the file."""
+def edges(path: str, size: int) -> list[int]:
+    """Where lines begin, about `size` bytes apart; the first is 0, the last the size of the file.
+
+    Raises `OSError`.
+    """
     end = size_of(path)
-    edges = [0]
+    found = [0]
     with open_data(path) as handle:
-        while edges[-1] + size < end:
-            handle.seek(edges[-1] + size)
+        while found[-1] + size < end:
+            handle.seek(found[-1] + size)
             _skip_line(handle)
-            edges.append(handle.tell())
-    return [*edges, end] if edges[-1] < end else edges
+            found.append(handle.tell())
+    return [*found, end] if found[-1] < end else found
 
 
 class Lines:

@@ -4,14 +4,21 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Iterator, Mapping
+import time
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
+from ftcheck_plugins.model import tokenizer
+from ftcheck_plugins.preparation import preparation
 
+from ftcheck.inputs.container import Inputs, Run
+from ftcheck.inputs.prepared import Prepared
+from ftcheck.settings import Data, Job, Model, Training
 from tests.benchmarks.second_run import WORDS
 from tests.places import CHECKOUT
 
@@ -135,7 +142,49 @@ def run(folder: Path, *flags: str, more: Mapping[str, str] | None = None) -> Ran
     return ended(start(folder, *flags, more=more), folder)
 
 
-def places(ran: Ran) -> Iterator[tuple[str, int]]:
-    """File and line of each finding on rows that cannot be read."""
-    for one in ran.result("data-readable")["findings"]:
-        yield one["location"]["path"], one["location"]["line"]
+LOADERS = {one.name: one for one in (tokenizer.tokenizer, preparation.prepared, preparation.rows)}
+ARRAYS = (
+    *("length", "kept", "trained", "trained_lost", "bos", "answer", "boundary", "ends_in_stop"),
+    *("stop_trained", "outlier", "used", "sequences"),
+)
+OF_ROWS = ("file", "line", "offset", "turns", "system", "asked", "said", "answered", "spelled", "ending")
+SAID = ("files", "row_errors", "format", "system_prompts", "remarks", "notes", "marks", "key_sets", "opening")
+
+
+def prepared(folder: Path, train: str, engine: str = "local", **settings: Any) -> Prepared:
+    """The rows of a data set, prepared in this process; `settings` are those of `Run`, `data` and `training`."""
+    data, training = settings.pop("data", {}), settings.pop("training", {})
+    job = Job(
+        name="job",
+        model=Model(name=str(MODEL)),
+        data=Data(train=train if "://" in train else str(folder / train), **data),
+        training=Training(**{"max_length": 96, "assistant_only_loss": True, **training}),
+    )
+    work = folder / f"work-{engine}-{time.monotonic_ns()}"
+    work.mkdir()
+    made: Prepared = Inputs(LOADERS, {"run": Run(folder=work, engine=engine, **settings)}, job).get(
+        "prepared"
+    )
+    return made
+
+
+def same(here: Prepared, there: Prepared) -> None:
+    """Both say the same of every row, and feed the same ids and labels."""
+    for name in ARRAYS:
+        assert np.array_equal(getattr(here, name), getattr(there, name)), name
+    for name in OF_ROWS:
+        assert np.array_equal(getattr(here.rows, name), getattr(there.rows, name)), name
+    for name in SAID:
+        assert getattr(here.rows, name) == getattr(there.rows, name), name
+    assert list(here.rows.records) == list(there.rows.records)
+    assert (here.digest, here.engine, here.masked) == (there.digest, there.engine, there.masked)
+    for trained in (False, True):
+        assert np.array_equal(here.tokens.used_ids(trained=trained), there.tokens.used_ids(trained=trained))
+    for row in range(0, len(here), 97):
+        assert np.array_equal(here.tokens.ids(row), there.tokens.ids(row))
+        assert np.array_equal(here.tokens.mask(row), there.tokens.mask(row))
+
+
+def on_cluster(made: Prepared) -> bool:
+    """Whether tasks made it."""
+    return type(made.tokens).__name__ == "MergedRows"

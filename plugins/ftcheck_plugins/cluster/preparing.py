@@ -20,7 +20,7 @@ from ftcheck_plugins.cluster.merged import COLUMNS, MergedRows, Placed
 from ftcheck_plugins.cluster.shards import Shard
 from ftcheck_plugins.cluster.work import Part, Work
 from ftcheck_plugins.preparation.batches import BatchMaker, batches
-from ftcheck_plugins.preparation.gathered import Gathered
+from ftcheck_plugins.preparation.gathered import Gathered, token_count
 from ftcheck_plugins.preparation.rendering import Differs
 from ftcheck_plugins.preparation.trl_tokenize import row_tokenizer
 from ftcheck_plugins.reading.files import Source
@@ -152,7 +152,7 @@ class _FirstPass:
         detail = cluster.words()
         if finished:
             took = time.monotonic() - self.began
-            detail = f"{self.found.tokens:,} tokens  {took:.1f} s  {detail}"
+            detail = f"{token_count(self.found.tokens)} tokens  {detail}  {took:.1f} s"
         self.run.report(Progress(self.task, self.found.seen, None, "rows", finished, detail))
 
 

@@ -149,3 +149,8 @@ def _digest(prompt: str) -> bytes:
 def key_set(names: list[str], switches: bool, talks: list[str], rows: int, first: int) -> KeySet:
     """As `Gathered.save` wrote it."""
     return KeySet(Keys(tuple(names), switches, tuple(talks)), rows, first)
+
+
+def token_count(number: int) -> str:
+    """So many tokens, in few characters."""
+    return f"{number / 1e6:,.2f} M" if number >= 1e6 else f"{number:,}"

@@ -37,7 +37,7 @@ from ftcheck_plugins.kept import Kept
 from ftcheck_plugins.preparation import processes, truncation_pass
 from ftcheck_plugins.preparation.arrow_store import ROWS, Columns, RowFile, RowWriter
 from ftcheck_plugins.preparation.batches import BatchMaker
-from ftcheck_plugins.preparation.gathered import DONE, Gathered, key_set
+from ftcheck_plugins.preparation.gathered import DONE, Gathered, key_set, token_count
 from ftcheck_plugins.preparation.prepared_cache import READERS, CacheSlot
 from ftcheck_plugins.preparation.rendering import Differs
 from ftcheck_plugins.preparation.row_stream import RowStream
@@ -376,11 +376,6 @@ class _Pass:
         self.run.report(
             Progress(_task(self.job, self.split), self.found.seen, None, "rows", finished, detail)
         )
-
-
-def token_count(number: int) -> str:
-    """So many tokens, in few characters."""
-    return f"{number / 1e6:,.2f} M" if number >= 1e6 else f"{number:,}"
 
 
 def _with_reader(made: Prepared, job: Job, run: Run, source: Source) -> Prepared:

@@ -34,7 +34,7 @@ FLOORS = (
         "ftcheck.gate.ticket",  # a record: what a trainer cannot be called without
         "ftcheck.training.reserved_arguments",  # a table
     ),
-    ("ftcheck.packing", "ftcheck.report"),
+    ("ftcheck.packing", "ftcheck.report", "ftcheck.ray_data"),
     ("ftcheck.inputs", "ftcheck.dedup", "ftcheck.lock", "ftcheck.ledger"),
     ("ftcheck.extension",),
     ("ftcheck.policy", "ftcheck.importers"),

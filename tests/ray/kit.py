@@ -152,7 +152,7 @@ SAID = ("files", "row_errors", "format", "system_prompts", "remarks", "notes", "
 
 
 def prepared(folder: Path, train: str, engine: str = "local", **settings: Any) -> Prepared:
-    """The rows of a data set, prepared in this process; `settings` are those of `Run`, `data` and `training`."""
+    """The rows of a data set, prepared in this process; `settings` are of `Run`, `data` and `training`."""
     data, training = settings.pop("data", {}), settings.pop("training", {})
     job = Job(
         name="job",

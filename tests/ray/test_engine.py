@@ -1,4 +1,4 @@
-"""`--engine ray` says what `--engine local` says: what must be found is worked out by that one, on the same rows.
+"""`--engine ray` says what `--engine local` says of the same rows, which is what must be found.
 
 The whole report is compared once; the other tests compare what all rules look at.
 """

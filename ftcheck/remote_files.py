@@ -89,6 +89,11 @@ def _place(name: str) -> tuple[Any, str]:
     return _system(scheme, bucket if scheme != "hf" else ""), path
 
 
+def forget() -> None:
+    """Open file systems anew from now on, as the variables describe them then."""
+    _system.cache_clear()
+
+
 @lru_cache(maxsize=32)
 def _system(scheme: str, bucket: str) -> Any:
     import pyarrow.fs as pafs

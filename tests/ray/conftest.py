@@ -6,11 +6,21 @@ from typing import Any
 
 import pytest
 
+from tests.s3_server import served
+
 STORE = 100 << 20
 
 
 @pytest.fixture(scope="session")
-def cluster() -> Iterator[Any]:
+def endpoint() -> Iterator[str]:
+    """An S3 server; it is there before the cluster, whose nodes take their variables from this process."""
+    pytest.importorskip("moto.server")
+    with served() as found:
+        yield found
+
+
+@pytest.fixture(scope="session")
+def cluster(endpoint: str) -> Iterator[Any]:
     """`ray.cluster_utils.Cluster`: its first node is the one that this process is connected to."""
     pytest.importorskip("ray")
     os.environ["RAY_USAGE_STATS_ENABLED"] = "0"

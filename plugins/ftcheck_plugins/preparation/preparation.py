@@ -128,10 +128,10 @@ def sample(job: Job, run: Run, prepared: Prepared) -> Sample:
     good = prepared.used.nonzero()[0]
     count = min(SAMPLE_RANDOM, len(good))
     drawn = np.random.default_rng(0).choice(good, size=count, replace=False) if count else good
-    longest = good[np.argsort(prepared.length[good], kind="stable")[-SAMPLE_LONGEST:]]
+    longest = _longest(prepared.length, good)
     chosen = np.unique(np.concatenate([drawn, longest])).tolist()
     table = prepared.rows
-    spans = _first_spans(prepared, job.training)
+    spans = prepared.first_spans(job.training, chosen)
     wanted = [(row, int(table.file[row]), int(table.offset[row])) for row in chosen]
     raw = files.at_rows(source_of(job, "train", run), wanted, offline=run.offline)
     built = [
@@ -141,12 +141,14 @@ def sample(job: Job, run: Run, prepared: Prepared) -> Sample:
     return Sample(rows=tuple(one for one in built if one is not None), total=len(good))
 
 
-def _first_spans(prepared: Prepared, training: Training) -> dict[int, tuple[int, int]]:
-    """Of each row that is fed, from where to where its first sequence is."""
-    spans: dict[int, tuple[int, int]] = {}
-    for row, start, stop in prepared.fed_spans(training).tolist():
-        spans.setdefault(row, (start, stop))
-    return spans
+def _longest(length: "NDArray[np.int32]", rows: "NDArray[np.int64]") -> "NDArray[np.int64]":
+    """The longest of these rows, the later ones of equal length."""
+    import numpy as np
+
+    if len(rows) > SAMPLE_LONGEST:
+        of_rows = length[rows]
+        rows = rows[of_rows >= np.partition(of_rows, -SAMPLE_LONGEST)[-SAMPLE_LONGEST]]
+    return rows[np.argsort(length[rows], kind="stable")[-SAMPLE_LONGEST:]]
 
 
 def _sample_row(

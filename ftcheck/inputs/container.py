@@ -98,14 +98,6 @@ class Inputs:
             store.opened[name] = self._open(name, store)
         return store.opened[name]
 
-    def rest(self) -> None:
-        """Between two checks: what is open and has memory to give back (`release`) gives it back."""
-        for store in (self._own, self._shared):
-            for value in store.opened.values():
-                release = getattr(value, "release", None)
-                if callable(release):
-                    release()
-
     def opened(self, name: str) -> Any | None:
         """The input `name` if it is open already, else None."""
         return self._store(name).opened.get(name)

@@ -187,12 +187,6 @@ class Prepared:
         """The place of a row (index from 0)."""
         return self.rows.at(row)
 
-    def release(self) -> None:
-        """Let the system have back the memory of columns that are mapped from files, until they are read."""
-        release = getattr(self.tokens, "release", None)
-        if release is not None:
-            release()
-
     def lengths(self) -> NDArray[np.int64]:
         """Tokens of each sequence that will be fed, before truncation to max_length (outliers applied)."""
         stops: NDArray[np.int64] = self.sequences[:, 2] - self.sequences[:, 1]

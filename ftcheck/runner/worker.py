@@ -165,7 +165,6 @@ class _Worker:
         rows = [(one.path, one.line, one.record) for one in result.rows]
         told = {"event": "result", "result": result_to_dict(result), "seconds": seconds, "rows": rows}
         self._events.send(told)
-        inputs.rest()
 
     def _shown(self, finding: Finding, check: Check, inputs: Inputs) -> Finding:
         """A finding with the row that it is about, where that is asked for and was prepared for the check."""

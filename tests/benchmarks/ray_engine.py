@@ -101,21 +101,23 @@ def write(folder: Path, rows: int) -> None:
 
 @dataclass
 class Memory:
-    """Peak memory of processes that are looked at now and then: RSS in bytes, by kind of process."""
+    """Peak memory (RSS in bytes) and CPU seconds of processes that are looked at now and then, by kind."""
 
     peaks: dict[str, int] = field(default_factory=dict)
     own: dict[str, int] = field(default_factory=dict)
+    cpu: dict[tuple[str, int], float] = field(default_factory=dict)
 
     def look(self, root: int) -> None:
         """At a process and all that it started. What is mapped from files is part of RSS, not of `own`."""
         for one in [psutil.Process(root), *psutil.Process(root).children(recursive=True)]:
             try:
-                kind = _kind(" ".join(one.cmdline()))
+                kind, times = _kind(" ".join(one.cmdline())), one.cpu_times()
                 lines = Path(f"/proc/{one.pid}/status").read_text(encoding="ascii").splitlines()
             except (psutil.Error, OSError):
                 continue
             sizes = {line.partition(":")[0]: line.split()[1] for line in lines if line.endswith(" kB")}
             if kind is not None and sizes:
+                self.cpu[kind, one.pid] = times.user + times.system
                 own = int(sizes["RssAnon"]) + int(sizes["RssShmem"]) << 10
                 self.peaks[kind] = max(self.peaks.get(kind, 0), int(sizes["VmRSS"]) << 10)
                 self.own[kind] = max(self.own.get(kind, 0), own)
@@ -211,7 +213,9 @@ def tell(ran: Ran, rows: int) -> None:
     peaks, own = ran.memory.peaks, ran.memory.own
     sizes = "  ".join(f"{kind} {peak / GIB:.2f} ({own[kind] / GIB:.2f})" for kind, peak in peaks.items())
     rate = rows / ran.preparing
-    print(f"{ran.name:9}{ran.seconds:9.1f}{ran.preparing:11.1f}{rate:10,.0f}   {sizes}", flush=True)
+    print(f"{ran.name:9}{ran.seconds:9.1f}{ran.preparing:11.1f}{rate:10,.0f}   {sizes}")
+    spent = {kind: sum(s for (one, _), s in ran.memory.cpu.items() if one == kind) for kind in peaks}
+    print(f"{'':39}   CPU seconds: " + "  ".join(f"{kind} {s:.0f}" for kind, s in spent.items()), flush=True)
 
 
 RUNS = {

@@ -1,6 +1,13 @@
-"""Columns in files that are mapped: written part by part, and given back to the system when nobody looks."""
+"""Columns in files that are mapped: written part by part, and read as if they were in memory.
+
+What was read of a mapped file counts as this process's memory until the system wants it back, which is not
+before all memory is taken. So a thread gives it back as soon as it is more than `RESIDENT`: what is read
+again comes out of the system's file cache.
+"""
 
 import mmap
+import threading
+import weakref
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
@@ -10,6 +17,10 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
+RESIDENT = 384 << 20
+"""Bytes of mapped files that may stay in this process's memory."""
+LOOK = 0.05
+"""Seconds between two looks at how many there are."""
 DIGEST = 32
 """Bytes of a row's digest."""
 
@@ -63,13 +74,42 @@ class MappedColumns:
         if name not in self._maps:
             with file.open("rb") as handle:
                 self._maps[name] = mmap.mmap(handle.fileno(), 0, access=mmap.ACCESS_READ)
+            _watch(self._maps[name])
         return np.frombuffer(self._maps[name], dtype=kind)
 
-    def release(self) -> None:
-        """Let the system have the memory back: what is asked for again is read again."""
-        if hasattr(mmap, "MADV_DONTNEED"):
-            for one in self._maps.values():
-                one.madvise(mmap.MADV_DONTNEED)
+
+_mapped: "weakref.WeakSet[mmap.mmap]" = weakref.WeakSet()
+_changing, _started = threading.Lock(), threading.Event()
+
+
+def _watch(mapped: mmap.mmap) -> None:
+    """Have the thread look after this map too; it is started if it was not. Linux only."""
+    if _resident() is None or not hasattr(mmap, "MADV_DONTNEED"):
+        return
+    with _changing:
+        _mapped.add(mapped)
+        if not _started.is_set():
+            _started.set()
+            threading.Thread(target=_give_back, name="mapped columns", daemon=True).start()
+
+
+def _give_back() -> None:
+    """Again and again: let the system have the memory of all maps, where they have too much of it."""
+    pause = threading.Event()
+    while not pause.wait(LOOK):
+        if (_resident() or 0) > RESIDENT:
+            with _changing:
+                for one in _mapped:
+                    one.madvise(mmap.MADV_DONTNEED)
+
+
+def _resident() -> int | None:
+    """Bytes of files and shared memory that count as this process's; None where the system does not tell."""
+    try:
+        words = Path("/proc/self/statm").read_text(encoding="ascii").split()
+    except OSError:
+        return None
+    return int(words[2]) * mmap.PAGESIZE
 
 
 class MappedDigests(Sequence[str]):

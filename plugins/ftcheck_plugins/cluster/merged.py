@@ -60,8 +60,8 @@ class MergedRows:
         read: tuple[Work, tuple[Placed, ...]] = pickle.loads((folder / PARTS).read_bytes())
         self._work, self._placed = read
         self._open: OrderedDict[int, RowFile] = OrderedDict()
+        self._last: tuple[int, int, Any] = 0, 0, None
         self._used: tuple[NDArray[np.int64], NDArray[np.int64]] | None = None
-        self._more: tuple[MappedColumns, ...] = ()
 
     def __len__(self) -> int:
         """Number of rows."""
@@ -82,14 +82,9 @@ class MergedRows:
         """The digests of all rows, as hex."""
         return MappedDigests(self.columns["records"])
 
-    def know(self, used: "tuple[NDArray[np.int64], NDArray[np.int64]]", columns: MappedColumns) -> None:
-        """Take what the second pass found: which ids occur (all, and those in the loss), and its columns."""
-        self._used, self._more = used, (*self._more, columns)
-
-    def release(self) -> None:
-        """Let the system have the memory of all columns back, until they are asked for again."""
-        for one in (self.columns, *self._more):
-            one.release()
+    def know(self, used: "tuple[NDArray[np.int64], NDArray[np.int64]]") -> None:
+        """Take which ids occur (all, and those in the loss), as the second pass found them."""
+        self._used = used
 
     def ids(self, row: int) -> "NDArray[np.int32]":
         """Token ids of a row (index from 0), before truncation."""
@@ -132,6 +127,13 @@ class MergedRows:
         self._run.report(Progress(self._task, len(self), None, "rows", detail=cluster.words()))
 
     def _at(self, row: int) -> tuple[RowFile, int]:
+        """The file of the part that has a row, and the row's number in it; rows are asked for in order."""
+        first, stop, file = self._last
+        if not first <= row < stop:
+            first, stop, file = self._last = self._part(row)
+        return file, row - first
+
+    def _part(self, row: int) -> tuple[int, int, RowFile]:
         import numpy as np
 
         number = int(np.searchsorted(self.starts, row, side="right")) - 1
@@ -141,7 +143,7 @@ class MergedRows:
             self._open[number] = RowFile(self._here(number))
             if len(self._open) > OPEN:
                 self._open.popitem(last=False)
-        return self._open[number], row - int(self.starts[number])
+        return int(self.starts[number]), int(self.starts[number + 1]), self._open[number]
 
     def _here(self, number: int) -> Path:
         """The file of a part: where it lies on this machine, or a copy of the one on its node."""

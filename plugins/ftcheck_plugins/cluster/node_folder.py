@@ -1,7 +1,11 @@
-"""The folder of a run on each machine: held by the processes that work there, cleared when they are gone."""
+"""The folder of a run on each machine: held by the processes that work there. The last of them to end removes
+it; where they are killed, the next run on that machine does.
+"""
 
+import atexit
 import contextlib
 import os
+import shutil
 import tempfile
 from pathlib import Path
 
@@ -20,11 +24,23 @@ def node_folder(base: str | None, name: str, node: str) -> Path:
     if whole not in _held:
         if base is None:
             clear(whole.parent)
+            atexit.register(_leave, whole)
         whole.mkdir(mode=0o700, parents=True, exist_ok=True)
         _held[whole] = _hold(whole / OWNER)
     found = whole / node
     found.mkdir(exist_ok=True)
     return found
+
+
+def _leave(folder: Path) -> None:
+    """Let go of a folder; remove it if nobody else holds it."""
+    os.close(_held.pop(folder))
+    with contextlib.suppress(ImportError, OSError):
+        import fcntl
+
+        handle = os.open(folder / OWNER, os.O_RDWR)
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        shutil.rmtree(folder, ignore_errors=True)
 
 
 def _hold(path: Path) -> int:

@@ -39,7 +39,6 @@ def fed(
         good = truncation_pass.good_rows(len(rows), broken)
         limit = truncation_pass.limit_of(rows.column("length"), good, outliers)
         feedings = _feedings(rows, Feeding(training, outliers, limit, layout, (), 0), good, making)
-        rows.release()
         _write(rows, feedings, making)
         making.rename(place)
     return _read(rows, place)
@@ -113,7 +112,7 @@ def _read(rows: MergedRows, place: Path) -> Fed:
 
     columns = MappedColumns(place / COLUMNS)
     with np.load(place / IDS) as ids:
-        rows.know((ids["used"], ids["trained"]), columns)
+        rows.know((ids["used"], ids["trained"]))
     found = {one.name: columns[one.name] for one in fields(FedRows) if one.name != SEQUENCES}
     digest = (place / DIGEST).read_text(encoding="ascii")
     return Fed(**found, sequences=columns[SEQUENCES].reshape(3, -1).T, digest=digest)

@@ -2,12 +2,13 @@
 
 import os
 import re
+import socket
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
-from ftcheck.errors import InputError, MissingDependency
+from ftcheck.errors import EngineError, MissingDependency
 from ftcheck.inputs.container import Run
 from ftcheck_plugins.cluster import tasks
 
@@ -17,6 +18,9 @@ RETRIES = 3
 """How often a task is done again whose process or machine was lost."""
 AHEAD = 2
 """Tasks for each processor that are under way, or done and not yet taken."""
+ADDRESS = re.compile(r"(?:ray://)?(?P<host>[^:/]+):(?P<port>\d+)")
+CONNECT = 10.0
+"""Seconds within which a cluster must answer."""
 LOOK = 1.0
 """Seconds after which the one who waits says that it is alive."""
 SOCKETS = 40
@@ -55,7 +59,7 @@ class Session:
         """What `work` makes of each of these arguments, in their order, by tasks; a few are ahead.
 
         The last argument of each is the node on which its task is best done (None: any). `alive` is called
-        now and then. Raises what a task ran into, and `InputError` where Ray gives one up.
+        now and then. Raises what a task ran into, and `EngineError` where Ray gives one up.
         """
         remote = self.ray.remote(num_cpus=1, max_retries=RETRIES)(tasks.answered)
         pending: list[Any] = []
@@ -79,7 +83,7 @@ class Session:
             made = self.ray.get(reference)
         except self.ray.exceptions.RayError as error:
             words = re.sub(r"\s+", " ", str(error)).strip()[:300]
-            raise InputError(f"Ray gave up on shard {place + 1}: {type(error).__name__}: {words}") from error
+            raise EngineError(f"Ray gave up on shard {place + 1}: {type(error).__name__}: {words}") from error
         if isinstance(made, BaseException):
             raise made
         return made
@@ -108,7 +112,7 @@ _sessions: list[Session] = []
 
 
 def connect(run: Run) -> Session:
-    """The connection; made now if there is none. Raises `MissingDependency` and `InputError`."""
+    """The connection; made now if there is none. Raises `MissingDependency` and `EngineError`."""
     if not _sessions:
         os.environ.update({name: os.environ.get(name, value) for name, value in QUIET.items()})
         try:
@@ -122,11 +126,19 @@ def connect(run: Run) -> Session:
 
 def _joined(ray: Any, address: str) -> Session:
     try:
+        _knock(address)
         ray.init(address=address, namespace="ftcheck", log_to_driver=False, logging_level="ERROR")
     except Exception as error:
         words = " ".join(str(error).split())[:300]
-        raise InputError(f"no Ray cluster can be reached at {address}: {words}") from error
+        raise EngineError(f"no Ray cluster can be reached at {address}: {words}") from error
     return Session(ray, address, None)
+
+
+def _knock(address: str) -> None:
+    """Raise `OSError` where nobody listens: Ray would try for minutes."""
+    named = ADDRESS.fullmatch(address)
+    if named is not None:
+        socket.create_connection((named["host"], int(named["port"])), timeout=CONNECT).close()
 
 
 def _started(ray: Any, run: Run) -> Session:
@@ -146,7 +158,7 @@ def _started(ray: Any, run: Run) -> Session:
         )
     except Exception as error:
         words = " ".join(str(error).split())[:300]
-        raise InputError(f"a local Ray could not be started: {words}") from error
+        raise EngineError(f"a local Ray could not be started: {words}") from error
     return Session(ray, None, str(run.folder.resolve()))
 
 

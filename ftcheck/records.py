@@ -5,6 +5,8 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any
 
+from ftcheck.sampling.row_sample import Estimate
+
 
 class Severity(StrEnum):
     """How bad a finding is: `info` < `warning` < `error`. An `info` never fails a check."""
@@ -109,6 +111,8 @@ class Measurement:
 
     `volatile` marks what changes by itself between two runs on the same inputs (free disk space): it
     stands under `run` in the JSON report, and so does the summary of its check.
+    `statistic` tells what the value is of the rows it was taken on (`ftcheck.sampling.statistics`); where
+    these are a sample, the runner makes `estimate` of it, and `value` that of all rows.
     """
 
     name: str
@@ -116,6 +120,8 @@ class Measurement:
     unit: str | None = None
     limit: str | None = None
     volatile: bool = False
+    statistic: Any = field(default=None, repr=False, compare=False)
+    estimate: Estimate | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -77,6 +77,17 @@ class Outliers:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Sampling:
+    """How many rows are drawn for a first look at large data, and by which seed."""
+
+    __pydantic_config__ = STRICT
+    rows: Annotated[int, Limit(at_least=100)]
+    """Rows that are drawn, each as likely as any other; of data with no more rows, all are taken."""
+    seed: Annotated[int, ZERO_UP] = 0
+    """Other rows are drawn for another seed, the same ones on every machine for the same."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Data:
     """The datasets of a job."""
 
@@ -112,6 +123,9 @@ class Data:
     """Share of data.train that is held out for evaluation, the rows of datasets' train_test_split(seed)."""
     role_map: Mapping[str, str] | None = None
     """Roles of messages as chat templates know them, by the names that the data uses: {human: user}."""
+    sample: Sampling | None = None
+    """Check this many rows of data.train, drawn at random, in the place of all; numbers are then intervals,
+    and the gate stays shut unless gate.accept_sample names the job. All rows are trained all the same."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -534,6 +548,8 @@ class GateSettings:
     """Checks (ids, `*` allowed) that must have passed; skipped or waived is not enough."""
     max_age: Annotated[str, Form.DURATION] = "24h"
     """Maximum age of a report: 90m, 24h, 7d."""
+    accept_sample: tuple[str, ...] = ()
+    """Jobs that may be trained although only a sample of their rows was checked (data.sample)."""
     require_signed: Annotated[str | tuple[str, ...], PathKind.SIGNER] = ()
     """The gate opens only for a report that one of these signed (`ftcheck attest`): a file with a public key,
     or an identity (ISSUER#SUBJECT, or an email address) that sigstore vouches for."""

@@ -14,6 +14,7 @@ FLOORS = (
         "ftcheck.errors",
         "ftcheck.atomic",
         "ftcheck.records",
+        "ftcheck.sampling",
         "ftcheck.durations",
         "ftcheck.digest",
         "ftcheck.distribution",

@@ -8,7 +8,7 @@ import pytest
 
 from tests.imports import PACKAGES, file_of, modules
 
-MOST_ENTRIES = 37
+MOST_ENTRIES = 39
 """In `ftcheck/`, without what Python leaves there."""
 
 MIRRORED = {
@@ -64,6 +64,7 @@ SCENARIOS = (
     "cli/test_from.py",
     "cli/test_hostile.py",
     "cli/test_light.py",
+    "cli/test_memory_unknown.py",
     "cli/test_morning_after.py",
     "cli/test_never_green_by_silence.py",
     "cli/test_night_before.py",
@@ -88,6 +89,8 @@ SCENARIOS = (
     "cli/test_prepared.py",
     "plugins/guard/test_litellm.py",
     "plugins/preparation/test_against_trl.py",
+    "plugins/preparation/test_sample.py",
+    "sampling/test_coverage.py",
     "plugins/reading/test_hostile_data.py",
     "trainers/test_own_script.py",
     "trainers/test_processes.py",
@@ -136,6 +139,7 @@ CONCEPTS = {
     "rules.py": "rules: what one is, and the commands that list and explain them",
     "run.py": "the checks of a policy, run: by their command, and again and again by a fix",
     "run_folder.py": "a run's folder: its files, what writes them, and what opens them",
+    "sampled.py": "a sample of a job's rows: what reads it, and what gate, plan, report and trainer say",
     "search.py": "a search for settings that hold: for a plan, and for a fix",
     "show.py": "text for the screen: a merged policy, and a row",
     "templates.py": "chat templates: which one is trained with, and the rules",

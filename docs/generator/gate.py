@@ -23,6 +23,8 @@ CODES = {
     "arguments-changed": "A script's trainer has other settings than the policy states (`ticket.verify`).",
     "unverified": "What a script's trainer feeds cannot be compared: rows that stream, a sampler that "
     "draws rows twice, padding in the loss (`ticket.verify`).",
+    "sampled": "Only a sample of the rows was checked (`data.sample`), and `gate.accept_sample` does not "
+    "name the job, or the trainer takes no sample.",
     "no-adapter": "The job was not trained: a report of stage `after` has no adapter to be about.",
     "adapter-changed": "The adapter's bytes differ from those that were checked.",
     "inconsistent": "The report contradicts itself, the plan or its signed statement: it was edited, or the "

@@ -38,6 +38,7 @@ def gate(
     from ftcheck.exit_codes import ExitCode
     from ftcheck.gate.stored import Asked, check_stored
     from ftcheck.gate.ticket import Refusal
+    from ftcheck.report.sampled import sampled_words
     from ftcheck.runner.load import load
 
     loaded = load(policy, overrides, all_rules_dirs(rules_dirs))
@@ -53,6 +54,8 @@ def gate(
             show_refusal(decision, policy)
         else:
             click.echo(f"gate: open for {job}" + (f" · {decision.remark}" if decision.remark else ""))
+            if decision.sample is not None:
+                click.echo(sampled_words(decision.sample))
     return ExitCode.REFUSED if refused else ExitCode.OK
 
 
@@ -65,7 +68,7 @@ def show_refusal(refusal: "Refusal", policy: str) -> None:
     click.echo(f"gate: refused for {refusal.job} ({codes})", err=True)
     for reason in refusal.reasons:
         click.echo(f"  {reason.code:<18} {shown(reason.message)}", err=True)
-    if all(reason.code in OF_SIGNATURES for reason in refusal.reasons):
+    if all(reason.code in OF_SIGNATURES or reason.code == "sampled" for reason in refusal.reasons):
         return
     again = f"ftcheck run {policy} --job {refusal.job} -o json=report.json"
     click.echo(f"  run the checks again: {again}", err=True)

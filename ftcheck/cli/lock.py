@@ -77,6 +77,10 @@ def lock(
         click.echo(f"{path}: no differences")
         return ExitCode.OK
     write(path, text_of(new))
+    for name in made:
+        if known[name].data.sample is not None:
+            said = "the lock is about tokenizer and template; no row of data.train, sampled or not, is in it"
+            click.echo(f"{name}: {said}", err=True)
     probes = sum(len(one.probes) + len(one.conversations) for one in made.values())
     count = counted(len(made), "job")
     versions = " · ".join(f"{name} {version}" for name, version in new["versions"].items() if version)

@@ -100,9 +100,14 @@ def _index(prepared: "Prepared", row: int | None, record: str | None, *, longest
         return matches[0]
     if longest:
         return int(prepared.length.argmax())
-    if row is not None and row > len(prepared):
-        raise UsageError(f"there is no row {row:,}: the data has {counted(len(prepared), 'row')}")
-    return (row or 1) - 1
+    if row is not None and row > prepared.rows.total:
+        raise UsageError(f"there is no row {row:,}: the data has {counted(prepared.rows.total, 'row')}")
+    if row is None:
+        return 0
+    index = prepared.rows.index(row)
+    if index is None:
+        raise UsageError(f"row {row:,} is not in the sample ({prepared.sample}): show it without data.sample")
+    return index
 
 
 def _first_finding(

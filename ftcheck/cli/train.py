@@ -3,6 +3,7 @@
 import contextlib
 import os
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -134,10 +135,14 @@ def _gated(
 ) -> ExitCode:
     """Train with a ticket, or say why there is none."""
     from ftcheck.cli.gate import show_refusal
-    from ftcheck.gate.ticket import Refusal
+    from ftcheck.gate.ticket import Reason, Refusal
 
     if not isinstance(decision, Refusal):
-        return _train(loaded, job, decision, options, report, resume=resume)
+        trainer = loaded.host.trainers[loaded.policy.jobs[job].trainer.use]
+        if decision.sample is None or trainer.takes_sample:
+            return _train(loaded, job, decision, options, report, resume=resume)
+        said = f"only {decision.sample} were checked, and {trainer.name} trains ids that were all checked"
+        decision = Refusal(job, (Reason("sampled", f"{said}: run the checks on all rows"),))
     if ranks.is_main():
         show_refusal(decision, str(options.policy))
     return ExitCode.REFUSED
@@ -184,6 +189,7 @@ def _train(
     from ftcheck.inputs.container import Inputs, Run
     from ftcheck.inputs.work_folders import work_folder
     from ftcheck.policy.plan import of_job
+    from ftcheck.report.sampled import sampled_words
     from ftcheck.runner.execute import waiving
     from ftcheck.training.during_checks import DuringChecks
     from ftcheck.training.expectations import expectations
@@ -193,11 +199,16 @@ def _train(
     _echo(f"gate: open for {name} · trainer {trainer.name} {trainer.describe(job)}".rstrip())
     if ticket.remark is not None:
         _echo(f"  {ticket.remark}")
+    if ticket.sample is not None:
+        _echo(sampled_words(ticket.sample))
     with work_folder("ftcheck-train-") as folder, _shown() as shown:
         run = Run(folder=folder, offline=options.offline, report=shown.show, cache=options.cache)
         checks, expected = of_job(loaded.during, name), expectations(job, report)
         watch = DuringChecks(checks, loaded.host, expected, waiving(loaded.policy), shown.tell)
         given = {"run": run, "jobs": (job,), "watch": watch} | ({"report": report} if report else {})
+        if ticket.sample is not None:  # all rows are trained; the sample is only held against them
+            given["sampled"] = Inputs(loaded.host.loaders, given, job)
+            job = replace(job, data=replace(job.data, sample=None))
         inputs = Inputs(loaded.host.loaders, given, job)
         where = trainer.train(ticket, job, inputs, resume=resume)
         shown.end(watch, trainer.name)

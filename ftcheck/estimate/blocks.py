@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from ftcheck.estimate.interval import Interval
 from ftcheck.inputs.prepared import Prepared
 from ftcheck.packing.plans import (
     Plan,
@@ -11,6 +12,7 @@ from ftcheck.packing.plans import (
     lower_bound,
     optimal,
 )
+from ftcheck.sampling import intervals
 from ftcheck.settings import Job
 
 if TYPE_CHECKING:
@@ -92,7 +94,44 @@ def _pieces(lengths: "NDArray[Any]", capacity: int, strategy: str) -> "NDArray[A
 
 
 def fed(job: Job, prepared: Prepared) -> int:
-    """Rows per epoch, or blocks where they are packed."""
+    """Rows per epoch, or blocks where they are packed; of a sample those of all rows, as is likely."""
+    return round(fed_between(job, prepared).likely)
+
+
+def fed_between(job: Job, prepared: Prepared) -> Interval:
+    """The same as an interval: a point where all rows were prepared, else at 95 %.
+
+    All rows fill blocks no worse than a sample of them does, and no better than full. Of few rows that are
+    fed it is only known that each takes a block at the most.
+    """
+    found, sample = _fed(job, prepared), prepared.sample
+    if sample is None:
+        return Interval(found, found, found)
+    likely = found * sample.of / sample.rows
+    if not _packs(job):
+        low, high = intervals.count(min(found, sample.rows), sample.rows, sample.of)
+        return Interval(min(likely, low), likely, max(likely, high))
+    tokens = int(prepared.kept.sum())
+    low_tokens, high_tokens = intervals.total(prepared.kept, sample.rows, sample.of)
+    least = low_tokens / int(job.training.max_length or 1)
+    most = sample.of if high_tokens is None or not tokens else found * high_tokens / tokens
+    return Interval(min(likely, least), likely, max(likely, most))
+
+
+def spread(job: Job, prepared: Prepared) -> Interval:
+    """By which factors a number that grows with what is fed may be off because rows were drawn."""
+    found = fed_between(job, prepared)
+    if not found.likely:
+        return Interval(1.0, 1.0, 1.0)
+    return Interval(found.low / found.likely, 1.0, found.high / found.likely)
+
+
+def _packs(job: Job) -> bool:
+    return job.training.packing and job.training.max_length is not None
+
+
+def _fed(job: Job, prepared: Prepared) -> int:
+    """Of the rows that were prepared."""
     training, stored = job.training, as_stored(prepared, job)
     if stored is not None:
         return stored.planned

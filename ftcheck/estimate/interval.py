@@ -22,6 +22,10 @@ class Interval:
         """Every end times a positive number."""
         return Interval(self.low * factor, self.likely * factor, self.high * factor)
 
+    def by(self, other: "Interval") -> "Interval":
+        """The product of two positive numbers, either of which may be anywhere in its interval."""
+        return Interval(self.low * other.low, self.likely * other.likely, self.high * other.high)
+
     def into(self, amount: float) -> "Interval":
         """`amount` by this, turned round: tokens by seconds are tokens a second."""
         ends = (self.high, self.likely, self.low)

@@ -135,16 +135,19 @@ def excluded(lora: Lora, name: str) -> bool:
 
 
 def trained_whole(lora: Lora, module: str) -> bool:
-    """Whether modules_to_save trains a module whole, or one that it is in.
+    """Whether modules_to_save trains a module whole, or one that it is in."""
+    return saved_by(lora.modules_to_save or (), module)
+
+
+def saved_by(saved: Sequence[str], module: str) -> bool:
+    """The same by the names in modules_to_save.
 
     PEFT takes in every module whose name ends like that, with or without a dot before it: `norm` is
     every layer's `input_layernorm` too.
     """
-    if not lora.modules_to_save:
-        return False
     parts = module.split(".")
     owners = [".".join(parts[:depth]) for depth in range(1, len(parts) + 1)]
-    return any(owner.endswith(tuple(lora.modules_to_save)) for owner in owners)
+    return any(owner.endswith(tuple(saved)) for owner in owners)
 
 
 def adapted(lora: Lora, name: str) -> bool:

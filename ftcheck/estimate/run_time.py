@@ -26,6 +26,7 @@ HOUR = 3600.0
 TRAINERS = frozenset({"qlora"})
 """Trainers that are known to be TRL."""
 NOTHING = Interval(0.0, 0.0, 0.0)
+EXACTLY = Interval(1.0, 1.0, 1.0)
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,6 +46,7 @@ class Duration:
     `seconds` are the parts: `training`, `evaluation`, `saving`, `start`. `tokens_per_second` counts tokens
     that are no padding, of all devices together, while training. `flops` are multiplications a token.
     `cost` is hours times hardware.price_per_hour. `assumes` are sentences for whoever reads the number.
+    `spread` are the factors by which steps and tokens may be off where only a sample of the rows is known.
     """
 
     problem: str = ""
@@ -59,6 +61,18 @@ class Duration:
     gpu: str | None = None
     measured: bool = False
     assumes: tuple[str, ...] = ()
+    spread: Interval = EXACTLY
+
+
+def wider(found: Duration, spread: Interval) -> Duration:
+    """A duration of a sample's rows, scaled to all: the number of steps is itself an interval."""
+    hours, cost = found.hours, found.cost
+    return replace(
+        found,
+        hours=None if hours is None else hours.by(spread),
+        cost=None if cost is None else cost.by(spread),
+        spread=spread,
+    )
 
 
 def estimate(

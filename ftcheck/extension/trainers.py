@@ -25,7 +25,8 @@ class Trainer:
     `describe(job)` says in a line what will run; it is printed first. `probe(job, inputs)` runs some real
     steps of the largest batch and writes nothing (`ftcheck plan --probe`); None: this trainer cannot.
     `reads_rows`: it reads and tokenises the rows itself, so that nobody can say that it trains the ids that
-    were checked.
+    were checked. `takes_sample`: it can be called with a ticket of a sample (`Ticket.sample`), and trains all
+    rows then; as `sampled` its inputs have those of the job as it was checked.
     """
 
     name: str
@@ -33,3 +34,4 @@ class Trainer:
     describe: Callable[["Job"], str] = lambda job: ""
     probe: Callable[["Job", "Inputs"], "Probe"] | None = None
     reads_rows: bool = False
+    takes_sample: bool = False

@@ -30,6 +30,7 @@ from ftcheck.runner.options import Options
 from ftcheck.runner.planned import Planned, plan
 from ftcheck.runner.select import narrow
 from ftcheck.runner.workplace import Workplace
+from ftcheck.sampling.row_sample import RowSample
 from ftcheck.settings import Job
 
 
@@ -172,6 +173,7 @@ class _Runs:
         """One run of the checks, and the rows of each job."""
         planned = plan(open_policy(options.policy, options.overrides, options.rules_dirs), options)
         executed = _executed(options, planned, self._watch, rows=True)
+        _refuse_sampled({name: one.sample for name, one in executed.facts.prepared.items()})
         return executed.results, {job: one.rows for job, one in executed.facts.prepared.items()}
 
     def own(self, results: Iterable[Result]) -> tuple[Result, ...]:
@@ -285,7 +287,18 @@ def _stored(path: str, loaded: Loaded, jobs: Sequence[str]) -> tuple[Result, ...
     report, reasons = changed_since(path, loaded.policy, loaded.checks, jobs, during=loaded.during)
     if report is None or reasons:
         raise _stale(reasons)
+    _refuse_sampled({name: report.jobs[name].sample for name in jobs})
     return report.results
+
+
+def _refuse_sampled(samples: Mapping[str, RowSample | None]) -> None:
+    """Raise `UsageError` for jobs of which a sample was checked: what other rows need is not known."""
+    for name, sample in samples.items():
+        if sample is not None:
+            raise UsageError(
+                f"job {name}: only {sample} were checked, and values for all rows do not follow from them:"
+                f" fix it without jobs.{name}.data.sample"
+            )
 
 
 def _stale(reasons: Sequence[Reason]) -> StaleReport:

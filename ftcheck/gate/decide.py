@@ -8,7 +8,7 @@ from typing import Any
 
 from ftcheck import digest
 from ftcheck.durations import seconds
-from ftcheck.gate import waived
+from ftcheck.gate import sampled, waived
 from ftcheck.gate.input_digests import ADAPTER, InputDigests
 from ftcheck.gate.ticket import (
     SEAL,
@@ -63,6 +63,7 @@ def ticket_values(report: Report, job: str) -> dict[str, Any]:
         "ids": digests.ids,
         "eval_ids": digests.eval_ids,
         "ids_from": str(digests.ids_from or "unverified"),
+        "sample": digests.sample,
         "inputs": inputs,
     }
 
@@ -191,6 +192,7 @@ def _verdict(report: Report, world: World, job: str) -> Iterator[Reason]:
             if one_id not in mine or mine[one_id].outcome is not Outcome.PASSED:
                 outcome = mine[one_id].outcome.value if one_id in mine else "not in the report"
                 yield Reason("required", f"{one_id} is required to pass; it is {outcome}")
+    yield from sampled.refusals(report.jobs[job], world.policy, job)
     if world.policy.gate.require_signed and not world.signed:
         yield Reason(
             "unsigned", "gate.require_signed asks for a signature: ftcheck attest signs a stored report"
@@ -216,10 +218,14 @@ def _complete(
 
 
 def _without_ids(digests: JobDigests, job: Job) -> Iterator[Reason]:
-    """Rows that nobody can hold against what was checked, where no finding says why."""
-    if digests.ids is None:
+    """Rows that nobody can hold against what was checked, where no finding says why.
+
+    Of a sample, those that were drawn; rows that are held out of it were not checked either.
+    """
+    sample = digests.sample
+    if (digests.ids if sample is None else sample.ids) is None:
         yield Reason("incomplete", f"no digest over ids and labels: {_NO_IDS}")
-    if digests.eval_ids is None and job.evaluates:
+    if digests.eval_ids is None and job.evaluates and not (sample is not None and job.divided):
         yield Reason("incomplete", f"no digest over the evaluation rows' ids and labels: {_NO_IDS}")
 
 
@@ -257,6 +263,8 @@ def _consistent(report: Report, world: World, job: str, mine: Mapping[str, Resul
         for wrong in _contradictions(result, planned or result.check, report.fail_on):
             yield Reason("inconsistent", f"{result.check.id} {wrong}")
     for wrong in contradictions(report.jobs[job], world.policy.jobs[job]):
+        yield Reason("inconsistent", f"the report {wrong}")
+    for wrong in sampled.contradictions(report, world.policy.jobs[job]):
         yield Reason("inconsistent", f"the report {wrong}")
     status = status_of(report.results, report.problems, selected=narrowed(report.selection))
     if status != report.status:

@@ -23,6 +23,7 @@ from ftcheck.report.record import (
     Report,
 )
 from ftcheck.report.shape import checked
+from ftcheck.sampling.row_sample import RowSample
 from ftcheck.settings import Policy
 
 MAX_REPORT = 256 << 20
@@ -164,7 +165,7 @@ def check_resumed(
         ticket = bounded.read_json(file)["ticket"]
         held = dict(ticket["inputs"])
         kept = {key: ticket[key] for key in ("job_digest", "model", "template")}
-        whole = {name: ticket[name] for name in TICKET}
+        whole = {name: ticket[name] for name in TICKET if name != "sample"} | {"sample": _sample(ticket)}
     except (OSError, ValueError, LookupError, TypeError):
         return Refusal(job, (Reason("no-report", f"{file}: no run to resume, or not a readable run.json"),))
     reasons = _began_with(whole, file, policy, job, report, asked) if must_be_signed(policy, asked) else []
@@ -175,6 +176,12 @@ def check_resumed(
     if reasons:
         return Refusal(job, tuple(reasons))
     return Ticket(**{**whole, "inputs": held, "policy": policy.path, "seal": SEAL})
+
+
+def _sample(ticket: Mapping[str, Any]) -> RowSample | None:
+    """What run.json says of a sample; nothing in those of earlier versions."""
+    said = ticket.get("sample")
+    return RowSample(**said) if said is not None else None
 
 
 def _changed_since_it_began(

@@ -1,12 +1,13 @@
 """What the gate hands out: a ticket, or a refusal with every reason."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field, fields
+from dataclasses import asdict, dataclass, field, fields
 from typing import Any, Protocol
 
 from ftcheck.errors import FtcheckError, Problem, UsageError
 from ftcheck.exit_codes import ExitCode
 from ftcheck.label_digest import is_old
+from ftcheck.sampling.row_sample import RowSample
 
 SEAL = object()
 """The gate's own mark on a ticket: nobody else makes one."""
@@ -26,7 +27,8 @@ class Ticket:
     Only the gate makes one. `ids` is the digest over ids and labels that the trainer must feed, `eval_ids`
     that of the evaluation rows (None: it does not evaluate), and `ids_from` says whose ids they are; `inputs`
     are the digests of the job's files by their name in the report. `verifier` is there where a script asked
-    the gate: call `verify`.
+    the gate: call `verify`. Where the policy accepts that a sample of the rows was checked, `sample` is that
+    one, with the digest over its ids and labels, and `ids` is None: nobody checked the other rows.
     """
 
     job: str
@@ -41,6 +43,7 @@ class Ticket:
     ids_from: str = "unverified"
     inputs: Mapping[str, str] = field(default_factory=dict)
     issued_at: str = ""
+    sample: RowSample | None = None
     seal: Any = field(default=None, repr=False, compare=False)
     verifier: Verifier | None = field(default=None, repr=False, compare=False)
 
@@ -74,7 +77,9 @@ class Ticket:
     def said(self) -> dict[str, Any]:
         """What it stands for, as run.json keeps it: all but the gate's mark and who verifies."""
         names = [one.name for one in fields(self) if one.compare]
-        return {name: getattr(self, name) for name in names} | {"inputs": dict(self.inputs)}
+        sample = asdict(self.sample) if self.sample is not None else None
+        plain = {"inputs": dict(self.inputs), "sample": sample}
+        return {name: getattr(self, name) for name in names} | plain
 
 
 @dataclass(frozen=True, slots=True)

@@ -82,9 +82,12 @@ class Inputs:
         self._own = Store()
         self._poisoned = frozenset(poisoned)
         self._opening = opening
+        self.asked: set[str] = set()
+        """Names that were asked for; whoever wants to know empties it first."""
 
     def get(self, name: str) -> Any:
         """The input `name`, opened now if it was not. Raises `InputError`, each time the same."""
+        self.asked.add(name)
         if name == "inputs":
             return self
         if name in self._base:

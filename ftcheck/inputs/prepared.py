@@ -12,6 +12,7 @@ from ftcheck.inputs.prepared_folder import StoredRows
 from ftcheck.inputs.tokenizer import Message
 from ftcheck.packing.truncation import cut_bounds
 from ftcheck.records import Location
+from ftcheck.sampling.row_sample import RowSample
 
 if TYPE_CHECKING:
     import numpy as np
@@ -68,7 +69,8 @@ class Rows:
     in rows as text, each with its rows. `key_sets` are the keys of the rows; `opening` tells what kind of
     value each column has that TRL looks at, in the first row that could be read (`ftcheck.inputs.columns`).
     `reader` reads the rows' texts again: ask `texts`. `textless` says why there are none to read, where the
-    rows are token ids from the start.
+    rows are token ids from the start. `sample` is there where these rows were drawn from more, and `numbers`
+    (int64) are then the indices that they have among all.
     """
 
     files: tuple[str, ...]
@@ -93,10 +95,17 @@ class Rows:
     opening: Mapping[str, str] = field(default_factory=dict)
     reader: RowReader | None = field(default=None, repr=False, compare=False)
     textless: str | None = None
+    sample: RowSample | None = None
+    numbers: NDArray[np.int64] | None = None
 
     def __len__(self) -> int:
         """Number of rows, the broken ones among them."""
         return len(self.line)
+
+    @property
+    def total(self) -> int:
+        """Number of rows that there are, whether these are all or a sample of them."""
+        return len(self) if self.sample is None else self.sample.of
 
     def texts(self, row: int) -> Sequence[tuple[str, str]]:
         """What stands in a row (index from 0): a role and a text for each message; nothing for a broken row.
@@ -110,13 +119,22 @@ class Rows:
             raise InputError(self.textless or "the texts of these rows cannot be read")
         return self.reader.texts(row)
 
+    def index(self, number: int) -> int | None:
+        """Where the row is that is the `number`-th of all (from 1); None where it was not drawn."""
+        if self.numbers is None:
+            return number - 1 if 0 < number <= len(self) else None
+        import numpy as np
+
+        place = int(np.searchsorted(self.numbers, number - 1))
+        return place if place < len(self) and int(self.numbers[place]) == number - 1 else None
+
     def at(self, row: int, column: int | None = None) -> Location:
         """The place of a row (index from 0): clickable, and named by its digest."""
         return Location(
             path=self.files[int(self.file[row])],
             line=int(self.line[row]),
             column=column or 1,
-            row=row + 1,
+            row=(row if self.numbers is None else int(self.numbers[row])) + 1,
             record=self.records[row],
         )
 
@@ -155,7 +173,8 @@ class Prepared:
     rows that are fed. A row that TRL drops (fully masked, not packing) is not used.
     `sequences` are what is fed: a row index, a start and a stop into the row's tokens (int64, shape
     (n, 3)); one a used row, several where `outliers.action` is `chunk`.
-    `digest` is sha256 over ids and labels of all sequences, in order; None if a row is in trouble.
+    `digest` is sha256 over ids and labels of all sequences, in order; None if a row is in trouble, and if
+    these rows are a `sample`.
     `stored` tells of rows that were read prepared: each is one sequence, packed ones taken apart.
     """
 
@@ -182,6 +201,11 @@ class Prepared:
     def __len__(self) -> int:
         """Number of rows, the broken ones among them."""
         return len(self.length)
+
+    @property
+    def sample(self) -> RowSample | None:
+        """What these rows were drawn of; None: they are all there are."""
+        return self.rows.sample
 
     def at(self, row: int) -> Location:
         """The place of a row (index from 0)."""

@@ -34,6 +34,8 @@ PLAIN_KEYS = frozenset(
     {"type", "properties", "required", "description", "enum", "items", "default", "additionalProperties"}
 )
 """Keys of the schemas that are looked through without the meta-schema."""
+OPENING = frozenset({"anyOf", "allOf", "oneOf", "$ref"})
+"""Keys that may declare more arguments than `properties` does."""
 
 
 class Fault(NamedTuple):
@@ -64,6 +66,8 @@ def of(parameters: Any) -> Looked:
     """The parameters of a definition, looked at; the same ones are looked at once."""
     if not isinstance(parameters, Mapping) or not parameters:
         return _NOTHING
+    if _is_plain(parameters):
+        return _told(parameters, (), None)
     return _looked(json.dumps(parameters, sort_keys=True, default=str))
 
 
@@ -75,19 +79,18 @@ def _looked(text: str) -> Looked:
     strange: set[str] = set()
     stated = json.loads(text)
     meant = _meant(stated, strange, 0)
-    properties = meant.get("properties") if isinstance(meant, Mapping) else None
-    names = frozenset(properties) if isinstance(properties, Mapping) else frozenset()
-    required = meant.get("required")
-    listed = tuple(one for one in required if isinstance(one, str)) if isinstance(required, list) else ()
-    closed = (
-        bool(names)
-        and "patternProperties" not in stated
-        and meant.get("additionalProperties") in (None, False)
-    )
-    closed = closed and not any(key in meant for key in ("anyOf", "allOf", "oneOf", "$ref"))
     invalid = None if _is_plain(meant) else _invalid(meant)
-    schema = meant if invalid is None else None
-    return Looked(schema, names, listed, closed, tuple(sorted(strange)), invalid)
+    told = _told(meant, tuple(sorted(strange)), invalid)
+    return told._replace(closed=told.closed and "patternProperties" not in stated)
+
+
+def _told(meant: Mapping[str, Any], strange: tuple[str, ...], invalid: str | None) -> Looked:
+    """What a schema declares, once its types are those that are meant."""
+    properties, required = meant.get("properties"), meant.get("required")
+    names = frozenset(properties) if isinstance(properties, Mapping) else frozenset()
+    listed = tuple(one for one in required if isinstance(one, str)) if isinstance(required, list) else ()
+    closed = bool(names) and meant.get("additionalProperties") in (None, False) and OPENING.isdisjoint(meant)
+    return Looked(meant if invalid is None else None, names, listed, closed, strange, invalid)
 
 
 def _invalid(schema: Any) -> str | None:
@@ -133,21 +136,25 @@ def _meant(schema: Any, strange: set[str], depth: int) -> Any:
     return made
 
 
-def _is_plain(schema: Any) -> bool:
-    """Whether a schema is valid at first sight. Most are; the meta-schema takes 1 ms for each."""
-    if type(schema) is not dict or not PLAIN_KEYS.issuperset(schema):
+def _is_plain(schema: Any, depth: int = 0) -> bool:
+    """Whether a schema is valid at first sight, with types of JSON Schema and nothing to leave out.
+
+    Most are; the meta-schema takes 1 ms for each.
+    """
+    if type(schema) is not dict or not PLAIN_KEYS.issuperset(schema) or depth > tool_calls.MAX_DEPTH:
         return False
     properties, required = schema.get("properties", {}), schema.get("required", [])
     if type(properties) is not dict or type(required) is not list or type(schema.get("enum", [])) is not list:
         return False
     return (
-        type(schema.get("type", "")) is str
+        type(kind := schema.get("type", "object")) is str
+        and kind in JSON_TYPES
         and type(schema.get("description", "")) is str
         and type(schema.get("additionalProperties", False)) is bool
         and all(type(one) is str for one in required)
         and len(set(required)) == len(required)
-        and all(map(_is_plain, properties.values()))
-        and ("items" not in schema or _is_plain(schema["items"]))
+        and all(_is_plain(one, depth + 1) for one in properties.values())
+        and ("items" not in schema or _is_plain(schema["items"], depth + 1))
     )
 
 

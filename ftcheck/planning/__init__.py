@@ -1,15 +1,18 @@
 """What `ftcheck plan` works out before the GPU: lengths, packing, steps, memory, time, better settings."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any
 
 from ftcheck.errors import FtcheckError, InputError
+from ftcheck.estimate.memory.fit import REPLAYS, far
 from ftcheck.estimate.steps import devices, steps
 from ftcheck.inputs.container import Inputs
 from ftcheck.inputs.evaluation import GoldSet
 from ftcheck.inputs.machine import Machine
 from ftcheck.inputs.model import ModelConfig
+from ftcheck.inputs.modules import Modules
 from ftcheck.inputs.prepared import Prepared
 from ftcheck.inputs.probe import Probe
 from ftcheck.inputs.role_tokens import RoleTokens
@@ -18,6 +21,7 @@ from ftcheck.planning.config import training_config
 from ftcheck.planning.lengths import lengths
 from ftcheck.planning.packing import packing
 from ftcheck.planning.records import Figure, JobPlan, Lengths, Option, Packing, Step, Unplanned
+from ftcheck.planning.sampled import on_sample
 from ftcheck.planning.search import Bounds, Search, effective_tokens, settings
 from ftcheck.plurals import agreeing, counted
 from ftcheck.records import Change
@@ -64,7 +68,19 @@ def _planner(
     evaluates = job.evaluates
     evaluated, _ = _opened(inputs, "prepared_eval") if evaluates else (None, "")
     role_tokens = _opened(inputs, "role_tokens") if speaks else (None, "not asked for")
-    return _Planner(job, prepared, model, problem, machine, gold, evaluated, role_tokens, asked, probed)
+    return _Planner(
+        job,
+        prepared,
+        model,
+        problem,
+        machine,
+        gold,
+        evaluated,
+        role_tokens,
+        asked,
+        probed,
+        lambda: _opened(inputs, "modules")[0],
+    )
 
 
 def _first_trouble(prepared: Prepared) -> str:
@@ -96,6 +112,7 @@ class _Planner:
     role_tokens: tuple[RoleTokens | None, str]
     asked: Asked
     probed: Probe | None = None
+    modules: Callable[[], Modules | None] = lambda: None
 
     def stated(self) -> Option:
         found, known = lengths(self.prepared, self.job, self.asked.percentile), self._estimates()
@@ -104,7 +121,14 @@ class _Planner:
 
     def _estimates(self) -> estimates.Estimates:
         return estimates.Estimates(
-            self.model, self.problem, self.machine, self.evaluated, self.job, self.probed
+            self.model,
+            self.problem,
+            self.machine,
+            self.evaluated,
+            self.job,
+            self.probed,
+            self.prepared,
+            self.modules,
         )
 
     def plan(self) -> JobPlan:
@@ -115,13 +139,15 @@ class _Planner:
         limit, source = self._memory_limit()
         context = self.model.context if self.model is not None else None
         bounds = Bounds(self.asked.max_lost, limit, context)
-        search = Search(job, self.prepared, found, bounds, known.memory, known.hours)
+        replayed = partial(known.memory, replay=True)
+        search = Search(job, self.prepared, found, bounds, known.memory, known.hours, replayed)
         options = search.options()
         stated = options[0]
         chosen = next((one for one in options if one.role == "best"), stated)
         packed = self._packing(found)
         step = self._step(packed, stated)
         cost = estimates.cost(job, stated.hours)
+        largest, largest_by = self._largest_batch(known, stated, limit)
         answers = [one.answer_tokens for one in self.gold.items] if self.gold is not None else []
         return JobPlan(
             job=job.name,
@@ -135,7 +161,8 @@ class _Planner:
             memory=stated.memory,
             memory_limit=limit,
             memory_source=source,
-            largest_batch=self._largest_batch(known, stated, limit),
+            largest_batch=largest,
+            largest_batch_by=largest_by,
             time=stated.hours,
             cost=cost,
             serving=estimates.serving(job, self.gold),
@@ -150,6 +177,7 @@ class _Planner:
             probe=_told(self.probed) if self.probed is not None else "",
             card=self._card_name(),
             card_gib=self._card()[0],
+            on_sample=on_sample(job, self.prepared),
         )
 
     def _packing(self, found: Lengths) -> Packing | None:
@@ -160,8 +188,9 @@ class _Planner:
         training = self.job.training
         packs = training.packing and packed is not None and training.max_length is not None
         fed = packed.planned if packs and packed is not None else len(self.prepared.sequences)
+        scale = self.prepared.rows.total / max(1, len(self.prepared))
+        fed, real = (round(one * scale) for one in (fed, int(self.prepared.fed(training.max_length).sum())))
         made = steps(self.job, fed)
-        real = int(self.prepared.fed(training.max_length).sum())
         return Step(
             batch=training.per_device_train_batch_size,
             accumulation=training.gradient_accumulation_steps,
@@ -192,23 +221,31 @@ class _Planner:
         here = self.machine.gpus[0].name if self.machine is not None and self.machine.gpus else ""
         return self.job.hardware.gpu or here
 
-    def _largest_batch(self, known: estimates.Estimates, stated: Option, limit: float | None) -> int | None:
-        """The largest batch whose whole interval fits; 0 if not even one does, None if it cannot be told."""
+    def _largest_batch(
+        self, known: estimates.Estimates, stated: Option, limit: float | None
+    ) -> tuple[int | None, str]:
+        """The largest batch whose whole interval fits, and how it was found (`Figure.by`).
+
+        0 if not even one does, None if it cannot be told.
+        """
         if limit is None or stated.memory.high is None:
-            return None
-
-        def fits(batch: int) -> bool:
-            training = replace(self.job.training, per_device_train_batch_size=batch)
-            made = known.memory(replace(self.job, training=training), longest, stated.fed)
-            return made.fits(limit) == "fits"
-
+            return None, ""
         longest = int(self.prepared.fed(stated.length).max(initial=0))
         longest = stated.length if self.job.training.packing else longest
-        low, high = 0, LARGEST
-        while low < high:
-            middle = (low + high + 1) // 2
-            low, high = (middle, high) if fits(middle) else (low, middle - 1)
-        return low
+
+        def at(batch: int, *, replay: bool = False) -> Figure:
+            training = replace(self.job.training, per_device_train_batch_size=batch)
+            job = replace(self.job, training=training)
+            return known.memory(job, longest, max(batch, stated.fed), replay=replay)
+
+        def most(room: float, high: int) -> int:
+            low = 0
+            while low < high:
+                middle = (low + high + 1) // 2
+                low, high = (middle, high) if at(middle).fits(room) == "fits" else (low, middle - 1)
+            return low
+
+        return _confirmed(at, most, limit)
 
     def _disk(self) -> tuple[Figure, str]:
         """What the run writes at most, and what that is in words."""
@@ -242,6 +279,26 @@ class _Planner:
         if not found.trained.exact:
             notes.append("the positions of trained tokens were counted in a sample of the rows")
         return notes
+
+
+def _confirmed(at: Callable[..., Figure], most: Callable[[float, int], int], limit: float) -> tuple[int, str]:
+    """The largest batch that fits, and how it was found: by a replayed step, from the formulas' batch (`most`
+    of a room) downwards. Far from the limit (all batches that are tried fit) the formulas decide."""
+    batch = max(1, most(limit, LARGEST))
+    first = at(batch)
+    if far(first.low or 0.0, first.high or 0.0, limit):
+        return batch if first.fits(limit) == "fits" else 0, first.by
+    for _ in range(REPLAYS):
+        made, formula = at(batch, replay=True), at(batch)
+        if made.fits(limit) == "fits":
+            return batch, made.by
+        if batch == 1:
+            return 0, made.by
+        needed = made.high if made.needed is None else made.needed[2]
+        room = limit * (formula.high or 0.0) / needed if needed else 0.0
+        left = most(room, batch - 1)
+        batch = max(1, left)
+    return left, "formulas"
 
 
 def _told(probed: Probe) -> str:

@@ -1,18 +1,22 @@
 """The one place where the plan asks for estimates: peak memory, time, cost, and the load of serving."""
 
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
+from functools import partial
 
 from ftcheck.errors import InputError
 from ftcheck.estimate import run_time, serving_load
 from ftcheck.estimate.interval import Interval
 from ftcheck.estimate.memory.formulas import Memory, estimate
-from ftcheck.estimate.memory.prediction import predict, scaled
+from ftcheck.estimate.memory.lower_bound import lower_bound
+from ftcheck.estimate.memory.prediction import ALIKE, predict, scale, scaled
+from ftcheck.estimate.memory.shapes import usual_length
 from ftcheck.estimate.steps import devices, every
 from ftcheck.inputs.evaluation import GoldSet
 from ftcheck.inputs.machine import Machine
 from ftcheck.inputs.model import ModelConfig
+from ftcheck.inputs.modules import Modules
 from ftcheck.inputs.prepared import Prepared
 from ftcheck.inputs.probe import Probe
 from ftcheck.planning import probe
@@ -37,6 +41,8 @@ class Estimates:
 
     `evaluated` are the rows of data.eval, None where nobody evaluates. `probed` are real steps of `stated`,
     the job as the policy has it: it is to be asked for before its variants, which are held against it.
+    `trained` are the rows that are trained on; `modules` opens the model's modules, for the least that it
+    needs where its memory is not modelled.
     """
 
     model: ModelConfig | None
@@ -45,40 +51,75 @@ class Estimates:
     evaluated: Prepared | None = None
     stated: Job | None = None
     probed: Probe | None = None
+    trained: Prepared | None = None
+    modules: Callable[[], Modules | None] = lambda: None
     _paces: list[Interval | None] = field(default_factory=list)
-    _replayed: list[tuple[object, Memory, float]] = field(default_factory=list)
+    _replayed: list[tuple[object, Memory, Interval]] = field(default_factory=list)
+    _bounds: list[float | None] = field(default_factory=list)
 
-    def memory(self, job: Job, longest: int, sequences: int) -> Figure:
-        """Peak memory in GiB of the largest batch of `sequences` (blocks) of at most `longest` tokens."""
-        found = self._memory(job, longest, sequences)
+    def memory(self, job: Job, longest: int, sequences: int, *, replay: bool = False) -> Figure:
+        """Peak memory in GiB of the largest batch of `sequences` (blocks) of at most `longest` tokens.
+
+        By a replayed step for the first that is asked for, the job as it is stated, and for those that are
+        to be replayed; else by the formulas, scaled to that first one.
+        """
+        found = self._memory(job, longest, sequences, replay=replay and not self._measured)
         if self.probed is None or self.stated is None:
             return found
         stated = self._memory(self.stated, self.probed.longest, self.probed.sequences)
         return probe.memory(found, stated, self.probed, same=_same(job, self.stated))
 
-    def _memory(self, job: Job, longest: int, sequences: int) -> Figure:
+    @property
+    def _measured(self) -> bool:
+        return self.probed is not None and self.probed.peak_gib is not None
+
+    def _memory(self, job: Job, longest: int, sequences: int, *, replay: bool = False) -> Figure:
         if self.model is None:
             return Figure(unit="GiB", why=f"unknown: {self.problem}")
         try:
-            found = self._scaled(self.model, job, longest, sequences)
+            found = self._scaled(self.model, job, longest, sequences, replay=replay)
         except InputError as error:
-            return Figure(unit="GiB", why=f"unknown: {error}")
+            return Figure(unit="GiB", why=f"unknown: {error}", at_least=self._at_least(self.model, job))
         low, likely, high = (one / GIB for one in (found.low, found.likely, found.high))
         least = found.least
         needed = None if least is None else (least.low / GIB, least.likely / GIB, least.high / GIB)
         parts = _parts(found.parts)
-        return Figure(low, likely, high, "GiB", parts=parts, assumes=found.assumptions, needed=needed)
+        return Figure(
+            low,
+            likely,
+            high,
+            "GiB",
+            parts=parts,
+            assumes=found.assumptions,
+            needed=needed,
+            by="formulas" if least is None else "replay",
+        )
 
-    def _scaled(self, model: ModelConfig, job: Job, longest: int, sequences: int) -> Memory:
-        """The first that is asked for, the job as it is stated, by a replayed step; its variants by the
-        formulas, scaled to it."""
-        formula = estimate(job, model.config, longest=longest, sequences=sequences)
+    def _at_least(self, model: ModelConfig, job: Job) -> float | None:
+        """GiB that are needed in any case; they depend on nothing that the plan would change."""
+        if not self._bounds:
+            found = lower_bound(job, model.config, self.modules())
+            self._bounds.append(None if found is None else found.total / GIB)
+        return self._bounds[0]
+
+    def _scaled(self, model: ModelConfig, job: Job, longest: int, sequences: int, *, replay: bool) -> Memory:
         key = (job.training, longest, sequences)
-        if not self._replayed:
-            found = predict(job, model.config, longest=longest, sequences=sequences, machine=self.machine)
-            self._replayed.append((key, found, found.likely / formula.likely))
-        stated, memory, factor = self._replayed[0]
-        return memory if key == stated else scaled(formula, factor)
+        formula = partial(estimate, job, model.config, longest=longest, sequences=sequences)
+        if replay or not self._replayed:
+            found = self._predicted(model, job, longest, sequences)
+            if not self._replayed:
+                by = ALIKE if found.least is None else scale(found, formula(traced=True))
+                self._replayed.append((key, found, by))
+            return found
+        stated, memory, by = self._replayed[0]
+        return memory if key == stated else scaled(formula(traced=by != ALIKE), by)
+
+    def _predicted(self, model: ModelConfig, job: Job, longest: int, sequences: int) -> Memory:
+        rows = self.trained
+        usual = None if rows is None else usual_length(job, rows.fed(job.training.max_length))
+        return predict(
+            job, model.config, longest=longest, sequences=sequences, usual=usual, machine=self.machine
+        )
 
     def hours(self, job: Job, work: Work) -> Figure:
         """Hours of all steps, with checkpoints; `parts` are hours too, `rates` tokens a second."""
@@ -179,8 +220,10 @@ def _evaluation(job: Job, work: Work, rows: Prepared | None) -> run_time.Evaluat
     if training.eval_strategy == "steps":
         times = work.steps // every(training.eval_steps or training.logging_steps, work.steps)
     lengths, batch = rows.fed(training.max_length), training.per_device_eval_batch_size
-    tokens = float(lengths.sum()) / max(1e-9, 1 - padding(lengths, batch))
-    return run_time.Evaluation(times, tokens, -(-len(lengths) // (batch * devices(job))), int(lengths.max()))
+    scale = rows.rows.total / len(rows)
+    tokens = float(lengths.sum()) * scale / max(1e-9, 1 - padding(lengths, batch))
+    batches = -(-round(len(lengths) * scale) // (batch * devices(job)))
+    return run_time.Evaluation(times, tokens, batches, int(lengths.max()))
 
 
 def cost(job: Job, hours: Figure) -> Figure:

@@ -28,7 +28,7 @@ def lengths(prepared: Prepared, job: Job, percentile: float = 95.0) -> Lengths:
     `percentile` is what max_length must hold (0 to 100). Raises `ValueError` where there is no row.
     """
     rows = measured(prepared)
-    total = Histogram.of(_row_lengths(prepared, rows))
+    total = Histogram.of(row_lengths(prepared, rows))
     prompt, completion = _parts(prepared, rows)
     at_end = keeps_end(job)
     trained = positions(prepared, rows, from_end=at_end)
@@ -59,7 +59,7 @@ def measured(prepared: Prepared) -> "NDArray[np.int64]":
     return (prepared.used | cut).nonzero()[0]
 
 
-def _row_lengths(prepared: Prepared, rows: "NDArray[np.int64]") -> "NDArray[np.int64]":
+def row_lengths(prepared: Prepared, rows: "NDArray[np.int64]") -> "NDArray[np.int64]":
     """Tokens of every sequence before truncation and after outliers (a chunked row has several)."""
     import numpy as np
 

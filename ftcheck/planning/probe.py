@@ -40,6 +40,8 @@ def memory(estimated: "Figure", stated: "Figure", probe: Probe, *, same: bool) -
         unit="GiB",
         why="",
         needed=None,
+        by="probe",
+        at_least=None,
         assumes=(said,) if same else (said, "the estimate of other settings is off by the same factor"),
     )
 

@@ -8,6 +8,7 @@ from ftcheck.estimate.interval import Verdict, within
 from ftcheck.inputs.role_tokens import RoleTokens
 from ftcheck.packing.lengths import Histogram, TrainedPositions
 from ftcheck.records import Change, Location
+from ftcheck.sampling.row_sample import RowSample
 
 
 @dataclass(frozen=True, slots=True)
@@ -15,8 +16,11 @@ class Figure:
     """An estimate: most likely `likely`, between `low` and `high`, in `unit`; what it `assumes`.
 
     All three are None where it cannot be told; `why` then says what is missing. `rate` are tokens a second
-    (slow, likely, fast) where it is a time, `of` names the GPU. `needed` is, of memory, what the
-    run completes in (low, likely, high) where that is known: less than its peak by what PyTorch gives back.
+    (slow, likely, fast) where it is a time, `of` names the GPU.
+
+    Of memory, `needed` is what the run completes in (low, likely, high) where that is known: less than its
+    peak by what PyTorch gives back; `by` says how it was found: `replay` (of a traced step), `formulas`, or
+    `probe`; `at_least` is needed in any case where no more than that can be told.
     """
 
     low: float | None = None
@@ -29,11 +33,13 @@ class Figure:
     rate: tuple[float, float, float] | None = None
     of: str = ""
     needed: tuple[float, float, float] | None = None
+    by: str = ""
+    at_least: float | None = None
 
     def fits(self, limit: float) -> Verdict | None:
         """Whether a run with this peak memory fits a limit in the same unit; None where it is unknown."""
         if self.likely is None or self.high is None:
-            return None
+            return "does not fit" if self.at_least is not None and self.at_least > limit else None
         likely, high = (self.likely, self.high) if self.needed is None else self.needed[1:]
         return within(likely, high, limit)
 
@@ -197,14 +203,28 @@ class Target:
 
 
 @dataclass(frozen=True, slots=True)
+class OnSample:
+    """What a plan on a sample says of all rows, at 95 %: their tokens, and the steps they make.
+
+    Time and cost hold the same uncertainty. Lengths, shares and blocks are those of the sample.
+    """
+
+    sample: RowSample
+    tokens: Figure
+    an_epoch: Figure
+    total: Figure
+
+
+@dataclass(frozen=True, slots=True)
 class JobPlan:
     """One page of a plan. `options` are the trade-off, the stated settings first, then the best.
 
     `memory_limit` is the smaller of what the target allows and what `card` has; `card_gib` is what it has in
-    GiB, as torch reports it (None where that is unknown). `changes` turn the stated settings into the best
-    ones. `notes` say what the numbers rest on, `probe` what real steps took where there were any.
-    `role_tokens` is None where no row is a conversation, or where the words could not be counted:
-    `role_tokens_problem` then says why.
+    GiB, as torch reports it (None where that is unknown). `largest_batch_by` is as `Figure.by`. `changes`
+    turn the stated settings into the best ones. `notes` say what the numbers rest on, `probe` what real steps
+    took where there were any. `role_tokens` is None where no row is a conversation, or where the words could
+    not be counted: `role_tokens_problem` then says why. `on_sample` is there where a sample of the rows was
+    planned with.
     """
 
     job: str
@@ -231,8 +251,10 @@ class JobPlan:
     config: Mapping[str, Any]
     notes: tuple[str, ...] = ()
     probe: str = ""
+    largest_batch_by: str = ""
     card: str = ""
     card_gib: float | None = None
+    on_sample: OnSample | None = None
 
 
 @dataclass(frozen=True, slots=True)

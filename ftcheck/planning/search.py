@@ -1,13 +1,20 @@
 """Better settings: the search over max_length, batch, accumulation and packing."""
 
+import math
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import Any
 
+from ftcheck.estimate.blocks import spread
+from ftcheck.estimate.interval import Interval
+from ftcheck.estimate.memory.fit import far
+from ftcheck.estimate.run_time import EXACTLY
 from ftcheck.estimate.steps import devices, steps
 from ftcheck.inputs.prepared import Prepared
 from ftcheck.planning.packing import blocks_at, computed, planned_blocks
 from ftcheck.planning.records import Figure, Lengths, Option
+from ftcheck.planning.sampled import wider
 from ftcheck.settings import Job
 
 BATCHES = (1, 2, 3, 4, 6, 8, 12, 16, 24, 32, 48, 64)
@@ -65,6 +72,8 @@ class Search:
     bounds: Bounds
     memory: Memory
     hours: Hours
+    replayed: Memory | None = None
+    """The same as `memory`, by a replayed step: of what is shown."""
 
     def options(self) -> tuple[Option, ...]:
         """The trade-off: the stated settings, the best ones, and what else there is to choose from."""
@@ -72,7 +81,29 @@ class Search:
         stated = self.option(self.job, "as stated", fed)
         tried = [self._judged(self.option(one, "", fed), stated) for one in self._candidates()]
         good = sorted((one for one in tried if not one.problems), key=self._order)
-        return tuple(_still_worth([self._planned(one) for one in _trade_off(stated, good)]))
+        return tuple(_still_worth(self._confirmed(stated, good)))
+
+    def _confirmed(self, stated: Option, good: Sequence[Option]) -> list[Option]:
+        """The trade-off, each of its settings replayed. Where a replay refuses some, they and what needs as
+        much by the formulas are no choice, and the next are taken."""
+        while True:
+            shown = [self._replayed(self._planned(one)) for one in _trade_off(stated, good)]
+            refused = {_key(one) for one in shown[1:] if one.problems}
+            if not refused:
+                return shown
+            least = min(_most(one) for one in good if _key(one) in refused)
+            good = [one for one in good if _most(one) < least]
+
+    def _replayed(self, option: Option) -> Option:
+        """With the memory of a replayed step, unless the formulas leave no doubt."""
+        limit, found = self.bounds.memory, option.memory
+        if self.replayed is None or limit is None or found.by != "formulas":
+            return option
+        if found.low is None or found.high is None or far(found.low, found.high, limit):
+            return option
+        job = self._job_of(option)
+        made = replace(option, memory=self.replayed(job, self._longest(job), option.fed))
+        return replace(made, problems=tuple(self._problems(made)))
 
     def _planned(self, option: Option) -> Option:
         """The same with the blocks that the job's own planner makes, which takes longer to find."""
@@ -80,7 +111,7 @@ class Search:
         length = job.training.max_length
         if not option.packing or length is None:
             return option
-        blocks = planned_blocks(self.prepared, job, length)
+        blocks = self._of_all(planned_blocks(self.prepared, job, length))
         return self.option(job, option.role, {_fed_key(job): (blocks, blocks * length)})
 
     def _job_of(self, option: Option) -> Job:
@@ -130,10 +161,10 @@ class Search:
         training, limit = job.training, job.training.max_length
         fed, all_tokens = self._fed(job, known)
         longest = self._longest(job)
-        made, real = steps(job, fed), int(self.prepared.fed(limit).sum())
+        made, real = steps(job, fed), self._of_all(int(self.prepared.fed(limit).sum()))
         memory = self.memory(job, longest, fed)
         a_step = real / fed * made.batch if fed else 0.0
-        mean = real / max(1, len(self.prepared.sequences))
+        mean = real / max(1, self._of_all(len(self.prepared.sequences)))
         work = Work(fed, real, all_tokens, made.total, made.epochs, a_step, longest, mean)
         found = Option(
             length=limit or longest,
@@ -147,7 +178,7 @@ class Search:
             steps=made.total,
             lost=1 - self.lengths.trained.kept(limit) if limit is not None else 0.0,
             memory=memory,
-            hours=self.hours(job, work),
+            hours=wider(self.hours(job, work), self._spread(job)),
             role=role,
         )
         return replace(found, problems=tuple(self._problems(found)))
@@ -165,8 +196,22 @@ class Search:
         packs = job.training.packing and job.training.max_length is not None
         if key not in known:
             blocks = blocks_at(lengths, job.training) if packs else None
-            known[key] = (len(lengths) if blocks is None else blocks, computed(lengths, job, blocks))
+            fed = len(lengths) if blocks is None else blocks
+            known[key] = (self._of_all(fed), self._of_all(computed(lengths, job, blocks)))
         return known[key]
+
+    def _of_all(self, count: int) -> int:
+        """A count on the prepared rows, scaled to all where these are a sample."""
+        sample = self.prepared.sample
+        return count if sample is None else round(count * sample.of / sample.rows)
+
+    def _spread(self, job: Job) -> Interval:
+        """By which factors steps may be off because rows were drawn: for all settings as for the stated."""
+        return EXACTLY if job.training.max_steps > 0 else self._stated_spread
+
+    @cached_property
+    def _stated_spread(self) -> Interval:
+        return EXACTLY if self.prepared.sample is None else spread(self.job, self.prepared)
 
     def _problems(self, option: Option) -> Iterator[str]:
         bounds, targets = self.bounds, self.job.targets
@@ -208,6 +253,10 @@ def _fed_key(job: Job) -> tuple[Any, ...]:
     training = job.training
     packs = training.packing and training.max_length is not None
     return (training.max_length, packs, 0 if packs else training.per_device_train_batch_size)
+
+
+def _most(option: Option) -> float:
+    return math.inf if option.memory.high is None else option.memory.high
 
 
 def effort(option: Option) -> float:

@@ -111,7 +111,7 @@ def _answer_p99(lengths: Lengths, answers: Sequence[int]) -> tuple[int | None, s
 def _limits(job: Job, memory: Figure, hours: Figure, cost: Figure) -> Iterator[Target]:
     asked = job.targets
     if asked.memory_gib is not None:
-        yield _at_most("memory_gib", memory, asked.memory_gib, "GiB")
+        yield _memory(memory, asked.memory_gib)
     if asked.budget is not None:
         yield _at_most("budget", cost, asked.budget, "")
     if asked.deadline is not None:
@@ -137,6 +137,16 @@ def _at_most(name: str, figure: Figure, limit: float, unit: str) -> Target:
     found = f"{figure.likely:.4g} ({figure.low:.4g} to {figure.high:.4g})"
     holds = True if figure.high <= limit else False if figure.low > limit else None
     return Target(name, asked, found, holds, "" if holds is not None else INSIDE)
+
+
+def _memory(figure: Figure, limit: float) -> Target:
+    """By the verdict of `memory-fit`; where the memory is unknown, by the least that is needed."""
+    made = _at_most("memory_gib", figure, limit, "GiB")
+    if figure.at_least is not None:
+        made = replace(made, found=f"at least {figure.at_least:.4g} GiB: {made.found}")
+    verdict = figure.fits(limit)
+    holds = None if verdict in (None, "tight") else verdict == "fits"
+    return replace(made, holds=holds, remedy=INSIDE if verdict == "tight" else "")
 
 
 def _deadline(stated: str, hours: Figure) -> Target:

@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 
 from ftcheck.errors import Problem
+from ftcheck.policy.messages import did_you_mean
 from ftcheck.policy.nodes import Node, find, problem
 
 PLAIN_TEXT = ("auto", "text")
@@ -15,6 +16,8 @@ def problems_of(tree: Node) -> Iterator[Problem]:
         yield from _evaluation(job)
         yield from _chunks(job)
         yield from _command(job)
+        yield from _sample(job)
+    yield from _accepted(tree)
     waivers = tree.items.get("waivers")
     for waiver in waivers.value if waivers is not None and isinstance(waivers.value, tuple) else ():
         yield from _waiver(waiver)
@@ -45,6 +48,22 @@ def _command(job: Node) -> Iterator[Problem]:
     if use is None and argv is not None and isinstance(argv.value, tuple) and argv.value:
         why = "trainer.use is not set, and its default qlora runs no command"
         yield problem(f"{why}: set trainer.use: command, or remove argv", argv.at)
+
+
+def _sample(job: Node) -> Iterator[Problem]:
+    sample, stored = _stated(job, "data", "sample"), _stated(job, "data", "prepared")
+    if sample is not None and stored is not None:
+        why = "prepared rows are read whole; remove one"
+        yield problem(f"excludes data.prepared ({stored.place}): {why}", sample.at)
+
+
+def _accepted(tree: Node) -> Iterator[Problem]:
+    """Jobs of gate.accept_sample that are not there."""
+    accepted, jobs = _stated(tree, "gate", "accept_sample"), tree.items.get("jobs")
+    known = list(jobs.items) if jobs is not None else []
+    for one in accepted.value if accepted is not None and isinstance(accepted.value, tuple) else ():
+        if isinstance(one.value, str) and one.value not in known:
+            yield problem(f"unknown job '{one.value}'{did_you_mean(one.value, known)}", one.at)
 
 
 def _waiver(waiver: Node) -> Iterator[Problem]:

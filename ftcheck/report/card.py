@@ -8,7 +8,7 @@ from typing import Any
 
 from ftcheck.plurals import counted
 from ftcheck.records import Outcome, Result
-from ftcheck.report import verdict_lines, wording
+from ftcheck.report import sampled, verdict_lines, wording
 from ftcheck.report.clean import clean
 from ftcheck.report.escape import markdown_text
 from ftcheck.report.record import Report
@@ -30,6 +30,7 @@ def _head(report: Report) -> str:
         markdown_text(verdict_lines.tally(report)),
         markdown_text(verdict_lines.gate_state(report.gate)),
         markdown_text(verdict_lines.decided_nothing(report)),
+        markdown_text(sampled.state(report)),
     )
     made = f"policy {markdown_text(report.policy_name)} (stage {report.stage.value})"
     when = f", {markdown_text(report.finished_at)}" if report.finished_at else ""
@@ -46,6 +47,9 @@ def _inputs(report: Report) -> str:
     for job, digests in sorted(report.jobs.items()):
         whose = str(digests.ids_from or "unverified")
         rows.append((f"{job}: token ids and labels", whose, "", digests.ids))
+        if digests.sample is not None:
+            drawn = f"{job}: ids and labels of a sample"
+            rows.append((drawn, whose, f"{digests.sample}", digests.sample.ids))
         if digests.eval_ids is not None:
             rows.append((f"{job}: ids and labels for evaluation", whose, "", digests.eval_ids))
         rows.append((f"{job}: chat template as applied", "", "", digests.template))

@@ -299,6 +299,7 @@ def _jobs(report: Report) -> dict[str, str | None]:
         for job, one in report.jobs.items()
         for part in parts
     }
+    told |= {f"{job}: sample": str(one.sample) for job, one in report.jobs.items() if one.sample}
     return told | {f"{job}: ids from": str(one.ids_from) for job, one in report.jobs.items() if one.ids_from}
 
 

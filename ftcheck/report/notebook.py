@@ -5,7 +5,7 @@ from dataclasses import dataclass, fields
 from html import escape
 
 from ftcheck.records import Finding, Outcome, Result
-from ftcheck.report import verdict_lines, wording
+from ftcheck.report import sampled, verdict_lines, wording
 from ftcheck.report.clean import clean
 from ftcheck.report.record import Report
 
@@ -35,6 +35,7 @@ def html(report: Report) -> str:
     facts = (
         verdict_lines.tally(report),
         verdict_lines.gate_state(report.gate),
+        sampled.state(report),
         verdict_lines.ids_state(report),
     )
     told = " · ".join(escape(one) for one in facts if one)

@@ -19,6 +19,7 @@ from ftcheck.records import (
     Stage,
 )
 from ftcheck.report.identity import named
+from ftcheck.sampling.row_sample import Estimate, RowSample
 
 SCHEMA = "ftcheck.report/1"
 Status = Literal["started", "complete", "incomplete", "partial"]
@@ -81,7 +82,8 @@ class JobDigests:
 
     `eval_ids` is the digest over the evaluation rows' ids and labels; None where nothing evaluates.
     `during` is the plan of the checks that the trainer runs while it trains; None: there are none.
-    `ids_from` says whose ids they are.
+    `ids_from` says whose ids they are. `sample` is there where a sample of the rows was checked: there is no
+    digest over all ids then, `sample.ids` is that over the ids and labels of the sample.
     """
 
     digest: str
@@ -92,6 +94,7 @@ class JobDigests:
     during: str | None = None
     eval_ids: str | None = None
     ids_from: IdsFrom | None = None
+    sample: RowSample | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -193,8 +196,10 @@ class Report:
         """What was measured, one flat row each: `pandas.DataFrame(report.measurements)`.
 
         Its keys are `check` (the id), `job` (None: the host), `rule`, `name`, `value` (a number or a text),
-        `unit` and `limit` (`<= 768`; both None where there is none).
+        `unit` and `limit` (`<= 768`; both None where there is none); on a sample of the rows also `estimate`
+        (its kind), `sampled`, `low` and `high`, None where rows do not matter.
         """
+        sampled = any(one.sample is not None for one in self.jobs.values())
         return [
             {
                 "check": one.check.id,
@@ -204,10 +209,23 @@ class Report:
                 "value": m.value,
                 "unit": m.unit,
                 "limit": m.limit,
+                **(_flat(m.estimate) if sampled else {}),
             }
             for one in self.results
             for m in one.measurements
         ]
+
+
+def _flat(estimate: Estimate | None) -> dict[str, Any]:
+    """What a sample says of all rows, beside a measurement."""
+    if estimate is None:
+        return dict.fromkeys(("estimate", "sampled", "low", "high"))
+    return {
+        "estimate": estimate.kind,
+        "sampled": estimate.sampled,
+        "low": estimate.low,
+        "high": estimate.high,
+    }
 
 
 def to_dict(report: Report) -> dict[str, Any]:
@@ -301,8 +319,17 @@ def _volatile(result: Result) -> dict[str, Any]:
 
 
 def _measurement_to_dict(one: Measurement) -> dict[str, Any]:
-    stable = {"name": one.name, "value": one.value, "unit": one.unit, "limit": one.limit}
-    return {**stable, "volatile": True} if one.volatile else stable
+    stable: dict[str, Any] = {"name": one.name, "value": one.value, "unit": one.unit, "limit": one.limit}
+    if one.volatile:
+        stable["volatile"] = True
+    if one.estimate is not None:
+        stable["estimate"] = asdict(one.estimate)
+    return stable
+
+
+def _measurement_from_dict(data: Mapping[str, Any]) -> Measurement:
+    estimate = data.get("estimate")
+    return Measurement(**{**data, "estimate": Estimate(**estimate) if estimate is not None else None})
 
 
 def finding_to_dict(finding: Finding) -> dict[str, Any]:
@@ -361,8 +388,12 @@ def as_stored(report: Report) -> Report:
 
 
 def _job_from_dict(data: Mapping[str, Any]) -> JobDigests:
-    ids_from = data.get("ids_from")
-    return JobDigests(**{**data, "ids_from": IdsFrom(**ids_from) if ids_from is not None else None})
+    ids_from, sample = data.get("ids_from"), data.get("sample")
+    made = {
+        "ids_from": IdsFrom(**ids_from) if ids_from is not None else None,
+        "sample": RowSample(**sample) if sample is not None else None,
+    }
+    return JobDigests(**{**data, **made})
 
 
 def _waiver_from_dict(data: Mapping[str, Any]) -> WaiverUse:
@@ -405,7 +436,7 @@ def result_from_dict(data: Mapping[str, Any], seconds: float = 0.0) -> Result:
         blocking=data["blocking"],
         reason=data["reason"],
         summary=data["summary"],
-        measurements=tuple(Measurement(**m) for m in data["measurements"]),
+        measurements=tuple(map(_measurement_from_dict, data["measurements"])),
         findings_total=data["findings_total"],
         failing_total=data.get("failing_total", 0),
         waived_total=data.get("waived_total", 0),

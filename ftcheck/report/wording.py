@@ -6,6 +6,8 @@ from typing import Any
 
 from ftcheck.paths import near
 from ftcheck.records import MAX_FINDINGS, Change, Finding, Location, Measurement, Outcome, Result, Severity
+from ftcheck.report import sampled
+from ftcheck.report.numbers import number as number
 
 UNFINISHED = (Outcome.ERRORED, Outcome.TIMEOUT, Outcome.NOT_RUN)
 SET_ASIDE = (Outcome.WAIVED, Outcome.SKIPPED)
@@ -26,6 +28,8 @@ MEMORY_PARTS = {
     "CUDA": ("context",),
 }
 """Parts of memory by their usual names, and what the memory model calls them."""
+PREDICTED_BY = {"replay": "replayed", "formulas": "by formulas", "probe": "measured"}
+"""How an estimate of memory was found (`planning.records.Figure.by`), in words."""
 WORDS = {Outcome.TIMEOUT: "timed out", Outcome.NOT_RUN: "not run"}
 
 
@@ -57,7 +61,7 @@ def is_warning(result: Result) -> bool:
 def telling(result: Result) -> str:
     """The few words beside a check's name: the rule's own summary, or its first measurements."""
     if result.summary:
-        return one_line(result.summary)
+        return " · ".join(filter(None, (one_line(result.summary), sampled.estimates(result))))
     if result.measurements:
         return " · ".join(measured(one) for one in result.measurements[:3])
     return one_line(result.findings[0].message) if result.findings else ""
@@ -70,19 +74,11 @@ def reason_of(result: Result) -> str:
 
 
 def measured(measurement: Measurement) -> str:
-    """`p95 812 tokens (limit <= 768)`."""
-    words = [measurement.name, number(measurement.value), measurement.unit or ""]
+    """`p95 812 tokens (limit <= 768)`, with its interval where it was measured on a sample."""
+    value = sampled.valued(measurement)
+    words = [measurement.name, value, measurement.unit or ""]
     limit = f"(limit {measurement.limit})" if measurement.limit else ""
     return " ".join(word for word in (*words, limit) if word)
-
-
-def number(value: Any) -> str:
-    """A number as people write it: `13,784`, `99.96`, `0.0002`."""
-    if isinstance(value, bool) or not isinstance(value, (int, float)):
-        return str(value)
-    if isinstance(value, int) or (value.is_integer() and abs(value) < 1e15):
-        return f"{int(value):,}"
-    return f"{value:,.2f}" if 1000 <= abs(value) < 1e15 else f"{value:.4g}"
 
 
 def one_line(text: str) -> str:

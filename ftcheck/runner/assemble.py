@@ -107,7 +107,9 @@ def _with_ids(planned: Planned, name: str, job: JobDigests, facts: Facts) -> Job
     if prepared is None:
         return job
     ids_from = _ids_from(planned, name, prepared)
-    return replace(job, ids=prepared.ids, eval_ids=prepared.eval_ids, ids_from=ids_from)
+    return replace(
+        job, ids=prepared.ids, eval_ids=prepared.eval_ids, ids_from=ids_from, sample=prepared.sample
+    )
 
 
 def _ids_from(planned: Planned, name: str, prepared: PreparedFacts) -> IdsFrom:
@@ -151,8 +153,13 @@ def _with_rows(digests: Mapping[str, InputDigests], facts: Facts) -> dict[str, I
     inputs = {name: one for found in digests.values() for name, one in found.inputs.items()}
     for job, found in facts.prepared.items():
         if f"{job}.train" in inputs:
-            inputs[f"{job}.train"] = replace(inputs[f"{job}.train"], rows=found.rows)
+            inputs[f"{job}.train"] = replace(inputs[f"{job}.train"], rows=_all_rows(found))
     return inputs
+
+
+def _all_rows(found: PreparedFacts) -> int:
+    """How many rows there are, though a sample was prepared."""
+    return found.rows if found.sample is None else found.sample.of
 
 
 def _packages() -> dict[str, str]:

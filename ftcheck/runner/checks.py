@@ -19,6 +19,7 @@ from ftcheck.report.record import result_from_dict
 from ftcheck.runner.timeouts import CheckClock, Limits
 from ftcheck.runner.worker_process import Worker, machine_memory, memory_left
 from ftcheck.runner.worker_setup import Setup
+from ftcheck.sampling.row_sample import RowSample
 
 LOOK_EVERY = 0.25
 """Seconds between looks at the worker's memory and at the clock: a look costs about 3 ms."""
@@ -39,6 +40,7 @@ class PreparedFacts:
     first: tuple[str, str] | None = None
     eval_ids: str | None = None
     framework: str | None = None
+    sample: RowSample | None = None
 
 
 @dataclass
@@ -174,6 +176,7 @@ class _Run:
                 first,
                 event["eval_ids"],
                 event["framework"],
+                RowSample(**event["sample"]) if event["sample"] is not None else None,
             )
 
     def _over(self, worker: Worker, clock: "CheckClock") -> tuple[Outcome, str] | None:

@@ -45,9 +45,10 @@ def as_seen(finding: Finding, job: Job, inputs: Inputs) -> str:
         return ""
     try:
         prepared: Prepared = inputs.get("prepared")
-        if not 0 < at.row <= len(prepared) or prepared.at(at.row - 1) != at:
+        index = prepared.rows.index(at.row)
+        if index is None or prepared.at(index) != at:
             return ""
-        return marked(pieces_of(prepared, inputs.get("tokenizer"), job, at.row - 1))
+        return marked(pieces_of(prepared, inputs.get("tokenizer"), job, index))
     except FtcheckError:
         return ""
 

@@ -14,7 +14,7 @@ import threading
 import time
 import traceback
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import replace
+from dataclasses import asdict, replace
 from typing import Any, TextIO
 
 from ftcheck.errors import AbsentConfig, FtcheckError, InputError
@@ -37,6 +37,7 @@ from ftcheck.records import (
 )
 from ftcheck.report.record import result_to_dict
 from ftcheck.runner.found import Found
+from ftcheck.runner.sampled_rows import on_sample, sample_of
 from ftcheck.runner.shown_rows import as_seen, in_line, with_content
 from ftcheck.runner.worker_setup import Setup, unpack
 
@@ -148,6 +149,7 @@ class _Worker:
         check = self._checks[index]
         self._clock, self._reads_content = _RuleClock(), False
         inputs = self._inputs_of(check.job, texts=self._host.rules[check.rule].texts)
+        inputs.asked.clear()
         result = run_check(
             self._host,
             check,
@@ -161,6 +163,8 @@ class _Worker:
         seconds = self._clock.seconds()
         findings = tuple(self._shown(one, check, inputs) for one in result.findings)
         result = replace(result, findings=findings, reads_content=reads)
+        sample = sample_of(inputs, closure(self._host.loaders, tuple(inputs.asked)))
+        result = on_sample(result, sample) if sample is not None else result
         self._send_digests(check.job)
         rows = [(one.path, one.line, one.record) for one in result.rows]
         told = {"event": "result", "result": result_to_dict(result), "seconds": seconds, "rows": rows}
@@ -247,6 +251,7 @@ class _Worker:
                 "first": first,
                 "eval_ids": _eval_digest(inputs) if self._jobs[job].evaluates else None,
                 "framework": prepared.stored.framework if prepared.stored is not None else None,
+                "sample": asdict(prepared.sample) if prepared.sample is not None else None,
             }
         )
 

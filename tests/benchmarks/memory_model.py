@@ -305,10 +305,11 @@ def published(*, each: bool) -> None:
 
 
 def eight_billion() -> None:
-    """One prediction of an 8B shape, from nothing."""
+    """One prediction of an 8B shape, from nothing: a usual batch, then the longest."""
     from ftcheck.estimate.memory.prediction import predict
 
-    made = predict(job_of(SETTINGS[10]), config_of(SETTINGS[10]), longest=SETTINGS[10].length)
+    one = SETTINGS[10]
+    made = predict(job_of(one), config_of(one), longest=one.length, usual=one.length // 3)
     assert made.least is not None, made.assumptions
 
 

@@ -113,6 +113,7 @@ def test_every_input_has_its_digest(night: Ran) -> None:
     for job in ("mapper", "analyst"):
         digests = dict(night.report["jobs"][job])
         assert digests.pop("eval_ids") is None, "the shipped night does not evaluate while it trains"
+        assert digests.pop("sample") is None, "all rows were checked"
         assert all(digests.values())
         assert {f"{job}.train", f"{job}.eval", f"{job}.gold", f"{job}.tokenizer"} <= set(inputs)
 

@@ -1,9 +1,12 @@
 """Arguments of calls against what their function declares."""
 
+import json
+from random import Random
 from typing import Any
 
 import pytest
 
+from ftcheck.inputs import tool_schemas
 from ftcheck.inputs.tool_schemas import faults, of
 
 PARAMETERS = {
@@ -75,3 +78,30 @@ def test_patterns_of_the_data_are_not_run() -> None:
 
 def test_no_parameters_declare_nothing() -> None:
     assert found({"city": "Bern"}, None) == found({"city": "Bern"}, {}) == []
+
+
+def schema(made: Random, depth: int = 0) -> dict[str, Any]:
+    """Some schema: mostly valid, with now and then a key or a value that is looked at more closely."""
+    found: dict[str, Any] = {"type": made.choice(["object", "string", "integer", "dict", "array", "Any"])}
+    if depth < 3 and made.random() < 0.7:
+        found["properties"] = {f"p{n}": schema(made, depth + 1) for n in range(made.randrange(4))}
+        found["required"] = made.choice([["p0"], [], ["p0", "p0"], None])
+    odd = {
+        "pattern": "a+", "anyOf": [{"type": "string"}], "additionalProperties": made.choice([True, False]),
+        "patternProperties": {"x": {}}, "enum": ["a", None], "default": None, "description": "said",
+        "items": {"type": "string"}, "minimum": "0",
+    }  # fmt: skip
+    for key in made.sample(sorted(odd), k=made.choice([0, 0, 1, 2])):
+        found[key] = odd[key]
+    return found
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_a_schema_that_is_valid_at_first_sight_tells_what_the_whole_way_tells(seed: int) -> None:
+    made = Random(seed)
+    seen = [schema(made) for _ in range(200)]
+
+    assert [of(one) for one in seen] == [
+        tool_schemas._looked(json.dumps(one, sort_keys=True, default=str)) for one in seen
+    ]
+    assert 0 < sum(map(tool_schemas._is_plain, seen)) < len(seen)

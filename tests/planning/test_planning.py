@@ -10,6 +10,10 @@ import pytest
 from ftcheck import testing
 from ftcheck.cli.pages import plan_page
 from ftcheck.errors import InputError
+from ftcheck.estimate.memory.fit import verdict
+from ftcheck.estimate.memory.formulas import GIB, Memory
+from ftcheck.estimate.memory.prediction import predict
+from ftcheck.estimate.memory.shapes import usual_length
 from ftcheck.inputs.prepared import Prepared
 from ftcheck.inputs.probe import Probe
 from ftcheck.inputs.role_tokens import RoleTokens
@@ -337,3 +341,119 @@ def test_a_probe_speaks_for_the_stated_settings_and_scales_the_others() -> None:
     factor = stated.hours.rate[1] / blind.time.rate[1]
     assert other.hours.rate[1] == pytest.approx(700.0 * factor, rel=0.05)
     assert any("than the probed ones" in one for one in other.hours.assumes)
+
+
+# --- memory of what is shown -------------------------------------------------------------------------------
+
+UNPACKED = {"max_length": 1024, "packing": False, "per_device_train_batch_size": 1, **QLORA}
+
+
+def searched(limit: float, **more: Any) -> tuple[Job, Prepared]:
+    job = testing.job(
+        training=UNPACKED,
+        targets={"tokens_per_step": (8_192, 65_536), "memory_gib": limit, "max_length": (128, 1024)},
+        hardware={"gpu": "RTX 4090"},
+        **more,
+    )
+    generator = np.random.default_rng(0)
+    return job, rows_of(*generator.integers(40, 400, 3000).tolist(), trained=20)
+
+
+def test_what_is_shown_is_replayed_and_says_so() -> None:
+    job, rows = searched(12)
+    found = made(job, rows)
+
+    assert len(found.options) > 2
+    assert {one.memory.by for one in found.options} == {"replay"}
+    assert found.largest_batch_by == "replay"
+    shown = page(found)
+    assert f"the largest batch that fits is {found.largest_batch} (replayed)" in shown
+    assert shown.count("GiB replayed · ") == 1 + len(found.options)
+    for one in found.options[1:]:
+        training = replace(
+            job.training,
+            max_length=one.length,
+            packing=one.packing,
+            per_device_train_batch_size=one.batch,
+            gradient_accumulation_steps=one.accumulation,
+        )
+        tried = replace(job, training=training)
+        longest = one.length if one.packing else 399
+        usual = usual_length(tried, rows.fed(one.length))
+        memory = predict(tried, LLAMA, longest=longest, sequences=one.fed, usual=usual)
+        assert memory.least is not None
+        assert one.memory.likely == pytest.approx(memory.likely / GIB, rel=0.02)
+        assert verdict(memory, 12) == "fits"
+
+
+def test_far_from_the_limit_the_formulas_decide_and_say_so() -> None:
+    job, rows = searched(22)
+    found = made(job, rows)
+
+    least = next(one for one in found.options if one.role == "least memory")
+    assert least.memory.by == "formulas"
+    assert "GiB by formulas · " in page(found)
+    assert found.options[0].memory.by == "replay"
+
+
+def test_settings_that_a_replay_refuses_are_not_shown(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Replays that say twice as much of batches above two: nothing above is a choice."""
+    job, rows = searched(12)
+    asked: list[int] = []
+
+    def heavier(job: Job, *given: Any, **named: Any) -> Memory:
+        memory = predict(job, *given, **named)
+        asked.append(job.training.per_device_train_batch_size)
+        if asked[-1] <= 2:
+            return memory
+        assert memory.least is not None
+        return replace(memory, high=2 * memory.high, likely=2 * memory.likely, least=memory.least.times(2))
+
+    monkeypatch.setattr(planning_estimates, "predict", heavier)
+    found = made(job, rows)
+
+    assert max(asked) > 2
+    for one in found.options[1:]:
+        assert one.batch <= 2
+        assert one.memory.fits(12) == "fits"
+    assert found.largest_batch is not None
+    assert found.largest_batch <= 2
+    assert len(asked) < 25, "only what would be shown is replayed"
+
+
+def test_a_probe_measures_and_needs_no_replay() -> None:
+    job, rows = searched(12)
+    given = testing.inputs(job, prepared=rows, machine=testing.machine(), model=testing.model_config(**LLAMA))
+    found = plan(job, given, probed=Probe("NVIDIA RTX 4090", 3, 900.0, 6.5, 1, 399))
+
+    assert {one.memory.by for one in found.options} == {"probe"}
+    assert found.largest_batch_by == "probe"
+    assert "(measured)" in page(found)
+
+
+MOE: dict[str, Any] = {
+    "model_type": "qwen3_moe",
+    "hidden_size": 2048,
+    "num_hidden_layers": 48,
+    "num_attention_heads": 32,
+    "vocab_size": 151936,
+    "num_experts": 128,
+    "moe_intermediate_size": 768,
+}
+
+
+@pytest.mark.parametrize(("limit", "fits"), [(24.0, False), (80.0, None)])
+def test_where_the_memory_is_unknown_a_lower_bound_decides(limit: float, fits: bool | None) -> None:
+    job, rows = searched(limit)
+    job = replace(job, hardware=replace(job.hardware, gpu="A100 80GB"))
+    found = made(job, rows, model=testing.model_config(**MOE))
+
+    assert not found.memory.known
+    assert found.memory.at_least == pytest.approx(54.0, abs=0.1)
+    assert target(found, "memory_gib").holds is fits
+    shown = page(found)
+    assert "; at least 54.0 GiB" in shown
+    assert (f"does not fit {limit:g} GiB" in shown) == (fits is False)
+    # What does not fit as it is stated is in no other settings either.
+    assert (len(found.options) == 1) == (fits is False)
+    assert "does not fit 24 GiB" in found.options[0].problems or fits is None

@@ -79,3 +79,23 @@ def test_a_url_that_is_none_is_told(key: str, tmp_path: Path) -> None:
     column = 8 + len(key) + 1
     assert told == f"p.yaml:6:{column}: jobs.one.serving.{key}: not a URL of the form http://HOST:PORT/v1"
     assert problems(tmp_path, f"{text}      {key}: http://127.0.0.1:8000/v1\n") == []
+
+
+def test_a_sample_of_prepared_rows_and_an_unknown_job_of_the_gate_are_told(tmp_path: Path) -> None:
+    text = (
+        "ftcheck: 1\njobs:\n  one:\n    model: {name: org/name}\n    data:\n      prepared: ids\n"
+        "      sample: {rows: 1000}\ngate: {accept_sample: [one, two]}\n"
+    )
+
+    assert problems(tmp_path, text) == [
+        "p.yaml:7:15: jobs.one.data.sample: excludes data.prepared (p.yaml:6:17): prepared rows are read"
+        " whole; remove one",
+        "p.yaml:8:29: gate.accept_sample.1: unknown job 'two'",
+    ]
+
+
+def test_a_sample_says_how_many_rows_and_takes_a_hundred_at_least(tmp_path: Path) -> None:
+    text = "ftcheck: 1\njobs:\n  one:\n    model: {name: org/name}\n    data: {sample: {rows: 99}}\n"
+
+    [said] = problems(tmp_path, text)
+    assert said.startswith("p.yaml:5:27: jobs.one.data.sample.rows: must be at least 100")

@@ -1,4 +1,4 @@
-"""What the connection to Ray does when something is not as it should be: one line, and nothing left behind."""
+"""The connection to Ray where something is not as it should be: one line, and nothing left behind."""
 
 import signal
 import socket

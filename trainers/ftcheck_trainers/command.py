@@ -30,7 +30,6 @@ from ftcheck_trainers import run_folder
 FORWARDED = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 PATIENCE = 3
 """At the third Ctrl-C the command is killed."""
-UNVERIFIED = "unverified"
 
 
 def train(ticket: Ticket, job: Job, inputs: Inputs, *, resume: bool) -> str:
@@ -43,7 +42,7 @@ def train(ticket: Ticket, job: Job, inputs: Inputs, *, resume: bool) -> str:
     refuse_several(job)
     claimed = run_folder.claim(ticket, job, resume=resume, checkpoints=False)
     folder = _Folder(job.data.prepared, ticket, job) if job.data.prepared is not None else None
-    ids = UNVERIFIED if folder is None else ticket.ids
+    ids = run_folder.UNVERIFIED if folder is None else ticket.ids
     with run_folder.recorded(claimed, ticket, job, ids=ids, command=argv):
         run(argv, job, Path(ticket.policy).resolve().parent, resume=resume)
         if folder is not None:
@@ -81,7 +80,7 @@ def describe(job: Job) -> str:
     return shlex.join(job.trainer.argv)
 
 
-TRAINER = Trainer(name="command", train=train, describe=describe, reads_rows=True)
+TRAINER = Trainer(name="command", train=train, describe=describe, reads_rows=True, takes_sample=True)
 
 
 def refuse_several(job: Job) -> None:

@@ -26,7 +26,7 @@ from ftcheck.inputs.probe import Probe
 from ftcheck.label_digest import like
 from ftcheck.plurals import counted
 from ftcheck.settings import Job
-from ftcheck_trainers import arguments, dataset, during_checks, run_folder, tracker_report
+from ftcheck_trainers import arguments, dataset, during_checks, run_folder, sampled, tracker_report
 from ftcheck_trainers import metrics as metrics_file
 from ftcheck_trainers.failure_messages import plain_words, stopped
 from ftcheck_trainers.quiet_libraries import quiet_libraries
@@ -34,7 +34,10 @@ from ftcheck_trainers.sft_build import build_trainer, need_libraries
 
 
 def train(ticket: Ticket, job: Job, inputs: Inputs, *, resume: bool) -> str:
-    """Train the job's adapter on exactly the checked rows; returns the run folder."""
+    """Train the job's adapter on exactly the checked rows; returns the run folder.
+
+    Where a sample of them was checked and accepted, on all rows, and exactly these among them.
+    """
     need_libraries(job)
     run_folder.check_ticket(ticket, job)
     ranks.decided(lambda: _refuse_other_batch(job))
@@ -49,10 +52,13 @@ def train(ticket: Ticket, job: Job, inputs: Inputs, *, resume: bool) -> str:
     run.folder.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix="fed-", dir=run.folder, ignore_cleanup_errors=True) as work:
         rows = dataset.fed_rows(prepared, job.training, Path(work) / "train")
-        _check_digest(ticket.ids, rows, job, "ids and labels")
+        if ticket.sample is None:
+            _check_digest(ticket.ids, rows, job, "ids and labels")
+        else:
+            sampled.check(ticket, ticket.sample, inputs, prepared, rows)
         blocks = dataset.arranged(rows, job.training, Path(work) / "train", pack=job.training.packing)
         eval_rows = dataset.eval_rows(job, inputs, Path(work) / "eval")
-        if eval_rows is not None:
+        if eval_rows is not None and not (ticket.sample is not None and job.divided):
             _check_digest(ticket.eval_ids, eval_rows, job, "ids and labels of the evaluation rows")
         eval_blocks = dataset.eval_blocks(eval_rows, job.training, Path(work) / "eval")
 
@@ -118,7 +124,7 @@ def told(ticket: Ticket, job: Job, inputs: Inputs, *, resume: bool) -> str:
         raise stopped(error, job, doing="preparing") from error
 
 
-TRAINER = Trainer(name="qlora", train=told, describe=describe, probe=probe)
+TRAINER = Trainer(name="qlora", train=told, describe=describe, probe=probe, takes_sample=True)
 
 
 # --- before anything is written ---------------------------------------------------------------------

@@ -50,6 +50,9 @@ from ftcheck_trainers.failure_messages import GIB as GIB
 from ftcheck_trainers.failure_messages import Stopped, one_line
 from ftcheck_trainers.signals import Interrupted
 
+UNVERIFIED = "unverified"
+"""What run.json says of ids that nobody held against what was checked, not all of them at least."""
+
 PACKAGES = ("ftcheck", "torch", "transformers", "trl", "peft", "bitsandbytes", "accelerate", "datasets")
 WEIGHTS = (
     "adapter_config.json",
@@ -398,7 +401,7 @@ def _at_start(claimed: Claim, ticket: Ticket, job: Job) -> dict[str, Any]:
         "status": "running",
         "reason": None,
         "remedy": None,
-        "ids": ticket.ids,
+        "ids": ticket.ids if ticket.sample is None else UNVERIFIED,
         "ticket": ticket.said(),
         "python": platform.python_version(),
         "packages": versions(),

@@ -161,6 +161,9 @@ class _Comparison:
         """`processing` is the trainer's tokenizer, or has one; `args` its arguments."""
         self._ticket, self._script, self._job = ticket, script, script.job(ticket)
         self._tokenizer, self._args = getattr(processing, "tokenizer", processing), args
+        if ticket.sample is not None:
+            why = f"only {ticket.sample} were checked, and the trainer feeds all: run the checks on all rows"
+            self.refuse("unverified", why)
 
     def train(self, loader: Any) -> Verified:
         """Compare the training rows."""

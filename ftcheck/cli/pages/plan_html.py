@@ -5,7 +5,16 @@ from dataclasses import dataclass
 
 from markupsafe import Markup
 
-from ftcheck.cli.pages.plan_page import Page, amount, headline, span
+from ftcheck.cli.pages.plan_page import (
+    Page,
+    amount,
+    headline,
+    largest_batch,
+    memory_unknown,
+    sample_text,
+    span,
+    steps_text,
+)
 from ftcheck.distribution import version
 from ftcheck.inputs.role_tokens import RoleTokens
 from ftcheck.planning.records import Cost, Figure, JobPlan, Lengths, Option, Packing, Target, Unplanned
@@ -29,7 +38,7 @@ from ftcheck.report.html.findings import change_line
 from ftcheck.report.html.jobs import drawn_lengths, memory_figure
 from ftcheck.report.html.shell import Document, document
 from ftcheck.report.html.verdict import when
-from ftcheck.report.wording import place
+from ftcheck.report.wording import PREDICTED_BY, place
 
 BINS = 60
 PERCENTILES = (50, 95, 99)
@@ -101,12 +110,14 @@ def _in_a_line(page: JobPlan | Unplanned) -> Markup:
 
 def fit(plan: JobPlan) -> tuple[str, str, str]:
     """Whether it fits, in two words, with the kind and the sign of its badge."""
-    limit, memory = plan.memory_limit, plan.memory
-    if limit is None or memory.low is None or memory.high is None:
+    verdict = None if plan.memory_limit is None else plan.memory.fits(plan.memory_limit)
+    if verdict is None:
         return "fit unknown", "skip", "?"
-    if memory.low > limit:
-        return "does not fit", "fail", "✗"
-    return ("tight", "warn", "!") if memory.high > limit else ("fits", "pass", "✓")
+    return {
+        "does not fit": ("does not fit", "fail", "✗"),
+        "tight": ("tight", "warn", "!"),
+        "fits": ("fits", "pass", "✓"),
+    }[verdict]
 
 
 def job_section(
@@ -123,6 +134,7 @@ def job_section(
     return section(
         identifier,
         heading,
+        tag("p", sample_text(page.on_sample), class_="note") if page.on_sample is not None else None,
         tag("div", joined(_answers(page)), class_="answers"),
         tag("div", joined(drawn), class_="figures"),
         _better(page, command),
@@ -159,7 +171,7 @@ def _long(plan: JobPlan) -> str:
 
 def _full(plan: JobPlan) -> tuple[str, str]:
     found = plan.packing
-    steps = f"{counted(plan.step.an_epoch, 'step')} per epoch, {plan.step.total:,} in total"
+    steps = steps_text(plan)
     if found is None:
         return "unknown", "max_length is null, so there are no blocks"
     if found.used:
@@ -174,12 +186,13 @@ def _fits(plan: JobPlan) -> tuple[Markup, str]:
     said, kind, sign = fit(plan)
     memory = plan.memory
     if not memory.known:
-        return badge(said, kind, sign), memory.why
+        limit = "" if plan.memory_limit is None else f" of {plan.memory_limit:g} GiB ({plan.memory_source})"
+        return badge(said, kind, sign), f"{memory_unknown(memory)}{limit if memory.at_least else ''}"
     need = f"{memory.likely:.1f} GiB"
     if plan.memory_limit is None:
         return joined((need, " ", badge(said, kind, sign))), plan.memory_source
     of = f"of {plan.memory_limit:g} GiB ({plan.memory_source})"
-    largest = f"; the largest batch that fits is {plan.largest_batch}" if plan.largest_batch else ""
+    largest = f"; {largest_batch(plan)}" if plan.largest_batch else ""
     return joined((need, " ", badge(said, kind, sign))), f"{of}{largest}"
 
 
@@ -252,7 +265,7 @@ def _packing_note(found: Packing) -> str:
 def _memory(plan: JobPlan) -> Markup:
     memory, title = plan.memory, "Does it fit?"
     if memory.likely is None:
-        return figure(title, note=memory.why)
+        return figure(title, note=memory_unknown(memory))
     edges = (memory.low, memory.high)
     ends = (memory.low, memory.high) if memory.low is not None and memory.high is not None else None
     marks = []
@@ -263,6 +276,8 @@ def _memory(plan: JobPlan) -> Markup:
     note = (
         f"{memory.likely:.1f} ({edges[0]:.1f} to {edges[1]:.1f}) GiB" if ends else f"{memory.likely:.1f} GiB"
     )
+    how = PREDICTED_BY.get(memory.by)
+    note = note if how is None else f"{note}, {how}"
     return memory_figure(memory.parts, memory.likely, ends, marks, note, title)
 
 
@@ -306,6 +321,7 @@ OPTIONS = (
     Column("tokens per step", number=True),
     Column("steps", number=True),
     Column("memory, GiB", number=True),
+    Column("memory is"),
     Column("takes", number=True),
     Column("loses", number=True),
     Column("remarks"),
@@ -380,6 +396,7 @@ def _option(sign: str, one: Option, chosen: Option) -> tuple[str | None, ...]:
         f"{one.nominal:,}",
         f"{one.steps:,}",
         _within(one.memory),
+        PREDICTED_BY.get(one.memory.by, ""),
         span(one.hours) if one.hours.known else f"{amount(one.computed)} tokens per epoch",
         f"{100 * one.lost:.2f} %" if one.lost else "nothing",
         "; ".join(one.problems),
@@ -388,7 +405,7 @@ def _option(sign: str, one: Option, chosen: Option) -> tuple[str | None, ...]:
 
 def _within(found: Figure) -> str:
     if found.likely is None:
-        return "unknown"
+        return "unknown" if found.at_least is None else f"at least {found.at_least:.1f}"
     if found.low is None or found.high is None:
         return f"{found.likely:.1f}"
     return f"{found.likely:.1f} ({found.low:.1f} to {found.high:.1f})"

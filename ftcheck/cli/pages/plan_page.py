@@ -7,6 +7,7 @@ from dataclasses import dataclass, fields, is_dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from ftcheck.estimate.interval import Verdict
 from ftcheck.inputs.role_tokens import RoleTokens, Words
 from ftcheck.packing.lengths import Histogram, TrainedPositions
 from ftcheck.planning.plan_file import SCHEMA
@@ -15,6 +16,7 @@ from ftcheck.planning.records import (
     Figure,
     JobPlan,
     Lengths,
+    OnSample,
     Option,
     Outlier,
     Packing,
@@ -26,7 +28,7 @@ from ftcheck.policy.paths import relative
 from ftcheck.records import Location
 from ftcheck.report.clean import clean
 from ftcheck.report.escape import markdown_text
-from ftcheck.report.wording import change_text, place
+from ftcheck.report.wording import PREDICTED_BY, change_text, place
 
 if TYPE_CHECKING:
     from ftcheck.cli.pages.screen import Screen
@@ -57,9 +59,11 @@ class Line:
 
 def lines(plan: JobPlan, *, fix: str | None = None, ascii_only: bool = False) -> Iterator[Line]:
     """The lines of a job's page. `fix` is the command that would write the best settings."""
+    if plan.on_sample is not None:
+        yield Line("sample", sample_text(plan.on_sample), style="yellow")
     yield from _lengths(plan, ascii_only=ascii_only)
     yield from _spoken(plan)
-    yield from _packing(plan.packing)
+    yield from _packing(plan.packing, "of the sample: " if plan.on_sample is not None else "")
     yield from _step(plan)
     if plan.probe:
         yield Line("probe", plan.probe)
@@ -79,8 +83,26 @@ def headline(plan: JobPlan) -> str:
     """`mapper · Llama-3-8B-Instruct · QLoRA r 16 · 13,784 rows · 1.02 M tokens, 44.8 % trained`."""
     total = plan.lengths.total
     share = 100 * plan.lengths.trained.total / max(1, total.tokens)
-    parts = [plan.job, _name(plan.model), plan.how, counted(total.sequences, "row")]
-    return " · ".join([*parts, f"{amount(total.tokens)} tokens, {share:.1f} % trained"])
+    drawn = plan.on_sample
+    rows = counted(total.sequences, "row") if drawn is None else f"a sample of {drawn.sample}"
+    tokens = amount(total.tokens) if drawn is None else f"in all {between(drawn.tokens)}"
+    parts = [plan.job, _name(plan.model), plan.how, rows]
+    return " · ".join([*parts, f"{tokens} tokens, {share:.1f} % trained"])
+
+
+def between(figure: Figure) -> str:
+    """`5.10 M (5.00 M to 5.20 M)`."""
+    likely, low = amount(figure.likely or 0), amount(figure.low or 0)
+    return f"{likely} ({low} to {amount(figure.high)})" if figure.high is not None else f"at least {low}"
+
+
+def sample_text(found: OnSample) -> str:
+    """What of a plan on a sample is about the sample, and what about all rows."""
+    return (
+        f"only {found.sample} were prepared (seed {found.sample.seed}): lengths, shares, blocks and rows"
+        " below are theirs, memory is that of their longest, and no packing plan of all rows is made; tokens,"
+        " steps and time are those of all rows, with 95 % intervals"
+    )
 
 
 def _name(model: str) -> str:
@@ -213,7 +235,7 @@ def _template(found: RoleTokens) -> str:
     return f"{what} {each:,.0f} per row ({100 * found.share(found.template):.0f} %)"
 
 
-def _packing(found: Packing | None) -> Iterator[Line]:
+def _packing(found: Packing | None, whose: str) -> Iterator[Line]:
     if found is None:
         yield Line("packing", "not possible: max_length is null")
         return
@@ -222,13 +244,13 @@ def _packing(found: Packing | None) -> Iterator[Line]:
     if found.used:
         alone = f"TRL alone {found.trl:,} ({100 * found.fill(found.trl):.1f} %)"
         bound = f"best-fit {found.best_fit:,} · lower bound {found.lower_bound:,}"
-        yield Line("packing", f"{blocks} · {fill} · {alone} · {bound}")
+        yield Line("packing", f"{whose}{blocks} · {fill} · {alone} · {bound}")
         yield from _groupings(found)
         return
     percent = round(100 * found.padding)
     waste = f"off: {percent} % of the computed tokens are padding" if percent > 0 else "off: no padding"
     grouped = f"{100 * found.padding_by_length:.0f} % with train_sampling_strategy: group_by_length"
-    yield Line("packing", f"{waste} · {grouped} · packed {blocks}, {fill}")
+    yield Line("packing", f"{whose}{waste} · {grouped} · packed {blocks}, {fill}")
     yield from _groupings(found)
 
 
@@ -251,16 +273,25 @@ def _step(plan: JobPlan) -> Iterator[Line]:
         said.append(f"{step.nominal:,} tokens, {step.real:,} real{target}")
     else:
         said.append(f"about {step.real:,} tokens")
-    said.append(f"{counted(step.an_epoch, 'step')} per epoch, {step.total:,} in total")
-    yield Line("step", " · ".join(said))
+    yield Line("step", " · ".join([*said, steps_text(plan)]))
+
+
+def steps_text(plan: JobPlan) -> str:
+    """`21 steps per epoch, 63 in total`, as intervals where a sample was planned with."""
+    step, drawn = plan.step, plan.on_sample
+    if drawn is None:
+        return f"{counted(step.an_epoch, 'step')} per epoch, {step.total:,} in total"
+    return f"{between(drawn.an_epoch)} steps per epoch, {between(drawn.total)} in total"
 
 
 def _memory(plan: JobPlan) -> Iterator[Line]:
     memory = plan.memory
     if not memory.known:
-        yield Line("memory", memory.why)
+        yield Line("memory", memory_unknown(memory))
+        if _verdict(plan) is not None:
+            yield Line("", _fits(plan))
         return
-    said = [f"{_gib(memory)} GiB"]
+    said = [f"{_gib(memory)} GiB{_by(memory)}"]
     said += [f"{name} {value:.1f}" for name, value in memory.parts.items() if value >= 0.05]
     yield Line("memory", " · ".join(said))
     yield Line("", _fits(plan))
@@ -273,20 +304,42 @@ def _gib(figure: Figure) -> str:
     return f"{figure.likely:.1f} ({figure.low:.1f} to {figure.high:.1f})"
 
 
+def memory_unknown(memory: Figure) -> str:
+    """Why nobody knows the memory, and the least that is needed where that is known."""
+    return memory.why if memory.at_least is None else f"{memory.why}; at least {memory.at_least:.1f} GiB"
+
+
+def _by(memory: Figure) -> str:
+    """` replayed`, ` by formulas`, ` measured`: how the figure before it was found."""
+    return f" {PREDICTED_BY[memory.by]}" if memory.by in PREDICTED_BY else ""
+
+
+def _verdict(plan: JobPlan) -> Verdict | None:
+    return None if plan.memory_limit is None else plan.memory.fits(plan.memory_limit)
+
+
 def _fits(plan: JobPlan) -> str:
-    memory, limit = plan.memory, plan.memory_limit
-    verdict = None if limit is None else memory.fits(limit)
-    if limit is None or verdict is None or memory.high is None:
+    memory, limit, verdict = plan.memory, plan.memory_limit, _verdict(plan)
+    if limit is None or verdict is None:
         return f"whether it fits is unknown: {plan.memory_source}"
     where = f"{limit:g} GiB ({plan.memory_source})"
+    if memory.high is None:
+        return f"does not fit {where}: the least that it needs is more"
     high = memory.high if memory.needed is None else memory.needed[2]
     said = {
         "does not fit": f"does not fit {where}",
         "tight": f"tight: may or may not fit {where}",
         "fits": f"fits {where} with {limit - high:.1f} GiB to spare",
     }[verdict]
-    batch = plan.largest_batch
-    return said if batch is None else f"{said}; the largest batch that fits is {batch}" if batch else said
+    return f"{said}; {largest}" if (largest := largest_batch(plan)) else said
+
+
+def largest_batch(plan: JobPlan) -> str:
+    """`the largest batch that fits is 8 (replayed)`; empty where none does, or nobody knows."""
+    if not plan.largest_batch:
+        return ""
+    how = PREDICTED_BY.get(plan.largest_batch_by)
+    return f"the largest batch that fits is {plan.largest_batch}{f' ({how})' if how else ''}"
 
 
 def _time(plan: JobPlan) -> Iterator[Line]:
@@ -365,7 +418,7 @@ def option_text(one: Option, stated: Option) -> str:
         f"batch {one.batch} x {one.accumulation}",
         f"{one.nominal:,} tokens per step ({one.real:,} real)",
         counted(one.steps, "step"),
-        f"{one.memory.likely:.1f} GiB" if one.memory.likely is not None else "memory unknown",
+        f"{one.memory.likely:.1f} GiB{_by(one.memory)}" if one.memory.likely is not None else _unknown(one),
         span(one.hours) if one.hours.known else f"{amount(one.computed)} tokens computed per epoch",
     ]
     gain = _gain(one, stated)
@@ -374,6 +427,11 @@ def option_text(one: Option, stated: Option) -> str:
     if one.lost:
         said.append(f"loses {100 * one.lost:.2f} % of the trained tokens")
     return " · ".join([*said, *one.problems])
+
+
+def _unknown(one: Option) -> str:
+    least = one.memory.at_least
+    return "memory unknown" if least is None else f"at least {least:.1f} GiB"
 
 
 def _gain(one: Option, stated: Option) -> str:

@@ -9,7 +9,7 @@ from ftcheck.cli.pages.screen import Screen, tied
 from ftcheck.paths import near
 from ftcheck.plurals import counted
 from ftcheck.records import Change, Finding, Location, Outcome, Result, Severity
-from ftcheck.report import verdict_lines, wording
+from ftcheck.report import sampled, verdict_lines, wording
 from ftcheck.report.record import Report
 
 WIDEST_PLACE = 60
@@ -290,6 +290,9 @@ def _tally(screen: Screen, report: Report, telling: Telling) -> None:
         verdict_lines.gate_state(report.gate, tied(_until(report, telling))),
     ]
     screen.put([], tied(" · ").join(part for part in parts if part), "bold red" if bad else "bold green")
+    drawn = sampled.state(report)
+    if drawn:
+        screen.put([], drawn, "bold yellow")
     ids = verdict_lines.ids_state(report)
     if ids:
         screen.put([], ids, "bold yellow" if "unverified" in ids else "dim")

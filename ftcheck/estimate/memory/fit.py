@@ -4,9 +4,9 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
-from ftcheck.estimate.interval import Verdict, within
+from ftcheck.estimate.interval import Interval, Verdict, within
 from ftcheck.estimate.memory.formulas import GIB, Memory, estimate
-from ftcheck.estimate.memory.prediction import predict, scaled
+from ftcheck.estimate.memory.prediction import ALIKE, predict, scale, scaled
 from ftcheck.inputs.machine import Machine
 from ftcheck.records import Change
 from ftcheck.settings import Job
@@ -18,16 +18,34 @@ STEP = 64
 """A proposed max_length is a multiple of this many tokens."""
 
 
+FAR = 2
+"""A limit that the formulas' interval is away from by this factor is not worth a replay."""
+REPLAYS = 4
+"""So many settings are replayed at the most until one fits; then the formulas' word is taken."""
+
+Replays = Callable[[Job, int, int | None], Memory]
+"""The memory of a job by a replayed step, from the longest row in tokens and the number of rows (None: more
+than a batch); by the formulas (`least` is None) where it cannot be replayed."""
+
+
 @dataclass(frozen=True, slots=True)
 class Remedy:
-    """Changes that belong together, and the memory of the job with them."""
+    """Changes that belong together, and the job with them: its memory, by a replayed step where `least` of it
+    is known, and its longest row in tokens."""
 
     changes: tuple[Change, ...]
     memory: Memory
+    job: Job
+    longest: int
 
 
-FAR = 2
-"""A limit that the formulas' interval is away from by this factor is not worth a replay."""
+@dataclass(frozen=True, slots=True)
+class Largest:
+    """The largest batch that fits, 0 for none; `replayed` where its step was, or that of the smallest batch
+    that does not fit."""
+
+    batch: int
+    replayed: bool
 
 
 def worst(
@@ -37,20 +55,28 @@ def worst(
     *,
     longest: int,
     sequences: int | None = None,
+    usual: int | None = None,
     machine: Machine | None = None,
-) -> tuple[Memory, float]:
-    """The memory of a job's worst batch, and the factor by which the formulas are scaled for other settings.
+) -> tuple[Memory, Interval]:
+    """The memory of a job's worst batch, and what the formulas are scaled by for other settings.
 
-    By a replayed step, unless the limit is so far away that the formulas decide. `machine` is this one.
-    Raises `CannotTell`.
+    By a replayed step, unless the limit is so far away that the formulas decide. `usual` and `machine` are
+    as in `predict`. Raises `CannotTell`.
     """
     formula = estimate(job, config, longest=longest, sequences=sequences)
-    limit = limit_gib * GIB
-    if formula.high * FAR <= limit or formula.low > limit * FAR:
+    if far(formula.low, formula.high, limit_gib * GIB):
         said = f"by formulas: the limit is {FAR} times away, which needs no replay of a step"
-        return replace(formula, assumptions=(*formula.assumptions, said)), 1.0
-    memory = predict(job, config, longest=longest, sequences=sequences, machine=machine)
-    return memory, memory.likely / formula.likely
+        return replace(formula, assumptions=(*formula.assumptions, said)), ALIKE
+    memory = predict(job, config, longest=longest, sequences=sequences, usual=usual, machine=machine)
+    if memory.least is None:
+        return memory, ALIKE
+    known = estimate(job, config, longest=longest, sequences=sequences, traced=True)
+    return memory, scale(memory, known)
+
+
+def far(low: float, high: float, limit: float) -> bool:
+    """Whether an interval of the formulas decides: no replay would come to another verdict."""
+    return high * FAR <= limit or low > limit * FAR
 
 
 def verdict(memory: Memory, limit_gib: float) -> Verdict:
@@ -70,17 +96,18 @@ def largest_batch(
     *,
     longest: int,
     scored: int | None = None,
-    factor: float = 1.0,
+    by: Interval = ALIKE,
 ) -> int:
     """The largest per_device_train_batch_size whose whole interval is within the limit; 0 for none.
 
-    However few rows there are: `longest` is the longest row in tokens. By the formulas times `factor`.
+    However few rows there are: `longest` is the longest row in tokens. By the formulas, scaled `by` a replay.
     Raises `CannotTell`.
     """
 
     def fits(batch: int) -> bool:
         tried = _with(job, per_device_train_batch_size=batch)
-        memory = scaled(estimate(tried, config, longest=longest, scored=scored), factor)
+        made = estimate(tried, config, longest=longest, scored=scored, traced=by != ALIKE)
+        memory = scaled(made, by)
         return verdict(memory, limit_gib) == "fits"
 
     low, high = 0, 1
@@ -92,6 +119,33 @@ def largest_batch(
     return low
 
 
+def confirmed_batch(
+    job: Job,
+    config: Mapping[str, Any],
+    limit_gib: float,
+    replays: Replays,
+    *,
+    longest: int,
+    by: Interval = ALIKE,
+) -> Largest:
+    """The same by replayed steps: of the formulas' largest batch, and of smaller ones until one fits."""
+    batch = max(1, largest_batch(job, config, limit_gib, longest=longest, by=by))
+    for _ in range(REPLAYS):
+        tried = _with(job, per_device_train_batch_size=batch)
+        memory = replays(tried, longest, None)
+        if memory.least is None:
+            return Largest(batch if verdict(memory, limit_gib) == "fits" else 0, False)
+        if verdict(memory, limit_gib) == "fits":
+            return Largest(batch, True)
+        if batch == 1:
+            return Largest(0, True)
+        formula = estimate(tried, config, longest=longest, traced=True)
+        by = replace(by, high=memory.least.high / formula.high)
+        most = min(batch - 1, largest_batch(job, config, limit_gib, longest=longest, by=by))
+        batch = max(1, most)
+    return Largest(most, False)
+
+
 def cheapest(
     job: Job,
     config: Mapping[str, Any],
@@ -99,27 +153,53 @@ def cheapest(
     *,
     longest: int,
     sequences: int | None = None,
-    factor: float = 1.0,
+    by: Interval = ALIKE,
+    replays: Replays | None = None,
 ) -> Remedy | None:
     """The first that makes the job fit: checkpointing, a smaller batch with more accumulation (the same rows
     a step), an 8-bit optimizer, these together, and a shorter max_length last; None where nothing does.
-    By the formulas times `factor`.
+
+    By the formulas, scaled `by` a replay. With `replays` that remedy's step is replayed; where the replay
+    refuses it, the formulas are scaled to what it says, and the next is sought.
     """
-    for keys in _candidates(job, config, limit_gib / factor, longest):
+    found = _by_formulas(job, config, limit_gib, longest, sequences, by)
+    for _ in range(REPLAYS if replays is not None else 0):
+        if found is None or replays is None:
+            return found
+        made = replays(found.job, found.longest, sequences)
+        if made.least is None:
+            return found
+        if verdict(made, limit_gib) == "fits":
+            return replace(found, memory=made)
+        by = replace(by, high=by.high * made.least.high / found.memory.high)
+        found = _by_formulas(job, config, limit_gib, longest, sequences, by)
+    return found
+
+
+def _by_formulas(
+    job: Job,
+    config: Mapping[str, Any],
+    limit_gib: float,
+    longest: int,
+    sequences: int | None,
+    by: Interval,
+) -> Remedy | None:
+    for keys in _candidates(job, config, limit_gib, longest, by):
         tried = _with(job, **keys)
         length = min(longest, tried.training.max_length or longest)
-        memory = scaled(estimate(tried, config, longest=length, sequences=sequences), factor)
+        made = estimate(tried, config, longest=length, sequences=sequences, traced=by != ALIKE)
+        memory = scaled(made, by)
         if verdict(memory, limit_gib) == "fits":
-            return Remedy(tuple(_changes(job, keys)), memory)
+            return Remedy(tuple(_changes(job, keys)), memory, tried, length)
     return None
 
 
 def _candidates(
-    job: Job, config: Mapping[str, Any], limit: float, longest: int
+    job: Job, config: Mapping[str, Any], limit: float, longest: int, by: Interval
 ) -> Iterator[Mapping[str, Any]]:
     ways: tuple[Callable[[Job], Mapping[str, Any]], ...] = (
         _checkpointing,
-        _smaller(config, limit, longest),
+        _smaller(config, limit, longest, by),
         _eight_bit,
     )
     for way in ways:
@@ -127,7 +207,7 @@ def _candidates(
             yield keys
     # One after the other, each on top of those before it.
     keys = {}
-    for way in (_checkpointing, _eight_bit, _smaller(config, limit, longest)):
+    for way in (_checkpointing, _eight_bit, _smaller(config, limit, longest, by)):
         keys = {**keys, **way(_with(job, **keys))}
         yield keys
     yield from _shorter(_with(job, **keys), keys)
@@ -141,14 +221,17 @@ def _eight_bit(job: Job) -> Mapping[str, Any]:
     return {} if "8bit" in str(job.training.optim) else {"optim": EIGHT_BIT}
 
 
-def _smaller(config: Mapping[str, Any], limit: float, longest: int) -> Callable[[Job], Mapping[str, Any]]:
+def _smaller(
+    config: Mapping[str, Any], limit: float, longest: int, by: Interval
+) -> Callable[[Job], Mapping[str, Any]]:
     """The largest batch that fits and divides the rows of a step; batch 1 where none fits."""
 
     def way(job: Job) -> Mapping[str, Any]:
         training = job.training
         rows = training.per_device_train_batch_size * training.gradient_accumulation_steps
         most = min(
-            largest_batch(job, config, limit, longest=longest), training.per_device_train_batch_size - 1
+            largest_batch(job, config, limit, longest=longest, by=by),
+            training.per_device_train_batch_size - 1,
         )
         batch = next((one for one in range(most, 0, -1) if rows % one == 0), 1)
         if batch >= training.per_device_train_batch_size:

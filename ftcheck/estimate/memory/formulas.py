@@ -88,21 +88,23 @@ def estimate(
     longest: int,
     sequences: int | None = None,
     scored: int | None = None,
+    traced: bool = False,
 ) -> Memory:
     """Peak memory of the job's worst batch, from the model's config.json alone.
 
     `longest` is the longest row as fed, in tokens; `sequences` how many rows (or blocks) there are, and
-    `scored` the most tokens of a batch that are in the loss (default: all). Takes a millisecond, and
+    `scored` the most tokens of a batch that are in the loss (default: all). `traced`: it will be scaled to
+    a traced step of this model, so that nothing of its family is unknown. Takes a millisecond, and
     imports neither torch nor transformers. Raises `UnknownShape` for experts, state-space layers and for a
     config.json without the usual dimensions, `CannotTell` for full fine-tuning and sharding.
     """
     shape = model_shape(config).decoder()
     how = method(job, shape)
     batch = replace(feed(job, shape, longest=longest, sequences=sequences), scored=scored)
-    return whole(job, shape, how, batch)
+    return whole(job, shape, how, batch, traced=traced)
 
 
-def whole(job: Job, shape: Decoder, how: Method, batch: Feed) -> Memory:
+def whole(job: Job, shape: Decoder, how: Method, batch: Feed, *, traced: bool = False) -> Memory:
     """The memory of one batch fed to a model of this shape, trained this way."""
     one = step(shape, how, batch)
     trained = how.adapter(shape)
@@ -115,7 +117,7 @@ def whole(job: Job, shape: Decoder, how: Method, batch: Feed) -> Memory:
     }
     passing = {"activations": one.saved, "working": one.peak - one.saved}
     fixed, moving = sum(standing.values()), one.peak
-    least, most = _errors(job, shape, how, batch, moving)
+    least, most = _errors(job, shape, how, batch, moving, known=traced or shape.model_type in KNOWN)
     allocated = Interval(
         low=fixed + least + WORKSPACE[0],
         likely=fixed + moving + WORKSPACE[1],
@@ -137,7 +139,7 @@ def whole(job: Job, shape: Decoder, how: Method, batch: Feed) -> Memory:
         parts=parts,
         feed=batch,
         moment=one.moment,
-        assumptions=_assumptions(job, shape, how, batch),
+        assumptions=_assumptions(job, shape, how, batch, known=traced or shape.model_type in KNOWN),
         model_type=shape.model_type,
     )
 
@@ -189,6 +191,8 @@ def step(shape: Decoder, how: Method, batch: Feed) -> Step:
     layer = _layer(shape, how, batch)
     number, tokens = how.number, batch.tokens
     stream = number * shape.hidden * tokens
+    # TRL gathers the gradient of a head that is trained whole in float32, and casts it.
+    head = (4 + number) * shape.vocabulary * shape.hidden if how.saves("lm_head") else 0
     inner = number * shape.intermediate * tokens
     around = 2 * number * shape.queries // shape.heads * batch.length + _mask(how, batch)
     # Between the layers: their inputs with checkpointing, all they keep without; then the last norm's.
@@ -196,7 +200,7 @@ def step(shape: Decoder, how: Method, batch: Feed) -> Step:
     loss = _loss(shape, how, batch)
     end = kept + 4 * shape.hidden * tokens
     moments = {
-        "loss": end + loss,
+        "loss": end + loss + head,
         "last norm": kept + 5 * 4 * shape.hidden * tokens,
         "mask": 3 * batch.rows * batch.length**2 + stream if batch.masked else 0.0,
     }
@@ -323,9 +327,11 @@ def _loss(shape: Decoder, how: Method, batch: Feed) -> float:
 # --- how sure ------------------------------------------------------------------------------------------
 
 
-def _errors(job: Job, shape: Decoder, how: Method, batch: Feed, moving: float) -> tuple[float, float]:
+def _errors(
+    job: Job, shape: Decoder, how: Method, batch: Feed, moving: float, *, known: bool
+) -> tuple[float, float]:
     """The least and the most that the step may take."""
-    error = MODEL_ERROR if shape.model_type in KNOWN else UNKNOWN_ERROR
+    error = MODEL_ERROR if known else UNKNOWN_ERROR
     if how.bits == 8 or how.attention not in ("sdpa", "eager", "flash_attention_2", "flash_attention_3"):
         error = max(error, 0.2)
     least = step(shape, how, replace(batch, masked=False, scored=0)).peak if batch.rows > 1 else moving
@@ -347,7 +353,7 @@ def _command_extra(job: Job, shape: Decoder, how: Method, batch: Feed) -> float:
     return logits + (2 * shape.plain if how.bits != 16 else 0)
 
 
-def _assumptions(job: Job, shape: Decoder, how: Method, batch: Feed) -> tuple[str, ...]:
+def _assumptions(job: Job, shape: Decoder, how: Method, batch: Feed, *, known: bool) -> tuple[str, ...]:
     said = [
         f"worst batch: {batch.rows} x {batch.length} tokens"
         + (", with an attention mask" if batch.masked else ", no attention mask"),
@@ -357,7 +363,7 @@ def _assumptions(job: Job, shape: Decoder, how: Method, batch: Feed) -> tuple[st
         "CUDA context 0.25 to 0.8 GiB; 0 to 8 % of the activations lost to fragmentation",
         "formulas verified by a traced step of the same model",
     ]
-    if shape.model_type not in KNOWN:
+    if not known:
         said.append(f"the formulas were not verified for model_type {shape.model_type}: +-25 %")
     if how.adapted is not None and how.adapted < shape.layers:
         said.append(f"LoRA is on {how.adapted} of {shape.layers} layers; activations are counted as for all")

@@ -5,6 +5,7 @@
 TRL's tiles and full logits in float32.
 """
 
+import importlib.util
 import shlex
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
@@ -51,29 +52,55 @@ def programs(
 ) -> Programs:
     """The programs of a job on a GPU. `machine` is the one that trains, unless the job names another GPU;
     `environment` is this process's. Raises as `shapes.method`."""
-    own = replace(
-        of_job(job, config, here),
-        triton=machine is None or machine.system != "Windows",
-        rules=rules(job, machine, environment or {}),
-    )
+    without = _without_triton(job, machine)
+    own = replace(of_job(job, config, here), triton=not without, rules=rules(job, machine, environment or {}))
+    made = _of_trainer(job, own, here)
+    tiles = "tiled" in (made.likely.loss, made.most.loss)
+    if without is None or not tiles:
+        return made
+    said = f"{without}: TRL's loss is folded by torch's operations, which hold more"
+    return replace(made, said=(*made.said, said))
+
+
+def _of_trainer(job: Job, own: Program, here: Card | None) -> Programs:
+    """The programs of the job's trainer; `own` is TRL's for the job."""
     if job.trainer.use == "qlora":
-        return Programs(own, own, fuses(job))
-    imported = job.imported
-    facts = tables.load("memory_frameworks")
+        return _trl(job, own)
+    imported, facts = job.imported, tables.load("memory_frameworks")
     if imported is not None and _is_trl(imported, facts["trl_configurations"]):
-        return Programs(own, own, fuses(job), said=("the configuration is TRL's: its own SFTTrainer",))
+        return _trl(job, own, "the configuration is TRL's: its own SFTTrainer")
     known = facts["frameworks"].get(imported.framework) if imported is not None else None
     if imported is None or known is None or _set(_keys(imported), facts["own_kernels"]):
-        most = heaviest(own)
-        if here is None and job.training.fp16:
-            most = replace(most, capability=TURING)
-        said = (
-            f"what the trainer '{job.trainer.use}' does is unknown: the lower end has kernels that keep less,"
-            " the upper end full logits, float32 for what is not quantised and for the adapter, and torch's"
-            " AdamW",
-        )
-        return Programs(own, most, lighter=True, said=said)
+        return _unknown(job, own, here)
     return _framework(job, own, imported, known)
+
+
+def _trl(job: Job, own: Program, *said: str) -> Programs:
+    fused = fuses(job)
+    more = ("Liger's or compiled kernels may keep less than the model's own operations",) if fused else ()
+    return Programs(own, own, fused, said=(*said, *more))
+
+
+def _unknown(job: Job, own: Program, here: Card | None) -> Programs:
+    """Anything between TRL's tiles with lighter kernels and `heaviest`."""
+    most = heaviest(own)
+    if here is None and job.training.fp16:
+        most = replace(most, capability=TURING)
+    said = (
+        f"what the trainer '{job.trainer.use}' does is unknown: the lower end has kernels that keep less,"
+        " the upper end full logits, float32 for what is not quantised and for the adapter, and torch's"
+        " AdamW"
+    )
+    return Programs(own, most, lighter=True, said=(said,))
+
+
+def _without_triton(job: Job, machine: Machine | None) -> str | None:
+    """Why the machine that trains has no Triton (PyTorch brings it on Linux only); None where it has."""
+    if machine is not None and machine.system == "Windows":
+        return "no Triton on Windows"
+    if _trains_here(job, machine) and importlib.util.find_spec("triton") is None:
+        return "Triton is not installed"
+    return None
 
 
 def _is_trl(imported: Imported, names: list[str]) -> bool:
@@ -91,6 +118,8 @@ def of_job(job: Job, config: Mapping[str, Any], here: Card | None = None) -> Pro
         dtype=half,
         plain=half,
         adapter="float32" if how.adapter_bytes == 4 else "bfloat16",
+        # PEFT copies them in the base's dtype, and TRL casts all that is trained of a quantised model.
+        saved="bfloat16" if how.bits != 16 else half,
         autocast=half != "float32",
         loss="smoothed" if how.full_logits else "tiled",
         optimizer=str(training.optim or "adamw_torch_fused"),
@@ -108,6 +137,7 @@ def heaviest(program: Program) -> Program:
         program,
         plain="float32" if quantised else program.plain,
         adapter="float32",
+        saved="float32",
         loss="shifted",
         optimizer="adamw_torch",
         prepared=quantised,
@@ -132,6 +162,7 @@ def _framework(job: Job, own: Program, imported: Imported, facts: Mapping[str, A
         own,
         method=replace(own.method, adapter_bytes=4, state_bytes=state_bytes(job, 4)) if wide else own.method,
         adapter="float32" if wide else own.dtype,
+        saved="float32" if wide else own.dtype,
         plain="float32" if norms else own.plain,
         tables=own.plain if norms else None,
         autocast=own.autocast and not _set(keys, facts.get("without_autocast", ())),

@@ -7,7 +7,9 @@ This needs torch and transformers, no GPU, and takes a second or two for a model
 import importlib.util
 import json
 import os
-from collections.abc import Mapping
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
@@ -15,28 +17,37 @@ from ftcheck import tables
 from ftcheck.errors import InputError
 from ftcheck.estimate.gpus import Card, card
 from ftcheck.estimate.interval import Interval
-from ftcheck.estimate.memory.collector import paused
+from ftcheck.estimate.memory.collector import importing, paused
 from ftcheck.estimate.memory.formulas import USUAL_CONTEXT, Memory, estimate
 from ftcheck.estimate.memory.frameworks import Programs, programs
 from ftcheck.estimate.memory.program import Program
-from ftcheck.estimate.memory.shapes import Feed
+from ftcheck.estimate.memory.shapes import Feed, feed
 from ftcheck.inputs.machine import Machine
+from ftcheck.inputs.model_shape import model_shape
 from ftcheck.settings import Job
 
 if TYPE_CHECKING:
     from ftcheck.estimate.memory.trace import Trace
 
+UNROLL = "ftcheck.estimate.memory.unroll"
 HALVINGS = 4
 """Steps of the search for the least memory that a run completes in: to 1/16 of what is cached."""
 
 
 @dataclass(frozen=True, slots=True)
 class Replayed:
-    """Bytes by torch's count: the peaks with room to spare, and the least that the run completes in."""
+    """Bytes by torch's count: the peaks with room to spare, and the least that the run completes in.
+
+    `reserved` is that of a run that feeds a usual batch before the largest, where one is known. Blocks of
+    another size leave other gaps: `fewest` and `most` are reserved by the order of batches that reserves
+    the least, and the most. The run completes in `least` in any of these orders.
+    """
 
     allocated: int
     reserved: int
     least: int
+    fewest: int
+    most: int
 
 
 def predict(
@@ -45,67 +56,107 @@ def predict(
     *,
     longest: int,
     sequences: int | None = None,
+    usual: int | None = None,
     machine: Machine | None = None,
 ) -> Memory:
     """The memory of the job's worst batch by trace and replay; by the formulas where that is not possible.
 
-    `machine` is this one: the job trains here unless it names another GPU. Raises what `formulas.estimate`
-    raises. Which of the two it was is in `assumptions`.
+    `usual` are the tokens of the longest row of a usual batch (`shapes.usual_length`), which is fed before
+    the worst. `machine` is this one: the job trains here unless it names another GPU. Raises what
+    `formulas.estimate` raises. Which of the two it was is in `assumptions`.
     """
     by_formula = estimate(job, config, longest=longest, sequences=sequences)
     if missing := _missing():
         return _said(by_formula, f"by formulas, not by a replayed step: {missing} is not installed")
     here = _card(job)
     known = programs(job, config, here, machine, os.environ)
+    before = _usual_feed(job, config, by_formula.feed, usual, sequences)
     try:
-        likely = replayed(config, known.likely, by_formula.feed)
-        most = replayed(config, known.most, by_formula.feed)
+        likely = replayed(config, known.likely, by_formula.feed, before)
+        most = replayed(config, known.most, by_formula.feed, before)
     except (InputError, TypeError, ValueError, RuntimeError, AttributeError, NotImplementedError) as error:
         why = str(error).splitlines()[0][:120] if str(error) else type(error).__name__
         return _said(by_formula, f"by formulas: a step of this model could not be traced ({why})")
-    return _memory(job, by_formula, known, likely, most, here)
+    made = _memory(job, by_formula, known, likely, most, here)
+    return made if before is None else _said(made, f"fed before it: a batch of {_cells(before)}")
 
 
-def replayed(config: Mapping[str, Any], program: Program, feed: Feed) -> Replayed:
-    """The peaks of a run whose worst batch is `feed`; remembered for equal arguments.
+def _usual_feed(
+    job: Job, config: Mapping[str, Any], worst: Feed, usual: int | None, sequences: int | None
+) -> Feed | None:
+    """A usual batch; None where none is known, or all are like the worst."""
+    if usual is None:
+        return None
+    made = feed(job, model_shape(config).decoder(), longest=usual, sequences=sequences)
+    return made if made.tokens < worst.tokens else None
 
-    Weights that are trained whole (`modules_to_save`) are added to what is replayed: a copy, its gradient,
-    the optimizer's state, and the float32 sum that TRL's head gathers its gradient in.
+
+def _cells(one: Feed) -> str:
+    return f"{one.rows} x {one.length} tokens"
+
+
+def replayed(config: Mapping[str, Any], program: Program, feed: Feed, before: Feed | None = None) -> Replayed:
+    """The peaks of a run whose worst batch is `feed`, fed first or after `before`; remembered for equal
+    arguments.
+
+    Trained weights that the trace has not (linear layers in modules_to_save, DoRA's magnitudes, single rows
+    of tables) are added to what is replayed: a copy, its gradient, and the optimizer's state.
     """
-    key = json.dumps([config, str(program), feed.rows, feed.length, feed.masked], sort_keys=True, default=str)
+    key = json.dumps([config, str(program), str(feed), str(before)], sort_keys=True, default=str)
     if key not in _REPLAYED:
-        _REPLAYED[key] = _replay(config, program, feed)
+        _REPLAYED[key] = _replay(config, program, feed, before)
     return _REPLAYED[key]
 
 
 _REPLAYED: dict[str, Replayed] = {}
 
 
-def _replay(config: Mapping[str, Any], program: Program, feed: Feed) -> Replayed:
-    with paused():
-        from ftcheck.estimate.memory.unroll import whole_step
+def _replay(config: Mapping[str, Any], program: Program, feed: Feed, before: Feed | None) -> Replayed:
+    whole_step = _tracer()
     step = whole_step(config, program, feed)
+    orders = [(step,)] if before is None else [(whole_step(config, program, before), step), (step,)]
     with paused():
-        return _peaks(program, step)
+        return _peaks(program, orders)
 
 
-def _peaks(program: Program, step: "Trace") -> Replayed:
-    """Replays of a step: without a limit, and to the least memory that the run completes in."""
+def _tracer() -> Callable[[Mapping[str, Any], Program, Feed], "Trace"]:
+    """`unroll.whole_step`, with which torch and transformers come."""
+    with importing() if UNROLL not in sys.modules else nullcontext():
+        from ftcheck.estimate.memory.unroll import whole_step
+    return whole_step
+
+
+def _peaks(program: Program, orders: Sequence[tuple["Trace", ...]]) -> Replayed:
+    """Replays of a run's steps in each order, the likely one first: without a limit, and down to the least
+    memory that it completes in, in all of them."""
     from ftcheck.estimate.memory.replay import replay
 
-    steps = [step]
-    free = replay(program, steps)
-    whole = max(0, (program.method.trained or 0) - sum(step.trained))
-    wide = program.method.adapter_bytes
-    extra = round(whole * (2 * wide + program.method.state_bytes + 4))
-    low, high = free.allocated, free.reserved
+    free = [replay(program, steps) for steps in orders]
+    step = orders[0][-1]
+    counted = sum(step.trained) + sum(one.numbers for one in step.saved)
+    extra = _not_traced(program, counted)
+
+    def completes(capacity: int) -> bool:
+        return all(
+            one.reserved <= capacity or replay(program, steps, capacity).fits
+            for one, steps in zip(free, orders, strict=True)
+        )
+
+    allocated = max(one.allocated for one in free)
+    reserved = [one.reserved for one in free]
+    low, high = allocated, max(reserved)
     for _ in range(HALVINGS):
         middle = (low + high) // 2
-        if replay(program, steps, capacity=middle).fits:
-            high = middle
-        else:
-            low = middle
-    return Replayed(free.allocated + extra, free.reserved + extra, high + extra)
+        low, high = (low, middle) if completes(middle) else (middle, high)
+    return Replayed(
+        allocated + extra, reserved[0] + extra, high + extra, min(reserved) + extra, max(reserved) + extra
+    )
+
+
+def _not_traced(program: Program, traced: int) -> int:
+    """Bytes of trained weights beside those that the trace has."""
+    rest = max(0, (program.method.trained or 0) - traced)
+    return round(rest * (2 * program.method.adapter_bytes + program.method.state_bytes))
 
 
 # --- the interval --------------------------------------------------------------------------------------
@@ -120,16 +171,20 @@ def _memory(
     low *= lighter
     context = here.context if here is not None and here.context is not None else USUAL_CONTEXT
     process = Interval(
-        likely.reserved * low + context.low,
+        likely.fewest * low + context.low,
         likely.reserved + context.likely,
-        most.reserved * high + context.high,
+        max(likely.most, most.most) * high + context.high,
     )
     least = Interval(
-        likely.least * low + context.low, likely.least + context.likely, most.least * high + context.high
+        likely.least * low + context.low,
+        likely.least + context.likely,
+        max(likely.least, most.least) * high + context.high,
     )
     at_least, at_most = tables.load("memory_evidence")["allocated"]
     allocated = Interval(
-        likely.allocated * (at_least - extra) * lighter, likely.allocated, most.allocated * (at_most + extra)
+        likely.allocated * (at_least - extra) * lighter,
+        likely.allocated,
+        max(likely.allocated, most.allocated) * (at_most + extra),
     )
     ratio = likely.allocated / formula.allocated.likely
     parts = {name: size * ratio for name, size in formula.parts.items()} | {"context": context.likely}
@@ -157,14 +212,29 @@ def errors(
     low, high = evidence["reserved"][kind]
     measured = program.loss in ("model", "shifted") and not read
     extra = 0.0 if measured else evidence["program"]
-    capability = here.capability if here is not None else None
-    if capability is None or f"{capability[0]}.{capability[1]}" not in evidence["measured_capabilities"]:
+    if not _measured(here):
         extra += evidence["card"]
-    if model_type not in evidence["measured_model_types"]:
-        extra += evidence["model_type"]
+    extra += _unmeasured(model_type)
     if program.method.bits == 8 or program.method.attention not in evidence["measured_attention"]:
         extra += evidence["method"]
     return low - extra, high + extra, extra
+
+
+def _measured(here: Card | None) -> bool:
+    """Whether runs were measured on a GPU of this compute capability."""
+    if here is None or here.capability is None:
+        return False
+    major, minor = here.capability
+    return f"{major}.{minor}" in tables.load("memory_evidence")["measured_capabilities"]
+
+
+def _unmeasured(model_type: str | None) -> float:
+    """What both ends are widened by for a family of models whose runs were not measured."""
+    evidence = tables.load("memory_evidence")
+    if model_type in evidence["measured_model_types"]:
+        return 0.0
+    held = model_type in evidence["model_types_held_on_cpu"]
+    return float(evidence["model_type_held_on_cpu" if held else "model_type"])
 
 
 def _adding_up(parts: dict[str, float], total: float) -> dict[str, float]:
@@ -175,20 +245,27 @@ def _adding_up(parts: dict[str, float], total: float) -> dict[str, float]:
 
 
 def _assumptions(job: Job, formula: Memory, known: Programs, here: Card | None) -> tuple[str, ...]:
-    program = known.likely
-    kept = formula.assumptions[:4]
+    program, feed = known.likely, formula.feed
     where = "an unknown GPU" if here is None or here.capability is None else here.name
     said = [
-        *kept,
+        f"worst batch: {_cells(feed)}, {'with an' if feed.masked else 'no'} attention mask",
+        f"attention by {program.method.attention}, base in {program.method.bits}-bit,"
+        f" adapter in {program.adapter}",
+        f"activations are {'recomputed' if program.method.checkpointing else 'kept'} for the backward pass",
+        "a loss in tiles, without full logits"
+        if program.loss == "tiled"
+        else "the full logits are allocated",
         f"a step of the model's own code replayed through PyTorch's allocator, on {where}",
         f"optimizer {program.optimizer}, clipping, {program.accumulation} batches per step or more"
         if program.accumulation > 1
         else f"optimizer {program.optimizer}, clipping, one batch per step",
     ]
     evidence = tables.load("memory_evidence")
-    if formula.model_type not in evidence["measured_model_types"]:
-        share = round(100 * evidence["model_type"])
-        said.append(f"layers of model_type {formula.model_type} were not measured on a GPU: {share} % wider")
+    if share := _unmeasured(formula.model_type):
+        words = f"layers of model_type {formula.model_type} were not measured on a GPU"
+        said.append(f"{words}: {100 * share:.0f} % wider")
+    if not _measured(here):
+        said.append(f"no run on this kind of GPU was measured: {round(100 * evidence['card'])} % wider")
     if program.rules.expandable_segments:
         said.append("the allocator has expandable_segments")
     said += known.said
@@ -210,15 +287,30 @@ def _card(job: Job) -> Card | None:
     return card(job.hardware.gpu) if job.hardware.gpu is not None else None
 
 
-def scaled(memory: Memory, factor: float) -> Memory:
-    """An estimate by the formulas, scaled to a replay; its interval stays as wide as the formulas' is."""
-    if factor == 1:
+ALIKE = Interval(1, 1, 1)
+
+
+def scale(replayed: Memory, formula: Memory) -> Interval:
+    """What the ends of the formulas are to be multiplied by, to say of the same settings what a replay does.
+
+    What the formulas do not know of a family of models, its trace does: it is not counted twice.
+    """
+    return Interval(
+        replayed.low / formula.low, replayed.likely / formula.likely, replayed.high / formula.high
+    )
+
+
+def scaled(memory: Memory, by: Interval) -> Memory:
+    """An estimate by the formulas of other settings, scaled end by end to a replay."""
+    if by == ALIKE:
         return memory
+    likely = memory.likely * by.likely
     return replace(
         memory,
-        low=memory.low * factor,
-        likely=memory.likely * factor,
-        high=memory.high * factor,
-        allocated=memory.allocated.times(factor),
-        parts={name: size * factor for name, size in memory.parts.items()},
+        low=min(likely, memory.low * by.low),
+        likely=likely,
+        high=max(likely, memory.high * by.high),
+        allocated=memory.allocated.times(by.likely),
+        parts={name: size * by.likely for name, size in memory.parts.items()},
+        assumptions=(*memory.assumptions, "by formulas, scaled to a replayed step of the stated settings"),
     )

@@ -18,12 +18,12 @@ class Program:
 
     Dtypes are torch's names. `dtype`: of the 16-bit base, and in which 4-bit layers compute. `plain`: of
     embedding, norms and head (float32 after peft's prepare_model_for_kbit_training); `tables`: of embedding
-    and head where it is another (TRL 0.11 to 0.13 cast them back). `autocast`: the forward pass runs under
-    autocast to `dtype`. `holds_outputs`: the model's outputs, logits among them, live until
-    the optimizer's step is over. `repeats_keys`: keys and values are repeated before attention. `capability`
-    is the GPU's (7.5 is a T4); `clips`: gradients are clipped; `prepared`: the program calls
-    prepare_model_for_kbit_training, which empties the cache. `on_cpu_first`: a 16-bit model is loaded on the
-    CPU and moved. `triton`: TRL's tiles are folded by its kernels, else by torch's operations (Windows).
+    and head where it is another (TRL 0.11 to 0.13 cast them back); `saved`: of modules trained whole.
+    `autocast`: the forward pass runs under autocast to `dtype`. `holds_outputs`: the model's outputs, logits
+    among them, live until the optimizer's step is over. `repeats_keys`: keys and values are repeated before
+    attention. `capability` is the GPU's (7.5 is a T4); `clips`: gradients are clipped; `prepared`: the
+    program calls prepare_model_for_kbit_training, which empties the cache. `on_cpu_first`: a 16-bit model is
+    loaded on the CPU and moved. `triton`: TRL's tiles are folded by its kernels, else by torch's operations.
     `widened`: unquantised weights are float32 for a while before training. `rules` are the allocator's.
     """
 
@@ -32,6 +32,7 @@ class Program:
     plain: str = "bfloat16"
     tables: str | None = None
     adapter: str = "bfloat16"
+    saved: str = "bfloat16"
     autocast: bool = True
     loss: Loss = "tiled"
     optimizer: str = "adamw_torch_fused"

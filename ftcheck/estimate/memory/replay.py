@@ -67,16 +67,16 @@ class _Run:
 
 def replay(program: Program, traces: Sequence[Trace], capacity: int | None = None) -> Peaks:
     """The run's peaks. `traces` are its steps in order (of one model and program), such as a short batch and
-    the longest; the last is repeated until the optimizer's state stands in a step."""
+    the longest; a single one is repeated, so that the optimizer's state stands in a step."""
     memory = Allocator(program.rules, capacity)
     run = _Run(program, memory)
     resident = 0
     try:
         _load(run, traces[0].weights)
-        _adapt(run, traces[0].trained)
+        _adapt(run, traces[0])
         resident = memory.allocated
         states: list[int] = []
-        for one in (*traces, traces[-1]):
+        for one in traces if len(traces) > 1 else (*traces, *traces):
             _step(run, one, states)
     except OutOfMemory:
         return Peaks(memory.max_allocated, memory.max_reserved, resident, False, memory.retries)
@@ -156,14 +156,20 @@ def _quantise(run: _Run, one: Weight, whole: int) -> None:
     run.memory.free(whole)
 
 
-def _adapt(run: _Run, trained: Sequence[int]) -> None:
-    """The adapter: PEFT makes it in a 16-bit base's dtype, else in float32, then it is cast one by one."""
+def _adapt(run: _Run, one: Trace) -> None:
+    """The adapter: PEFT makes it in a 16-bit base's dtype, else in float32; modules that are trained whole
+    are copied as they are. Then all is cast one by one."""
     program = run.program
     born = program.dtype if program.method.bits == 16 else "float32"
-    made = run.hold(numbers * BYTES[born] for numbers in trained)
+    made = run.hold(numbers * BYTES[born] for numbers in one.trained)
+    copies = run.hold(each.numbers * BYTES[program.dtype_of(each.name)] for each in one.saved)
     if born != program.adapter:
-        for old, numbers in zip(made, trained, strict=True):
+        for old, numbers in zip(made, one.trained, strict=True):
             run.memory.malloc(numbers * BYTES[program.adapter])
+            run.memory.free(old)
+    for old, each in zip(copies, one.saved, strict=True):
+        if program.dtype_of(each.name) != program.saved:
+            run.memory.malloc(each.numbers * BYTES[program.saved])
             run.memory.free(old)
 
 
@@ -184,36 +190,38 @@ def _step(run: _Run, one: Trace, states: list[int]) -> None:
         last = micro == program.accumulation - 1
         if last and program.holds_outputs:
             run.gradients += [live[number] for number in one.gradients if number in live]
-            _optimize(run, one.trained, states)
+            _optimize(run, one, states)
         run.play("forward", one.after, live, passing)
         if not (last and program.holds_outputs) and micro == 0:
             run.gradients += [live[number] for number in sorted(one.gradients) if number in live]
     if not program.holds_outputs:
-        _optimize(run, one.trained, states)
+        _optimize(run, one, states)
         run.drop(run.gradients)
         run.gradients = []
 
 
-def _optimize(run: _Run, trained: Sequence[int], states: list[int]) -> None:
+def _optimize(run: _Run, one: Trace, states: list[int]) -> None:
     """Clipping and the optimizer: its states at the first step, its temporaries at each."""
     program = run.program
-    width = BYTES[program.adapter]
+    trained = [(numbers, BYTES[program.adapter]) for numbers in one.trained]
+    trained += [(each.numbers, BYTES[program.saved]) for each in one.saved]
     if program.clips:
         norms = run.hold([4] * len(trained))
         run.drop([*norms, *run.hold([4 * len(trained), 4])])
     name = program.optimizer
     if not states:
-        states += run.hold(_states(name, trained, width))
+        states += run.hold(_states(name, trained))
     if name in ("adamw_torch", "adamw_hf"):
         # torch's foreach implementation: the square roots of all second moments at once.
-        run.drop(run.hold(numbers * width for numbers in trained))
+        run.drop(run.hold(numbers * width for numbers, width in trained))
 
 
-def _states(name: str, trained: Sequence[int], width: int) -> Iterable[int]:
-    """Bytes of the optimizer's blocks, weight by weight; paged ones are not the allocator's."""
+def _states(name: str, trained: Sequence[tuple[int, int]]) -> Iterable[int]:
+    """Bytes of the optimizer's blocks, weight by weight (numbers, and bytes of one); paged ones are not the
+    allocator's."""
     if name == "sgd" or name.startswith("paged"):
         return
-    for numbers in trained:
+    for numbers, width in trained:
         if "8bit" in name and numbers >= 4096:
             moments = 1 if name.startswith("lion") else 2
             yield from [numbers] * moments

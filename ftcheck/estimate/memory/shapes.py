@@ -2,11 +2,15 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
 
 from ftcheck.errors import InputError
-from ftcheck.estimate.lora_targets import decoder_adapter
+from ftcheck.estimate.lora_targets import decoder_adapter, saved_by
 from ftcheck.inputs.model_shape import Decoder
 from ftcheck.settings import Job
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
 
 KNOWN = frozenset({"llama", "mistral", "phi3", "qwen2", "qwen3"})
 """Decoder layers whose formulas were held against traced steps (tests/estimate/memory/test_trace.py)."""
@@ -41,7 +45,8 @@ class Method:
     number that 4-bit layers compute in, `number` of one in the rest of the model. `ranks` are names of
     linear modules with the rank on each (None: `rank` on all), the largest where layers differ. `trained`
     counts trained weights (None: those of `ranks` on every layer), `adapted` the layers that have any (None:
-    all). `adapter_bytes` is a trained weight, `state_bytes` its optimizer state.
+    all). `adapter_bytes` is a trained weight, `state_bytes` its optimizer state. `saved` are modules_to_save:
+    ends of the names of modules that are trained whole, as a copy.
     """
 
     bits: int = 4
@@ -55,6 +60,7 @@ class Method:
     adapter_bytes: int = 2
     state_bytes: float = 4
     trained: int | None = None
+    saved: tuple[str, ...] = ()
     adapted: int | None = None
     checkpointing: bool = True
     attention: str = "sdpa"
@@ -63,6 +69,10 @@ class Method:
     def rank_of(self, name: str) -> int:
         """Rank of the adapter on a linear module; 0 where there is none."""
         return self.rank if self.ranks is None else self.ranks.get(name, 0)
+
+    def saves(self, name: str) -> bool:
+        """Whether a module is trained whole, or one that it is in."""
+        return saved_by(self.saved, name)
 
     def adapter(self, shape: Decoder) -> int:
         """Trained weights: both factors on every module, and what is trained whole."""
@@ -119,6 +129,7 @@ def method(job: Job, shape: Decoder) -> Method:
         adapter_bytes=adapter_bytes,
         state_bytes=state_bytes(job, adapter_bytes),
         trained=adapter.trained,
+        saved=tuple(training.lora.modules_to_save or ()),
         adapted=adapter.layers,
         checkpointing=bool(extra.get("activation_checkpointing", training.gradient_checkpointing)),
         attention=attention_of(job),
@@ -166,3 +177,19 @@ def feed(job: Job, shape: Decoder, *, longest: int, sequences: int | None = None
         return Feed(1, batch * length, sees_masks)
     padded = batch > 1 and not training.packing
     return Feed(batch, length, sees_masks and (padded or windowed))
+
+
+def usual_length(job: Job, lengths: "NDArray[Any]") -> int | None:
+    """Tokens of the longest row of a usual batch: half of the batches drawn by chance are no longer.
+
+    `lengths` are those of the rows as fed. None where the longest batch comes first: one batch is all there
+    is, or batches are grouped by length (transformers' LengthGroupedSampler begins with the longest).
+    """
+    import numpy as np
+
+    training = job.training
+    batch = training.per_device_train_batch_size
+    if len(lengths) <= batch or training.extra.get("train_sampling_strategy") == "group_by_length":
+        return None
+    # A padded batch has the length of its longest row; a flat one has all its rows, long and short.
+    return round(float(np.quantile(lengths, 0.5 if training.padding_free else 0.5 ** (1 / batch))))

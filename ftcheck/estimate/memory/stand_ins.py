@@ -239,22 +239,33 @@ def half_softmax() -> Iterator[None]:
 
 
 class Tiled(torch.autograd.Function):  # type: ignore[misc]
-    """TRL's ChunkedLogProbFunction: one tile of logits, and the hidden states' gradient in float32."""
+    """TRL's ChunkedLogProbFunction: one tile of logits, and gradients (the hidden states', and the head's
+    where it is trained) gathered in float32. A head in another dtype is cast tile by tile."""
 
     @staticmethod
     def forward(ctx: Any, hidden: Any, weight: Any) -> Any:
         """Log-probabilities of the targets, one a token."""
         ctx.save_for_backward(hidden, weight)
         _tile = hidden.new_empty(min(len(hidden), TOKENS), WORDS)
+        _cast(weight, hidden)
         return hidden.new_empty(len(hidden), dtype=torch.float32)
 
     @staticmethod
     def backward(ctx: Any, *grads: Any) -> Any:
-        """The hidden states' gradient, gathered in float32."""
-        hidden, _weight = ctx.saved_tensors
+        """Both are cast at the end, while the tile stands."""
+        hidden, weight = ctx.saved_tensors
         made = hidden.new_empty(hidden.shape, dtype=torch.float32)
+        wide = weight.new_empty(weight.shape, dtype=torch.float32) if ctx.needs_input_grad[1] else None
         _tile = hidden.new_empty(min(len(hidden), TOKENS), WORDS)
-        return made.to(hidden.dtype), None
+        _part = _cast(weight, hidden)
+        return made.to(hidden.dtype), None if wide is None else wide.to(weight.dtype)
+
+
+def _cast(weight: Any, hidden: Any) -> Any:
+    """The head's rows of one tile in the dtype of the hidden states; nothing where it is that already."""
+    if weight.dtype == hidden.dtype:
+        return None
+    return hidden.new_empty(min(len(weight), WORDS), weight.shape[1])
 
 
 @contextlib.contextmanager
@@ -268,10 +279,11 @@ def _no_autocast() -> Iterator[None]:
         torch.is_autocast_enabled = asked
 
 
-def tiled(hidden: Any, head: Any, program: Program, scored: int | None) -> Any:
+def tiled(hidden: Any, head: Any, program: Program, scored: int | None, softcap: float | None = None) -> Any:
     """The loss of TRL's fused head: hidden states of the scored tokens are gathered, then go through it.
 
-    Without Triton every token is scored, and TRL's own function runs: it folds tiles by torch's operations.
+    `softcap` is the model's final_logit_softcapping. Without Triton every token is scored, and TRL's own
+    function runs: it folds tiles by torch's operations.
     """
     shifted = hidden[:, :-1]
     tokens = shifted.shape[0] * shifted.shape[1]
@@ -280,7 +292,7 @@ def tiled(hidden: Any, head: Any, program: Program, scored: int | None) -> Any:
 
         rows, targets = shifted.reshape(-1, hidden.shape[-1]), hidden.new_empty(tokens, dtype=torch.int64)
         with _no_autocast():
-            made = ChunkedLogProbFunction.apply(rows, head, None, targets, 1.0, WORDS, None, 1.0, FIELDS)
+            made = ChunkedLogProbFunction.apply(rows, head, None, targets, 1.0, WORDS, softcap, 1.0, FIELDS)
         return made[0].sum()
     count = tokens if scored is None else max(1, min(scored, tokens))
     index = tuple(hidden.new_empty(count, dtype=torch.int64) for _ in range(2))

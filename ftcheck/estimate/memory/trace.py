@@ -7,7 +7,7 @@ of forward and backward pass and notes each storage at its birth and its death.
 import math
 import warnings
 import weakref
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -53,7 +53,7 @@ class Weight:
 class Trace:
     """The blocks of one step. `forward` and `backward` are its passes, `after` what goes with its outputs;
     `gradients` are the blocks that stand afterwards. `weights` are the base's parameters in order, `trained`
-    the numbers of each trained one.
+    the numbers of each of the adapter's, `saved` the weights that are trained whole, beside the base's own.
     """
 
     forward: tuple[Event, ...]
@@ -62,6 +62,7 @@ class Trace:
     gradients: frozenset[int]
     weights: tuple[Weight, ...]
     trained: tuple[int, ...]
+    saved: tuple[Weight, ...] = ()
 
 
 class Recorder(TorchDispatchMode):  # type: ignore[misc]
@@ -118,7 +119,7 @@ def trace(config: Mapping[str, Any], program: Program, feed: Feed, layers: int |
     with warnings.catch_warnings(), torch.device("meta"):
         warnings.simplefilter("ignore")
         with paused():
-            model, weights = _model(config, program, layers)
+            model, weights, saved = _model(config, program, layers)
         ids = torch.zeros(feed.rows, feed.length, dtype=torch.int64)
         recorder = Recorder([*model.parameters(), *model.buffers(), ids], masked=feed.masked)
         with stand_ins.half_softmax(), recorder:
@@ -132,6 +133,7 @@ def trace(config: Mapping[str, Any], program: Program, feed: Feed, layers: int |
             outputs = loss = None
         after = len(recorder.events)
     events = recorder.events
+    names = {one.name for one in saved}
     dead = {number for number, size in events if not size} | {FIRST_PRODUCT[0]}
     return Trace(
         tuple(events[:forward]),
@@ -139,7 +141,10 @@ def trace(config: Mapping[str, Any], program: Program, feed: Feed, layers: int |
         tuple(events[backward:after]),
         frozenset(number for number, size in events if size and number not in dead),
         weights,
-        tuple(one.numel() for one in model.parameters() if one.requires_grad),
+        tuple(
+            one.numel() for name, one in model.named_parameters() if one.requires_grad and name not in names
+        ),
+        saved,
     )
 
 
@@ -170,7 +175,8 @@ def _forward(model: Any, program: Program, ids: Any, feed: Feed) -> tuple[Any, A
 def _fused(model: Any, given: Mapping[str, Any], program: Program, feed: Feed) -> Any:
     """TRL's forward pass: the decoder, then its head in tiles."""
     hidden = model.get_decoder()(**given).last_hidden_state
-    return stand_ins.tiled(hidden, model.get_output_embeddings().weight, program, feed.scored)
+    softcap = getattr(model.config.get_text_config(), "final_logit_softcapping", None)
+    return stand_ins.tiled(hidden, model.get_output_embeddings().weight, program, feed.scored, softcap)
 
 
 def _smoothed(logits: Any, labels: Any) -> Any:
@@ -187,8 +193,10 @@ def _smoothed(logits: Any, labels: Any) -> Any:
     return 0.9 * nll.sum() / count + 0.1 * smoothed.sum() / (count * logits.shape[-1])
 
 
-def _model(config: Mapping[str, Any], program: Program, layers: int | None) -> tuple[Any, tuple[Weight, ...]]:
-    """The model class on meta weights with LoRA, and what its weights were before."""
+def _model(
+    config: Mapping[str, Any], program: Program, layers: int | None
+) -> tuple[Any, tuple[Weight, ...], tuple[Weight, ...]]:
+    """The model class on meta weights with LoRA, what its weights were before, and those trained whole."""
     kind = str(config.get("model_type"))
     try:
         made = AutoConfig.for_model(kind, **{k: v for k, v in config.items() if k != "model_type"})
@@ -215,6 +223,7 @@ def _model(config: Mapping[str, Any], program: Program, layers: int | None) -> t
     for name, parameter in model.named_parameters():
         parameter.requires_grad_(False)
         parameter.data = parameter.data.to(stand_ins.dtype(program.dtype_of(name)))
+    saved = tuple(_save(model, program, linears))
     for name, module in linears.items():
         parent, _, own = name.rpartition(".")
         adapted = stand_ins.Adapted(module, program.method.rank_of(own), program)
@@ -224,7 +233,18 @@ def _model(config: Mapping[str, Any], program: Program, layers: int | None) -> t
     if program.method.checkpointing:
         _checkpoint(model)
         model.get_input_embeddings().register_forward_hook(lambda module, args, out: out.requires_grad_(True))
-    return model, weights
+    return model, weights, saved
+
+
+def _save(model: Any, program: Program, linears: Mapping[str, Any]) -> Iterator[Weight]:
+    """Puts a trained copy in the place of every module that is trained whole, as peft's ModulesToSaveWrapper
+    does: a tied table stays what it is. Linear layers of the decoder are left: none in 4 bits is trained."""
+    for owner, module in model.named_modules():
+        if owner in linears or not program.method.saves(owner):
+            continue
+        for own, weight in list(module.named_parameters(recurse=False)):
+            setattr(module, own, torch.nn.Parameter(weight.to(stand_ins.dtype(program.saved))))
+            yield Weight(f"{owner}.{own}", tuple(weight.shape), False)
 
 
 def _linears(model: Any) -> dict[str, Any]:

@@ -40,6 +40,8 @@ def unrolled(shorter: Trace, longer: Trace, layers: int) -> Trace | None:
     weights, count = _weights(longer.weights, layers), len(longer.trained) - len(shorter.trained)
     if any(one is None for one in passes) or longer.trained != longer.trained[:count] * (FEW + 1):
         return None
+    if shorter.saved != longer.saved:
+        return None
     found = _Unroller([one for one in passes if one is not None], layers - FEW - 1).events()
     if found is None:
         return None
@@ -47,7 +49,7 @@ def unrolled(shorter: Trace, longer: Trace, layers: int) -> Trace | None:
     standing = {number for events in found for number, size in events if size and number}
     standing -= {number for events in found for number, size in events if not size}
     trained = longer.trained[:count] * layers
-    return Trace(forward, backward, after, frozenset(standing), weights, trained)
+    return Trace(forward, backward, after, frozenset(standing), weights, trained, longer.saved)
 
 
 @dataclass(frozen=True, slots=True)

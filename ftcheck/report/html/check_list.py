@@ -7,7 +7,7 @@ from typing import Any
 from markupsafe import Markup
 
 from ftcheck.records import Measurement, Outcome, Result
-from ftcheck.report import verdict_lines, wording
+from ftcheck.report import sampled, verdict_lines, wording
 from ftcheck.report.html.data_table import Column, table
 from ftcheck.report.html.elements import facts, joined, outcome_sign, prose, section, tag
 from ftcheck.report.html.findings import findings, remedies
@@ -150,7 +150,7 @@ def _where(report: Report, result: Result) -> Markup | None:
 def measurements(measured: Iterable[Measurement]) -> Markup:
     """All measurements as a table; a histogram is drawn with its job."""
     rows = (
-        (one.name, wording.number(one.value) if one.value is not None else "not known", one.unit, one.limit)
+        (one.name, sampled.valued(one) if one.value is not None else "not known", one.unit, one.limit)
         for one in measured
         if one.name != HISTOGRAM
     )

@@ -7,7 +7,7 @@ from markupsafe import Markup
 
 from ftcheck.plurals import counted
 from ftcheck.records import Measurement, Result
-from ftcheck.report import wording
+from ftcheck.report import sampled, wording
 from ftcheck.report.html.elements import facts, joined, section, tag
 from ftcheck.report.html.figures import GREY, Bar, Mark, Part, bars, figure, histogram, legend, stacked
 from ftcheck.report.html.verdict import gate_badge
@@ -52,6 +52,11 @@ class Measured:
         found = self.one(rule, name)
         return found.value if found is not None and isinstance(found.value, str) else ""
 
+    def valued(self, rule: str, name: str) -> str | None:
+        """A number as it is shown, with its interval where it was counted on a sample."""
+        found = self.one(rule, name)
+        return sampled.valued(found) if found is not None and found.value is not None else None
+
     def limit(self, rule: str, name: str) -> float | None:
         """The number that a measurement must not exceed: of the limit `<= 768` it is 768."""
         found = self.one(rule, name)
@@ -88,11 +93,9 @@ def _card(report: Report, job: str) -> Markup:
 
 def _numbers(measured: Measured) -> Markup:
     """The job's numbers at a glance."""
-    rows = measured.number("percentile-seq-len", "rows")
-    tokens = measured.number("percentile-seq-len", "tokens")
     said = (
-        ("Rows", f"{rows:,.0f}" if rows is not None else None),
-        ("Tokens", f"{tokens:,.0f}" if tokens is not None else None),
+        ("Rows", measured.valued("percentile-seq-len", "rows")),
+        ("Tokens", measured.valued("percentile-seq-len", "tokens")),
         ("Steps", measured.said("schedule") or None),
         ("A step", measured.said("tokens-per-step") or None),
         ("Time", measured.said("run-time") or None),

@@ -7,7 +7,7 @@ from markupsafe import Markup
 from ftcheck.paths import near
 from ftcheck.plurals import agreeing, counted
 from ftcheck.records import Outcome
-from ftcheck.report import verdict_lines
+from ftcheck.report import sampled, verdict_lines
 from ftcheck.report.html.elements import badge, facts, joined, kind_of, outcome_sign, tag
 from ftcheck.report.record import Report
 from ftcheck.report.wording import UNFINISHED, WORDS
@@ -150,12 +150,14 @@ def _facts(report: Report) -> Markup:
     seconds = verdict_lines.seconds_of(report)
     took = verdict_lines.duration(seconds) if seconds is not None else None
     ids = verdict_lines.ids_state(report).removeprefix("ids: ")
+    drawn = sampled.state(report)
     return facts(
         (
             ("Policy", near(report.policy_path)),
             ("Stage", report.stage.value),
             ("Finished" if report.finished_at else "Started", when(report.finished_at or report.started_at)),
             ("Took", took),
+            ("Sample", badge(drawn, "warn", "!") if drawn else None),
             ("Ids", badge(ids, "warn", "!") if "unverified" in ids else ids),
             ("Fail on", f"findings of severity {report.fail_on.value}"),
         )

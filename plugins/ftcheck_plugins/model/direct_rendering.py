@@ -97,9 +97,16 @@ def as_seen(messages: Sequence[Message], tools: Any, kwargs: Mapping[str, Any]) 
 
 def _plain(value: Any) -> bool:
     """Whether a value holds nothing but what JSON has, so that transformers hands it on as it is."""
-    kind = type(value)
-    if kind in SCALARS:
-        return True
-    if kind is dict:
-        return all(type(key) is str and _plain(item) for key, item in value.items())
-    return kind is list and all(map(_plain, value))
+    waiting = [value]
+    while waiting:
+        one = waiting.pop()
+        kind = type(one)
+        if kind is dict:
+            if any(type(key) is not str for key in one):
+                return False
+            waiting.extend(inner for inner in one.values() if type(inner) not in SCALARS)
+        elif kind is list:
+            waiting.extend(inner for inner in one if type(inner) not in SCALARS)
+        elif kind not in SCALARS:
+            return False
+    return True

@@ -6,7 +6,7 @@ A batch knows nothing of the rows before it, so that several processes can make 
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from ftcheck.dedup import fingerprints
 from ftcheck.inputs import columns
@@ -79,12 +79,16 @@ class BatchMaker:
         tokenizer: Tokenizer | None,
         rows: RowTokenizer | None,
         layout: str | None = None,
+        first: Mapping[str, Any] | None = None,
     ) -> None:
         """`rows` tokenises for `tokenizer`; both None: rows without tokens. `layout` is that of the rows
-        before these, where it is known.
+        before these, where it is known; `first` is the first row of all where that may be none of those that
+        follow.
         """
         self._text_field = job.training.dataset_text_field
         self._layout = layout if job.data.format == "auto" else job.data.format
+        if self._layout is None and first is not None:
+            self._layout = row_formats.detect(first, self._text_field)
         self._rows = rows
         self._marks = _Marks(tokenizer) if tokenizer is not None else None
 

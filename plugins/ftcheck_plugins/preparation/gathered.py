@@ -122,8 +122,8 @@ class Gathered:
             self._texts.append(prompt)
         return self._prompts.setdefault(digest, len(self._prompts))
 
-    def save(self, folder: Path, files: Iterable[str]) -> None:
-        """Write it into a folder; `files` are those of the rows."""
+    def save(self, folder: Path, files: Iterable[str], sample: list[int] | None = None) -> None:
+        """Write it into a folder; `files` are those of the rows, `sample` says of how many they are drawn."""
         about = {
             "version": VERSION,
             "files": list(files),
@@ -138,6 +138,7 @@ class Gathered:
             "key_sets": [[*one, *counts] for one, counts in self.key_sets.items()],
             "opening": self.opening or {},
             "engine": self.engine,
+            "sample": sample,
         }
         (folder / DONE).write_text(json.dumps(about), encoding="utf-8")
 

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 from ftcheck.digest import of_files, of_json
 from ftcheck.errors import FtcheckError, InputError
-from ftcheck.inputs import prepared_folder
+from ftcheck.inputs import columns, prepared_folder
 from ftcheck.inputs.container import Run
 from ftcheck.inputs.loaded import AsLoaded
 from ftcheck.inputs.loader import loader
@@ -32,6 +32,7 @@ from ftcheck.label_digest import LabelDigest
 from ftcheck.packing.truncation import of_evaluation
 from ftcheck.records import Progress
 from ftcheck.remote_files import is_remote
+from ftcheck.sampling.row_sample import RowSample
 from ftcheck.settings import Job, Outliers, Training
 from ftcheck_plugins.kept import Kept
 from ftcheck_plugins.preparation import processes, truncation_pass
@@ -48,6 +49,7 @@ from ftcheck_plugins.reading.files import Source
 from ftcheck_plugins.reading.raw_rows import RawRow
 from ftcheck_plugins.reading.row_formats import Example
 from ftcheck_plugins.reading.row_shape import shape_of
+from ftcheck_plugins.reading.sampled import SampledRows
 from ftcheck_plugins.stored.first_pass import FirstPass, stored_rows
 
 if TYPE_CHECKING:
@@ -56,6 +58,8 @@ if TYPE_CHECKING:
 
 SAMPLE_RANDOM = 200
 SAMPLE_LONGEST = 50
+NUMBERS = "numbers.npy"
+"""The numbers of the rows of a sample among all rows."""
 LOOKED_AT = 256 << 20
 """Bytes of files that are loaded with datasets although the job's trainer does not do so."""
 DATE = re.compile(r"\d{4}-\d\d-\d\d")
@@ -175,7 +179,8 @@ def as_loaded(job: Job, run: Run, inputs: Any) -> AsLoaded | None:
     if job.data.prepared is not None:
         return None
     source = _named(job, "train")
-    if source.hub is not None or any(map(is_remote, source.files)) or not loaded.installed():
+    absent = source.hub is not None or job.data.sample is not None or any(map(is_remote, source.files))
+    if absent or not loaded.installed():
         return None
     if job.trainer.use != "command" and not _worth_loading(source, inputs):
         return None
@@ -226,18 +231,25 @@ def _work(run: Run) -> Path:
 def source_of(job: Job, split: str, run: Run) -> Source:
     """The data set of a split, `train` or `eval`, as the job's trainer reads it.
 
-    A command reads its files with datasets: where that gives other values, they are the rows. Nothing that
-    the job states of its rows' shape reaches it, and nothing is dropped from them. Raises `InputError` where
-    no data set is named or found.
+    A command reads its files with datasets: where that gives other values, they are the rows, but for a
+    sample, whose types would be those of all rows. Nothing that the job states of its rows' shape reaches it,
+    and nothing is dropped from them. Raises `InputError` where no data set is named or found.
     """
-    source = _named(job, split)
+    source = replace(_named(job, split), picks=_picks(job, split))
     if job.trainer.use != "command":
         change = arrow_nulls.dropped if job.data.drop_nulls else None
         return replace(source, shape=shape_of(job, split), change=change)
-    if source.hub is not None or any(map(is_remote, source.files)) or not loaded.installed():
+    absent = source.picks is not None or source.hub is not None or any(map(is_remote, source.files))
+    if absent or not loaded.installed():
         return source
     read = loaded.load(source, _work(run))
     return replace(source, through=partial(loaded.rows, source, read)) if read.other else source
+
+
+def _picks(job: Job, split: str) -> SampledRows | None:
+    """What draws rows of data.train, also those that are held out of it; data.eval is read whole."""
+    sampling = job.data.sample
+    return SampledRows(sampling) if sampling is not None and (split == "train" or job.divided) else None
 
 
 def _named(job: Job, split: str) -> Source:
@@ -256,7 +268,8 @@ def _prepare(job: Job, run: Run, side: Any, split: str) -> Prepared:
     """
     kind = split if side is not None else f"{split}-untokenised"
     work = _work(run)
-    folder = work / of_json([job.name, kind])[7:23]
+    sampled = [job.data.sample.rows, job.data.sample.seed] if job.data.sample is not None else []
+    folder = work / of_json([job.name, kind, *sampled])[7:23]
     source = source_of(job, split, run)
     outliers = job.data.outliers if split == "train" else None
     training = job.training if split == "train" else of_evaluation(job.training)
@@ -310,7 +323,7 @@ def _on_cluster(
     training = job.training if split == "train" else of_evaluation(job.training)
     broken = [row for row, *_ in about["row_errors"]]
     fed = second_pass.fed(rows, training, outliers, about["format"], broken)
-    return _made(rows, about, fed, tokenizer)
+    return _made(rows, folder, about, fed, tokenizer)
 
 
 def _stored(job: Job, run: Run, side: Any, split: str) -> Prepared:
@@ -354,14 +367,19 @@ class _Pass:
             # what was done is forgotten; from now on the trainer's own libraries do all the work
             self.found = Gathered(notes=[str(differs)])
             self._write(making, fast=False)
-        self.found.save(making, self.source.files)
+        self.found.save(making, self.source.files, self._sample(making))
         making.rename(folder)
         detail = f"{token_count(self.found.tokens)} tokens  {time.monotonic() - started:.1f} s"
         self._tell(finished=True, detail=detail)
 
     def _write(self, making: Path, *, fast: bool) -> None:
         rows = row_tokenizer(self.tokenizer, self.job.training, fast=fast)
-        maker = BatchMaker(self.job, self.tokenizer, rows)
+        picks, text_field = self.source.picks, self.job.training.dataset_text_field
+        first = picks.opening(self.source, offline=self.run.offline) if picks is not None else None
+        opening = first.data if first is not None else None
+        if opening is not None:
+            self.found.opening = columns.kinds(opening, text_field)
+        maker = BatchMaker(self.job, self.tokenizer, rows, first=opening)
         if rows is not None and files.size(self.source) >= processes.WORTH:
             rows.load_ahead()
         try:
@@ -375,9 +393,19 @@ class _Pass:
                 rows.engine.close()
 
     def _tell(self, *, finished: bool = False, detail: str | None = None) -> None:
-        self.run.report(
-            Progress(_task(self.job, self.split), self.found.seen, None, "rows", finished, detail)
-        )
+        task, seen = _task(self.job, self.split), self.found.seen
+        self.run.report(Progress(task, seen, None, "rows", finished, detail))
+
+    def _sample(self, making: Path) -> list[int] | None:
+        """Rows, rows in all and seed of a sample; the rows' own numbers are written beside."""
+        import numpy as np
+
+        picks = self.source.picks
+        found = picks.drawn(self.source, offline=self.run.offline) if picks is not None else None
+        if picks is None or found is None:
+            return None
+        np.save(making / NUMBERS, found.numbers)
+        return [len(found.numbers), found.of, picks.sampling.seed]
 
 
 def _with_reader(made: Prepared, job: Job, run: Run, source: Source) -> Prepared:
@@ -410,7 +438,7 @@ def _finish(
         fed = _second_pass(file, about, training, outliers, tokenizer, desk)
         if making:
             fed.write(known)
-    return _made(file, about, fed, tokenizer)
+    return _made(file, folder, about, fed, tokenizer)
 
 
 def _second_pass(
@@ -431,12 +459,16 @@ def _second_pass(
     return Fed.of(made, digest.text())
 
 
-def _made(file: Columns, about: dict[str, Any], fed: Fed, tokenizer: Tokenizer | None) -> Prepared:
+def _made(
+    file: Columns, folder: Path, about: dict[str, Any], fed: Fed, tokenizer: Tokenizer | None
+) -> Prepared:
     """The rows as rules see them."""
     row_errors = {int(row): RowError(*said) for row, *said in about["row_errors"]}
     length = file.column("length")
+    whole = None if row_errors or tokenizer is None else fed.digest
+    sample = _drawn(about, whole)
     return Prepared(
-        rows=_rows(about, file, row_errors),
+        rows=replace(_rows(about, file, row_errors), sample=sample, numbers=_numbers(folder, sample)),
         length=length,
         kept=fed.kept,
         trained=fed.trained,
@@ -450,11 +482,26 @@ def _made(file: Columns, about: dict[str, Any], fed: Fed, tokenizer: Tokenizer |
         used=fed.used,
         sequences=fed.sequences,
         row_errors=row_errors,
-        digest=None if row_errors or tokenizer is None else fed.digest,
+        digest=whole if sample is None else None,
         tokens=file,
         engine=about["engine"],
         masked=bool((file.column("trained") < length).any()),
     )
+
+
+def _drawn(about: dict[str, Any], ids: str | None) -> RowSample | None:
+    """As `_Pass._sample` wrote it."""
+    said = about.get("sample")
+    if said is None:
+        return None
+    rows, of, seed = said
+    return RowSample(rows, of, seed, ids)
+
+
+def _numbers(folder: Path, sample: RowSample | None) -> "NDArray[np.int64] | None":
+    import numpy as np
+
+    return np.load(folder / NUMBERS) if sample is not None else None
 
 
 def _rows(about: dict[str, Any], file: Columns, row_errors: dict[int, RowError]) -> Rows:

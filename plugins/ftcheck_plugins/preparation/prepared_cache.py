@@ -181,6 +181,8 @@ class CacheSlot:
             "training": _seen_by_the_first_pass(self._job.training),
             "tokenizer": None if self._side is None else _tokenizer(self._job),
         }
+        if self._source.picks is not None:
+            parts["sample"] = asdict(self._source.picks.sampling)
         told = parts["data"] is not None and (self._side is None or parts["tokenizer"] is not None)
         return of_json(parts) if told else None
 

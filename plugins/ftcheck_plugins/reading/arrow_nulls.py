@@ -13,13 +13,22 @@ MESSAGES = ("messages", "prompt", "completion", "conversations")
 """Columns of messages."""
 VALUES = frozenset({"default", "const", "example"})
 """Keys of a JSON Schema that hold values, so that null may stand there."""
+HOLDERS = frozenset({dict, list})
+"""Types of values that hold others."""
 
 
 def has_nulls(value: Any) -> bool:
     """Whether an object in a value has a key that is null."""
-    if isinstance(value, dict):
-        return any(one is None or has_nulls(one) for one in value.values())
-    return isinstance(value, list) and any(map(has_nulls, value))
+    waiting = [value]
+    while waiting:
+        one = waiting.pop()
+        if type(one) is dict:
+            if None in one.values():
+                return True
+            waiting.extend(inner for inner in one.values() if type(inner) in HOLDERS)
+        elif type(one) is list:
+            waiting.extend(inner for inner in one if type(inner) in HOLDERS)
+    return False
 
 
 def below(message: Mapping[str, Any]) -> bool:

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from itertools import compress, count, groupby, islice, pairwise
 from operator import itemgetter
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, Protocol
 
 from ftcheck.digest import canonical
 from ftcheck.errors import InputError, MissingDependency, Problem
@@ -21,6 +21,7 @@ from ftcheck.inputs.prepared import RowError
 from ftcheck.paths import DATA_SUFFIXES, expand, is_hub_data
 from ftcheck.records import Location
 from ftcheck.remote_files import exists, is_remote, open_data, size_of
+from ftcheck.settings import Sampling
 from ftcheck_plugins.reading import parquet_rows
 from ftcheck_plugins.reading.json_window import Fault, JsonWindow, Value
 from ftcheck_plugins.reading.parquet_rows import RowGroups
@@ -41,6 +42,7 @@ class Source:
     `excluded` are rows that are passed over as if they were not there: where they begin, by their file.
     `through` gives the rows where they are not taken from the files as they are (`reading.loaded`).
     `shape` renames and chooses rows, and `change` is what is made of each before anything looks at it.
+    `picks` draws some of the rows that all this leaves (`reading.sampled`).
     """
 
     files: tuple[str, ...]
@@ -49,6 +51,7 @@ class Source:
     through: "Callable[[], Iterator[RawRow]] | None" = None
     shape: Shape = field(default_factory=Shape)
     change: "Callable[[dict[str, Any]], dict[str, Any]] | None" = None
+    picks: "Picks | None" = None
 
     def changed(self, rows: Iterable[RawRow]) -> Iterator[RawRow]:
         """The rows as the job wants them."""
@@ -57,6 +60,38 @@ class Source:
             return
         for row in rows:
             yield row if row.data is None else row._replace(data=self.change(row.data))
+
+
+class Drawn(Protocol):
+    """Which rows were drawn: their numbers (int64, from 0, in order), and of how many."""
+
+    @property
+    def numbers(self) -> Any:
+        """Of the rows that the source's shape leaves."""
+
+    @property
+    def of(self) -> int:
+        """How many there are."""
+
+
+class Picks(Protocol):
+    """Draws rows of a source, and reads them."""
+
+    @property
+    def sampling(self) -> Sampling:
+        """How many are asked for, and the seed."""
+
+    def drawn(self, source: Source, *, offline: bool = False) -> Drawn | None:
+        """The rows that are drawn; None where there are no more than are asked for."""
+
+    def stream(self, source: Source, *, offline: bool) -> Iterator[RawRow]:
+        """The rows that are drawn, in order, before `Source.change`."""
+
+    def opening(self, source: Source, *, offline: bool = False) -> RawRow | None:
+        """The first row of all; None where all rows are taken."""
+
+    def pieces(self, source: Source, size: int) -> "list[Lines] | None":
+        """The same as pieces of about `size` bytes: see `pieces`."""
 
 
 def find(stated: str | Sequence[str], place: Location, what: str, exclude: str | None = None) -> Source:
@@ -93,7 +128,7 @@ def _where(file: str, wanted: Mapping[int, str]) -> frozenset[int]:
     found, last = set(), max(wanted)
     try:
         with open_data(file) as handle:
-            for number, (offset, raw) in enumerate(_lines(handle, 0, sys.maxsize), start=1):
+            for number, (offset, raw) in enumerate(lines(handle, 0, sys.maxsize), start=1):
                 if number in wanted and _record(raw).hex() == wanted[number]:
                     found.add(offset)
                 if number == last:
@@ -131,6 +166,8 @@ def problem(message: str, place: Location) -> InputError:
 
 def stream(source: Source, *, offline: bool = False) -> Iterator[RawRow]:
     """All rows of a data set, in order. Broken rows come with a trouble, and reading goes on."""
+    if source.picks is not None:
+        return source.changed(source.picks.stream(source, offline=offline))
     return source.changed(_shaped(source, offline) if source.shape else _stream(source, offline))
 
 
@@ -144,6 +181,11 @@ def _shaped(source: Source, offline: bool) -> Iterator[RawRow]:
             rows = compress(rows, shape.split.rows(total))
         except ValueError as error:
             raise InputError(f"data.validation_split: {error}") from error
+    yield from renamed(rows, shape)
+
+
+def renamed(rows: Iterable[RawRow], shape: Shape) -> Iterator[RawRow]:
+    """Rows with the names of columns and roles that a shape gives them."""
     for row in rows:
         made = shape.of(row.data) if row.data is not None else row.trouble
         data, trouble = (made, row.trouble) if isinstance(made, dict) else (None, made)
@@ -163,7 +205,7 @@ def _stream(source: Source, offline: bool) -> Iterator[RawRow]:
             if excluded:
                 yield from Lines(index, name, excluded=excluded)
             else:
-                yield from _READERS[Path(name).suffix](index, name)
+                yield from READERS[Path(name).suffix](index, name)
         except OSError as error:
             raise InputError(f"{name}: cannot be read: {error.strerror or error}") from error
 
@@ -177,7 +219,7 @@ def rows_at(
     source: Source, wanted: Sequence[tuple[int, int, int]], *, offline: bool = False
 ) -> Iterator[RawRow]:
     """The same one after the other: JSON lines and row groups are sought, other files read through."""
-    if _as_they_stand(source, ".jsonl"):
+    if lines_only(source):
         for file, places in groupby(wanted, key=itemgetter(1)):
             found = _sought(file, source.files[file], [offset for _, _, offset in places])
             yield from source.changed(found)
@@ -213,7 +255,9 @@ def size(source: Source) -> int:
 
 def pieces(source: Source, size: int) -> "list[Lines] | None":
     """JSON lines in pieces of about `size` bytes, in order; None where there are other files too."""
-    if not _as_they_stand(source, ".jsonl"):
+    if source.picks is not None:
+        return source.picks.pieces(source, size)
+    if not lines_only(source):
         return None
     found: list[Lines] = []
     for file, name in enumerate(source.files):
@@ -227,8 +271,13 @@ def pieces(source: Source, size: int) -> "list[Lines] | None":
 
 
 def in_pieces(source: Source) -> bool:
-    """Whether the rows can be read piece by piece: they stand in JSON lines and Parquet files."""
-    return _as_they_stand(source, (".jsonl", ".parquet"))
+    """Whether the rows can be read piece by piece: all of those in JSON lines and Parquet files."""
+    return source.picks is None and _as_they_stand(source, (".jsonl", ".parquet"))
+
+
+def lines_only(source: Source) -> bool:
+    """Whether the rows stand in JSON lines, and are taken as they stand there."""
+    return _as_they_stand(source, ".jsonl")
 
 
 def _as_they_stand(source: Source, suffix: str | tuple[str, ...]) -> bool:
@@ -285,34 +334,40 @@ class Lines:
     def _rows(self) -> Iterator[RawRow]:
         self.count = 0
         with open_data(self._path) as handle:
-            for offset, raw in _lines(handle, self.start, self.stop):
+            for offset, raw in lines(handle, self.start, self.stop):
                 self.count += 1
                 if offset in self._excluded:
                     continue
-                if _is_too_long(raw):
-                    yield RawRow(self._file, self.count, offset, _record(raw), None, TOO_LONG)
-                elif not raw.isspace():
-                    yield _parse(self._file, self.count, offset, raw)
+                if is_too_long(raw) or not raw.isspace():
+                    yield line_row(self._file, self.count, offset, raw)
 
 
-def _lines(handle: BinaryIO, start: int, stop: int) -> Iterator[tuple[int, bytes]]:
+def lines(handle: BinaryIO, start: int, stop: int) -> Iterator[tuple[int, bytes]]:
     """Where each line begins, and its bytes; of one that is too long the first `MAX_LINE` of them."""
     handle.seek(start)
     offset = start
     while offset < stop and (raw := handle.readline(MAX_LINE)):
         yield offset, raw
         offset += len(raw)
-        if _is_too_long(raw):
+        if is_too_long(raw):
             offset += _skip_line(handle)
 
 
-def _is_too_long(raw: bytes) -> bool:
+def line_row(file: int, line: int, offset: int, raw: bytes) -> RawRow:
+    """The row of a line that is not blank, by its first `MAX_LINE` bytes."""
+    if is_too_long(raw):
+        return RawRow(file, line, offset, _record(raw), None, TOO_LONG)
+    return _parse(file, line, offset, raw)
+
+
+def is_too_long(raw: bytes) -> bool:
+    """Whether these are the first bytes of a line that is longer than any that is read."""
     return len(raw) == MAX_LINE and not raw.endswith(b"\n")
 
 
 def _record(raw: bytes) -> bytes:
     """The digest of a line's bytes, however it ends."""
-    return hashlib.sha256(raw if _is_too_long(raw) else raw.rstrip(b"\r\n")).digest()
+    return hashlib.sha256(raw if is_too_long(raw) else raw.rstrip(b"\r\n")).digest()
 
 
 def _jsonl(file: int, path: str) -> Iterator[RawRow]:
@@ -446,11 +501,11 @@ def _array(file: int, window: JsonWindow) -> Iterator[RawRow]:
 
 def _objects(file: int, handle: BinaryIO) -> Iterator[RawRow]:
     """JSON objects: as JSON lines as far as they are that, then one after the other."""
-    for number, (offset, raw) in enumerate(_lines(handle, 0, sys.maxsize), start=1):
+    for number, (offset, raw) in enumerate(lines(handle, 0, sys.maxsize), start=1):
         if raw.isspace():
             continue
         row = _parse(file, number, offset, raw)
-        if row.data is None and (_is_too_long(raw) or (row.trouble and row.trouble.code == "json")):
+        if row.data is None and (is_too_long(raw) or (row.trouble and row.trouble.code == "json")):
             handle.seek(offset)
             yield from _scattered(file, JsonWindow(handle, MAX_LINE, number, offset))
             return
@@ -538,13 +593,19 @@ def _parquet(file: int, name: str) -> Iterator[RawRow]:
 
 def _hub(name: str, offline: bool) -> Iterator[RawRow]:
     """A data set from the hub, `owner/name` or `owner/name:split` (default split: train)."""
+    for line, values in enumerate(load_hub(name, offline), start=1):
+        yield hub_row(line, values)
+
+
+def hub_row(line: int, values: Mapping[str, Any]) -> RawRow:
+    """A row of a data set on the hub, by its position from 1."""
+    record = hashlib.sha256(canonical(values).encode("utf-8", "surrogatepass")).digest()
+    return RawRow(0, line, 0, record, dict(values))
+
+
+def load_hub(name: str, offline: bool, *, streaming: bool = False) -> Iterable[dict[str, Any]]:
+    """The rows of a data set on the hub; with `streaming` nothing is kept on this machine."""
     repository, _, split = name.partition(":")
-    for line, values in enumerate(_load_hub(repository, split or "train", offline), start=1):
-        record = hashlib.sha256(canonical(values).encode("utf-8", "surrogatepass")).digest()
-        yield RawRow(0, line, 0, record, dict(values))
-
-
-def _load_hub(repository: str, split: str, offline: bool) -> Iterable[dict[str, Any]]:
     try:
         import datasets
     except ImportError as error:
@@ -554,7 +615,9 @@ def _load_hub(repository: str, split: str, offline: bool) -> Iterable[dict[str, 
     if offline:
         datasets.config.HF_HUB_OFFLINE = True
     try:
-        rows: Iterable[dict[str, Any]] = datasets.load_dataset(repository, split=split)
+        rows: Iterable[dict[str, Any]] = datasets.load_dataset(
+            repository, split=split or "train", streaming=streaming
+        )
     except Exception as error:
         message = f"hub dataset {repository}: {type(error).__name__}: {error}"
         remedy = "; with --offline it must be in the cache already" if offline else ""
@@ -562,7 +625,7 @@ def _load_hub(repository: str, split: str, offline: bool) -> Iterable[dict[str, 
     return rows
 
 
-_READERS: Mapping[str, Callable[[int, str], Iterator[RawRow]]] = {
+READERS: Mapping[str, Callable[[int, str], Iterator[RawRow]]] = {
     ".jsonl": _jsonl,
     ".json": _json,
     ".csv": _csv,

@@ -1,7 +1,7 @@
 """The rows of Parquet files, row group by row group: one that cannot be read costs its own rows only."""
 
 import hashlib
-from bisect import bisect_right
+from bisect import bisect_left, bisect_right
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import groupby, pairwise
 from typing import Any
@@ -130,10 +130,21 @@ def pieces(
         return [RowGroups(file, path, *both, changed) for both in pairwise([*edges, about.num_row_groups])]
 
 
+def count(path: str) -> int:
+    """Rows of a file, by its footer. Raises `InputError`, and `OSError` where a disk or a server fails."""
+    import pyarrow.parquet as pq
+
+    try:
+        with open_data(path) as handle:
+            return int(pq.ParquetFile(handle).metadata.num_rows)
+    except _errors() as error:
+        raise InputError(f"{path}: not a readable Parquet file: {_words(error)}") from error
+
+
 def rows_at(file: int, path: str, rows: Sequence[int]) -> Iterator[RawRow]:
     """Rows of a file again, by the number of rows before each, in order: their row groups alone are read.
 
-    Raises `InputError` where the file cannot be read as far as that.
+    Raises `InputError` where the file cannot be read as far as that, and `OSError`.
     """
     import pyarrow.parquet as pq
 
@@ -144,22 +155,23 @@ def rows_at(file: int, path: str, rows: Sequence[int]) -> Iterator[RawRow]:
             for group, wanted in groupby(rows, key=lambda row: bisect_right(before, row) - 1):
                 yield from _chosen(RowGroups(file, path), parquet, group, before[group], list(wanted))
     except _errors() as error:
-        raise InputError(f"{path}: cannot be read again: {' '.join(str(error).split())}") from error
+        raise InputError(f"{path}: not a readable Parquet file: {_words(error)}") from error
 
 
 def _chosen(
     reader: RowGroups, parquet: Any, group: int, first: int, wanted: Sequence[int]
 ) -> Iterator[RawRow]:
-    """Those rows of a row group; each batch is unpacked in columns, its other rows are never made."""
-    left = list(wanted)
+    """Those rows of a row group; of each batch only they are made into values."""
+    at = 0
     for batch in parquet.iter_batches(batch_size=BATCH, row_groups=[group]):
-        while left and left[0] < first + batch.num_rows:
-            row = left.pop(0)
-            [values] = _values_of(batch.slice(row - first, 1))
+        to = bisect_left(wanted, first + batch.num_rows)
+        here = wanted[at:to]
+        taken = _values_of(batch.take([row - first for row in here])) if here else ()
+        for row, values in zip(here, taken, strict=True):
             yield reader.row(row, row, values)
-        if not left:
+        if to == len(wanted):
             return
-        first += batch.num_rows
+        at, first = to, first + batch.num_rows
 
 
 def _values_of(batch: Any) -> Iterator[dict[str, Any] | RowError]:

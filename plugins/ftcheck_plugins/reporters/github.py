@@ -15,7 +15,7 @@ from ftcheck.extension.reporters import Reporter
 from ftcheck.paths import near
 from ftcheck.plurals import counted
 from ftcheck.records import Finding, Location, Outcome, Result, Severity
-from ftcheck.report import verdict_lines, waiver_days, wording
+from ftcheck.report import sampled, verdict_lines, waiver_days, wording
 from ftcheck.report.clean import clean
 from ftcheck.report.record import Report
 
@@ -56,10 +56,8 @@ def render(report: Report) -> str:
     annotations = list(_annotations(report))
     lines = [str(one) for level in SHOWN for one in _limited(level, annotations)]
     title = f"ftcheck {report.policy_name}: {verdict_lines.verdict(report)}"
-    gate = verdict_lines.gate_state(report.gate)
-    tally = Annotation(
-        "notice", title, " · ".join(part for part in (verdict_lines.tally(report), gate) if part)
-    )
+    parts = verdict_lines.tally(report), verdict_lines.gate_state(report.gate), sampled.state(report)
+    tally = Annotation("notice", title, " · ".join(filter(None, parts)))
     return "\n".join([*lines, str(tally)]) + "\n"
 
 

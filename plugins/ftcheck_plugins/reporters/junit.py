@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from ftcheck.extension.reporters import Reporter
 from ftcheck.plurals import counted
 from ftcheck.records import Outcome, Result
-from ftcheck.report import verdict_lines, wording
+from ftcheck.report import sampled, verdict_lines, wording
 from ftcheck.report.clean import clean
 from ftcheck.report.record import Report
 
@@ -153,6 +153,8 @@ def _properties(report: Report) -> dict[str, str]:
         "status": report.status,
         "verdict": report.verdict or "none",
     }
+    drawn = sampled.state(report)
+    told |= {"sample": drawn} if drawn else {}
     told |= {f"note {number}": note for number, note in enumerate(report.notes, start=1)}
     told |= {f"input {name}": one.digest for name, one in sorted(report.inputs.items()) if one.digest}
     return told | {f"gate {job}": state for job, state in sorted(report.gate.items())}

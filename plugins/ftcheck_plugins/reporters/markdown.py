@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from ftcheck.extension.reporters import Reporter
 from ftcheck.plurals import counted
 from ftcheck.records import Finding, Outcome, Result
-from ftcheck.report import verdict_lines, wording
+from ftcheck.report import sampled, verdict_lines, wording
 from ftcheck.report.clean import clean
 from ftcheck.report.escape import MAX_CELL
 from ftcheck.report.escape import markdown_text as escaped
@@ -62,6 +62,7 @@ def _facts(report: Report) -> Iterator[str]:
     )
     yield verdict_lines.decided_nothing(report)
     yield verdict_lines.gate_state(report.gate)
+    yield sampled.state(report)
     yield verdict_lines.ids_state(report)
 
 

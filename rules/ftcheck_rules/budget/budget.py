@@ -21,7 +21,7 @@ from ftcheck import (
 )
 from ftcheck.durations import seconds
 from ftcheck.errors import FtcheckError
-from ftcheck.estimate.blocks import fed, packed
+from ftcheck.estimate.blocks import fed, packed, spread
 from ftcheck.estimate.disk import STATES, trained_weights
 from ftcheck.estimate.interval import Interval
 from ftcheck.estimate.run_time import (
@@ -31,6 +31,7 @@ from ftcheck.estimate.run_time import (
     gpu_name,
     moment,
     seconds_left,
+    wider,
 )
 from ftcheck.estimate.steps import (
     Steps,
@@ -41,6 +42,7 @@ from ftcheck.estimate.steps import (
 from ftcheck.extension.rules import Yield
 from ftcheck.inputs.container import Inputs
 from ftcheck.packing.padding import expected_padding, padding
+from ftcheck.sampling.statistics import Between, NotOfRows, Statistic
 from ftcheck.settings import Training
 
 HOUR = 3600.0
@@ -76,7 +78,8 @@ def plan(
     if not counted.total:
         return Duration(problem="no optimizer step is planned")
     tokens, share = _packed(job, prepared) if training.packing else (int(lengths.sum()), None)
-    return estimate(
+    tokens = round(tokens * prepared.rows.total / max(1, len(prepared)))
+    found = estimate(
         job,
         model.config,
         steps=counted.total,
@@ -91,6 +94,7 @@ def plan(
         gpu=gpu,
         measured=measured,
     )
+    return found if training.max_steps > 0 else wider(found, spread(job, prepared))
 
 
 def _packed(job: Job, prepared: Prepared) -> tuple[int, float]:
@@ -119,8 +123,10 @@ def _evaluation(job: Job, counted: Steps, rows: Prepared | None) -> Evaluation |
     lengths = rows.fed(training.max_length)
     batch = training.per_device_eval_batch_size
     share = padding(lengths, batch)
-    batches = -(-len(lengths) // (batch * devices(job)))
-    return Evaluation(times, float(lengths.sum()) / max(1e-9, 1 - share), batches, int(lengths.max()))
+    scale = rows.rows.total / len(rows)
+    batches = -(-round(len(lengths) * scale) // (batch * devices(job)))
+    tokens = float(lengths.sum()) * scale / max(1e-9, 1 - share)
+    return Evaluation(times, tokens, batches, int(lengths.max()))
 
 
 def _eval_rows(job: Job, inputs: Inputs) -> Prepared | None:
@@ -192,21 +198,28 @@ def _measured(found: Duration, left: float | None, fixed: bool, pace: float | No
     assert found.hours is not None
     assert found.tokens_per_second is not None
     limit = None if left is None or not fixed else f"<= {left:.4g}"
-    for name, value in _named("hours", found.hours, 3):
-        yield Measurement(name, value, unit="hours", limit=limit if name == "hours" else None)
+    for name, value, of_rows in _named("hours", found.hours, 3):
+        yield Measurement(name, value, "hours", limit if name == "hours" else None, statistic=of_rows)
     wanted = None if pace is None else f">= {pace:g}"
-    for name, value in _named("tokens_per_second", found.tokens_per_second, 0):
+    for name, value, of_rows in _named("tokens_per_second", found.tokens_per_second, 0):
         one = wanted if name == "tokens_per_second" else None
-        yield Measurement(name, value, unit="tokens/s", limit=one)
-    yield Measurement("steps", found.steps, unit="steps")
-    yield Measurement("tokens", round(found.tokens), unit="tokens")
+        yield Measurement(name, value, unit="tokens/s", limit=one, statistic=of_rows)
+    for name, amount, unit in (("steps", found.steps, "steps"), ("tokens", round(found.tokens), "tokens")):
+        ends = Between(round(amount * found.spread.low), round(amount * found.spread.high))
+        yield Measurement(name, amount, unit=unit, statistic=ends)
     if left is not None:
-        yield Measurement("hours_left", round(left, 2), unit="hours", volatile=not fixed)
+        of_rows = NotOfRows()
+        yield Measurement("hours_left", round(left, 2), unit="hours", volatile=not fixed, statistic=of_rows)
 
 
-def _named(name: str, one: Interval, digits: int) -> Iterator[tuple[str, float]]:
-    for suffix, value in (("_low", one.low), ("", one.likely), ("_high", one.high)):
-        yield f"{name}{suffix}", round(value, digits) if digits else round(value)
+def _named(name: str, one: Interval, digits: int) -> Iterator[tuple[str, float, Statistic]]:
+    """A number and its ends, which hold what a sample adds to the interval."""
+    low, likely, high = (
+        round(end, digits) if digits else round(end) for end in (one.low, one.likely, one.high)
+    )
+    yield f"{name}_low", low, NotOfRows()
+    yield name, likely, Between(low, high)
+    yield f"{name}_high", high, NotOfRows()
 
 
 def in_words(hours: float) -> str:
@@ -354,10 +367,11 @@ def cost(
     if found.hours is None or found.cost is None:
         yield Skip(f"the cost is unknown: {found.problem}")
         return
-    for name, value in _named("cost", found.cost, 2):
-        yield Measurement(name, value, limit=f"<= {budget:g}" if name == "cost" else None)
-    for name, value in _named("hours", found.hours, 3):
-        yield Measurement(name, value, unit="hours")
+    for name, value, of_rows in _named("cost", found.cost, 2):
+        limit = f"<= {budget:g}" if name == "cost" else None
+        yield Measurement(name, value, limit=limit, statistic=of_rows)
+    for name, value, of_rows in _named("hours", found.hours, 3):
+        yield Measurement(name, value, unit="hours", statistic=of_rows)
     yield Summary(f"{_money(found.cost.likely)} ({_money(found.cost.low)} to {_money(found.cost.high)})")
     severity = _severity(found.cost, budget)
     if severity is None:

@@ -1,14 +1,18 @@
 """Memory rule: does the largest batch fit the GPU, according to the memory model?"""
 
 from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 from typing import Any
 
 from ftcheck import Change, Finding, Job, Machine, Measurement, Severity, Skip, Summary, rule
 from ftcheck.errors import FtcheckError
 from ftcheck.estimate.gpus import gpu_memory
+from ftcheck.estimate.interval import Interval, Verdict
 from ftcheck.estimate.memory.fit import (
+    Largest,
     Remedy,
     cheapest,
+    confirmed_batch,
     largest_batch,
     verdict,
     worst,
@@ -16,7 +20,7 @@ from ftcheck.estimate.memory.fit import (
 from ftcheck.estimate.memory.formulas import GIB, Memory
 from ftcheck.estimate.memory.lower_bound import LowerBound, lower_bound
 from ftcheck.estimate.memory.prediction import predict
-from ftcheck.estimate.memory.shapes import CannotTell
+from ftcheck.estimate.memory.shapes import CannotTell, usual_length
 from ftcheck.extension.rules import Yield
 from ftcheck.inputs.container import Inputs
 from ftcheck.inputs.model_shape import well_known
@@ -38,7 +42,8 @@ def memory_fit(job: Job, machine: Machine, inputs: Inputs) -> Iterator[Yield]:
     memory, and its blocks are replayed through a model of PyTorch's caching allocator, with loading and
     optimizer; as an interval with its assumptions. (By closed formulas where the limit is far away, torch and
     transformers are not installed, or the model's code cannot be traced: `predicted_by` says which it was,
-    the assumptions of `ftcheck plan` why.) Compared with the smaller of targets.memory_gib and the GPU's
+    the assumptions of `ftcheck plan` why.) What is proposed instead is replayed, too; `(by formulas)` says
+    where it was not. Compared with the smaller of targets.memory_gib and the GPU's
     memory (hardware.memory_gib; hardware.gpu's as torch reports it, or 9 % less than its name says; else this
     machine's). It is an error if the run goes out of memory there by the likely value, a warning if it does
     by the upper end; what PyTorch would give back is not counted. Where the model or the training method is
@@ -50,27 +55,104 @@ def memory_fit(job: Job, machine: Machine, inputs: Inputs) -> Iterator[Yield]:
         yield Skip(words)
         return
     try:
-        config = _config(job, inputs)
-        longest, sequences, assumed = _worst(job, inputs)
-        memory, factor = worst(job, config, limit, longest=longest, sequences=sequences, machine=machine)
-        most = largest_batch(job, config, limit, longest=longest, factor=factor)
+        case = _Case.of(job, machine, inputs, limit)
+        memory, said = case.memory, verdict(case.memory, limit)
+        most = case.largest(said)
     except FtcheckError as error:
         yield from _at_least(job, inputs, limit, words, error)
         return
-    said = verdict(memory, limit)
-    # The stated batch was replayed (unless there are fewer rows); of others the formulas decide.
-    stated = job.training.per_device_train_batch_size
-    if said != "fits":
-        most = min(most, stated - 1)
-    elif sequences is None or sequences >= stated:
-        most = max(most, stated)
     yield from _measured(memory, limit, most)
     yield from _card(job, machine)
-    largest = f"the largest batch that fits is {most}" if most else "no batch fits"
-    yield Summary(f"{_interval(memory)} GiB, {said} {limit:g} GiB; {largest}{assumed}")
+    how = _by(replayed=most.replayed)
+    largest = f"the largest batch that fits is {most.batch}" if most.batch else "no batch fits"
+    yield Summary(f"{_interval(memory)} GiB, {said} {limit:g} GiB; {largest} {how}{case.fed.assumed}")
     if said != "fits":
-        remedy = cheapest(job, config, limit, longest=longest, sequences=sequences, factor=factor)
-        yield from _found(job, memory, limit, words, remedy)
+        yield from _found(job, memory, limit, words, case.remedy())
+
+
+@dataclass(frozen=True, slots=True)
+class _Fed:
+    """Tokens of the longest row after truncation, the number of rows or blocks (None: unknown), what was
+    assumed, and the rows themselves, where they could be read."""
+
+    longest: int
+    sequences: int | None
+    assumed: str = ""
+    prepared: Prepared | None = None
+
+    def usual(self, job: Job) -> int | None:
+        """Tokens of the longest row of a usual batch."""
+        if self.prepared is None:
+            return None
+        return usual_length(job, self.prepared.fed(job.training.max_length))
+
+
+@dataclass(frozen=True, slots=True)
+class _Case:
+    """A job on a GPU of `limit` GiB: what it needs, and what would fit there."""
+
+    job: Job
+    config: Mapping[str, Any]
+    limit: float
+    fed: _Fed
+    machine: Machine
+    memory: Memory
+    by: Interval
+
+    @classmethod
+    def of(cls, job: Job, machine: Machine, inputs: Inputs, limit: float) -> "_Case":
+        """Raises `FtcheckError` where the memory is unknown."""
+        config, fed = _config(job, inputs), _fed(job, inputs)
+        memory, by = worst(
+            job,
+            config,
+            limit,
+            longest=fed.longest,
+            sequences=fed.sequences,
+            usual=fed.usual(job),
+            machine=machine,
+        )
+        return cls(job, config, limit, fed, machine, memory, by)
+
+    def largest(self, said: Verdict) -> Largest:
+        """The largest batch that fits, by a replayed step where the stated one was."""
+        stated = self.job.training.per_device_train_batch_size
+        longest, by = self.fed.longest, self.by
+        if self.memory.least is None:
+            most = largest_batch(self.job, self.config, self.limit, longest=longest, by=by)
+            return Largest(most, False)
+        found = confirmed_batch(self.job, self.config, self.limit, self._replays, longest=longest, by=by)
+        # The stated batch was replayed, unless there are fewer rows.
+        if said != "fits" and found.batch >= stated:
+            return Largest(stated - 1, False)
+        whole = self.fed.sequences is None or self.fed.sequences >= stated
+        return Largest(stated, True) if said == "fits" and whole and found.batch < stated else found
+
+    def remedy(self) -> Remedy | None:
+        """The cheapest change that makes it fit; None where nothing does."""
+        return cheapest(
+            self.job,
+            self.config,
+            self.limit,
+            longest=self.fed.longest,
+            sequences=self.fed.sequences,
+            by=self.by,
+            replays=None if self.memory.least is None else self._replays,
+        )
+
+    def _replays(self, job: Job, longest: int, sequences: int | None) -> Memory:
+        return predict(
+            job,
+            self.config,
+            longest=longest,
+            sequences=sequences,
+            usual=self.fed.usual(job),
+            machine=self.machine,
+        )
+
+
+def _by(*, replayed: bool) -> str:
+    return "(replayed)" if replayed else "(by formulas)"
 
 
 def _at_least(job: Job, inputs: Inputs, limit: float, source: str, error: FtcheckError) -> Iterator[Yield]:
@@ -112,8 +194,10 @@ def _lower_bound(job: Job, inputs: Inputs) -> LowerBound | None:
 
 def predicted(job: Job, inputs: Inputs) -> Memory:
     """The predicted memory of the largest batch. Raises `FtcheckError` where it is unknown."""
-    longest, sequences, _ = _worst(job, inputs)
-    return predict(job, _config(job, inputs), longest=longest, sequences=sequences)
+    fed = _fed(job, inputs)
+    return predict(
+        job, _config(job, inputs), longest=fed.longest, sequences=fed.sequences, usual=fed.usual(job)
+    )
 
 
 def batch_that_fits(job: Job, machine: Machine, inputs: Inputs) -> int | None:
@@ -124,12 +208,10 @@ def batch_that_fits(job: Job, machine: Machine, inputs: Inputs) -> int | None:
     if limit is None:
         return None
     try:
-        config = _config(job, inputs)
-        longest, sequences, _ = _worst(job, inputs)
-        memory, factor = worst(job, config, limit, longest=longest, sequences=sequences, machine=machine)
-        if verdict(memory, limit) == "fits":
+        case = _Case.of(job, machine, inputs, limit)
+        if verdict(case.memory, limit) == "fits":
             return None
-        remedy = cheapest(job, config, limit, longest=longest, sequences=sequences, factor=factor)
+        remedy = case.remedy()
     except FtcheckError:
         return None
     changes = remedy.changes if remedy is not None else ()
@@ -158,29 +240,29 @@ def _config(job: Job, inputs: Inputs) -> Mapping[str, Any]:
     return config
 
 
-def _worst(job: Job, inputs: Inputs) -> tuple[int, int | None, str]:
-    """Tokens of the longest row after truncation, the number of rows or blocks, and what was assumed."""
+def _fed(job: Job, inputs: Inputs) -> _Fed:
     length = job.training.max_length
     try:
         prepared: Prepared = inputs.get("prepared")
     except FtcheckError:
         if length is None:
             raise
-        return length, None, " (rows could not be read: computed for training.max_length)"
+        return _Fed(length, None, " (rows could not be read: computed for training.max_length)")
     if not len(prepared.sequences):
         raise CannotTell("there are no rows to measure")
     fed = prepared.fed(length)
     count = len(fed)
     if job.training.packing and length is not None:
         count = -(-int(fed.sum()) // length)
-    return int(fed.max()), count, ""
+    return _Fed(int(fed.max()), count, prepared=prepared)
 
 
-def _measured(memory: Memory, limit: float, most: int) -> Iterator[Measurement]:
+def _measured(memory: Memory, limit: float, most: Largest) -> Iterator[Measurement]:
     yield Measurement("peak_gib", _gib(memory.likely), unit="GiB", limit=f"<= {limit:g}")
     yield Measurement("peak_gib_low", _gib(memory.low), unit="GiB")
     yield Measurement("peak_gib_high", _gib(memory.high), unit="GiB")
-    yield Measurement("largest_batch", most)
+    yield Measurement("largest_batch", most.batch)
+    yield Measurement("largest_batch_by", "replay" if most.replayed else "formulas")
     yield Measurement("predicted_by", "formulas" if memory.least is None else "replay")
     for name, size in memory.parts.items():
         yield Measurement(f"{name}_gib", _gib(size), unit="GiB")
@@ -208,7 +290,8 @@ def _found(job: Job, memory: Memory, limit: float, source: str, remedy: Remedy |
         yield Finding(message, severity, at=job.at(BATCH), fix=fix)
         return
     first, *rest = remedy.changes
-    fix = f"{', '.join(map(_words, remedy.changes))}: {_interval(remedy.memory)} GiB"
+    how = _by(replayed=remedy.memory.least is not None)
+    fix = f"{', '.join(map(_words, remedy.changes))}: {_interval(remedy.memory)} GiB {how}"
     yield Finding(message, severity, at=job.at(_key(job, first)), fix=fix, change=first)
     for one in rest:
         together = f"to be changed together with {_words(first)}"

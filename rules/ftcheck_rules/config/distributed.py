@@ -260,7 +260,7 @@ def data_loading(job: Job, machine: Machine, environment: Environment, inputs: I
         yield from _sharing(job, workers, environment.shm, table)
     prepared = _prepared(inputs) if processes > 1 else None
     if prepared is not None:
-        seconds = len(prepared.rows) / table["rows_per_second"] / max(1, mapping or 1)
+        seconds = prepared.rows.total / table["rows_per_second"] / max(1, mapping or 1)
         timeout = extra.get("ddp_timeout", 1800)
         looked.append(f"{seconds:.0f} s to tokenise")
         yield Measurement("tokenising_seconds", round(seconds, 1), unit="s", limit=f"<= {timeout:g}")

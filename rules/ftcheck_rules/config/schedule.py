@@ -20,8 +20,9 @@ from ftcheck import (
     rule,
     tables,
 )
-from ftcheck.estimate.blocks import fed
+from ftcheck.estimate.blocks import fed, fed_between
 from ftcheck.estimate.disk import estimate, kept_checkpoints
+from ftcheck.estimate.interval import Interval
 from ftcheck.estimate.steps import (
     Steps,
     devices,
@@ -34,6 +35,7 @@ from ftcheck.inputs.container import Inputs
 from ftcheck.paths import existing_folder, near
 from ftcheck.plurals import agreeing, counted
 from ftcheck.records import ON_COMMAND_LINE
+from ftcheck.sampling.statistics import Between, NotOfRows
 from ftcheck_rules.host.resume import STATE, read_json, resumable
 
 GIB = 1 << 30
@@ -75,7 +77,7 @@ def schedule(job: Job, prepared: Prepared, inputs: Inputs, params: Schedule) -> 
         yield Skip(nothing)
         return
     plan = steps(job, fed(job, prepared))
-    yield from _measured(job, plan, params)
+    yield from _measured(job, plan, fed_between(job, prepared), params)
     yield Summary(_in_words(plan))
     yield from _off_batch(job)
     yield from _two_ends(job, plan)
@@ -173,13 +175,20 @@ def _nothing(job: Job, prepared: Prepared) -> str | None:
     return None
 
 
-def _measured(job: Job, plan: Steps, params: Schedule) -> Iterator[Measurement]:
+def _measured(job: Job, plan: Steps, fed: Interval, params: Schedule) -> Iterator[Measurement]:
+    """`fed` are the rows or blocks of an epoch: between two numbers where they are those of a sample."""
     target = job.targets.effective_batch
-    yield Measurement("steps", plan.total, unit="steps", limit=f">= {params.min_steps}")
-    yield Measurement("steps_per_epoch", plan.an_epoch, unit="steps")
-    yield Measurement("epochs", round(plan.epochs, 3), limit=f"<= {params.max_epochs:g}")
-    yield Measurement("effective_batch", plan.batch, limit=None if target is None else f"{target}")
-    yield Measurement("warmup_steps", plan.warmup, unit="steps")
+    ends = [steps(job, round(end)) for end in (fed.low, fed.high)]
+    for name, value, limit, unit in (
+        ("steps", "total", f">= {params.min_steps}", "steps"),
+        ("steps_per_epoch", "an_epoch", None, "steps"),
+        ("epochs", "epochs", f"<= {params.max_epochs:g}", None),
+        ("effective_batch", "batch", None if target is None else f"{target}", None),
+        ("warmup_steps", "warmup", None, "steps"),
+    ):
+        found, *reached = (round(getattr(one, value), 3) for one in (plan, *ends))
+        of_rows = NotOfRows() if name == "effective_batch" else Between(min(reached), max(reached))
+        yield Measurement(name, found, unit, limit, statistic=of_rows)
 
 
 def _in_words(plan: Steps) -> str:

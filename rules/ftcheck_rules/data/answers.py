@@ -27,6 +27,7 @@ from ftcheck.extension.rules import Yield
 from ftcheck.inputs.prepared import OPEN
 from ftcheck.inputs.row_texts import ReadRow, RowTexts
 from ftcheck.plurals import agreeing, counted
+from ftcheck.sampling.statistics import AtLeast, Count, OfSample
 
 if TYPE_CHECKING:
     import numpy as np
@@ -278,7 +279,7 @@ def _told(
 ) -> Iterator[Finding | Measurement | Exclude]:
     """One finding for a kind, at its first row."""
     name = kind.codes[0].partition(":")[2].replace("-", "_")
-    yield Measurement(f"rows_{name}", len(found), unit="rows")
+    yield Measurement(f"rows_{name}", len(found), unit="rows", statistic=Count())
     if not found:
         return
     severity = _severity(len(found), total, kind.name, params, kind.few)
@@ -291,7 +292,7 @@ def _told(
 def _in_fences(job: Job, rows: Rows, total: int, params: Answers) -> Iterator[Finding | Measurement]:
     """JSON in a code fence, where serving wants JSON and nothing else."""
     found = _of(rows, ("answer:fenced-json",))
-    yield Measurement("rows_fenced_json", len(found), unit="rows")
+    yield Measurement("rows_fenced_json", len(found), unit="rows", statistic=Count())
     if job.serving.output_schema is None or not found:
         return
     yield Finding(
@@ -314,7 +315,7 @@ def _in_prompts(rows: Rows, total: int, params: Answers) -> Iterator[Finding | M
     if not {*ends} & {*quoted} and len({int(rows.answered[row]) for row in ends}) < 2:
         ends = []
     found = sorted({*ends, *quoted})
-    yield Measurement("rows_in_prompt", len(found), unit="rows")
+    yield Measurement("rows_in_prompt", len(found), unit="rows", statistic=Count())
     if not found:
         return
     severity = _severity(len(ends), total, "in_prompt", params) if ends else Severity.INFO
@@ -366,7 +367,8 @@ def _most_frequent(rows: Rows, inputs: Inputs) -> Same | None:
 
 
 def _same(rows: Rows, same: Same | None, params: Answers) -> Iterator[Finding | Measurement]:
-    yield Measurement("rows_of_one_answer", len(same.rows) if same is not None else 0, unit="rows")
+    most = len(same.rows) if same is not None else 0
+    yield Measurement("rows_of_one_answer", most, unit="rows", statistic=OfSample())
     if same is None:
         return
     total = int((rows.answered != NOTHING).sum())
@@ -431,7 +433,7 @@ def _markup(
             if mark not in rows.marks and mark not in written and len(tokenizer.encode(mark)) > 1
         }
     found = sorted({row for where in marks.values() for row in where})
-    yield Measurement("rows_markup", len(found), unit="rows")
+    yield Measurement("rows_markup", len(found), unit="rows", statistic=Count())
     if not found:
         return
     named = sorted(marks, key=lambda mark: (-len(marks[mark]), mark))
@@ -459,7 +461,7 @@ def _cut(prepared: Prepared, params: Answers) -> Iterator[Finding | Measurement]
     rows = prepared.rows
     has = (rows.answered != NOTHING) & (prepared.length > 0)
     opened = rows.ending == OPEN
-    yield Measurement("rows_open_end", int((opened & has).sum()), unit="rows")
+    yield Measurement("rows_open_end", int((opened & has).sum()), unit="rows", statistic=Count())
     if not has.any():
         return
     lengths = prepared.answer[has]
@@ -495,7 +497,7 @@ def _labels(job: Job, rows: Rows, inputs: Inputs, params: Answers) -> Iterator[F
     groups = _spellings(rows)
     if groups is None:
         return
-    yield Measurement("labels", len(groups), unit="labels")
+    yield Measurement("labels", len(groups), unit="labels", statistic=AtLeast())
     yield from _variants(groups, rows, inputs, params)
     yield from _gold(groups, job, rows, inputs, params)
 

@@ -18,6 +18,7 @@ from ftcheck import (
 from ftcheck.extension.rules import Yield
 from ftcheck.inputs.arrow_nulls import NullTokens, fills_keys
 from ftcheck.plurals import agreeing, counted
+from ftcheck.sampling.statistics import AllRows, Count
 
 NAME = re.compile(r"[A-Za-z_][\w.-]{0,63}")
 """A key that is a name; any other is content."""
@@ -58,7 +59,8 @@ def arrow_nulls(job: Job, prepared: Prepared, inputs: Inputs) -> Iterator[Yield]
     if found is not None and not found.looked:
         yield Skip(f"none of {counted(found.rows, 'row')} with nulls can be prepared without them")
         return
-    yield Measurement("rows_with_nulls", found.rows if found is not None else 0, unit="rows")
+    nulls = found.rows if found is not None else 0
+    yield Measurement("rows_with_nulls", nulls, unit="rows", statistic=Count())
     yield Measurement("tokens_of_nulls", found.tokens if found is not None else 0, unit="tokens", limit="0")
     yield Measurement(
         "trained_tokens_of_nulls", found.trained if found is not None else 0, "tokens", limit="0"
@@ -82,7 +84,7 @@ def _dropping(job: Job, prepared: Prepared, *, command: bool) -> Iterator[Yield]
             why="The command trains on other rows than the policy says.",
         )
     else:
-        yield Measurement("rows", len(prepared), unit="rows")
+        yield Measurement("rows", len(prepared), unit="rows", statistic=AllRows())
         yield Summary("keys that are null are dropped (data.drop_nulls)")
 
 

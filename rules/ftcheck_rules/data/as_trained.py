@@ -36,9 +36,12 @@ def as_loaded(job: Job, inputs: Inputs, rows: Rows) -> Iterator[Finding]:
         read: AsLoaded | None = inputs.get("loaded") if inputs.has("loaded") else None
     except InputError:
         return
-    if read is None:
-        return
     reads = job.trainer.use == "command"
+    if read is None:
+        if reads and rows.sample is not None:
+            said = "what datasets.load_dataset makes of the files was not looked at: only a sample was read"
+            yield Finding(said, Severity.INFO, at=job.at("data.sample"))
+        return
     if read.refused is not None:
         if rows.row_errors and any(one.code in ("json", "encoding") for one in rows.row_errors.values()):
             return

@@ -21,6 +21,7 @@ from ftcheck.extension.rules import Yield
 from ftcheck.inputs import exclude_list
 from ftcheck.inputs.prepared import RowError
 from ftcheck.plurals import agreeing, counted
+from ftcheck.sampling.statistics import AllRows, Count, NotOfRows
 from ftcheck_rules.data.as_trained import as_loaded, columns
 
 NAMED = 20
@@ -79,11 +80,11 @@ def data_readable(job: Job, inputs: Inputs) -> Iterator[Yield]:
         yield from _cannot_open(error, job, _stated(job))
         return
     broken = {row: trouble for row, trouble in rows.row_errors.items() if trouble.code in UNREADABLE}
-    yield Measurement("rows", len(rows), unit="rows", limit=">= 1")
-    yield Measurement("rows_broken", len(broken), unit="rows", limit="0")
+    yield Measurement("rows", len(rows), unit="rows", limit=">= 1", statistic=AllRows())
+    yield Measurement("rows_broken", len(broken), unit="rows", limit="0", statistic=Count())
     excluded = len(exclude_list.read(Path(job.data.exclude))) if job.data.exclude is not None else 0
     if excluded:
-        yield Measurement("rows_excluded", excluded, unit="rows")
+        yield Measurement("rows_excluded", excluded, unit="rows", statistic=NotOfRows())
     if excluded and job.trainer.use == "command":
         message = (
             f"data.exclude leaves {counted(excluded, 'row')} out of the checks,"
@@ -122,7 +123,8 @@ def _evaluation(job: Job, inputs: Inputs, rows: Rows) -> Iterator[Finding | Meas
         return
     if prepared is None:
         return
-    yield Measurement("eval_rows", len(prepared), unit="rows", limit=">= 1")
+    total = prepared.rows.total
+    yield Measurement("eval_rows", total, unit="rows", limit=">= 1", statistic=NotOfRows())
     if not len(prepared):
         fix = "write at least one row, or remove data.eval"
         yield Finding("data.eval contains no rows", at=job.at("data.eval"), fix=fix)
@@ -218,7 +220,8 @@ def data_schema(job: Job, rows: Rows) -> Iterator[Yield]:
         row for code, found in remarked.items() if _severity(code, job, rows) == "error" for row in found
     }
     yield Measurement("format", rows.format)
-    yield Measurement("rows_wrong", len(errors | set(wrong)), unit="rows", limit="0")
+    bad = len(errors | set(wrong))
+    yield Measurement("rows_wrong", bad, unit="rows", limit="0", statistic=Count())
     yield Summary(_in_words(rows, set(wrong), remarked, unreadable))
     yield from _malformed(wrong, rows)
     yield Exclude(sorted({*wrong, *errors}), rows.at)

@@ -28,6 +28,7 @@ from ftcheck.extension.rules import Yield
 from ftcheck.inputs.benchmarks import Benchmarks
 from ftcheck.inputs.row_texts import RowTexts
 from ftcheck.plurals import agreeing, counted
+from ftcheck.sampling.statistics import AtLeast, Count, NotOfRows
 
 if TYPE_CHECKING:
     import numpy as np
@@ -108,7 +109,8 @@ def duplicates(job: Job, prepared: Prepared, inputs: Inputs, params: Duplicates)
     answers = _conflicts(rows)
     total = int(spoken.sum())
     yield from _shares(total, int(copied.sum()), len(near), answers.questions, params)
-    yield Measurement("rows_under_generic_prompts", len(answers.under_prompts), unit="rows")
+    under = len(answers.under_prompts)
+    yield Measurement("rows_under_generic_prompts", under, unit="rows", statistic=AtLeast())
     exact = counted(int(copied.sum()), "exact duplicate")
     least = "at least " if left_out else ""
     yield Summary(f"{exact} · {least}{counted(len(near), 'near-duplicate')} · {counted(total, 'row')}")
@@ -248,12 +250,14 @@ def _different_answers(first: "Ints", said: "Ints", wanted: "Mask") -> "Ints":
 
 
 def _shares(total: int, copied: int, near: int, questions: int, params: Duplicates) -> Iterator[Measurement]:
-    yield Measurement("rows", total, unit="rows")
-    yield Measurement("rows_duplicate", copied, unit="rows", limit=_limit(params.max_duplicate_share, total))
-    limit = _limit(params.max_near_duplicate_share, total)
-    yield Measurement("rows_near_duplicate", near, unit="rows", limit=limit)
+    yield Measurement("rows", total, unit="rows", statistic=Count())
+    for name, found, share in (
+        ("rows_duplicate", copied, params.max_duplicate_share),
+        ("rows_near_duplicate", near, params.max_near_duplicate_share),
+    ):
+        yield Measurement(name, found, unit="rows", limit=_limit(share, total), statistic=AtLeast())
     yield Measurement("duplicate_share", round(copied / total, 4), limit=f"<= {params.max_duplicate_share}")
-    yield Measurement("questions_with_other_answers", questions, unit="questions")
+    yield Measurement("questions_with_other_answers", questions, unit="questions", statistic=AtLeast())
 
 
 def _limit(share: float, total: int) -> str:
@@ -428,12 +432,13 @@ def leakage(
     if prepared_eval is not None:
         sides.append(known.rows(prepared_eval))
     for side in sides:
-        yield Measurement(f"{side.name}_compared", side.total, unit="items")
-        yield Measurement(f"{side.name}_leaked", len(side.leaks), unit="items", limit="0")
+        yield Measurement(f"{side.name}_compared", side.total, unit="items", statistic=NotOfRows())
+        leaked, least = len(side.leaks), AtLeast()
+        yield Measurement(f"{side.name}_leaked", leaked, unit="items", limit="0", statistic=least)
         if side.name == "eval":
             shared = sum(leak.how == "question" for leak in side.leaks)
-            yield Measurement("eval_questions_shared", shared, unit="rows", limit="0")
-            yield Measurement("eval_prompts_shared", len(side.prompts), unit="rows")
+            yield Measurement("eval_questions_shared", shared, unit="rows", limit="0", statistic=least)
+            yield Measurement("eval_prompts_shared", len(side.prompts), unit="rows", statistic=least)
     yield Summary(" · ".join(map(_side, sides)) + " leaked")
     for side in sides:
         yield from _leaked(side, rows, params)

@@ -21,6 +21,7 @@ from ftcheck import (
 )
 from ftcheck.extension.rules import Yield
 from ftcheck.plurals import counted
+from ftcheck.sampling.statistics import AllRows, Count
 
 REFUSED = {
     "role": ("a message has a role that the service does not accept", "use the roles {roles}"),
@@ -71,7 +72,8 @@ def hosted_file(job: Job, inputs: Inputs, params: Hosted) -> Iterator[Yield]:
     rows: Rows = inputs.get("rows")
     rules = tables.load("hosted_services")[params.provider]
     wrong = {row: trouble for row, trouble in rows.row_errors.items() if trouble.code != "template"}
-    yield Measurement("rows", len(rows), unit="rows", limit=f">= {rules['min_rows']}")
+    least = f">= {rules['min_rows']}"
+    yield Measurement("rows", len(rows), unit="rows", limit=least, statistic=AllRows())
     yield Summary(f"{counted(len(rows), 'row')} for {params.provider}")
     yield from _file(job, rows, rules, params)
     for row, trouble in wrong.items():
@@ -118,7 +120,7 @@ def _lengths(job: Job, inputs: Inputs, rules: Any, params: Hosted) -> Iterator[F
     except InputError:
         return  # a hosted model has no tokenizer here
     over = (prepared.length > limit).nonzero()[0].tolist()
-    yield Measurement("rows_over_limit", len(over), unit="rows", limit="0")
+    yield Measurement("rows_over_limit", len(over), unit="rows", limit="0", statistic=Count())
     for row in over:
         message = (
             f"the row has about {int(prepared.length[row]):,} tokens, {model} trains on the first {limit:,}"

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from ftcheck import Finding, Measurement, Prepared, Rows, Severity, Skip, Summary, Tokenizer, rule
 from ftcheck.extension.rules import Yield
 from ftcheck.plurals import agreeing, counted
+from ftcheck.sampling.statistics import AtLeast, Count
 
 WRITTEN = re.compile(
     r"</?(think|tool_call|tool_response|tools|tool|answer|reasoning|thinking)>", re.IGNORECASE
@@ -53,9 +54,11 @@ def special_tokens_in_text(prepared: Prepared, tokenizer: Tokenizer, params: Mar
     written = {mark: where for mark, where in rows.marks.items() if not WRITTEN.fullmatch(mark)}
     found = {mark: where for mark, where in written.items() if mark in ours or _special(tokenizer, mark)}
     marked = {row for where in found.values() for row in where}
-    yield Measurement("rows_with_special_tokens", len(marked), unit="rows", limit="0")
-    yield Measurement("special_tokens", len(found), unit="tokens")
-    yield Measurement("ordinary_added_tokens", len(written) - len(found), unit="tokens")
+    among = Count(total)
+    yield Measurement("rows_with_special_tokens", len(marked), unit="rows", limit="0", statistic=among)
+    yield Measurement("special_tokens", len(found), unit="tokens", statistic=AtLeast())
+    ordinary = len(written) - len(found)
+    yield Measurement("ordinary_added_tokens", ordinary, unit="tokens", statistic=AtLeast())
     contain = agreeing(len(marked), "contains", "contain")
     yield Summary(f"{len(marked):,} of {counted(total, 'row')} {contain} special tokens as text")
     for mark, where in sorted(found.items(), key=lambda one: one[1][0]):

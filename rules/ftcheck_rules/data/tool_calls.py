@@ -26,6 +26,7 @@ from ftcheck.inputs.row_texts import ReadRow, RowTexts
 from ftcheck.inputs.tokenizer import Message
 from ftcheck.inputs.tool_rendering import Difference, look
 from ftcheck.plurals import agreeing, counted
+from ftcheck.sampling.statistics import Count
 from ftcheck_rules.data.data import which
 from ftcheck_rules.template.templates import training_text
 
@@ -163,7 +164,7 @@ def tool_calls(
     rows = set(remarks.get("tool-rows", ()))
     alone = remarks.get("calls:written-alone", ())
     raised = {row for row in rows if row in prepared.row_errors}
-    yield Measurement("tool_rows", len(rows), unit="rows")
+    yield Measurement("tool_rows", len(rows), unit="rows", statistic=Count())
     if not rows and not alone and not remarks.get("definitions:elsewhere"):
         yield Skip("no row has tool calls, results or definitions")
         return
@@ -172,8 +173,9 @@ def tool_calls(
         return
     calling_rows = set(remarks.get("calls", ()))
     for name, found in (("rows_with_calls", calling_rows), ("rows_raised", raised)):
-        yield Measurement(name, len(found), unit="rows")
-    yield Measurement("text_arguments", len(remarks.get("arguments:text", ())), unit="rows")
+        yield Measurement(name, len(found), unit="rows", statistic=Count())
+    texts = len(remarks.get("arguments:text", ()))
+    yield Measurement("text_arguments", texts, unit="rows", statistic=Count())
     looked = _Rows(tokenizer, prepared, inputs)
     findings = [
         *_losses(looked),

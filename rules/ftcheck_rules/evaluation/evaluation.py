@@ -30,6 +30,7 @@ from ftcheck.inputs import thinking
 from ftcheck.inputs.prepared import SampleRow
 from ftcheck.inputs.probe_texts import Pair, counts, first_difference
 from ftcheck.plurals import agreeing, counted
+from ftcheck.sampling.statistics import NotOfRows
 from ftcheck_rules.evaluation import stop_texts
 from ftcheck_rules.template.renderings import (
     Talk,
@@ -87,7 +88,8 @@ def evaluation_parity(
     compared = [row for row in sample.rows if 0 < row.prompt_turns < len(row.messages)]
     different = [(row, why) for row in compared if (why := _difference(row, tokenizer, serving)) is not None]
     conversations = bool((rows.turns > 0).any())
-    yield Measurement("gold_items", len(gold.items) if gold is not None else 0, unit="items")
+    items = len(gold.items) if gold is not None else 0
+    yield Measurement("gold_items", items, unit="items", statistic=NotOfRows())
     yield Measurement("prompts_compared", len(compared), unit="rows")
     yield Measurement("prompts_different", len(different), unit="rows", limit="0")
     if different:

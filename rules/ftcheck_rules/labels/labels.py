@@ -28,6 +28,7 @@ from ftcheck.inputs import thinking
 from ftcheck.inputs.prepared import SampleRow
 from ftcheck.packing.truncation import of_evaluation
 from ftcheck.plurals import agreeing, counted
+from ftcheck.sampling.statistics import Count, NotOfRows, OfSample, Ratio, Share, Total
 from ftcheck_rules.lengths.lengths import evaluation_rows
 from ftcheck_rules.lengths.sufficient import (
     Needs,
@@ -94,8 +95,10 @@ def trained_tokens(
     by_cut = good & (prepared.trained == 0) & (prepared.trained_lost > 0) & ~dropped_outliers(job, prepared)
     kept, trained = int(prepared.kept.sum()), int(prepared.trained.sum())
     share = trained / kept if kept else 0.0
-    yield Measurement("trained_share", round(share, 6))
-    yield Measurement("rows_untrained", int((never | by_cut).sum()), unit="rows", limit="0")
+    of_kept = Ratio(prepared.trained, prepared.kept)
+    yield Measurement("trained_share", round(share, 6), statistic=of_kept)
+    untrained = int((never | by_cut).sum())
+    yield Measurement("rows_untrained", untrained, unit="rows", limit="0", statistic=Count())
     yield Summary(f"{trained:,} of {kept:,} tokens in the loss ({100 * share:.1f} %)")
     fix = "add an answer to the row, or remove the row"
     why = "The row costs compute and teaches nothing."
@@ -150,10 +153,11 @@ def _stops(
     uncut = good & prepared.used & (prepared.trained > 0) & (prepared.kept >= prepared.length)
     count = int(uncut.sum())
     ends, taught = _with_stops_of(model, tokenizer, prepared, uncut)
-    yield Measurement("ends_in_stop", _share(ends & uncut, uncut))
-    share = _share(taught & uncut, uncut)
+    ending = Share(int((ends & uncut).sum()), count)
+    yield Measurement("ends_in_stop", _share(ends & uncut, uncut), statistic=ending)
+    share, stopping = _share(taught & uncut, uncut), Share(int((taught & uncut).sum()), count)
     limit = f">= {params.min_stop_share:g}"
-    yield Measurement("stop_trained", share, limit=limit)
+    yield Measurement("stop_trained", share, limit=limit, statistic=stopping)
     missing = uncut & ~taught
     if not missing.any():
         return
@@ -469,7 +473,7 @@ def truncation(job: Job, prepared: Prepared, inputs: Inputs, params: Truncation)
     gone, everything = int(lost.sum()), int((prepared.trained[good] + lost[good]).sum())
     share = gone / everything if everything else 0.0
     bad = share > params.max_lost_share or int(none_left.sum()) > params.max_untrained
-    yield from _cut_counts(cut, none_left, gone, params, everything)
+    yield from _cut_counts(cut, none_left, lost, params, everything)
     yield from _cut_evaluation(job, inputs)
     if not cut.any():
         yield Summary("no training row is cut" if job.evaluates else "no row is cut")
@@ -492,7 +496,8 @@ def _cut_evaluation(job: Job, inputs: Inputs) -> Iterator[Finding | Measurement]
     good = _usable(job, evaluated)
     gone = good & (evaluated.trained == 0) & (evaluated.trained_lost > 0)
     count, total = int(gone.sum()), int(good.sum())
-    yield Measurement("eval_rows_untrained", count, unit="rows", limit="0")
+    whole = NotOfRows() if evaluated.sample is None else OfSample()
+    yield Measurement("eval_rows_untrained", count, unit="rows", limit="0", statistic=whole)
     if not count:
         return
     left = int((good & evaluated.used).sum())
@@ -515,12 +520,18 @@ def _cut_evaluation(job: Job, inputs: Inputs) -> Iterator[Finding | Measurement]
 
 
 def _cut_counts(
-    cut: "NDArray[np.bool_]", none_left: "NDArray[np.bool_]", gone: int, params: Truncation, everything: int
+    cut: "NDArray[np.bool_]",
+    none_left: "NDArray[np.bool_]",
+    lost: "NDArray[np.int32]",
+    params: Truncation,
+    everything: int,
 ) -> Iterator[Measurement]:
-    allowed = int(params.max_lost_share * everything)
-    yield Measurement("rows_cut", int(cut.sum()), unit="rows")
-    yield Measurement("trained_tokens_lost", gone, unit="tokens", limit=f"<= {allowed}")
-    yield Measurement("rows_untrained", int(none_left.sum()), unit="rows", limit=f"<= {params.max_untrained}")
+    gone, allowed = int(lost.sum()), f"<= {int(params.max_lost_share * everything)}"
+    of_all = Total(lost, limit_of_drawn=True)
+    yield Measurement("rows_cut", int(cut.sum()), unit="rows", statistic=Count())
+    yield Measurement("trained_tokens_lost", gone, unit="tokens", limit=allowed, statistic=of_all)
+    untrained, limit = int(none_left.sum()), f"<= {params.max_untrained}"
+    yield Measurement("rows_untrained", untrained, unit="rows", limit=limit, statistic=Count())
 
 
 def _worst(cut: "NDArray[np.bool_]", lost: "NDArray[Any]") -> Iterator[int]:

@@ -22,6 +22,7 @@ from ftcheck.extension.rules import Yield
 from ftcheck.inputs.collated import Collated
 from ftcheck.inputs.prepared import SampleRow
 from ftcheck.plurals import agreeing, counted
+from ftcheck.sampling.statistics import AtLeast, Count
 from ftcheck_rules.template.templates import other_prompt, row_switches, training_text
 
 if TYPE_CHECKING:
@@ -281,8 +282,9 @@ def prompt_boundary(
         return
     off = good & (prepared.boundary > 0)
     rows, most = int(off.sum()), int(prepared.boundary.max())
-    yield Measurement("rows_off", rows, unit="rows", limit=f"<= {int(params.max_share * count)}")
-    yield Measurement("tokens_off", most, unit="tokens")
+    allowed = f"<= {int(params.max_share * count)}"
+    yield Measurement("rows_off", rows, unit="rows", limit=allowed, statistic=Count(limit_of_drawn=True))
+    yield Measurement("tokens_off", most, unit="tokens", statistic=AtLeast())
     yield Summary(_in_words(count - rows, count))
     if rows:
         yield _shifted(prepared, off, count, params, any(other_prompt(tokenizer, row) for row in sample.rows))

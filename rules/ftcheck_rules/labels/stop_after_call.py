@@ -20,6 +20,7 @@ from ftcheck import (
 )
 from ftcheck.extension.rules import Yield
 from ftcheck.plurals import agreeing, counted
+from ftcheck.sampling.statistics import Count, Share
 from ftcheck_rules.labels.labels import unknown_stops
 
 END = "call-end:"
@@ -78,9 +79,10 @@ def stop_after_call(
         if not any(token in stops and trained for token, trained in one.tokens)
         for row in one.rows
     }
-    yield Measurement("rows_with_calls", len(rows), unit="rows")
+    yield Measurement("rows_with_calls", len(rows), unit="rows", statistic=Count())
     share = round(1 - len(bad) / len(rows), 6)
-    yield Measurement("stop_trained", share, limit=f">= {params.min_stop_share:g}")
+    limit, among = f">= {params.min_stop_share:g}", Share(len(rows) - len(bad), len(rows))
+    yield Measurement("stop_trained", share, limit=limit, statistic=among)
     yield from _without_stop(tokenizer, prepared, model, endings, stops, len(rows), params)
     yield from _results(job, tokenizer, prepared, len(rows))
     good = len(rows) - len(bad)
@@ -170,7 +172,7 @@ def _results(
         if code.startswith(TRAINED)
     }
     rows = sorted({row for some in found.values() for row in some})
-    yield Measurement("rows_with_results_in_loss", len(rows), unit="rows", limit="0")
+    yield Measurement("rows_with_results_in_loss", len(rows), unit="rows", limit="0", statistic=Count())
     if not rows:
         return
     assistant = job.training.assistant_only_loss

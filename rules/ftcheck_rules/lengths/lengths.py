@@ -23,6 +23,7 @@ from ftcheck.extension.rules import Yield
 from ftcheck.packing.lengths import Histogram
 from ftcheck.packing.padding import expected_padding
 from ftcheck.plurals import agreeing, counted
+from ftcheck.sampling.statistics import AtLeast, Count, NotOfRows, Quantile, Total
 from ftcheck_rules.lengths.sufficient import Needs, before_truncation, rounded_up, sufficient
 from ftcheck_rules.serving.windows import Window, server_window
 
@@ -83,8 +84,8 @@ def percentile_seq_len(
     counts = Histogram.of(lengths)
     limit, value = job.training.max_length, counts.percentile(params.percentile)
     need = sufficient(job, prepared, Needs(percentile=params.percentile))
-    yield from _measured(counts, params.percentile, limit)
-    yield Measurement("engine", prepared.engine)
+    yield from _measured(counts, lengths, params.percentile, limit)
+    yield Measurement("engine", prepared.engine, statistic=NotOfRows())
     yield Summary(_in_words(counts, params.percentile, limit) + _slower(prepared))
     if limit is not None and value > limit:
         yield _too_long(job, counts, params.percentile, limit, need)
@@ -94,13 +95,16 @@ def percentile_seq_len(
         yield _room(job, lengths, evaluation_rows(job, inputs), params.percentile, value, limit)
 
 
-def _measured(counts: Histogram, percentile: float, limit: int | None) -> Iterator[Measurement]:
-    yield Measurement("rows", counts.sequences, unit="rows")
-    yield Measurement("tokens", counts.tokens, unit="tokens")
+def _measured(
+    counts: Histogram, lengths: "NDArray[Any]", percentile: float, limit: int | None
+) -> Iterator[Measurement]:
+    yield Measurement("rows", counts.sequences, unit="rows", statistic=Count())
+    yield Measurement("tokens", counts.tokens, unit="tokens", statistic=Total(lengths))
     for one in sorted({*map(float, USUAL), percentile}):
         bound = f"<= {limit}" if one == percentile and limit is not None else None
-        yield Measurement(f"p{one:g}", counts.percentile(one), unit="tokens", limit=bound)
-    yield Measurement("max", counts.longest, unit="tokens")
+        value, ranked = counts.percentile(one), Quantile(lengths, one)
+        yield Measurement(f"p{one:g}", value, unit="tokens", limit=bound, statistic=ranked)
+    yield Measurement("max", counts.longest, unit="tokens", statistic=AtLeast())
     width, bins = counts.bin_width(BINS), counts.bins(BINS).tolist()
     yield Measurement("histogram", " ".join(map(str, bins)), unit=f"rows per {counted(width, 'token')}")
 
@@ -224,9 +228,11 @@ def context_window(job: Job, model: ModelConfig, prepared: Prepared) -> Iterator
         yield Skip("config.json has no max_position_embeddings" if not known else nothing)
         return
     longest = int(fed.max())
-    yield Measurement("context", model.context, unit="tokens")
-    yield Measurement("longest", longest, unit="tokens", limit=f"<= {min(known.values())}")
-    yield Measurement("rows_over", int((fed > min(known.values())).sum()), unit="rows", limit="0")
+    least = min(known.values())
+    yield Measurement("context", model.context, unit="tokens", statistic=NotOfRows())
+    yield Measurement("longest", longest, unit="tokens", limit=f"<= {least}", statistic=AtLeast())
+    over = int((fed > least).sum())
+    yield Measurement("rows_over", over, unit="rows", limit="0", statistic=Count(len(fed)))
     yield Summary(f"longest row {counted(longest, 'token')}, context window {min(known.values()):,}")
     yield from _window(job, model, fed)
     yield from _server(job, model, server, fed)

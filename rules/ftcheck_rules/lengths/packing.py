@@ -19,7 +19,7 @@ from ftcheck import (
     tables,
 )
 from ftcheck.errors import FtcheckError
-from ftcheck.estimate.blocks import Packed, as_stored, packed
+from ftcheck.estimate.blocks import Packed, as_stored, fed, packed
 from ftcheck.estimate.gpus import same_gpu
 from ftcheck.estimate.steps import steps
 from ftcheck.extension.rules import Yield
@@ -27,6 +27,8 @@ from ftcheck.inputs.container import Inputs
 from ftcheck.inputs.packed_batch import TINY_MODEL, PackedBatch
 from ftcheck.packing.padding import expected_padding
 from ftcheck.plurals import agreeing, counted
+from ftcheck.sampling import intervals
+from ftcheck.sampling.statistics import Between, Count, NotOfRows, Statistic, part
 from ftcheck_rules.lengths.lengths import unknown_attention
 from ftcheck_rules.lengths.sufficient import STEP, sufficient
 
@@ -79,7 +81,7 @@ def packing_efficiency(job: Job, prepared: Prepared, params: PackingEfficiency) 
         yield Summary(_in_words(plan))
         if _judged_fill(plan) < params.min_fill:
             yield _loose(job, prepared, plan, params)
-        yield from _too_few(job, plan)
+        yield from _too_few(job, fed(job, prepared))
 
 
 def _stored(job: Job, plan: Packed, params: PackingEfficiency) -> Iterator[Yield]:
@@ -96,7 +98,7 @@ def _stored(job: Job, plan: Packed, params: PackingEfficiency) -> Iterator[Yield
 
 
 def _measured(plan: Packed, params: PackingEfficiency) -> Iterator[Measurement]:
-    yield Measurement("sequences", plan.sequences, unit="sequences")
+    yield Measurement("sequences", plan.sequences, unit="sequences", statistic=Count())
     yield Measurement("blocks_trl", plan.trl, unit="blocks")
     yield Measurement("blocks_best_fit", plan.best_fit, unit="blocks")
     yield Measurement("blocks_planned", plan.planned, unit="blocks")
@@ -193,17 +195,17 @@ def _better_length(job: Job, prepared: Prepared, plan: Packed, params: PackingEf
     return next((one for one in tried if one.fill(one.planned) >= params.min_fill), None)
 
 
-def _too_few(job: Job, plan: Packed) -> Iterator[Finding]:
+def _too_few(job: Job, blocks: int) -> Iterator[Finding]:
     training, devices = job.training, max(1, job.hardware.count)
     at_once = training.per_device_train_batch_size * devices
     step = at_once * training.gradient_accumulation_steps
-    if plan.planned >= step:
+    if blocks >= step:
         return
-    are = agreeing(plan.planned, "is", "are")
-    message = f"{counted(plan.planned, 'block')} {are} fewer than the {step:,} that one optimizer step takes"
+    are = agreeing(blocks, "is", "are")
+    message = f"{counted(blocks, 'block')} {are} fewer than the {step:,} that one optimizer step takes"
     why = "An epoch is less than one full optimizer step: the model hardly learns."
     key = "training.gradient_accumulation_steps"
-    fits = plan.planned // at_once
+    fits = blocks // at_once
     if not fits:
         fix = f"lower per_device_train_batch_size: one batch takes {counted(at_once, 'block')}"
         yield Finding(message, at=job.at("training.per_device_train_batch_size"), fix=fix, why=why)
@@ -358,8 +360,9 @@ def tokens_per_step(job: Job, prepared: Prepared) -> Iterator[Yield]:
     nominal = _at_once(job, length) * job.training.gradient_accumulation_steps
     limit = f"{target[0]} to {target[1]}" if target else None
     filled = round(nominal * _fill(job, prepared, length))
-    yield Measurement("tokens_per_step", nominal, unit="tokens", limit=limit)
-    yield Measurement("filled_tokens_per_step", filled, unit="tokens")
+    yield Measurement("tokens_per_step", nominal, unit="tokens", limit=limit, statistic=NotOfRows())
+    of_rows = _filled_between(job, prepared, nominal, filled)
+    yield Measurement("filled_tokens_per_step", filled, unit="tokens", statistic=of_rows)
     yield Summary(f"{nominal:,} tokens per step, {filled:,} of them real")
     if target is not None and not target[0] <= nominal <= target[1]:
         yield _off_target(job, length, nominal, target)
@@ -377,6 +380,18 @@ def _fill(job: Job, prepared: Prepared, length: int) -> float:
         plan = packed(prepared, job, length)
         return plan.fill(plan.planned)
     return float(prepared.fed(length).mean()) / length
+
+
+def _filled_between(job: Job, prepared: Prepared, nominal: int, filled: int) -> Statistic:
+    """Of a sample: all rows fill blocks no worse; without packing, by the mean of their lengths."""
+    sample, length = prepared.sample, job.training.max_length
+    if job.training.packing or sample is None or not length or not len(prepared.sequences):
+        return Between(filled, nominal)
+    fed = prepared.fed(length)
+    drawn, of = part(len(fed), sample)
+    low, high = intervals.total(fed, drawn, of)
+    share = nominal / (length * of)
+    return Between(round(low * share), nominal if high is None else round(high * share))
 
 
 def _off_target(job: Job, length: int, nominal: int, target: tuple[int, int]) -> Finding:

@@ -33,6 +33,7 @@ from ftcheck.inputs.run_folder import (
 )
 from ftcheck.paths import model_folder, near
 from ftcheck.plurals import agreeing, counted
+from ftcheck.sampling.row_sample import RowSample
 from ftcheck_rules.budget.memory_fit import predicted
 
 UNVERIFIED = "unverified"
@@ -109,7 +110,11 @@ def _belongs(job: Job, run: TrainingRun, prepared: Prepared) -> Iterator[Finding
     for key, what, value in (("model", "base model", now.model), ("template", "chat template", now.template)):
         if then.get(key) is not None and then.get(key) != value:
             yield Finding(f"the run's {what} differs from that of the policy now", at=at, fix=fix, why=why)
-    if run.ids == UNVERIFIED:
+    if run.ids == UNVERIFIED and then.get("sample"):
+        drawn = RowSample(**then["sample"])
+        said = f"only {drawn} were checked before the training, which took all of them"
+        yield Finding(said, Severity.INFO, at=at)
+    elif run.ids == UNVERIFIED:
         said = "another program prepared the rows: it is unknown whether they are those that were checked"
         yield Finding(said, Severity.INFO, at=at)
     elif run.ids != prepared.digest:

@@ -22,6 +22,7 @@ from ftcheck.extension.rules import Yield
 from ftcheck.inputs.endpoint import Endpoint
 from ftcheck.packing.lengths import nearest_rank
 from ftcheck.plurals import agreeing, counted
+from ftcheck.sampling.statistics import NotOfRows
 from ftcheck_rules.serving.guard_probes import probes
 from ftcheck_rules.serving.serving import NOTHING_SAID, Lengths, answered
 from ftcheck_rules.serving.windows import server_window
@@ -79,7 +80,7 @@ def guardrail(
     lengths, limit = _inputs(gold, prepared), job.serving.max_input_tokens
     yield from _declared(job)
     yield from _retries(job)
-    yield Measurement("max_input_tokens", limit, unit="tokens")
+    yield Measurement("max_input_tokens", limit, unit="tokens", statistic=NotOfRows())
     yield from _fits(job, model, lengths, params)
     if lengths:
         yield from _input_lengths(lengths, limit)
@@ -193,7 +194,7 @@ def _fits(job: Job, model: ModelConfig, lengths: Lengths, params: Guardrail) -> 
         return
     least = min(known, key=lambda name: known[name], default=None)
     bound = f"<= {known[least]}" if least is not None else None
-    yield Measurement("context_needed", taken + given, unit="tokens", limit=bound)
+    yield Measurement("context_needed", taken + given, unit="tokens", limit=bound, statistic=NotOfRows())
     if least is None or taken + given <= known[least]:
         return
     left = known[least] - given

@@ -23,6 +23,7 @@ from ftcheck.extension.rules import Yield
 from ftcheck.inputs.output_schema import problems
 from ftcheck.packing.lengths import nearest_rank
 from ftcheck.plurals import agreeing, counted
+from ftcheck.sampling.statistics import AtLeast, Count, NotOfRows, Quantile
 
 if TYPE_CHECKING:
     import numpy as np
@@ -78,7 +79,9 @@ def output_cap(job: Job, gold: GoldSet | None, prepared: Prepared, params: Outpu
     if not job.serves:
         yield from _in_evaluation_alone(job, answers, params)
         return
-    yield Measurement("cap", cap, unit="tokens", limit=_range(job.targets.max_new_tokens))
+    yield Measurement(
+        "cap", cap, unit="tokens", limit=_range(job.targets.max_new_tokens), statistic=NotOfRows()
+    )
     if cap is None:
         yield _no_cap(job, need)
     else:
@@ -128,14 +131,17 @@ def answered(prepared: Prepared) -> "NDArray[np.bool_]":
 
 def _answer_lengths(answers: Lengths, params: OutputCap, cap: int | None) -> Iterator[Measurement]:
     limit = f"<= {cap - params.headroom_tokens}" if cap is not None else None
+    gold = NotOfRows()
     for what, prefix in (("gold", "gold"), ("training", "answers")):
         lengths = answers.get(what)
         if lengths is None:
             continue
         for one in sorted({99.0, params.percentile}):
             bound = limit if one == params.percentile else None
-            yield Measurement(f"{prefix}_p{one:g}", nearest_rank(lengths, one), unit="tokens", limit=bound)
-        yield Measurement(f"{prefix}_max", int(lengths.max()), unit="tokens")
+            rank, of_rows = nearest_rank(lengths, one), Quantile(lengths, one) if what == "training" else gold
+            yield Measurement(f"{prefix}_p{one:g}", rank, unit="tokens", limit=bound, statistic=of_rows)
+        longest = AtLeast() if what == "training" else gold
+        yield Measurement(f"{prefix}_max", int(lengths.max()), unit="tokens", statistic=longest)
 
 
 def _needed(answers: Lengths, params: OutputCap) -> int | None:
@@ -271,7 +277,7 @@ def output_schema(
         yield Skip("serving.output_schema is not set")
         return
     if _in_json(whole, broken_rows, rows):
-        yield Measurement("training_json_broken", len(broken_rows), unit="rows", limit="0")
+        yield Measurement("training_json_broken", len(broken_rows), unit="rows", limit="0", statistic=Count())
         yield from _broken_answers(broken_rows, rows)
     if output_schema is None:
         are = agreeing(len(broken_rows), "is", "are")
@@ -279,8 +285,9 @@ def output_schema(
         return
     items = [item for item in gold.items if not item.calls] if gold is not None else []
     broken = [(item, wrong) for item in items if (wrong := problems(item.expected, output_schema))]
-    yield Measurement("gold_items", len(items), unit="items")
-    yield Measurement("gold_valid", len(items) - len(broken), unit="items", limit=str(len(items)))
+    right, of_gold = len(items) - len(broken), NotOfRows()
+    yield Measurement("gold_items", len(items), unit="items", statistic=of_gold)
+    yield Measurement("gold_valid", right, unit="items", limit=str(len(items)), statistic=of_gold)
     for item, wrong in broken:
         message = f"this gold answer violates the schema: {'; '.join(wrong[:3])}"
         yield Finding(message, at=item.at, fix="fix the answer, or the schema", content=f"id: {item.id}")

@@ -27,6 +27,7 @@ from ftcheck.inputs.probe_texts import (
 )
 from ftcheck.lock import Lock, conversation_ids, template_digest
 from ftcheck.plurals import agreeing, counted
+from ftcheck.sampling.statistics import NotOfRows
 from ftcheck_rules.template.renderings import (
     Talk,
     gold_set,
@@ -84,13 +85,14 @@ def _measured(
 ) -> Iterator[Measurement | Summary]:
     probes = [pair.differs for pair in pairs if pair.probe is not None]
     rows = [pair.differs for pair in pairs if pair.probe is None]
-    yield Measurement("probes", len(probes), unit="conversations")
+    yield Measurement("probes", len(probes), unit="conversations", statistic=NotOfRows())
     yield Measurement("rows_compared", len(rows), unit="rows")
-    yield Measurement("probes_different", sum(probes), "conversations", limit="0")
+    yield Measurement("probes_different", sum(probes), "conversations", limit="0", statistic=NotOfRows())
     yield Measurement("rows_different", sum(rows), "rows", limit="0")
-    yield Measurement("changing_with_date", len(days), "conversations", limit="0")
+    yield Measurement("changing_with_date", len(days), "conversations", limit="0", statistic=NotOfRows())
     if gold:
-        yield Measurement("gold_different", sum(pair.differs for pair in gold), "questions", limit="0")
+        differing = sum(pair.differs for pair in gold)
+        yield Measurement("gold_different", differing, "questions", limit="0", statistic=NotOfRows())
     sides = "train = gold = serve" if gold else "train = serve"
     equal = not any(pair.differs for pair in (*pairs, *gold))
     said = f"{counted(len(probes), 'conversation')}, {counted(len(rows), 'row')}"

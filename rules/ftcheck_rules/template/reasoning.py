@@ -27,6 +27,7 @@ from ftcheck.inputs.row_texts import ReadRow, RowTexts
 from ftcheck.inputs.tokenizer import Message
 from ftcheck.packing.lengths import nearest_rank
 from ftcheck.plurals import agreeing, counted
+from ftcheck.sampling.statistics import Count
 from ftcheck_rules.template.renderings import SEEN, Talk, prompt_as_sent, prompt_as_trained
 from ftcheck_rules.template.templates import row_switches, training_text
 
@@ -83,9 +84,10 @@ def reasoning(
     thought = _rows(prepared, "thought")
     known = {*thought, *_rows(prepared, "thought-open")}
     lost = _rows(prepared, "thought-lost")
-    yield Measurement("rows_with_reasoning", len(thought), unit="rows")
-    yield Measurement("rows_lost", len(lost), unit="rows", limit="0")
-    yield Measurement("rows_open", len(_rows(prepared, "thought-open")), unit="rows", limit="0")
+    yield Measurement("rows_with_reasoning", len(thought), unit="rows", statistic=Count())
+    yield Measurement("rows_lost", len(lost), unit="rows", limit="0", statistic=Count())
+    opened = len(_rows(prepared, "thought-open"))
+    yield Measurement("rows_open", opened, unit="rows", limit="0", statistic=Count())
     if lost:
         yield _lost(tokenizer, prepared, inputs, lost, len(thought), params)
     yield from _open(prepared, inputs, len(known), params)

@@ -24,6 +24,7 @@ from ftcheck.inputs import thinking
 from ftcheck.inputs.prepared import RowError, SampleRow
 from ftcheck.inputs.tokenizer import Message
 from ftcheck.plurals import agreeing, counted
+from ftcheck.sampling.statistics import Count, NotOfRows
 from ftcheck.templates import has_markers
 
 PLACES = 20
@@ -97,8 +98,9 @@ def chat_template(job: Job, tokenizer: Tokenizer, prepared: Prepared, sample: Sa
         yield Skip("no row is a conversation, so no chat template is applied")
         return
     markers = has_markers(tokenizer.training_template or "")
-    yield Measurement("rows_failed", len(failed), unit="rows", limit="0")
-    yield Measurement("markers", markers, limit="true" if job.training.assistant_only_loss else None)
+    yield Measurement("rows_failed", len(failed), unit="rows", limit="0", statistic=Count())
+    needed = "true" if job.training.assistant_only_loss else None
+    yield Measurement("markers", markers, limit=needed, statistic=NotOfRows())
     general = _general(job, tokenizer, conversational, markers, failed)
     yield from [general] if general else _raised(failed, prepared)
     defects = _defects(tokenizer, sample)
@@ -282,8 +284,8 @@ def _probes(tokenizer: Tokenizer) -> Iterator[Measurement]:
         try:
             text = training_text(tokenizer, messages, **switches)
         except InputError:
-            yield Measurement(f"probe_{name}", "rejected")
+            yield Measurement(f"probe_{name}", "rejected", statistic=NotOfRows())
             continue
         kept = "kept" if words in text else "left out"
         as_none = name == "null_content" and "None" in text
-        yield Measurement(f"probe_{name}", "written as None" if as_none else kept)
+        yield Measurement(f"probe_{name}", "written as None" if as_none else kept, statistic=NotOfRows())

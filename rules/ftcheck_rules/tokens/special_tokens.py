@@ -18,6 +18,7 @@ from ftcheck import (
 )
 from ftcheck.extension.rules import Yield
 from ftcheck.plurals import agreeing, counted
+from ftcheck.sampling.statistics import Count, NotOfRows
 
 if TYPE_CHECKING:
     import numpy as np
@@ -51,8 +52,11 @@ def special_tokens(job: Job, tokenizer: Tokenizer, prepared: Prepared, model: Mo
     double = good & (prepared.bos > 1) & ~headless
     missing = _without_bos(tokenizer, prepared, good & ~headless)
     cut_off = int((headless & (prepared.bos > 0)).sum())
-    yield Measurement("rows_with_two_bos", int(double.sum()), unit="rows", limit="0")
-    yield Measurement("rows_without_bos", int(missing.sum()) + cut_off, unit="rows", limit="0")
+    for name, found in (
+        ("rows_with_two_bos", int(double.sum())),
+        ("rows_without_bos", int(missing.sum()) + cut_off),
+    ):
+        yield Measurement(name, found, unit="rows", limit="0", statistic=Count())
     yield from _double(tokenizer, prepared, double)
     yield from _missing(job, tokenizer, prepared, missing)
     yield from _beheaded(job, tokenizer, prepared, headless)
@@ -187,8 +191,9 @@ def _pad_name(job: Job, tokenizer: Tokenizer) -> str:
 
 def _padding(job: Job, tokenizer: Tokenizer, model: ModelConfig) -> Iterator[Finding | Measurement]:
     pad, rows = _pad(job, tokenizer), _rows(job, model)
-    yield Measurement("pad_token", _pad_name(job, tokenizer))
-    yield Measurement("pad_token_id", pad, limit=f"< {rows}" if rows is not None else None)
+    yield Measurement("pad_token", _pad_name(job, tokenizer), statistic=NotOfRows())
+    limit = f"< {rows}" if rows is not None else None
+    yield Measurement("pad_token_id", pad, limit=limit, statistic=NotOfRows())
     if pad is None:
         return
     name = tokenizer.show([pad])

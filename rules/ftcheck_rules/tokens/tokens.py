@@ -26,6 +26,7 @@ from ftcheck.inputs.probe_texts import (
 )
 from ftcheck.lock import Lock, LockedJob, conversation_ids, special_of, template_digest
 from ftcheck.plurals import agreeing, counted
+from ftcheck.sampling.statistics import NotOfRows
 from ftcheck_rules.template.renderings import (
     Talk,
     gold_set,
@@ -95,15 +96,18 @@ def _measured(
     probes = len(PROBES) + sum(talk.probe is not None for talk in found)
     rows = sum(talk.probe is None for talk in found)
     unequal = [pair for pair in (*file, *served, *golden) if pair.differs]
-    yield Measurement("probes", probes, unit="probes")
+    yield Measurement("probes", probes, unit="probes", statistic=NotOfRows())
     yield Measurement("rows_compared", rows, unit="rows")
-    yield Measurement("probes_different", len({p.probe for p in unequal if p.probe}), "probes", limit="0")
+    of_probes, differing = NotOfRows(), len({p.probe for p in unequal if p.probe})
+    yield Measurement("probes_different", differing, "probes", limit="0", statistic=of_probes)
     yield Measurement("rows_different", len({p.at for p in unequal if p.at}), "rows", limit="0")
     yield Measurement("served_rows_different", sum(p.differs and p.at is not None for p in served), "rows")
     if golden:
-        yield Measurement("locked_different", sum(pair.differs for pair in golden), "probes", limit="0")
+        differing = sum(pair.differs for pair in golden)
+        yield Measurement("locked_different", differing, "probes", limit="0", statistic=of_probes)
     if gold:
-        yield Measurement("gold_different", sum(pair.differs for pair in gold), "questions", limit="0")
+        differing = sum(pair.differs for pair in gold)
+        yield Measurement("gold_different", differing, "questions", limit="0", statistic=of_probes)
     sides = " = ".join(["train", *["lock"] * bool(golden), *["gold"] * bool(gold), "serve"])
     equal = not unequal and not any(pair.differs for pair in gold)
     said = f"{counted(probes, 'probe')}, {counted(rows, 'row')}"

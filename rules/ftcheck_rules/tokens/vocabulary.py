@@ -22,6 +22,7 @@ from ftcheck.extension.rules import Yield
 from ftcheck.inputs.modules import Modules
 from ftcheck.inputs.weights import Tensor, Weights
 from ftcheck.plurals import agreeing, counted
+from ftcheck.sampling.statistics import AtLeast, NotOfRows
 from ftcheck.settings import Lora
 
 if TYPE_CHECKING:
@@ -54,9 +55,10 @@ def vocabulary(
     size = job.model.resize_embeddings_to
     rows = base if size is None else max(size, base)
     used = prepared.tokens.used_ids()
-    yield Measurement("max_id", int(used[-1]) if len(used) else None, limit=f"< {rows}")
-    yield Measurement("rows", rows)
-    yield Measurement("tokenizer_size", tokenizer.size)
+    most = int(used[-1]) if len(used) else None
+    yield Measurement("max_id", most, limit=f"< {rows}", statistic=AtLeast() if len(used) else None)
+    yield Measurement("rows", rows, statistic=NotOfRows())
+    yield Measurement("tokenizer_size", tokenizer.size, statistic=NotOfRows())
     table = f"embedding table of {counted(rows, 'row')}"
     yield Summary(f"largest id {int(used[-1]):,}, {table}" if len(used) else table)
     if size is not None and size != base:

@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from ftcheck import tables
 from ftcheck.estimate.memory.program import Program
 from ftcheck.estimate.memory.shapes import Feed, Method
 from tests.benchmarks import memory_model
@@ -21,6 +22,24 @@ for name in ("torch", "trl", "peft", "bitsandbytes", "datasets"):
     pytest.importorskip(name)
 
 RANK = 8
+GRANITE: dict[str, Any] = {
+    "embedding_multiplier": 12.0,
+    "attention_multiplier": 0.0078125,
+    "residual_multiplier": 0.22,
+    "logits_scaling": 8.0,
+}
+HEADS, PAD = {"head_dim": 32}, {"pad_token_id": 0}
+FAMILIES: dict[str, dict[str, Any]] = {
+    "granite": GRANITE,
+    "gemma": HEADS,
+    "gemma2": HEADS,
+    "gemma3_text": HEADS,
+    "glm": {**HEADS, **PAD},
+    "glm4": {**HEADS, **PAD},
+    "phi3": PAD,
+    "qwen3": HEADS,
+}
+"""What a family's config.json has beside `SMALL`; nothing for others."""
 SETTINGS: dict[str, dict[str, Any]] = {
     "NF4": {},
     "16-bit": {"bits": 16},
@@ -31,6 +50,9 @@ SETTINGS: dict[str, dict[str, Any]] = {
     "dropout": {"dropout": 0.1},
     "all kept": {"checkpointing": False},
     "16-bit, all kept": {"bits": 16, "checkpointing": False},
+    "head trained whole": {"saved": ["lm_head"]},
+    "16-bit, head trained whole": {"bits": 16, "saved": ["lm_head"]},
+    "tables trained whole": {"saved": ["lm_head", "embed_tokens"]},
 }
 
 
@@ -42,6 +64,15 @@ def test_a_real_step_of_trl_takes_what_its_trace_says(
     assert _traced(setting) == pytest.approx(_really(setting, monkeypatch), rel=0.02)
 
 
+@pytest.mark.parametrize("kind", tables.load("memory_evidence")["model_types_held_on_cpu"])
+def test_layers_of_other_families_are_traced_as_they_are(kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """All that they keep counts: granite multiplies its residual branch, gemma its embeddings, and so on."""
+    config = {**SMALL, "model_type": kind, **FAMILIES.get(kind, {})}
+    setting = {"bits": 16, "attention": "eager", "checkpointing": False, "batch": 4, "length": 128}
+    setting["config"] = config
+    assert _traced(setting) == pytest.approx(_really(setting, monkeypatch), rel=0.003)
+
+
 def _traced(setting: dict[str, Any]) -> int:
     four = setting["bits"] == 4
     method = Method(
@@ -51,6 +82,7 @@ def _traced(setting: dict[str, Any]) -> int:
         checkpointing=setting["checkpointing"],
         attention=setting["attention"],
         adapter_bytes=2 if four else 4,
+        saved=tuple(setting.get("saved", ())),
     )
     program = Program(
         method,
@@ -59,7 +91,7 @@ def _traced(setting: dict[str, Any]) -> int:
         triton=False,
     )
     feed = Feed(setting["batch"], setting["length"], masked="padded" in setting)
-    return peaks(program, feed)[0]
+    return peaks(program, feed, **setting.get("config", {}))[0]
 
 
 def _really(setting: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> int:
@@ -100,6 +132,7 @@ def _really(setting: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> int:
                 r=RANK,
                 lora_dropout=setting.get("dropout", 0.0),
                 target_modules="all-linear",
+                modules_to_save=setting.get("saved"),
                 task_type="CAUSAL_LM",
             ),
         )
@@ -125,7 +158,8 @@ def _model(setting: dict[str, Any]) -> Any:
     if setting["bits"] == 4:
         model = memory_model.random_model(memory_model.TINY, "cpu")
     else:
-        model = AutoModelForCausalLM.from_config(AutoConfig.for_model(**SMALL), dtype=torch.bfloat16)
+        config = AutoConfig.for_model(**setting.get("config", SMALL))
+        model = AutoModelForCausalLM.from_config(config, dtype=torch.bfloat16)
     model.set_attn_implementation(setting["attention"])
     return model
 

@@ -70,5 +70,13 @@ def test_rows_of_other_programs_are_inside_the_interval_of_their_command_job() -
     found = list(other_programs.compare(MEASURED))
     assert len(found) == 32
     assert all(one.inside for one in found)
-    factory = [one.width for one in found if one.row["group"] == "LLaMA-Factory"]
-    assert statistics.mean(factory) < 0.25, "its configuration says what it does"
+    # LLaMA-Factory's configuration says what it does; of the others a command is all that is known.
+    # torchtune's rows have 128,256 words and long batches: full logits would take twice as much.
+    for group, most in (
+        ("LLaMA-Factory", 0.25),
+        ("fms-TRL-A100", 0.75),
+        ("PEFT-comparison", 0.65),
+        ("torchtune", 1.9),
+    ):
+        widths = [one.width for one in found if one.row["group"] == group]
+        assert 0.1 < statistics.mean(widths) < most, group

@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from ftcheck.estimate.memory.shapes import CannotTell, Feed, feed, method
+from ftcheck.estimate.memory.shapes import CannotTell, Feed, feed, method, usual_length
 from ftcheck.inputs.model_shape import UnknownShape, well_known
 from tests.estimate.memory.kit import SMALL, a_job, architecture, known, llama
 
@@ -92,3 +92,23 @@ def test_packing_flattens_a_batch_and_padding_does_not() -> None:
     phi = architecture(known("Phi-3-mini-4k-instruct"))
     assert feed(a_job(per_device_train_batch_size=1), phi, longest=2048).masked
     assert not feed(a_job(per_device_train_batch_size=1), phi, longest=2000).masked
+
+
+def test_half_of_the_batches_are_no_longer_than_a_usual_one() -> None:
+    np = pytest.importorskip("numpy")
+    lengths = np.random.default_rng(0).integers(10, 2000, 5000)
+    for batch in (1, 4, 16):
+        usual = usual_length(a_job(per_device_train_batch_size=batch), lengths)
+        drawn = np.random.default_rng(1).choice(lengths, (20_000, batch)).max(axis=1)
+        assert usual == pytest.approx(np.median(drawn), rel=0.02)
+    flat = usual_length(a_job(padding_free=True), lengths)
+    assert flat == round(float(np.median(lengths)))
+
+
+def test_where_the_longest_batch_comes_first_no_other_is_fed_before() -> None:
+    np = pytest.importorskip("numpy")
+    lengths = np.arange(1, 100)
+    grouped = a_job(extra={"train_sampling_strategy": "group_by_length"})
+    assert usual_length(grouped, lengths) is None
+    assert usual_length(a_job(), lengths[:4]) is None
+    assert usual_length(a_job(), lengths) is not None

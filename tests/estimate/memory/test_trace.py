@@ -136,7 +136,9 @@ def test_an_unknown_architecture_card_or_program_is_wider() -> None:
 
     sure = width()
     assert width(hardware={"gpu": "RTX 5090"}) > sure
-    assert width(model_type="qwen3") > sure + 0.1
+    assert width(model_type="smollm3") > sure + 0.1
+    # Held against a real step on the CPU, not on a GPU.
+    assert sure + 0.03 < width(model_type="qwen3") < sure + 0.06
     assert width(trainer=TrainerChoice(use="command", argv=("x",))) > sure + 0.05
 
 

@@ -19,6 +19,7 @@ PROGRAMS = {
     "eager, dropout": Program(Method(attention="eager", dropout=0.1)),
     "logits held": Program(Method(checkpointing=False), loss="model", holds_outputs=True),
     "older loss": Program(Method(), plain="float32", adapter="float32", loss="shifted"),
+    "head trained whole": Program(Method(saved=("lm_head",))),
     "16-bit, T4": Program(Method(bits=16, adapter_bytes=4), adapter="float32", capability=(7, 5)),
 }
 
@@ -52,7 +53,18 @@ def test_an_unrolled_step_is_the_traced_one(program: Program, masked: bool, kind
     ]
     assert made.weights == whole.weights
     assert made.trained == whole.trained
-    assert len(made.gradients) == len(whole.gradients) == len(whole.trained)
+    assert made.saved == whole.saved
+    assert len(made.gradients) == len(whole.gradients) == len(whole.trained) + len(whole.saved)
+
+
+def test_norms_of_every_layer_that_are_trained_whole_are_not_unrolled() -> None:
+    from ftcheck.estimate.memory.trace import trace
+    from ftcheck.estimate.memory.unroll import unrolled
+
+    program, config = Program(Method(saved=("norm",))), {**SMALL, "num_hidden_layers": 9}
+    shorter, longer = (trace(config, program, Feed(1, 64), few) for few in (3, 4))
+    assert len(longer.saved) - len(shorter.saved) == 2
+    assert unrolled(shorter, longer, 9) is None
 
 
 def test_layers_that_differ_are_traced_whole(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
-from ftcheck.remote_files import open_data
+from ftcheck.inputs.remote_files import open_data
 
 CHUNK = 1 << 20
 

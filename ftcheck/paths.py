@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from ftcheck.inputs import bounded
-from ftcheck.remote_files import is_remote, matching
+from ftcheck.inputs.remote_files import is_remote, matching
 
 DATA_SUFFIXES = (".jsonl", ".json", ".parquet", ".csv")
 TOKENIZER_FILES = (

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from ftcheck import remote_files
+from ftcheck.inputs import remote_files
 
 SERVE = """
 import sys

@@ -19,7 +19,6 @@ FLOORS = (
         "ftcheck.digest",
         "ftcheck.distribution",
         "ftcheck.paths",
-        "ftcheck.remote_files",
         "ftcheck.plurals",
         "ftcheck.cache",
         "ftcheck.tables",
@@ -30,12 +29,13 @@ FLOORS = (
         "ftcheck.settings",
         "ftcheck.field_metadata",
         "ftcheck.inputs.bounded",  # reads files: on every floor there is one to be read
+        "ftcheck.inputs.remote_files",
         "ftcheck.inputs.work_folders",
         "ftcheck.attest.signers",  # what names a signer in a policy
         "ftcheck.gate.ticket",  # a record: what a trainer cannot be called without
         "ftcheck.training.reserved_arguments",  # a table
     ),
-    ("ftcheck.packing", "ftcheck.report", "ftcheck.ray_data"),
+    ("ftcheck.packing", "ftcheck.report"),
     ("ftcheck.inputs", "ftcheck.dedup", "ftcheck.lock", "ftcheck.ledger"),
     ("ftcheck.extension",),
     ("ftcheck.policy", "ftcheck.importers"),

@@ -14,11 +14,11 @@ from ftcheck.importers.importing import SCRIPTS, framework_of
 from ftcheck.importers.records import FRAMEWORKS, NAMES
 from ftcheck.inputs import bounded
 from ftcheck.inputs.bounded import expanded
+from ftcheck.inputs.remote_files import is_remote
 from ftcheck.inputs.work_folders import work_folder
 from ftcheck.paths import DATA_SUFFIXES, is_hub_data
 from ftcheck.policy.made import Asked, Made, made
 from ftcheck.policy.text import MAX_BYTES
-from ftcheck.remote_files import is_remote
 
 POLICIES = (".yaml", ".yml")
 OWN = re.compile(

@@ -24,7 +24,7 @@ def cluster(endpoint: str) -> Iterator[Any]:
     """`ray.cluster_utils.Cluster`: its first node is the one that this process is connected to."""
     pytest.importorskip("ray")
     os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
-    from ftcheck_plugins.cluster import session
+    from ftcheck_plugins.cluster import connection
     from ray.cluster_utils import Cluster
 
     made = Cluster(
@@ -33,7 +33,7 @@ def cluster(endpoint: str) -> Iterator[Any]:
     )
     made.add_node(num_cpus=1, object_store_memory=STORE)
     yield made
-    session.end()
+    connection.end()
     made.shutdown()
 
 

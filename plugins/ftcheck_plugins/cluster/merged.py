@@ -11,9 +11,10 @@ from typing import TYPE_CHECKING, Any
 
 from ftcheck.inputs.container import Run
 from ftcheck.records import Progress
-from ftcheck_plugins.cluster import session, tasks
+from ftcheck_plugins.cluster import connection, tasks
+from ftcheck_plugins.cluster.connection import Connection
+from ftcheck_plugins.cluster.data_shards import Shard
 from ftcheck_plugins.cluster.mapped import MappedColumns, MappedDigests
-from ftcheck_plugins.cluster.shards import Shard
 from ftcheck_plugins.cluster.work import Work
 from ftcheck_plugins.preparation.arrow_store import ROWS, RowFile
 
@@ -117,13 +118,13 @@ class MergedRows:
         """What a task makes of each part from number `first` on, on the node where that lies, with these
         arguments.
         """
-        cluster = session.connect(self._run)
+        cluster = connection.connect(self._run)
         work = cluster.shared(self._work)
         parts = zip(self._placed[first:], arguments, strict=True)
         given = [(work, one.shard, *more, one.node) for one, more in parts]
         yield from cluster.in_order(task, given, lambda: self._tell(cluster))
 
-    def _tell(self, cluster: session.Session) -> None:
+    def _tell(self, cluster: Connection) -> None:
         self._run.report(Progress(self._task, len(self), None, "rows", detail=cluster.words()))
 
     def _at(self, row: int) -> tuple[RowFile, int]:

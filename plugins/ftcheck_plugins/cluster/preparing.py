@@ -14,10 +14,11 @@ from ftcheck.inputs.container import Run
 from ftcheck.inputs.tokenizer import Tokenizer
 from ftcheck.records import Progress
 from ftcheck.settings import Job
-from ftcheck_plugins.cluster import merged, session, shards, tasks
+from ftcheck_plugins.cluster import connection, data_shards, merged, tasks
+from ftcheck_plugins.cluster.connection import Connection
+from ftcheck_plugins.cluster.data_shards import Shard
 from ftcheck_plugins.cluster.mapped import ColumnFiles
 from ftcheck_plugins.cluster.merged import COLUMNS, MergedRows, Placed
-from ftcheck_plugins.cluster.shards import Shard
 from ftcheck_plugins.cluster.work import Part, Work
 from ftcheck_plugins.preparation.batches import BatchMaker, batches
 from ftcheck_plugins.preparation.gathered import Gathered, token_count
@@ -39,7 +40,7 @@ def rows_of(
     is chosen for them. `task` is how it is named while it goes on. Raises `InputError`.
     """
     if not folder.is_dir():
-        cut = shards.cut(source, session.processors(run))
+        cut = data_shards.cut(source, connection.processors(run))
         if cut is None or not _FirstPass(job, run, source, tokenizer, task, cut).write(folder):
             return None
     return MergedRows(folder, run, task) if merged.is_merged(folder) else None
@@ -88,7 +89,7 @@ class _FirstPass:
         chosen = self._choose(fast)
         if chosen is None:
             return False
-        cluster = session.connect(self.run)
+        cluster = connection.connect(self.run)
         work = self._work(chosen, cluster, fast)
         shutil.rmtree(making, ignore_errors=True)
         (making / COLUMNS).mkdir(parents=True)
@@ -121,7 +122,7 @@ class _FirstPass:
                     return _Chosen(tuple(taken), maker.layout, settled)
         return None
 
-    def _work(self, chosen: _Chosen, cluster: session.Session, fast: bool) -> Work:
+    def _work(self, chosen: _Chosen, cluster: Connection, fast: bool) -> Work:
         return Work(
             key=secrets.token_hex(4),
             job=self.job,
@@ -148,7 +149,7 @@ class _FirstPass:
         self.found.add(part.found, columns["system"], part.found.tokens)
         return columns | {"records": np.frombuffer(part.records, dtype=np.uint8)}
 
-    def _tell(self, cluster: session.Session, *, finished: bool = False) -> None:
+    def _tell(self, cluster: Connection, *, finished: bool = False) -> None:
         detail = cluster.words()
         if finished:
             took = time.monotonic() - self.began

@@ -18,8 +18,8 @@ from ftcheck.errors import InputError
 from ftcheck.inputs.container import Run
 from ftcheck.inputs.tokenizer import Tokenizer
 from ftcheck.label_digest import LabelDigest
+from ftcheck_plugins.cluster.data_shards import Shard
 from ftcheck_plugins.cluster.node_folder import node_folder
-from ftcheck_plugins.cluster.shards import Shard
 from ftcheck_plugins.cluster.work import FedPart, Feeding, Part, Work
 from ftcheck_plugins.model import tokenizer
 from ftcheck_plugins.preparation import truncation_pass

@@ -27,11 +27,11 @@ from ftcheck.inputs.prepared import (
     Sample,
     SampleRow,
 )
+from ftcheck.inputs.remote_files import is_remote
 from ftcheck.inputs.tokenizer import Tokenizer
 from ftcheck.label_digest import LabelDigest
 from ftcheck.packing.truncation import of_evaluation
 from ftcheck.records import Progress
-from ftcheck.remote_files import is_remote
 from ftcheck.sampling.row_sample import RowSample
 from ftcheck.settings import Job, Outliers, Training
 from ftcheck_plugins.kept import Kept

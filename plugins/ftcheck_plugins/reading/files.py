@@ -18,9 +18,9 @@ from ftcheck.digest import canonical
 from ftcheck.errors import InputError, MissingDependency, Problem
 from ftcheck.inputs import bounded, exclude_list, prepared_folder
 from ftcheck.inputs.prepared import RowError
+from ftcheck.inputs.remote_files import exists, is_remote, open_data, size_of
 from ftcheck.paths import DATA_SUFFIXES, expand, is_hub_data
 from ftcheck.records import Location
-from ftcheck.remote_files import exists, is_remote, open_data, size_of
 from ftcheck.settings import Sampling
 from ftcheck_plugins.reading import parquet_rows
 from ftcheck_plugins.reading.json_window import Fault, JsonWindow, Value

@@ -9,7 +9,7 @@ from typing import Any
 from ftcheck.digest import canonical
 from ftcheck.errors import InputError
 from ftcheck.inputs.prepared import RowError
-from ftcheck.remote_files import open_data
+from ftcheck.inputs.remote_files import open_data
 from ftcheck_plugins.reading.raw_rows import RawRow
 
 BATCH = 1_000

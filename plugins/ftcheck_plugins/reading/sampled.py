@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ftcheck.errors import InputError
-from ftcheck.remote_files import open_data
+from ftcheck.inputs.remote_files import open_data
 from ftcheck.sampling.draw import Draw
 from ftcheck.settings import Sampling
 from ftcheck_plugins.reading import files, parquet_rows

@@ -17,12 +17,12 @@ pytestmark = pytest.mark.filterwarnings("ignore")  # Ray Data warns of its own s
 
 def test_the_histogram_is_that_of_all_rows(on_ray: dict[str, Any]) -> None:
     import ray
-    from ftcheck_plugins.cluster import session
+    from ftcheck_plugins.cluster import connection
 
     from ftcheck.inputs.container import Run
-    from ftcheck.ray_data import LengthHistogram, histogram_of
+    from ftcheck.packing.ray_data import LengthHistogram, histogram_of
 
-    session.connect(Run(folder=None, **on_ray))  # type: ignore[arg-type]
+    connection.connect(Run(folder=None, **on_ray))  # type: ignore[arg-type]
     rows = [{"input_ids": list(range(n)) if n != ABSENT else None} for n in LENGTHS]
     data = ray.data.from_items(rows, override_num_blocks=2)
 
@@ -34,7 +34,7 @@ def test_the_histogram_is_that_of_all_rows(on_ray: dict[str, Any]) -> None:
 
 @pytest.mark.parametrize("kind", [pa.int32(), pa.list_(pa.int32()), pa.large_list(pa.int64())])
 def test_a_column_of_lengths_or_of_ids_is_counted_block_by_block(kind: pa.DataType) -> None:
-    from ftcheck.ray_data import LengthHistogram
+    from ftcheck.packing.ray_data import LengthHistogram
 
     values = [n if pa.types.is_integer(kind) else [5] * n for n in LENGTHS]
     column = [None if n == ABSENT else value for n, value in zip(LENGTHS, values, strict=True)]
@@ -49,7 +49,7 @@ def test_a_column_of_lengths_or_of_ids_is_counted_block_by_block(kind: pa.DataTy
 
 
 def test_a_column_of_texts_has_no_lengths() -> None:
-    from ftcheck.ray_data import LengthHistogram
+    from ftcheck.packing.ray_data import LengthHistogram
 
     with pytest.raises(TypeError, match="'x' holds string, not token ids or lengths"):
         LengthHistogram("x").aggregate_block(pa.table({"x": ["a"]}))

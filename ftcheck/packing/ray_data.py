@@ -1,6 +1,6 @@
 """Inside a pipeline of Ray Data: the histogram of lengths as an aggregation (extra `[ray]`).
 
-from ftcheck.ray_data import LengthHistogram, histogram_of
+from ftcheck.packing.ray_data import LengthHistogram, histogram_of
 
 found = histogram_of(data.aggregate(LengthHistogram("input_ids")))
 found.percentile(95), found.above(1024), found.tokens
@@ -16,7 +16,7 @@ try:
     from ray.data.aggregate import AggregateFnV2
     from ray.data.block import Block, BlockAccessor
 except ImportError as error:
-    raise MissingDependency("ftcheck.ray_data needs the library ray", "ray") from error
+    raise MissingDependency("ftcheck.packing.ray_data needs the library ray", "ray") from error
 
 NAME = "length_histogram"
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import psutil
 import pytest
-from ftcheck_plugins.cluster import session
+from ftcheck_plugins.cluster import connection
 
 from ftcheck.errors import EngineError, MissingDependency
 from ftcheck.exit_codes import ExitCode
@@ -19,7 +19,7 @@ from tests.ray import kit
 @pytest.fixture
 def alone(monkeypatch: pytest.MonkeyPatch) -> None:
     """As in a process that has no connection yet."""
-    monkeypatch.setattr(session, "_sessions", [])
+    monkeypatch.setattr(connection, "_connections", [])
     monkeypatch.delenv("RAY_ADDRESS", raising=False)
 
 
@@ -28,7 +28,7 @@ def test_without_ray_it_says_what_to_install(tmp_path: Path, monkeypatch: pytest
     monkeypatch.setitem(sys.modules, "ray", None)
 
     with pytest.raises(MissingDependency) as error:
-        session.connect(Run(folder=tmp_path, engine="ray"))
+        connection.connect(Run(folder=tmp_path, engine="ray"))
 
     assert (
         str(error.value) == "--engine ray needs the library ray; install it with: pip install 'ftcheck[ray]'"
@@ -44,7 +44,7 @@ def test_an_address_at_which_nobody_listens_is_one_line(tmp_path: Path, named: s
         address = named.format(address=f"127.0.0.1:{free.getsockname()[1]}")
 
         with pytest.raises(EngineError) as error:
-            session.connect(Run(folder=tmp_path, engine="ray", ray_address=address))
+            connection.connect(Run(folder=tmp_path, engine="ray", ray_address=address))
 
     assert str(error.value).startswith(f"no Ray cluster can be reached at {address}: ")
     assert "\n" not in str(error.value)

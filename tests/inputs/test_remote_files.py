@@ -12,8 +12,9 @@ import pyarrow.parquet as pq
 import pytest
 from ftcheck_plugins.reading import files
 
-from ftcheck import digest, paths, remote_files
+from ftcheck import digest, paths
 from ftcheck.errors import InputError
+from ftcheck.inputs import remote_files
 from ftcheck.records import Location
 from tests.ray.kit import MODEL
 from tests.s3_server import put, served

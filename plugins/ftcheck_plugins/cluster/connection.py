@@ -29,7 +29,7 @@ QUIET = {"RAY_USAGE_STATS_ENABLED": "0", "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "
 
 
 @dataclass(frozen=True, slots=True)
-class Session:
+class Connection:
     """A connection. `base` is where nodes keep their files: None where they are not all on this machine."""
 
     ray: Any
@@ -107,31 +107,31 @@ def _address(run: Run) -> str | None:
     return run.ray_address or os.environ.get("RAY_ADDRESS") or None
 
 
-_sessions: list[Session] = []
+_connections: list[Connection] = []
 """The connection of this process, once there is one: it lasts as long as the process."""
 
 
-def connect(run: Run) -> Session:
+def connect(run: Run) -> Connection:
     """The connection; made now if there is none. Raises `MissingDependency` and `EngineError`."""
-    if not _sessions:
+    if not _connections:
         os.environ.update({name: os.environ.get(name, value) for name, value in QUIET.items()})
         try:
             import ray
         except ImportError as error:
             raise MissingDependency("--engine ray needs the library ray", "ray") from error
         address = _address(run)
-        _sessions.append(_joined(ray, address) if address is not None else _started(ray, run))
-    return _sessions[0]
+        _connections.append(_joined(ray, address) if address is not None else _started(ray, run))
+    return _connections[0]
 
 
-def _joined(ray: Any, address: str) -> Session:
+def _joined(ray: Any, address: str) -> Connection:
     try:
         _knock(address)
         ray.init(address=address, namespace="ftcheck", log_to_driver=False, logging_level="ERROR")
     except Exception as error:
         words = " ".join(str(error).split())[:300]
         raise EngineError(f"no Ray cluster can be reached at {address}: {words}") from error
-    return Session(ray, address, None)
+    return Connection(ray, address, None)
 
 
 def _knock(address: str) -> None:
@@ -141,7 +141,7 @@ def _knock(address: str) -> None:
         socket.create_connection((named["host"], int(named["port"])), timeout=CONNECT).close()
 
 
-def _started(ray: Any, run: Run) -> Session:
+def _started(ray: Any, run: Run) -> Connection:
     """A Ray of this machine, whose files lie in the run's folder. It ends with this process."""
     folder = run.folder.resolve() / "ray"
     placed = {"_temp_dir": str(folder)} if len(str(folder)) <= SOCKETS else {}
@@ -159,11 +159,11 @@ def _started(ray: Any, run: Run) -> Session:
     except Exception as error:
         words = " ".join(str(error).split())[:300]
         raise EngineError(f"a local Ray could not be started: {words}") from error
-    return Session(ray, None, str(run.folder.resolve()))
+    return Connection(ray, None, str(run.folder.resolve()))
 
 
 def end() -> None:
     """End the connection, and a Ray that was started here."""
-    while _sessions:
+    while _connections:
         with suppress(Exception):
-            _sessions.pop().ray.shutdown()
+            _connections.pop().ray.shutdown()

@@ -100,7 +100,8 @@ def processors(run: Run) -> int:
     """Processors that a preparation will have; a Ray of this machine is not started to know that."""
     if _address(run) is not None:
         return connect(run).processors()
-    return run.workers or len(os.sched_getaffinity(0))
+    known = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    return run.workers or known or 1
 
 
 def _address(run: Run) -> str | None:

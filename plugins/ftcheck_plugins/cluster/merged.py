@@ -115,12 +115,12 @@ class MergedRows:
     def each(
         self, task: Callable[..., Any], arguments: Sequence[tuple[Any, ...]], first: int = 0
     ) -> Iterator[Any]:
-        """What a task makes of each part from number `first` on, on the node where that lies, with these
-        arguments.
+        """What a task makes of as many parts, from number `first` on, as there are arguments: on the node
+        where each lies.
         """
         cluster = connection.connect(self._run)
         work = cluster.shared(self._work)
-        parts = zip(self._placed[first:], arguments, strict=True)
+        parts = zip(self._placed[first:], arguments, strict=False)
         given = [(work, one.shard, *more, one.node) for one, more in parts]
         yield from cluster.in_order(task, given, lambda: self._tell(cluster))
 
@@ -155,7 +155,7 @@ class MergedRows:
         if not copy.is_file():
             making = copy.parent.with_name(f"{copy.parent.name}.{os.getpid()}")
             making.mkdir(exist_ok=True)
-            for name, data in next(self.each(tasks.token_files, [()] * len(self._placed[number:]), number)):
+            for name, data in next(self.each(tasks.token_files, [()], number)):
                 (making / name).write_bytes(data)
             making.rename(copy.parent)
         return copy

@@ -64,28 +64,24 @@ def _write(rows: MergedRows, feedings: Sequence[Feeding], folder: Path) -> None:
     """Have every part fed, and write what is found."""
     import numpy as np
 
-    digest, counts, digested = LabelDigest(), [0], 0
+    digest, firsts, digested = LabelDigest(), [0], 0
     used = trained = np.zeros(0, dtype=np.int64)
     with ColumnFiles(folder / COLUMNS) as files:
         for number, part in enumerate(rows.each(tasks.feed, [(one,) for one in feedings])):
-            if digested == number and feedings[number].first == sum(counts):
+            if digested == number and feedings[number].first == firsts[-1]:
                 digest.add_part(part.digest)
                 digested += 1
-            counts.append(part.count)
+            firsts.append(firsts[-1] + part.count)
             files.add(_columns(part, int(rows.starts[number])))
             used, trained = np.union1d(used, part.ids[0]), np.union1d(trained, part.ids[1])
-    for part in _digested_again(rows, feedings, counts, digested):
+    # rows before these parts were dropped: their sequences have other numbers than was taken
+    rest = zip(feedings[digested:], firsts[digested:], strict=False)
+    again = [(replace(feeding, first=first, bare=True),) for feeding, first in rest]
+    for part in rows.each(tasks.feed, again, digested) if again else ():
         digest.add_part(part.digest)
     _join_spans(folder / COLUMNS)
     np.savez(folder / IDS, used=used, trained=trained)
     (folder / DIGEST).write_text(digest.text(), encoding="ascii")
-
-
-def _digested_again(rows: MergedRows, feedings: Sequence[Feeding], counts: Sequence[int], done: int) -> Any:
-    """The parts from number `done` on once more: rows before them were dropped, their numbers are others."""
-    firsts = [sum(counts[: number + 1]) for number in range(len(feedings))]
-    again = [(replace(feedings[n], first=firsts[n], bare=True),) for n in range(done, len(feedings))]
-    return rows.each(tasks.feed, again, done)
 
 
 def _columns(part: FedPart, start: int) -> "dict[str, NDArray[Any]]":

@@ -58,13 +58,21 @@ def limit() -> int:
 
     Raises `UsageError` for what is no size.
     """
-    stated = os.environ.get("FTCHECK_CACHE_SIZE")
+    return stated_size("FTCHECK_CACHE_SIZE", DEFAULT_LIMIT)
+
+
+def stated_size(variable: str, default: int) -> int:
+    """Bytes that an environment variable states, such as `20 GiB`; the default where it is not set.
+
+    Raises `UsageError` for what is no size.
+    """
+    stated = os.environ.get(variable)
     if not stated:
-        return DEFAULT_LIMIT
+        return default
     found = SIZE.fullmatch(stated)
     unit = found[2].upper() if found else ""
     if found is None or unit not in UNITS:
-        raise UsageError(f"FTCHECK_CACHE_SIZE is '{stated}'; write a size such as 20GiB or 500MB")
+        raise UsageError(f"{variable} is '{stated}'; write a size such as 20GiB or 500MB")
     return int(float(found[1]) * UNITS[unit])
 
 

@@ -9,6 +9,7 @@ import functools
 import json
 import os
 import signal
+import socket
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from datetime import timedelta
@@ -24,6 +25,7 @@ PATIENCE = timedelta(days=2)
 """How long processes wait for one another: the first one's checks may take hours."""
 
 Decided = TypeVar("Decided")
+Value = TypeVar("Value")
 
 
 class EndedElsewhere(FtcheckError):
@@ -56,6 +58,17 @@ def count() -> int:
 def is_main() -> bool:
     """Whether this is the process that decides, writes and prints."""
     return rank() == 0
+
+
+def leads_node() -> bool:
+    """Whether this is the first process on its machine."""
+    return _number("LOCAL_RANK", 0) == 0
+
+
+def node() -> str:
+    """This machine among those of the training: `node 1 (gpu7)`."""
+    number = _number("GROUP_RANK", rank() // max(1, _number("LOCAL_WORLD_SIZE", 1)))
+    return f"node {number} ({socket.gethostname()})"
 
 
 def _number(name: str, default: int) -> int:
@@ -99,6 +112,18 @@ def _shared(value: Any) -> Any:
     with _parted():
         dist.broadcast_object_list(box, src=0, group=_group())
     return box[0]
+
+
+def gathered(value: Value) -> list[Value]:
+    """What each process has to say, in their order, in all of them; all of them must ask."""
+    if count() == 1:
+        return [value]
+    import torch.distributed as dist
+
+    found: list[Any] = [None] * count()
+    with _parted():
+        dist.all_gather_object(found, value, group=_group())
+    return found
 
 
 def any_of(flag: bool) -> bool:
@@ -152,7 +177,9 @@ def _join() -> None:
 def together() -> Iterator[None]:
     """All of one training, from the first word to the last: who fails tells the others why.
 
-    At the end the launcher stops who is still there with SIGTERM; that must not change how they end.
+    A mistake of the user's that another process than the first finds is the first one's to tell: it is
+    raised as `EndedElsewhere`. At the end the launcher stops who is still there with SIGTERM; that must not
+    change how they end.
     """
     if count() == 1:
         yield
@@ -161,8 +188,9 @@ def together() -> Iterator[None]:
     try:
         yield
     except BaseException as error:
-        if not isinstance(error, EndedElsewhere):
-            _leave_word(error)
+        left = not isinstance(error, EndedElsewhere) and _leave_word(error)
+        if left and not is_main() and isinstance(error, FtcheckError):
+            raise EndedElsewhere(_words(error), _exit_code(error)) from error
         raise
     finally:
         signal.signal(signal.SIGTERM, signal.SIG_IGN)
@@ -177,10 +205,13 @@ def _part() -> None:
         dist.destroy_process_group()
 
 
-def _leave_word(error: BaseException) -> None:
+def _leave_word(error: BaseException) -> bool:
+    """Tell the others how this process ends; whether they can hear it."""
     with contextlib.suppress(Exception):
         word = {"message": _words(error), "exit_code": _exit_code(error)}
         _store().set(f"ftcheck/ended/{rank()}", json.dumps(word))
+        return True
+    return False
 
 
 def ended_elsewhere(seconds: float = 1.0) -> EndedElsewhere | None:

@@ -136,12 +136,15 @@ class _Fresh(Started):
 def forked(
     words: Sequence[str], folder: Path, out: Path, err: Path, environment: Mapping[str, str] | None = None
 ) -> Started:
-    """Start `python -m ftcheck ...` as `fresh` does, but forked from a process with its libraries."""
-    assert list(words[:3]) == [sys.executable, "-m", "ftcheck"], words
+    """Start `python -m ftcheck ...` as `fresh` does, but forked from a process with its libraries.
+
+    In place of ftcheck a module of the tests may be named that ends in it.
+    """
+    assert list(words[:2]) == [sys.executable, "-m"], words
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(["tests.preload"])
     known = {**os.environ, **(environment or {})}
-    process = context.Process(target=_run, args=(list(words[3:]), str(folder), str(out), str(err), known))
+    process = context.Process(target=_run, args=(list(words[2:]), str(folder), str(out), str(err), known))
     process.start()
     return _Forked(words, process)
 
@@ -171,11 +174,9 @@ def _run(words: list[str], folder: str, out: str, err: str, environment: dict[st
         os.close(said)
     os.chdir(folder)
     sys.path.insert(0, folder)
-    _become(["ftcheck", *words], environment)
+    _become(words, environment)
     subprocess.Popen = _ForkingPopen  # type: ignore[assignment, misc]
-    from ftcheck.cli import main
-
-    main(words)
+    runpy.run_module(words[0], run_name="__main__", alter_sys=True)
 
 
 def _become(words: list[str], environment: Mapping[str, str]) -> None:

@@ -142,7 +142,8 @@ def run_command(argv: Sequence[str] | None = None) -> int:
     except click.exceptions.Exit as stop:
         return stop.exit_code
     except click.ClickException as error:
-        error.show()
+        if not _others_tell(error):
+            error.show()
         return ExitCode.USAGE
     except FtcheckError as error:
         from ftcheck.runner.session import say
@@ -167,6 +168,14 @@ def run_command(argv: Sequence[str] | None = None) -> int:
     except Exception as error:  # a bug of ours is never a traceback, and never "blocking findings"
         return _bug(error)
     return int(code or 0)
+
+
+def _others_tell(error: click.ClickException) -> bool:
+    """Whether this is not the first of several processes of `train`, which all read the same words."""
+    from ftcheck import ranks
+
+    ctx = getattr(error, "ctx", None)
+    return ctx is not None and ctx.info_name == "train" and not ranks.is_main()
 
 
 def _bug(error: Exception) -> int:

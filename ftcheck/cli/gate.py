@@ -59,8 +59,8 @@ def gate(
     return ExitCode.REFUSED if refused else ExitCode.OK
 
 
-def show_refusal(refusal: "Refusal", policy: str) -> None:
-    """Every reason, and the command for a new report where that would help."""
+def show_refusal(refusal: "Refusal", policy: str, *, again: bool = True) -> None:
+    """Every reason, and the command for a new report where that would help (`again`)."""
     from ftcheck.attest.attestation import OF_SIGNATURES
     from ftcheck.report.redact import shown
 
@@ -68,7 +68,7 @@ def show_refusal(refusal: "Refusal", policy: str) -> None:
     click.echo(f"gate: refused for {refusal.job} ({codes})", err=True)
     for reason in refusal.reasons:
         click.echo(f"  {reason.code:<18} {shown(reason.message)}", err=True)
-    if all(reason.code in OF_SIGNATURES or reason.code == "sampled" for reason in refusal.reasons):
+    if not again or all(one.code in OF_SIGNATURES or one.code == "sampled" for one in refusal.reasons):
         return
-    again = f"ftcheck run {policy} --job {refusal.job} -o json=report.json"
-    click.echo(f"  run the checks again: {again}", err=True)
+    command = f"ftcheck run {policy} --job {refusal.job} -o json=report.json"
+    click.echo(f"  run the checks again: {command}", err=True)

@@ -72,6 +72,8 @@ def train(
     from ftcheck.offline import OFFLINE
 
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # else threads spin: 14 times slower on a busy CPU
+    if ranks.count() > 1:
+        os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")  # else DDP warns in each process
     if offline:
         os.environ |= OFFLINE
     folders = all_rules_dirs(rules_dirs)
@@ -113,6 +115,7 @@ def _loaded(policy: str, overrides: tuple[str, ...], folders: tuple[Path, ...]) 
         raise UsageError(
             f"{policy}: its stage is {loaded.policy.stage}; only a policy of stage before can be trained"
         )
+    ranks.wait()  # what another process finds wrong is told before the checks, which may take hours
     return loaded
 
 
@@ -133,18 +136,21 @@ def _gated(
     *,
     resume: bool,
 ) -> ExitCode:
-    """Train with a ticket, or say why there is none."""
+    """Train with a ticket that holds on all nodes, or say why there is none."""
     from ftcheck.cli.gate import show_refusal
     from ftcheck.gate.ticket import Reason, Refusal
+    from ftcheck.training import node_files
 
     if not isinstance(decision, Refusal):
         trainer = loaded.host.trainers[loaded.policy.jobs[job].trainer.use]
-        if decision.sample is None or trainer.takes_sample:
-            return _train(loaded, job, decision, options, report, resume=resume)
-        said = f"only {decision.sample} were checked, and {trainer.name} trains ids that were all checked"
-        decision = Refusal(job, (Reason("sampled", f"{said}: run the checks on all rows"),))
-    if ranks.is_main():
-        show_refusal(decision, str(options.policy))
+        if decision.sample is not None and not trainer.takes_sample:
+            said = f"only {decision.sample} were checked, and {trainer.name} trains ids that were all checked"
+            decision = Refusal(job, (Reason("sampled", f"{said}: run the checks on all rows"),))
+    refused = decision if isinstance(decision, Refusal) else node_files.refusal(decision, loaded)
+    if refused is None and not isinstance(decision, Refusal):
+        return _train(loaded, job, decision, options, report, resume=resume)
+    if refused is not None and ranks.is_main():
+        show_refusal(refused, str(options.policy), again=refused is decision)
     return ExitCode.REFUSED
 
 

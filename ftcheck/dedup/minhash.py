@@ -1,242 +1,191 @@
-"""How much of one text is in another: n-grams of token ids, MinHash for likely pairs, exact overlap.
+"""Which rows may be nearly the same: MinHash signatures of their n-grams, and the bands that agree.
 
-Everything is read from a `TokenStore` in pieces of bounded size. What very many rows share (a system
-prompt, the chat template, the words of an instruction) makes no two rows alike: `boilerplate` finds the
-n-grams that stand in more than a tenth of the rows, and they are left out.
+What very many rows share (a system prompt, the chat template, the words of an instruction) makes no two rows
+alike: `boilerplate` finds the n-grams that stand in more than a tenth of the rows, and they are left out.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from functools import partial
+from itertools import chain, islice
+from typing import TYPE_CHECKING
 
-from ftcheck.inputs.prepared import TokenStore
+from ftcheck.dedup.grams import ODD, Grams, flat_grams
+from ftcheck.dedup.records import mixed
+from ftcheck.dedup.shards import Piece, Shards, marked, reduced
 
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
+    from ftcheck.dedup.records import Records
+
     Hashes = NDArray[np.uint64]
     Ints = NDArray[np.int64]
+    Mask = NDArray[np.bool_]
 
 BANDS, BAND = 16, 8
 """MinHash bands: two rows of likeness 0.9 share one with probability 0.9999, two of 0.5 with 0.06."""
 SEED = 42
+ROW_BITS = 60
+"""A record's second word: the row, and above it the band."""
+SIGNED = 2_000
+"""Rows whose signatures are made at once: rensa gives them as lists of Python numbers."""
 COMMON_SHARE = 0.1
 """An n-gram in more than this share of the rows is boilerplate."""
 COMMON_ROWS = 4
 """... and it must stand in more rows than this."""
 SAMPLE_ROWS = 1_000
-SAMPLE_TOKENS = 2_000_000
-PIECE_TOKENS = 500_000
+SAMPLE_GRAMS = 2_000_000
 
 
-@dataclass(frozen=True)
-class Grams:
-    """The n-grams of some texts as hashes: those of text `k` are `hashes[starts[k]:starts[k + 1]]`."""
-
-    hashes: "Hashes"
-    starts: "Ints"
-
-    def __len__(self) -> int:
-        """Number of texts."""
-        return len(self.starts) - 1
-
-    def of(self, text: int) -> "Hashes":
-        """The hashes of one text, in order."""
-        return self.hashes[int(self.starts[text]) : int(self.starts[text + 1])]
-
-    def owners(self) -> "Ints":
-        """For each hash, the text it is from."""
-        import numpy as np
-
-        return np.repeat(np.arange(len(self), dtype=np.int64), np.diff(self.starts))
-
-    def without(self, common: "Hashes") -> "Grams":
-        """The same texts without the n-grams of `common` (sorted)."""
-        kept = ~_among(common, self.hashes)
-        return Grams(self.hashes[kept], _starts(self.owners()[kept], len(self)))
-
-
-def grams(texts: Sequence[Any], size: int) -> Grams:
-    """The n-grams of `size` tokens of each text (a sequence of ids); shorter texts have none."""
-    import numpy as np
-
-    lengths = np.array([len(ids) for ids in texts], dtype=np.int64)
-    flat = np.concatenate([np.asarray(ids, dtype=np.int64) for ids in texts]) if texts else lengths
-    owner = np.repeat(np.arange(len(texts), dtype=np.int64), lengths)
-    count = max(len(flat) - size + 1, 0)
-    mixed = _mixed(flat.astype(np.uint64) + np.uint64(1))
-    hashes = np.zeros(count, dtype=np.uint64)
-    for position in range(size):
-        hashes = hashes * np.uint64(0x9E3779B97F4A7C15) + mixed[position : position + count]
-    whole = owner[:count] == owner[size - 1 : size - 1 + count]
-    return Grams(_mixed(hashes[whole]), _starts(owner[:count][whole], len(texts)))
-
-
-def _mixed(values: "Hashes") -> "Hashes":
-    """A bijection that spreads numbers over 64 bits (the finaliser of splitmix64)."""
-    import numpy as np
-
-    values = (values ^ (values >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
-    values = (values ^ (values >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
-    return values ^ (values >> np.uint64(31))
-
-
-def _starts(owners: "Ints", count: int) -> "Ints":
-    import numpy as np
-
-    return np.concatenate([[0], np.cumsum(np.bincount(owners, minlength=count))]).astype(np.int64)
-
-
-def _among(known: "Hashes", asked: "Hashes") -> "NDArray[np.bool_]":
-    """Which of `asked` are in `known`, which is sorted."""
-    import numpy as np
-
-    if not len(known):
-        return np.zeros(len(asked), dtype=bool)
-    places = np.searchsorted(known, asked)
-    places[places == len(known)] = 0
-    found: NDArray[np.bool_] = known[places] == asked
-    return found
-
-
-def pieces(store: TokenStore, rows: Sequence[int], size: int) -> Iterator[tuple["Ints", Grams]]:
-    """The n-grams of rows, some rows at a time: their numbers and their n-grams."""
-    import numpy as np
-
-    taken: list[int] = []
-    texts: list[Any] = []
-    tokens = 0
-    for row in rows:
-        ids = store.ids(row)
-        taken.append(row)
-        texts.append(ids)
-        tokens += len(ids)
-        if tokens >= PIECE_TOKENS:
-            yield np.array(taken, dtype=np.int64), grams(texts, size)
-            taken, texts, tokens = [], [], 0
-    if taken:
-        yield np.array(taken, dtype=np.int64), grams(texts, size)
-
-
-def boilerplate(store: TokenStore, rows: Sequence[int], size: int) -> "Hashes":
+def boilerplate(shards: Shards, wanted: "Mask", size: int) -> "Hashes":
     """N-grams that stand in so many rows that they tell nothing, sorted; from a sample of the rows."""
     import numpy as np
 
-    found, sampled, tokens = [], 0, 0
-    step = max(len(rows) // SAMPLE_ROWS, 1)
-    for _, made in pieces(store, rows[::step], size):
-        found += [np.unique(made.of(text)) for text in range(len(made))]
-        sampled, tokens = sampled + len(made), tokens + len(made.hashes)
-        if tokens >= SAMPLE_TOKENS:
-            break
+    found: list[Hashes] = []
+    seen = 0
+    for made in shards.over(_sampled(wanted), partial(_gram_sets, size)):
+        for text, count in enumerate(made.counts().tolist()):
+            if seen < SAMPLE_GRAMS:
+                found.append(made.of(text))
+                seen += count
     if not found:
         return np.zeros(0, dtype=np.uint64)
     hashes, counts = np.unique(np.concatenate(found), return_counts=True)
-    common: Hashes = hashes[counts > max(COMMON_SHARE * sampled, COMMON_ROWS)]
+    common: Hashes = hashes[counts > max(COMMON_SHARE * len(found), COMMON_ROWS)]
     return common
 
 
-def jaccard(one: "Hashes", other: "Hashes") -> float:
-    """Shared n-grams by all n-grams, as sets."""
+def _sampled(wanted: "Mask") -> "Mask":
+    """Every nth of the marked rows."""
     import numpy as np
 
-    one, other = np.unique(one), np.unique(other)
-    shared = len(np.intersect1d(one, other, assume_unique=True))
-    every = len(one) + len(other) - shared
-    return shared / every if every else 0.0
+    step = max(int(wanted.sum()) // SAMPLE_ROWS, 1)
+    every = np.zeros(len(wanted), dtype=bool)
+    every[list(islice(marked(wanted), 0, None, step))] = True
+    return every
 
 
-def likely_pairs(
-    store: TokenStore, rows: Sequence[int], size: int, least: int, common: "Hashes"
-) -> list[tuple[int, int]]:
-    """Pairs of rows (the later one first) whose MinHash signatures agree, sorted.
-
-    A row is held against the first and the nearest earlier row of its bucket, and rows with fewer than
-    `least` n-grams against none: the number of pairs grows with the rows, not with their square.
-    """
-    import numpy as np
-
-    numbers, bands = [], []
-    for piece, made in pieces(store, rows, size):
-        made = made.without(common)
-        long = np.diff(made.starts) >= least
-        if long.any():
-            numbers.append(piece[long])
-            bands.append(_bands(made, long.nonzero()[0]))
-    if not numbers:
-        return []
-    number, band = np.concatenate(numbers), np.concatenate(bands)
-    pairs = np.concatenate([_bucket_pairs(number, band[:, index]) for index in range(BANDS)])
-    found, shared = np.unique(pairs, axis=0, return_counts=True)
-    return [(int(later), int(earlier)) for later, earlier in found[shared > 1].tolist()]
-
-
-def _bands(made: Grams, texts: "Ints") -> "Hashes":
-    """The band hashes of some texts: one row a text, one column a band."""
-    import numpy as np
-    from rensa import RMinHash
-
-    chosen = Grams(
-        np.concatenate([made.of(text) for text in texts.tolist()]),
-        np.concatenate([[0], np.cumsum(np.diff(made.starts)[texts])]).astype(np.int64),
-    )
-    offsets = chosen.starts.astype(np.uint64)
-    matrix = RMinHash.digest_matrix_from_flat_token_hashes(chosen.hashes, offsets, BANDS * BAND, SEED)
-    rows = np.array(matrix.to_rows(), dtype=np.uint64).reshape(len(chosen), BANDS, BAND)
-    hashes = np.zeros((len(chosen), BANDS), dtype=np.uint64)
-    for position in range(BAND):
-        hashes = _mixed(hashes * np.uint64(0x9E3779B97F4A7C15) + rows[:, :, position])
-    return hashes
-
-
-def _bucket_pairs(number: "Ints", band: "Hashes") -> "Ints":
-    """Each row with the one before it and with the first one of its bucket."""
-    import numpy as np
-
-    order = np.argsort(band, kind="stable")
-    same = np.concatenate([[False], band[order][1:] == band[order][:-1]])
-    place = np.arange(len(order))
-    first = np.maximum.accumulate(np.where(same, 0, place))
-    later = number[order[place[same]]]
-    nearest, opening = number[order[place[same] - 1]], number[order[first[same]]]
-    both = np.stack([np.concatenate([later, later]), np.concatenate([nearest, opening])], axis=1)
-    return np.unique(both, axis=0)
+def _gram_sets(size: int, piece: Piece) -> Grams:
+    return flat_grams(piece.ids, piece.starts, size).sets()
 
 
 @dataclass(frozen=True, slots=True)
-class Overlap:
-    """How much of a text stands in the rows: the share of its n-grams, and the row that has the most."""
+class Signed:
+    """Which rows get signatures, and of what: n-grams of `size` tokens but for the `common` ones (sorted), of
+    rows that have at least `least` of them.
+    """
 
-    share: float
-    row: int
+    size: int
+    least: int
+    common: "Hashes"
 
 
-def overlaps(
-    texts: Sequence[Any], store: TokenStore, rows: Sequence[int], size: int, least: int
-) -> dict[int, Overlap]:
-    """For each text (ids) with at least `least` n-grams: how much of it stands in the rows.
+def band_records(of: Signed, piece: Piece) -> "Records":
+    """Records (band hash; band and row) of the rows of a piece."""
+    import numpy as np
 
-    Texts of which no n-gram is found are left out. The index is made of the texts and the rows are
-    streamed past it, so that memory goes with the texts.
+    made = flat_grams(piece.ids, piece.starts, of.size).without(of.common)
+    long = made.counts() >= of.least
+    rows, chosen = piece.rows[long].astype(np.uint64), made.texts(long)
+    hashes = _bands(chosen)
+    bands = np.arange(BANDS, dtype=np.uint64) << np.uint64(ROW_BITS)
+    return np.stack([hashes.ravel(), (rows[:, None] | bands).ravel()], axis=1)
+
+
+def _bands(made: Grams) -> "Hashes":
+    """The band hashes of texts: one row a text, one column a band."""
+    import numpy as np
+
+    hashes = np.zeros((len(made), BANDS), dtype=np.uint64)
+    for first in range(0, len(made), SIGNED):
+        starts = made.starts[first : first + SIGNED + 1]
+        signatures = _signatures(made.hashes[starts[0] : starts[-1]], starts - starts[0])
+        some = hashes[first : first + SIGNED]
+        for position in range(BAND):
+            some[:] = mixed(some * np.uint64(ODD) + signatures[:, :, position])
+    return hashes
+
+
+def _signatures(hashes: "Hashes", starts: "Ints") -> "Hashes":
+    """The MinHash signatures of texts, in bands (shape (texts, bands, band))."""
+    import numpy as np
+    from rensa import RMinHash
+
+    size = BANDS * BAND
+    matrix = RMinHash.digest_matrix_from_flat_token_hashes(hashes, starts.astype(np.uint64), size, SEED)
+    rows = matrix.to_rows()
+    flat = np.fromiter(chain.from_iterable(rows), dtype=np.uint64, count=len(rows) * size)
+    return flat.reshape(len(rows), BANDS, BAND)
+
+
+def bucket_pairs(pieces: Iterable["Records"]) -> Iterator["Records"]:
+    """Of sorted `band_records`: each row with the nearest earlier one and with the first one of its bucket, a
+    bucket being the rows with one hash in one band. Records (later row, earlier row), one for each bucket.
     """
     import numpy as np
 
-    common = boilerplate(store, rows, size)
-    made = grams(texts, size).without(common)
-    long = np.diff(made.starts) >= least
-    known = np.unique(made.hashes[np.repeat(long, np.diff(made.starts))])
-    seen = np.full(len(known), -1, dtype=np.int64)
-    for piece, there in pieces(store, rows, size) if len(known) else ():
-        hit = _among(known, there.hashes)
-        places, origin = np.searchsorted(known, there.hashes[hit]), piece[there.owners()[hit]]
-        new = seen[places] < 0
-        seen[places[new][::-1]] = origin[new][::-1]
-    found = {}
-    for text in long.nonzero()[0].tolist():
-        rows_of = seen[np.searchsorted(known, made.of(text))]
-        inside = rows_of[rows_of >= 0]
-        if len(inside):
-            names, counts = np.unique(inside, return_counts=True)
-            found[text] = Overlap(len(inside) / len(rows_of), int(names[counts.argmax()]))
-    return found
+    mask = np.uint64((1 << ROW_BITS) - 1)
+    held = np.zeros((0, 2), dtype=np.uint64)
+    opened = np.uint64(0)
+    for piece in pieces:
+        records = np.concatenate([held, piece])
+        rows, bands = records[:, 1] & mask, records[:, 1] >> np.uint64(ROW_BITS)
+        new = (records[1:, 0] != records[:-1, 0]) | (bands[1:] != bands[:-1])
+        opens = np.concatenate([[not len(held)], new])
+        place = np.maximum.accumulate(np.where(opens, np.arange(len(records)), -1))
+        opening = np.where(place < 0, opened, rows[place])
+        yield _pairs(rows, opening, ~new)
+        held, opened = records[-1:], opening[-1]
+
+
+def _pairs(rows: "Hashes", opening: "Hashes", same: "Mask") -> "Records":
+    """Rows with the one before where that is in the `same` bucket, and with the opening one if another."""
+    import numpy as np
+
+    later, nearest, first = rows[1:][same], rows[:-1][same], opening[1:][same]
+    apart = first != nearest
+    near = np.stack([later, nearest], axis=1)
+    return np.concatenate([near, np.stack([later[apart], first[apart]], axis=1)])
+
+
+def agreeing(pieces: Iterable["Records"]) -> Iterator["Records"]:
+    """Of sorted pairs those that are there more than once, each once: they agree in two bands."""
+    import numpy as np
+
+    held = np.zeros((0, 2), dtype=np.uint64)
+    for piece in pieces:
+        pairs = np.concatenate([held, piece])
+        ends = np.concatenate([(pairs[1:] != pairs[:-1]).any(axis=1), [False]]).nonzero()[0]
+        starts = np.concatenate([[0], ends + 1])
+        twice = np.diff(starts) > 1
+        yield pairs[starts[:-1][twice]]
+        held = pairs[starts[-1] :][:2]
+    if len(held) > 1:
+        yield held[:1]
+
+
+@dataclass(frozen=True, slots=True)
+class LikelyPairs:
+    """Pairs of rows, the later one first, in order (shape (n, 2)); `left_out` more were found."""
+
+    pairs: "Ints"
+    left_out: int
+
+
+def likely_pairs(shards: Shards, wanted: "Mask", of: Signed, memory: int, most: int) -> LikelyPairs:
+    """Pairs of marked rows whose MinHash signatures agree in two bands: the first `most` of them.
+
+    A row is held against the first and the nearest earlier row of its bucket: the number of pairs grows with
+    the rows, not with their square. `memory` in bytes is what sorting the pairs may hold.
+    """
+    import numpy as np
+
+    found = shards.shuffled(wanted, partial(band_records, of), bucket_pairs)
+    kept: list[Records] = [np.zeros((0, 2), dtype=np.uint64)]
+    count = taken = 0
+    for pairs in reduced(found, agreeing, memory):
+        kept.append(pairs[: most - taken])
+        taken, count = taken + len(kept[-1]), count + len(pairs)
+    return LikelyPairs(np.concatenate(kept).astype(np.int64), count - taken)

@@ -16,7 +16,8 @@ from ftcheck.estimate.gpus import Card, Speed, card
 from ftcheck.estimate.interval import Interval, between
 from ftcheck.estimate.lora_targets import Adapter, decoder_adapter
 from ftcheck.estimate.memory.formulas import fuses
-from ftcheck.estimate.memory.shapes import attention_of
+from ftcheck.estimate.memory.shapes import CannotTell, attention_of
+from ftcheck.estimate.memory.sharding import received_bytes, scheme
 from ftcheck.estimate.step_time import HALF, SINGLE, Execution, batch_seconds, load, overhead
 from ftcheck.estimate.steps import devices
 from ftcheck.inputs.model_shape import Decoder, UnknownShape, model_shape
@@ -199,9 +200,10 @@ def _known(job: Job, config: Mapping[str, Any], name: str | None, here: Card | N
         return refused
     lora = job.training.lora
     try:
+        scheme(job)
         model = counted_decoder(model_shape(config))
         adapter = None if lora is None else decoder_adapter(lora, model)
-    except UnknownShape as error:
+    except (UnknownShape, CannotTell) as error:
         return str(error)
     return _Known(model, adapter, found, found.speed)
 
@@ -268,7 +270,8 @@ def _executions(work: _Work, known: _Known) -> tuple[Execution, ...]:
 def _by_tables(work: _Work, known: _Known) -> dict[str, Interval]:
     """Seconds of the parts, from the tables."""
     batch = _batch(work, known, _flops(work, known), work.batch_tokens, work.longest)
-    parts = {"training": _shared(work.job, batch.times(work.batches) + _optimizer(work, known))}
+    computed = _shared(work.job, batch.times(work.batches) + _optimizer(work, known))
+    parts = {"training": computed + _gathering(work, known)}
     parts["evaluation"] = _evaluating(work, known)
     parts["start"] = _start(known.model)
     return parts
@@ -318,6 +321,14 @@ def _shared(job: Job, one_device: Interval) -> Interval:
         return one_device
     kept = overhead("devices")
     return Interval(one_device.low / kept.high, one_device.likely / kept.likely, one_device.high / kept.low)
+
+
+def _gathering(work: _Work, known: _Known) -> Interval:
+    """Weights that come from other processes for each batch; at best while it computes."""
+    moved = received_bytes(work.job, known.model) * work.batches / 1e9
+    if not moved:
+        return NOTHING
+    return replace(overhead("gathered_gb_per_s").into(moved), low=0.0)
 
 
 def _evaluating(work: _Work, known: _Known) -> Interval:
@@ -382,6 +393,9 @@ def _assumed(work: _Work, known: _Known) -> tuple[str, ...]:
     ]
     if devices(job) > 1:
         said.append(f"{devices(job)} GPUs share the rows, each at 70 to 100 % of its speed")
+    if received_bytes(job, known.model):
+        slow = overhead("gathered_gb_per_s").low
+        said.append(f"weights are gathered for each batch, hidden behind computing or at {slow:g} GB/s")
     if not work.trl and work.execution is None:
         said.append(
             "the command is at most twice as fast as TRL, and at the slowest computes in float32 what is not"

@@ -172,7 +172,7 @@ def check_resumed(
     if whole["job"] != job:
         reasons.append(Reason("policy-changed", f"{file}: a run of the job {whole['job']}"))
     evidence = gather(policy.jobs[job], checks, policy=policy.path)
-    reasons += _changed_since_it_began(kept, held, evidence, job)
+    reasons += differing(kept, held, evidence, job)
     if reasons:
         return Refusal(job, tuple(reasons))
     return Ticket(**{**whole, "inputs": held, "policy": policy.path, "seal": SEAL})
@@ -184,20 +184,29 @@ def _sample(ticket: Mapping[str, Any]) -> RowSample | None:
     return RowSample(**said) if said is not None else None
 
 
-def _changed_since_it_began(
+def differing(
     kept: Mapping[str, Any], held: Mapping[str, Any], evidence: InputDigests, job: str
 ) -> Iterator[Reason]:
-    """What is another now: the job's section, model or template (`kept`), or an input (`held`)."""
+    """What is another now than in a ticket: the job's section, model or template (`kept`), or an input
+    (`held`)."""
     now = {"job_digest": evidence.job.digest, "model": evidence.job.model, "template": evidence.job.template}
     codes = {"job_digest": "policy-changed", "model": "model-changed", "template": "template-changed"}
     for key, code in codes.items():
         if kept[key] is None or kept[key] != now[key]:
-            yield Reason(code, changed_value(f"{key} of the run", kept[key], now[key]))
+            yield Reason(code, changed_value(WORDS[key].format(job=job), kept[key], now[key]))
     for name in sorted({*held, *evidence.inputs}):
         found = evidence.inputs.get(name)
         if found is None or found.digest is None or held.get(name) != found.digest:
             was = InputDigest(name, held.get(name)) if name in held else None
             yield Reason(code_of(name, job), changed_input(name, was, found))
+
+
+WORDS = {
+    "job_digest": "the section jobs.{job}",
+    "model": "the model's configuration",
+    "template": "the chat template as applied",
+}
+"""What the digests of a ticket are of."""
 
 
 def _began_with(

@@ -7,7 +7,8 @@ from typing import Any
 
 from ftcheck.errors import FtcheckError, InputError
 from ftcheck.estimate.memory.fit import REPLAYS, far
-from ftcheck.estimate.steps import devices, steps
+from ftcheck.estimate.run_time import TRAINERS
+from ftcheck.estimate.steps import devices, drops_last, shares, steps
 from ftcheck.inputs.container import Inputs
 from ftcheck.inputs.evaluation import GoldSet
 from ftcheck.inputs.machine import Machine
@@ -191,6 +192,10 @@ class _Planner:
         scale = self.prepared.rows.total / max(1, len(self.prepared))
         fed, real = (round(one * scale) for one in (fed, int(self.prepared.fed(training.max_length).sum())))
         made = steps(self.job, fed)
+        shared = shares(self.job, fed)
+        whole = drops_last(self.job) or len(shared) == 1
+        missing = 0 if whole else -fed % (training.per_device_train_batch_size * len(shared))
+        fills = self.job.trainer.use in TRAINERS
         return Step(
             batch=training.per_device_train_batch_size,
             accumulation=training.gradient_accumulation_steps,
@@ -201,6 +206,10 @@ class _Planner:
             an_epoch=made.an_epoch,
             total=made.total,
             epochs=made.epochs,
+            shares=shared,
+            filled=missing if fills else 0,
+            repeated=0 if fills else missing,
+            dropped=fed - sum(shared),
         )
 
     def _memory_limit(self) -> tuple[float | None, str]:

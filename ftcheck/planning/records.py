@@ -152,7 +152,11 @@ class Packing:
 
 @dataclass(frozen=True, slots=True)
 class Step:
-    """One optimizer step: `nominal` tokens (rows x max_length), `real` ones, and how many steps there are."""
+    """One optimizer step: `nominal` tokens (rows x max_length), `real` ones, and how many steps there are.
+
+    `shares` are the rows (or blocks) that each device trains in an epoch. Where rows do not divide, the last
+    batch is `filled` with so many outside of the loss, or `repeated` ones, or `dropped`.
+    """
 
     batch: int
     accumulation: int
@@ -163,6 +167,10 @@ class Step:
     an_epoch: int
     total: int
     epochs: float
+    shares: tuple[int, ...] = ()
+    filled: int = 0
+    repeated: int = 0
+    dropped: int = 0
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,11 +13,12 @@ from typing import Any
 
 from ftcheck.extension.plugin_host import Host
 from ftcheck.inputs.container import closure, needs_job
+from ftcheck.inputs.machine_memory import machine_memory
 from ftcheck.ledger import Ledger, judge
 from ftcheck.records import Check, Location, Outcome, Progress, Result, Severity
 from ftcheck.report.record import result_from_dict
 from ftcheck.runner.timeouts import CheckClock, Limits
-from ftcheck.runner.worker_process import Worker, machine_memory, memory_left
+from ftcheck.runner.worker_process import Worker, memory_left
 from ftcheck.runner.worker_setup import Setup
 from ftcheck.sampling.row_sample import RowSample
 

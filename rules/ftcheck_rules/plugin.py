@@ -23,6 +23,7 @@ def ftcheck_rules() -> list[Rule]:
         duplicates,
         gold,
         hosted,
+        leakage,
         special_tokens_in_text,
         tool_calls,
     )
@@ -99,7 +100,7 @@ def ftcheck_rules() -> list[Rule]:
         outcome.memory_peak,
         valid_output.valid_output,
         duplicates.duplicates,
-        duplicates.leakage,
+        leakage.leakage,
         packing.packing_efficiency,
         packing.packing_isolation,
         packing.tokens_per_step,

@@ -13,11 +13,12 @@ import time
 from pathlib import Path
 
 from ftcheck_plugins.model import tokenizer
-from ftcheck_plugins.preparation import preparation
-from ftcheck_rules.data.duplicates import duplicates, leakage
+from ftcheck_plugins.preparation import preparation, row_texts
+from ftcheck_rules.data.duplicates import duplicates
+from ftcheck_rules.data.leakage import leakage
 
 from ftcheck.inputs.container import Run
-from ftcheck.testing import gold, job
+from ftcheck.testing import gold, inputs, job
 from ftcheck.testing import run as run_rule
 from tests.places import DATA
 
@@ -40,7 +41,8 @@ def main(count: int | None) -> None:
         print(f"{len(prepared):,} rows, {int(prepared.length.sum()):,} tokens")
         _tell("preparation", started)
         started = time.monotonic()
-        ran = run_rule(duplicates, job=made, prepared=prepared)
+        texts = inputs(row_texts=row_texts.row_texts.open(made, work, prepared.rows))
+        ran = run_rule(duplicates, job=made, prepared=prepared, inputs=texts)
         _tell("duplicates", started)
         print(ran.measured, *ran.findings, sep="\n  ")
         started = time.monotonic()

@@ -182,6 +182,26 @@ def test_padding_is_computed_and_not_counted() -> None:
     assert pace(padded).likely < 0.65 * pace(full).likely
 
 
+def test_weights_that_are_gathered_for_each_batch_take_time_unless_it_is_hidden() -> None:
+    """By hand: 3,489,660,928 bytes in 4-bit layers, 2,101,878,784 beside them; 7/8 of both come twice."""
+    hardware = {"gpu": "A100 80GB", "count": 8}
+    stored = {"quantization": {**QLORA["quantization"], "bnb_4bit_quant_storage": "bfloat16"}}
+    training = {**stored, "extra": {"fsdp": True}}
+    moved = 2 * 7 / 8 * (3_489_660_928 + 2_101_878_784) * 16 * 63 / 1e9
+    slow, likely, fast = TABLE["overheads"]["gathered_gb_per_s"]["value"]
+
+    alone, shared = made(stored, hardware), made(training, hardware)
+
+    added = [
+        getattr(shared.seconds["training"], end) - getattr(alone.seconds["training"], end)
+        for end in ("low", "likely", "high")
+    ]
+    assert added == pytest.approx([0.0, moved / likely, moved / slow], rel=1e-3)
+    assert fast > likely > slow
+    assert any("weights are gathered for each batch" in one for one in shared.assumes)
+    assert made({"extra": {"deepspeed": "none.json"}}, hardware).problem.startswith("training.deepspeed")
+
+
 def test_devices_share_the_rows_and_lose_some_speed() -> None:
     one = made()
     four = made(hardware={"gpu": "RTX 4090", "count": 4}, tokens_per_step=4 * 49_152)

@@ -2,7 +2,7 @@ from typing import Any
 
 import pytest
 
-from ftcheck.estimate.steps import effective_batch, every, steps
+from ftcheck.estimate.steps import effective_batch, every, shares, steps
 from ftcheck.settings import Job
 from ftcheck.testing import job
 
@@ -36,6 +36,27 @@ def test_steps_are_counted_as_transformers_counts_them(
 ) -> None:
     plan = steps(made(**settings), fed)
     assert (plan.an_epoch, plan.total) == (an_epoch, total)
+
+
+@pytest.mark.parametrize(
+    ("fed", "settings", "each"),
+    [
+        (40, {"batch": 4, "gpus": 2}, (20, 20)),
+        (39, {"batch": 4, "gpus": 2}, (20, 19)),
+        (35, {"batch": 4, "gpus": 2}, (19, 16)),
+        (35, {"batch": 4, "gpus": 2, "extra": {"dataloader_drop_last": True}}, (16, 16)),
+        (3, {"batch": 2, "gpus": 4}, (2, 1, 0, 0)),
+        (7, {}, (7,)),
+    ],
+)
+def test_rows_are_shared_as_accelerate_shares_them(
+    fed: int, settings: dict[str, Any], each: tuple[int, ...]
+) -> None:
+    assert shares(made(**settings), fed) == each
+
+
+def test_steps_of_one_process_are_counted_where_a_model_is_spread_over_the_devices() -> None:
+    assert steps(made(2, gpus=4), 16, 1).total == 8
 
 
 def test_every_device_takes_its_batch() -> None:

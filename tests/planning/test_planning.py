@@ -132,6 +132,33 @@ def test_the_longest_rows_are_named_by_their_place() -> None:
     assert [(one.length, one.at.row) for one in found.outliers] == [(90, 2), (20, 3), (10, 1)]
 
 
+@pytest.mark.parametrize(
+    ("rows", "extra", "use", "shares", "said"),
+    [
+        (7, {}, "qlora", (4, 3), "3 to 4 rows per epoch; 1 more, outside of the loss, fills the last batch"),
+        (
+            7,
+            {},
+            "command",
+            (4, 3),
+            "3 to 4 rows per epoch; 1 row is repeated, if the trainer does",
+        ),
+        (8, {}, "qlora", (4, 4), "each GPU trains 4 rows per epoch"),
+        (7, {"dataloader_drop_last": True}, "qlora", (2, 2), "2 rows per epoch; 3 rows are dropped"),
+    ],
+)
+def test_rows_of_each_of_several_gpus_are_counted(
+    rows: int, extra: dict[str, Any], use: str, shares: tuple[int, ...], said: str
+) -> None:
+    training = {"per_device_train_batch_size": 2, "packing": False, "extra": extra}
+    one = testing.job("mapper", training=training, hardware={"count": 2}, trainer={"use": use})
+
+    found = made(one, rows_of(*[20] * rows))
+
+    assert found.step.shares == shares
+    assert said in page(found)
+
+
 def test_the_guides_accumulation_misses_its_range_and_sixteen_is_named() -> None:
     job = testing.job(
         training={

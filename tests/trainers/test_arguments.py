@@ -16,7 +16,6 @@ from ftcheck_trainers.arguments import (
     Machine,
     computed_in,
     lora_arguments,
-    planned_steps,
     quantization_arguments,
     sft_arguments,
 )
@@ -229,25 +228,3 @@ def test_quantization_takes_what_transformers_takes_and_names_the_rest() -> None
         quantization_arguments(
             job(quantization=Quantization(load_in_4bit=True, extra={"bnb_4bit_quant": 1})), CPU
         )
-
-
-@pytest.mark.parametrize(
-    ("rows", "training", "steps"),
-    [
-        (
-            60,
-            {"per_device_train_batch_size": 8, "gradient_accumulation_steps": 2, "num_train_epochs": 3.0},
-            12,
-        ),
-        (
-            65,
-            {"per_device_train_batch_size": 8, "gradient_accumulation_steps": 2, "num_train_epochs": 1.5},
-            8,
-        ),
-        (65, {"max_steps": 5}, 5),
-    ],
-)
-def test_planned_steps_are_counted_as_transformers_counts(
-    rows: int, training: dict[str, Any], steps: int
-) -> None:
-    assert planned_steps(Training(**training), rows) == steps

@@ -35,14 +35,15 @@ def call(folder: Path, words: Sequence[str]) -> int:
     return small.forked(words, folder, folder / "log.txt").wait()
 
 
-def two(folder: Path, words: Sequence[str]) -> list[Started]:
+def two(folder: Path, words: Sequence[str], **environment: str) -> list[Started]:
     """What a launcher starts: the same command twice, each with its number."""
     port = free_port()
     started = []
     for rank in ("0", "1"):
         about = {"RANK": rank, "LOCAL_RANK": rank, "WORLD_SIZE": "2", "LOCAL_WORLD_SIZE": "2"}
         meet = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port}
-        started.append(small.forked(words, folder, folder / f"log{rank}.txt", **about, **meet))
+        more = {**about, **meet, **environment}
+        started.append(small.forked(words, folder, folder / f"log{rank}.txt", **more))
     return started
 
 
@@ -119,11 +120,30 @@ def test_a_process_that_is_killed_ends_the_other_and_two_go_on_from_the_checkpoi
     assert [line["step"] for line in small.metrics(project / "run")] == [*range(1, 10)]
 
 
+def test_where_the_first_process_is_killed_the_other_ends_too_and_two_go_on(project: Path) -> None:
+    settings = (*small.sets(max_steps=9, eval_strategy="no", save_steps=2), *TWO)
+    first, second = two(project, train(*settings))
+    first.until((project / "run" / "checkpoint-2").exists, lambda: said(project, 0))
+    first.send_signal(signal.SIGKILL)
+
+    assert second.wait() == 6
+
+    assert "Traceback" not in said(project, 1)
+    assert [one.wait() for one in two(project, train("--resume", *settings))] == [0, 0]
+    assert [line["step"] for line in small.metrics(project / "run")] == [*range(1, 10)]
+
+
 @pytest.mark.parametrize(
     ("settings", "code", "words"),
     [
         (small.sets(seed=7), 6, "job small is planned for hardware.count: 1, but 2 processes were started"),
         (small.sets(packing_strategy="no"), 2, "packing_strategy"),
+        (("--no-such-option",), 2, "no-such-option"),
+        (
+            (*TWO, *small.sets(accelerator_config={"split_batches": True})),
+            6,
+            "split_batches shares each batch among 2 processes: a step would take 8 rows instead of 16",
+        ),
     ],
 )
 def test_what_the_first_process_refuses_ends_both_alike(

@@ -136,20 +136,6 @@ def known_arguments(config: type[Any]) -> frozenset[str]:
     return frozenset(p.name for p in parameters if p.kind not in (p.VAR_KEYWORD, p.VAR_POSITIONAL))
 
 
-def planned_steps(training: Training, rows: int, processes: int = 1) -> int:
-    """Optimizer steps over `rows` rows or blocks, counted as transformers counts them."""
-    if training.max_steps >= 0:
-        return training.max_steps
-    batches = -(-rows // (training.per_device_train_batch_size * processes))
-    an_epoch = -(-batches // training.gradient_accumulation_steps)
-    return -int(-an_epoch * training.num_train_epochs // 1)
-
-
-def repeated(blocks: int, batch: int, processes: int) -> int:
-    """Blocks that accelerate repeats, so that each process has as many batches in an epoch."""
-    return -blocks % (batch * processes) if processes > 1 else 0
-
-
 def _stated(settings: Training | Lora | Quantization, known: frozenset[str]) -> dict[str, Any]:
     """The section's values; a default is left to a class that has dropped the key."""
     values: dict[str, Any] = {}

@@ -39,7 +39,7 @@ class Metrics:
         self._mark, self._busy = time.monotonic(), 0.0
         self._cells, self._real, self._trained = 0, 0, 0
         self._waiting, self._watched = OnDevice(), list[tuple[str, int, float]]()
-        self._seen, self._peak = 0, 0
+        self._seen, self._peak, self._in_vain = 0, 0, 0
         self.tokens, self.seconds = 0, 0.0
         if is_main():
             lines = read_metrics(folder) if after else ()
@@ -56,6 +56,10 @@ class Metrics:
         else:
             self._waiting.put(REAL, 0, mask.sum())
         self._waiting.put(TRAINED, 0, (inputs["labels"] != -100).sum())
+
+    def in_vain(self, tokens: int) -> None:
+        """So many tokens that all processes fed were no row's: they filled a batch."""
+        self._in_vain += tokens
 
     def watch(self, what: str, value: Any, step: int) -> None:
         """A number on the device that must be finite: `settle` tells it."""
@@ -95,7 +99,7 @@ class Metrics:
         """Write what transformers logged, with the counts since the line before, and start over."""
         self._read()
         real, trained = self._real, self._trained
-        seen = int(logs.get("num_tokens", self._seen + real))
+        seen = int(logs["num_tokens"]) - self._in_vain if "num_tokens" in logs else self._seen + real
         speed = (seen - self._seen) / self._busy if self._busy else None
         memory, reserved = _memory()
         self._peak = max(self._peak, memory, reserved)

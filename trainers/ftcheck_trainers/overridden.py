@@ -16,6 +16,7 @@ TRL, TRANSFORMERS = "trl", "transformers"
 METHODS: Mapping[str, tuple[str, tuple[str, ...]]] = {
     "_evaluate": (TRANSFORMERS, ("trial", "ignore_keys_for_eval", "skip_scheduler")),
     "_get_output_dir": (TRANSFORMERS, ("trial",)),
+    "_get_train_sampler": (TRANSFORMERS, ("train_dataset",)),
     "_load_from_checkpoint": (TRANSFORMERS, ("resume_from_checkpoint", "model")),
     "_maybe_log_save_evaluate": (
         TRANSFORMERS,
@@ -48,6 +49,7 @@ METHODS: Mapping[str, tuple[str, tuple[str, ...]]] = {
     ),
     "_save_checkpoint": (TRANSFORMERS, ("model", "trial")),
     "_send_telemetry": (TRL, ()),
+    "get_train_dataloader": (TRANSFORMERS, ()),
     "save_model": (TRANSFORMERS, ("output_dir", "_internal_call")),
     "train": (TRANSFORMERS, ("resume_from_checkpoint", "trial", "ignore_keys_for_eval")),
     "training_step": (TRANSFORMERS, ("model", "inputs", "num_items_in_batch")),

@@ -13,6 +13,7 @@ from typing import Any
 from ftcheck import ranks
 from ftcheck.atomic import replace_file
 from ftcheck.errors import Problem, TrainingError
+from ftcheck.estimate.steps import drops_last, steps
 from ftcheck.extension.trainers import Trainer
 from ftcheck.gate.ticket import (
     Reason,
@@ -26,7 +27,16 @@ from ftcheck.inputs.probe import Probe
 from ftcheck.label_digest import like
 from ftcheck.plurals import counted
 from ftcheck.settings import Job
-from ftcheck_trainers import arguments, dataset, during_checks, run_folder, sampled, tracker_report
+from ftcheck_trainers import (
+    arguments,
+    dataset,
+    during_checks,
+    run_folder,
+    sampled,
+    shared_folder,
+    tracker_report,
+    whole_batches,
+)
 from ftcheck_trainers import metrics as metrics_file
 from ftcheck_trainers.failure_messages import plain_words, stopped
 from ftcheck_trainers.quiet_libraries import quiet_libraries
@@ -72,6 +82,8 @@ def train(ticket: Ticket, job: Job, inputs: Inputs, *, resume: bool) -> str:
             plain_words(job),
             quiet_libraries(),
         ):
+            shared_folder.need_shared(run_folder.of_job(job), job)
+
             # The base in 4-bit, the adapter on it, and TRL around both.
             metrics = metrics_file.Metrics(claimed.path, after=claimed.step)
             trainer = build_trainer(
@@ -134,18 +146,28 @@ def _refuse_other_batch(job: Job) -> None:
     """As many processes as GPUs were checked, or every step would learn from more rows, or fewer."""
     here, planned = ranks.count(), max(1, job.hardware.count)
     shares_one_model = here == 1 and "device_map" in (job.training.extra.get("model_init_kwargs") or {})
+    batch = job.training.per_device_train_batch_size * job.training.gradient_accumulation_steps
+    if here > 1 and whole_batches.splits(job.training):
+        key = "training.accelerator_config"
+        message = (
+            f"split_batches shares each batch among {here} processes: a step would take {batch} rows instead"
+            f" of {batch * planned}; remove it"
+        )
+        raise _problem(job, key, message)
     if here == planned or shares_one_model:
         return
-    batch = job.training.per_device_train_batch_size * job.training.gradient_accumulation_steps
-    place = job.at("hardware.count")
     message = (
         f"job {job.name} is planned for hardware.count: {planned}, but"
         f" {counted(here, 'process was', 'processes were')} started: a step would take {batch * here} rows or"
         f" blocks instead of {batch * planned}; start it with 'accelerate launch --num_processes {planned}',"
         f" or run the checks with hardware.count: {here}"
     )
-    problem = Problem(message, place.path, place.line, place.column, place.yaml_path)
-    raise TrainingError(message, [problem])
+    raise _problem(job, "hardware.count", message)
+
+
+def _problem(job: Job, key: str, message: str) -> TrainingError:
+    place = job.at(key)
+    return TrainingError(message, [Problem(message, place.path, place.line, place.column, place.yaml_path)])
 
 
 def _refuse_trouble(prepared: Prepared, job: Job) -> None:
@@ -171,15 +193,17 @@ def _planned(job: Job, rows: Any, blocks: Any) -> dict[str, int]:
         raise TrainingError(f"packing lost tokens of job {job.name}: this is a bug, please report it")
     if not trained:
         raise TrainingError(f"no token of job {job.name} is in the loss")
-    processes = ranks.count()
-    steps = arguments.planned_steps(job.training, len(blocks), processes)
+    processes, batch = ranks.count(), job.training.per_device_train_batch_size
+    missing = 0 if drops_last(job) else whole_batches.missing(len(blocks), batch, processes)
+    filled = whole_batches.fills(job.training)
     return {
         "rows": len(rows),
         "blocks": len(blocks),
         "tokens": tokens,
         "trained_tokens": trained,
-        "steps": steps,
-        "repeated": arguments.repeated(len(blocks), job.training.per_device_train_batch_size, processes),
+        "steps": steps(job, len(blocks), processes).total,
+        "filled": missing if filled else 0,
+        "repeated": 0 if filled else missing,
     }
 
 

@@ -22,7 +22,7 @@ from ftcheck.errors import TrainingError
 from ftcheck.gate.ticket import Refused, Ticket
 from ftcheck.settings import Job
 from ftcheck.training.during_checks import Alarm, DuringChecks
-from ftcheck_trainers import arguments, during_checks, run_folder, verify
+from ftcheck_trainers import during_checks, run_folder, verify, whole_batches
 from ftcheck_trainers import metrics as metrics_file
 from ftcheck_trainers.failure_messages import plain_words
 from ftcheck_trainers.verify import Verified
@@ -149,7 +149,7 @@ def _planned(verified: Verified, args: Any, state: Any) -> dict[str, int]:
         "tokens": verified.tokens,
         "trained_tokens": verified.trained_tokens,
         "steps": state.max_steps,
-        "repeated": arguments.repeated(verified.blocks, args.per_device_train_batch_size, processes),
+        "repeated": whole_batches.missing(verified.blocks, args.per_device_train_batch_size, processes),
     }
 
 

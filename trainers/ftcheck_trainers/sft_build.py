@@ -20,6 +20,8 @@ def need_libraries(job: Job) -> None:
     missing = [name for name in wanted if importlib.util.find_spec(name) is None]
     if missing:
         raise MissingDependency(f"the trainer qlora needs {', '.join(missing)}", "train")
+    if job.training.extra.get("deepspeed") and importlib.util.find_spec("deepspeed") is None:
+        raise MissingDependency("training.deepspeed needs deepspeed", "deepspeed")
 
 
 def build_trainer(
@@ -40,9 +42,10 @@ def build_trainer(
     from transformers import BitsAndBytesConfig, PrinterCallback
     from trl import SFTConfig
 
-    from ftcheck_trainers import arguments
+    from ftcheck_trainers import arguments, sharded_models
 
     machine = arguments.this_machine(ranks.count())
+    sharded_models.refuse_on_cpu(job, machine)
     config = SFTConfig(**arguments.sft_arguments(job, machine, steps=steps, offline=run.offline))
     _refuse_data_parallel(config, job)
     lora, quantization = arguments.lora_arguments(job), arguments.quantization_arguments(job, machine)
@@ -57,6 +60,7 @@ def build_trainer(
         peft_config=None if lora is None else LoraConfig(**lora),
         quantization_config=None if resized is not None else loaded_in,
     )
+    sharded_models.refuse_ignored(trainer, job)
     trainer.remove_callback(PrinterCallback)
     keep_trainable_on_cpu(trainer.model)
     return trainer

@@ -14,7 +14,7 @@ from typing import Any
 from ftcheck import ranks
 from ftcheck.inputs.work_folders import work_folder
 from ftcheck.settings import Job
-from ftcheck_trainers import checkpoint, failure_messages
+from ftcheck_trainers import checkpoint, failure_messages, sharded_models, whole_batches
 from ftcheck_trainers.metrics import Metrics
 from ftcheck_trainers.overridden import need_overridden
 from ftcheck_trainers.run_folder import versions
@@ -64,6 +64,8 @@ def watched_trainer(job: Job, metrics: Metrics) -> Any:
 
         def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> Any:
             self.updating, self.random = False, _random_state(torch)
+            if self.trainer.accelerator.gradient_state.end_of_dataloader:
+                metrics.in_vain(self.trainer.fillers * whole_batches.FILLER_TOKENS)
             if state.global_step < state.max_steps and stop.asked():
                 control.should_save = control.should_training_stop = True
             return control
@@ -87,13 +89,17 @@ def watched_trainer(job: Job, metrics: Metrics) -> Any:
         """TRL's trainer, watched."""
 
         control: Any
+        train_dataset: Any
         resumed_from: str | None = None
         staging: Path | None = None
+        rows: Any = None
+        fillers = 0
 
         def __init__(self, **kwargs: Any) -> None:
             self.watch = EachStep()
             self.watch.trainer = self
             super().__init__(**kwargs, callbacks=[self.watch])
+            self.trained_numbers = sharded_models.trained_numbers(self.model)
 
         def train(self, resume_from_checkpoint: str | None = None, **kwargs: Any) -> Any:
             self.resumed_from = resume_from_checkpoint
@@ -101,6 +107,23 @@ def watched_trainer(job: Job, metrics: Metrics) -> Any:
                 ended = super().train(resume_from_checkpoint, **kwargs)
                 self._refuse_not_finite()  # the last steps may have been followed by no log and no save
                 return ended
+
+        def get_train_dataloader(self) -> Any:
+            """What all processes feed in an epoch: each row once, and fillers where rows do not divide."""
+            if ranks.count() == 1 or not whole_batches.fills(job.training):
+                return super().get_train_dataloader()
+            rows = self.rows = self.train_dataset
+            self.train_dataset = whole_batches.with_filler(rows)
+            try:
+                loader = super().get_train_dataloader()
+            finally:
+                self.train_dataset = rows
+            self.fillers = whole_batches.complete(loader, len(rows))
+            return loader
+
+        def _get_train_sampler(self, train_dataset: Any = None) -> Any:
+            """The order of the rows, which the filler is none of."""
+            return super()._get_train_sampler(train_dataset if self.rows is None else self.rows)
 
         def make_up_for_the_evaluation(self) -> None:
             """Evaluate where the run that goes on was stopped while it evaluated."""
@@ -183,7 +206,10 @@ def watched_trainer(job: Job, metrics: Metrics) -> Any:
             folder = Path(output_dir or self.args.output_dir)
             try:
                 with checkpoint.moved_in(folder) as staging:
+                    sharded_models.gather_when_saved(self)
                     super().save_model(str(staging))
+                    if ranks.is_main() and sharded_models.asked(job):
+                        sharded_models.need_whole(staging, self.trained_numbers)
             except Exception as error:
                 raise failure_messages.not_saved(error, job, "what was trained") from error
 

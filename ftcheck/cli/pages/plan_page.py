@@ -23,7 +23,7 @@ from ftcheck.planning.records import (
     Target,
     Unplanned,
 )
-from ftcheck.plurals import counted
+from ftcheck.plurals import agreeing, counted
 from ftcheck.policy.paths import relative
 from ftcheck.records import Location
 from ftcheck.report.clean import clean
@@ -274,6 +274,8 @@ def _step(plan: JobPlan) -> Iterator[Line]:
     else:
         said.append(f"about {step.real:,} tokens")
     yield Line("step", " · ".join([*said, steps_text(plan)]))
+    if step.devices > 1 and plan.on_sample is None:
+        yield Line("", _shares(plan))
 
 
 def steps_text(plan: JobPlan) -> str:
@@ -284,6 +286,24 @@ def steps_text(plan: JobPlan) -> str:
     return f"{between(drawn.an_epoch)} steps per epoch, {between(drawn.total)} in total"
 
 
+def _shares(plan: JobPlan) -> str:
+    """What each of several GPUs trains, and what becomes of a last batch that is not full."""
+    step, what = plan.step, "block" if plan.packing is not None and plan.packing.used else "row"
+    least, most = min(step.shares), max(step.shares)
+    each = counted(most, what) if least == most else f"{least:,} to {counted(most, what)}"
+    rest = ""
+    if step.filled:
+        fill = agreeing(step.filled, "fills", "fill")
+        rest = f"; {step.filled:,} more, outside of the loss, {fill} the last batch"
+    elif step.repeated:
+        repeat = agreeing(step.repeated, "is", "are")
+        rest = f"; {counted(step.repeated, what)} {repeat} repeated, if the trainer does as accelerate"
+    elif step.dropped:
+        dropped = f"{counted(step.dropped, what)} {agreeing(step.dropped, 'is', 'are')} dropped"
+        rest = f"; {dropped} (dataloader_drop_last)"
+    return f"each GPU trains {each} per epoch{rest}"
+
+
 def _memory(plan: JobPlan) -> Iterator[Line]:
     memory = plan.memory
     if not memory.known:
@@ -291,7 +311,8 @@ def _memory(plan: JobPlan) -> Iterator[Line]:
         if _verdict(plan) is not None:
             yield Line("", _fits(plan))
         return
-    said = [f"{_gib(memory)} GiB{_by(memory)}"]
+    each = " on each GPU" if plan.step.devices > 1 else ""
+    said = [f"{_gib(memory)} GiB{each}{_by(memory)}"]
     said += [f"{name} {value:.1f}" for name, value in memory.parts.items() if value >= 0.05]
     yield Line("memory", " · ".join(said))
     yield Line("", _fits(plan))

@@ -15,6 +15,7 @@ from typing import Any
 from ftcheck import tables
 from ftcheck.estimate.interval import Interval
 from ftcheck.estimate.memory.shapes import KNOWN, Feed, Method, feed, method
+from ftcheck.estimate.memory.sharding import per_process
 from ftcheck.inputs.model_shape import Decoder, Linear, model_shape
 from ftcheck.settings import Job
 
@@ -96,12 +97,13 @@ def estimate(
     `scored` the most tokens of a batch that are in the loss (default: all). `traced`: it will be scaled to
     a traced step of this model, so that nothing of its family is unknown. Takes a millisecond, and
     imports neither torch nor transformers. Raises `UnknownShape` for experts, state-space layers and for a
-    config.json without the usual dimensions, `CannotTell` for full fine-tuning and sharding.
+    config.json without the usual dimensions, `CannotTell` for full fine-tuning and for
+    ways of sharding that are not modelled.
     """
     shape = model_shape(config).decoder()
     how = method(job, shape)
     batch = replace(feed(job, shape, longest=longest, sequences=sequences), scored=scored)
-    return whole(job, shape, how, batch, traced=traced)
+    return per_process(job, shape, how, whole(job, shape, how, batch, traced=traced))
 
 
 def whole(job: Job, shape: Decoder, how: Method, batch: Feed, *, traced: bool = False) -> Memory:
@@ -369,6 +371,4 @@ def _assumptions(job: Job, shape: Decoder, how: Method, batch: Feed, *, known: b
         said.append(f"LoRA is on {how.adapted} of {shape.layers} layers; activations are counted as for all")
     if job.trainer.use != "qlora":
         said.append(f"what the trainer '{job.trainer.use}' does is unknown: the upper end is wide")
-    if job.hardware.count > 1:
-        said.append("every GPU has the whole model (DDP)")
     return tuple(said)

@@ -21,7 +21,8 @@ from ftcheck.estimate.memory.collector import importing, paused
 from ftcheck.estimate.memory.formulas import USUAL_CONTEXT, Memory, estimate
 from ftcheck.estimate.memory.frameworks import Programs, programs
 from ftcheck.estimate.memory.program import Program
-from ftcheck.estimate.memory.shapes import Feed, feed
+from ftcheck.estimate.memory.shapes import Feed, feed, method
+from ftcheck.estimate.memory.sharding import per_process, single
 from ftcheck.inputs.machine import Machine
 from ftcheck.inputs.model_shape import model_shape
 from ftcheck.settings import Job
@@ -64,7 +65,22 @@ def predict(
     `usual` are the tokens of the longest row of a usual batch (`shapes.usual_length`), which is fed before
     the worst. `machine` is this one: the job trains here unless it names another GPU. Raises what
     `formulas.estimate` raises. Which of the two it was is in `assumptions`.
+    Of several processes it is the memory of one.
     """
+    shape = model_shape(config).decoder()
+    alone = _alone(single(job), config, longest, sequences, usual, machine)
+    return per_process(job, shape, method(job, shape), alone)
+
+
+def _alone(
+    job: Job,
+    config: Mapping[str, Any],
+    longest: int,
+    sequences: int | None,
+    usual: int | None,
+    machine: Machine | None,
+) -> Memory:
+    """The same of one process that holds everything."""
     by_formula = estimate(job, config, longest=longest, sequences=sequences)
     if missing := _missing():
         return _said(by_formula, f"by formulas, not by a replayed step: {missing} is not installed")
@@ -269,8 +285,6 @@ def _assumptions(job: Job, formula: Memory, known: Programs, here: Card | None) 
     if program.rules.expandable_segments:
         said.append("the allocator has expandable_segments")
     said += known.said
-    if job.hardware.count > 1:
-        said.append("every GPU has the whole model (DDP)")
     return tuple(said)
 
 

@@ -108,9 +108,6 @@ def method(job: Job, shape: Decoder) -> Method:
     training, extra = job.training, job.training.extra
     if training.lora is None:
         raise CannotTell("all weights are trained (no training.lora): this memory is not modelled")
-    for key in ("deepspeed", "fsdp"):
-        if extra.get(key):
-            raise CannotTell(f"training.{key} distributes the model over GPUs: this memory is not modelled")
     adapter = decoder_adapter(training.lora, shape)
     chosen = training.quantization
     bits = 16 if chosen is None else 4 if chosen.load_in_4bit else 8 if chosen.load_in_8bit else 16

@@ -1,5 +1,6 @@
 """The Arrow file of prepared rows: written in batches, then mapped by whoever needs it."""
 
+import mmap
 from collections import OrderedDict
 from collections.abc import Callable, Iterator, Sequence
 from functools import cached_property
@@ -194,8 +195,28 @@ class RowFile:
         """The record batches of digests, ids and masks, mapped now if they were not."""
         import pyarrow as pa
 
-        reader = pa.ipc.open_file(pa.memory_map(str(self._where()), "r"))
+        reader = pa.ipc.open_file(pa.BufferReader(pa.py_buffer(self._mapped)))
         return [reader.get_batch(index) for index in range(reader.num_record_batches)]
+
+    @cached_property
+    def _mapped(self) -> mmap.mmap:
+        with self._where().open("rb") as file:
+            return mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
+
+    def _let_go(self, column: Any) -> None:
+        """Give the memory of a batch's column back: read again, its pages are mapped again.
+
+        Else a pass over very many rows ends with all of the file resident.
+        """
+        if not hasattr(mmap, "MADV_DONTNEED"):
+            return
+        import pyarrow as pa
+
+        start = pa.py_buffer(self._mapped).address
+        for buffer in column.buffers():
+            if buffer is not None and buffer.size >= mmap.PAGESIZE:
+                first = (buffer.address - start) // mmap.PAGESIZE * mmap.PAGESIZE
+                self._mapped.madvise(mmap.MADV_DONTNEED, first, buffer.address - start + buffer.size - first)
 
     @cached_property
     def starts(self) -> "NDArray[np.int64]":
@@ -208,7 +229,7 @@ class RowFile:
     @cached_property
     def _lists(self) -> "dict[str, _Lists]":
         return {
-            name: _Lists([part.column(name) for part in self.parts], read)
+            name: _Lists([part.column(name) for part in self.parts], read, self._let_go)
             for name, read in (("ids", _ids), ("mask", _mask))
         }
 
@@ -266,11 +287,18 @@ class RowFile:
 
 
 class _Lists:
-    """One list column, batch by batch: offsets and values. Masks are unpacked when asked for, a few kept."""
+    """One list column, batch by batch: offsets and values. Masks are unpacked when asked for. A few batches
+    are kept; `let_go` is told of the column of one that is no longer."""
 
-    def __init__(self, columns: Sequence[Any], read: "Callable[[Any], NDArray[Any]]") -> None:
+    def __init__(
+        self,
+        columns: Sequence[Any],
+        read: "Callable[[Any], NDArray[Any]]",
+        let_go: Callable[[Any], None],
+    ) -> None:
         self._columns = columns
         self._read = read
+        self._let_go = let_go
         self._kept: OrderedDict[int, tuple[NDArray[np.int64], NDArray[Any]]] = OrderedDict()
 
     def __len__(self) -> int:
@@ -289,7 +317,7 @@ class _Lists:
         made = _numbers(column.offsets, np.int64), self._read(column.values)
         self._kept[number] = made
         if len(self._kept) > KEPT_BATCHES:
-            self._kept.popitem(last=False)
+            self._let_go(self._columns[self._kept.popitem(last=False)[0]])
         return made
 
 

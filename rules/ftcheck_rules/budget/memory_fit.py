@@ -46,9 +46,11 @@ def memory_fit(job: Job, machine: Machine, inputs: Inputs) -> Iterator[Yield]:
     where it was not. Compared with the smaller of targets.memory_gib and the GPU's
     memory (hardware.memory_gib; hardware.gpu's as torch reports it, or 9 % less than its name says; else this
     machine's). It is an error if the run goes out of memory there by the likely value, a warning if it does
-    by the upper end; what PyTorch would give back is not counted. Where the model or the training method is
-    not modelled, its weights as they are loaded are the least it needs (bitsandbytes does not quantise fused
-    experts): an error if they alone exceed the memory, else the check is skipped. No parameters.
+    by the upper end; what PyTorch would give back is not counted. Of several GPUs it is what one holds, with
+    DDP, FSDP2 or ZeRO (hardware.count, training.fsdp, training.deepspeed). Where the model or the training
+    method is not modelled, its weights as they are loaded are the least it needs (bitsandbytes does not
+    quantise fused experts): an error if they alone exceed the memory, else the check is skipped. No
+    parameters.
     """
     limit, words = _limit(job, machine)
     if limit is None:

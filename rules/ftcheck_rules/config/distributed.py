@@ -206,7 +206,10 @@ def _shared(job: Job, processes: int, environment: Environment) -> Iterator[tupl
 
 
 def _sharded(job: Job, read: _File) -> Iterator[Finding]:
-    """What ZeRO-3 requires: weights of one dtype, no device map, weights gathered for saving."""
+    """What ZeRO-3 requires: weights of one dtype, no device map, weights gathered for saving.
+
+    transformers 5.23 (trainer.py, `save_model`) gathers an adapter whatever the file says.
+    """
     yield from _stored(job, "ZeRO-3 shards weights of a single dtype", Severity.WARNING)
     if model_arguments(job).get("device_map") is not None:
         yield Finding(
@@ -220,7 +223,7 @@ def _sharded(job: Job, read: _File) -> Iterator[Finding]:
             ),
         )
     key = "zero_optimization.stage3_gather_16bit_weights_on_model_save"
-    if not read.get(key):
+    if job.training.lora is None and not read.get(key):
         yield Finding(
             "stage3_gather_16bit_weights_on_model_save is not true: ZeRO-3 saves shards instead of a model",
             Severity.WARNING,

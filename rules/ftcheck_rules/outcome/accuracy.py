@@ -30,8 +30,8 @@ from ftcheck.inputs.finished_run import (
     untrained,
 )
 from ftcheck.plurals import agreeing, counted
-from ftcheck_rules.data.duplicates import Leakage, leaked_questions
 from ftcheck_rules.data.gold import rows_named, unusable, wilson
+from ftcheck_rules.data.leakage import Leakage, leaked_questions
 from ftcheck_rules.outcome.matching import (
     WHOLE,
     Compared,

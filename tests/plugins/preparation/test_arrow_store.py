@@ -3,6 +3,7 @@
 from pathlib import Path
 
 import numpy as np
+import pytest
 from ftcheck_plugins.preparation.arrow_store import RowFile, RowWriter, _of_mask
 from ftcheck_plugins.preparation.batches import Batch
 from ftcheck_plugins.preparation.token_engines import Ids
@@ -55,3 +56,37 @@ def test_masks_of_many_rows_are_counted_as_row_by_row() -> None:
     runs = ["".join("x" if one else " " for one in row).split() for row in rows]
     assert trained.tolist() == [int(row.sum()) for row in rows]
     assert answer.tolist() == [len(run[-1]) if run else 0 for run in runs]
+
+
+def test_memory_of_batches_that_were_passed_is_given_back(tmp_path: Path) -> None:
+    """A pass over all rows ends with a few batches resident, not with the file; what it read stays right."""
+    path = tmp_path / "rows.arrow"
+    rows, tokens = 40, 100_000
+    names = ("file", "line", "offset", "turns", "system", "asked", "said", "answered", "spelled", "ending")
+    with RowWriter(path) as writer:
+        for row in range(rows):
+            flat = np.arange(row, row + tokens, dtype=np.int32)
+            columns = {name: np.zeros(1, dtype=np.int64) for name in names}
+            made = Tokens(Ids(flat, np.array([0, tokens])), None, np.zeros(1, dtype=np.int32), {})
+            writer.add(Batch(columns, bytes(32), made, "text", {}, {}, {}, (), "tokenizers", (), {}, None))
+    store = RowFile(path)
+    first = store.ids(0)
+
+    sums = [int(store.ids(row).sum(dtype=np.int64)) for row in range(rows)]
+
+    assert sums == [tokens * row + tokens * (tokens - 1) // 2 for row in range(rows)]
+    assert first.tolist() == list(range(tokens))
+    assert resident(path) < path.stat().st_size // 2
+
+
+def resident(path: Path) -> int:
+    """Bytes of a mapped file that this process has resident (Linux)."""
+    maps = Path("/proc/self/smaps")
+    if not maps.exists():
+        pytest.skip("only Linux tells what is resident")
+    lines = iter(maps.read_text(encoding="utf-8").splitlines())
+    size = 0
+    for line in lines:
+        if line.endswith(str(path)):
+            size += next(int(one.split()[1]) << 10 for one in lines if one.startswith("Rss:"))
+    return size

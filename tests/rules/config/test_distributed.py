@@ -151,6 +151,8 @@ def test_zero_3_wants_storage_no_device_map_and_gathered_weights() -> None:
         "jobs.mapper.training.deepspeed.zero_optimization",
     ]
     assert deepspeed(gathered).findings == ()
+    assert deepspeed(sharded).findings != ()
+    assert deepspeed(sharded, lora={}).findings == ()
 
 
 def loading(

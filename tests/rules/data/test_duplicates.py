@@ -4,7 +4,8 @@ from typing import Any
 import numpy as np
 import pytest
 from ftcheck_rules.data.cases.duplicates import CASES
-from ftcheck_rules.data.duplicates import duplicates, leakage
+from ftcheck_rules.data.duplicates import duplicates
+from ftcheck_rules.data.leakage import leakage
 
 from ftcheck import Severity
 from ftcheck.dedup.fingerprints import fingerprint
@@ -329,7 +330,7 @@ def test_pairs_that_are_not_compared_are_said(monkeypatch: pytest.MonkeyPatch) -
 
 
 def test_evaluation_rows_that_are_not_searched_are_said(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("ftcheck_rules.data.duplicates.MAX_TEST_TOKENS", 100)
+    monkeypatch.setattr("ftcheck_rules.data.leakage.MAX_TEST_TOKENS", 100)
     texts = [words(60) for _ in range(4)]
     sides = [
         prepared([60] * 4, trained=[40] * 4, tokens=Store(texts), of=rows(4, said=said, asked=said))

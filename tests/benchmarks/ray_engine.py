@@ -23,7 +23,7 @@ import tempfile
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from itertools import pairwise
 from pathlib import Path
@@ -174,6 +174,7 @@ def run(folder: Path, name: str, count: int, fault: str | None, after: float) ->
         ) as process:
             if fault is not None:
                 timer = threading.Timer(after, _fault, (fault, cluster))
+                timer.daemon = True
                 timer.start()
             looking = threading.Thread(target=_watch, args=(memory, over), daemon=True)
             looking.start()
@@ -200,12 +201,14 @@ def _fault(kind: str, cluster: Any) -> None:
         cluster.remove_node(list(cluster.worker_nodes)[-1], allow_graceful=False)
         print("a node was removed", flush=True)
         return
-    for one in psutil.Process().children(recursive=True):
-        if "ray::answered" in " ".join(one.cmdline()):
-            os.kill(one.pid, signal.SIGKILL)
-            print(f"worker {one.pid} was killed", flush=True)
-            return
-    print("no worker was at a task: nothing was killed", flush=True)
+    while True:
+        for one in psutil.Process().children(recursive=True):
+            with suppress(psutil.Error):
+                if "ray::answered" in " ".join(one.cmdline()):
+                    os.kill(one.pid, signal.SIGKILL)
+                    print(f"worker {one.pid} was killed", flush=True)
+                    return
+        time.sleep(0.1)
 
 
 def tell(ran: Ran, rows: int) -> None:

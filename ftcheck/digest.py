@@ -2,11 +2,12 @@
 
 import hashlib
 import json
+import os
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
-from ftcheck.inputs import bounded
+from ftcheck.inputs.remote_files import open_data
 
 CHUNK = 1 << 20
 
@@ -31,11 +32,11 @@ def of_json(value: Any) -> str:
     return of_text(canonical(value))
 
 
-def of_file(path: Path) -> str | None:
-    """Digest of a file's bytes; None if it cannot be read."""
+def of_file(path: Path | str) -> str | None:
+    """Digest of a file's bytes; None if it cannot be read. The URL of a file is a `str`."""
     hasher = hashlib.sha256()
     try:
-        with bounded.open_file(path) as file:
+        with open_data(str(path)) as file:
             while chunk := file.read(CHUNK):
                 hasher.update(chunk)
     except OSError:
@@ -43,7 +44,7 @@ def of_file(path: Path) -> str | None:
     return "sha256:" + hasher.hexdigest()
 
 
-def of_files(paths: Sequence[Path]) -> str | None:
+def of_files(paths: Sequence[Path | str]) -> str | None:
     """Digest of several files, their names and order included; None if one cannot be read.
 
     A single file's digest is the file's own, so that `sha256sum` shows the same.
@@ -53,7 +54,7 @@ def of_files(paths: Sequence[Path]) -> str | None:
         return None
     if len(digests) == 1:
         return digests[0]
-    return of_json([[path.name, digest] for path, digest in zip(paths, digests, strict=True)])
+    return of_json([[os.path.basename(path), digest] for path, digest in zip(paths, digests, strict=True)])
 
 
 def of_named(folder: Path, names: Iterable[str]) -> str | None:

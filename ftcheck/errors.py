@@ -85,6 +85,13 @@ class InputError(FtcheckError):
     code = "input"
 
 
+class EngineError(FtcheckError):
+    """What prepares the rows cannot be reached, or has given up: nothing is known of the rows."""
+
+    exit_code = ExitCode.INCOMPLETE
+    code = "engine"
+
+
 class AbsentConfig(InputError):
     """A model's folder holds a tokenizer and no config.json: one check reports it, the others are skipped."""
 

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from ftcheck.inputs import bounded
+from ftcheck.inputs.remote_files import is_remote, matching
 
 DATA_SUFFIXES = (".jsonl", ".json", ".parquet", ".csv")
 TOKENIZER_FILES = (
@@ -66,11 +67,14 @@ def is_hub_data(stated: str) -> bool:
 def expand(stated: str | Sequence[str]) -> list[str]:
     """Paths that a path, a glob or a list of them names, each glob's in sorted order.
 
-    A path that is not there stays as it is; a glob that matches nothing gives nothing.
+    A path that is not there stays as it is; a glob that matches nothing gives nothing. Raises `OSError` for a
+    glob behind a URL that nobody can list.
     """
     paths: list[str] = []
     for one in [stated] if isinstance(stated, str) else stated:
-        if glob.has_magic(one) and not os.path.exists(one):
+        if is_remote(one):
+            paths.extend(matching(one))
+        elif glob.has_magic(one) and not os.path.exists(one):
             paths.extend(sorted(glob.glob(one, recursive=True)))
         else:
             paths.append(one)

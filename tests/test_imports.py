@@ -30,6 +30,7 @@ FLOORS = (
         "ftcheck.field_metadata",
         "ftcheck.inputs.bounded",  # reads files: on every floor there is one to be read
         "ftcheck.inputs.machine_memory",
+        "ftcheck.inputs.remote_files",
         "ftcheck.inputs.work_folders",
         "ftcheck.attest.signers",  # what names a signer in a policy
         "ftcheck.gate.ticket",  # a record: what a trainer cannot be called without

@@ -85,6 +85,11 @@ SCENARIOS = (
     "faults/test_clean_tools.py",
     "faults/test_tools.py",
     "faults/test_faults.py",
+    # rows prepared on a Ray cluster
+    "ray/test_connection.py",
+    "ray/test_data_pipeline.py",
+    "ray/test_engine.py",
+    "ray/test_object_storage.py",
     # whole paths through a package
     "cli/test_prepared.py",
     "plugins/guard/test_litellm.py",

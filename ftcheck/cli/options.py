@@ -228,6 +228,8 @@ class RunFlags:
     collect_only: bool = False
     no_cache: bool = False
     workers: int | None = None
+    engine: Literal["local", "ray"] = "local"
+    ray_address: str | None = None
     offline: bool = False
     rules_dirs: tuple[Path, ...] = ()
     show_content: bool = False
@@ -270,6 +272,17 @@ _RUN_OPTIONS: tuple[Callable[[Any], Any], ...] = (
         type=click.IntRange(min=1),
         metavar="N",
         help="Number of processes that prepare rows. [default: one per core]",
+    ),
+    click.option(
+        "--engine",
+        type=click.Choice(["local", "ray"]),
+        default="local",
+        help="What prepares rows: processes here, or tasks of a Ray cluster (extra [ray]). [default: local]",
+    ),
+    click.option(
+        "--ray-address",
+        metavar="HOST:PORT",
+        help="The Ray cluster, for --engine ray. [default: RAY_ADDRESS, else one that is started here]",
     ),
     click.option("--offline", is_flag=True, help="Do not ask the hub; use the cache only."),
     rules_dirs,

@@ -125,6 +125,8 @@ def _options(
         show_content=flags.show_content,
         exit_zero=flags.exit_zero,
         cache=not flags.no_cache,
+        engine=flags.engine,
+        ray_address=flags.ray_address,
     )
 
 

@@ -191,8 +191,11 @@ def _data(stated: str | Sequence[str], known: FileDigests) -> InputDigest:
     shown = ", ".join(map(near, [stated] if isinstance(stated, str) else stated))
     if isinstance(stated, str) and is_hub_data(stated):
         return InputDigest(shown, digest.of_text(f"hub:{stated}"))
-    paths = [Path(path) for path in expand(stated)]
-    return InputDigest(shown, known.of("data", paths, lambda: digest.of_files(paths)))
+    try:
+        paths = [Path(path) for path in expand(stated)]
+        return InputDigest(shown, known.of("data", paths, lambda: digest.of_files(paths)))
+    except OSError:
+        return InputDigest(shown, None)
 
 
 def _prepared(stated: str) -> InputDigest:

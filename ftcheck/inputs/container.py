@@ -40,7 +40,8 @@ class Run:
     from earlier ones; `digests` are those of data files that were digested already (`mapper.train`), and
     `cached` is told which of them came out of the cache, `note` what the report should say beside results
     (`f"{job.label}.train: …"`: what is worked out for one job may be taken over by others), and
-    `read_content` that a rule asked for the texts of rows.
+    `read_content` that a rule asked for the texts of rows. `engine` prepares them: `local` in
+    processes here, `ray` in tasks of the cluster at `ray_address` (None: one that is started here).
     """
 
     folder: Path
@@ -53,6 +54,8 @@ class Run:
     cached: Callable[[str], None] = lambda name: None
     note: Callable[[str], None] = lambda text: None
     read_content: Callable[[], None] = lambda: None
+    engine: str = "local"
+    ray_address: str | None = None
 
 
 class Inputs:

@@ -20,6 +20,9 @@ if TYPE_CHECKING:
 
     from ftcheck.settings import Training
 
+ALL = slice(None)
+BLOCK = 1 << 20
+"""Sequences that are looked at at once: of very many, a whole column would fill the memory."""
 CLOSED, OPEN = 1, 2
 """How a last answer ends: see `Rows.ending`."""
 
@@ -232,20 +235,34 @@ class Prepared:
         lengths = self.lengths()
         return lengths if max_length is None or not cut else lengths.clip(max=max_length)
 
-    def fed_spans(self, training: Training) -> NDArray[np.int64]:
-        """What is fed, after truncation: (row, start, stop) of each sequence, as `sequences`, but cut."""
+    def fed_spans(self, training: Training, part: slice | NDArray[np.int64] = ALL) -> NDArray[np.int64]:
+        """What is fed, after truncation: (row, start, stop) of each sequence, or of some, as `sequences`, but
+        cut.
+        """
         import numpy as np
 
-        starts, stops = cut_bounds(training)(self.sequences[:, 1], self.sequences[:, 2])
-        return np.stack([self.sequences[:, 0], starts.clip(min=self.sequences[:, 1]), stops], axis=1)
+        rows, begins, ends = self.sequences[part].T
+        starts, stops = cut_bounds(training)(begins, ends)
+        return np.stack([rows, starts.clip(min=begins), stops], axis=1)
+
+    def first_spans(self, training: Training, rows: Sequence[int]) -> dict[int, tuple[int, int]]:
+        """Of these rows, those that are fed: from where to where the first sequence of each is."""
+        import numpy as np
+
+        known = self.sequences[:, 0]
+        places = np.searchsorted(known, np.asarray(rows, dtype=np.int64))
+        places = places[places < len(known)]
+        spans = self.fed_spans(training, np.unique(places)).tolist()
+        return {row: (start, stop) for row, start, stop in spans}
 
     def headless(self, training: Training) -> NDArray[np.bool_]:
         """Rows that are fed, but nowhere from their first token on (`keep_end` cuts the beginning away)."""
         import numpy as np
 
-        spans = self.fed_spans(training)
         whole = np.zeros(len(self), dtype=bool)
-        whole[spans[spans[:, 1] == 0, 0]] = True
+        for first in range(0, len(self.sequences), BLOCK):
+            spans = self.fed_spans(training, slice(first, first + BLOCK))
+            whole[spans[spans[:, 1] == 0, 0]] = True
         found: NDArray[np.bool_] = self.used & ~whole
         return found
 

@@ -53,6 +53,8 @@ def execute(
         show_content=options.show_content,
         policy=policy.path,
         cache=options.cache,
+        engine=options.engine,
+        ray_address=options.ray_address,
         digests=tuple((digests or {}).items()),
         rows=rows,
         waived=tuple((check.id, named_by(of_check(policy, check.id))) for check in checks),

@@ -30,4 +30,6 @@ class Options:
     exit_zero: bool = False
     cache: bool = True
     shares: bool = False
+    engine: str = "local"
+    ray_address: str | None = None
     limits: Limits = field(default_factory=Limits)

@@ -14,6 +14,7 @@ from ftcheck.importers.importing import SCRIPTS, framework_of
 from ftcheck.importers.records import FRAMEWORKS, NAMES
 from ftcheck.inputs import bounded
 from ftcheck.inputs.bounded import expanded
+from ftcheck.inputs.remote_files import is_remote
 from ftcheck.inputs.work_folders import work_folder
 from ftcheck.paths import DATA_SUFFIXES, is_hub_data
 from ftcheck.policy.made import Asked, Made, made
@@ -152,7 +153,7 @@ def _refuse_unreadable(file: str) -> None:
     path = expanded(file)
     if os.path.isdir(path):
         raise UsageError(f"{file} is a folder: name the files, or use {file.rstrip('/')}/*.jsonl")
-    if not (glob.glob(path) or os.path.exists(path) or is_hub_data(file)):
+    if not (glob.glob(path) or os.path.exists(path) or is_hub_data(file) or is_remote(file)):
         raise UsageError(f"{file}: no such file")
     if os.path.exists(path) and Path(path).suffix not in DATA_SUFFIXES:
         raise UsageError(f"{file}: unsupported; ftcheck reads {', '.join(DATA_SUFFIXES)}")

@@ -162,6 +162,8 @@ class _Worker:
             cached=lambda name: events.send({"event": "cached", "name": name}),
             note=lambda text: events.send({"event": "note", "text": text}),
             read_content=self._content_read,
+            engine=setup.engine,
+            ray_address=setup.ray_address,
         )
         self._base = {"run": run, "jobs": tuple(self._jobs.values())}
         self._shared = Store()

@@ -35,6 +35,8 @@ class Setup:
     rows: bool = False
     waived: tuple[tuple[str, frozenset[str]], ...] = ()
     shares: bool = False
+    engine: str = "local"
+    ray_address: str | None = None
 
 
 def pack(setup: Setup) -> str:

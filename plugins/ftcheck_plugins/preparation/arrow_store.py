@@ -6,8 +6,9 @@ from collections.abc import Callable, Iterator, Sequence
 from functools import cached_property
 from pathlib import Path
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, overload
+from typing import TYPE_CHECKING, Any, Protocol, overload
 
+from ftcheck.inputs.prepared import TokenStore
 from ftcheck_plugins.preparation.batches import Batch
 
 if TYPE_CHECKING:
@@ -22,6 +23,19 @@ LARGE_ID = 1 << 24
 """Ids from here on are sorted instead of marked in a table."""
 KEPT_BATCHES = 8
 """Batches of a list column that stay unpacked for whoever asks row by row."""
+
+
+class Columns(TokenStore, Protocol):
+    """Rows that were written, wherever they lie: their columns, digests, token ids and masks."""
+
+    def __len__(self) -> int:
+        """Number of rows."""
+
+    def column(self, name: str) -> "NDArray[Any]":
+        """One column over all rows; it cannot be written to."""
+
+    def records(self) -> Sequence[str]:
+        """The digests of all rows, as hex."""
 
 
 class RowWriter:

@@ -17,7 +17,7 @@ from ftcheck.settings import Job
 from ftcheck_plugins.preparation import answer_texts
 from ftcheck_plugins.preparation.trl_tokenize import RowTokenizer, Tokens, nothing
 from ftcheck_plugins.reading import row_formats, tool_rows
-from ftcheck_plugins.reading.files import RawRow
+from ftcheck_plugins.reading.raw_rows import RawRow
 from ftcheck_plugins.reading.row_formats import Example, Gist
 
 if TYPE_CHECKING:
@@ -78,17 +78,24 @@ class BatchMaker:
         job: Job,
         tokenizer: Tokenizer | None,
         rows: RowTokenizer | None,
+        layout: str | None = None,
         first: Mapping[str, Any] | None = None,
     ) -> None:
-        """`rows` tokenises for `tokenizer`; both None: rows without tokens. `first` is the first row of all
-        where that may be none of those that follow.
+        """`rows` tokenises for `tokenizer`; both None: rows without tokens. `layout` is that of the rows
+        before these, where it is known; `first` is the first row of all where that may be none of those that
+        follow.
         """
         self._text_field = job.training.dataset_text_field
-        self._layout: str | None = None if job.data.format == "auto" else job.data.format
+        self._layout = layout if job.data.format == "auto" else job.data.format
         if self._layout is None and first is not None:
             self._layout = row_formats.detect(first, self._text_field)
         self._rows = rows
         self._marks = _Marks(tokenizer) if tokenizer is not None else None
+
+    @property
+    def layout(self) -> str | None:
+        """The layout of the rows; None before the first one that has any."""
+        return self._layout
 
     @property
     def settled(self) -> bool:

@@ -8,7 +8,7 @@ import json
 import os
 import re
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
@@ -17,7 +17,6 @@ from typing import TYPE_CHECKING, Any
 from ftcheck.digest import of_files, of_json
 from ftcheck.errors import FtcheckError, InputError
 from ftcheck.inputs import columns, prepared_folder
-from ftcheck.inputs.columns import Keys, KeySet
 from ftcheck.inputs.container import Run
 from ftcheck.inputs.loaded import AsLoaded
 from ftcheck.inputs.loader import loader
@@ -28,22 +27,26 @@ from ftcheck.inputs.prepared import (
     Sample,
     SampleRow,
 )
+from ftcheck.inputs.remote_files import is_remote
 from ftcheck.inputs.tokenizer import Tokenizer
+from ftcheck.label_digest import LabelDigest
 from ftcheck.packing.truncation import of_evaluation
 from ftcheck.records import Progress
 from ftcheck.sampling.row_sample import RowSample
 from ftcheck.settings import Job, Outliers, Training
 from ftcheck_plugins.kept import Kept
-from ftcheck_plugins.model.tokenizer import ChatTokenizer
 from ftcheck_plugins.preparation import processes, truncation_pass
-from ftcheck_plugins.preparation.arrow_store import ROWS, RowFile, RowWriter
-from ftcheck_plugins.preparation.batches import Batch, BatchMaker
+from ftcheck_plugins.preparation.arrow_store import ROWS, Columns, RowFile, RowWriter
+from ftcheck_plugins.preparation.batches import BatchMaker
+from ftcheck_plugins.preparation.gathered import DONE, Gathered, key_set, token_count
 from ftcheck_plugins.preparation.prepared_cache import READERS, CacheSlot
 from ftcheck_plugins.preparation.rendering import Differs
 from ftcheck_plugins.preparation.row_stream import RowStream
-from ftcheck_plugins.preparation.trl_tokenize import RowTokenizer
+from ftcheck_plugins.preparation.trl_tokenize import row_tokenizer
+from ftcheck_plugins.preparation.truncation_pass import Fed, ScratchArrays, good_rows
 from ftcheck_plugins.reading import arrow_nulls, files, loaded, row_formats
-from ftcheck_plugins.reading.files import RawRow, Source
+from ftcheck_plugins.reading.files import Source
+from ftcheck_plugins.reading.raw_rows import RawRow
 from ftcheck_plugins.reading.row_formats import Example
 from ftcheck_plugins.reading.row_shape import shape_of
 from ftcheck_plugins.reading.sampled import SampledRows
@@ -53,13 +56,8 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-VERSION = 7
-DONE = "done.json"
-"""What a first pass says of its rows; written last."""
 SAMPLE_RANDOM = 200
 SAMPLE_LONGEST = 50
-MAX_SYSTEM_PROMPTS = 1_000
-MAX_KEY_SETS = 1_000
 NUMBERS = "numbers.npy"
 """The numbers of the rows of a sample among all rows."""
 LOOKED_AT = 256 << 20
@@ -134,10 +132,10 @@ def sample(job: Job, run: Run, prepared: Prepared) -> Sample:
     good = prepared.used.nonzero()[0]
     count = min(SAMPLE_RANDOM, len(good))
     drawn = np.random.default_rng(0).choice(good, size=count, replace=False) if count else good
-    longest = good[np.argsort(prepared.length[good], kind="stable")[-SAMPLE_LONGEST:]]
+    longest = _longest(prepared.length, good)
     chosen = np.unique(np.concatenate([drawn, longest])).tolist()
     table = prepared.rows
-    spans = _first_spans(prepared, job.training)
+    spans = prepared.first_spans(job.training, chosen)
     wanted = [(row, int(table.file[row]), int(table.offset[row])) for row in chosen]
     raw = files.at_rows(source_of(job, "train", run), wanted, offline=run.offline)
     built = [
@@ -147,12 +145,14 @@ def sample(job: Job, run: Run, prepared: Prepared) -> Sample:
     return Sample(rows=tuple(one for one in built if one is not None), total=len(good))
 
 
-def _first_spans(prepared: Prepared, training: Training) -> dict[int, tuple[int, int]]:
-    """Of each row that is fed, from where to where its first sequence is."""
-    spans: dict[int, tuple[int, int]] = {}
-    for row, start, stop in prepared.fed_spans(training).tolist():
-        spans.setdefault(row, (start, stop))
-    return spans
+def _longest(length: "NDArray[np.int32]", rows: "NDArray[np.int64]") -> "NDArray[np.int64]":
+    """The longest of these rows, the later ones of equal length."""
+    import numpy as np
+
+    if len(rows) > SAMPLE_LONGEST:
+        of_rows = length[rows]
+        rows = rows[of_rows >= np.partition(of_rows, -SAMPLE_LONGEST)[-SAMPLE_LONGEST]]
+    return rows[np.argsort(length[rows], kind="stable")[-SAMPLE_LONGEST:]]
 
 
 def _sample_row(
@@ -179,13 +179,14 @@ def as_loaded(job: Job, run: Run, inputs: Any) -> AsLoaded | None:
     if job.data.prepared is not None:
         return None
     source = _named(job, "train")
-    if source.hub is not None or job.data.sample is not None or not loaded.installed():
+    absent = source.hub is not None or job.data.sample is not None or any(map(is_remote, source.files))
+    if absent or not loaded.installed():
         return None
     if job.trainer.use != "command" and not _worth_loading(source, inputs):
         return None
 
     def files_read() -> Any:
-        digest = of_files([Path(name) for name in source.files])
+        digest = of_files(source.files)
         return None if digest is None else [digest, source.files]
 
     kept = Kept(run, f"{job.label}.loaded", "loaded", files_read, READERS)
@@ -216,6 +217,11 @@ def _texts(value: Any) -> Iterator[str]:
             yield from _texts(one)
 
 
+def _task(job: Job, split: str) -> str:
+    """How a preparation is named while it goes on."""
+    return f"preparing {job.label if split == 'train' else f'{job.label} {split}'}"
+
+
 def _work(run: Run) -> Path:
     work = run.folder / "prepared"
     work.mkdir(parents=True, exist_ok=True)
@@ -233,7 +239,8 @@ def source_of(job: Job, split: str, run: Run) -> Source:
     if job.trainer.use != "command":
         change = arrow_nulls.dropped if job.data.drop_nulls else None
         return replace(source, shape=shape_of(job, split), change=change)
-    if source.picks is not None or source.hub is not None or not loaded.installed():
+    absent = source.picks is not None or source.hub is not None or any(map(is_remote, source.files))
+    if absent or not loaded.installed():
         return source
     read = loaded.load(source, _work(run))
     return replace(source, through=partial(loaded.rows, source, read)) if read.other else source
@@ -282,7 +289,7 @@ class _Preparing:
 
     def found(self) -> Prepared | None:
         """The rows as a worker before this one, another job, or an earlier run prepared them."""
-        if (self._folder / DONE).is_file():
+        if all((self._folder / name).is_file() for name in (DONE, ROWS)):
             return self._finished(RowFile(self._folder / ROWS), self._folder, making=True)
         kept = self.shelf.find()
         if kept is None:
@@ -297,7 +304,12 @@ class _Preparing:
             return None
 
     def made(self) -> Prepared:
-        """The rows, prepared now and kept."""
+        """The rows, prepared now and kept; or by the tasks of a Ray cluster, which keeps them."""
+        if self._run.engine == "ray":
+            shared = self._on_cluster()
+            if shared is not None:
+                return self._readable(shared)
+            self._run = replace(self._run, workers=1)  # no process is forked beside Ray's threads
         self._pass().write(self._folder)
         made = self._finished(RowFile(self._folder / ROWS), self._folder, making=True)
         self.shelf.keep(self._folder, made)
@@ -319,11 +331,31 @@ class _Preparing:
 
     def _finished(self, file: RowFile, folder: Path, *, making: bool) -> Prepared:
         """The rows with what is fed of them, and with what reads their texts again, if a rule asks."""
-        is_train = self._split == "train"
-        outliers = self._job.data.outliers if is_train else None
-        training = self._job.training if is_train else of_evaluation(self._job.training)
+        training, outliers = self._settings()
         asked = self.shelf.answering
-        made = _finish(file, folder, training, outliers, asked, self._work, making=making)
+        return self._readable(_finish(file, folder, training, outliers, asked, self._work, making=making))
+
+    def _settings(self) -> tuple[Training, Outliers | None]:
+        """What the second pass looks at."""
+        if self._split == "train":
+            return self._job.training, self._job.data.outliers
+        return of_evaluation(self._job.training), None
+
+    def _on_cluster(self) -> Prepared | None:
+        """The rows as tasks of a Ray cluster prepare them; None where they are not shared."""
+        from ftcheck_plugins.cluster import preparing, second_pass
+
+        folder, tokenizer, task = self._folder, self.shelf.tokenizer, _task(self._job, self._split)
+        rows = preparing.rows_of(self._job, self._run, self._source, tokenizer, task, folder)
+        if rows is None:
+            return None
+        about = json.loads((folder / DONE).read_text(encoding="utf-8"))
+        training, outliers = self._settings()
+        broken = [row for row, *_ in about["row_errors"]]
+        fed = second_pass.fed(rows, training, outliers, about["format"], broken)
+        return _made(rows, folder, about, fed, tokenizer)
+
+    def _readable(self, made: Prepared) -> Prepared:
         rows, field = made.rows, self._job.training.dataset_text_field
         reader = RowStream(self._source, rows.records, rows.format, field, self._run)
         return replace(made, rows=replace(rows, reader=reader), first_pass=self.shelf.key)
@@ -357,17 +389,7 @@ class _Pass:
     source: Source
     tokenizer: Tokenizer | None
     split: str
-    layout: str | None = None
-    row_errors: dict[int, RowError] = field(default_factory=dict)
-    remarks: dict[str, list[int]] = field(default_factory=dict)
-    marks: dict[str, list[int]] = field(default_factory=dict)
-    prompts: dict[str, int] = field(default_factory=dict)
-    notes: list[str] = field(default_factory=list)
-    key_sets: dict[Keys, list[int]] = field(default_factory=dict)
-    opening: dict[str, str] | None = None
-    engine: str = "tokenizers"
-    seen: int = 0
-    tokens: int = 0
+    found: Gathered = field(default_factory=Gathered)
 
     def write(self, folder: Path) -> None:
         """Do the pass; the folder appears whole or not at all."""
@@ -377,89 +399,37 @@ class _Pass:
         try:
             self._write(making, fast=True)
         except Differs as differs:
-            self._again(str(differs))
+            # what was done is forgotten; from now on the trainer's own libraries do all the work
+            self.found = Gathered(notes=[str(differs)])
             self._write(making, fast=False)
-        self._save(making)
+        self.found.save(making, self.source.files, self._sample(making))
         making.rename(folder)
-        self._tell(finished=True, detail=f"{_count(self.tokens)} tokens  {time.monotonic() - started:.1f} s")
+        detail = f"{token_count(self.found.tokens)} tokens  {time.monotonic() - started:.1f} s"
+        self._tell(finished=True, detail=detail)
 
     def _write(self, making: Path, *, fast: bool) -> None:
-        rows = self._row_tokenizer(fast)
+        rows = row_tokenizer(self.tokenizer, self.job.training, fast=fast)
         picks, text_field = self.source.picks, self.job.training.dataset_text_field
         first = picks.opening(self.source, offline=self.run.offline) if picks is not None else None
-        if first is not None and first.data is not None:
-            self.opening = columns.kinds(first.data, text_field)
-        maker = BatchMaker(self.job, self.tokenizer, rows, first.data if first is not None else None)
+        opening = first.data if first is not None else None
+        if opening is not None:
+            self.found.opening = columns.kinds(opening, text_field)
+        maker = BatchMaker(self.job, self.tokenizer, rows, first=opening)
         if rows is not None and files.size(self.source) >= processes.WORTH:
             rows.load_ahead()
         try:
             with RowWriter(making / ROWS) as writer:
                 for batch in processes.made(self.source, maker, self.run):
-                    self._add(batch)
+                    self.found.add(batch, batch.columns["system"], len(batch.tokens.ids.flat))
                     writer.add(batch)
                     self._tell()
         finally:
             if rows is not None:
                 rows.engine.close()
 
-    def _again(self, why: str) -> None:
-        """Forget what was done; from now on the trainer's own libraries do all the work."""
-        fresh = _Pass(self.job, self.run, self.source, self.tokenizer, self.split, notes=[why])
-        self.__dict__.update(fresh.__dict__)
-
-    def _row_tokenizer(self, fast: bool) -> RowTokenizer | None:
-        if self.tokenizer is None:
-            return None
-        if not isinstance(self.tokenizer, ChatTokenizer):
-            raise InputError(f"preparation needs a transformers tokenizer, not {self.tokenizer!r}")
-        return RowTokenizer(self.tokenizer, self.job.training, fast=fast)
-
     def _tell(self, *, finished: bool = False, detail: str | None = None) -> None:
-        what = self.job.label if self.split == "train" else f"{self.job.label} {self.split}"
-        self.run.report(Progress(f"preparing {what}", self.seen, None, "rows", finished, detail))
-
-    def _add(self, batch: Batch) -> None:
-        """Take over what a batch says of its rows, under the rows' own numbers."""
-        self.layout = self.layout or batch.layout
-        self.row_errors.update((self.seen + n, trouble) for n, trouble in batch.row_errors.items())
-        for mine, theirs in ((self.remarks, batch.remarks), (self.marks, batch.marks)):
-            for code, found in theirs.items():
-                _note(mine, code, (self.seen + n for n in found))
-        if self.opening is None:
-            self.opening = batch.opening
-        for one, (number, first) in batch.key_sets.items():
-            held = self.key_sets.setdefault(_keys(one, self.key_sets), [0, self.seen + first])
-            held[0] += number
-        system = batch.columns["system"]
-        system[system >= 0] = [self._system(batch.prompts[n]) for n in system[system >= 0].tolist()]
-        self.engine = batch.engine
-        self.notes.extend(note for note in batch.notes if note not in self.notes)
-        self.tokens += len(batch.tokens.ids.flat)
-        self.seen += len(batch)
-
-    def _system(self, prompt: str) -> int:
-        if prompt not in self.prompts and len(self.prompts) >= MAX_SYSTEM_PROMPTS:
-            return len(self.prompts)
-        return self.prompts.setdefault(prompt, len(self.prompts))
-
-    def _save(self, making: Path) -> None:
-        about = {
-            "version": VERSION,
-            "files": self.source.files,
-            "format": self.layout or "unknown",
-            "row_errors": [
-                [row, t.code, t.message, t.fix, t.column, t.content] for row, t in self.row_errors.items()
-            ],
-            "remarks": self.remarks,
-            "marks": self.marks,
-            "system_prompts": list(self.prompts),
-            "notes": self.notes,
-            "key_sets": [[*one, *counts] for one, counts in self.key_sets.items()],
-            "opening": self.opening or {},
-            "engine": self.engine,
-            "sample": self._sample(making),
-        }
-        (making / DONE).write_text(json.dumps(about), encoding="utf-8")
+        task, seen = _task(self.job, self.split), self.found.seen
+        self.run.report(Progress(task, seen, None, "rows", finished, detail))
 
     def _sample(self, making: Path) -> list[int] | None:
         """Rows, rows in all and seed of a sample; the rows' own numbers are written beside."""
@@ -471,28 +441,6 @@ class _Pass:
             return None
         np.save(making / NUMBERS, found.numbers)
         return [len(found.numbers), found.of, picks.sampling.seed]
-
-
-def _keys(one: Keys, known: Mapping[Keys, Any]) -> Keys:
-    """A set of keys; of very many, beyond the first ones, those that TRL looks at."""
-    if one in known or len(known) < MAX_KEY_SETS:
-        return one
-    return one._replace(names=tuple(sorted({*one.names} & {*columns.LOOKED_AT})))
-
-
-def _key_set(names: list[str], switches: bool, talks: list[str], rows: int, first: int) -> KeySet:
-    """As `_save` wrote it."""
-    return KeySet(Keys(tuple(names), switches, tuple(talks)), rows, first)
-
-
-def _note(found: dict[str, list[int]], code: str, rows: Iterator[int]) -> None:
-    """Remember rows under a code; of very many rows the first ones."""
-    rows_of_code = found.setdefault(code, [])
-    rows_of_code.extend(rows)
-
-
-def _count(number: int) -> str:
-    return f"{number / 1e6:,.2f} M" if number >= 1e6 else f"{number:,}"
 
 
 def _finish(
@@ -510,21 +458,41 @@ def _finish(
     It is known already where it was done before with the same settings; where the folder is in the making,
     it is written there.
     """
-    import numpy as np
-
     about = json.loads((folder / DONE).read_text(encoding="utf-8"))
-    row_errors = {int(row): RowError(*said) for row, *said in about["row_errors"]}
-    length = file.column("length")
     known = folder / f"fed-{truncation_pass.settings_of(training, outliers)}.npz"
     fed = truncation_pass.read(known)
     if fed is None:
-        good = np.ones(len(length), dtype=bool)
-        good[list(row_errors)] = False
-        desk = truncation_pass.ScratchArrays(work)
-        stretches, outlier = truncation_pass.sequences(length, good, outliers, about["format"], desk)
-        fed = truncation_pass.feed(file, stretches, outlier, training, tokenizer, desk)
+        desk = ScratchArrays(work)
+        fed = _second_pass(file, about, training, outliers, tokenizer, desk)
         if making:
             fed.write(known)
+    return _made(file, folder, about, fed, tokenizer)
+
+
+def _second_pass(
+    file: RowFile,
+    about: dict[str, Any],
+    training: Training,
+    outliers: Outliers | None,
+    tokenizer: Tokenizer | None,
+    desk: ScratchArrays,
+) -> Fed:
+    """What is fed of all rows."""
+    length = file.column("length")
+    good = good_rows(len(length), (row for row, *_ in about["row_errors"]))
+    limit = truncation_pass.limit_of(length, good, outliers)
+    stretches, outlier = truncation_pass.sequences(length, good, outliers, limit, about["format"], desk)
+    digest = LabelDigest()
+    made = truncation_pass.feed(file, stretches, outlier, training, tokenizer, desk, digest)
+    return Fed.of(made, digest.text())
+
+
+def _made(
+    file: Columns, folder: Path, about: dict[str, Any], fed: Fed, tokenizer: Tokenizer | None
+) -> Prepared:
+    """The rows as rules see them."""
+    row_errors = {int(row): RowError(*said) for row, *said in about["row_errors"]}
+    length = file.column("length")
     whole = None if row_errors or tokenizer is None else fed.digest
     sample = _drawn(about, whole)
     return Prepared(
@@ -564,7 +532,7 @@ def _numbers(folder: Path, sample: RowSample | None) -> "NDArray[np.int64] | Non
     return np.load(folder / NUMBERS) if sample is not None else None
 
 
-def _rows(about: dict[str, Any], file: RowFile, row_errors: dict[int, RowError]) -> Rows:
+def _rows(about: dict[str, Any], file: Columns, row_errors: dict[int, RowError]) -> Rows:
     return Rows(
         files=tuple(about["files"]),
         file=file.column("file"),
@@ -584,12 +552,12 @@ def _rows(about: dict[str, Any], file: RowFile, row_errors: dict[int, RowError])
         ending=file.column("ending"),
         marks={mark: tuple(found) for mark, found in about["marks"].items()},
         notes=tuple(about["notes"]),
-        key_sets=tuple(_key_set(*one) for one in about["key_sets"]),
+        key_sets=tuple(key_set(*one) for one in about["key_sets"]),
         opening=about["opening"],
     )
 
 
-def _bos(file: RowFile, tokenizer: Tokenizer | None) -> "NDArray[np.int32]":
+def _bos(file: Columns, tokenizer: Tokenizer | None) -> "NDArray[np.int32]":
     """BOS tokens at the start of each row (0, 1 or 2; more than two count as two)."""
     import numpy as np
 

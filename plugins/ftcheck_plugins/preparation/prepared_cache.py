@@ -185,13 +185,13 @@ class CacheSlot:
 
     def _made_key(self, data: str | None) -> str | None:
         """The key; None where something that goes into it cannot be told."""
-        paths = [Path(path) for path in self._source.files]
+        files = self._source.files
         parts = {
             "preparation": PREPARATION_VERSION,
             "versions": _versions(),
             "split": self._split,
-            "data": data or of_files(paths),
-            "suffixes": [path.suffix for path in paths],
+            "data": data or of_files(files),
+            "suffixes": [Path(name).suffix for name in files],
             "excluded": {file: sorted(offsets) for file, offsets in sorted(self._source.excluded.items())},
             "shape": asdict(self._source.shape),
             "loaded": None if self._source.through is None else versions_of(READERS),

@@ -28,6 +28,7 @@ from ftcheck.inputs.container import Run
 from ftcheck_plugins.preparation.batches import Batch, BatchMaker, batches
 from ftcheck_plugins.reading import files
 from ftcheck_plugins.reading.files import Lines, Source
+from ftcheck_plugins.reading.raw_rows import RawRow
 
 PIECE = 1 << 19
 """Bytes of one piece."""
@@ -77,7 +78,7 @@ def _bytes(pieces: Sequence[Lines]) -> int:
     return sum(piece.stop - piece.start for piece in pieces)
 
 
-def _here(stream: Iterator[Sequence[files.RawRow]], maker: BatchMaker) -> Iterator[Batch]:
+def _here(stream: Iterator[Sequence[RawRow]], maker: BatchMaker) -> Iterator[Batch]:
     for raws in stream:
         with uncollected():
             batch = maker.make(raws)
@@ -202,10 +203,10 @@ def _help(sending: Connection, pieces: Sequence[Lines], maker: BatchMaker) -> No
     except BrokenPipeError:
         """Nobody wants the rest."""
     except BaseException as error:
-        sending.send(_sendable(error))
+        sending.send(sendable(error))
 
 
-def _sendable(error: BaseException) -> BaseException:
+def sendable(error: BaseException) -> BaseException:
     """The error, or one in its words where it does not survive the way."""
     try:
         copy = pickle.loads(pickle.dumps(error))  # its own, made just now

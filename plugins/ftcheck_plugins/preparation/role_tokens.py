@@ -22,7 +22,7 @@ from ftcheck_plugins.preparation.processes import uncollected
 from ftcheck_plugins.preparation.rendering import Differs
 from ftcheck_plugins.preparation.token_engines import Engine, Reference
 from ftcheck_plugins.reading import files, row_formats
-from ftcheck_plugins.reading.files import RawRow
+from ftcheck_plugins.reading.raw_rows import RawRow
 from ftcheck_plugins.reading.row_formats import Example
 
 if TYPE_CHECKING:

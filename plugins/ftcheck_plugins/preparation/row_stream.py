@@ -7,7 +7,8 @@ from ftcheck.dedup.fingerprints import text_of
 from ftcheck.errors import InputError
 from ftcheck.inputs.container import Run
 from ftcheck_plugins.reading import files, row_formats
-from ftcheck_plugins.reading.files import RawRow, Source
+from ftcheck_plugins.reading.files import Source
+from ftcheck_plugins.reading.raw_rows import RawRow
 from ftcheck_plugins.reading.row_formats import Example
 
 BLOCK = 1_000
@@ -45,7 +46,7 @@ class RowStream:
         while row >= self._first + len(self._block):
             self._first += len(self._block)
             raws = list(islice(self._stream, BLOCK))
-            if not raws or not unchanged(raws, self._records[self._first :]):
+            if not raws or not unchanged(raws, self._records[self._first : self._first + len(raws)]):
                 raise InputError(f"{self._source.files[0]}: changed since it was prepared: run again")
             self._block = [self._said(raw) for raw in raws]
         return self._block[row - self._first]

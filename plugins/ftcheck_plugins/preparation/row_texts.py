@@ -12,6 +12,7 @@ from ftcheck.settings import Job
 from ftcheck_plugins.preparation.preparation import source_of
 from ftcheck_plugins.preparation.row_stream import unchanged
 from ftcheck_plugins.reading import files, row_formats
+from ftcheck_plugins.reading.raw_rows import RawRow
 from ftcheck_plugins.reading.row_formats import Example
 
 
@@ -38,7 +39,7 @@ class FromFiles:
         """These rows with their messages and tools. Raises `InputError`."""
         return [self._row(row, raw) for row, raw in zip(rows, self._raw(rows), strict=True)]
 
-    def _raw(self, rows: Sequence[int]) -> list[files.RawRow]:
+    def _raw(self, rows: Sequence[int]) -> list[RawRow]:
         self.run.read_content()
         order = sorted(set(rows))
         wanted = [(row, int(self.rows.file[row]), int(self.rows.offset[row])) for row in order]
@@ -49,14 +50,14 @@ class FromFiles:
         by_row = dict(zip(order, found, strict=True))
         return [by_row[row] for row in rows]
 
-    def _row(self, row: int, raw: files.RawRow) -> ReadRow:
+    def _row(self, row: int, raw: RawRow) -> ReadRow:
         made = self._example(raw)
         if made is None:
             return ReadRow(row, (), data=raw.data or {})
         asked = len(made.prompt) if isinstance(made.prompt, tuple) else 0
         return ReadRow(row, made.turns, asked, made.tools, made.template_kwargs, raw.data or {})
 
-    def _example(self, raw: files.RawRow) -> Example | None:
+    def _example(self, raw: RawRow) -> Example | None:
         layout, text_field = self.rows.format, self.job.training.dataset_text_field
         made = row_formats.example(raw.data, layout, text_field) if raw.data is not None else None
         return made if isinstance(made, Example) else None

@@ -13,8 +13,9 @@ from itertools import islice
 from typing import TYPE_CHECKING, Any
 
 from ftcheck import templates
+from ftcheck.errors import InputError
 from ftcheck.inputs.prepared import RowError
-from ftcheck.inputs.tokenizer import Message
+from ftcheck.inputs.tokenizer import Message, Tokenizer
 from ftcheck.settings import Training
 from ftcheck_plugins.model.direct_rendering import Spans
 from ftcheck_plugins.model.tokenizer import ChatTokenizer, template_error
@@ -404,6 +405,15 @@ class RowTokenizer:
         if self._training.completion_only_loss is not False:
             mask[:start] = False
         return mask, len(parts[0].ids) - start
+
+
+def row_tokenizer(tokenizer: Tokenizer | None, training: Training, *, fast: bool) -> RowTokenizer | None:
+    """What tokenises rows with this tokenizer; None without one. Raises `InputError` for one of a plugin."""
+    if tokenizer is None:
+        return None
+    if not isinstance(tokenizer, ChatTokenizer):
+        raise InputError(f"preparation needs a transformers tokenizer, not {tokenizer!r}")
+    return RowTokenizer(tokenizer, training, fast=fast)
 
 
 def _places_of(reference: Reference) -> Places | None:

@@ -2,6 +2,7 @@
 
 import os
 import tempfile
+from collections.abc import Iterable
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -41,23 +42,39 @@ class ScratchArrays:
             return np.memmap(file, dtype=kind, mode="w+", shape=shape).view(np.ndarray)
 
 
+def good_rows(count: int, broken: Iterable[int]) -> "NDArray[np.bool_]":
+    """Which of so many rows are in no trouble."""
+    import numpy as np
+
+    good = np.ones(count, dtype=bool)
+    good[list(broken)] = False
+    return good
+
+
+def limit_of(length: "NDArray[np.int32]", good: "NDArray[np.bool_]", outliers: Outliers | None) -> int | None:
+    """Tokens beyond which a row is an outlier of all rows, as the policy says; None where none is."""
+    from ftcheck.packing.lengths import nearest_rank
+
+    if outliers is None or outliers.action == "keep" or not good.any():
+        return None
+    return nearest_rank(length[good], outliers.above_percentile)
+
+
 def sequences(
     length: "NDArray[np.int32]",
     good: "NDArray[np.bool_]",
     outliers: Outliers | None,
+    limit: int | None,
     layout: str,
     desk: ScratchArrays,
 ) -> "tuple[NDArray[np.int64], NDArray[np.bool_]]":
-    """What may be fed: (row, start, stop) of each sequence, after the policy's outliers."""
+    """What may be fed: (row, start, stop) of each sequence, after the policy's outliers beyond `limit`."""
     import numpy as np
-
-    from ftcheck.packing.lengths import nearest_rank
 
     rows_fed = good.nonzero()[0]
     outlier = desk.zeros(len(length), bool)
     stops = length[rows_fed].astype(np.int64)
-    if outliers is not None and outliers.action != "keep" and len(rows_fed):
-        limit = nearest_rank(stops, outliers.above_percentile)
+    if outliers is not None and limit is not None and len(rows_fed):
         over = stops > limit
         outlier[rows_fed[over]] = True
         if outliers.action == "drop":
@@ -68,7 +85,7 @@ def sequences(
             raise InputError(f"data.outliers.action 'chunk' needs plain text; these rows are '{layout}'")
         else:
             return _chunks(rows_fed, stops, limit), outlier
-    found = desk.zeros((len(rows_fed), 3), np.int64)
+    found = desk.zeros((3, len(rows_fed)), np.int64).T  # a rule that looks at a column reads that column
     found[:, 0], found[:, 2] = rows_fed, stops
     return found, outlier
 
@@ -85,7 +102,7 @@ def _chunks(rows_fed: "NDArray[np.int64]", stops: "NDArray[np.int64]", limit: in
 
 
 @dataclass(frozen=True, slots=True)
-class Fed:
+class FedRows:
     """What the second pass finds out, one entry a row (see `Prepared`), but for `sequences`."""
 
     kept: "NDArray[np.int32]"
@@ -95,7 +112,19 @@ class Fed:
     used: "NDArray[np.bool_]"
     outlier: "NDArray[np.bool_]"
     sequences: "NDArray[np.int64]"
+
+
+@dataclass(frozen=True, slots=True)
+class Fed(FedRows):
+    """The same of all rows, with the digest over ids and labels."""
+
     digest: str
+
+    @classmethod
+    def of(cls, rows: FedRows, digest: str) -> "Fed":
+        """All rows with their digest."""
+        found: dict[str, Any] = {one.name: getattr(rows, one.name) for one in fields(rows)}
+        return cls(**found, digest=digest)
 
     def write(self, path: Path) -> None:
         """Write all of it to a file, which appears whole or not at all."""
@@ -131,15 +160,16 @@ def feed(
     training: Training,
     tokenizer: Tokenizer | None,
     desk: ScratchArrays,
-) -> Fed:
-    """Cut, drop and digest as the trainer will."""
+    digest: LabelDigest,
+) -> FedRows:
+    """Cut, drop and add to a digest as the trainer will."""
     import numpy as np
 
     count = len(outlier)
     kept, trained = desk.zeros(count, np.int32), desk.zeros(count, np.int32)
     ends, stopped, used = (desk.zeros(count, bool) for _ in range(3))
     last = _LastWord(tokenizer)
-    digest, taken = LabelDigest(), np.ones(len(sequences), dtype=bool)
+    taken = np.ones(len(sequences), dtype=bool)
     cut = cut_bounds(training)
     position = 0
     for first, begins, ids, mask in file.batches():
@@ -161,7 +191,7 @@ def feed(
         stopped[rows_fed] = last.stops(ids[mask], before[starts], before[stops])
         digest.add_many(ids, mask, starts, stops)
     fed = sequences if taken.all() else sequences[taken]
-    return Fed(kept, trained, ends, stopped, used, outlier, fed, digest.text())
+    return FedRows(kept, trained, ends, stopped, used, outlier, fed)
 
 
 class _LastWord:

@@ -1,5 +1,6 @@
 """Streams rows out of data files, with the place and the digest of each: .jsonl .json .parquet .csv, hub."""
 
+import contextlib
 import csv
 import hashlib
 import io
@@ -11,16 +12,20 @@ from dataclasses import dataclass, field
 from itertools import compress, count, groupby, islice, pairwise
 from operator import itemgetter
 from pathlib import Path
-from typing import Any, BinaryIO, NamedTuple, Protocol
+from typing import Any, BinaryIO, Protocol
 
 from ftcheck.digest import canonical
 from ftcheck.errors import InputError, MissingDependency, Problem
 from ftcheck.inputs import bounded, exclude_list, prepared_folder
 from ftcheck.inputs.prepared import RowError
+from ftcheck.inputs.remote_files import exists, is_remote, open_data, size_of
 from ftcheck.paths import DATA_SUFFIXES, expand, is_hub_data
 from ftcheck.records import Location
 from ftcheck.settings import Sampling
+from ftcheck_plugins.reading import parquet_rows
 from ftcheck_plugins.reading.json_window import Fault, JsonWindow, Value
+from ftcheck_plugins.reading.parquet_rows import RowGroups
+from ftcheck_plugins.reading.raw_rows import RawRow
 from ftcheck_plugins.reading.row_shape import Shape
 
 MAX_LINE = 16 << 20
@@ -28,17 +33,6 @@ MAX_LINE = 16 << 20
 TOO_DEEP = RowError("json", "not readable: nested too deeply")
 TOO_MANY_DIGITS = RowError("json", "contains a number with more digits than Python can read (4,300)")
 TOO_LONG = RowError("json", f"longer than {MAX_LINE >> 20} MiB", "write one JSON object per line")
-
-
-class RawRow(NamedTuple):
-    """One row as it stands in a file: its place, sha256 of its bytes, its data or what is wrong."""
-
-    file: int
-    line: int
-    offset: int
-    record: bytes
-    data: dict[str, Any] | None
-    trouble: RowError | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,17 +117,17 @@ def _excluded(path: Path, files: Sequence[str]) -> dict[int, frozenset[int]]:
     """Where the rows of a list begin, in bytes, by file. Raises `InputError` for rows that are not there."""
     found: dict[int, frozenset[int]] = {}
     for index, wanted in exclude_list.by_file(path, files).items():
-        found[index] = _where(Path(files[index]), wanted)
+        found[index] = _where(files[index], wanted)
         if len(found[index]) < len(wanted):
             raise exclude_list.moved(path, files[index], len(wanted) - len(found[index]), len(wanted))
     return found
 
 
-def _where(file: Path, wanted: Mapping[int, str]) -> frozenset[int]:
+def _where(file: str, wanted: Mapping[int, str]) -> frozenset[int]:
     """Where those of the lines begin that still are the records that are wanted."""
     found, last = set(), max(wanted)
     try:
-        with bounded.open_file(file) as handle:
+        with open_data(file) as handle:
             for number, (offset, raw) in enumerate(lines(handle, 0, sys.maxsize), start=1):
                 if number in wanted and _record(raw).hex() == wanted[number]:
                     found.add(offset)
@@ -145,10 +139,16 @@ def _where(file: Path, wanted: Mapping[int, str]) -> frozenset[int]:
 
 
 def _expand(stated: str, place: Location, what: str) -> list[str]:
-    found = expand(stated)
+    try:
+        found = expand(stated)
+        missing = [one for one in found if is_remote(one) and not exists(one)]
+    except OSError as error:
+        raise problem(f"{what}: {stated}: cannot be read: {error.strerror or error}", place) from error
     if not found:
         raise problem(f"{what}: no file matches {stated}", place)
-    for path in found:
+    for path in missing:
+        raise problem(f"{what}: no such file: {path}", place)
+    for path in [one for one in found if not is_remote(one)]:
         if os.path.isdir(path):
             if prepared_folder.is_saved(Path(path)):
                 raise problem(f"{what}: {path} holds prepared rows: name it in data.prepared", place)
@@ -203,9 +203,9 @@ def _stream(source: Source, offline: bool) -> Iterator[RawRow]:
         excluded = source.excluded.get(index)
         try:
             if excluded:
-                yield from Lines(index, Path(name), excluded=excluded)
+                yield from Lines(index, name, excluded=excluded)
             else:
-                yield from READERS[Path(name).suffix](index, Path(name))
+                yield from READERS[Path(name).suffix](index, name)
         except OSError as error:
             raise InputError(f"{name}: cannot be read: {error.strerror or error}") from error
 
@@ -218,20 +218,25 @@ def at_rows(source: Source, wanted: Sequence[tuple[int, int, int]], *, offline: 
 def rows_at(
     source: Source, wanted: Sequence[tuple[int, int, int]], *, offline: bool = False
 ) -> Iterator[RawRow]:
-    """The same one after the other: JSON lines are sought, other files read through."""
+    """The same one after the other: JSON lines and row groups are sought, other files read through."""
     if lines_only(source):
         for file, places in groupby(wanted, key=itemgetter(1)):
-            found = _sought(file, Path(source.files[file]), [offset for _, _, offset in places])
+            found = _sought(file, source.files[file], [offset for _, _, offset in places])
             yield from source.changed(found)
+        return
+    if _as_they_stand(source, ".parquet"):
+        for file, places in groupby(wanted, key=itemgetter(1)):
+            rows = [offset for _, _, offset in places]
+            yield from source.changed(parquet_rows.rows_at(file, source.files[file], rows))
         return
     indices = {row for row, _, _ in wanted}
     chosen = (row for n, row in enumerate(stream(source, offline=offline)) if n in indices)
     yield from islice(chosen, len(indices))
 
 
-def _sought(file: int, path: Path, offsets: Sequence[int]) -> Iterator[RawRow]:
+def _sought(file: int, path: str, offsets: Sequence[int]) -> Iterator[RawRow]:
     try:
-        with bounded.open_file(path) as handle:
+        with open_data(path) as handle:
             for offset in offsets:
                 handle.seek(offset)
                 yield _parse(file, 0, offset, handle.readline())
@@ -240,9 +245,12 @@ def _sought(file: int, path: Path, offsets: Sequence[int]) -> Iterator[RawRow]:
 
 
 def size(source: Source) -> int:
-    """Bytes of the files here; 0 for a data set on the hub, and for files that are not there."""
-    here = () if source.hub is not None else source.files
-    return sum(Path(name).stat().st_size for name in here if Path(name).is_file())
+    """Bytes of the files; 0 for a data set on the hub, and for files that are not there."""
+    found = 0
+    for name in () if source.hub is not None else source.files:
+        with contextlib.suppress(OSError):
+            found += size_of(name)
+    return found
 
 
 def pieces(source: Source, size: int) -> "list[Lines] | None":
@@ -254,30 +262,43 @@ def pieces(source: Source, size: int) -> "list[Lines] | None":
     found: list[Lines] = []
     for file, name in enumerate(source.files):
         try:
-            edges = _edges(Path(name), size)
+            found_at = edges(name, size)
         except OSError as error:
             raise InputError(f"{name}: cannot be read: {error.strerror or error}") from error
         excluded = source.excluded.get(file, frozenset())
-        found += [Lines(file, Path(name), *both, excluded, source.changed) for both in pairwise(edges)]
+        found += [Lines(file, name, *both, excluded, source.changed) for both in pairwise(found_at)]
     return found
+
+
+def in_pieces(source: Source) -> bool:
+    """Whether the rows can be read piece by piece: all of those in JSON lines and Parquet files."""
+    return source.picks is None and _as_they_stand(source, (".jsonl", ".parquet"))
 
 
 def lines_only(source: Source) -> bool:
     """Whether the rows stand in JSON lines, and are taken as they stand there."""
+    return _as_they_stand(source, ".jsonl")
+
+
+def _as_they_stand(source: Source, suffix: str | tuple[str, ...]) -> bool:
+    """Whether the rows stand in files of such a kind, and are taken as they stand there."""
     alone = source.hub is None and source.through is None and not source.shape
-    return alone and all(name.endswith(".jsonl") for name in source.files)
+    return alone and all(name.endswith(suffix) for name in source.files)
 
 
-def _edges(path: Path, size: int) -> list[int]:
-    """Where lines begin, about `size` bytes apart; the first is 0, the last the size of the file."""
-    end = path.stat().st_size
-    edges = [0]
-    with bounded.open_file(path) as handle:
-        while edges[-1] + size < end:
-            handle.seek(edges[-1] + size)
+def edges(path: str, size: int) -> list[int]:
+    """Where lines begin, about `size` bytes apart; the first is 0, the last the size of the file.
+
+    Raises `OSError`.
+    """
+    end = size_of(path)
+    found = [0]
+    with open_data(path) as handle:
+        while found[-1] + size < end:
+            handle.seek(found[-1] + size)
             _skip_line(handle)
-            edges.append(handle.tell())
-    return [*edges, end] if edges[-1] < end else edges
+            found.append(handle.tell())
+    return [*found, end] if found[-1] < end else found
 
 
 class Lines:
@@ -289,7 +310,7 @@ class Lines:
     def __init__(
         self,
         file: int,
-        path: Path,
+        path: str,
         start: int = 0,
         stop: int = sys.maxsize,
         excluded: frozenset[int] = frozenset(),
@@ -312,7 +333,7 @@ class Lines:
 
     def _rows(self) -> Iterator[RawRow]:
         self.count = 0
-        with bounded.open_file(self._path) as handle:
+        with open_data(self._path) as handle:
             for offset, raw in lines(handle, self.start, self.stop):
                 self.count += 1
                 if offset in self._excluded:
@@ -349,7 +370,7 @@ def _record(raw: bytes) -> bytes:
     return hashlib.sha256(raw if is_too_long(raw) else raw.rstrip(b"\r\n")).digest()
 
 
-def _jsonl(file: int, path: Path) -> Iterator[RawRow]:
+def _jsonl(file: int, path: str) -> Iterator[RawRow]:
     return iter(Lines(file, path))
 
 
@@ -444,12 +465,12 @@ def _kind(value: Any) -> str:
     return names.get(type(value), "null")
 
 
-def _json(file: int, path: Path) -> Iterator[RawRow]:
+def _json(file: int, path: str) -> Iterator[RawRow]:
     """A JSON array, item by item, or JSON objects one after the other; what is neither ends in a trouble.
 
     As datasets reads such files (5.2): objects may stand in a line each, or over lines.
     """
-    with bounded.open_file(path) as handle:
+    with open_data(path) as handle:
         try:
             window = JsonWindow(handle, MAX_LINE)
             first = window.peek()
@@ -522,9 +543,9 @@ def _broken(file: int, fault: Fault) -> RawRow:
     return RawRow(file, fault.place.line, fault.place.offset, record, None, wrong)
 
 
-def _csv(file: int, path: Path) -> Iterator[RawRow]:
+def _csv(file: int, path: str) -> Iterator[RawRow]:
     csv.field_size_limit(MAX_LINE)
-    with bounded.open_file(path) as handle:
+    with open_data(path) as handle:
         text = io.TextIOWrapper(handle, encoding="utf-8-sig", newline="")
         reader = csv.reader(text, strict=True)
         names: list[str] | None = None
@@ -566,56 +587,8 @@ def _plain(file: int, line: int, names: Sequence[str], cells: Sequence[str]) -> 
     return RawRow(file, line, 0, record, None, wrong)
 
 
-def _parquet(file: int, path: Path) -> Iterator[RawRow]:
-    import pyarrow as pa
-    import pyarrow.parquet as pq
-
-    try:
-        with bounded.open_file(path) as handle:
-            line = 0
-            for batch in pq.ParquetFile(handle).iter_batches(batch_size=1000):
-                for values in values_of(batch):
-                    line += 1
-                    yield parquet_row(file, line, values)
-    except (pa.ArrowException, ValueError, OverflowError) as error:
-        raise InputError(f"{path}: not a readable Parquet file: {error}") from error
-
-
-def values_of(batch: Any) -> Iterator[dict[str, Any] | RowError]:
-    """The rows of a batch; an error for each that holds a value for which Python has no type."""
-    try:
-        yield from batch.to_pylist()
-        return
-    except (ValueError, OverflowError):
-        pass
-    for place in range(batch.num_rows):
-        try:
-            yield batch.slice(place, 1).to_pylist()[0]
-        except (ValueError, OverflowError):
-            yield RowError(
-                "json",
-                f"a value of {_out_of_range(batch.slice(place, 1))} is out of range",
-                "write dates and times between the years 1 and 9999",
-            )
-
-
-def _out_of_range(row: Any) -> str:
-    """The types of the columns of one row that cannot be read."""
-    broken = []
-    for name, column in zip(row.schema.names, row.columns, strict=True):
-        try:
-            column.to_pylist()
-        except (ValueError, OverflowError):
-            broken.append(str(row.schema.field(name).type))
-    return f"the type {' or '.join(broken)}"
-
-
-def parquet_row(file: int, line: int, values: dict[str, Any] | RowError) -> RawRow:
-    """A row of a Parquet file, of its values or what is wrong with them."""
-    if isinstance(values, RowError):
-        return RawRow(file, line, 0, hashlib.sha256(f"{file}:{line}".encode()).digest(), None, values)
-    record = hashlib.sha256(canonical(values).encode("utf-8", "surrogatepass")).digest()
-    return RawRow(file, line, 0, record, values)
+def _parquet(file: int, name: str) -> Iterator[RawRow]:
+    return iter(RowGroups(file, name))
 
 
 def _hub(name: str, offline: bool) -> Iterator[RawRow]:
@@ -652,4 +625,9 @@ def load_hub(name: str, offline: bool, *, streaming: bool = False) -> Iterable[d
     return rows
 
 
-READERS = {".jsonl": _jsonl, ".json": _json, ".csv": _csv, ".parquet": _parquet}
+READERS: Mapping[str, Callable[[int, str], Iterator[RawRow]]] = {
+    ".jsonl": _jsonl,
+    ".json": _json,
+    ".csv": _csv,
+    ".parquet": _parquet,
+}

@@ -18,7 +18,7 @@ from ftcheck.inputs.tool_parsers import FunctionCall, Unreadable
 from ftcheck.records import Location
 from ftcheck.settings import Gold, Job
 from ftcheck_plugins.reading import files, row_formats
-from ftcheck_plugins.reading.files import RawRow
+from ftcheck_plugins.reading.raw_rows import RawRow
 
 SUFFIXES = (".json", ".jsonl")
 STOP = 1

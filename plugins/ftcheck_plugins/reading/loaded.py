@@ -21,7 +21,8 @@ from typing import Any, NamedTuple
 from ftcheck.errors import FtcheckError
 from ftcheck.inputs.loaded import AsLoaded, Reread
 from ftcheck_plugins.reading import files
-from ftcheck_plugins.reading.files import RawRow, Source
+from ftcheck_plugins.reading.files import Source
+from ftcheck_plugins.reading.raw_rows import RawRow
 
 BUILDERS = {".jsonl": "json", ".json": "json", ".csv": "csv", ".parquet": "parquet"}
 """Name of the reader of datasets, by suffix."""

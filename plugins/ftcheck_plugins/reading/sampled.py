@@ -16,11 +16,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ftcheck.errors import InputError
-from ftcheck.inputs import bounded
+from ftcheck.inputs.remote_files import open_data
 from ftcheck.sampling.draw import Draw
 from ftcheck.settings import Sampling
-from ftcheck_plugins.reading import files
-from ftcheck_plugins.reading.files import MAX_LINE, Lines, RawRow, Source
+from ftcheck_plugins.reading import files, parquet_rows
+from ftcheck_plugins.reading.files import MAX_LINE, Lines, Source
+from ftcheck_plugins.reading.raw_rows import RawRow
 
 if TYPE_CHECKING:
     import numpy as np
@@ -88,7 +89,7 @@ class SampledRows:
         row_bytes = max(1, files.size(source) // found.found)
         step = max(1, size // row_bytes)
         return [
-            DrawnLines(file, Path(source.files[file]), places[at : at + step], row_bytes, source.changed)
+            DrawnLines(file, source.files[file], places[at : at + step], row_bytes, source.changed)
             for file, places in _by_file(found.places)
             for at in range(0, len(places), step)
         ]
@@ -106,7 +107,7 @@ class DrawnLines(Lines):
     def __init__(
         self,
         file: int,
-        path: Path,
+        path: str,
         places: "Places",
         row_bytes: int,
         changed: Callable[[Iterable[RawRow]], Iterator[RawRow]],
@@ -184,20 +185,19 @@ def _all(source: _Bare, offline: bool) -> "Iterator[Places]":
         return
     excluded = dict(source.excluded)
     for file, name in enumerate(source.files):
-        path = Path(name)
+        suffix = Path(name).suffix
         try:
-            if path.suffix == ".jsonl":
-                yield from _line_places(file, path, excluded.get(file, frozenset()))
-            elif path.suffix == ".parquet":
-                yield from _numbered(file, _parquet_rows(path))
+            if suffix == ".jsonl":
+                yield from _line_places(file, name, excluded.get(file, frozenset()))
+            elif suffix == ".parquet":
+                yield from _numbered(file, parquet_rows.count(name))
             else:
-                rows = files.READERS[path.suffix](file, path)
-                yield from _row_places(file, path, rows)
+                yield from _row_places(file, name, files.READERS[suffix](file, name))
         except OSError as error:
             raise InputError(f"{name}: cannot be read: {error.strerror or error}") from error
 
 
-def _row_places(file: int, path: Path, rows: Iterator[RawRow]) -> "Iterator[Places]":
+def _row_places(file: int, path: str, rows: Iterator[RawRow]) -> "Iterator[Places]":
     """The places of rows that were parsed to be found.
 
     Raises `InputError` for a file that ends in a fault: nobody knows how many rows are behind it.
@@ -226,11 +226,11 @@ def _numbered(file: int, total: int) -> "Iterator[Places]":
         yield _places(file, lines, np.zeros_like(lines))
 
 
-def _line_places(file: int, path: Path, excluded: frozenset[int]) -> "Iterator[Places]":
+def _line_places(file: int, path: str, excluded: frozenset[int]) -> "Iterator[Places]":
     """Where the lines begin that are rows. Nothing is parsed."""
     numbers: list[int] = []
     offsets: list[int] = []
-    with bounded.open_file(path) as handle:
+    with open_data(path) as handle:
         for number, (offset, raw) in enumerate(files.lines(handle, 0, sys.maxsize), start=1):
             if (raw.isspace() and not files.is_too_long(raw)) or offset in excluded:
                 continue
@@ -241,18 +241,6 @@ def _line_places(file: int, path: Path, excluded: frozenset[int]) -> "Iterator[P
                 numbers, offsets = [], []
     if numbers:
         yield _places(file, numbers, offsets)
-
-
-def _parquet_rows(path: Path) -> int:
-    """Rows of a Parquet file, by its footer."""
-    import pyarrow as pa
-    import pyarrow.parquet as pq
-
-    try:
-        with bounded.open_file(path) as handle:
-            return int(pq.ParquetFile(handle).metadata.num_rows)
-    except (pa.ArrowException, ValueError) as error:
-        raise InputError(f"{path}: not a readable Parquet file: {error}") from error
 
 
 def _hub_rows(name: str, offline: bool) -> int:
@@ -278,64 +266,30 @@ def _picked(source: Source, found: Drawn, offline: bool) -> Iterator[RawRow]:
         yield from _hub_at(source.hub, offline, found.places[:, 1].tolist(), stated)
         return
     for file, places in _by_file(found.places):
-        path = Path(source.files[file])
+        name = source.files[file]
         try:
-            if path.suffix == ".jsonl":
-                yield from _lines_at(file, path, places)
-            elif path.suffix == ".parquet":
-                yield from _parquet_at(file, path, places[:, 1] - 1)
+            if name.endswith(".jsonl"):
+                yield from _lines_at(file, name, places)
+            elif name.endswith(".parquet"):
+                yield from parquet_rows.rows_at(file, name, (places[:, 1] - 1).tolist())
             else:
-                yield from _rows_at(file, path, places)
+                yield from _rows_at(file, name, places)
         except OSError as error:
-            raise InputError(f"{path}: cannot be read: {error.strerror or error}") from error
+            raise InputError(f"{name}: cannot be read: {error.strerror or error}") from error
 
 
-def _lines_at(file: int, path: Path, places: "Places") -> Iterator[RawRow]:
-    with bounded.open_file(path) as handle:
+def _lines_at(file: int, path: str, places: "Places") -> Iterator[RawRow]:
+    with open_data(path) as handle:
         for _, line, offset in places.tolist():
             handle.seek(offset)
             yield files.line_row(file, line, offset, handle.readline(MAX_LINE))
 
 
-def _parquet_at(file: int, path: Path, wanted: "NDArray[np.int64]") -> Iterator[RawRow]:
-    """Rows of a Parquet file by their index; row groups without one are not read."""
-    import numpy as np
-    import pyarrow as pa
-    import pyarrow.parquet as pq
-
-    try:
-        with bounded.open_file(path) as handle:
-            parquet, first = pq.ParquetFile(handle), 0
-            for group in range(parquet.num_row_groups):
-                stop = first + parquet.metadata.row_group(group).num_rows
-                here = wanted[np.searchsorted(wanted, first) : np.searchsorted(wanted, stop)]
-                if len(here):
-                    yield from _of_group(file, parquet, group, first, here)
-                first = stop
-    except (pa.ArrowException, ValueError, OverflowError) as error:
-        raise InputError(f"{path}: not a readable Parquet file: {error}") from error
-
-
-def _of_group(
-    file: int, parquet: Any, group: int, first: int, wanted: "NDArray[np.int64]"
-) -> Iterator[RawRow]:
-    """Rows of a row group that begins with row `first`."""
-    import numpy as np
-
-    for batch in parquet.iter_batches(batch_size=1000, row_groups=[group]):
-        stop = first + batch.num_rows
-        here = wanted[np.searchsorted(wanted, first) : np.searchsorted(wanted, stop)]
-        rows = files.values_of(batch.take(here - first)) if len(here) else ()
-        for index, values in zip(here.tolist(), rows, strict=True):
-            yield files.parquet_row(file, index + 1, values)
-        first = stop
-
-
-def _rows_at(file: int, path: Path, places: "Places") -> Iterator[RawRow]:
+def _rows_at(file: int, path: str, places: "Places") -> Iterator[RawRow]:
     """Rows of a file that must be parsed to be found again."""
     wanted = iter(places[:, 1:].tolist())
     following = next(wanted, None)
-    for row in files.READERS[path.suffix](file, path):
+    for row in files.READERS[Path(path).suffix](file, path):
         if following is None:
             return
         if [row.line, row.offset] == following:

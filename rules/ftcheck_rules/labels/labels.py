@@ -534,10 +534,10 @@ def _cut_counts(
     yield Measurement("rows_untrained", untrained, unit="rows", limit=limit, statistic=Count())
 
 
-def _worst(cut: "NDArray[np.bool_]", lost: "NDArray[Any]") -> list[int]:
+def _worst(cut: "NDArray[np.bool_]", lost: "NDArray[Any]") -> Iterator[int]:
     """Rows that are cut, those that lose most tokens first."""
     rows = cut.nonzero()[0]
-    return [int(row) for row in rows[(-lost[rows]).argsort(kind="stable")]]
+    return map(int, rows[(-lost[rows]).argsort(kind="stable")])
 
 
 def _cut_row(job: Job, prepared: Prepared, row: int, bad: bool) -> Finding:

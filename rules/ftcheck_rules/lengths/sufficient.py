@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from ftcheck import Job, Prepared
+from ftcheck.inputs.prepared import BLOCK
 from ftcheck.packing.lengths import Histogram
 
 if TYPE_CHECKING:
@@ -43,32 +44,45 @@ def _by_tokens(job: Job, prepared: Prepared, needs: Needs) -> int:
     """The part that the tokens in the loss ask for; what data.outliers changes is not max_length's doing."""
     if job.training.packing and job.training.packing_strategy != "bfd":
         return 0  # nothing is cut
-    good = could_be_fed(job, prepared) & ~prepared.outlier
-    lengths = prepared.length[good].astype(int)
-    trained = _trained(prepared)[good]
-    allowed = (1 - needs.keep) * int(trained.sum())
+    lengths, trained, rows = _counted(prepared, could_be_fed(job, prepared) & ~prepared.outlier)
+    allowed = (1 - needs.keep) * int((trained * rows).sum())
     low, high = 0, rounded_up(int(lengths.max(initial=0))) // STEP
     while high - low > 1:
         middle = (low + high) // 2
         left = _left(job, lengths, trained, middle * STEP)
-        untrained = int(((left == 0) & (trained > 0)).sum())
-        enough = int((trained - left).sum()) <= allowed and untrained <= needs.max_untrained
+        untrained = int(rows[(left == 0) & (trained > 0)].sum())
+        enough = int(((trained - left) * rows).sum()) <= allowed and untrained <= needs.max_untrained
         low, high = (low, middle) if enough else (middle, high)
     return high * STEP
 
 
 def share_kept(job: Job, prepared: Prepared, limit: int) -> float:
     """The share of the trained tokens that a max_length of `limit` tokens keeps, 0 to 1."""
-    good = could_be_fed(job, prepared)
-    trained = _trained(prepared)[good]
-    everything = int(trained.sum())
-    kept = int(_left(job, prepared.length[good].astype(int), trained, limit).sum())
+    lengths, trained, rows = _counted(prepared, could_be_fed(job, prepared))
+    everything = int((trained * rows).sum())
+    kept = int((_left(job, lengths, trained, limit) * rows).sum())
     return kept / everything if everything else 1.0
 
 
-def _trained(prepared: Prepared) -> "NDArray[Any]":
-    """Tokens in the loss of each row, before truncation."""
-    return (prepared.trained + prepared.trained_lost).astype(int)
+def _counted(
+    prepared: Prepared, good: "NDArray[np.bool_]"
+) -> "tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int64]]":
+    """Which lengths these rows have with which numbers of tokens in the loss (both before truncation), and
+    how many rows each time: far fewer than rows.
+    """
+    import numpy as np
+
+    found, counts = [np.zeros(0, dtype=np.int64)], [np.zeros(0, dtype=np.int64)]
+    for first in range(0, len(good), BLOCK):
+        some = slice(first, first + BLOCK)
+        trained = prepared.trained[some].astype(np.int64) + prepared.trained_lost[some]
+        both = (prepared.length[some].astype(np.int64) << 32 | trained)[good[some]]
+        values, numbers = np.unique(both, return_counts=True)
+        found.append(values)
+        counts.append(numbers)
+    pairs, where = np.unique(np.concatenate(found), return_inverse=True)
+    rows = np.bincount(where, weights=np.concatenate(counts), minlength=len(pairs)).astype(np.int64)
+    return pairs >> 32, pairs & 0xFFFFFFFF, rows
 
 
 def _left(job: Job, lengths: "NDArray[Any]", trained: "NDArray[Any]", limit: int) -> "NDArray[Any]":
@@ -97,7 +111,11 @@ def before_truncation(prepared: Prepared) -> "NDArray[np.int64]":
     """Tokens of every sequence before truncation, including rows that only truncation removed."""
     import numpy as np
 
-    return np.concatenate([prepared.lengths(), prepared.length[cut_to_nothing(prepared)].astype(np.int64)])
+    more = prepared.length[cut_to_nothing(prepared)]
+    found = np.empty(len(prepared.sequences) + len(more), dtype=np.int64)
+    np.subtract(prepared.sequences[:, 2], prepared.sequences[:, 1], out=found[: len(prepared.sequences)])
+    found[len(prepared.sequences) :] = more
+    return found
 
 
 def cut_to_nothing(prepared: Prepared) -> "NDArray[np.bool_]":

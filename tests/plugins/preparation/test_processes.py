@@ -161,7 +161,7 @@ def test_what_goes_wrong_in_a_process_is_told(
 @pytest.mark.parametrize("size", [1, 7, 100, 5000, 10**9])
 def test_pieces_are_all_the_lines(size: int, tmp_path: Path) -> None:
     path = write(tmp_path / "a.jsonl", range(120))
-    whole = list(Lines(0, path))
+    whole = list(Lines(0, str(path)))
     pieces = files.pieces(Source((str(path),)), size)
 
     assert pieces is not None

@@ -8,11 +8,11 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from ftcheck_plugins.reading.files import (
-    RawRow,
     at_rows,
     find,
     stream,
 )
+from ftcheck_plugins.reading.raw_rows import RawRow
 
 from ftcheck.errors import InputError
 from ftcheck.paths import is_hub_data
@@ -181,9 +181,47 @@ def test_parquet_rows_are_numbered(tmp_path: Path) -> None:
     assert [(row.line, row.data) for row in read(path)] == [(1, {"text": "a"}), (2, {"text": "b"})]
 
 
-def test_a_broken_parquet_file_is_an_error_that_names_it(tmp_path: Path) -> None:
-    with pytest.raises(InputError, match=r"a\.parquet: not a readable Parquet file"):
-        read(write(tmp_path, "a.parquet", "nonsense"))
+def test_a_file_that_is_not_parquet_is_a_row_in_trouble(tmp_path: Path) -> None:
+    [row] = read(write(tmp_path, "a.parquet", "nonsense"))
+
+    assert (row.line, row.data) == (1, None)
+    assert row.trouble is not None
+    assert row.trouble.message.startswith("not a readable Parquet file: ")
+
+
+def test_a_row_group_that_cannot_be_read_costs_its_own_rows(tmp_path: Path) -> None:
+    """Six rows in row groups of two: the second group's bytes are lost, at rows 3 and 4."""
+    path = tmp_path / "a.parquet"
+    pq.write_table(pa.table({"text": list("abcdef")}), path, row_group_size=2)
+    lost = pq.ParquetFile(path).metadata.row_group(1).column(0)
+    start = lost.dictionary_page_offset or lost.data_page_offset
+    whole = bytearray(path.read_bytes())
+    whole[start : start + lost.total_compressed_size] = b"\xff" * lost.total_compressed_size
+    path.write_bytes(whole)
+
+    rows = read(path)
+
+    assert [(row.line, (row.data or {}).get("text")) for row in rows] == [
+        (1, "a"),
+        (2, "b"),
+        (3, None),
+        (5, "e"),
+        (6, "f"),
+    ]
+    assert rows[2].trouble is not None
+    assert rows[2].trouble.message.startswith("row group 1 cannot be read: ")
+
+
+def test_rows_of_parquet_files_are_read_again_by_their_row_groups(tmp_path: Path) -> None:
+    for name, texts in (("a", "abcde"), ("b", "fghij")):
+        pq.write_table(pa.table({"text": list(texts)}), tmp_path / f"{name}.parquet", row_group_size=2)
+    source = find(str(tmp_path / "*.parquet"), PLACE, "data.train")
+    whole = list(stream(source))
+    chosen = (0, 3, 4, 7, 9)
+
+    again = at_rows(source, [(n, whole[n].file, whole[n].offset) for n in chosen])
+
+    assert again == [whole[n] for n in chosen]
 
 
 def test_a_glob_names_its_files_in_order(tmp_path: Path) -> None:

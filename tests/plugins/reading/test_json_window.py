@@ -9,8 +9,9 @@ from typing import Any
 
 import pytest
 from ftcheck_plugins.reading import json_window
-from ftcheck_plugins.reading.files import RawRow, Source, stream
+from ftcheck_plugins.reading.files import Source, stream
 from ftcheck_plugins.reading.json_window import Fault, JsonWindow
+from ftcheck_plugins.reading.raw_rows import RawRow
 
 TEXTS = ["", "x", "[{", '"', "\\", "a\nb", "naïve", "日本", "😀", "\x00", "\ud83d", "}],", "/", "\u2028"]
 NUMBERS = [0, -0.0, 1, -7, 2**70, 0.1, 1e-12, 37.77492951234567, 1e400, float("nan"), -float("inf"), 1.5e300]

@@ -12,7 +12,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from ftcheck_plugins.reading import files
-from ftcheck_plugins.reading.files import RawRow, Source
+from ftcheck_plugins.reading.files import Source
+from ftcheck_plugins.reading.raw_rows import RawRow
 from ftcheck_plugins.reading.row_shape import Shape, Split
 from ftcheck_plugins.reading.sampled import SampledRows
 

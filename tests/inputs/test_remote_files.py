@@ -1,0 +1,109 @@
+"""Data files in a bucket: found, read, digested, and what cannot be read is told in one line."""
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from ftcheck_plugins.reading import files
+
+from ftcheck import digest, paths
+from ftcheck.errors import InputError
+from ftcheck.inputs import remote_files
+from ftcheck.records import Location
+from tests.ray.kit import MODEL
+from tests.s3_server import put, served
+
+pytest.importorskip("moto.server")
+PLACE = Location(path="policy.yaml", line=7, column=12, yaml_path="jobs.mapper.data.train")
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """Two files of JSON lines and one of Parquet, here and in the bucket `corpus`."""
+    made = tmp_path_factory.mktemp("corpus")
+    for name in ("a", "b"):
+        rows = ({"prompt": f"{name} {n}", "completion": "fine"} for n in range(50))
+        (made / f"{name}.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+    pq.write_table(pa.table({"text": list("abcdef")}), made / "c.parquet", row_group_size=2)
+    with served():
+        put(made, "corpus", "rows/")
+        yield made
+
+
+def test_a_glob_names_the_files_of_its_folder(folder: Path) -> None:
+    assert paths.expand("s3://corpus/rows/*.jsonl") == [f"s3://corpus/rows/{n}.jsonl" for n in "ab"]
+    assert paths.expand("s3://corpus/**/*.jsonl") == [f"s3://corpus/rows/{n}.jsonl" for n in "ab"]
+    assert paths.expand("s3://corpus/*.jsonl") == []
+
+
+def test_rows_are_those_of_the_files_here(folder: Path) -> None:
+    for stated in ("*.jsonl", "c.parquet"):
+        here = files.find(str(folder / stated), PLACE, "data.train")
+        there = files.find(f"s3://corpus/rows/{stated}", PLACE, "data.train")
+        rows = list(files.stream(here))
+
+        assert list(files.stream(there)) == rows
+        chosen = [(n, rows[n].file, rows[n].offset) for n in (0, 3, len(rows) - 1)]
+        assert files.at_rows(there, chosen) == files.at_rows(here, chosen)
+
+
+def test_digests_are_those_of_the_files_here(folder: Path) -> None:
+    names = ["a.jsonl", "b.jsonl"]
+
+    assert digest.of_files([f"s3://corpus/rows/{name}" for name in names]) == digest.of_files(
+        [folder / name for name in names]
+    )
+    assert digest.of_file("s3://corpus/rows/none.jsonl") is None
+
+
+@pytest.mark.parametrize(
+    ("stated", "said"),
+    [
+        ("s3://corpus/rows/none.jsonl", "no such file: s3://corpus/rows/none.jsonl"),
+        ("s3://corpus/none/*.jsonl", "no file matches s3://corpus/none/*.jsonl"),
+        ("s3://nobody/rows/*.jsonl", "no file matches s3://nobody/rows/*.jsonl"),
+    ],
+)
+@pytest.mark.usefixtures("folder")
+def test_what_is_not_there_is_an_error_at_its_place_in_the_policy(stated: str, said: str) -> None:
+    with pytest.raises(InputError) as error:
+        files.find(stated, PLACE, "data.train")
+
+    assert str(error.value).startswith("policy.yaml:7:12")
+    assert said in str(error.value)
+
+
+def test_a_bucket_that_cannot_be_reached_is_one_line(tmp_path: Path) -> None:
+    (tmp_path / "policy.yaml").write_text(
+        f"ftcheck: 1\nname: s3\njobs:\n  job:\n    model: {{name: {MODEL}}}\n"
+        "    data: {train: s3://corpus/*.jsonl}\nchecks: {data-readable: {}}\n",
+        encoding="utf-8",
+    )
+    variables = {"AWS_ENDPOINT_URL": "http://127.0.0.1:9", "AWS_EC2_METADATA_DISABLED": "true"}
+
+    done = subprocess.run(
+        [sys.executable, "-m", "ftcheck", "run", "policy.yaml"],
+        cwd=tmp_path,
+        env=os.environ | variables | {"AWS_ACCESS_KEY_ID": "x", "AWS_SECRET_ACCESS_KEY": "y"},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+    assert done.returncode == 1
+    [line] = [line for line in done.stdout.splitlines() if "policy.yaml:6" in line]
+    assert "data.train of job job: s3://corpus/*.jsonl: cannot be read: " in line
+    assert "Traceback" not in done.stdout + done.stderr
+
+
+def test_the_names_of_files_here_are_no_urls() -> None:
+    assert not any(
+        map(remote_files.is_remote, ("s3.jsonl", "s3:/a/b.jsonl", "https://a/b.jsonl", "owner/name"))
+    )
+    assert all(map(remote_files.is_remote, ("s3://a/b.jsonl", "gs://a/b", "hf://datasets/a/b/c.parquet")))

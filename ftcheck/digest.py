@@ -61,3 +61,9 @@ def of_named(folder: Path, names: Iterable[str]) -> str | None:
     """Digest of those files of a folder that exist; None if none does."""
     found = {name: of_file(folder / name) for name in sorted(names) if (folder / name).is_file()}
     return of_json(found) if found and all(found.values()) else None
+
+
+def beginning(value: str, digits: int = 8) -> str:
+    """A digest as people see it: how it was made, and its first digits (`sha256:0a1b2c3d…`)."""
+    form, colon, rest = value.partition(":")
+    return f"{form}{colon}{rest[:digits]}…" if len(rest) > digits else value

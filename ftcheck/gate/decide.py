@@ -163,7 +163,7 @@ def changed_value(what: str, was: str | None, is_now: str | None) -> str:
 
 
 def _short(value: str | None) -> str:
-    return f"{value[:11]}…{value[-4:]}" if value else "not readable"
+    return f"{digest.beginning(value, 4)}{value[-4:]}" if value else "not readable"
 
 
 def _plan_changed(report: Report, world: World, job: str) -> Reason:

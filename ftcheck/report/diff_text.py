@@ -4,6 +4,7 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any, Literal
 
+from ftcheck.digest import beginning
 from ftcheck.plurals import counted
 from ftcheck.records import Finding, Outcome
 from ftcheck.report.clean import clean
@@ -26,7 +27,6 @@ ON_SCREEN = 10
 """Lines of a part that the terminal shows."""
 IN_MARKDOWN = 200
 ABSENT = "(none)"
-SHOWN_DIGITS = 8
 FEWER = {ON_SCREEN: "-o markdown shows more, -o json all", IN_MARKDOWN: "-o json has all"}
 
 
@@ -169,6 +169,4 @@ def _value(change: ValueChange) -> str:
 def _short(value: str | None) -> str:
     if value is None:
         return ABSENT
-    form, colon, digits = value.partition(":")
-    cut = form.startswith("sha256") and len(digits) > SHOWN_DIGITS
-    return f"{form}{colon}{digits[:SHOWN_DIGITS]}…" if cut else value
+    return beginning(value) if value.startswith("sha256") else value

@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any, Literal
 
+from ftcheck.digest import beginning
 from ftcheck.errors import Problem
 from ftcheck.paths import near
 from ftcheck.records import (
@@ -71,7 +72,7 @@ class IdsFrom:
             return " ".join(("as TRL", *([self.version] if self.version else []), "prepares them"))
         if self.source == "prepared":
             by = f" ({self.framework})" if self.framework else ""
-            return f"read from {self.path}{by}" + (f", {self.digest[:15]}…" if self.digest else "")
+            return f"read from {self.path}{by}" + (f", {beginning(self.digest)}" if self.digest else "")
         by = f": the trainer {self.framework} reads and tokenises the rows itself" if self.framework else ""
         return f"unverified{by}"
 

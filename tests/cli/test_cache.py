@@ -81,7 +81,7 @@ def test_an_unchanged_second_run_says_the_same_without_transformers(ran_once: Pr
     assert ran.report["run"]["cached"] == ["job.train"]
     assert opened(ran) is False
     assert ran.report["jobs"] == first["jobs"]
-    assert ran.report["jobs"]["job"]["ids"].startswith("sha256:")
+    assert ran.report["jobs"]["job"]["ids"].startswith("sha256-tree:")
     first["results"] = [one for one in first["results"] if one["id"] != "job::opened"]
     del first["run"]
     assert stable(ran) == first

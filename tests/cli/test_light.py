@@ -48,7 +48,7 @@ def test_the_base_install_gives_the_report_of_a_stock_template(tmp_path: Path, n
     base = reported(tmp_path, without(tmp_path / "hides", *TRAINING))
 
     assert base["jobs"] == whole["jobs"]
-    assert base["jobs"]["job"]["ids"].startswith("sha256:")
+    assert base["jobs"]["job"]["ids"].startswith("sha256-tree:")
     outcomes = {one["id"]: one["outcome"] for one in base["results"]}
     assert outcomes["job::trained-tokens"] == outcomes["job::chat-template"] == "passed"
     assert {"errored", "timeout", "not-run"}.isdisjoint(outcomes.values())

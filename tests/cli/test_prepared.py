@@ -308,7 +308,7 @@ def test_evaluation_rows_of_a_dict_of_splits_are_checked_too(
     ran = run(place, policy(place, ("output_dir: out", "output_dir: out, eval_strategy: epoch")))
     assert ran.code == 0, ran.out
     assert measured(ran.result("one::data-readable"), "eval_rows") == 10
-    assert ran.report["jobs"]["one"]["eval_ids"].startswith("sha256:")
+    assert ran.report["jobs"]["one"]["eval_ids"].startswith("sha256-tree:")
     assert measured(ran.result("one::truncation"), "eval_rows_untrained") == 0
 
     shutil.rmtree(place.folder / "ready")
@@ -610,7 +610,7 @@ def test_llama_factorys_tokenized_path_is_what_is_checked(place: Project, fed: l
     ran = run(place, "p.yaml")
     assert ran.report["jobs"]["one"]["ids_from"]["framework"] == "llama-factory"
     assert ran.report["jobs"]["one"]["ids_from"]["path"] == "ready"
-    assert "ids: read from ready (llama-factory), sha256:" in ran.out
+    assert "ids: read from ready (llama-factory), sha256-tree:" in ran.out
 
     place.write("sft.yaml", LLAMA_FACTORY.replace("tokenized_path: ready\n", ""))
     place.write("p.yaml", text.replace("    trainer", "    data: {prepared: ready}\n    trainer"))

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 
 from markupsafe import Markup
 
+from ftcheck.digest import beginning
 from ftcheck.plurals import counted
 from ftcheck.records import Measurement, Result
 from ftcheck.report import sampled, wording
@@ -118,7 +119,7 @@ def short(digest: str | None) -> Markup | None:
     copy = tag(
         "button", "Copy", type="button", class_="copy js", data_copy=digest, aria_label=f"Copy {digest}"
     )
-    return tag("span", tag("code", f"{digest[:19]}…", title=digest), copy, class_="copyable")
+    return tag("span", tag("code", beginning(digest, 12), title=digest), copy, class_="copyable")
 
 
 def bins_of(text: str, unit: str | None) -> tuple[list[int], int]:

@@ -52,7 +52,7 @@ def test_an_address_at_which_nobody_listens_is_one_line(tmp_path: Path, named: s
 
 def test_control_c_ends_the_run_and_the_ray_that_it_started(tmp_path: Path) -> None:
     pytest.importorskip("ray")
-    kit.policy(tmp_path, kit.json_lines(tmp_path, 40_000, 2))
+    kit.policy(tmp_path, kit.json_lines(tmp_path, 200_000, 2))
     process = kit.start(tmp_path, "--no-cache", "--engine", "ray", "--workers", "2")
     began = time.monotonic()
     started: list[psutil.Process] = []
@@ -63,9 +63,9 @@ def test_control_c_ends_the_run_and_the_ray_that_it_started(tmp_path: Path) -> N
         time.sleep(0.05)
 
     process.send_signal(signal.SIGINT)
-    process.communicate(timeout=kit.WAITS)
+    said = process.communicate(timeout=kit.WAITS)[0]
 
-    assert process.returncode == ExitCode.INTERRUPTED
+    assert process.returncode == ExitCode.INTERRUPTED, said
     assert psutil.wait_procs(started, timeout=60)[1] == []
 
 

@@ -209,6 +209,8 @@ class Prepared:
         told = self.first_pass is not None and self.digest is not None
         if not told or (self.first_pass, self.digest) != (other.first_pass, other.digest):
             return False
+        if self.rows.files != other.rows.files:  # the same bytes in another place
+            return False
         columns = (one.name for one in fields(self) if isinstance(getattr(self, one.name), np.ndarray))
         return all(np.array_equal(getattr(self, name), getattr(other, name)) for name in columns)
 

@@ -8,7 +8,7 @@ looked at (the learning rate, where rows are prepared) keeps two jobs apart.
 
 import weakref
 from collections.abc import Callable, Hashable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields, is_dataclass
 from itertools import count
 from typing import Any
 
@@ -56,7 +56,23 @@ def _holds(cell: Cell, value: Any, now: Now) -> bool:
         found = now(cell)
     except (LookupError, AttributeError):
         return False
-    return type(found) is type(value) and bool(found == value)
+    return same(found, value)
+
+
+def same(one: Any, other: Any) -> bool:
+    """Whether two values are equal and of the same types, inside of lists, mappings and records too.
+
+    `1`, `1.0` and `true` are three values of YAML.
+    """
+    if type(one) is not type(other):
+        return False
+    if isinstance(one, Mapping):
+        return one.keys() == other.keys() and all(same(value, other[key]) for key, value in one.items())
+    if isinstance(one, list | tuple):
+        return len(one) == len(other) and all(map(same, one, other))
+    if is_dataclass(one):
+        return all(same(getattr(one, part.name), getattr(other, part.name)) for part in fields(one))
+    return bool(one == other)
 
 
 class Traces:

@@ -126,6 +126,30 @@ def test_each_data_set_is_prepared_once_and_each_report_is_the_one_of_the_policy
         assert stable(many.folder / "out" / f"{name}.json") == stable(many.folder / f"{name}.json")
 
 
+POINTED = rule_text("pointed", "yield Finding('here', at=prepared.at(3))", "job: Job, prepared: Prepared")
+
+
+@pytest.mark.parametrize("cache", [(), ("--no-cache",)])
+def test_a_finding_names_the_file_of_its_own_job_where_another_has_the_same_rows(
+    many: Project, samples: Path, cache: tuple[str, ...]
+) -> None:
+    many.rules(COUNTED, ASKED, POINTED)
+    many.write("copy.jsonl", rows(0))
+    jobs = {"first": job("d0.jsonl", 0, samples), "second": job("copy.jsonl", 0, samples)}
+    policy(many, "copied", jobs, checks={**CHECKS, "pointed": {}})
+
+    run(many, "policies/copied.yaml", "-o", "json=copied.json", *cache)
+
+    report = json.loads((many.folder / "copied.json").read_text(encoding="utf-8"))
+    places = {
+        one["job"]: Path(finding["path"]).name
+        for one in report["results"]
+        for finding in one["findings"]
+        if one["rule"] == "pointed"
+    }
+    assert places == {"first": "d0.jsonl", "second": "copy.jsonl"}
+
+
 def test_jobs_that_a_rule_can_tell_apart_are_each_asked(many: Project, samples: Path) -> None:
     jobs = {f"job{n}": job("d0.jsonl", n, samples) for n in range(4)}
     for number in (1, 2):

@@ -8,7 +8,7 @@ import pytest
 from ftcheck import InputError
 from ftcheck.inputs.container import Inputs, Run, Store
 from ftcheck.inputs.loader import Loader
-from ftcheck.inputs.traces import Traces
+from ftcheck.inputs.traces import Traces, same
 from ftcheck.settings import Job, Model, Training
 
 
@@ -133,3 +133,14 @@ def test_a_host_s_input_is_shared_by_policies_unless_it_reads_which_one(bench: B
         assert (inputs.get("where"), inputs.get("what")) == (f"in {policy}", "False")
 
     assert bench.worked == ["where", "what", "where"]
+
+
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [(1, True), (1, 1.0), ({"a": 1}, {"a": True}), ([0], [False]), ((1, {"b": [0]}), (1, {"b": [0.0]}))],
+)
+def test_values_of_other_types_are_not_the_same(one: Any, other: Any) -> None:
+    assert one == other
+    assert not same(one, other)
+    assert not same(job("a", extra={"k": one}).training, job("a", extra={"k": other}).training)
+    assert same(job("a", extra={"k": one}), job("a", extra={"k": one}))

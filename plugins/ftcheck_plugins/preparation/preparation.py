@@ -296,12 +296,14 @@ class _Preparing:
             return None
         try:
             file = RowFile(kept / ROWS, partial(self._tokens, kept))
-            return self.shelf.took(self._finished(file, kept, making=False))
+            made = self._finished(file, kept, making=False)
         except FtcheckError:
             raise
         except Exception:
             self.shelf.drop()
             return None
+        self.shelf.took(made)
+        return made
 
     def made(self) -> Prepared:
         """The rows, prepared now and kept; or by the tasks of a Ray cluster, which keeps them."""
@@ -356,9 +358,11 @@ class _Preparing:
         return _made(rows, folder, about, fed, tokenizer)
 
     def _readable(self, made: Prepared) -> Prepared:
+        """The rows in the files of this job, also where others with the same bytes were prepared."""
         rows, field = made.rows, self._job.training.dataset_text_field
         reader = RowStream(self._source, rows.records, rows.format, field, self._run)
-        return replace(made, rows=replace(rows, reader=reader), first_pass=self.shelf.key)
+        rows = replace(rows, files=self._source.files, reader=reader)
+        return replace(made, rows=rows, first_pass=self.shelf.key)
 
 
 def _stored(job: Job, run: Run, side: Any, split: str) -> Prepared:

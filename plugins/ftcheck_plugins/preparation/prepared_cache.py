@@ -11,7 +11,7 @@ import json
 import re
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, fields, replace
+from dataclasses import asdict, fields
 from datetime import datetime
 from functools import cache, cached_property, partial
 from pathlib import Path
@@ -133,12 +133,11 @@ class CacheSlot:
         if entries is not None and self.key is not None:
             entries.drop(self.key)
 
-    def took(self, prepared: Prepared) -> Prepared:
-        """A preparation from the cache: say so, and name the files as they are named now."""
+    def took(self, prepared: Prepared) -> None:
+        """Say that a preparation came out of the cache."""
         told = f"{int(prepared.length.sum()):,} tokens  from the cache"
         self._run.report(Progress(f"preparing {self._what}", len(prepared), None, "rows", True, told))
         self._run.cached(self.name)
-        return replace(prepared, rows=replace(prepared.rows, files=self._source.files))
 
     def keep(self, folder: Path, prepared: Prepared) -> None:
         """Keep the first pass that lies in `folder`, if nothing it was made of changed meanwhile.

@@ -13,6 +13,7 @@ from ftcheck import lock as locks
 from ftcheck.errors import InputError
 from ftcheck.inputs import bounded, prepared_folder
 from ftcheck.inputs.finished_run import digest_of, folder_of
+from ftcheck.inputs.remote_files import is_remote
 from ftcheck.inputs.weights import raw_header
 from ftcheck.paths import TEMPLATE_FOLDER, TOKENIZER_FILES, expand, is_hub_data, model_folder, near
 from ftcheck.policy.plan import of_job, plan_digest
@@ -49,9 +50,9 @@ class FileDigests:
         """None is known yet."""
         self._known: dict[tuple[Any, ...], Any] = {}
 
-    def of(self, what: str, paths: Iterable[Path], make: Callable[[], Made]) -> Made:
-        """What `make` works out of files, or has for the same files as they still are."""
-        key = (what, *(_touched(path) for path in paths))
+    def of(self, what: str, paths: Iterable[Path | str], make: Callable[[], Made]) -> Made:
+        """What `make` works out of files, or has for the same files as they still are, if they are here."""
+        key = (what, *(None if is_remote(str(path)) else _touched(Path(path)) for path in paths))
         if None in key:
             return make()
         if key not in self._known:
@@ -192,10 +193,10 @@ def _data(stated: str | Sequence[str], known: FileDigests) -> InputDigest:
     if isinstance(stated, str) and is_hub_data(stated):
         return InputDigest(shown, digest.of_text(f"hub:{stated}"))
     try:
-        paths = [Path(path) for path in expand(stated)]
-        return InputDigest(shown, known.of("data", paths, lambda: digest.of_files(paths)))
+        names = expand(stated)
     except OSError:
         return InputDigest(shown, None)
+    return InputDigest(shown, known.of("data", names, lambda: digest.of_files(names)))
 
 
 def _prepared(stated: str) -> InputDigest:

@@ -16,10 +16,12 @@ from ftcheck import digest, paths
 from ftcheck.errors import InputError
 from ftcheck.inputs import remote_files
 from ftcheck.records import Location
+from tests.cli.project import Project
 from tests.ray.kit import MODEL
 from tests.s3_server import put, served
 
 pytest.importorskip("moto.server")
+CHECKS: dict[str, dict[str, str]] = {"data-readable": {}, "percentile-seq-len": {}}
 PLACE = Location(path="policy.yaml", line=7, column=12, yaml_path="jobs.mapper.data.train")
 
 
@@ -60,6 +62,31 @@ def test_digests_are_those_of_the_files_here(folder: Path) -> None:
         [folder / name for name in names]
     )
     assert digest.of_file("s3://corpus/rows/none.jsonl") is None
+
+
+@pytest.mark.usefixtures("folder")
+def test_the_gate_opens_for_rows_in_a_bucket_and_shuts_when_they_change(project: Project) -> None:
+    for name in ("a", "b"):
+        rows = "".join(json.dumps({"prompt": f"{name} {n}", "completion": "fine"}) + "\n" for n in range(50))
+        project.write(f"data/{name}.jsonl", rows)
+    put(project.folder / "data", "gated", "rows/")
+    job = {
+        "model": {"name": str(MODEL)},
+        "data": {"train": "s3://gated/rows/*.jsonl"},
+        "training": {"max_length": 64},
+    }
+    project.write("p.yaml", json.dumps({"ftcheck": 1, "name": "p", "jobs": {"j": job}, "checks": CHECKS}))
+    ran = project.call("run", "p.yaml", "--offline", "-o", "json=r.json")
+
+    assert ran.code == 0, ran.out
+    assert ran.report["inputs"]["j.train"]["digest"].startswith("sha256:")
+    assert project.call("gate", "r.json", "--policy", "p.yaml").code == 0
+
+    project.write("more/a.jsonl", json.dumps({"prompt": "another", "completion": "row"}) + "\n")
+    put(project.folder / "more", "gated", "rows/")
+    shut = project.call("gate", "r.json", "--policy", "p.yaml")
+    assert shut.code == 5
+    assert "data-changed" in shut.err
 
 
 @pytest.mark.parametrize(

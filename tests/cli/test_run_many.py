@@ -150,6 +150,43 @@ def test_a_finding_names_the_file_of_its_own_job_where_another_has_the_same_rows
     assert places == {"first": "d0.jsonl", "second": "copy.jsonl"}
 
 
+VARIED: dict[str, dict[str, Any]] = {
+    "usual": {},
+    "another-rate": {"training": {"learning_rate": 3e-4}},
+    "shorter": {"training": {"max_length": 12}},
+    "a-sample": {"data": {"sample": {"rows": 100}}},
+    "the-sample-shorter": {"data": {"sample": {"rows": 100}}, "training": {"max_length": 12}},
+    "another-sample": {"data": {"sample": {"rows": 100, "seed": 1}}},
+    "epochs": {"training": {"num_train_epochs": 1, "warmup_steps": 5, "completion_only_loss": False}},
+}
+
+
+def test_all_recommended_checks_say_of_each_job_what_they_say_of_it_alone(
+    project: Project, samples: Path
+) -> None:
+    project.write("d.jsonl", "".join(rows(number) for number in range(4)))
+    usual = job("d.jsonl", 1, samples)
+    jobs = {
+        name: {key: value | more.get(key, {}) for key, value in usual.items()}
+        for name, more in VARIED.items()
+    }
+    stated = {"ftcheck": 1, "name": "varied", "extends": ["recommended"], "jobs": jobs}
+    project.write("policies/varied.yaml", json.dumps(stated))
+
+    project.call("run", "policies/varied.yaml", "--offline", "--no-cache", "-o", "json=r.json")
+
+    report = json.loads((project.folder / "r.json").read_text(encoding="utf-8"))
+    together = {one["id"]: one for one in report["results"]}
+    for name in VARIED:
+        words = ("--job", name, "--offline", "--no-cache", "-o", f"json={name}.json")
+        project.call("run", "policies/varied.yaml", *words)
+        alone = json.loads((project.folder / f"{name}.json").read_text(encoding="utf-8"))
+        assert report["jobs"][name] == alone["jobs"][name]
+        of_job = [one for one in alone["results"] if one["job"] == name]
+        assert len(of_job) > 30
+        assert [together[one["id"]] for one in of_job] == of_job
+
+
 def test_jobs_that_a_rule_can_tell_apart_are_each_asked(many: Project, samples: Path) -> None:
     jobs = {f"job{n}": job("d0.jsonl", n, samples) for n in range(4)}
     for number in (1, 2):

@@ -32,6 +32,9 @@ checks:
 gate: {require: ["*::data-readable"], max_age: 24h}
 """.replace(" &none", "")
 
+SAMPLED_OF = 160
+"""Rows of the project whose policy draws a sample."""
+
 
 def checked(folder: Path) -> Project:
     """A project in this folder that was checked once, with its report in r.json."""
@@ -72,3 +75,17 @@ def edit(project: Project, name: str, old: str, new: str) -> None:
     text = path.read_text(encoding="utf-8")
     assert old in text
     path.write_text(text.replace(old, new, 1), encoding="utf-8")
+
+
+def sample_project(folder: Path, policy: str, *outputs: str) -> Project:
+    """A project of 160 rows whose policy draws a sample: the report in r.json, what it printed in out.txt."""
+    project = Project(folder)
+    shutil.copytree(SAMPLES / "models" / "mapper-tiny", folder / "model")
+    lines = (SAMPLES / "mapper" / "train.jsonl").read_text(encoding="utf-8").splitlines(keepends=True)
+    project.write("mapper.jsonl", "".join(lines[:SAMPLED_OF]))
+    project.write("policy.yaml", policy)
+    reports = [word for one in ("json=r.json", *outputs) for word in ("-o", one)]
+    ran = project.call("run", "policy.yaml", *reports)
+    assert ran.code == 0, ran.out + ran.err
+    project.write("out.txt", ran.out)
+    return project

@@ -14,8 +14,7 @@ from ftcheck.gate.ticket import Refusal, Ticket
 from ftcheck.runner.load import load
 from ftcheck.tables import load as table
 from tests.cli.project import Project
-from tests.gate.kit import codes, edit, edit_report
-from tests.places import SAMPLES
+from tests.gate.kit import SAMPLED_OF, codes, edit, edit_report, sample_project
 
 POLICY = """\
 ftcheck: 1
@@ -34,21 +33,12 @@ checks:
   duplicates: {}
 gate: {max_age: 24h}
 """
-ROWS = 160
 
 
 @pytest.fixture(scope="module")
 def sampled(tmp_path_factory: pytest.TempPathFactory) -> Project:
     """A project whose report, in r.json, is about 100 of 160 rows."""
-    project = Project(tmp_path_factory.mktemp("sampled"))
-    shutil.copytree(SAMPLES / "models" / "mapper-tiny", project.folder / "model")
-    lines = (SAMPLES / "mapper" / "train.jsonl").read_text(encoding="utf-8").splitlines(keepends=True)
-    project.write("mapper.jsonl", "".join(lines[:ROWS]))
-    project.write("policy.yaml", POLICY)
-    ran = project.call("run", "policy.yaml", "-o", "json=r.json", "-o", "junit=r.xml", "-o", "html=r.html")
-    assert ran.code == 0, ran.out + ran.err
-    project.write("out.txt", ran.out)
-    return project
+    return sample_project(tmp_path_factory.mktemp("sampled"), POLICY, "junit=r.xml", "html=r.html")
 
 
 @pytest.fixture
@@ -77,9 +67,9 @@ def test_a_sample_s_report_claims_nothing_of_all_rows(project: Project) -> None:
     mapper = report["jobs"]["mapper"]
 
     assert mapper["ids"] is None
-    assert mapper["sample"] == {"rows": 100, "of": ROWS, "seed": 3, "ids": mapper["sample"]["ids"]}
+    assert mapper["sample"] == {"rows": 100, "of": SAMPLED_OF, "seed": 3, "ids": mapper["sample"]["ids"]}
     assert mapper["sample"]["ids"].startswith("sha256")
-    assert report["inputs"]["mapper.train"]["rows"] == ROWS
+    assert report["inputs"]["mapper.train"]["rows"] == SAMPLED_OF
     assert report["gate"] == {"mapper": "sampled"}
     for result in report["results"]:
         assert all("estimate" in one for one in result["measurements"] if one["name"] != "engine")
@@ -116,7 +106,7 @@ def test_a_policy_may_accept_it_by_the_job_s_name(project: Project) -> None:
     assert isinstance(ticket, Ticket)
     assert ticket.ids is None
     assert ticket.sample is not None
-    assert (ticket.sample.rows, ticket.sample.of) == (100, ROWS)
+    assert (ticket.sample.rows, ticket.sample.of) == (100, SAMPLED_OF)
     opened = project.call("gate", "r.json", "--policy", "policy.yaml", "--job", "mapper")
     assert opened.code == 0
     assert (
@@ -136,7 +126,7 @@ def test_a_name_that_is_no_job_is_refused_with_its_place(project: Project) -> No
 
 def test_the_files_are_still_compared_whole(project: Project) -> None:
     accept(project)
-    undrawn = next(n for n in range(ROWS) if n not in _drawn())
+    undrawn = next(n for n in range(SAMPLED_OF) if n not in _drawn())
     lines = (project.folder / "mapper.jsonl").read_text(encoding="utf-8").splitlines(keepends=True)
     lines[undrawn] = lines[undrawn].replace("Map", "Mup", 1)
     (project.folder / "mapper.jsonl").write_text("".join(lines), encoding="utf-8")
@@ -149,7 +139,7 @@ def _drawn() -> set[int]:
 
     from ftcheck.sampling.draw import keys
 
-    return set(np.argsort(keys(3, 0, ROWS))[:100].tolist())
+    return set(np.argsort(keys(3, 0, SAMPLED_OF))[:100].tolist())
 
 
 def test_outliers_of_all_rows_are_not_those_of_a_sample(project: Project) -> None:
@@ -190,7 +180,7 @@ def test_a_policy_without_the_sample_does_not_take_its_report(project: Project) 
 
 
 def test_data_with_no_more_rows_makes_an_ordinary_run(project: Project) -> None:
-    edit(project, "policy.yaml", "rows: 100", f"rows: {ROWS}")
+    edit(project, "policy.yaml", "rows: 100", f"rows: {SAMPLED_OF}")
     ran = project.call("run", "policy.yaml", "-o", "json=r.json")
 
     assert ran.code == 0
@@ -203,7 +193,7 @@ def test_data_with_no_more_rows_makes_an_ordinary_run(project: Project) -> None:
 
 def test_findings_name_the_row_of_the_whole_file(project: Project) -> None:
     """A broken line that is drawn is found at its own line; one that is not drawn, not at all."""
-    drawn, undrawn = max(_drawn()), next(n for n in range(ROWS) if n not in _drawn())
+    drawn, undrawn = max(_drawn()), next(n for n in range(SAMPLED_OF) if n not in _drawn())
     lines = (project.folder / "mapper.jsonl").read_text(encoding="utf-8").splitlines(keepends=True)
     lines[drawn], lines[undrawn] = "{broken\n", "{broken\n"
     (project.folder / "mapper.jsonl").write_text("".join(lines), encoding="utf-8")
@@ -226,7 +216,7 @@ def test_fix_export_and_show_say_what_a_sample_means_to_them(project: Project) -
     number = min(_drawn()) + 1
     shown = project.call("show", "policy.yaml", "--row", str(number))
     other = project.call(
-        "show", "policy.yaml", "--row", str(1 + next(n for n in range(ROWS) if n not in _drawn()))
+        "show", "policy.yaml", "--row", str(1 + next(n for n in range(SAMPLED_OF) if n not in _drawn()))
     )
     locked = project.call("lock", "policy.yaml")
 

@@ -13,8 +13,7 @@ from ftcheck.gate.stored import check_resumed
 from ftcheck.gate.ticket import Ticket
 from ftcheck.runner.load import load
 from tests.cli.project import Project
-from tests.gate.kit import edit, edit_report
-from tests.places import SAMPLES
+from tests.gate.kit import SAMPLED_OF, edit, edit_report, sample_project
 
 pytest.importorskip("trl")
 pytestmark = pytest.mark.train
@@ -43,20 +42,12 @@ checks:
   trained-tokens: {}
 gate: {accept_sample: [mapper]}
 """
-ROWS = 160
 
 
 @pytest.fixture(scope="module")
 def sampled(tmp_path_factory: pytest.TempPathFactory) -> Project:
     """A project that accepts its sample, with the report in r.json."""
-    project = Project(tmp_path_factory.mktemp("sampled"))
-    shutil.copytree(SAMPLES / "models" / "mapper-tiny", project.folder / "model")
-    lines = (SAMPLES / "mapper" / "train.jsonl").read_text(encoding="utf-8").splitlines(keepends=True)
-    project.write("mapper.jsonl", "".join(lines[:ROWS]))
-    project.write("policy.yaml", POLICY)
-    ran = project.call("run", "policy.yaml", "-o", "json=r.json")
-    assert ran.code == 0, ran.out + ran.err
-    return project
+    return sample_project(tmp_path_factory.mktemp("sampled"), POLICY)
 
 
 @pytest.fixture
@@ -77,7 +68,7 @@ def test_all_rows_are_trained_and_nobody_says_that_they_were_checked(project: Pr
     said = "gate: on a sample: 100 of 160 rows were checked (seed 3); the other 60 are trained unchecked"
     assert said in ran.out
     run = run_of(project)
-    assert run["planned"]["rows"] == ROWS
+    assert run["planned"]["rows"] == SAMPLED_OF
     assert run["ids"] == "unverified"
     assert run["ticket"]["ids"] is None
     assert run["ticket"]["sample"]["rows"] == 100
@@ -115,8 +106,8 @@ def test_a_row_that_was_not_drawn_and_cannot_be_used_stops_the_training(project:
 
     from ftcheck.sampling.draw import keys
 
-    drawn = set(np.argsort(keys(3, 0, ROWS))[:100].tolist())
-    undrawn = next(n for n in range(ROWS) if n not in drawn)
+    drawn = set(np.argsort(keys(3, 0, SAMPLED_OF))[:100].tolist())
+    undrawn = next(n for n in range(SAMPLED_OF) if n not in drawn)
     lines = (project.folder / "mapper.jsonl").read_text(encoding="utf-8").splitlines(keepends=True)
     lines[undrawn] = "{broken\n"
     (project.folder / "mapper.jsonl").write_text("".join(lines), encoding="utf-8")

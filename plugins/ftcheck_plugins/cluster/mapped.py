@@ -8,10 +8,12 @@ again comes out of the system's file cache.
 import mmap
 import threading
 import weakref
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, BinaryIO, overload
+from typing import TYPE_CHECKING, Any, BinaryIO
+
+from ftcheck_plugins.preparation.arrow_store import HexDigests
 
 if TYPE_CHECKING:
     import numpy as np
@@ -112,8 +114,8 @@ def _resident() -> int | None:
     return int(words[2]) * mmap.PAGESIZE
 
 
-class MappedDigests(Sequence[str]):
-    """The digests of rows as hex, made of their bytes when asked for."""
+class MappedDigests(HexDigests):
+    """Those of mapped bytes."""
 
     def __init__(self, values: "NDArray[np.uint8]") -> None:
         """`values` are all bytes, one digest behind the other."""
@@ -122,19 +124,5 @@ class MappedDigests(Sequence[str]):
     def __len__(self) -> int:
         return len(self._values) // DIGEST
 
-    def __iter__(self) -> Iterator[str]:
-        return (self[row] for row in range(len(self)))
-
-    @overload
-    def __getitem__(self, row: int) -> str: ...
-
-    @overload
-    def __getitem__(self, row: slice) -> list[str]: ...
-
-    def __getitem__(self, row: int | slice) -> str | list[str]:
-        if isinstance(row, slice):
-            return [self[one] for one in range(*row.indices(len(self)))]
-        at = row + len(self) if row < 0 else row
-        if not 0 <= at < len(self):
-            raise IndexError(row)
-        return self._values[at * DIGEST : (at + 1) * DIGEST].tobytes().hex()
+    def _hex(self, row: int) -> str:
+        return str(self._values[row * DIGEST : (row + 1) * DIGEST].tobytes().hex())

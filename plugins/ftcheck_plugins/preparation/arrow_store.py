@@ -239,7 +239,7 @@ class RowFile:
 
     def records(self) -> Sequence[str]:
         """The digests of all rows, as hex."""
-        return _Hex(self)
+        return _OfFile(self)
 
     def batches(self) -> "Iterator[tuple[int, NDArray[np.int64], NDArray[np.int32], NDArray[np.bool_]]]":
         """Batch by batch: its first row, where each of its rows begins, and its ids and mask."""
@@ -348,17 +348,15 @@ def _mask(array: Any) -> "NDArray[np.bool_]":
     return bits[array.offset :].view(bool)
 
 
-class _Hex(Sequence[str]):
+class HexDigests(Sequence[str]):
     """The digests of rows as hex, made when asked for: of millions of rows they would fill the memory."""
 
-    def __init__(self, file: RowFile) -> None:
-        self._file = file
-
-    def __len__(self) -> int:
-        return len(self._file)
+    def _hex(self, row: int) -> str:
+        """The digest of a row, by its index from 0."""
+        raise NotImplementedError
 
     def __iter__(self) -> Iterator[str]:
-        return (value.hex() for part in self._file.parts for value in part.column("record").to_pylist())
+        return map(self._hex, range(len(self)))
 
     @overload
     def __getitem__(self, row: int) -> str: ...
@@ -369,14 +367,30 @@ class _Hex(Sequence[str]):
     def __getitem__(self, row: int | slice) -> str | list[str]:
         if isinstance(row, slice):
             return [self[one] for one in range(*row.indices(len(self)))]
-        import numpy as np
-
         at = row + len(self) if row < 0 else row
         if not 0 <= at < len(self):
             raise IndexError(row)
+        return self._hex(at)
+
+
+class _OfFile(HexDigests):
+    """Those of a file of rows."""
+
+    def __init__(self, file: RowFile) -> None:
+        self._file = file
+
+    def __len__(self) -> int:
+        return len(self._file)
+
+    def __iter__(self) -> Iterator[str]:
+        return (value.hex() for part in self._file.parts for value in part.column("record").to_pylist())
+
+    def _hex(self, row: int) -> str:
+        import numpy as np
+
         starts = self._file.starts
-        number = int(np.searchsorted(starts, at, side="right")) - 1
-        return str(self._file.parts[number].column("record")[at - int(starts[number])].as_py().hex())
+        number = int(np.searchsorted(starts, row, side="right")) - 1
+        return str(self._file.parts[number].column("record")[row - int(starts[number])].as_py().hex())
 
 
 def _distinct(values: "NDArray[Any]") -> "NDArray[np.int64]":

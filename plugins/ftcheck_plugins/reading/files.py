@@ -25,7 +25,7 @@ from ftcheck.settings import Sampling
 from ftcheck_plugins.reading import parquet_rows
 from ftcheck_plugins.reading.json_window import Fault, JsonWindow, Value
 from ftcheck_plugins.reading.parquet_rows import RowGroups
-from ftcheck_plugins.reading.raw_rows import RawRow
+from ftcheck_plugins.reading.raw_rows import RawRow, readable
 from ftcheck_plugins.reading.row_shape import Shape
 
 MAX_LINE = 16 << 20
@@ -244,6 +244,15 @@ def _sought(file: int, path: str, offsets: Sequence[int]) -> Iterator[RawRow]:
         raise InputError(f"{path}: cannot be read: {error.strerror or error}") from error
 
 
+def stamp(name: str) -> tuple[int, int]:
+    """Bytes and time (ns) of the last change of a file, to tell it from what it was; 0 where it is gone."""
+    try:
+        status = os.stat(name)
+    except OSError:
+        return 0, 0
+    return status.st_size, status.st_mtime_ns
+
+
 def size(source: Source) -> int:
     """Bytes of the files; 0 for a data set on the hub, and for files that are not there."""
     found = 0
@@ -326,10 +335,7 @@ class Lines:
 
     def __iter__(self) -> Iterator[RawRow]:
         """The rows, blank lines left out. Raises `InputError` where the file cannot be read."""
-        try:
-            yield from self._changed(self._rows())
-        except OSError as error:
-            raise InputError(f"{self._path}: cannot be read: {error.strerror or error}") from error
+        yield from readable(self._path, self._changed(self._rows()))
 
     def _rows(self) -> Iterator[RawRow]:
         self.count = 0

@@ -9,7 +9,6 @@ are compared with those in the files.
 import contextlib
 import logging
 import math
-import os
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -61,16 +60,8 @@ def installed() -> bool:
 
 def load(source: Source, folder: Path) -> Loaded:
     """Load the files of a source with datasets, and compare. `folder` takes its files while it reads."""
-    stamps = tuple((name, *_stamp(name)) for name in source.files)
+    stamps = tuple((name, *files.stamp(name)) for name in source.files)
     return _load(stamps, folder)
-
-
-def _stamp(name: str) -> tuple[int, int]:
-    try:
-        status = os.stat(name)
-    except OSError:
-        return 0, 0
-    return status.st_size, status.st_mtime_ns
 
 
 @lru_cache(maxsize=8)

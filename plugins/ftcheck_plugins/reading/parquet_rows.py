@@ -10,7 +10,7 @@ from ftcheck.digest import canonical
 from ftcheck.errors import InputError
 from ftcheck.inputs.prepared import RowError
 from ftcheck.inputs.remote_files import open_data
-from ftcheck_plugins.reading.raw_rows import RawRow
+from ftcheck_plugins.reading.raw_rows import RawRow, readable
 
 BATCH = 1_000
 """Rows that are made of columns at once."""
@@ -40,10 +40,7 @@ class RowGroups:
 
     def __iter__(self) -> Iterator[RawRow]:
         """The rows. Raises `InputError` where the file is not there or its disk or server fails."""
-        try:
-            yield from self._changed(self._rows())
-        except OSError as error:
-            raise InputError(f"{self._path}: cannot be read: {error.strerror or error}") from error
+        yield from readable(self._path, self._changed(self._rows()))
 
     def _rows(self) -> Iterator[RawRow]:
         import pyarrow.parquet as pq

@@ -6,7 +6,6 @@ be parsed to tell where rows begin. Only rows that are drawn are made into value
 groups that hold one are read, of JSON lines their lines. A data set on the hub is streamed once.
 """
 
-import os
 import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
@@ -57,7 +56,7 @@ class SampledRows:
 
     def drawn(self, source: Source, *, offline: bool = False) -> Drawn | None:
         """The rows; None where there are no more than are asked for. Raises `InputError`."""
-        stamps = () if source.hub is not None else tuple(map(_stamp, source.files))
+        stamps = () if source.hub is not None else tuple(map(files.stamp, source.files))
         excluded = tuple(sorted(source.excluded.items()))
         bare = _Bare(source.files, source.hub, stamps, excluded, source.shape.first, source.shape.split)
         found = _drawn(bare, self.sampling, offline)
@@ -130,14 +129,6 @@ class _Bare:
     excluded: tuple[tuple[int, frozenset[int]], ...]
     first: int | None
     split: Any
-
-
-def _stamp(name: str) -> tuple[int, int]:
-    try:
-        status = os.stat(name)
-    except OSError:
-        return 0, 0
-    return status.st_size, status.st_mtime_ns
 
 
 @lru_cache(maxsize=8)

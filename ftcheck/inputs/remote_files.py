@@ -45,6 +45,15 @@ def size_of(name: str) -> int:
     return int(_info(name).size or 0)
 
 
+def stamp(name: str) -> tuple[int, int]:
+    """Bytes and time (ns) of the last change of a file here, to tell it from what it was; else 0, 0."""
+    try:
+        status = os.stat(name)
+    except OSError:
+        return 0, 0
+    return status.st_size, status.st_mtime_ns
+
+
 def exists(name: str) -> bool:
     """Whether there is a file behind a URL. Raises `OSError` where nobody can tell."""
     return bool(_info(name).is_file)

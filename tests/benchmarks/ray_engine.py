@@ -24,7 +24,7 @@ import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -35,6 +35,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
+from tests.benchmarks.processes import Peaks, looked_at
 from tests.benchmarks.second_run import MODEL, WORDS
 
 SHARDS = 64
@@ -99,42 +100,6 @@ def write(folder: Path, rows: int) -> None:
     (folder / "policy.yaml").write_text(POLICY, encoding="utf-8")
 
 
-@dataclass
-class Memory:
-    """Peak memory (RSS in bytes) and CPU seconds of processes that are looked at now and then, by kind."""
-
-    peaks: dict[str, int] = field(default_factory=dict)
-    own: dict[str, int] = field(default_factory=dict)
-    cpu: dict[tuple[str, int], float] = field(default_factory=dict)
-
-    def look(self, root: int) -> None:
-        """At a process and all that it started. What is mapped from files is part of RSS, not of `own`."""
-        for one in [psutil.Process(root), *psutil.Process(root).children(recursive=True)]:
-            try:
-                kind, times = _kind(" ".join(one.cmdline())), one.cpu_times()
-                lines = Path(f"/proc/{one.pid}/status").read_text(encoding="ascii").splitlines()
-            except (psutil.Error, OSError):
-                continue
-            sizes = {line.partition(":")[0]: line.split()[1] for line in lines if line.endswith(" kB")}
-            if kind is not None and sizes:
-                self.cpu[kind, one.pid] = times.user + times.system
-                own = int(sizes["RssAnon"]) + int(sizes["RssShmem"]) << 10
-                self.peaks[kind] = max(self.peaks.get(kind, 0), int(sizes["VmRSS"]) << 10)
-                self.own[kind] = max(self.own.get(kind, 0), own)
-
-
-def _kind(words: str) -> str | None:
-    """What a process is, by its command line."""
-    kinds = (
-        ("ray::", "task"),
-        ("raylet/raylet", "raylet"),
-        ("gcs_server", "gcs"),
-        ("ftcheck.runner.worker", "checks"),
-        ("-m ftcheck run", "command"),
-    )
-    return next((kind for part, kind in kinds if part in words), None)
-
-
 @dataclass(frozen=True)
 class Ran:
     """A run that has ended."""
@@ -142,7 +107,7 @@ class Ran:
     name: str
     seconds: float
     preparing: float
-    memory: Memory
+    memory: Peaks
     report: dict[str, Any]
 
 
@@ -164,7 +129,6 @@ def nodes(count: int) -> Iterator[Any]:
 
 def run(folder: Path, name: str, count: int, fault: str | None, after: float) -> Ran:
     """One run of the command; `fault` happens so many seconds after its start."""
-    memory, over = Memory(), threading.Event()
     with nodes(count) as cluster:
         on_ray = ["--engine", "ray", "--ray-address", cluster.address] if cluster is not None else []
         command = [sys.executable, "-m", "ftcheck", "run", "policy.yaml", "-v", "--no-cache", *on_ray]
@@ -176,23 +140,15 @@ def run(folder: Path, name: str, count: int, fault: str | None, after: float) ->
                 timer = threading.Timer(after, _fault, (fault, cluster))
                 timer.daemon = True
                 timer.start()
-            looking = threading.Thread(target=_watch, args=(memory, over), daemon=True)
-            looking.start()
-            out = process.stdout.read() if process.stdout else ""
+            with looked_at() as memory:
+                out = process.stdout.read() if process.stdout else ""
         seconds = time.monotonic() - started
-        over.set()
-        looking.join()
     report = json.loads((folder / f"{name}.json").read_text(encoding="utf-8"))
     report.pop("run")
     found = PREPARED.search(out)
     if found is None:
         raise SystemExit(out)
     return Ran(name, seconds, float(found[1]), memory, report)
-
-
-def _watch(memory: Memory, over: threading.Event) -> None:
-    while not over.wait(0.5):
-        memory.look(os.getpid())
 
 
 def _fault(kind: str, cluster: Any) -> None:
@@ -217,8 +173,8 @@ def tell(ran: Ran, rows: int) -> None:
     sizes = "  ".join(f"{kind} {peak / GIB:.2f} ({own[kind] / GIB:.2f})" for kind, peak in peaks.items())
     rate = rows / ran.preparing
     print(f"{ran.name:9}{ran.seconds:9.1f}{ran.preparing:11.1f}{rate:10,.0f}   {sizes}")
-    spent = {kind: sum(s for (one, _), s in ran.memory.cpu.items() if one == kind) for kind in peaks}
-    print(f"{'':39}   CPU seconds: " + "  ".join(f"{kind} {s:.0f}" for kind, s in spent.items()), flush=True)
+    spent = "  ".join(f"{kind} {ran.memory.spent(kind):.0f}" for kind in peaks)
+    print(f"{'':39}   CPU seconds: {spent}", flush=True)
 
 
 RUNS = {

@@ -55,6 +55,12 @@ def test_rows_are_those_of_the_files_here(folder: Path) -> None:
         assert files.at_rows(there, chosen) == files.at_rows(here, chosen)
 
 
+def test_they_are_read_in_one_process(folder: Path) -> None:
+    """The client's connections do not survive a fork."""
+    assert files.pieces(files.find("s3://corpus/rows/*.jsonl", PLACE, "data.train"), 100) is None
+    assert files.pieces(files.find(str(folder / "*.jsonl"), PLACE, "data.train"), 100) is not None
+
+
 def test_digests_are_those_of_the_files_here(folder: Path) -> None:
     names = ["a.jsonl", "b.jsonl"]
 

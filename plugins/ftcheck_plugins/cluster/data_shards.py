@@ -20,7 +20,7 @@ EACH = 8
 
 @dataclass(frozen=True, slots=True)
 class Shard:
-    """A piece of a file: bytes of JSON lines from `start` to `stop`, or so many of its row groups."""
+    """A piece of a file: bytes of JSON lines from `start` to `stop`, or so many rows of Parquet."""
 
     number: int
     file: int
@@ -58,5 +58,5 @@ def cut(source: Source, processors: int) -> list[Shard] | None:
 
 def _pieces(file: int, name: str, size: int) -> list[tuple[int, int | None]]:
     if name.endswith(".parquet"):
-        return [(one.first, one.stop) for one in parquet_rows.pieces(file, name, size, MOST_ROWS)]
+        return [(one.start, one.stop) for one in parquet_rows.pieces(file, name, size, MOST_ROWS)]
     return list(pairwise(files.edges(name, size)))

@@ -1,9 +1,10 @@
 """The rows of a data set as batches, in order: made here, or by several processes that share the work.
 
-A file of JSON lines is cut into pieces of bytes. The first ones are done here, until it is known which
-engines will be used; the others by forked processes, each of which takes every n-th piece and sends what
-it made through a pipe. So the tokenizer is in memory once, nothing is opened again, and what waits to be
-written is never more than what the pipes hold.
+A file of JSON lines is cut into pieces of bytes, one of Parquet into pieces of rows. The first ones are done
+here, until it is known which engines will be used; the others by forked processes, each of which takes every
+n-th piece and sends what it made through a pipe. So the tokenizer is in memory once, and what waits to be
+written is never more than what the pipes hold. Files of object storage are read in one process: the client's
+connections and threads do not survive a fork.
 
 A fork copies no thread but the one that forks, and locks that others hold stay locked: so it is done on
 Linux only, from the main thread, and not where CUDA is in use. The check worker's one other thread sleeps in
@@ -28,8 +29,10 @@ from ftcheck.inputs.container import Run
 from ftcheck_plugins.preparation.batches import Batch, BatchMaker, batches
 from ftcheck_plugins.reading import files
 from ftcheck_plugins.reading.files import Lines, Source
+from ftcheck_plugins.reading.parquet_rows import RowGroups
 from ftcheck_plugins.reading.raw_rows import RawRow
 
+Piece = Lines | RowGroups
 PIECE = 1 << 19
 """Bytes of one piece."""
 WORTH = 4 << 20
@@ -74,8 +77,8 @@ def _on_gpu() -> bool:
     return torch is not None and bool(torch.cuda.is_initialized())
 
 
-def _bytes(pieces: Sequence[Lines]) -> int:
-    return sum(piece.stop - piece.start for piece in pieces)
+def _bytes(pieces: Sequence[Piece]) -> int:
+    return sum(piece.size for piece in pieces)
 
 
 def _here(stream: Iterator[Sequence[RawRow]], maker: BatchMaker) -> Iterator[Batch]:
@@ -121,7 +124,7 @@ class _Numbering:
         self._before += lines
 
 
-def _shared(pieces: Sequence[Lines], maker: BatchMaker, count: int, numbering: _Numbering) -> Iterator[Batch]:
+def _shared(pieces: Sequence[Piece], maker: BatchMaker, count: int, numbering: _Numbering) -> Iterator[Batch]:
     """The batches of these pieces, made by `count` processes."""
     helpers = [_Helper(pieces[n::count], maker) for n in range(min(count, len(pieces)))]
     try:
@@ -138,7 +141,7 @@ def _shared(pieces: Sequence[Lines], maker: BatchMaker, count: int, numbering: _
 class _Helper:
     """A forked process that makes batches of some pieces."""
 
-    def __init__(self, pieces: Sequence[Lines], maker: BatchMaker) -> None:
+    def __init__(self, pieces: Sequence[Piece], maker: BatchMaker) -> None:
         import fcntl
 
         self._results, sending = Pipe(duplex=False)
@@ -182,7 +185,7 @@ class _Helper:
             os.waitpid(self._pid, 0)
 
 
-def _help(sending: Connection, pieces: Sequence[Lines], maker: BatchMaker) -> None:
+def _help(sending: Connection, pieces: Sequence[Piece], maker: BatchMaker) -> None:
     """Send the rows of each piece as one batch, with its number of lines, or what went wrong.
 
     A piece is made before any of it is sent: a full pipe would keep the others from working.

@@ -90,7 +90,7 @@ class Picks(Protocol):
     def opening(self, source: Source, *, offline: bool = False) -> RawRow | None:
         """The first row of all; None where all rows are taken."""
 
-    def pieces(self, source: Source, size: int) -> "list[Lines] | None":
+    def pieces(self, source: Source, size: int) -> "list[Lines | RowGroups] | None":
         """The same as pieces of about `size` bytes: see `pieces`."""
 
 
@@ -244,15 +244,6 @@ def _sought(file: int, path: str, offsets: Sequence[int]) -> Iterator[RawRow]:
         raise InputError(f"{path}: cannot be read: {error.strerror or error}") from error
 
 
-def stamp(name: str) -> tuple[int, int]:
-    """Bytes and time (ns) of the last change of a file, to tell it from what it was; 0 where it is gone."""
-    try:
-        status = os.stat(name)
-    except OSError:
-        return 0, 0
-    return status.st_size, status.st_mtime_ns
-
-
 def size(source: Source) -> int:
     """Bytes of the files; 0 for a data set on the hub, and for files that are not there."""
     found = 0
@@ -262,21 +253,31 @@ def size(source: Source) -> int:
     return found
 
 
-def pieces(source: Source, size: int) -> "list[Lines] | None":
-    """JSON lines in pieces of about `size` bytes, in order; None where there are other files too."""
+def pieces(source: Source, size: int) -> "list[Lines | RowGroups] | None":
+    """JSON lines and Parquet in pieces of about `size` bytes, in order; None where there are other files, or
+    files of another machine.
+    """
+    if any(map(is_remote, source.files)):
+        return None
     if source.picks is not None:
         return source.picks.pieces(source, size)
-    if not lines_only(source):
+    if not in_pieces(source):
         return None
-    found: list[Lines] = []
+    found: list[Lines | RowGroups] = []
     for file, name in enumerate(source.files):
         try:
-            found_at = edges(name, size)
+            found += _pieces(source, file, name, size)
         except OSError as error:
             raise InputError(f"{name}: cannot be read: {error.strerror or error}") from error
-        excluded = source.excluded.get(file, frozenset())
-        found += [Lines(file, name, *both, excluded, source.changed) for both in pairwise(found_at)]
     return found
+
+
+def _pieces(source: Source, file: int, name: str, size: int) -> "Sequence[Lines | RowGroups]":
+    if name.endswith(".parquet"):
+        rows = max(1, size // parquet_rows.ROW)
+        return parquet_rows.pieces(file, name, size, rows, source.changed)
+    excluded = source.excluded.get(file, frozenset())
+    return [Lines(file, name, *both, excluded, source.changed) for both in pairwise(edges(name, size))]
 
 
 def in_pieces(source: Source) -> bool:
@@ -332,6 +333,11 @@ class Lines:
         self.start, self.stop = start, stop
         self.count = 0
         self._file, self._path = file, path
+
+    @property
+    def size(self) -> int:
+        """Bytes."""
+        return self.stop - self.start
 
     def __iter__(self) -> Iterator[RawRow]:
         """The rows, blank lines left out. Raises `InputError` where the file cannot be read."""

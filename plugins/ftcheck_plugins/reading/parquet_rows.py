@@ -1,6 +1,8 @@
 """The rows of Parquet files, row group by row group: one that cannot be read costs its own rows only."""
 
 import hashlib
+import os
+import weakref
 from bisect import bisect_left, bisect_right
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import groupby, pairwise
@@ -9,64 +11,74 @@ from typing import Any
 from ftcheck.digest import canonical
 from ftcheck.errors import InputError
 from ftcheck.inputs.prepared import RowError
-from ftcheck.inputs.remote_files import open_data
+from ftcheck.inputs.remote_files import open_data, stamp
 from ftcheck_plugins.reading.raw_rows import RawRow, readable
 
+Key = tuple[int, str, tuple[int, int]]
+"""Process, path, and what tells the file from what it was."""
 BATCH = 1_000
 """Rows that are made of columns at once."""
+ROW = 300
+"""Bytes of a row as a line of JSON, about: what Parquet's own sizes do not tell, its columns being packed."""
 REMEDY = "write the file again: none of its rows from here on was checked"
 
 
 class RowGroups:
-    """The rows of a Parquet file, or of its row groups from `first` on and before `stop`.
+    """The rows of a Parquet file, or of those from number `start` on and before `stop` (from 0).
 
-    Lines are counted from 1, at the beginning of the piece; `count` are those of all its row groups. A row
-    group that cannot be read to its end gives a row in trouble in the place of its first missing one, and so
-    does a file whose list of row groups cannot be read.
+    Lines are counted from 1, at the beginning of the piece; `count` are all of its rows. A row group that
+    cannot be read to its end gives a row in trouble in the place of its first missing one, and so does a file
+    whose list of row groups cannot be read.
     """
 
     def __init__(
         self,
         file: int,
         path: str,
-        first: int = 0,
+        start: int = 0,
         stop: int | None = None,
         changed: Callable[[Iterable[RawRow]], Iterator[RawRow]] = iter,
     ) -> None:
         """`changed` gives the rows as the job wants them."""
-        self.first, self.stop = first, stop
+        self.start, self.stop = start, stop
         self.count = 0
         self._file, self._path, self._changed = file, path, changed
+
+    @property
+    def size(self) -> int:
+        """Bytes as lines of JSON, about."""
+        return ((self.stop or self.start) - self.start) * ROW
 
     def __iter__(self) -> Iterator[RawRow]:
         """The rows. Raises `InputError` where the file is not there or its disk or server fails."""
         yield from readable(self._path, self._changed(self._rows()))
 
     def _rows(self) -> Iterator[RawRow]:
-        import pyarrow.parquet as pq
-
-        with open_data(self._path) as handle:
-            try:
-                parquet = pq.ParquetFile(handle)
-            except _errors() as error:
-                self.count = 1
-                yield self._broken(0, 0, f"not a readable Parquet file: {_words(error)}")
-                return
-            before = _rows_before(parquet)
-            stop = parquet.num_row_groups if self.stop is None else self.stop
-            self.count = before[stop] - before[self.first]
-            for group in range(self.first, stop):
-                yield from self._of_group(parquet, group, before[group], before[self.first])
-
-    def _of_group(self, parquet: Any, group: int, row: int, start: int) -> Iterator[RawRow]:
-        """The rows of a row group, the first of which has `row` before it in the file."""
         try:
-            for batch in parquet.iter_batches(batch_size=BATCH, row_groups=[group]):
-                for values in _values_of(batch):
-                    yield self.row(row, row - start, values)
-                    row += 1
+            groups = _taken(self._path)
         except _errors() as error:
-            yield self._broken(row, row - start, f"row group {group} cannot be read: {_words(error)}")
+            self.count = 1
+            yield self._broken(0, f"not a readable Parquet file: {_words(error)}")
+            return
+        stop = groups.rows if self.stop is None else self.stop
+        if stop > groups.rows:
+            raise InputError(f"{self._path}: changed while it was read: it has {groups.rows:,} rows now")
+        self.count = stop - self.start
+        for first, last in groups.parts(self.start, stop):
+            yield from self._of_group(groups, first, last)
+        if stop < groups.rows:
+            _left[groups.key] = groups
+
+    def _of_group(self, groups: "_Groups", row: int, stop: int) -> Iterator[RawRow]:
+        """These rows, all in one row group."""
+        try:
+            for batch in groups.batches(row, stop):
+                for values in _values_of(batch):
+                    yield self.row(row, row - self.start, values)
+                    row += 1
+        except _Broken as broken:
+            if broken.row >= row:
+                yield self._broken(broken.row, str(broken))
 
     def row(self, row: int, before: int, values: dict[str, Any] | RowError) -> RawRow:
         """A row by its data, with so many rows before it in the file and in the piece."""
@@ -76,8 +88,86 @@ class RowGroups:
         record = hashlib.sha256(canonical(values).encode("utf-8", "surrogatepass")).digest()
         return RawRow(self._file, before + 1, row, record, values)
 
-    def _broken(self, row: int, before: int, message: str) -> RawRow:
-        return self.row(row, before, RowError("json", message, REMEDY))
+    def _broken(self, row: int, message: str) -> RawRow:
+        return self.row(row, row - self.start, RowError("json", message, REMEDY))
+
+
+class _Broken(Exception):
+    """A row group cannot be read from a row on."""
+
+    def __init__(self, row: int, message: str) -> None:
+        super().__init__(message)
+        self.row = row
+
+
+class _Groups:
+    """The row groups of a file that is open. One that is read is read on from where reading has come to."""
+
+    def __init__(self, path: str, key: Key) -> None:
+        import pyarrow.parquet as pq
+
+        self.key = key
+        handle = open_data(path)
+        weakref.finalize(self, handle.close)
+        self._parquet = pq.ParquetFile(handle)
+        self._before = _rows_before(self._parquet)
+        self.rows = self._before[-1]
+        self._group, self._at, self._end = -1, 0, 0
+        self._batches: Iterator[Any] = iter(())
+        self._held: Any = None
+        self._broken: dict[int, _Broken] = {}
+
+    def parts(self, start: int, stop: int) -> Iterator[tuple[int, int]]:
+        """The rows from `start` on and before `stop`, cut where a row group ends."""
+        inside = self._before[bisect_right(self._before, start) : bisect_left(self._before, stop)]
+        return pairwise(dict.fromkeys([start, *inside, stop]))
+
+    def batches(self, row: int, stop: int) -> Iterator[Any]:
+        """These rows, all in one row group. Raises `_Broken`."""
+        while row < stop:
+            batch = self._batch(row).slice(row - self._at, stop - row)
+            yield batch
+            row += batch.num_rows
+
+    def _batch(self, row: int) -> Any:
+        """The batch that has a row."""
+        group = bisect_right(self._before, row) - 1
+        if group in self._broken:
+            raise self._broken[group]
+        if group != self._group or row < self._at:
+            self._group, self._at, self._end = group, self._before[group], self._before[group]
+            self._batches = self._parquet.iter_batches(
+                batch_size=BATCH, row_groups=[group], use_threads=False
+            )
+        try:
+            while row >= self._end:
+                self._at, self._held = self._end, _next(self._batches)
+                self._end += self._held.num_rows
+        except _errors() as error:
+            words = f"row group {group} cannot be read: {_words(error)}"
+            broken = self._broken[group] = _Broken(self._end, words)
+            raise broken from error
+        return self._held
+
+
+def _next(batches: Iterator[Any]) -> Any:
+    """The next batch. Raises `ValueError` where the row group has fewer rows than the file says."""
+    batch = next(batches, None)
+    if batch is None:
+        raise ValueError("it ends before its last row")
+    return batch
+
+
+_left: dict[Key, _Groups] = {}
+"""The file whose piece this process read last, for the next one: pieces of a file follow one another."""
+
+
+def _taken(path: str) -> _Groups:
+    """A file as it is now; where the piece before this one ended, if nobody changed it since."""
+    key = os.getpid(), path, stamp(path)
+    groups = _left.pop(key, None)
+    _left.clear()
+    return groups or _Groups(path, key)
 
 
 def _errors() -> tuple[type[Exception], ...]:
@@ -105,7 +195,8 @@ def _rows_before(parquet: Any) -> list[int]:
 def pieces(
     file: int, path: str, size: int, rows: int, changed: Callable[[Iterable[RawRow]], Iterator[RawRow]] = iter
 ) -> list[RowGroups]:
-    """A file in pieces of row groups, each of about `size` bytes (as they are unpacked) or `rows` rows.
+    """A file in pieces of row groups, each of about `size` bytes (as they are unpacked) or `rows` rows. Row
+    groups with more rows are cut.
 
     One piece of a file whose list of row groups cannot be read. Raises `OSError`.
     """
@@ -117,14 +208,20 @@ def pieces(
         except _errors() as error:
             _words(error)
             return [RowGroups(file, path, changed=changed)]
-        edges, held, counted = [0], 0, 0
-        for group in range(about.num_row_groups):
-            one = about.row_group(group)
-            if group > edges[-1] and (held + one.total_byte_size > size or counted + one.num_rows > rows):
-                edges.append(group)
-                held = counted = 0
-            held, counted = held + one.total_byte_size, counted + one.num_rows
-        return [RowGroups(file, path, *both, changed) for both in pairwise([*edges, about.num_row_groups])]
+        edges, row, held = [0], 0, 0
+        for group in map(about.row_group, range(about.num_row_groups)):
+            stop = row + group.num_rows
+            if row > edges[-1] and (held + group.total_byte_size > size or stop - edges[-1] > rows):
+                edges.append(row)
+                held = 0
+            edges += range(edges[-1] + _step(rows), stop, _step(rows)) if stop - edges[-1] > rows else ()
+            row, held = stop, held + group.total_byte_size
+        return [RowGroups(file, path, *both, changed) for both in pairwise([*edges, row])]
+
+
+def _step(rows: int) -> int:
+    """So many rows, in whole batches."""
+    return -(-rows // BATCH) * BATCH
 
 
 def count(path: str) -> int:

@@ -15,11 +15,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ftcheck.errors import InputError
-from ftcheck.inputs.remote_files import open_data
+from ftcheck.inputs.remote_files import open_data, stamp
 from ftcheck.sampling.draw import Draw
 from ftcheck.settings import Sampling
 from ftcheck_plugins.reading import files, parquet_rows
 from ftcheck_plugins.reading.files import MAX_LINE, Lines, Source
+from ftcheck_plugins.reading.parquet_rows import RowGroups
 from ftcheck_plugins.reading.raw_rows import RawRow
 
 if TYPE_CHECKING:
@@ -56,7 +57,7 @@ class SampledRows:
 
     def drawn(self, source: Source, *, offline: bool = False) -> Drawn | None:
         """The rows; None where there are no more than are asked for. Raises `InputError`."""
-        stamps = () if source.hub is not None else tuple(map(files.stamp, source.files))
+        stamps = () if source.hub is not None else tuple(map(stamp, source.files))
         excluded = tuple(sorted(source.excluded.items()))
         bare = _Bare(source.files, source.hub, stamps, excluded, source.shape.first, source.shape.split)
         found = _drawn(bare, self.sampling, offline)
@@ -78,7 +79,7 @@ class SampledRows:
         first = replace(found, places=found.first, found=0)
         return next(source.changed(_named(source, _picked(source, first, offline))), None)
 
-    def pieces(self, source: Source, size: int) -> list[Lines] | None:
+    def pieces(self, source: Source, size: int) -> list[Lines | RowGroups] | None:
         """The same in pieces, where they stand in JSON lines."""
         found = self.drawn(source)
         if found is None:

@@ -11,6 +11,8 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from ftcheck_plugins.model import tokenizer
 from ftcheck_plugins.preparation import (
@@ -21,7 +23,7 @@ from ftcheck_plugins.preparation import (
 )
 from ftcheck_plugins.preparation.batches import BatchMaker
 from ftcheck_plugins.preparation.rendering import Differs
-from ftcheck_plugins.reading import files
+from ftcheck_plugins.reading import files, parquet_rows
 from ftcheck_plugins.reading.files import Lines, Source
 
 from ftcheck.errors import InputError
@@ -55,6 +57,7 @@ def small(monkeypatch: pytest.MonkeyPatch) -> None:
     """Pieces of a few rows."""
     monkeypatch.setattr(processes, "PIECE", 3000)
     monkeypatch.setattr(processes, "WORTH", 1)
+    monkeypatch.setattr(parquet_rows, "BATCH", 10)
     monkeypatch.setattr(batches, "ROWS", 10)
     monkeypatch.setattr(token_engines, "WARM", 20)
 
@@ -77,14 +80,27 @@ def made(samples: Path, folder: Path, data: Any, workers: int) -> Prepared:
     return prepared
 
 
+def json_lines(folder: Path) -> list[str]:
+    """Two files, the second without a line break at its end."""
+    first, second = write(folder / "a.jsonl", range(400)), write(folder / "b.jsonl", range(400, 700), "")
+    return [str(first), str(second)]
+
+
+def parquet(folder: Path) -> list[str]:
+    """A file of one row group, one of several, and one that is none."""
+    rows = [json.loads(one) for n in range(700) if (one := row(n)).endswith("}]}")]
+    for name, some in (("a", rows[:300]), ("c", rows[300:])):
+        pq.write_table(pa.Table.from_pylist(some), folder / f"{name}.parquet", row_group_size=300)
+    (folder / "b.parquet").write_bytes(b"nothing")
+    return [str(folder / f"{name}.parquet") for name in "abc"]
+
+
 @pytest.mark.usefixtures("small")
+@pytest.mark.parametrize("kind", [json_lines, parquet])
 def test_many_processes_make_what_one_makes(
-    samples: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    kind: Callable[[Path], list[str]], samples: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    files_of = [
-        str(write(tmp_path / "a.jsonl", range(400))),
-        str(write(tmp_path / "b.jsonl", range(400, 700), "")),
-    ]
+    files_of = kind(tmp_path)
     helped: list[int] = []
     shared = processes._shared
 

@@ -7,11 +7,13 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from ftcheck_plugins.reading import files, parquet_rows
 from ftcheck_plugins.reading.files import (
     at_rows,
     find,
     stream,
 )
+from ftcheck_plugins.reading.parquet_rows import RowGroups
 from ftcheck_plugins.reading.raw_rows import RawRow
 
 from ftcheck.errors import InputError
@@ -189,17 +191,19 @@ def test_a_file_that_is_not_parquet_is_a_row_in_trouble(tmp_path: Path) -> None:
     assert row.trouble.message.startswith("not a readable Parquet file: ")
 
 
-def test_a_row_group_that_cannot_be_read_costs_its_own_rows(tmp_path: Path) -> None:
+def damaged(path: Path) -> Path:
     """Six rows in row groups of two: the second group's bytes are lost, at rows 3 and 4."""
-    path = tmp_path / "a.parquet"
     pq.write_table(pa.table({"text": list("abcdef")}), path, row_group_size=2)
     lost = pq.ParquetFile(path).metadata.row_group(1).column(0)
     start = lost.dictionary_page_offset or lost.data_page_offset
     whole = bytearray(path.read_bytes())
     whole[start : start + lost.total_compressed_size] = b"\xff" * lost.total_compressed_size
     path.write_bytes(whole)
+    return path
 
-    rows = read(path)
+
+def test_a_row_group_that_cannot_be_read_costs_its_own_rows(tmp_path: Path) -> None:
+    rows = read(damaged(tmp_path / "a.parquet"))
 
     assert [(row.line, (row.data or {}).get("text")) for row in rows] == [
         (1, "a"),
@@ -210,6 +214,70 @@ def test_a_row_group_that_cannot_be_read_costs_its_own_rows(tmp_path: Path) -> N
     ]
     assert rows[2].trouble is not None
     assert rows[2].trouble.message.startswith("row group 1 cannot be read: ")
+
+
+@pytest.mark.parametrize("size", [1, 600, 1500, 10**9])
+@pytest.mark.parametrize("group", [3, 50])
+def test_pieces_of_a_parquet_file_are_all_its_rows(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, group: int, size: int
+) -> None:
+    """Also those of a row group that is larger than a piece."""
+    monkeypatch.setattr(parquet_rows, "BATCH", 4)
+    path = tmp_path / "a.parquet"
+    pq.write_table(pa.table({"text": [f"row {n}" for n in range(41)]}), path, row_group_size=group)
+    source = find(str(path), PLACE, "data.train")
+    pieces = files.pieces(source, size)
+
+    assert pieces is not None
+    assert (len(pieces) > 1) == (size < 10**9)
+    apart, before = [], 0
+    for piece in pieces:
+        apart += [row._replace(line=row.line + before) for row in piece]
+        before += piece.count
+    assert apart == list(stream(source))
+    assert before == 41
+    assert [list(piece) for piece in reversed(pieces)] == [list(piece) for piece in pieces][::-1]
+
+
+def test_pieces_of_a_damaged_row_group_name_its_first_missing_row_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(parquet_rows, "BATCH", 1)
+    source = find(str(damaged(tmp_path / "a.parquet")), PLACE, "data.train")
+    pieces = files.pieces(source, 1)
+
+    assert pieces is not None
+    assert [[(row.line, row.trouble is None) for row in piece] for piece in pieces] == [
+        [(1, True)],
+        [(1, True)],
+        [(1, False)],
+        [],
+        [(1, True)],
+        [(1, True)],
+    ]
+
+
+def test_a_file_that_changes_between_two_pieces_is_read_as_it_is(tmp_path: Path) -> None:
+    path = tmp_path / "a.parquet"
+    pq.write_table(pa.table({"text": list("abcd")}), path, row_group_size=2)
+    first, second = RowGroups(0, str(path), 0, 2), RowGroups(0, str(path), 2, 4)
+
+    assert [row.data for row in first] == [{"text": "a"}, {"text": "b"}]
+    pq.write_table(pa.table({"text": list("uvwxyz")}), path, row_group_size=2)
+    assert [row.data for row in second] == [{"text": "w"}, {"text": "x"}]
+    pq.write_table(pa.table({"text": list("uv")}), path)
+    with pytest.raises(InputError, match="changed while it was read: it has 2 rows now"):
+        list(second)
+
+
+def test_pieces_of_one_file_may_be_read_side_by_side(tmp_path: Path) -> None:
+    path = tmp_path / "a.parquet"
+    pq.write_table(pa.table({"text": list("abcdef")}), path, row_group_size=3)
+    both = zip(RowGroups(0, str(path), 0, 3), RowGroups(0, str(path), 3, 6), strict=True)
+
+    assert [(one.data, other.data) for one, other in both] == [
+        ({"text": a}, {"text": b}) for a, b in ("ad", "be", "cf")
+    ]
 
 
 def test_rows_of_parquet_files_are_read_again_by_their_row_groups(tmp_path: Path) -> None:

@@ -1,0 +1,184 @@
+"""A preparation by tasks on more and more workers: measured one task after the other, then worked out.
+
+`OneByOne` stands in the place of the connection to Ray: it does each task here, lets its result travel
+through `pickle`, and takes the time of the task and that of its caller until it asks for the next. `seconds`
+then plays the same on any number of workers: tasks begin in order, no more are ahead than `Connection.in_order`
+allows, and results are taken in order by the one caller. Each worker opens the tokenizer once. What it leaves
+out: the network, and Ray's own milliseconds for each task.
+"""
+
+import heapq
+import pickle
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+from ftcheck_plugins.cluster import connection, data_shards, tasks
+
+from ftcheck.inputs.container import Inputs, Run
+from ftcheck.settings import Data, Job, Model, Training
+from tests.benchmarks import ray_engine
+from tests.benchmarks.preparation import LOADERS
+from tests.benchmarks.second_run import MODEL
+
+SHARDS = 50
+"""Tasks that are measured in each pass."""
+COUNTS = (1, 2, 4, 8, 16, 32, 64, 128, 256)
+CORPORA = (20_000_000, 100_000_000, 1_000_000_000)
+MOST = data_shards.MOST_ROWS
+"""Rows of the largest shard of a preparation; those that are measured here are smaller."""
+FEWEST = 3_500
+"""Rows of the smallest shard (`data_shards.SMALLEST`, with 300 bytes a row)."""
+
+
+@dataclass
+class Pass:
+    """One pass over the shards: seconds of each task and of its caller, and bytes that came back."""
+
+    name: str
+    tasks: list[float] = field(default_factory=list)
+    caller: list[float] = field(default_factory=list)
+    travelled: int = 0
+
+
+@dataclass
+class OneByOne:
+    """A connection whose tasks are done here."""
+
+    passes: list[Pass] = field(default_factory=list)
+    base: str | None = None
+
+    def processors(self) -> int:
+        """One."""
+        return 1
+
+    def words(self) -> str:
+        """What stands on the line of progress."""
+        return "here"
+
+    def shared(self, value: Any) -> Any:
+        """The value itself."""
+        return value
+
+    def in_order(
+        self, work: Callable[..., Any], arguments: Sequence[tuple[Any, ...]], alive: Callable[[], None]
+    ) -> Iterator[Any]:
+        """As `Connection.in_order`."""
+        one = Pass(getattr(work, "__name__", "work"))
+        self.passes.append(one)
+        for *given, _ in arguments:
+            began = time.perf_counter()
+            sent = pickle.dumps(work(*given), protocol=5)
+            done = time.perf_counter()
+            one.tasks.append(done - began)
+            one.travelled += len(sent)
+            yield pickle.loads(sent)
+            one.caller.append(time.perf_counter() - done)
+
+
+def measure(count: int, kept: Path | None) -> None:
+    """Print what each pass takes, and how long corpora take on so many workers."""
+    with tempfile.TemporaryDirectory(prefix="ftcheck-growth-") as name:
+        folder = kept or Path(name)
+        folder.mkdir(parents=True, exist_ok=True)
+        ray_engine.write(folder, count)
+        passes, whole, opening = prepared(folder, Path(name), count)
+    between = max(0.0, whole - opening - sum(sum(one.tasks) + sum(one.caller) for one in passes))
+    print(f"{count:,} rows, one task after the other: {whole:.1f} s, the tokenizer {opening:.1f} s of them")
+    for one in passes:
+        rates = np.array(one.tasks) * len(one.tasks) / count * 1e6
+        spread = f"{np.mean(rates):6.1f} us a row ({rates.min():.1f} to {rates.max():.1f})"
+        caller = f"{sum(one.caller) / count * 1e6:5.2f} us and {one.travelled / count:.0f} bytes a row"
+        print(f"  {one.name:10}{len(one.tasks):4} tasks  {spread}  its caller {caller}")
+    print(f"  between the passes {between / count * 1e6:.2f} us a row")
+    _tell(passes, count, opening, between / count)
+
+
+def prepared(folder: Path, work: Path, count: int) -> tuple[list[Pass], float, float]:
+    """The passes of a preparation, its seconds, and those until the first task has opened the tokenizer."""
+    here = OneByOne(base=str(work))
+    connection._connections.append(here)  # type: ignore[arg-type]
+    context = SimpleNamespace(get_node_id=lambda: "here")
+    sys.modules["ray"] = SimpleNamespace(get_runtime_context=lambda: context)  # type: ignore[assignment]
+    data_shards.MOST_ROWS = -(-count // SHARDS)
+    job = Job(
+        name="job",
+        model=Model(name=str(MODEL)),
+        data=Data(train=str(folder / "rows" / "*.parquet")),
+        training=Training(max_length=64, assistant_only_loss=True),
+    )
+    inputs = Inputs(LOADERS, {"run": Run(folder=work, engine="ray", cache=False)}, job)
+    inputs.get("tokenizer")
+    opening = _opening()
+    began = time.perf_counter()
+    inputs.get("prepared")
+    return here.passes, time.perf_counter() - began, opening[0]
+
+
+def _opening() -> list[float]:
+    """Takes the seconds in which a worker opens the tokenizer and chooses the engine."""
+    taken, opened = [0.0], tasks._open
+
+    def timed(work: Any) -> Any:
+        began = time.perf_counter()
+        made = opened(work)
+        taken[0] += time.perf_counter() - began
+        return made
+
+    tasks._open = timed
+    return taken
+
+
+def seconds(
+    passes: Sequence[Pass], measured: int, rows: int, workers: int, opening: float, between: float
+) -> float:
+    """How long `rows` rows take on so many workers, by the times of `measured` rows."""
+    drawn = np.random.default_rng(0)
+    size = min(MOST, max(FEWEST, rows // (workers * data_shards.EACH)))
+    count = -(-rows // size)
+    total = rows * between
+    for number, one in enumerate(passes):
+        scale = size * len(one.tasks) / measured
+        which = drawn.integers(len(one.tasks), size=count)
+        took, taking = np.array(one.tasks)[which] * scale, np.array(one.caller)[which] * scale
+        if number == 0:
+            took[: min(workers, count)] += opening
+        total += played(took.tolist(), taking.tolist(), workers)
+    return total
+
+
+def played(tasks_: Sequence[float], caller: Sequence[float], workers: int) -> float:
+    """The seconds until the caller has taken the last of these tasks: see the module's docstring."""
+    free, now = [0.0] * workers, 0.0
+    ends: list[float] = []
+    for place in range(len(tasks_)):
+        while len(ends) < len(tasks_) and len(ends) - place < connection.AHEAD * workers + 1:
+            end = max(now, heapq.heappop(free)) + tasks_[len(ends)]
+            heapq.heappush(free, end)
+            ends.append(end)
+        now = max(now, ends[place]) + caller[place]
+    return now
+
+
+def _tell(passes: Sequence[Pass], measured: int, opening: float, between: float) -> None:
+    """Seconds on each number of workers, and the efficiency against one."""
+    print(f"{'workers':>9}" + "".join(f"{rows / 1e6:>16,.0f} M rows" for rows in CORPORA))
+    alone = [seconds(passes, measured, rows, 1, opening, between) for rows in CORPORA]
+    for workers in COUNTS:
+        line = f"{workers:>9}"
+        for rows, one in zip(CORPORA, alone, strict=True):
+            taken = seconds(passes, measured, rows, workers, opening, between)
+            line += f"{taken:>15,.0f} s {one / taken / workers:5.2f}"
+        print(line)
+    tasks_ = sum(sum(one.tasks) for one in passes) / measured
+    caller = sum(sum(one.caller) for one in passes) / measured
+    print(
+        f"seconds = {opening:.1f} + million rows * max({tasks_ * 1e6:.1f} / workers, {caller * 1e6:.2f})"
+        f" + million rows * {between * 1e6:.2f}; bends at {tasks_ / (caller + between):.0f} workers"
+    )

@@ -2,7 +2,7 @@
 
 `OneByOne` stands in the place of the connection to Ray: it does each task here, lets its result travel
 through `pickle`, and takes the time of the task and that of its caller until it asks for the next. `seconds`
-then plays the same on any number of workers: tasks begin in order, no more are ahead than `Connection.in_order`
+then plays the same on any number of workers: tasks begin in order, no more ahead than `Connection.in_order`
 allows, and results are taken in order by the one caller. Each worker opens the tokenizer once. What it leaves
 out: the network, and Ray's own milliseconds for each task.
 """

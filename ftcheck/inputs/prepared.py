@@ -83,11 +83,11 @@ class Rows:
     format: str
     system: NDArray[np.int32]
     system_prompts: tuple[str, ...] = ()
-    remarks: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
+    remarks: Mapping[str, Sequence[int]] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
     asked: NDArray[np.int64] = field(default_factory=lambda: _nothing())
     said: NDArray[np.int64] = field(default_factory=lambda: _nothing())
-    marks: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
+    marks: Mapping[str, Sequence[int]] = field(default_factory=dict)
     answered: NDArray[np.int64] = field(default_factory=lambda: _nothing())
     spelled: NDArray[np.int64] = field(default_factory=lambda: _nothing())
     ending: NDArray[np.int32] = field(default_factory=lambda: _nothing())

@@ -12,12 +12,12 @@ from typing import TYPE_CHECKING, Any, Protocol
 from ftcheck.inputs import columns
 from ftcheck.inputs.columns import Keys, KeySet
 from ftcheck.inputs.prepared import RowError
+from ftcheck.inputs.row_numbers import RowNumbers
 
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-VERSION = 7
 DONE = "done.json"
 MAX_SYSTEM_PROMPTS = 1_000
 MAX_KEY_SETS = 1_000
@@ -59,8 +59,8 @@ class Gathered:
     whole: bool = True
     layout: str | None = None
     row_errors: dict[int, RowError] = field(default_factory=dict)
-    remarks: dict[str, list[int]] = field(default_factory=dict)
-    marks: dict[str, list[int]] = field(default_factory=dict)
+    remarks: dict[str, RowNumbers] = field(default_factory=dict)
+    marks: dict[str, RowNumbers] = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)
     key_sets: dict[Keys, list[int]] = field(default_factory=dict)
     opening: Mapping[str, str] | None = None
@@ -83,7 +83,7 @@ class Gathered:
         self.row_errors.update((self.seen + n, trouble) for n, trouble in some.row_errors.items())
         for mine, theirs in ((self.remarks, some.remarks), (self.marks, some.marks)):
             for code, found in theirs.items():
-                mine.setdefault(code, []).extend(self.seen + n for n in found)
+                mine.setdefault(code, RowNumbers()).add(found, self.seen)
         if self.opening is None:
             self.opening = some.opening
         for one, (number, first) in some.key_sets.items():
@@ -125,14 +125,13 @@ class Gathered:
     def save(self, folder: Path, files: Iterable[str], sample: list[int] | None = None) -> None:
         """Write it into a folder; `files` are those of the rows, `sample` says of how many they are drawn."""
         about = {
-            "version": VERSION,
             "files": list(files),
             "format": self.layout or "unknown",
             "row_errors": [
                 [row, t.code, t.message, t.fix, t.column, t.content] for row, t in self.row_errors.items()
             ],
-            "remarks": self.remarks,
-            "marks": self.marks,
+            "remarks": {code: found.text() for code, found in self.remarks.items()},
+            "marks": {mark: found.text() for mark, found in self.marks.items()},
             "system_prompts": self._texts,
             "notes": self.notes,
             "key_sets": [[*one, *counts] for one, counts in self.key_sets.items()],

@@ -28,6 +28,7 @@ from ftcheck.inputs.prepared import (
     SampleRow,
 )
 from ftcheck.inputs.remote_files import is_remote
+from ftcheck.inputs.row_numbers import RowNumbers
 from ftcheck.inputs.tokenizer import Tokenizer
 from ftcheck.label_digest import LabelDigest
 from ftcheck.packing.truncation import of_evaluation
@@ -548,13 +549,13 @@ def _rows(about: dict[str, Any], file: Columns, row_errors: dict[int, RowError])
         format=about["format"],
         system=file.column("system"),
         system_prompts=tuple(about["system_prompts"]),
-        remarks={code: tuple(found) for code, found in about["remarks"].items()},
+        remarks={code: RowNumbers.of_text(found) for code, found in about["remarks"].items()},
         asked=file.column("asked"),
         said=file.column("said"),
         answered=file.column("answered"),
         spelled=file.column("spelled"),
         ending=file.column("ending"),
-        marks={mark: tuple(found) for mark, found in about["marks"].items()},
+        marks={mark: RowNumbers.of_text(found) for mark, found in about["marks"].items()},
         notes=tuple(about["notes"]),
         key_sets=tuple(key_set(*one) for one in about["key_sets"]),
         opening=about["opening"],

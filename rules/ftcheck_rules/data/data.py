@@ -252,7 +252,7 @@ def which(found: Sequence[int], rows: Rows) -> str:
 
 
 def _in_words(
-    rows: Rows, malformed: set[int], remarked: Mapping[str, tuple[int, ...]], unreadable: int
+    rows: Rows, malformed: set[int], remarked: Mapping[str, Sequence[int]], unreadable: int
 ) -> str:
     """`messages · 3,248 of 3,252 rows are valid; 4 have empty answers`."""
     total = len(rows) - unreadable
@@ -266,7 +266,7 @@ def _in_words(
     return f"{said}; {', '.join(defects)}" if defects else said
 
 
-def _remarks(code: str, found: tuple[int, ...], job: Job, rows: Rows) -> Iterator[Finding]:
+def _remarks(code: str, found: Sequence[int], job: Job, rows: Rows) -> Iterator[Finding]:
     message, fix = REMARKS[code]
     severity = _severity(code, job, rows)
     if code == "role":
@@ -317,7 +317,7 @@ FOREIGN_ROLES = frozenset(
 """Roles of other formats, in lower case: a message may name these without showing what a row says."""
 
 
-def _roles(found: tuple[int, ...], severity: Severity, fix: str, rows: Rows) -> Iterator[Finding]:
+def _roles(found: Sequence[int], severity: Severity, fix: str, rows: Rows) -> Iterator[Finding]:
     """One finding for each unknown role, by its name where other formats use it: else it may be row text."""
     named = {
         name: where

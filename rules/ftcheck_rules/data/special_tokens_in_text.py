@@ -1,7 +1,7 @@
 """Special tokens in text: text in the rows that the tokenizer turns into control tokens."""
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from ftcheck import Finding, Measurement, Prepared, Rows, Severity, Skip, Summary, Tokenizer, rule
@@ -85,7 +85,7 @@ def _severity(control: bool, share: float, rows: Rows, params: Marks) -> Severit
     return Severity.INFO if rows.format == "text" or by_hand or meant else Severity.WARNING
 
 
-def _finding(mark: str, where: tuple[int, ...], severity: Severity, rows: Rows, total: int) -> Finding:
+def _finding(mark: str, where: Sequence[int], severity: Severity, rows: Rows, total: int) -> Finding:
     count = len(where)
     contain = agreeing(count, "contains", "contain")
     message = (

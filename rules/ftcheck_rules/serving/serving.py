@@ -1,6 +1,6 @@
 """Serving rules: is the output cap long enough for the answers, and do the answers match their schema?"""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -314,12 +314,12 @@ def output_schema(
     yield Summary(valid + (told if broken_rows and _in_json(whole, broken_rows, rows) else ""))
 
 
-def _in_json(whole: tuple[int, ...], broken: tuple[int, ...], rows: Rows) -> bool:
+def _in_json(whole: Sequence[int], broken: Sequence[int], rows: Rows) -> bool:
     """Whether the training data answers in JSON: most rows do, and what starts like JSON mostly is."""
     return len(whole) > 9 * len(broken) and len(whole) >= len(rows) // 2 and len(whole) > 0
 
 
-def _broken_answers(broken: tuple[int, ...], rows: Rows) -> Iterator[Finding]:
+def _broken_answers(broken: Sequence[int], rows: Rows) -> Iterator[Finding]:
     message = "the answer starts like JSON, but is not valid JSON"
     fix, why = "fix the answer, or remove the row", "The model learns to write JSON that breaks off."
     for row in broken:

@@ -111,7 +111,7 @@ def reasoning(
     yield Summary(f"{len(thought):,} of {counted(total, 'row')} {have} reasoning{kept}")
 
 
-def _rows(prepared: Prepared, code: str) -> tuple[int, ...]:
+def _rows(prepared: Prepared, code: str) -> Sequence[int]:
     """The rows of a remark, those that could be prepared."""
     found = prepared.rows.remarks.get(code, ())
     if not prepared.row_errors:

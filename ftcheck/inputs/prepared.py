@@ -184,7 +184,7 @@ class Prepared:
     kept: NDArray[np.int32]
     trained: NDArray[np.int32]
     trained_lost: NDArray[np.int32]
-    bos: NDArray[np.int32]
+    bos: NDArray[np.int8]
     answer: NDArray[np.int32]
     boundary: NDArray[np.int32]
     ends_in_stop: NDArray[np.bool_]

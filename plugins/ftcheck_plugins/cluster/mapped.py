@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-RESIDENT = 384 << 20
+RESIDENT = 256 << 20
 """Bytes of mapped files that may stay in this process's memory."""
 LOOK = 0.05
 """Seconds between two looks at how many there are."""

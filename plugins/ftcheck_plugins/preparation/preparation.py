@@ -562,13 +562,14 @@ def _rows(about: dict[str, Any], file: Columns, row_errors: dict[int, RowError])
     )
 
 
-def _bos(file: Columns, tokenizer: Tokenizer | None) -> "NDArray[np.int32]":
+def _bos(file: Columns, tokenizer: Tokenizer | None) -> "NDArray[np.int8]":
     """BOS tokens at the start of each row (0, 1 or 2; more than two count as two)."""
     import numpy as np
 
     first, second = file.column("first"), file.column("second")
     bos = tokenizer.bos_token_id if tokenizer is not None else None
     if bos is None:
-        return np.zeros(len(first), dtype=np.int32)
-    counted: NDArray[np.int32] = ((first == bos).astype(np.int32)) * (1 + (second == bos).astype(np.int32))
+        return np.zeros(len(first), dtype=np.int8)
+    begins = first == bos
+    counted: NDArray[np.int8] = begins.view(np.int8) + (begins & (second == bos)).view(np.int8)
     return counted

@@ -470,7 +470,8 @@ def truncation(job: Job, prepared: Prepared, inputs: Inputs, params: Truncation)
     lost = np.where(good, prepared.trained_lost, 0)
     cut = good & np.where(prepared.used, prepared.kept < prepared.length, lost > 0)
     none_left = good & (prepared.trained == 0) & (lost > 0)
-    gone, everything = int(lost.sum()), int((prepared.trained[good] + lost[good]).sum())
+    gone = int(lost.sum())
+    everything = int(prepared.trained.sum(where=good)) + gone
     share = gone / everything if everything else 0.0
     bad = share > params.max_lost_share or int(none_left.sum()) > params.max_untrained
     yield from _cut_counts(cut, none_left, lost, params, everything)

@@ -97,7 +97,9 @@ def likened(folder: Path, rows: int, files: int) -> str:
     for part in range(files):
         some = made[part * rows // files : (part + 1) * rows // files]
         (folder / f"part-{part}.jsonl").write_text("".join(map(_asked, some)), encoding="utf-8")
-    tests = [(f"{asked} now" if n % 2 else asked, answer) for n, (asked, answer) in enumerate(made[:: rows // 60])]
+    tests = [
+        (f"{asked} now" if n % 2 else asked, answer) for n, (asked, answer) in enumerate(made[:: rows // 60])
+    ]
     (folder / "eval.jsonl").write_text("".join(map(_asked, tests)), encoding="utf-8")
     gold = [{"input": f"{asked} please", "expected": answer} for asked, answer in made[3 :: rows // 40]]
     (folder / "gold.jsonl").write_text("\n".join(map(json.dumps, gold)) + "\n", encoding="utf-8")

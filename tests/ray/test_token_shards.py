@@ -21,7 +21,7 @@ from ftcheck.inputs.prepared import Prepared
 from tests.ray import kit
 
 pytest.importorskip("ray")
-from ftcheck_plugins.cluster import connection, merged, shuffle  # noqa: E402
+from ftcheck_plugins.cluster import connection, merged, shuffle
 
 ROWS = 6_000
 SIZE, LEAST, MEMORY = 5, 16, 64 << 20
@@ -31,7 +31,7 @@ SIZE, LEAST, MEMORY = 5, 16, 64 << 20
 def begun(monkeypatch: pytest.MonkeyPatch) -> Counter[str]:
     """How many tasks of which kind were begun; however few the rows are, and in parts of some hundred."""
     monkeypatch.setattr(merged, "FEW", 1)
-    monkeypatch.setattr(shuffle, "PART", 1 << 17)
+    monkeypatch.setattr(shuffle, "PART", 1 << 16)
     counts: Counter[str] = Counter()
     begin = connection.Connection.begun
 

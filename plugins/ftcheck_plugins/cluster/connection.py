@@ -1,9 +1,10 @@
 """The connection to Ray: a cluster that is there already, or one that is started here for this run."""
 
+import itertools
 import os
 import re
 import socket
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
@@ -53,23 +54,30 @@ class Connection:
         """A value for many tasks: it travels to each machine once."""
         return self.ray.put(value)
 
+    def begun(self, work: Callable[..., Any], *given: Any) -> Any:
+        """A task that does some work: its result, to come. The last argument is the node on which it is best
+        done (None: any). Another task may be given such a result, and waits for it.
+        """
+        *arguments, node = given
+        remote = self.ray.remote(num_cpus=1, max_retries=RETRIES)(tasks.answered)
+        return remote.options(scheduling_strategy=_on(node)).remote(work, *arguments)
+
     def in_order(
-        self, work: Callable[..., Any], arguments: Sequence[tuple[Any, ...]], alive: Callable[[], None]
+        self, work: Callable[..., Any], arguments: Iterable[tuple[Any, ...]], alive: Callable[[], None]
     ) -> Iterator[Any]:
         """What `work` makes of each of these arguments, in their order, by tasks; a few are ahead.
 
-        The last argument of each is the node on which its task is best done (None: any). `alive` is called
-        now and then. Raises what a task ran into, and `EngineError` where Ray gives one up.
+        Arguments are as for `begun`, and are asked for when their task begins. `alive` is called now and
+        then. Raises what a task ran into, and `EngineError` where Ray gives one up.
         """
-        remote = self.ray.remote(num_cpus=1, max_retries=RETRIES)(tasks.answered)
+        given = iter(arguments)
         pending: list[Any] = []
-        begun = 0
         try:
-            for place in range(len(arguments)):
-                while begun < len(arguments) and len(pending) < AHEAD * self.processors() + 1:
-                    *given, node = arguments[begun]
-                    pending.append(remote.options(scheduling_strategy=_on(node)).remote(work, *given))
-                    begun += 1
+            for place in itertools.count():
+                room = AHEAD * self.processors() + 1 - len(pending)
+                pending += [self.begun(work, *one) for one in itertools.islice(given, room)]
+                if not pending:
+                    return
                 yield self._taken(pending.pop(0), alive, place)
         finally:
             for one in pending:

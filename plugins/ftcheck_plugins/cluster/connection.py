@@ -3,6 +3,7 @@
 import itertools
 import os
 import re
+import secrets
 import socket
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
@@ -12,6 +13,7 @@ from typing import Any
 from ftcheck.errors import EngineError, MissingDependency
 from ftcheck.inputs.container import Run
 from ftcheck_plugins.cluster import tasks
+from ftcheck_plugins.cluster.work import Kept
 
 STORE = 256 << 20
 """Bytes of the object store of a Ray that is started here: what tasks have made and nobody has taken yet."""
@@ -53,6 +55,10 @@ class Connection:
     def shared(self, value: Any) -> Any:
         """A value for many tasks: it travels to each machine once."""
         return self.ray.put(value)
+
+    def kept(self, value: Any) -> Kept:
+        """The same of a value that each process keeps, until it is given another one."""
+        return Kept(secrets.token_hex(4), self.ray.put(value))
 
     def begun(self, work: Callable[..., Any], *given: Any) -> Any:
         """A task that does some work: its result, to come. The last argument is the node on which it is best

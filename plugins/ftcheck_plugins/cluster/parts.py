@@ -59,8 +59,8 @@ class Parts:
         return connection.connect(self._run)
 
     @cached_property
-    def _shared_work(self) -> Any:
-        return self.cluster.shared(self.work)
+    def _kept_work(self) -> Any:
+        return self.cluster.kept(self.work)
 
     def each(
         self, task: Callable[..., Any], numbers: Iterable[int], arguments: Iterable[tuple[Any, ...]]
@@ -102,7 +102,7 @@ class Parts:
         self, numbers: Iterable[int], arguments: Iterable[tuple[Any, ...]]
     ) -> Iterator[tuple[Any, ...]]:
         for number, more in zip(numbers, arguments, strict=True):
-            yield self._shared_work, self.placed[number].shard, *more, self.placed[number].node
+            yield self._kept_work, self.placed[number].shard, *more, self.placed[number].node
 
     def _marked(self, number: int, wanted: "Mask") -> Marked:
         start, stop = self.starts[number : number + 2].tolist()

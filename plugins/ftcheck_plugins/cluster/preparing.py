@@ -97,8 +97,8 @@ class _FirstPass:
         (making / COLUMNS).mkdir(parents=True)
         placed: list[Placed] = []
         lines = _Lines()
-        shared = cluster.shared(work)
-        given = [(shared, shard, None) for shard in self.shards]
+        kept = cluster.kept(work)
+        given = [(kept, shard, None) for shard in self.shards]
         with ColumnFiles(making / COLUMNS) as files:
             for part in cluster.in_order(tasks.prepare, given, lambda: self._tell(cluster)):
                 shard = self.shards[len(placed)]

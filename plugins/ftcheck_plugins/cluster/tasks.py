@@ -20,7 +20,7 @@ from ftcheck.inputs.tokenizer import Tokenizer
 from ftcheck.label_digest import LabelDigest
 from ftcheck_plugins.cluster.data_shards import Shard
 from ftcheck_plugins.cluster.node_folder import node_folder
-from ftcheck_plugins.cluster.work import FedPart, Feeding, Part, Work
+from ftcheck_plugins.cluster.work import FedPart, Feeding, Kept, Part, Work
 from ftcheck_plugins.model import tokenizer
 from ftcheck_plugins.preparation import truncation_pass
 from ftcheck_plugins.preparation.arrow_store import INT32, INT64, ROWS, RowFile, RowWriter
@@ -36,9 +36,23 @@ Made = TypeVar("Made")
 def answered(work: Callable[..., Made], *arguments: Any) -> Made | BaseException:
     """What a task returns: its result, or what it ran into, which Ray would wrap."""
     try:
-        return work(*arguments)
+        return work(*map(_taken_out, arguments))
     except Exception as error:
         return sendable(error)
+
+
+_values: dict[str, Any] = {}
+"""The value that this process keeps, by its key."""
+
+
+def _taken_out(argument: Any) -> Any:
+    """An argument as its task wants it."""
+    if not isinstance(argument, Kept):
+        return argument
+    if argument.key not in _values:
+        _values.clear()
+        _values[argument.key] = sys.modules["ray"].get(argument.reference)
+    return _values[argument.key]
 
 
 def prepare(work: Work, shard: Shard) -> Part:

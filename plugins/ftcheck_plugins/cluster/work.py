@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from ftcheck.label_digest import LabelDigest
 from ftcheck.settings import Job, Outliers, Training
@@ -41,6 +41,16 @@ class Work:
     offline: bool
     cache: bool
     version: str
+
+
+@dataclass(frozen=True, slots=True)
+class Kept:
+    """A value in Ray's store that a process takes out once for many tasks: to take out a `Work` is as much as to
+    compare a thousand rows. `key` is that of no other value.
+    """
+
+    key: str
+    reference: Any
 
 
 @dataclass(frozen=True, slots=True)

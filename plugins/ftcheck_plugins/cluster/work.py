@@ -45,8 +45,8 @@ class Work:
 
 @dataclass(frozen=True, slots=True)
 class Kept:
-    """A value in Ray's store that a process takes out once for many tasks: to take out a `Work` is as much as to
-    compare a thousand rows. `key` is that of no other value.
+    """A value in Ray's store that a process takes out once for many tasks: taking out a `Work` is as much as
+    comparing a thousand rows. `key` is that of no other value.
     """
 
     key: str

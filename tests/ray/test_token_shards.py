@@ -17,13 +17,14 @@ from ftcheck.dedup import minhash
 from ftcheck.dedup.minhash import LikelyPairs, Signed, likely_pairs
 from ftcheck.dedup.overlaps import Overlap, overlaps
 from ftcheck.dedup.shards import Piece, Shards, shards_of
+from ftcheck.errors import InputError
 from ftcheck.inputs.prepared import Prepared
 from tests.ray import kit
 
 pytest.importorskip("ray")
 from ftcheck_plugins.cluster import connection, merged, shuffle
 
-ROWS = 6_000
+ROWS = 5_000
 SIZE, LEAST, MEMORY = 5, 16, 64 << 20
 
 
@@ -41,6 +42,29 @@ def begun(monkeypatch: pytest.MonkeyPatch) -> Counter[str]:
 
     monkeypatch.setattr(connection.Connection, "begun", counted)
     return counts
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """That of the rows."""
+    return tmp_path_factory.mktemp("rows")
+
+
+@pytest.fixture(scope="module")
+def here(folder: Path) -> Prepared:
+    """The rows as one machine prepares them."""
+    return kit.prepared(folder, kit.likened(folder, ROWS, 3))
+
+
+@pytest.fixture
+def there(folder: Path, here: Prepared, on_ray: dict[str, Any]) -> Prepared:
+    """The rows as the cluster prepares them, once for all tests."""
+    if folder not in _prepared:
+        _prepared[folder] = kit.prepared(folder, "part-*.jsonl", **on_ray)
+    return _prepared[folder]
+
+
+_prepared: dict[Path, Prepared] = {}
 
 
 def wanted(of: Prepared) -> Any:
@@ -64,53 +88,73 @@ def same_pairs(here: LikelyPairs, there: LikelyPairs) -> None:
     assert here.left_out == there.left_out
 
 
+COUNTING = """
+from ftcheck_plugins.cluster import connection, merged, shuffle
+
+merged.FEW, shuffle.PART = 1, 1 << 16
+begin = connection.Connection.begun
+
+
+def begun(self, work, *given):
+    with open({path!r}, "a") as file:
+        file.write(work.__name__ + "\\n")
+    return begin(self, work, *given)
+
+
+connection.Connection.begun = begun
+"""
+"""What a process imports before all else: tasks are wanted for the fewest rows, and counted."""
+
+
 def test_the_report_on_duplicates_and_leakage_is_that_of_one_machine(
     tmp_path: Path, on_ray: dict[str, Any]
 ) -> None:
-    """Byte for byte outside the section `run`, with more rows than stay with the process that checks."""
-    rows = merged.FEW * 5 // 4
+    """Byte for byte outside the section `run`."""
     sides = ", eval: eval.jsonl, gold: {path: gold.jsonl, input: input, expected: expected}"
-    kit.policy(tmp_path, kit.likened(tmp_path, rows, 2), data=sides, training=", eval_strategy: epoch")
+    kit.policy(tmp_path, kit.likened(tmp_path, ROWS, 2), data=sides, training=", eval_strategy: epoch")
     flags = ["--no-cache", "-v", "--select", "duplicates", "--select", "leakage"]
+    (tmp_path / "first").mkdir()
+    told = tmp_path / "begun.txt"
+    (tmp_path / "first" / "sitecustomize.py").write_text(COUNTING.format(path=str(told)), encoding="utf-8")
+    first = {"PYTHONPATH": os.pathsep.join([str(tmp_path / "first"), os.environ.get("PYTHONPATH", "")])}
 
     here = kit.run(tmp_path, *flags)
-    there = kit.run(tmp_path, *flags, "--engine", "ray", "--ray-address", on_ray["ray_address"])
+    there = kit.run(tmp_path, *flags, "--engine", "ray", "--ray-address", on_ray["ray_address"], more=first)
 
     assert there.told == here.told
-    found = {one["name"]: one["value"] for one in here.result("duplicates")["measurements"]}
-    found |= {one["name"]: one["value"] for one in here.result("leakage")["measurements"]}
-    assert found["rows_duplicate"] > rows / 50
-    assert found["rows_near_duplicate"] > rows / 50
+    found = {
+        one["name"]: one["value"]
+        for check in ("duplicates", "leakage")
+        for one in here.result(check)["measurements"]
+    }
+    assert found["rows_duplicate"] > ROWS / 50
+    assert found["rows_near_duplicate"] > ROWS / 50
     assert found["eval_leaked"] > 10
     assert found["gold_leaked"] > 10
+    tasks = Counter(told.read_text(encoding="utf-8").split())
+    assert tasks["emit"] > 1
+    assert tasks["fetch"] >= tasks["reduce"] > 10
+    assert tasks["over"] > 4
     assert "comparing job" in there.out
-    assert "comparing job" not in here.out
 
 
 def test_pairs_and_overlaps_are_those_of_one_machine(
-    tmp_path: Path, on_ray: dict[str, Any], begun: Counter[str]
+    here: Prepared, there: Prepared, begun: Counter[str]
 ) -> None:
-    train = kit.likened(tmp_path, ROWS, 3)
-    here, there = kit.prepared(tmp_path, train), kit.prepared(tmp_path, train, **on_ray)
     assert isinstance(there.tokens, Shards)
-    shards = len(list((tmp_path).glob("part-*.jsonl")))
 
     same_pairs(pairs(here), pairs(there))
-    assert begun["emit"] >= shards
-    assert begun["reduce"] > 10
-    assert begun["fetch"] >= begun["reduce"]
+    assert begun["emit"] == 3
+    assert begun["fetch"] >= begun["reduce"] > 10
 
     assert leaked(here) == leaked(there)
     assert len(leaked(here)) > 20
-    assert begun["over"] >= 2 * shards  # for what is boilerplate, and for what stands in the rows
+    assert begun["over"] == 2 * 3  # for what is boilerplate, and for what stands in the rows
 
 
 def test_masks_come_with_the_rows_where_they_are_asked_for(
-    tmp_path: Path, on_ray: dict[str, Any], begun: Counter[str]
+    here: Prepared, there: Prepared, begun: Counter[str]
 ) -> None:
-    train = kit.likened(tmp_path, ROWS, 2)
-    here, there = kit.prepared(tmp_path, train), kit.prepared(tmp_path, train, **on_ray)
-
     def joined(of: Prepared) -> tuple[list[int], ...]:
         made = list(shards_of(of.tokens).over(wanted(of), lambda piece: piece, masks=True))
         masks = [one.mask for one in made if one.mask is not None]
@@ -118,21 +162,30 @@ def test_masks_come_with_the_rows_where_they_are_asked_for(
         return tuple(np.concatenate(some).tolist() for some in (rows, ids, masks))
 
     assert joined(here) == joined(there)
-    assert begun["over"] > 1
+    assert begun["over"] == 3
 
 
 def test_few_rows_are_compared_by_the_process_that_checks(
-    tmp_path: Path, on_ray: dict[str, Any], begun: Counter[str], monkeypatch: pytest.MonkeyPatch
+    here: Prepared, there: Prepared, begun: Counter[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    train = kit.likened(tmp_path, ROWS, 2)
-    there = kit.prepared(tmp_path, train, **on_ray)
     monkeypatch.setattr(merged, "FEW", 10**6)
-    before = dict(begun)
 
-    found = pairs(there)
+    same_pairs(pairs(here), pairs(there))
 
-    assert dict(begun) == before
-    same_pairs(pairs(kit.prepared(tmp_path, train)), found)
+    assert not begun
+
+
+def test_what_work_runs_into_is_raised(there: Prepared, begun: Counter[str]) -> None:
+    """A full disk at sorting, say, is one line as on one machine."""
+
+    def full(given: Any) -> Any:
+        raise InputError("/tmp: No space left on device")
+
+    with pytest.raises(InputError, match="No space left on device"):
+        list(shards_of(there.tokens).over(wanted(there), full))
+    with pytest.raises(InputError, match="No space left on device"):
+        _shuffled(there, EMIT, full)
+    assert begun["reduce"] > 1
 
 
 def _dies_once(mark: Path, work: Callable[..., Any]) -> Callable[..., Any]:
@@ -157,11 +210,9 @@ EMIT = partial(minhash.band_records, Signed(SIZE, LEAST, np.zeros(0, dtype=np.ui
 
 
 def test_a_worker_that_is_killed_costs_its_task_only(
-    tmp_path: Path, on_ray: dict[str, Any], begun: Counter[str]
+    tmp_path: Path, here: Prepared, there: Prepared, begun: Counter[str]
 ) -> None:
     """One at emitting, one at reducing."""
-    train = kit.likened(tmp_path, ROWS, 2)
-    here, there = kit.prepared(tmp_path, train), kit.prepared(tmp_path, train, **on_ray)
     emit = _dies_once(tmp_path / "emit", EMIT)
     reduce = _dies_once(tmp_path / "reduce", lambda pieces: list(minhash.bucket_pairs(pieces)))
 
@@ -169,40 +220,38 @@ def test_a_worker_that_is_killed_costs_its_task_only(
 
     assert (tmp_path / "emit").exists()
     assert (tmp_path / "reduce").exists()
+    assert begun["emit"] == 3
     assert np.array_equal(found, _shuffled(here, EMIT, minhash.bucket_pairs))
     assert len(found) > 1_000
 
 
 def test_records_that_are_gone_are_emitted_again(
-    tmp_path: Path, on_ray: dict[str, Any], begun: Counter[str]
+    tmp_path: Path, here: Prepared, there: Prepared, begun: Counter[str]
 ) -> None:
     """The first part to be reduced takes all that was prepared and emitted away."""
-    train = kit.likened(tmp_path, ROWS, 2)
-    here, there = kit.prepared(tmp_path, train), kit.prepared(tmp_path, train, **on_ray)
-    folder, mark = Path(tempfile.gettempdir()) / there.tokens._parts.work.folder, tmp_path / "mark"  # type: ignore[attr-defined]
-    assert any(folder.iterdir())
+    node, mark = Path(tempfile.gettempdir()) / there.tokens._parts.work.folder, tmp_path / "mark"  # type: ignore[attr-defined]
+    assert list(node.glob("*/*"))
 
     def losing(pieces: Iterable[Any]) -> Iterator[Any]:
         if not mark.exists():
             mark.touch()
-            for one in folder.glob("*/*"):
+            for one in node.glob("*/*"):
                 shutil.rmtree(one)
         return minhash.bucket_pairs(pieces)
 
     found = _shuffled(there, EMIT, losing)
 
     assert mark.exists()
-    assert begun["emit"] > len({one.shard for one in there.tokens._parts.placed})  # type: ignore[attr-defined]
+    assert begun["emit"] == 6
     assert np.array_equal(found, _shuffled(here, EMIT, minhash.bucket_pairs))
 
 
 def test_a_node_that_goes_in_the_shuffle_costs_what_lay_there(
-    tmp_path: Path, on_ray: dict[str, Any], cluster: Any, begun: Counter[str]
+    folder: Path, here: Prepared, on_ray: dict[str, Any], cluster: Any, begun: Counter[str]
 ) -> None:
-    train = kit.likened(tmp_path, ROWS, 2)
     gone = list(cluster.worker_nodes)[-1]
     once = kit.Once(lambda: cluster.remove_node(gone, allow_graceful=False), "comparing")
-    here, there = kit.prepared(tmp_path, train), kit.prepared(tmp_path, train, report=once, **on_ray)
+    there = kit.prepared(folder, "part-*.jsonl", report=once, **on_ray)
 
     found = _shuffled(there, EMIT, minhash.bucket_pairs)
 

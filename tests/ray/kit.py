@@ -234,14 +234,15 @@ def on_cluster(made: Prepared) -> bool:
 
 
 class Once:
-    """Does something when the first rows of a task, whose name begins so, are there."""
+    """Does something when the first rows, or parts, of a task are there whose name begins so."""
 
-    def __init__(self, act: Callable[[], None], task: str = "preparing") -> None:
-        self._act, self._task = act, task
+    def __init__(self, act: Callable[[], None], task: str = "preparing", unit: str = "rows") -> None:
+        self._act, self._task, self._unit = act, task, unit
         self.done = False
 
     def __call__(self, progress: Progress) -> None:
-        if progress.done and progress.task.startswith(self._task) and not self.done:
+        named = progress.task.startswith(self._task) and progress.unit == self._unit
+        if progress.done and named and not self.done:
             self.done = True
             self._act()
 

@@ -8,6 +8,7 @@ import socket
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass
+from functools import cache
 from typing import Any
 
 from ftcheck.errors import EngineError, MissingDependency
@@ -65,8 +66,7 @@ class Connection:
         done (None: any). Another task may be given such a result, and waits for it.
         """
         *arguments, node = given
-        remote = self.ray.remote(num_cpus=1, max_retries=RETRIES)(tasks.answered)
-        return remote.options(scheduling_strategy=_on(node)).remote(work, *arguments)
+        return _answered(self.ray).options(scheduling_strategy=_on(node)).remote(work, *arguments)
 
     def in_order(
         self, work: Callable[..., Any], arguments: Iterable[tuple[Any, ...]], alive: Callable[[], None]
@@ -80,7 +80,7 @@ class Connection:
         pending: list[Any] = []
         try:
             for place in itertools.count():
-                room = AHEAD * self.processors() + 1 - len(pending)
+                room = max(AHEAD * self.processors() + 1 - len(pending), 0)  # a node may have gone
                 pending += [self.begun(work, *one) for one in itertools.islice(given, room)]
                 if not pending:
                     return
@@ -101,6 +101,12 @@ class Connection:
         if isinstance(made, BaseException):
             raise made
         return made
+
+
+@cache
+def _answered(ray: Any) -> Any:
+    """The one kind of task that there is: Ray sends each to all processes."""
+    return ray.remote(num_cpus=1, max_retries=RETRIES)(tasks.answered)
 
 
 def _on(node: str | None) -> Any:

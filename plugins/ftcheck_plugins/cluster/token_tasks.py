@@ -37,11 +37,10 @@ def emit(work: Work, shard: Shard, marked: Marked, make: Emit, shuffle: Shuffle)
 
 def fetch(shuffle: Shuffle, shards: tuple[int, ...], part: int) -> "Records":
     """One part of the records of shards that lie on this node. Raises `Gone`."""
-    places = {shard: shuffle.place(node_name(), shard) for shard in shards}
-    gone = [shard for shard, place in places.items() if not place.is_dir()]
-    if gone:
-        raise Gone(*gone)
-    return parted_records.read(list(places.values()), part)
+    try:
+        return parted_records.read([shuffle.place(node_name(), shard) for shard in shards], part)
+    except FileNotFoundError:
+        raise Gone(*shards) from None
 
 
 def reduce(version: str, make: Reduce, memory: int, *fetched: "Records | BaseException") -> list["Records"]:

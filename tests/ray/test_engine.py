@@ -119,7 +119,7 @@ def test_a_node_that_is_gone_costs_what_lay_there(
 def test_ids_of_a_node_whose_disk_is_gone_are_made_again(tmp_path: Path, on_ray: dict[str, Any]) -> None:
     train = kit.json_lines(tmp_path, 12_000, 2)
     there = kit.prepared(tmp_path, train, **on_ray)
-    for one in {Path(placed.path).parent for placed in there.tokens._parts.placed}:  # type: ignore[attr-defined]
+    for one in {Path(placed.path).parent for placed in there.tokens._shards.placed}:  # type: ignore[attr-defined]
         shutil.rmtree(one)
 
     kit.same(kit.prepared(tmp_path, train), there)

@@ -228,7 +228,7 @@ def test_records_that_are_gone_are_emitted_again(
     tmp_path: Path, here: Prepared, there: Prepared, begun: Counter[str]
 ) -> None:
     """The first part to be reduced takes all that was prepared and emitted away."""
-    node, mark = Path(tempfile.gettempdir()) / there.tokens._parts.work.folder, tmp_path / "mark"  # type: ignore[attr-defined]
+    node, mark = Path(tempfile.gettempdir()) / there.tokens._shards.work.folder, tmp_path / "mark"  # type: ignore[attr-defined]
     assert list(node.glob("*/*"))
 
     def losing(pieces: Iterable[Any]) -> Iterator[Any]:

@@ -12,7 +12,7 @@ from ftcheck.dedup.shards import Emit, OneMachine, Piece, Reduce, sort_memory
 from ftcheck.inputs.container import Run
 from ftcheck_plugins.cluster import shuffle, tasks
 from ftcheck_plugins.cluster.mapped import MappedColumns, MappedDigests
-from ftcheck_plugins.cluster.parts import Parts, Placed
+from ftcheck_plugins.cluster.placed_shards import Placed, PlacedShards
 from ftcheck_plugins.cluster.work import Work
 from ftcheck_plugins.preparation.arrow_store import ROWS, RowFile
 
@@ -57,19 +57,19 @@ class MergedRows:
         self.folder = folder
         self.columns = MappedColumns(folder / COLUMNS)
         work, placed = pickle.loads((folder / PARTS).read_bytes())
-        self._parts = Parts(run, name, work, placed)
+        self._shards = PlacedShards(run, name, work, placed)
         self._open: OrderedDict[int, RowFile] = OrderedDict()
         self._last: tuple[int, int, Any] = 0, 0, None
         self._used: tuple[NDArray[np.int64], NDArray[np.int64]] | None = None
 
     def __len__(self) -> int:
         """Number of rows."""
-        return len(self._parts)
+        return len(self._shards)
 
     @property
     def starts(self) -> "NDArray[np.int64]":
         """The first row of each part, and the number of rows."""
-        return self._parts.starts
+        return self._shards.starts
 
     def column(self, name: str) -> "NDArray[Any]":
         """One column over all rows; it cannot be written to."""
@@ -115,23 +115,23 @@ class MergedRows:
         where each lies.
         """
         given = list(arguments)
-        return self._parts.each(task, range(first, first + len(given)), given)
+        return self._shards.each(task, range(first, first + len(given)), given)
 
     def over(self, wanted: "Mask", work: Callable[[Piece], Made], *, masks: bool = False) -> Iterator[Made]:
         """See `ftcheck.dedup.shards.Shards`."""
         if self._few(wanted):
             return OneMachine(self, sort_memory()).over(wanted, work, masks=masks)
-        return shuffle.over(self._parts, wanted, work, masks=masks)
+        return shuffle.over(self._shards, wanted, work, masks=masks)
 
     def shuffled(self, wanted: "Mask", emit: Emit, reduce: Reduce) -> "Iterator[Records]":
         """See `ftcheck.dedup.shards.Shards`."""
         if self._few(wanted):
             return OneMachine(self, sort_memory()).shuffled(wanted, emit, reduce)
-        return shuffle.shuffled(self._parts, wanted, emit, reduce)
+        return shuffle.shuffled(self._shards, wanted, emit, reduce)
 
     def _few(self, wanted: "Mask") -> bool:
         """Whether the marked rows are so few, and at hand, that tasks are not worth it."""
-        return int(wanted.sum()) < FEW and self._parts.here(self._parts.with_any(wanted))
+        return int(wanted.sum()) < FEW and self._shards.here(self._shards.with_any(wanted))
 
     def _at(self, row: int) -> tuple[RowFile, int]:
         """The file of the part that has a row, and the row's number in it; rows are asked for in order."""
@@ -154,7 +154,7 @@ class MergedRows:
 
     def _here(self, number: int) -> Path:
         """The file of a part: where it lies on this machine, or a copy of the one on its node."""
-        there = Path(self._parts.placed[number].path)
+        there = Path(self._shards.placed[number].path)
         if there.is_file():
             return there
         copy = self.folder / f"copied-{number}" / ROWS

@@ -19,7 +19,7 @@ from ftcheck_plugins.cluster.connection import Connection
 from ftcheck_plugins.cluster.data_shards import Shard
 from ftcheck_plugins.cluster.mapped import ColumnFiles
 from ftcheck_plugins.cluster.merged import COLUMNS, MergedRows
-from ftcheck_plugins.cluster.parts import PREPARING, Placed
+from ftcheck_plugins.cluster.placed_shards import PREPARING, Placed
 from ftcheck_plugins.cluster.work import Part, Work
 from ftcheck_plugins.preparation.batches import BatchMaker, batches
 from ftcheck_plugins.preparation.gathered import Gathered, token_count

@@ -15,7 +15,7 @@ from ftcheck.errors import EngineError
 from ftcheck.records import Progress
 from ftcheck_plugins.cluster import token_tasks
 from ftcheck_plugins.cluster.connection import RETRIES
-from ftcheck_plugins.cluster.parts import Parts
+from ftcheck_plugins.cluster.placed_shards import PlacedShards
 from ftcheck_plugins.cluster.work import Gone, Shuffle
 
 if TYPE_CHECKING:
@@ -34,7 +34,7 @@ PART = 16 << 20
 Ray that is started here."""
 
 
-def over(rows: Parts, wanted: "Mask", make: Callable[[Piece], Made], *, masks: bool) -> Iterator[Made]:
+def over(rows: PlacedShards, wanted: "Mask", make: Callable[[Piece], Made], *, masks: bool) -> Iterator[Made]:
     """See `ftcheck.dedup.shards.Shards`. Raises `InputError` and `EngineError`."""
     shared = rows.cluster.shared(make)
     for number, (node, made) in rows.over(token_tasks.over, rows.with_any(wanted), wanted, shared, masks):
@@ -42,7 +42,7 @@ def over(rows: Parts, wanted: "Mask", make: Callable[[Piece], Made], *, masks: b
         yield from made
 
 
-def shuffled(rows: Parts, wanted: "Mask", emit: Emit, reduce: Reduce) -> "Iterator[Records]":
+def shuffled(rows: PlacedShards, wanted: "Mask", emit: Emit, reduce: Reduce) -> "Iterator[Records]":
     """See `ftcheck.dedup.shards.Shards`. Raises `InputError` and `EngineError`."""
     parts = max(-(-int(wanted.sum()) * ROW // PART), rows.cluster.processors())
     going = _Going(rows, wanted, rows.cluster.shared(emit), rows.cluster.shared(reduce), parts)
@@ -56,7 +56,7 @@ def shuffled(rows: Parts, wanted: "Mask", emit: Emit, reduce: Reduce) -> "Iterat
 class _Going:
     """A shuffle under way."""
 
-    def __init__(self, rows: Parts, wanted: "Mask", emit: Any, reduce: Any, parts: int) -> None:
+    def __init__(self, rows: PlacedShards, wanted: "Mask", emit: Any, reduce: Any, parts: int) -> None:
         """`emit` and `reduce` are shared with all tasks."""
         self._rows, self._wanted, self._emit, self._reduce = rows, wanted, emit, reduce
         self._shuffle = Shuffle(

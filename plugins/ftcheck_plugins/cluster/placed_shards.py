@@ -34,7 +34,7 @@ class Placed:
     path: str
 
 
-class Parts:
+class PlacedShards:
     """All shards of a preparation, in data order."""
 
     def __init__(self, run: Run, name: str, work: Work, placed: Sequence[Placed]) -> None:

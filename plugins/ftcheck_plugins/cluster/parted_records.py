@@ -1,10 +1,10 @@
-"""Records of a shard in a folder, so that each part of them can be read on its own: written batch by batch,
-the parts of a batch one behind the other, and beside them a table of where each begins.
+"""Records of a shard in a folder, so that each part of them can be read on its own: written stretch by
+stretch, the parts of a stretch one behind the other, and beside them a table of where each begins.
 """
 
 import os
 import shutil
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -17,10 +17,12 @@ if TYPE_CHECKING:
     from ftcheck.dedup.records import Records
 
 RECORDS, STARTS = "records.u8", "starts.npy"
+STRETCH = 16 << 20
+"""Bytes of a stretch: of shorter ones, a part would be read in very many places."""
 
 
 def write(place: Path, batches: Iterable["Records"], parts: int) -> None:
-    """Write records; the folder appears whole, or not at all. The memory is that of a batch."""
+    """Write records; the folder appears whole, or not at all."""
     making = place.with_name(f"{place.name}.{os.getpid()}")
     shutil.rmtree(making, ignore_errors=True)
     making.mkdir()
@@ -30,19 +32,33 @@ def write(place: Path, batches: Iterable["Records"], parts: int) -> None:
 
 
 def _write(folder: Path, batches: Iterable["Records"], parts: int) -> None:
-    """A line of the table for each batch: where its parts begin, where the last ends, words of a record."""
+    """A line of the table for each stretch: where its parts begin, where the last ends, words of a record."""
     import numpy as np
 
     lines, written = [], 0
     with (folder / RECORDS).open("wb") as file:
-        for batch in batches:
-            some = parted(batch, parts)
+        for records in _stretches(batches):
+            some = parted(records, parts)
             line = written + np.cumsum([0, *map(len, some)])
-            lines.append([*line.tolist(), batch.shape[1]])
-            written += len(batch)
+            lines.append([*line.tolist(), records.shape[1]])
+            written += len(records)
             for one in some:
                 file.write(np.ascontiguousarray(one).data)
     np.save(folder / STARTS, np.array(lines, dtype=np.int64).reshape(-1, parts + 2))
+
+
+def _stretches(batches: Iterable["Records"]) -> Iterator["Records"]:
+    """The batches, joined as long as they are small."""
+    import numpy as np
+
+    held: list[Records] = []
+    for batch in batches:
+        held.append(batch)
+        if sum(one.nbytes for one in held) >= STRETCH:
+            yield np.concatenate(held)
+            held = []
+    if held:
+        yield np.concatenate(held)
 
 
 def read(places: Sequence[Path], part: int) -> "Records":

@@ -94,9 +94,10 @@ class PlacedShards:
         """Say how far it has come, and where."""
         self._run.report(replace(told, detail=self.cluster.words()))
 
-    def end(self, told: Progress) -> None:
-        """Say that it has come to its end, without a line."""
-        self._run.report(replace(told, finished=True, line=False))
+    def end(self, told: Progress, took: float | None = None) -> None:
+        """Say that it has come to its end; a line stays where it is known how many seconds that took."""
+        detail = f"{self.cluster.words()}  {took:.1f} s" if took is not None else None
+        self._run.report(replace(told, finished=True, detail=detail, line=took is not None))
 
     def _given(
         self, numbers: Iterable[int], arguments: Iterable[tuple[Any, ...]]

@@ -1,7 +1,8 @@
 """Records of all rows brought together by their first words: every shard emits its own where it lies, into
 parts; each part is then fetched from all nodes, sorted and reduced by a task.
 
-A record crosses the network once. What was emitted and is gone, with its node or its disk, is emitted again.
+A record crosses the network once at most. What was emitted and is gone, with its node or its disk, is emitted
+again.
 """
 
 import secrets
@@ -28,10 +29,11 @@ if TYPE_CHECKING:
 
 Made = TypeVar("Made")
 ROW = 256
-"""Bytes of records that are taken for a row: its 16 MinHash bands, each with its place."""
+"""Bytes of records that a row is taken to have: 16 MinHash bands, each with its row."""
 PART = 16 << 20
-"""Bytes of a part, about. Some parts for each processor are in a node's store at once, which is 256 MiB on a
-Ray that is started here."""
+"""Bytes of a part, about: some for each processor are in the store at once, of 256 MiB on a Ray that is
+started here. N-grams of more than a tenth of the rows are not signed, so that hardly a part is much larger.
+"""
 
 
 def over(rows: PlacedShards, wanted: "Mask", make: Callable[[Piece], Made], *, masks: bool) -> Iterator[Made]:
@@ -83,9 +85,8 @@ class _Going:
             except Gone as gone:
                 tries += 1
                 if tries > RETRIES:
-                    raise EngineError(
-                        f"records of {len(gone.shards)} shards were lost again and again"
-                    ) from None
+                    lost = f"records of {len(gone.shards)} shards were lost {tries} times"
+                    raise EngineError(lost) from None
                 self.emit(gone.shards)
 
     def _tasks(self, first: int) -> "Iterator[list[Records]]":
@@ -97,7 +98,7 @@ class _Going:
             told = replace(told, done=number)
             rows.tell(told)
             yield records
-        rows.tell(replace(told, done=len(rows), unit="rows", finished=True))
+        rows.end(Progress(rows.comparing, len(rows)), time.monotonic() - self._began)
 
     def _parts(self, first: int) -> Iterator[tuple[Any, ...]]:
         """What the task of each part from the first on is given: its records come from all nodes."""
@@ -115,5 +116,8 @@ class _Going:
 
     def forget(self) -> None:
         """Have the nodes remove what was emitted; nobody waits for it."""
+        cluster = self._rows.cluster
+        if not cluster.ray.is_initialized():  # it has ended, and a task would start it anew
+            return
         for node, numbers in self._by_node():
-            self._rows.cluster.begun(token_tasks.forget, self._shuffle, numbers, node)
+            cluster.begun(token_tasks.forget, self._shuffle, numbers, node)

@@ -16,7 +16,11 @@ def batches(random: np.random.Generator, count: int, words: int) -> list[np.ndar
 
 @pytest.mark.parametrize("words", [2, 3])
 @pytest.mark.parametrize("parts", [1, 7])
-def test_a_part_is_that_of_all_batches(tmp_path: Path, parts: int, words: int) -> None:
+@pytest.mark.parametrize("stretch", [1, 900, 1 << 20])
+def test_a_part_is_that_of_all_batches(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, stretch: int, parts: int, words: int
+) -> None:
+    monkeypatch.setattr(parted_records, "STRETCH", stretch)
     random = np.random.default_rng(parts)
     shards = [batches(random, count, words) for count in (4, 0, 1)]
     places = [tmp_path / f"shard-{number}" for number in range(len(shards))]

@@ -209,7 +209,9 @@ MAX_FINDINGS = 20
 
 @dataclass(frozen=True, slots=True)
 class Progress:
-    """How far long work has come. `total` is None while nobody knows."""
+    """How far long work has come. `total` is None while nobody knows. `line` tells whether a line stays when
+    it has finished.
+    """
 
     task: str
     done: int
@@ -217,3 +219,4 @@ class Progress:
     unit: str = "rows"
     finished: bool = False
     detail: str | None = None
+    line: bool = True

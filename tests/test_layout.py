@@ -90,6 +90,7 @@ SCENARIOS = (
     "ray/test_data_pipeline.py",
     "ray/test_engine.py",
     "ray/test_object_storage.py",
+    "ray/test_token_shards.py",
     # whole paths through a package
     "cli/test_prepared.py",
     "plugins/guard/test_litellm.py",

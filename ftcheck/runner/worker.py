@@ -263,6 +263,7 @@ class _Worker:
                     "unit": progress.unit,
                     "finished": progress.finished,
                     "detail": progress.detail,
+                    "line": progress.line,
                 }
             )
 

@@ -9,6 +9,8 @@ import pytest
 from tests.s3_server import served
 
 STORE = 100 << 20
+NOTICED = {"health_check_period_ms": 1_000, "health_check_failure_threshold": 2}
+"""That a node is gone is noticed after two seconds, not after fifteen."""
 
 
 @pytest.fixture(scope="session")
@@ -27,10 +29,8 @@ def cluster(endpoint: str) -> Iterator[Any]:
     from ftcheck_plugins.cluster import connection
     from ray.cluster_utils import Cluster
 
-    made = Cluster(
-        initialize_head=True,
-        head_node_args={"num_cpus": 1, "object_store_memory": STORE, "include_dashboard": False},
-    )
+    given = {"num_cpus": 1, "object_store_memory": STORE, "include_dashboard": False}
+    made = Cluster(initialize_head=True, head_node_args={**given, "_system_config": NOTICED})
     made.add_node(num_cpus=1, object_store_memory=STORE)
     yield made
     connection.end()

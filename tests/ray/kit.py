@@ -2,15 +2,18 @@
 
 import json
 import os
+import random
+import signal
 import subprocess
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import psutil
 import pyarrow as pa
 import pyarrow.parquet as pq
 from ftcheck_plugins.model import tokenizer
@@ -18,6 +21,7 @@ from ftcheck_plugins.preparation import preparation
 
 from ftcheck.inputs.container import Inputs, Run
 from ftcheck.inputs.prepared import Prepared
+from ftcheck.records import Progress
 from ftcheck.settings import Data, Job, Model, Training
 from tests.benchmarks.second_run import WORDS
 from tests.places import CHECKOUT
@@ -66,6 +70,45 @@ def parquet(folder: Path, rows: int, files: int, groups: int = 2) -> str:
         table = pa.table({"messages": [turns(number) for number in numbers]})
         pq.write_table(table, folder / f"part-{part}.parquet", row_group_size=-(-len(numbers) // groups))
     return "part-*.parquet"
+
+
+LIKE = 40
+"""Words of a question whose rows have near-duplicates."""
+
+
+def likened(folder: Path, rows: int, files: int) -> str:
+    """Files of JSON lines with planted copies, near-duplicates and other answers, and beside them
+    `eval.jsonl` and `gold.jsonl`, of which some is in the rows as it stands, and some nearly; the glob of the
+    rows.
+    """
+    drawn = random.Random(7)
+    made: list[tuple[str, str]] = []
+    for row in range(rows):
+        asked = [drawn.choice(WORDS) + str(drawn.randrange(999)) for _ in range(LIKE)]
+        answer = f'{{"id": {row}, "team": {drawn.randrange(9)}}}'
+        if row and row % 5 == 0:
+            before, answer = made[drawn.randrange(row)]
+            asked = before.split()
+            if row % 15:
+                asked[drawn.randrange(3)] = f"other{row}"
+            if row % 2:
+                answer = f'{{"id": {row}}}'
+        made.append((" ".join(asked), answer))
+    for part in range(files):
+        some = made[part * rows // files : (part + 1) * rows // files]
+        (folder / f"part-{part}.jsonl").write_text("".join(map(_asked, some)), encoding="utf-8")
+    tests = [
+        (f"{asked} now" if n % 2 else asked, answer) for n, (asked, answer) in enumerate(made[:: rows // 60])
+    ]
+    (folder / "eval.jsonl").write_text("".join(map(_asked, tests)), encoding="utf-8")
+    gold = [{"input": f"{asked} please", "expected": answer} for asked, answer in made[3 :: rows // 40]]
+    (folder / "gold.jsonl").write_text("\n".join(map(json.dumps, gold)) + "\n", encoding="utf-8")
+    return "part-*.jsonl"
+
+
+def _asked(row: tuple[str, str]) -> str:
+    turns = zip(("user", "assistant"), row, strict=True)
+    return json.dumps({"messages": [{"role": role, "content": text} for role, text in turns]}) + "\n"
 
 
 def policy(folder: Path, train: str, *, data: str = "", training: str = "") -> Path:
@@ -188,3 +231,26 @@ def same(here: Prepared, there: Prepared, but: str = "") -> None:
 def on_cluster(made: Prepared) -> bool:
     """Whether tasks made it."""
     return type(made.tokens).__name__ == "MergedRows"
+
+
+class Once:
+    """Does something when the first rows, or parts, of a task are there whose name begins so."""
+
+    def __init__(self, act: Callable[[], None], task: str = "preparing", unit: str = "rows") -> None:
+        self._act, self._task, self._unit = act, task, unit
+        self.done = False
+
+    def __call__(self, progress: Progress) -> None:
+        named = progress.task.startswith(self._task) and progress.unit == self._unit
+        if progress.done and named and not self.done:
+            self.done = True
+            self._act()
+
+
+def kill_a_worker() -> None:
+    """SIGKILL for a process of Ray's that is at a task."""
+    for one in psutil.process_iter(["name", "cmdline"]):
+        if "ray::answered" in " ".join(one.info["cmdline"] or ()):
+            os.kill(one.pid, signal.SIGKILL)
+            return
+    raise AssertionError("no task is under way")

@@ -3,9 +3,7 @@
 The whole report is compared once; the other tests compare what all rules look at.
 """
 
-import os
 import shutil
-import signal
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -13,7 +11,6 @@ from typing import Any
 import psutil
 import pytest
 
-from ftcheck.records import Progress
 from ftcheck.settings import Outliers
 from tests.ray import kit
 
@@ -96,31 +93,9 @@ def test_a_row_group_that_cannot_be_read_is_one_row_in_trouble(
     assert "row group 0 cannot be read" in there.row_errors[row].message
 
 
-class _Once:
-    """Does something when the first rows are there."""
-
-    def __init__(self, act: Callable[[], None]) -> None:
-        self._act = act
-        self.done = False
-
-    def __call__(self, progress: Progress) -> None:
-        if progress.done and not self.done:
-            self.done = True
-            self._act()
-
-
-def _kill_a_worker() -> None:
-    """SIGKILL for a process of Ray's that is at a task."""
-    for one in psutil.process_iter(["name", "cmdline"]):
-        if "ray::answered" in " ".join(one.info["cmdline"] or ()):
-            os.kill(one.pid, signal.SIGKILL)
-            return
-    raise AssertionError("no task is under way")
-
-
 def test_a_killed_worker_costs_its_task_only(tmp_path: Path, on_ray: dict[str, Any]) -> None:
     train = kit.json_lines(tmp_path, 24_000, 2)
-    once = _Once(_kill_a_worker)
+    once = kit.Once(kit.kill_a_worker)
 
     there = kit.prepared(tmp_path, train, report=once, **on_ray)
 
@@ -133,7 +108,7 @@ def test_a_node_that_is_gone_costs_what_lay_there(
 ) -> None:
     train = kit.json_lines(tmp_path, 24_000, 2)
     gone = list(cluster.worker_nodes)[-1]
-    once = _Once(lambda: cluster.remove_node(gone, allow_graceful=False))
+    once = kit.Once(lambda: cluster.remove_node(gone, allow_graceful=False))
 
     there = kit.prepared(tmp_path, train, report=once, **on_ray)
 
@@ -144,7 +119,7 @@ def test_a_node_that_is_gone_costs_what_lay_there(
 def test_ids_of_a_node_whose_disk_is_gone_are_made_again(tmp_path: Path, on_ray: dict[str, Any]) -> None:
     train = kit.json_lines(tmp_path, 12_000, 2)
     there = kit.prepared(tmp_path, train, **on_ray)
-    for one in {Path(placed.path).parent for placed in there.tokens._placed}:  # type: ignore[attr-defined]
+    for one in {Path(placed.path).parent for placed in there.tokens._shards.placed}:  # type: ignore[attr-defined]
         shutil.rmtree(one)
 
     kit.same(kit.prepared(tmp_path, train), there)

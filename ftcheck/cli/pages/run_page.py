@@ -86,7 +86,7 @@ class TerminalReporter:
 
     @hookimpl
     def ftcheck_progress(self, progress: Progress) -> None:
-        """Move a bar; when the task is done, one line stays."""
+        """Move a bar; when the task is done, one line stays, if one is to."""
         if progress.task not in self._began:
             self._began[progress.task] = self.clock()
         with self._bars.lock:
@@ -137,7 +137,7 @@ class TerminalReporter:
             self._bars.show(Progress(CHECKING, done, self._planned, "checks", finished))
 
     def _finished_task(self, progress: Progress, seconds: float) -> None:
-        if self.quiet or not (self._screen.live or self.verbose):
+        if self.quiet or not progress.line or not (self._screen.live or self.verbose):
             return
         self._told_tasks = True
         detail = progress.detail or ""

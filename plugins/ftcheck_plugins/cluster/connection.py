@@ -1,16 +1,20 @@
 """The connection to Ray: a cluster that is there already, or one that is started here for this run."""
 
+import itertools
 import os
 import re
+import secrets
 import socket
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass
+from functools import cache
 from typing import Any
 
 from ftcheck.errors import EngineError, MissingDependency
 from ftcheck.inputs.container import Run
 from ftcheck_plugins.cluster import tasks
+from ftcheck_plugins.cluster.work import Kept
 
 STORE = 256 << 20
 """Bytes of the object store of a Ray that is started here: what tasks have made and nobody has taken yet."""
@@ -53,23 +57,33 @@ class Connection:
         """A value for many tasks: it travels to each machine once."""
         return self.ray.put(value)
 
+    def kept(self, value: Any) -> Kept:
+        """The same of a value that each process keeps, until it is given another one."""
+        return Kept(secrets.token_hex(4), self.ray.put(value))
+
+    def begun(self, work: Callable[..., Any], *given: Any) -> Any:
+        """A task that does some work: its result, to come. The last argument is the node on which it is best
+        done (None: any). Another task may be given such a result, and waits for it.
+        """
+        *arguments, node = given
+        return _answered(self.ray).options(scheduling_strategy=_on(node)).remote(work, *arguments)
+
     def in_order(
-        self, work: Callable[..., Any], arguments: Sequence[tuple[Any, ...]], alive: Callable[[], None]
+        self, work: Callable[..., Any], arguments: Iterable[tuple[Any, ...]], alive: Callable[[], None]
     ) -> Iterator[Any]:
         """What `work` makes of each of these arguments, in their order, by tasks; a few are ahead.
 
-        The last argument of each is the node on which its task is best done (None: any). `alive` is called
-        now and then. Raises what a task ran into, and `EngineError` where Ray gives one up.
+        Arguments are as for `begun`, and are asked for when their task begins. `alive` is called now and
+        then. Raises what a task ran into, and `EngineError` where Ray gives one up.
         """
-        remote = self.ray.remote(num_cpus=1, max_retries=RETRIES)(tasks.answered)
+        given = iter(arguments)
         pending: list[Any] = []
-        begun = 0
         try:
-            for place in range(len(arguments)):
-                while begun < len(arguments) and len(pending) < AHEAD * self.processors() + 1:
-                    *given, node = arguments[begun]
-                    pending.append(remote.options(scheduling_strategy=_on(node)).remote(work, *given))
-                    begun += 1
+            for place in itertools.count():
+                room = max(AHEAD * self.processors() + 1 - len(pending), 0)  # a node may have gone
+                pending += [self.begun(work, *one) for one in itertools.islice(given, room)]
+                if not pending:
+                    return
                 yield self._taken(pending.pop(0), alive, place)
         finally:
             for one in pending:
@@ -87,6 +101,12 @@ class Connection:
         if isinstance(made, BaseException):
             raise made
         return made
+
+
+@cache
+def _answered(ray: Any) -> Any:
+    """The one kind of task that there is: Ray sends each to all processes."""
+    return ray.remote(num_cpus=1, max_retries=RETRIES)(tasks.answered)
 
 
 def _on(node: str | None) -> Any:

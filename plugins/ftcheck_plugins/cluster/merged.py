@@ -3,18 +3,16 @@
 import os
 import pickle
 from collections import OrderedDict
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
-from functools import cached_property
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from itertools import repeat
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
+from ftcheck.dedup.shards import Emit, OneMachine, Piece, Reduce, sort_memory
 from ftcheck.inputs.container import Run
-from ftcheck.records import Progress
-from ftcheck_plugins.cluster import connection, tasks
-from ftcheck_plugins.cluster.connection import Connection
-from ftcheck_plugins.cluster.data_shards import Shard
+from ftcheck_plugins.cluster import shuffle, tasks
 from ftcheck_plugins.cluster.mapped import MappedColumns, MappedDigests
+from ftcheck_plugins.cluster.placed_shards import Placed, PlacedShards
 from ftcheck_plugins.cluster.work import Work
 from ftcheck_plugins.preparation.arrow_store import ROWS, RowFile
 
@@ -22,20 +20,19 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
+    from ftcheck.dedup.records import Records
+
+    Mask = NDArray[np.bool_]
+
+Made = TypeVar("Made")
 COLUMNS = "columns"
 PARTS = "parts.pickle"
 OPEN = 4
 """Files of ids and masks that stay mapped for whoever asks row by row."""
-
-
-@dataclass(frozen=True, slots=True)
-class Placed:
-    """A shard that was prepared: its number of rows, and where its ids and masks were put."""
-
-    shard: Shard
-    rows: int
-    node: str
-    path: str
+FEW = 50_000
+"""Marked rows from which on tasks are worth it: so many take one core half a second to a second, and the
+tasks of a shuffle over them, of 3 ms each before any work is done, about a third of a second.
+"""
 
 
 def keep(folder: Path, work: Work, placed: Sequence[Placed]) -> None:
@@ -49,31 +46,30 @@ def is_merged(folder: Path) -> bool:
 
 
 class MergedRows:
-    """All rows: columns as arrays, ids and masks row by row (a `Columns`).
+    """All rows: columns as arrays, ids and masks row by row (a `Columns`), or compared where they lie (a
+    `Shards`).
 
     `columns` are mapped from the folder, `starts` is the first row of each part and the number of rows.
     """
 
-    def __init__(self, folder: Path, run: Run, task: str) -> None:
-        """`task` is how the preparation is named while it goes on."""
-        self.folder, self._run, self._task = folder, run, task
+    def __init__(self, folder: Path, run: Run, name: str) -> None:
+        """`name` is that of the job, and of the split if it is another than `train`."""
+        self.folder = folder
         self.columns = MappedColumns(folder / COLUMNS)
-        read: tuple[Work, tuple[Placed, ...]] = pickle.loads((folder / PARTS).read_bytes())
-        self._work, self._placed = read
+        work, placed = pickle.loads((folder / PARTS).read_bytes())
+        self._shards = PlacedShards(run, name, work, placed)
         self._open: OrderedDict[int, RowFile] = OrderedDict()
         self._last: tuple[int, int, Any] = 0, 0, None
         self._used: tuple[NDArray[np.int64], NDArray[np.int64]] | None = None
 
     def __len__(self) -> int:
         """Number of rows."""
-        return int(self.starts[-1])
+        return len(self._shards)
 
-    @cached_property
+    @property
     def starts(self) -> "NDArray[np.int64]":
         """The first row of each part, and the number of rows."""
-        import numpy as np
-
-        return np.concatenate([[0], np.cumsum([one.rows for one in self._placed], dtype=np.int64)])
+        return self._shards.starts
 
     def column(self, name: str) -> "NDArray[Any]":
         """One column over all rows; it cannot be written to."""
@@ -108,24 +104,34 @@ class MergedRows:
 
         wanted = (tuple(map(int, ids)),)
         found = [np.zeros(0, dtype=np.int64)]
-        made = self.each(tasks.rows_with, [wanted] * len(self._placed))
+        made = self.each(tasks.rows_with, repeat(wanted, len(self.starts) - 1))
         found += [rows + start for start, rows in zip(self.starts, made, strict=False)]
         return np.concatenate(found)
 
     def each(
-        self, task: Callable[..., Any], arguments: Sequence[tuple[Any, ...]], first: int = 0
+        self, task: Callable[..., Any], arguments: Iterable[tuple[Any, ...]], first: int = 0
     ) -> Iterator[Any]:
         """What a task makes of as many parts, from number `first` on, as there are arguments: on the node
         where each lies.
         """
-        cluster = connection.connect(self._run)
-        work = cluster.shared(self._work)
-        parts = zip(self._placed[first:], arguments, strict=False)
-        given = [(work, one.shard, *more, one.node) for one, more in parts]
-        yield from cluster.in_order(task, given, lambda: self._tell(cluster))
+        given = list(arguments)
+        return self._shards.each(task, range(first, first + len(given)), given)
 
-    def _tell(self, cluster: Connection) -> None:
-        self._run.report(Progress(self._task, len(self), None, "rows", detail=cluster.words()))
+    def over(self, wanted: "Mask", work: Callable[[Piece], Made], *, masks: bool = False) -> Iterator[Made]:
+        """See `ftcheck.dedup.shards.Shards`."""
+        if self._few(wanted):
+            return OneMachine(self, sort_memory()).over(wanted, work, masks=masks)
+        return shuffle.over(self._shards, wanted, work, masks=masks)
+
+    def shuffled(self, wanted: "Mask", emit: Emit, reduce: Reduce) -> "Iterator[Records]":
+        """See `ftcheck.dedup.shards.Shards`."""
+        if self._few(wanted):
+            return OneMachine(self, sort_memory()).shuffled(wanted, emit, reduce)
+        return shuffle.shuffled(self._shards, wanted, emit, reduce)
+
+    def _few(self, wanted: "Mask") -> bool:
+        """Whether the marked rows are so few, and at hand, that tasks are not worth it."""
+        return int(wanted.sum()) < FEW and self._shards.here(self._shards.with_any(wanted))
 
     def _at(self, row: int) -> tuple[RowFile, int]:
         """The file of the part that has a row, and the row's number in it; rows are asked for in order."""
@@ -148,7 +154,7 @@ class MergedRows:
 
     def _here(self, number: int) -> Path:
         """The file of a part: where it lies on this machine, or a copy of the one on its node."""
-        there = Path(self._placed[number].path)
+        there = Path(self._shards.placed[number].path)
         if there.is_file():
             return there
         copy = self.folder / f"copied-{number}" / ROWS

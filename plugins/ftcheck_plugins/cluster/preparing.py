@@ -18,7 +18,8 @@ from ftcheck_plugins.cluster import connection, data_shards, merged, tasks
 from ftcheck_plugins.cluster.connection import Connection
 from ftcheck_plugins.cluster.data_shards import Shard
 from ftcheck_plugins.cluster.mapped import ColumnFiles
-from ftcheck_plugins.cluster.merged import COLUMNS, MergedRows, Placed
+from ftcheck_plugins.cluster.merged import COLUMNS, MergedRows
+from ftcheck_plugins.cluster.placed_shards import PREPARING, Placed
 from ftcheck_plugins.cluster.work import Part, Work
 from ftcheck_plugins.preparation.batches import BatchMaker, batches
 from ftcheck_plugins.preparation.gathered import Gathered, token_count
@@ -32,18 +33,19 @@ if TYPE_CHECKING:
 
 
 def rows_of(
-    job: Job, run: Run, source: Source, tokenizer: Tokenizer | None, task: str, folder: Path
+    job: Job, run: Run, source: Source, tokenizer: Tokenizer | None, name: str, folder: Path
 ) -> MergedRows | None:
     """The rows of a data set, prepared on the cluster now or by a worker before this one.
 
     None for one that is not shared: its rows cannot be read piece by piece, or they are so few that no engine
-    is chosen for them. `task` is how it is named while it goes on. Raises `InputError`.
+    is chosen for them. `name` is that of the job, and of the split if it is another than `train`. Raises
+    `InputError`.
     """
     if not folder.is_dir():
         cut = data_shards.cut(source, connection.processors(run))
-        if cut is None or not _FirstPass(job, run, source, tokenizer, task, cut).write(folder):
+        if cut is None or not _FirstPass(job, run, source, tokenizer, name, cut).write(folder):
             return None
-    return MergedRows(folder, run, task) if merged.is_merged(folder) else None
+    return MergedRows(folder, run, name) if merged.is_merged(folder) else None
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,7 +65,7 @@ class _FirstPass:
     run: Run
     source: Source
     tokenizer: Tokenizer | None
-    task: str
+    name: str
     shards: Sequence[Shard]
     found: Gathered = field(default_factory=Gathered)
     began: float = field(default_factory=time.monotonic)
@@ -95,8 +97,8 @@ class _FirstPass:
         (making / COLUMNS).mkdir(parents=True)
         placed: list[Placed] = []
         lines = _Lines()
-        shared = cluster.shared(work)
-        given = [(shared, shard, None) for shard in self.shards]
+        kept = cluster.kept(work)
+        given = [(kept, shard, None) for shard in self.shards]
         with ColumnFiles(making / COLUMNS) as files:
             for part in cluster.in_order(tasks.prepare, given, lambda: self._tell(cluster)):
                 shard = self.shards[len(placed)]
@@ -154,7 +156,7 @@ class _FirstPass:
         if finished:
             took = time.monotonic() - self.began
             detail = f"{token_count(self.found.tokens)} tokens  {detail}  {took:.1f} s"
-        self.run.report(Progress(self.task, self.found.seen, None, "rows", finished, detail))
+        self.run.report(Progress(f"{PREPARING} {self.name}", self.found.seen, None, "rows", finished, detail))
 
 
 class _Lines:

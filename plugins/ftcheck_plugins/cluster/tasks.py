@@ -20,7 +20,7 @@ from ftcheck.inputs.tokenizer import Tokenizer
 from ftcheck.label_digest import LabelDigest
 from ftcheck_plugins.cluster.data_shards import Shard
 from ftcheck_plugins.cluster.node_folder import node_folder
-from ftcheck_plugins.cluster.work import FedPart, Feeding, Part, Work
+from ftcheck_plugins.cluster.work import FedPart, Feeding, Kept, Part, Work
 from ftcheck_plugins.model import tokenizer
 from ftcheck_plugins.preparation import truncation_pass
 from ftcheck_plugins.preparation.arrow_store import INT32, INT64, ROWS, RowFile, RowWriter
@@ -36,15 +36,28 @@ Made = TypeVar("Made")
 def answered(work: Callable[..., Made], *arguments: Any) -> Made | BaseException:
     """What a task returns: its result, or what it ran into, which Ray would wrap."""
     try:
-        return work(*arguments)
+        return work(*map(_taken_out, arguments))
     except Exception as error:
         return sendable(error)
 
 
+_values: dict[str, Any] = {}
+"""The value that this process keeps, by its key."""
+
+
+def _taken_out(argument: Any) -> Any:
+    """An argument as its task wants it."""
+    if not isinstance(argument, Kept):
+        return argument
+    if argument.key not in _values:
+        _values.clear()
+        _values[argument.key] = sys.modules["ray"].get(argument.reference)
+    return _values[argument.key]
+
+
 def prepare(work: Work, shard: Shard) -> Part:
     """The first pass over a shard. Raises `Differs` and `InputError`."""
-    opened = _opened(work)
-    node = _node()
+    opened, node = _opened(work), node_name()
     folder = node_folder(work.base, work.folder, node)
     found, records, lines = _written(work, opened, shard, folder / _name(work, shard))
     path = folder / _name(work, shard) / ROWS
@@ -55,10 +68,9 @@ def prepare(work: Work, shard: Shard) -> Part:
 
 def feed(work: Work, shard: Shard, feeding: Feeding) -> FedPart:
     """The second pass over a shard, which is prepared again where its file is not here."""
-    opened = _opened(work)
-    folder = node_folder(work.base, work.folder, _node())
-    file = RowFile(_file(work, opened, shard, folder))
-    desk, digest = ScratchArrays(folder), LabelDigest(feeding.first)
+    opened, file = _opened(work), row_file(work, shard)
+    desk = ScratchArrays(node_folder(work.base, work.folder, node_name()))
+    digest = LabelDigest(feeding.first)
     length = file.column("length")
     good = truncation_pass.good_rows(len(length), feeding.broken)
     stretches, outlier = truncation_pass.sequences(
@@ -72,15 +84,35 @@ def feed(work: Work, shard: Shard, feeding: Feeding) -> FedPart:
 
 def rows_with(work: Work, shard: Shard, ids: tuple[int, ...]) -> Any:
     """The rows of a shard (by number in it) that have any of these ids."""
-    folder = node_folder(work.base, work.folder, _node())
-    return RowFile(_file(work, _opened(work), shard, folder)).rows_with(ids)
+    return row_file(work, shard).rows_with(ids)
 
 
 def token_files(work: Work, shard: Shard) -> list[tuple[str, bytes]]:
     """The files of a shard, ids and masks and what lies beside them: names and bytes."""
-    folder = node_folder(work.base, work.folder, _node())
-    place = _file(work, _opened(work), shard, folder).parent
+    place = _file(work, shard).parent
     return [(one.name, one.read_bytes()) for one in sorted(place.iterdir())]
+
+
+def same_version(version: str) -> None:
+    """Raise `InputError` where this node has another version of ftcheck."""
+    if version != distribution.version():
+        raise InputError(
+            f"a node of the Ray cluster has ftcheck {distribution.version()}, this is {version}: install the"
+            " same version on all nodes"
+        )
+
+
+def row_file(work: Work, shard: Shard) -> RowFile:
+    """The rows of a shard, which is prepared again where its file is not on this node."""
+    same_version(work.version)
+    return RowFile(_file(work, shard))
+
+
+def node_name() -> str:
+    """The name of the node that this task runs on."""
+    ray = sys.modules["ray"]
+    name: str = ray.get_runtime_context().get_node_id()
+    return name
 
 
 @dataclass(slots=True)
@@ -104,11 +136,7 @@ def _opened(work: Work) -> _Opened:
 
 def _open(work: Work) -> _Opened:
     """The tokenizer, and the engine as it was chosen on the first rows."""
-    if work.version != distribution.version():
-        raise InputError(
-            f"a node of the Ray cluster has ftcheck {distribution.version()}, this is {work.version}: install"
-            " the same version on all nodes"
-        )
+    same_version(work.version)
     os.environ["TOKENIZERS_PARALLELISM"] = "false"
     with suppress(OSError):
         os.chdir(work.current)
@@ -131,11 +159,11 @@ def _one_thread() -> None:
     pa.set_cpu_count(1)
 
 
-def _file(work: Work, opened: _Opened, shard: Shard, folder: Path) -> Path:
+def _file(work: Work, shard: Shard) -> Path:
     """The file of ids and masks on this node, made again where it is not there."""
-    place = folder / _name(work, shard)
+    place = node_folder(work.base, work.folder, node_name()) / _name(work, shard)
     if not (place / ROWS).is_file():
-        _written(work, opened, shard, place)
+        _written(work, _opened(work), shard, place)
     return place / ROWS
 
 
@@ -162,10 +190,3 @@ def _written(work: Work, opened: _Opened, shard: Shard, place: Path) -> tuple[Ga
 
 def _name(work: Work, shard: Shard) -> str:
     return f"{work.key}-{shard.number}"
-
-
-def _node() -> str:
-    """The name of the node that this task runs on."""
-    ray = sys.modules["ray"]
-    name: str = ray.get_runtime_context().get_node_id()
-    return name

@@ -1,10 +1,12 @@
 """What travels between the process that runs the checks and the tasks that prepare rows."""
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from ftcheck.label_digest import LabelDigest
 from ftcheck.settings import Job, Outliers, Training
+from ftcheck_plugins.cluster.node_folder import node_folder
 from ftcheck_plugins.preparation.gathered import Gathered
 from ftcheck_plugins.preparation.truncation_pass import FedRows
 from ftcheck_plugins.reading.files import Source
@@ -39,6 +41,16 @@ class Work:
     offline: bool
     cache: bool
     version: str
+
+
+@dataclass(frozen=True, slots=True)
+class Kept:
+    """A value in Ray's store that a process takes out once for many tasks: taking out a `Work` is as much as
+    comparing a thousand rows. `key` is that of no other value.
+    """
+
+    key: str
+    reference: Any
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,3 +94,52 @@ class FedPart:
     digest: LabelDigest
     rows: FedRows | None
     ids: "tuple[NDArray[np.int64], NDArray[np.int64]] | None"
+
+
+@dataclass(frozen=True)
+class Marked:
+    """Which rows of a shard are wanted: a bit for each of its `count` rows. `first` is the number of its
+    first row over all shards.
+    """
+
+    bits: "NDArray[np.uint8]"
+    count: int
+    first: int
+
+    @classmethod
+    def of(cls, mask: "NDArray[np.bool_]", first: int) -> "Marked":
+        """Those that a mask marks (one bool a row of the shard)."""
+        import numpy as np
+
+        return cls(np.packbits(mask), len(mask), first)
+
+    def mask(self) -> "NDArray[np.bool_]":
+        """One bool a row of the shard."""
+        import numpy as np
+
+        return np.unpackbits(self.bits, count=self.count).view(bool)
+
+
+@dataclass(frozen=True, slots=True)
+class Shuffle:
+    """Records that are brought together in `parts` parts by their first words. `name` is that of no other
+    shuffle; `base` and `folder` are those of the preparation.
+    """
+
+    name: str
+    base: str | None
+    folder: str
+    parts: int
+
+    def place(self, node: str, shard: int) -> Path:
+        """Where the records of a shard are on a node."""
+        return node_folder(self.base, self.folder, node) / f"{self.name}-{shard}"
+
+
+class Gone(Exception):
+    """Records of these shards are no longer where they were."""
+
+    @property
+    def shards(self) -> tuple[int, ...]:
+        """The numbers of the shards."""
+        return self.args

@@ -220,7 +220,12 @@ def _texts(value: Any) -> Iterator[str]:
 
 def _task(job: Job, split: str) -> str:
     """How a preparation is named while it goes on."""
-    return f"preparing {job.label if split == 'train' else f'{job.label} {split}'}"
+    return f"preparing {_of_split(job, split)}"
+
+
+def _of_split(job: Job, split: str) -> str:
+    """A job by its name, with that of a split other than `train`."""
+    return job.label if split == "train" else f"{job.label} {split}"
 
 
 def _work(run: Run) -> Path:
@@ -348,8 +353,8 @@ class _Preparing:
         """The rows as tasks of a Ray cluster prepare them; None where they are not shared."""
         from ftcheck_plugins.cluster import preparing, second_pass
 
-        folder, tokenizer, task = self._folder, self.shelf.tokenizer, _task(self._job, self._split)
-        rows = preparing.rows_of(self._job, self._run, self._source, tokenizer, task, folder)
+        folder, tokenizer, name = self._folder, self.shelf.tokenizer, _of_split(self._job, self._split)
+        rows = preparing.rows_of(self._job, self._run, self._source, tokenizer, name, folder)
         if rows is None:
             return None
         about = json.loads((folder / DONE).read_text(encoding="utf-8"))

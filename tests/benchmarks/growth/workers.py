@@ -1,4 +1,4 @@
-"""A preparation by tasks on more and more workers: measured one task after the other, then worked out.
+"""A preparation and `duplicates` by tasks on many workers: measured one task after the other, then worked out.
 
 `OneByOne` stands in the place of the connection to Ray: it does each task here, lets its result travel
 through `pickle`, and takes the time of the task and that of its caller until it asks for the next. `seconds`
@@ -9,19 +9,25 @@ out: the network, and Ray's own milliseconds for each task.
 
 import heapq
 import pickle
+import secrets
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
-from ftcheck_plugins.cluster import connection, data_shards, tasks
+from ftcheck_plugins.cluster import connection, data_shards, tasks, token_tasks
+from ftcheck_plugins.cluster.shuffle import PART, ROW
+from ftcheck_plugins.cluster.work import Kept
+from ftcheck_rules.data.duplicates import Duplicates, duplicates
 
 from ftcheck.inputs.container import Inputs, Run
+from ftcheck.inputs.prepared import Prepared
 from ftcheck.settings import Data, Job, Model, Training
 from tests.benchmarks import ray_engine
 from tests.benchmarks.preparation import LOADERS
@@ -31,6 +37,12 @@ SHARDS = 50
 """Tasks that are measured in each pass."""
 COUNTS = (1, 2, 4, 8, 16, 32, 64, 128, 256)
 CORPORA = (20_000_000, 100_000_000, 1_000_000_000)
+RAY: dict[str, Callable[..., Any]] = {
+    "get": lambda value: value,
+    "is_initialized": lambda: True,
+    "get_runtime_context": lambda: SimpleNamespace(get_node_id=lambda: "here"),
+}
+"""What tasks ask of Ray."""
 MOST = data_shards.MOST_ROWS
 """Rows of the largest shard of a preparation; those that are measured here are smaller."""
 FEWEST = 3_500
@@ -53,6 +65,7 @@ class OneByOne:
 
     passes: list[Pass] = field(default_factory=list)
     base: str | None = None
+    ray: Any = field(default_factory=lambda: SimpleNamespace(**RAY))
 
     def processors(self) -> int:
         """One."""
@@ -66,15 +79,27 @@ class OneByOne:
         """The value itself."""
         return value
 
+    def kept(self, value: Any) -> Kept:
+        """The value itself, to be kept."""
+        return Kept(secrets.token_hex(4), value)
+
+    def begun(self, work: Callable[..., Any], *given: Any) -> Any:
+        """A task that is asked for beside others: done at once, its result what another one waits for."""
+        return pickle.loads(pickle.dumps(tasks.answered(work, *given[:-1]), protocol=5))
+
     def in_order(
-        self, work: Callable[..., Any], arguments: Sequence[tuple[Any, ...]], alive: Callable[[], None]
+        self, work: Callable[..., Any], arguments: Iterable[tuple[Any, ...]], alive: Callable[[], None]
     ) -> Iterator[Any]:
-        """As `Connection.in_order`."""
-        one = Pass(getattr(work, "__name__", "work"))
+        """As `Connection.in_order`; the arguments' own tasks count as a part of each."""
+        one = Pass(work.__name__)
         self.passes.append(one)
-        for *given, _ in arguments:
+        given = iter(arguments)
+        while True:
             began = time.perf_counter()
-            sent = pickle.dumps(work(*given), protocol=5)
+            some = next(given, None)
+            if some is None:
+                return
+            sent = pickle.dumps(tasks.answered(work, *some[:-1]), protocol=5)
             done = time.perf_counter()
             one.tasks.append(done - began)
             one.travelled += len(sent)
@@ -104,8 +129,7 @@ def prepared(folder: Path, work: Path, count: int) -> tuple[list[Pass], float, f
     """The passes of a preparation, its seconds, and those until the first task has opened the tokenizer."""
     here = OneByOne(base=str(work))
     connection._connections.append(here)  # type: ignore[arg-type]
-    context = SimpleNamespace(get_node_id=lambda: "here")
-    sys.modules["ray"] = SimpleNamespace(get_runtime_context=lambda: context)  # type: ignore[assignment]
+    sys.modules["ray"] = here.ray
     data_shards.MOST_ROWS = -(-count // SHARDS)
     job = Job(
         name="job",
@@ -117,7 +141,8 @@ def prepared(folder: Path, work: Path, count: int) -> tuple[list[Pass], float, f
     inputs.get("tokenizer")
     opening = _opening()
     began = time.perf_counter()
-    inputs.get("prepared")
+    made: Prepared = inputs.get("prepared")
+    deque(duplicates(job, made, inputs, Duplicates()), maxlen=0)
     return here.passes, time.perf_counter() - began, opening[0]
 
 
@@ -140,17 +165,23 @@ def seconds(
 ) -> float:
     """How long `rows` rows take on so many workers, by the times of `measured` rows."""
     drawn = np.random.default_rng(0)
-    size = min(MOST, max(FEWEST, rows // (workers * data_shards.EACH)))
-    count = -(-rows // size)
     total = rows * between
     for number, one in enumerate(passes):
-        scale = size * len(one.tasks) / measured
+        count = _count(one, rows, workers)
+        scale = rows / count * len(one.tasks) / measured
         which = drawn.integers(len(one.tasks), size=count)
         took, taking = np.array(one.tasks)[which] * scale, np.array(one.caller)[which] * scale
         if number == 0:
             took[: min(workers, count)] += opening
         total += played(took.tolist(), taking.tolist(), workers)
     return total
+
+
+def _count(one: Pass, rows: int, workers: int) -> int:
+    """The tasks of a pass: a shard each, or a part of a shuffle."""
+    if one.name == token_tasks.reduce.__name__:
+        return max(workers, -(-rows * ROW // PART))
+    return -(-rows // min(MOST, max(FEWEST, rows // (workers * data_shards.EACH))))
 
 
 def played(tasks_: Sequence[float], caller: Sequence[float], workers: int) -> float:

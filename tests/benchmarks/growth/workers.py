@@ -1,4 +1,4 @@
-"""A preparation and `duplicates` by tasks on many workers: measured one task after the other, then worked out.
+"""A preparation and `duplicates` by tasks on many workers: measured one after the other, then worked out.
 
 `OneByOne` stands in the place of the connection to Ray: it does each task here, lets its result travel
 through `pickle`, and takes the time of the task and that of its caller until it asks for the next. `seconds`

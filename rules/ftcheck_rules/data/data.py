@@ -251,9 +251,7 @@ def which(found: Sequence[int], rows: Rows) -> str:
     return f" ({len(found):,} rows; also {agreeing(len(found) - 1, 'line', 'lines')} {lines}{more})"
 
 
-def _in_words(
-    rows: Rows, malformed: set[int], remarked: Mapping[str, Sequence[int]], unreadable: int
-) -> str:
+def _in_words(rows: Rows, malformed: set[int], remarked: Mapping[str, Sequence[int]], unreadable: int) -> str:
     """`messages · 3,248 of 3,252 rows are valid; 4 have empty answers`."""
     total = len(rows) - unreadable
     valid = total - len(malformed.union(*remarked.values()))

@@ -100,7 +100,7 @@ def _user(stated: str) -> int:
     import pwd
 
     try:
-        return int(stated) if stated.isdigit() else pwd.getpwnam(stated).pw_uid
+        return int(stated) if stated.isdecimal() else pwd.getpwnam(stated).pw_uid
     except KeyError:
         raise UsageError(f"FTCHECK_CACHE_TRUST names '{stated}', who is no user of this machine") from None
 

@@ -73,7 +73,7 @@ def node() -> str:
 
 def _number(name: str, default: int) -> int:
     text = os.environ.get(name, "")
-    return int(text) if text.isdigit() else default
+    return int(text) if text.isdecimal() else default
 
 
 def without_launcher(environment: dict[str, str]) -> dict[str, str]:

@@ -48,7 +48,7 @@ def at_once(ctx: click.Context, param: click.Parameter, stated: str | None) -> i
     """A number from 1; None for `auto`. Raises `click.BadParameter`."""
     if stated in (None, "auto"):
         return None
-    if not stated.isdigit() or int(stated) < 1:
+    if not stated.isdecimal() or int(stated) < 1:
         raise click.BadParameter(f"'{stated}' is neither a number from 1 nor 'auto'", ctx, param)
     return int(stated)
 
@@ -234,6 +234,15 @@ class RunFlags:
     rules_dirs: tuple[Path, ...] = ()
     show_content: bool = False
     exit_zero: bool = False
+
+    def __post_init__(self) -> None:
+        """Raise `UsageError` for a cluster that would not be used."""
+        from ftcheck.errors import UsageError
+
+        if self.ray_address is not None and self.engine != "ray":
+            raise UsageError(f"--ray-address {self.ray_address}: no cluster is used without --engine ray")
+        if self.ray_address == "":
+            raise UsageError("--ray-address: name a cluster, such as 10.0.0.1:6379")
 
 
 _RUN_OPTIONS: tuple[Callable[[Any], Any], ...] = (

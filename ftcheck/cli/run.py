@@ -8,7 +8,7 @@ import click
 
 from ftcheck.cli.options import POLICIES, RunFlags, all_rules_dirs, at_once, overrides, run_flags
 from ftcheck.exit_codes import ExitCode, worst_of
-from ftcheck.runner.workplace import Workplace
+from ftcheck.runner.workplace import HELPERS, Workplace
 
 if TYPE_CHECKING:
     from ftcheck.policy.made import Made
@@ -49,7 +49,7 @@ def run(
     from ftcheck.runner.policy_files import is_several, policy_files
 
     if not is_several(policies):
-        count = numprocesses or 1
+        count = min(numprocesses or 1, HELPERS)
         return run_checks(policies[0], flags, overrides=overrides, jobs=jobs, stage=stage, count=count)
     files = policy_files(policies)
 

@@ -31,7 +31,7 @@ def run_many(files: Sequence[str], flags: RunFlags, at_once: int | None, options
     """
     from ftcheck.runner import many
 
-    count, stop = many.at_once(at_once), threading.Event()
+    count, stop = many.at_once(at_once, len(files)), threading.Event()
     with ExitStack() as stack:
         # The workers load their libraries while this process loads its own and reads the policies.
         workers = flags.workers or max(1, (os.cpu_count() or 1) // count)

@@ -111,7 +111,7 @@ class Sheet:
             if node is None:
                 return None
             if isinstance(node.value, tuple):
-                node = node.value[int(step)] if step.isdigit() and int(step) < len(node.value) else None
+                node = node.value[int(step)] if step.isdecimal() and int(step) < len(node.value) else None
             else:
                 node = node.items.get(step)
         return node

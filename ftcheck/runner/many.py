@@ -23,7 +23,7 @@ from ftcheck.runner.parts import data_of, grouped, wait
 from ftcheck.runner.planned import Planned
 from ftcheck.runner.session import Begun, Ended
 from ftcheck.runner.timeouts import Limits
-from ftcheck.runner.workplace import Workplace
+from ftcheck.runner.workplace import HELPERS, Workplace
 
 GIB = 1 << 30
 NEEDED = 3 * GIB // 2
@@ -48,10 +48,12 @@ class Outcome:
     ended: Ended
 
 
-def at_once(wanted: int | None) -> int:
-    """How many workers there are: so many as wanted, else as cores and free memory allow."""
+def at_once(wanted: int | None, policies: int) -> int:
+    """How many workers there are: so many as wanted, else as cores and free memory allow. Beyond the policies
+    and `HELPERS` none has anything to do.
+    """
     if wanted is not None:
-        return wanted
+        return min(wanted, max(policies, HELPERS))
     import psutil
 
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

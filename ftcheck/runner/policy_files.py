@@ -37,14 +37,15 @@ def _files(stated: str) -> list[str]:
         return files
     if not _is_glob(stated):
         return [stated]
-    files = [one for one in sorted(glob.glob(expanded(stated), recursive=True)) if os.path.isfile(one)]
+    files = [one for one in sorted(glob.glob(expanded(stated), recursive=True)) if not os.path.isdir(one)]
     if not files:
         raise UsageError(f"{stated}: matches no file; nothing was checked")
     return files
 
 
 def _is_policy(file: Path) -> bool:
-    return file.suffix in SUFFIXES and not file.name.startswith(".") and file.is_file()
+    """Whether a folder's entry is to be a policy; also a link to a file that is gone: then it is told of."""
+    return file.suffix in SUFFIXES and not file.name.startswith(".") and not file.is_dir()
 
 
 def _is_folder(stated: str) -> bool:
@@ -57,7 +58,9 @@ def _is_glob(stated: str) -> bool:
 
 
 def names_of(files: Sequence[str]) -> dict[str, str]:
-    """A name for each policy that no other has: its file's, with folders where files are called alike."""
+    """A name for each policy that no other has: its file's, with folders where files are called alike, and
+    with the ending where that alone tells them apart.
+    """
     paths = {file: Path(os.path.realpath(expanded(file))).with_suffix("").parts for file in files}
     names: dict[str, str] = {}
     for depth in range(1, max(map(len, paths.values()), default=0) + 1):
@@ -68,4 +71,7 @@ def names_of(files: Sequence[str]) -> dict[str, str]:
         names = {file: name for file, name in names.items() if taken.count(name) == 1}
         if len(names) == len(paths):
             break
+    alike = {file: f"{paths[file][-1]}{Path(file).suffix}" for file in files if file not in names}
+    taken = [*names.values(), *alike.values()]
+    names |= {file: name for file, name in alike.items() if taken.count(name) == 1}
     return {file: names.get(file, f"policy-{number}") for number, file in enumerate(files, start=1)}

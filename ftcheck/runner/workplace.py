@@ -8,6 +8,9 @@ from collections.abc import Callable
 from ftcheck.inputs.work_folders import work_folder
 from ftcheck.runner.worker_process import Worker
 
+HELPERS = 16
+"""Workers that a single policy is given at most."""
+
 
 class Workplace:
     """A work folder, and a worker: one that nobody needs yet, or that ran the checks of other policies."""

@@ -13,6 +13,8 @@ from typing import Any
 
 import pytest
 
+from ftcheck.runner.many import at_once
+from ftcheck.runner.workplace import HELPERS
 from tests.cli.project import Project, Ran, rule_text
 
 COUNTED = """
@@ -382,3 +384,27 @@ def test_list_is_a_matrix(many: Project) -> None:
     }
     assert "policies/set1.yaml  job1  10 checks" in many.call(*listed).out
     assert many.call("list", "policies/set0.yaml", "--rules-dir", "rules").code == 0
+
+
+@pytest.mark.parametrize("count", ["0", "-1", "x", "\u00b2", "1.5"])
+def test_a_number_of_processes_that_is_none_is_refused(count: str, tmp_path: Path) -> None:
+    ran = Project(tmp_path).call("run", "policies", f"--numprocesses={count}")
+
+    assert ran.code == 2
+    assert f"'{count}' is neither a number from 1 nor 'auto'" in ran.err
+
+
+def test_there_are_no_more_workers_than_have_anything_to_do() -> None:
+    assert at_once(999, 2) == HELPERS
+    assert at_once(999, 40) == 40
+    assert at_once(3, 40) == 3
+
+
+def test_a_cluster_that_would_not_be_used_is_an_error(tmp_path: Path) -> None:
+    for address in ("10.0.0.1:6379", ""):
+        ran = Project(tmp_path).call("run", "policy.yaml", "--ray-address", address)
+        assert ran.code == 2
+        assert "no cluster is used without --engine ray" in ran.err
+    ran = Project(tmp_path).call("run", "policy.yaml", "--engine", "ray", "--ray-address", "")
+    assert ran.code == 2
+    assert "--ray-address: name a cluster" in ran.err

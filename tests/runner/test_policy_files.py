@@ -41,6 +41,14 @@ def test_nothing_is_an_error(here: Path, stated: str) -> None:
         policy_files(["empty"])
 
 
+def test_a_link_to_a_policy_that_is_gone_is_not_left_out(here: Path) -> None:
+    (here / "p/z.yaml").symlink_to("nowhere.yaml")
+    (here / "p/folder.yaml").mkdir()
+
+    assert policy_files(["p"]) == ("p/a.yml", "p/b.yaml", "p/z.yaml")
+    assert policy_files(["p/*.yaml"]) == ("p/b.yaml", "p/z.yaml")
+
+
 def test_one_file_is_one_policy(here: Path) -> None:
     assert not is_several(["p/b.yaml"])
     assert not is_several(["q[1].yaml"])
@@ -56,3 +64,4 @@ def test_names_tell_policies_apart(here: Path) -> None:
         "y/a.yaml": "y-a",
         "y/b.yaml": "b",
     }
+    assert names_of(["a.yaml", "a.yml", "b.yaml"]) == {"a.yaml": "a.yaml", "a.yml": "a.yml", "b.yaml": "b"}

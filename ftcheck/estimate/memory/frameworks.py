@@ -230,5 +230,5 @@ def read_rules(text: str) -> Rules:
     split = found.get("max_split_size_mb", "")
     return Rules(
         expandable_segments=found.get("expandable_segments", "").lower() == "true",
-        max_split_size=int(split) * MIB if split.isdigit() and int(split) else None,
+        max_split_size=int(split) * MIB if split.isdecimal() and int(split) else None,
     )

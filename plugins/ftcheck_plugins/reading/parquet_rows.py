@@ -20,7 +20,8 @@ BATCH = 1_000
 """Rows that are made of columns at once."""
 ROW = 300
 """Bytes of a row as a line of JSON, about: what Parquet's own sizes do not tell, its columns being packed."""
-REMEDY = "write the file again: none of its rows from here on was checked"
+OF_FILE = "write the file again: none of its rows was checked"
+OF_GROUP = "write the file again: no row of this row group from here on was checked"
 
 
 class RowGroups:
@@ -58,7 +59,7 @@ class RowGroups:
             groups = _taken(self._path)
         except _errors() as error:
             self.count = 1
-            yield self._broken(0, f"not a readable Parquet file: {_words(error)}")
+            yield self._broken(0, f"not a readable Parquet file: {_words(error)}", OF_FILE)
             return
         stop = groups.rows if self.stop is None else self.stop
         if stop > groups.rows:
@@ -78,7 +79,7 @@ class RowGroups:
                     row += 1
         except _Broken as broken:
             if broken.row >= row:
-                yield self._broken(broken.row, str(broken))
+                yield self._broken(broken.row, str(broken), OF_GROUP)
 
     def row(self, row: int, before: int, values: dict[str, Any] | RowError) -> RawRow:
         """A row by its data, with so many rows before it in the file and in the piece."""
@@ -88,8 +89,8 @@ class RowGroups:
         record = hashlib.sha256(canonical(values).encode("utf-8", "surrogatepass")).digest()
         return RawRow(self._file, before + 1, row, record, values)
 
-    def _broken(self, row: int, message: str) -> RawRow:
-        return self.row(row, row - self.start, RowError("json", message, REMEDY))
+    def _broken(self, row: int, message: str, fix: str) -> RawRow:
+        return self.row(row, row - self.start, RowError("json", message, fix))
 
 
 class _Broken(Exception):

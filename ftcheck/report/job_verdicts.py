@@ -15,8 +15,10 @@ class Verdict(StrEnum):
     """What became of a job; the worst first."""
 
     UNREADABLE = "unreadable"
+    NOT_RUN = "not run"
     INCOMPLETE = "incomplete"
     FAILED = "failed"
+    SHUT = "gate shut"
     NOTHING = "nothing checked"
     WARNED = "warnings"
     PASSED = "passed"
@@ -34,7 +36,8 @@ class Verdict(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class JobVerdict:
-    """A job's verdict: `why` names the checks that speak against it, or what went wrong.
+    """A job's verdict: `why` names the checks that speak against it, or what went wrong. `SHUT` is a job of
+    which no check that ran speaks against it, but which may not be trained.
 
     `job` is None for the host's checks, and where the policy did not come to its jobs. `gate` is `open`, the
     refusal codes, or empty.
@@ -72,11 +75,16 @@ class Alike:
         return f"{self.first.policy} · {counted(len(self.verdicts), 'job')} ({ends})"
 
 
-def verdicts(policy: str, report: Report, problems: Sequence[Problem] = ()) -> tuple[JobVerdict, ...]:
+def verdicts(
+    policy: str, report: Report, problems: Sequence[Problem] = (), *, interrupted: bool = False
+) -> tuple[JobVerdict, ...]:
     """The verdict of each job of a report, host first where its checks found something; never none.
 
-    `problems` are why the run ended before its checks, or could not be written.
+    `problems` are why the run ended before its checks, or could not be written; `interrupted`, that it was
+    Ctrl-C.
     """
+    if not report.results and interrupted:
+        return (JobVerdict(policy, None, Verdict.NOT_RUN, "interrupted before its first check"),)
     if not report.results:
         said = [*problems, *report.problems]
         if said:
@@ -101,18 +109,36 @@ def _of_job(policy: str, report: Report, job: str) -> JobVerdict:
 
 def _of_results(policy: str, job: str | None, results: Sequence[Result], gate: str) -> JobVerdict:
     verdict = _verdict(results, gate)
-    names = [one.check.name for one in _against(results, verdict)]
-    shut = gate not in ("", "open", "partial")
-    why = _listed(names) or (f"gate shut: {gate}" if shut else "")
-    return JobVerdict(policy, job, verdict, why, gate)
+    against = list(_against(results, verdict))
+    why = _reason(against) or _listed([one.check.name for one in against])
+    return JobVerdict(policy, job, verdict, why or _shut(gate), gate)
+
+
+def _reason(against: Sequence[Result]) -> str:
+    """Why checks could not be done, where that is one and the same for all of them."""
+    reasons = {one.reason for one in against if one.outcome in UNFINISHED}
+    unfinished = all(one.outcome in UNFINISHED for one in against)
+    return (reasons.pop() or "") if unfinished and len(reasons) == 1 else ""
+
+
+def _codes(gate: str) -> list[str]:
+    """The codes that say more than that a part of the checks ran."""
+    return [code for code in gate.split(", ") if code not in ("", "open", "partial")]
+
+
+def _shut(gate: str) -> str:
+    """Why a job may not be trained against which no check of its own speaks."""
+    codes = _codes(gate)
+    return "a check of the host fails" if codes == ["failed"] else ", ".join(codes)
 
 
 def _verdict(results: Sequence[Result], gate: str) -> Verdict:
-    codes = set(gate.split(", ")) - {"", "open", "partial"}
-    if any(one.outcome in UNFINISHED for one in results) or "incomplete" in codes:
+    if any(one.outcome in UNFINISHED for one in results) or "incomplete" in _codes(gate):
         return Verdict.INCOMPLETE
-    if codes or any(one.blocking for one in results):
+    if any(one.blocking for one in results):
         return Verdict.FAILED
+    if _codes(gate):
+        return Verdict.SHUT
     if not any(one.outcome in (Outcome.PASSED, Outcome.FAILED) for one in results):
         return Verdict.NOTHING
     return Verdict.WARNED if any(one.outcome is Outcome.FAILED for one in results) else Verdict.PASSED

@@ -9,6 +9,7 @@ import os
 import threading
 from collections.abc import Hashable, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 from queue import Empty, SimpleQueue
 
 from ftcheck.exit_codes import ExitCode, worst_of
@@ -19,7 +20,7 @@ from ftcheck.runner import session
 from ftcheck.runner.checks import MEMORY_SHARE
 from ftcheck.runner.crash_log import internal_error
 from ftcheck.runner.options import Options
-from ftcheck.runner.parts import data_of, grouped, wait
+from ftcheck.runner.parts import data_of, grouped, in_threads
 from ftcheck.runner.planned import Planned
 from ftcheck.runner.session import Begun, Ended
 from ftcheck.runner.timeouts import Limits
@@ -89,10 +90,7 @@ class _Lanes:
         waiting: SimpleQueue[list[int]] = SimpleQueue()
         for group in grouped([_data(one.planned) for one in self.begun], len(places)):
             waiting.put(group)
-        threads = [threading.Thread(target=self._serve, args=(place, waiting)) for place in places]
-        for one in threads:
-            one.start()
-        wait(threads, self.stop)
+        in_threads([partial(self._serve, place, waiting) for place in places], self.stop)
         ended = (self.done.get(number) or self._given_up(number) for number in range(len(self.begun)))
         return [Outcome(one, how) for one, how in zip(self.named, ended, strict=True)]
 
@@ -130,7 +128,11 @@ def limits(places: int) -> Limits:
 
 def verdicts_of(outcomes: Sequence[Outcome]) -> list[JobVerdict]:
     """The verdict of each job of all policies."""
-    return [verdict for one in outcomes for verdict in verdicts(one.named.name, one.ended.report)]
+    found: list[JobVerdict] = []
+    for one in outcomes:
+        interrupted = one.ended.code is ExitCode.INTERRUPTED
+        found += verdicts(one.named.name, one.ended.report, interrupted=interrupted)
+    return found
 
 
 def exit_code(outcomes: Sequence[Outcome]) -> ExitCode:

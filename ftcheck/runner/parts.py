@@ -2,6 +2,7 @@
 
 import threading
 from collections.abc import Callable, Hashable, Iterable, Sequence
+from functools import partial
 
 from ftcheck.records import Check
 from ftcheck.runner.workplace import Workplace
@@ -53,21 +54,31 @@ def side_by_side(run: Run, places: Sequence[Workplace], parts: Sequence[Sequence
             stop.set()
             raised.append(error)
 
-    threads = [threading.Thread(target=one, args=pair) for pair in zip(places, parts, strict=False)]
-    for thread in threads:
-        thread.start()
-    wait(threads, stop)
+    in_threads([partial(one, *pair) for pair in zip(places, parts, strict=False)], stop)
     if stop.is_set():
         raise next(
             (error for error in raised if not isinstance(error, KeyboardInterrupt)), KeyboardInterrupt()
         )
 
 
-def wait(threads: Sequence[threading.Thread], stop: threading.Event) -> None:
-    """Wait for threads; Ctrl-C sets `stop`, of which they know, and waits on."""
-    for thread in threads:
-        while thread.is_alive():
+def in_threads(works: Sequence[Callable[[], None]], stop: threading.Event) -> None:
+    """Do each of these in a thread of its own, until all are done; Ctrl-C sets `stop`, of which they know.
+
+    A thread's own `join` may take it for ended that goes on, if Ctrl-C comes within it (bpo-45274).
+    """
+    ended = [threading.Event() for _ in works]
+
+    def one(work: Callable[[], None], over: threading.Event) -> None:
+        try:
+            work()
+        finally:
+            over.set()
+
+    for pair in zip(works, ended, strict=True):
+        threading.Thread(target=one, args=pair).start()
+    for over in ended:
+        while not over.is_set():
             try:
-                thread.join(0.2)
+                over.wait(0.2)
             except KeyboardInterrupt:
                 stop.set()

@@ -355,6 +355,27 @@ def test_jobs_of_one_policy_are_checked_side_by_side(many: Project, samples: Pat
     assert stable(many.folder / "all1.json") == stable(many.folder / "all2.json")
 
 
+def test_the_table_says_what_is_wrong_and_not_more(many: Project, samples: Path) -> None:
+    """Data that is not there is the reason and no list of checks; a part of the checks shuts the gate, and
+    nothing has failed; a check of the host that fails is no check of the job.
+    """
+    policy(many, "set0", {"job0": job("gone.jsonl", 0, samples)})
+    policy(many, "set1", {"job0": job("d1.jsonl", 0, samples)}, gate={"require": ["job0::schedule"]})
+    (many.folder / "policies/set2.yaml").unlink()
+
+    ran = run(many, "policies", "--select", "trained-tokens", "-o", "html=out/")
+
+    assert ran.code == 3, ran.out + ran.err
+    [absent] = [line for line in ran.out.splitlines() if "set0 · job0" in line]
+    assert absent.startswith("! ")
+    assert "incomplete: " in absent
+    assert "no such file" in absent
+    [shut] = [line for line in ran.out.splitlines() if "set1 · job0" in line]
+    assert shut.split("  ")[-1].strip() == "gate shut: required"
+    assert "1 incomplete, 1 gate shut, 0 passed · gate open for 0 of 2 jobs" in ran.out
+    assert "gate shut" in (many.folder / "out/index.html").read_text(encoding="utf-8")
+
+
 def test_two_commands_at_once_prepare_each_data_set_once(many: Project) -> None:
     first, second = (
         many.start("run", "policies", "--rules-dir", "rules", "--offline", "-n", "1", "-o", f"json=out{n}/")

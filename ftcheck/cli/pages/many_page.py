@@ -22,8 +22,10 @@ if TYPE_CHECKING:
 
 SIGNS = {
     Verdict.UNREADABLE: ("!", "bold red"),
+    Verdict.NOT_RUN: ("!", "bold red"),
     Verdict.INCOMPLETE: ("!", "bold red"),
     Verdict.FAILED: ("✗", "red"),
+    Verdict.SHUT: ("!", "yellow"),
     Verdict.NOTHING: ("!", "yellow"),
     Verdict.WARNED: ("✓", "yellow"),
     Verdict.PASSED: ("✓", "green"),

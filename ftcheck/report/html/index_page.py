@@ -14,12 +14,16 @@ from ftcheck.report.redact import redact, visible
 
 KINDS = {
     Verdict.UNREADABLE: ("broken", "!"),
+    Verdict.NOT_RUN: ("broken", "!"),
     Verdict.INCOMPLETE: ("broken", "!"),
     Verdict.FAILED: ("fail", "✗"),
+    Verdict.SHUT: ("warn", "!"),
     Verdict.NOTHING: ("warn", "!"),
     Verdict.WARNED: ("warn", "✓"),
     Verdict.PASSED: ("pass", "✓"),
 }
+NO_JOBS = (Verdict.UNREADABLE, Verdict.NOT_RUN)
+"""Verdicts on a policy as a whole."""
 COLUMNS = (Column("policy", names=True), Column("job"), Column("verdict"), Column("why"), Column("gate"))
 
 
@@ -78,5 +82,5 @@ def _row(one: JobVerdict, links: Mapping[str, str]) -> list[str | None]:
     kind, sign = KINDS[one.verdict]
     policy = visible(one.policy)
     link = tag("a", policy, href=links[one.policy]) if one.policy in links else policy
-    job = visible(one.job) if one.job is not None else "host" if one.verdict is not Verdict.UNREADABLE else ""
+    job = visible(one.job) if one.job is not None else "host" if one.verdict not in NO_JOBS else ""
     return [link, job, badge(one.verdict.value, kind, sign), visible(redact(one.why)), one.gate]

@@ -92,6 +92,13 @@ class EngineError(FtcheckError):
     code = "engine"
 
 
+class DiskFull(FtcheckError):
+    """There is no room for what a run writes while it goes on: nothing is known of the input it was for."""
+
+    exit_code = ExitCode.INCOMPLETE
+    code = "disk-full"
+
+
 class AbsentConfig(InputError):
     """A model's folder holds a tokenizer and no config.json: one check reports it, the others are skipped."""
 

@@ -12,13 +12,15 @@ loaders.
 
 from __future__ import annotations
 
+import errno
+import re
 import traceback
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from ftcheck.errors import FtcheckError, InputError, Problem
+from ftcheck.errors import DiskFull, FtcheckError, InputError, Problem
 from ftcheck.inputs.loader import Loader
 from ftcheck.inputs.observed import Cell, observed, read
 from ftcheck.inputs.traces import ToldDigests, Trace, Traces
@@ -27,6 +29,8 @@ from ftcheck.settings import Job
 
 GIVEN = frozenset({"job", "jobs", "run", "inputs", "metrics"})
 """Inputs that need no loader. `metrics` is there while a job trains (stage `during`)."""
+ERRNO = re.compile(r"\[errno (\d+)\]")
+"""The number of an error of the system in Arrow's words."""
 
 Jobs = tuple[Job, ...]
 
@@ -176,7 +180,7 @@ class Inputs:
         try:
             return opener.open(*arguments)
         except Exception as error:
-            store.failed[name] = Failure.of(name, error)
+            store.failed[name] = Failure.of(name, error, getattr(self._base.get("run"), "folder", None))
         finally:
             self._opening(name, True)
         raise store.failed[name].again()
@@ -253,10 +257,15 @@ class Failure:
     trace: str = ""
 
     @classmethod
-    def of(cls, name: str, error: Exception) -> Failure:
-        """The failure that a loader's error is."""
+    def of(cls, name: str, error: Exception, folder: object = None) -> Failure:
+        """The failure that a loader's error is; `folder` is the one that loaders write to."""
         if isinstance(error, FtcheckError):
             return cls(type(error), error.args[0] if error.args else "", error.problems)
+        if isinstance(error, OSError) and _is_full(error):
+            message = (
+                f"{folder}: no space left for input '{name}': free space, or set TMPDIR to another folder"
+            )
+            return cls(DiskFull, message, ())
         if isinstance(
             error, OSError
         ):  # a file, not a bug: it vanished, may not be read, has no possible name
@@ -273,6 +282,12 @@ class Failure:
         FtcheckError.__init__(error, self.message, self.problems)
         error.trace = self.trace
         return error
+
+
+def _is_full(error: OSError) -> bool:
+    """Whether it says that a disk or a quota is full; Arrow says it in words alone."""
+    told = ERRNO.search(str(error))
+    return (int(told[1]) if error.errno is None and told else error.errno) in (errno.ENOSPC, errno.EDQUOT)
 
 
 @dataclass

@@ -1,14 +1,16 @@
 """Inputs are opened once, whatever comes of it, and a failure keeps nothing alive."""
 
+import errno
 import gc
 import weakref
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
 
-from ftcheck.errors import InputError, MissingDependency, Problem
-from ftcheck.inputs.container import Inputs, Store
+from ftcheck.errors import DiskFull, InputError, MissingDependency, Problem
+from ftcheck.inputs.container import Inputs, Run, Store
 from ftcheck.inputs.loader import Loader
 from ftcheck.testing import job
 
@@ -47,6 +49,24 @@ def test_a_host_input_that_fails_is_opened_once_and_says_the_same_to_every_job(e
 
     assert len(opened) == 1
     assert len(set(said)) == 1
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        OSError(errno.ENOSPC, "No space left on device"),
+        OSError("Error writing bytes to file. Detail: [errno 28] No space left on device"),
+    ],
+    ids=["the system's", "Arrow's"],
+)
+def test_a_full_disk_is_no_input_that_cannot_be_read(error: OSError, tmp_path: Path) -> None:
+    def open_() -> None:
+        raise error
+
+    one = Inputs({"machine": Loader("machine", open_)}, {"run": Run(folder=tmp_path)}, job("job"))
+
+    with pytest.raises(DiskFull, match="no space left for input 'machine': free space, or set TMPDIR"):
+        one.get("machine")
 
 
 def test_a_failure_does_not_keep_what_the_loader_held() -> None:

@@ -104,6 +104,21 @@ def test_bars_move_while_work_goes_on() -> None:
     assert not any("checking" in line for line in Display().show(written(on)))
 
 
+def test_a_task_leaves_a_line_only_where_one_is_to_stay() -> None:
+    on = terminal()
+    watching = reporter(on)
+    watching.ftcheck_run_started((fakes.check("a"),))
+
+    for task, line in (("comparing mapper", False), ("comparing analyst", True)):
+        watching.ftcheck_progress(Progress(task, 1, 2))
+        watching.ftcheck_progress(Progress(task, 2, 2, finished=True, line=line))
+    watching.close()
+
+    stays = [one for one in Display().show(written(on)) if "comparing" in one]
+    assert len(stays) == 1
+    assert "comparing analyst" in stays[0]
+
+
 def test_ci_gets_no_bars_even_with_forced_colours(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("CI", "true")
     on = terminal()

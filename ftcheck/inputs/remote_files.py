@@ -50,6 +50,15 @@ def exists(name: str) -> bool:
     return bool(_info(name).is_file)
 
 
+def stamp(name: str) -> tuple[str, int | None, int | None]:
+    """What changes when the file behind a URL is written: its size and time (the hub tells no time).
+
+    Raises `OSError`.
+    """
+    info = _info(name)
+    return name, info.size, info.mtime_ns
+
+
 def matching(name: str) -> list[str]:
     """The URLs that a URL with `*`, `?`, `[]` or `**` in its path stands for, sorted; itself without them."""
     magic = MAGIC.search(name)

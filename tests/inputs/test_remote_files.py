@@ -14,6 +14,7 @@ from ftcheck_plugins.reading import files
 
 from ftcheck import digest, paths
 from ftcheck.errors import InputError
+from ftcheck.gate.input_digests import FileDigests
 from ftcheck.inputs import remote_files
 from ftcheck.records import Location
 from tests.cli.project import Project
@@ -62,6 +63,25 @@ def test_digests_are_those_of_the_files_here(folder: Path) -> None:
         [folder / name for name in names]
     )
     assert digest.of_file("s3://corpus/rows/none.jsonl") is None
+
+
+@pytest.mark.usefixtures("folder")
+def test_a_command_digests_a_file_once_until_it_is_written_again(tmp_path: Path) -> None:
+    (tmp_path / "a.jsonl").write_text("one\n", encoding="utf-8")
+    put(tmp_path, "once", "")
+    known, url = FileDigests(), "s3://once/a.jsonl"
+    made: list[str | None] = []
+
+    def digests() -> str | None:
+        made.append(digest.of_file(url))
+        return made[-1]
+
+    assert known.of("data", [url], digests) == known.of("data", [url], digests)
+    assert len(made) == 1
+    (tmp_path / "a.jsonl").write_text("others\n", encoding="utf-8")
+    put(tmp_path, "once", "")
+    assert known.of("data", [url], digests) == digest.of_file(tmp_path / "a.jsonl")
+    assert len(made) == 2
 
 
 @pytest.mark.usefixtures("folder")

@@ -131,7 +131,7 @@ def _inputs(job: Job, known: FileDigests) -> Iterator[tuple[str, InputDigest]]:
         yield "serving.tokenizer", _tokenizer(job.serving.tokenizer, None, known)
     if job.evaluation is not None and job.evaluation.tokenizer is not None:
         yield "evaluation.tokenizer", _tokenizer(job.evaluation.tokenizer, None, known)
-    deepspeed = job.training.extra.get("deepspeed")
+    sharding = {name: job.training.extra.get(name) for name in ("deepspeed", "fsdp_config")}
     files = {
         "exclude": job.data.exclude,
         "chat_template": job.model.chat_template,
@@ -139,8 +139,8 @@ def _inputs(job: Job, known: FileDigests) -> Iterator[tuple[str, InputDigest]]:
         "serving.output_schema": job.serving.output_schema,
         "serving.rules": job.serving.rules,
         "evaluation.chat_template": job.evaluation.chat_template if job.evaluation is not None else None,
-        "training.deepspeed": deepspeed if isinstance(deepspeed, str) else None,
     }
+    files |= {f"training.{name}": one for name, one in sharding.items() if isinstance(one, str)}
     files |= {f"files.{number}": path for number, path in enumerate(job.trainer.files, start=1)}
     for name, path in files.items():
         if path is not None:

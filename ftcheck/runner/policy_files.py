@@ -2,6 +2,7 @@
 
 import glob
 import os
+from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -37,14 +38,15 @@ def _files(stated: str) -> list[str]:
         return files
     if not _is_glob(stated):
         return [stated]
-    files = [one for one in sorted(glob.glob(expanded(stated), recursive=True)) if os.path.isfile(one)]
+    files = [one for one in sorted(glob.glob(expanded(stated), recursive=True)) if not os.path.isdir(one)]
     if not files:
-        raise UsageError(f"{stated}: matches no file; nothing was checked")
+        raise UsageError(f"{stated}: matches no file")
     return files
 
 
 def _is_policy(file: Path) -> bool:
-    return file.suffix in SUFFIXES and not file.name.startswith(".") and file.is_file()
+    """Whether a name in a folder is a policy's; a link that leads nowhere is one that cannot be read."""
+    return file.suffix in SUFFIXES and not file.name.startswith(".") and not file.is_dir()
 
 
 def _is_folder(stated: str) -> bool:
@@ -57,8 +59,16 @@ def _is_glob(stated: str) -> bool:
 
 
 def names_of(files: Sequence[str]) -> dict[str, str]:
-    """A name for each policy that no other has: its file's, with folders where files are called alike."""
-    paths = {file: Path(os.path.realpath(expanded(file))).with_suffix("").parts for file in files}
+    """A name for each policy that no other has: its file's, with folders where files are called alike.
+
+    `a.yaml` and `a.yml` of one folder keep their suffixes.
+    """
+    real = {file: Path(os.path.abspath(expanded(file))) for file in files}
+    stems = Counter(path.with_suffix("") for path in real.values())
+    shortened = {
+        file: path if stems[path.with_suffix("")] > 1 else path.with_suffix("") for file, path in real.items()
+    }
+    paths = {file: path.parts for file, path in shortened.items()}
     names: dict[str, str] = {}
     for depth in range(1, max(map(len, paths.values()), default=0) + 1):
         for file, parts in paths.items():

@@ -41,6 +41,14 @@ def test_nothing_is_an_error(here: Path, stated: str) -> None:
         policy_files(["empty"])
 
 
+@pytest.mark.parametrize("stated", ["p", "p/*.y*ml"])
+def test_a_link_that_leads_nowhere_is_not_left_out(here: Path, stated: str) -> None:
+    (here / "p" / "c.yaml").symlink_to("nowhere")
+
+    assert policy_files([stated]) == ("p/a.yml", "p/b.yaml", "p/c.yaml")
+    assert names_of(["p/c.yaml"]) == {"p/c.yaml": "c"}
+
+
 def test_one_file_is_one_policy(here: Path) -> None:
     assert not is_several(["p/b.yaml"])
     assert not is_several(["q[1].yaml"])
@@ -55,4 +63,9 @@ def test_names_tell_policies_apart(here: Path) -> None:
         "x/a.yaml": "x-a",
         "y/a.yaml": "y-a",
         "y/b.yaml": "b",
+    }
+    assert names_of(["p/a.yaml", "p/a.yml", "p/b.yaml"]) == {
+        "p/a.yaml": "a.yaml",
+        "p/a.yml": "a.yml",
+        "p/b.yaml": "b",
     }

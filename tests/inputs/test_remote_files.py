@@ -43,6 +43,10 @@ def test_a_glob_names_the_files_of_its_folder(folder: Path) -> None:
     assert paths.expand("s3://corpus/rows/*.jsonl") == [f"s3://corpus/rows/{n}.jsonl" for n in "ab"]
     assert paths.expand("s3://corpus/**/*.jsonl") == [f"s3://corpus/rows/{n}.jsonl" for n in "ab"]
     assert paths.expand("s3://corpus/*.jsonl") == []
+    assert paths.expand("s3://corpus/rows/[!b]*.jsonl") == ["s3://corpus/rows/a.jsonl"]
+    assert paths.expand("s3://corpus/rows/[b-z].*") == [
+        f"s3://corpus/rows/{n}" for n in ("b.jsonl", "c.parquet")
+    ]
 
 
 def test_rows_are_those_of_the_files_here(folder: Path) -> None:
@@ -115,6 +119,8 @@ def test_the_gate_opens_for_rows_in_a_bucket_and_shuts_when_they_change(project:
         ("s3://corpus/rows/none.jsonl", "no such file: s3://corpus/rows/none.jsonl"),
         ("s3://corpus/none/*.jsonl", "no file matches s3://corpus/none/*.jsonl"),
         ("s3://nobody/rows/*.jsonl", "no file matches s3://nobody/rows/*.jsonl"),
+        ("https://a.org/b.jsonl", "https:// is not read: download the file, or use s3://"),
+        ("S3://corpus/rows/a.jsonl", "S3:// is not read"),
     ],
 )
 @pytest.mark.usefixtures("folder")
@@ -154,3 +160,57 @@ def test_the_names_of_files_here_are_no_urls() -> None:
         map(remote_files.is_remote, ("s3.jsonl", "s3:/a/b.jsonl", "https://a/b.jsonl", "owner/name"))
     )
     assert all(map(remote_files.is_remote, ("s3://a/b.jsonl", "gs://a/b", "hf://datasets/a/b/c.parquet")))
+
+
+@pytest.mark.parametrize(
+    ("url", "asked"),
+    [
+        ("abfss://rows@acme.dfs.core.windows.net/day/a.jsonl", "rows/day/a.jsonl"),
+        ("abfs://acme@rows/day/a.jsonl", "rows/day/a.jsonl"),
+        ("abfss://acme.blob.core.windows.net/rows/day/a.jsonl", "rows/day/a.jsonl"),
+        ("gs://rows/day/a b.jsonl", "rows/day/a b.jsonl"),
+    ],
+)
+def test_a_path_begins_with_the_bucket_or_container(url: str, asked: str) -> None:
+    assert remote_files._place(url)[1] == asked
+
+
+class Silent:
+    """A store that does not answer: `asked` are the paths that somebody asked for."""
+
+    def __init__(self) -> None:
+        self.asked: list[str] = []
+
+    def get_file_info(self, path: str) -> None:
+        self.asked.append(path)
+        raise RuntimeError("no credentials")
+
+
+@pytest.fixture
+def silent(monkeypatch: pytest.MonkeyPatch) -> Iterator[Silent]:
+    store = Silent()
+    monkeypatch.setattr(remote_files, "_system", lambda scheme, name: (store, name))
+    monkeypatch.setattr(remote_files, "_silent", {})
+    yield store
+
+
+def test_azure_is_asked_before_it_is_opened(silent: Silent) -> None:
+    """pyarrow 26 ends the process where it opens a file without credentials."""
+    with pytest.raises(OSError, match="no credentials"):
+        remote_files.open_data("abfs://acme@rows/a.jsonl")
+    assert silent.asked == ["acme@rows/a.jsonl"]
+
+
+def test_a_store_that_does_not_answer_is_not_waited_for_again(
+    silent: Silent, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("gs://quick/a", "gs://quick/b"):
+        with pytest.raises(OSError, match="no credentials"):
+            remote_files.exists(name)
+    assert len(silent.asked) == 2
+    monkeypatch.setattr(remote_files, "CONNECT", -1.0)
+    for name in ("gs://slow/a", "gs://slow/b", "gs://other/c"):
+        with pytest.raises(OSError, match="no credentials") as error:
+            remote_files.exists(name)
+        assert error.value.filename == name
+    assert silent.asked[2:] == ["slow/a", "other/c"]

@@ -259,7 +259,7 @@ class Training:
     """The adapter; if not set, all weights of the model are trained."""
     quantization: Annotated[Quantization | None, Mark.AFTER_TOKENISING] = None
     """Quantisation of the base model; if not set, it is loaded in full precision."""
-    extra: Annotated[Mapping[str, Any], LibraryKeys("training", paths=("deepspeed",))] = field(
+    extra: Annotated[Mapping[str, Any], LibraryKeys("training", paths=("deepspeed", "fsdp_config"))] = field(
         default_factory=dict
     )
     """Other keys of trl.SFTConfig, written next to these in the policy."""

@@ -57,7 +57,7 @@ def run(
         return _options(file, replace(flags, outputs=outputs), overrides, jobs, stage)
 
     if flags.collect_only:
-        return worst_of([_collect(options_of(file, ()), f"{file}: ") for file in files])
+        return worst_of([_collected(options_of(file, ()), file) for file in files])
     from ftcheck.cli.run_many import run_many
 
     return run_many(files, flags, numprocesses, options_of)
@@ -128,6 +128,18 @@ def _options(
         engine=flags.engine,
         ray_address=flags.ray_address,
     )
+
+
+def _collected(options: "Options", file: str) -> ExitCode:
+    """List the checks of one policy of several; one that cannot be used does not hide the others."""
+    from ftcheck.errors import FtcheckError, UsageError
+    from ftcheck.runner.session import say
+
+    try:
+        return _collect(options, f"{file}: ")
+    except FtcheckError as error:
+        say(UsageError(f"{file}: {error}") if isinstance(error, UsageError) else error)
+        return error.exit_code
 
 
 def _collect(options: "Options", lead: str = "") -> ExitCode:

@@ -13,7 +13,7 @@ from ftcheck import lock as locks
 from ftcheck.errors import InputError
 from ftcheck.inputs import bounded, prepared_folder
 from ftcheck.inputs.finished_run import digest_of, folder_of
-from ftcheck.inputs.remote_files import is_remote
+from ftcheck.inputs.remote_files import is_remote, stamp
 from ftcheck.inputs.weights import raw_header
 from ftcheck.paths import TEMPLATE_FOLDER, TOKENIZER_FILES, expand, is_hub_data, model_folder, near
 from ftcheck.policy.plan import of_job, plan_digest
@@ -51,8 +51,8 @@ class FileDigests:
         self._known: dict[tuple[Any, ...], Any] = {}
 
     def of(self, what: str, paths: Iterable[Path | str], make: Callable[[], Made]) -> Made:
-        """What `make` works out of files, or has for the same files as they still are, if they are here."""
-        key = (what, *(None if is_remote(str(path)) else _touched(Path(path)) for path in paths))
+        """What `make` works out of files, or has for the same files as they still are."""
+        key = (what, *(_touched(path) for path in paths))
         if None in key:
             return make()
         if key not in self._known:
@@ -61,12 +61,15 @@ class FileDigests:
         return found
 
 
-def _touched(path: Path) -> tuple[Any, ...] | None:
+def _touched(path: Path | str) -> tuple[Any, ...] | None:
     """What changes when a file is written, or a folder's files are; None where it cannot be told."""
     try:
-        if path.is_dir():
-            return (str(path), *(_touched(one) for one in sorted(path.rglob("*"))))
-        found = path.stat()
+        if is_remote(str(path)):
+            return stamp(str(path))
+        here = Path(path)
+        if here.is_dir():
+            return (str(here), *(_touched(one) for one in sorted(here.rglob("*"))))
+        found = here.stat()
     except OSError:
         return None
     return str(path), found.st_ino, found.st_size, found.st_mtime_ns, found.st_ctime_ns
@@ -89,7 +92,7 @@ def gather(
     watching = of_job(during, job.name)
     inputs = {f"{job.name}.{name}": found for name, found in _inputs(job, files)}
     if any(check.stage is Stage.AFTER for check in of_job(checks, job.name)):
-        inputs[f"{job.name}.{ADAPTER}"] = _adapter(job)
+        inputs[f"{job.name}.{ADAPTER}"] = _adapter(job, files)
     locked = _lock(job, policy)
     if locked is not None:
         inputs[f"{job.name}.lock"] = locked
@@ -122,13 +125,13 @@ def _inputs(job: Job, known: FileDigests) -> Iterator[tuple[str, InputDigest]]:
         if stated is not None:
             yield name, _data(stated, known)
     if job.data.prepared is not None:
-        yield "prepared", _prepared(job.data.prepared)
+        yield "prepared", _prepared(job.data.prepared, known)
     yield "tokenizer", _tokenizer(job.model.tokenizer or job.model.name, job.model.revision, known)
     if job.serving.tokenizer is not None:
         yield "serving.tokenizer", _tokenizer(job.serving.tokenizer, None, known)
     if job.evaluation is not None and job.evaluation.tokenizer is not None:
         yield "evaluation.tokenizer", _tokenizer(job.evaluation.tokenizer, None, known)
-    deepspeed = job.training.extra.get("deepspeed")
+    sharding = {name: job.training.extra.get(name) for name in ("deepspeed", "fsdp_config")}
     files = {
         "exclude": job.data.exclude,
         "chat_template": job.model.chat_template,
@@ -136,8 +139,8 @@ def _inputs(job: Job, known: FileDigests) -> Iterator[tuple[str, InputDigest]]:
         "serving.output_schema": job.serving.output_schema,
         "serving.rules": job.serving.rules,
         "evaluation.chat_template": job.evaluation.chat_template if job.evaluation is not None else None,
-        "training.deepspeed": deepspeed if isinstance(deepspeed, str) else None,
     }
+    files |= {f"training.{name}": one for name, one in sharding.items() if isinstance(one, str)}
     files |= {f"files.{number}": path for number, path in enumerate(job.trainer.files, start=1)}
     for name, path in files.items():
         if path is not None:
@@ -180,12 +183,12 @@ def _lock(job: Job, policy: str | None) -> InputDigest | None:
     return None
 
 
-def _adapter(job: Job) -> InputDigest:
+def _adapter(job: Job, known: FileDigests) -> InputDigest:
     """The bytes that a verdict after the run is about, and that would be deployed."""
     folder = folder_of(job)
     if folder is None:
         return InputDigest("training.output_dir is not set", None)
-    return InputDigest(near(str(folder)), digest_of(folder))
+    return InputDigest(near(str(folder)), known.of("adapter", [folder], lambda: digest_of(folder)))
 
 
 def _data(stated: str | Sequence[str], known: FileDigests) -> InputDigest:
@@ -199,13 +202,13 @@ def _data(stated: str | Sequence[str], known: FileDigests) -> InputDigest:
     return InputDigest(shown, known.of("data", names, lambda: digest.of_files(names)))
 
 
-def _prepared(stated: str) -> InputDigest:
+def _prepared(stated: str, known: FileDigests) -> InputDigest:
     """All files of a folder of prepared rows, but for what datasets keeps beside them."""
     try:
-        found = prepared_folder.find(stated).digest()
+        folder = prepared_folder.find(stated)
     except InputError:
-        found = None
-    return InputDigest(near(stated), found)
+        return InputDigest(near(stated), None)
+    return InputDigest(near(stated), known.of("prepared", [Path(stated)], folder.digest))
 
 
 def _tokenizer(name: str, revision: str | None, known: FileDigests) -> InputDigest:

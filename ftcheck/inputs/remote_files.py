@@ -9,6 +9,7 @@ import errno
 import io
 import os
 import re
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import lru_cache
@@ -17,16 +18,29 @@ from typing import Any, BinaryIO, cast
 from ftcheck.inputs import bounded
 
 URL = re.compile(r"(s3|gs|gcs|abfss?|hf)://(.+)", re.DOTALL)
+SCHEME = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://")
 MAGIC = re.compile(r"[*?[]")
 BUFFER = 4 << 20
 """Bytes that are asked for at once: a request takes as long as a megabyte does."""
 CONNECT, REQUEST, ATTEMPTS = 5.0, 60.0, 3
 """Seconds to wait for a connection and for an answer, and how often a request is made."""
+RETRYING = 15
+"""Seconds for which Google's client tries again; its own limit is 15 minutes, without credentials too."""
+AGAIN = 60
+"""Seconds for which a store that did not answer is not asked again."""
+REASON = 400
+"""Characters of what a library says, which may be pages."""
 
 
 def is_remote(name: str) -> bool:
     """Whether a name is the URL of a file that pyarrow or the hub's library opens."""
     return URL.fullmatch(name) is not None
+
+
+def unread(name: str) -> str | None:
+    """Which scheme of a URL nothing here opens: `https://`; None for a file, and for a URL that is read."""
+    found = SCHEME.match(name)
+    return found[0] if found and not is_remote(name) else None
 
 
 def open_data(name: str) -> BinaryIO:
@@ -35,6 +49,9 @@ def open_data(name: str) -> BinaryIO:
         return bounded.open_file(name)
     with _told(name):
         system, path = _place(name)
+        if name.startswith("abfs") and not system.get_file_info(path).is_file:
+            # pyarrow 26 ends the process where it opens a file of Azure's without credentials; asking raises
+            raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), name)
         return cast(BinaryIO, io.BufferedReader(_Reader(name, system.open_input_file(path)), BUFFER))
 
 
@@ -45,7 +62,7 @@ def size_of(name: str) -> int:
     return int(_info(name).size or 0)
 
 
-def stamp(name: str) -> tuple[int, int]:
+def stamp_here(name: str) -> tuple[int, int]:
     """Bytes and time (ns) of the last change of a file here, to tell it from what it was; else 0, 0."""
     try:
         status = os.stat(name)
@@ -57,6 +74,15 @@ def stamp(name: str) -> tuple[int, int]:
 def exists(name: str) -> bool:
     """Whether there is a file behind a URL. Raises `OSError` where nobody can tell."""
     return bool(_info(name).is_file)
+
+
+def stamp(name: str) -> tuple[str, int | None, int | None]:
+    """What changes when the file behind a URL is written: its size and time (the hub tells no time).
+
+    Raises `OSError`.
+    """
+    info = _info(name)
+    return name, info.size, info.mtime_ns
 
 
 def matching(name: str) -> list[str]:
@@ -71,16 +97,24 @@ def matching(name: str) -> list[str]:
         folder = path[: MAGIC.search(path).start()].rpartition("/")[0]  # type: ignore[union-attr]
         deep = "/" in path[len(folder) + 1 :]
         selector = pafs.FileSelector(folder, recursive=deep, allow_not_found=True)
-        pattern, scheme = _pattern(path), name.partition("://")[0]
+        pattern, root = _pattern(path), name.removesuffix(path.partition("/")[2])
         found = [one.path for one in system.get_file_info(selector) if one.is_file]
-        return sorted(f"{scheme}://{one}" for one in found if pattern.fullmatch(one))
+        return sorted(f"{root}{one.partition('/')[2]}" for one in found if pattern.fullmatch(one))
 
 
 def _pattern(path: str) -> "re.Pattern[str]":
     """A glob as a pattern: `*` stays in a folder, `**/` is any number of them."""
     parts = {"**/": "(?:.*/)?", "**": ".*", "*": "[^/]*", "?": "[^/]"}
     found = re.split(r"(\*\*/|\*\*|\*|\?|\[[^]]+\])", path)
-    return re.compile("".join(parts.get(p) or (p if p.startswith("[") else re.escape(p)) for p in found))
+    return re.compile(
+        "".join(parts.get(p) or (_signs(p) if p.startswith("[") else re.escape(p)) for p in found)
+    )
+
+
+def _signs(stated: str) -> str:
+    """`[a-f]` and `[!a-f]` of a glob, as a pattern has them."""
+    signs = re.sub(r"([\\[^])", r"\\\1", stated[1:-1])
+    return f"[^{signs[1:]}]" if signs.startswith("!") else f"[{signs}]"
 
 
 def _info(name: str) -> Any:
@@ -90,30 +124,45 @@ def _info(name: str) -> Any:
 
 
 def _place(name: str) -> tuple[Any, str]:
-    """The file system of a URL, and the path in it."""
+    """The file system of a URL, and the path in it, which begins with a bucket or container."""
     found = URL.fullmatch(name)
     assert found is not None
     scheme, path = found.groups()
-    bucket = path.partition("/")[0]
-    return _system(scheme, bucket if scheme != "hf" else ""), path
+    if scheme == "hf":
+        return _hub(), path
+    store, _, rest = path.partition("/")
+    system, bucket = _system(scheme, store)
+    return system, f"{bucket}/{rest}" if bucket else rest
 
 
 def forget() -> None:
     """Open file systems anew from now on, as the variables describe them then."""
     _system.cache_clear()
+    _hub.cache_clear()
+    _silent.clear()
 
 
 @lru_cache(maxsize=32)
-def _system(scheme: str, bucket: str) -> Any:
+def _system(scheme: str, store: str) -> tuple[Any, str]:
+    """The file system of what stands after `s3://`, and the bucket in it; none where the path begins with it.
+
+    For Azure that is `CONTAINER@ACCOUNT.dfs.core.windows.net`, `ACCOUNT@CONTAINER` or an account's host.
+    """
     import pyarrow.fs as pafs
 
     if scheme == "s3":
-        return _s3(bucket)
-    if scheme == "hf":
-        from huggingface_hub import HfFileSystem
+        return _s3(store), store
+    limit = f"?retry_limit_seconds={RETRYING}" if scheme in ("gs", "gcs") else ""
+    system, bucket = pafs.FileSystem.from_uri(f"{scheme}://{store}{limit}")
+    return system, bucket.strip("/")
 
-        return pafs.PyFileSystem(pafs.FSSpecHandler(HfFileSystem()))
-    return pafs.FileSystem.from_uri(f"{scheme}://{bucket}")[0]
+
+@lru_cache(maxsize=1)
+def _hub() -> Any:
+    import pyarrow.fs as pafs
+    from huggingface_hub import HfFileSystem
+
+    return pafs.PyFileSystem(pafs.FSSpecHandler(HfFileSystem()))
 
 
 def _s3(bucket: str) -> Any:
@@ -134,17 +183,35 @@ def _s3(bucket: str) -> Any:
     )
 
 
+_silent: dict[str, tuple[float, OSError]] = {}
+"""Stores (`gs://bucket`) that did not answer: when, and what was said then."""
+
+
 @contextmanager
 def _told(name: str) -> Iterator[None]:
-    """What a library raises for a URL, as an `OSError` with its reason on one line."""
+    """What a library raises for a URL, as an `OSError` with its reason on one line.
+
+    A store that did not answer is not waited for again for a while: a command asks for files more than once.
+    """
+    store, began = "/".join(name.split("/", 3)[:3]), time.monotonic()
+    since, failure = _silent.get(store, (-AGAIN, OSError()))
+    if began - since < AGAIN:
+        raise OSError(failure.errno, failure.strerror, name)
     try:
         yield
     except Exception as error:
-        if isinstance(error, OSError) and error.errno is not None and error.filename == name:
-            raise
-        number = (error.errno if isinstance(error, OSError) else None) or errno.EIO
-        reason = os.strerror(number) if number == errno.ENOENT else " ".join(str(error).split())
-        raise OSError(number, reason or type(error).__name__, name) from error
+        found = _as_told(error, name)
+        if time.monotonic() - began > CONNECT:
+            _silent[store] = (time.monotonic(), found)
+        raise found from error
+
+
+def _as_told(error: Exception, name: str) -> OSError:
+    if isinstance(error, OSError) and error.errno is not None and error.filename == name:
+        return error
+    number = (error.errno if isinstance(error, OSError) else None) or errno.EIO
+    reason = os.strerror(number) if number == errno.ENOENT else " ".join(str(error).split())[:REASON]
+    return OSError(number, reason or type(error).__name__, name)
 
 
 class _Reader(io.RawIOBase):

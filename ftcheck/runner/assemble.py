@@ -43,17 +43,19 @@ def assemble(
     opening: Report,
     executed: Executed,
     digests: Mapping[str, InputDigests],
+    changed: Sequence[Problem] = (),
 ) -> Report:
     """The report of a run whose ledger is closed; `opening` is the one that said `started`.
 
-    Nothing is said of the gate yet.
+    `changed` are inputs that were written meanwhile. Nothing is said of the gate yet.
     """
     policy, selection = planned.loaded.policy, planned.selection.as_dict()
     results, facts = executed.results, executed.facts
     waivers = waiver_uses(policy, results, _planned_ids(planned))
     soon = expiring(waivers, datetime.now(UTC).date())
     interrupted = [Problem("interrupted")] if executed.interrupted else []
-    problems = (*_unread(planned, results, facts), *_absent(planned, digests), *interrupted)
+    unread = (*_unread(planned, results, facts), *_absent(planned, digests))
+    problems = (*unread, *changed, *interrupted)
     status = status_of(results, problems, selected=narrowed(selection))
     return replace(
         opening,

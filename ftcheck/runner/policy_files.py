@@ -2,6 +2,7 @@
 
 import glob
 import os
+from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -39,12 +40,12 @@ def _files(stated: str) -> list[str]:
         return [stated]
     files = [one for one in sorted(glob.glob(expanded(stated), recursive=True)) if not os.path.isdir(one)]
     if not files:
-        raise UsageError(f"{stated}: matches no file; nothing was checked")
+        raise UsageError(f"{stated}: matches no file")
     return files
 
 
 def _is_policy(file: Path) -> bool:
-    """Whether a folder's entry is to be a policy; also a link to a file that is gone: then it is told of."""
+    """Whether a name in a folder is a policy's; a link that leads nowhere is one that cannot be read."""
     return file.suffix in SUFFIXES and not file.name.startswith(".") and not file.is_dir()
 
 
@@ -58,10 +59,16 @@ def _is_glob(stated: str) -> bool:
 
 
 def names_of(files: Sequence[str]) -> dict[str, str]:
-    """A name for each policy that no other has: its file's, with folders where files are called alike, and
-    with the ending where that alone tells them apart.
+    """A name for each policy that no other has: its file's, with folders where files are called alike.
+
+    `a.yaml` and `a.yml` of one folder keep their suffixes.
     """
-    paths = {file: Path(os.path.realpath(expanded(file))).with_suffix("").parts for file in files}
+    real = {file: Path(os.path.abspath(expanded(file))) for file in files}
+    stems = Counter(path.with_suffix("") for path in real.values())
+    shortened = {
+        file: path if stems[path.with_suffix("")] > 1 else path.with_suffix("") for file, path in real.items()
+    }
+    paths = {file: path.parts for file, path in shortened.items()}
     names: dict[str, str] = {}
     for depth in range(1, max(map(len, paths.values()), default=0) + 1):
         for file, parts in paths.items():
@@ -71,7 +78,4 @@ def names_of(files: Sequence[str]) -> dict[str, str]:
         names = {file: name for file, name in names.items() if taken.count(name) == 1}
         if len(names) == len(paths):
             break
-    alike = {file: f"{paths[file][-1]}{Path(file).suffix}" for file in files if file not in names}
-    taken = [*names.values(), *alike.values()]
-    names |= {file: name for file, name in alike.items() if taken.count(name) == 1}
     return {file: names.get(file, f"policy-{number}") for number, file in enumerate(files, start=1)}

@@ -26,6 +26,7 @@ from ftcheck.records import Outcome
 from ftcheck.report.record import Report
 from ftcheck.report.redact import redact, visible
 from ftcheck.runner.assemble import assemble, now, with_problems
+from ftcheck.runner.changed_inputs import changed
 from ftcheck.runner.crash_log import internal_error
 from ftcheck.runner.execute import execute
 from ftcheck.runner.load import Opened, open_policy
@@ -150,14 +151,14 @@ def _run(place: Workplace, begun: Begun, planned: Planned, watch: Watch, files: 
     loaded.host.run_started(planned.taken)
     known = dict(_data_digests(digests))
     executed = execute(place, options, loaded, planned.taken, planned.jobs, digests=known)
-    digests = {
-        name: one if is_whole(one) else _digested(planned, name, files) for name, one in digests.items()
-    }
-    report = assemble(planned, opening, executed, digests)
+    after = {name: _digested(planned, name, files) for name in digests}
+    moved = [one for name in digests for one in changed(policy.jobs[name], digests[name], after[name])]
+    digests = {name: one if is_whole(one) else after[name] for name, one in digests.items()}
+    report = assemble(planned, opening, executed, digests, moved)
     sealed = cached(partial(report_digest, report))
     decisions = {
         name: decide(report, World(policy, loaded.checks, one, datetime.now(UTC), sealed=sealed), name)
-        for name, one in digests.items()
+        for name, one in after.items()
     }
     report = replace(report, gate={name: gate_words(one) for name, one in decisions.items()})
     loaded.host.run_finished(report)

@@ -70,6 +70,15 @@ def has_jobs(file: str) -> bool:
     return JOBS.search(bounded.read(Path(file), MAX_BYTES)) is not None
 
 
+def _of_folder(folder: str) -> str:
+    """What to name instead of a folder: one of its policies, or its data files."""
+    found = sorted(os.listdir(expanded(folder)))
+    policies = [one for one in found if one.endswith(POLICIES)]
+    if policies and not any(one.endswith(tuple(DATA_SUFFIXES)) for one in found):
+        return f"{folder} is a folder of policies: name one, such as {os.path.join(folder, policies[0])}"
+    return f"{folder} is a folder: name the files, or use {folder.rstrip('/')}/*.jsonl"
+
+
 def _begins(file: str, sign: bytes) -> bool:
     try:
         with bounded.open_file(file) as opened:
@@ -152,7 +161,7 @@ def _refuse_unreadable(file: str) -> None:
     """Say at once which file is not there, or is none of data, instead of one error a check."""
     path = expanded(file)
     if os.path.isdir(path):
-        raise UsageError(f"{file} is a folder: name the files, or use {file.rstrip('/')}/*.jsonl")
+        raise UsageError(_of_folder(file))
     if not (glob.glob(path) or os.path.exists(path) or is_hub_data(file) or is_remote(file)):
         raise UsageError(f"{file}: no such file")
     if os.path.exists(path) and Path(path).suffix not in DATA_SUFFIXES:

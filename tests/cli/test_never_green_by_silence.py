@@ -238,6 +238,33 @@ def test_broken_rows_that_no_check_speaks_of_keep_the_run_from_being_complete(
     assert "data.jsonl:2:1" in ran.report["problems"][0]["message"]
 
 
+@pytest.mark.parametrize(
+    "change",
+    [
+        "open('rows/b.jsonl', 'a').write('{}')",
+        "os.remove('rows/b.jsonl')",
+        "open('rows/c.jsonl', 'w').write('{}')",
+    ],
+)
+def test_data_that_changes_while_the_checks_run_shuts_the_gate(
+    project: Project, samples: Path, change: str
+) -> None:
+    for name in "ab":
+        project.write(f"rows/{name}.jsonl", '{"text": "fine"}\n')
+    project.rules(rule_text("writer", f"{change}\nyield Measurement('n', 1)", "job: Job"))
+    model = samples / "models" / "mapper-tiny"
+    jobs = f"  job:\n    model: {{name: {model}}}\n    data: {{train: rows/*.jsonl}}\n"
+    project.policy("fine: {}\nwriter: {}", jobs=jobs)
+
+    ran = project.run()
+
+    red(ran, 3)
+    assert ran.outcome("fine") == "passed"
+    told = "policy.yaml:6:19    jobs.job.data.train: rows/*.jsonl changed while the checks ran"
+    assert told in ran.out
+    assert "data-changed" in ran.report["gate"]["job"]
+
+
 def test_an_input_that_kills_two_workers_is_poisoned(fresh: Project) -> None:
     loader = (
         "\nfrom ftcheck import hookimpl, loader\n"

@@ -275,6 +275,18 @@ def test_a_glob_without_policies_and_a_policy_without_jobs_are_not_green(project
     assert "! a" in ran.out
 
 
+def test_collect_only_names_the_policy_that_cannot_be_used_and_lists_the_others(project: Project) -> None:
+    for name in ("a", "b"):
+        jobs = f"jobs: {{{name}: {{model: {{name: ./m}}}}}}\nchecks: {{fine: {{}}}}\n"
+        project.write(f"policies/{name}.yaml", f"ftcheck: 1\n{jobs}")
+
+    ran = run(project, "policies", "--collect-only", "--job", "b")
+
+    assert ran.code == 2
+    assert ran.out.splitlines() == ["policies/b.yaml: fine"]
+    assert "policies/a.yaml: no job 'b'; known: a" in ran.err
+
+
 @pytest.mark.parametrize(
     ("output", "said"),
     [

@@ -14,6 +14,7 @@ from ftcheck_plugins.reading import files
 
 from ftcheck import digest, paths
 from ftcheck.errors import InputError
+from ftcheck.gate.input_digests import FileDigests
 from ftcheck.inputs import remote_files
 from ftcheck.records import Location
 from tests.cli.project import Project
@@ -42,6 +43,10 @@ def test_a_glob_names_the_files_of_its_folder(folder: Path) -> None:
     assert paths.expand("s3://corpus/rows/*.jsonl") == [f"s3://corpus/rows/{n}.jsonl" for n in "ab"]
     assert paths.expand("s3://corpus/**/*.jsonl") == [f"s3://corpus/rows/{n}.jsonl" for n in "ab"]
     assert paths.expand("s3://corpus/*.jsonl") == []
+    assert paths.expand("s3://corpus/rows/[!b]*.jsonl") == ["s3://corpus/rows/a.jsonl"]
+    assert paths.expand("s3://corpus/rows/[b-z].*") == [
+        f"s3://corpus/rows/{n}" for n in ("b.jsonl", "c.parquet")
+    ]
 
 
 def test_rows_are_those_of_the_files_here(folder: Path) -> None:
@@ -68,6 +73,25 @@ def test_digests_are_those_of_the_files_here(folder: Path) -> None:
         [folder / name for name in names]
     )
     assert digest.of_file("s3://corpus/rows/none.jsonl") is None
+
+
+@pytest.mark.usefixtures("folder")
+def test_a_command_digests_a_file_once_until_it_is_written_again(tmp_path: Path) -> None:
+    (tmp_path / "a.jsonl").write_text("one\n", encoding="utf-8")
+    put(tmp_path, "once", "")
+    known, url = FileDigests(), "s3://once/a.jsonl"
+    made: list[str | None] = []
+
+    def digests() -> str | None:
+        made.append(digest.of_file(url))
+        return made[-1]
+
+    assert known.of("data", [url], digests) == known.of("data", [url], digests)
+    assert len(made) == 1
+    (tmp_path / "a.jsonl").write_text("others\n", encoding="utf-8")
+    put(tmp_path, "once", "")
+    assert known.of("data", [url], digests) == digest.of_file(tmp_path / "a.jsonl")
+    assert len(made) == 2
 
 
 @pytest.mark.usefixtures("folder")
@@ -101,6 +125,8 @@ def test_the_gate_opens_for_rows_in_a_bucket_and_shuts_when_they_change(project:
         ("s3://corpus/rows/none.jsonl", "no such file: s3://corpus/rows/none.jsonl"),
         ("s3://corpus/none/*.jsonl", "no file matches s3://corpus/none/*.jsonl"),
         ("s3://nobody/rows/*.jsonl", "no file matches s3://nobody/rows/*.jsonl"),
+        ("https://a.org/b.jsonl", "https:// is not read: download the file, or use s3://"),
+        ("S3://corpus/rows/a.jsonl", "S3:// is not read"),
     ],
 )
 @pytest.mark.usefixtures("folder")
@@ -140,3 +166,57 @@ def test_the_names_of_files_here_are_no_urls() -> None:
         map(remote_files.is_remote, ("s3.jsonl", "s3:/a/b.jsonl", "https://a/b.jsonl", "owner/name"))
     )
     assert all(map(remote_files.is_remote, ("s3://a/b.jsonl", "gs://a/b", "hf://datasets/a/b/c.parquet")))
+
+
+@pytest.mark.parametrize(
+    ("url", "asked"),
+    [
+        ("abfss://rows@acme.dfs.core.windows.net/day/a.jsonl", "rows/day/a.jsonl"),
+        ("abfs://acme@rows/day/a.jsonl", "rows/day/a.jsonl"),
+        ("abfss://acme.blob.core.windows.net/rows/day/a.jsonl", "rows/day/a.jsonl"),
+        ("gs://rows/day/a b.jsonl", "rows/day/a b.jsonl"),
+    ],
+)
+def test_a_path_begins_with_the_bucket_or_container(url: str, asked: str) -> None:
+    assert remote_files._place(url)[1] == asked
+
+
+class Silent:
+    """A store that does not answer: `asked` are the paths that somebody asked for."""
+
+    def __init__(self) -> None:
+        self.asked: list[str] = []
+
+    def get_file_info(self, path: str) -> None:
+        self.asked.append(path)
+        raise RuntimeError("no credentials")
+
+
+@pytest.fixture
+def silent(monkeypatch: pytest.MonkeyPatch) -> Iterator[Silent]:
+    store = Silent()
+    monkeypatch.setattr(remote_files, "_system", lambda scheme, name: (store, name))
+    monkeypatch.setattr(remote_files, "_silent", {})
+    yield store
+
+
+def test_azure_is_asked_before_it_is_opened(silent: Silent) -> None:
+    """pyarrow 26 ends the process where it opens a file without credentials."""
+    with pytest.raises(OSError, match="no credentials"):
+        remote_files.open_data("abfs://acme@rows/a.jsonl")
+    assert silent.asked == ["acme@rows/a.jsonl"]
+
+
+def test_a_store_that_does_not_answer_is_not_waited_for_again(
+    silent: Silent, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("gs://quick/a", "gs://quick/b"):
+        with pytest.raises(OSError, match="no credentials"):
+            remote_files.exists(name)
+    assert len(silent.asked) == 2
+    monkeypatch.setattr(remote_files, "CONNECT", -1.0)
+    for name in ("gs://slow/a", "gs://slow/b", "gs://other/c"):
+        with pytest.raises(OSError, match="no credentials") as error:
+            remote_files.exists(name)
+        assert error.value.filename == name
+    assert silent.asked[2:] == ["slow/a", "other/c"]

@@ -41,12 +41,12 @@ def test_nothing_is_an_error(here: Path, stated: str) -> None:
         policy_files(["empty"])
 
 
-def test_a_link_to_a_policy_that_is_gone_is_not_left_out(here: Path) -> None:
-    (here / "p/z.yaml").symlink_to("nowhere.yaml")
-    (here / "p/folder.yaml").mkdir()
+@pytest.mark.parametrize("stated", ["p", "p/*.y*ml"])
+def test_a_link_that_leads_nowhere_is_not_left_out(here: Path, stated: str) -> None:
+    (here / "p" / "c.yaml").symlink_to("nowhere")
 
-    assert policy_files(["p"]) == ("p/a.yml", "p/b.yaml", "p/z.yaml")
-    assert policy_files(["p/*.yaml"]) == ("p/b.yaml", "p/z.yaml")
+    assert policy_files([stated]) == ("p/a.yml", "p/b.yaml", "p/c.yaml")
+    assert names_of(["p/c.yaml"]) == {"p/c.yaml": "c"}
 
 
 def test_one_file_is_one_policy(here: Path) -> None:
@@ -64,4 +64,8 @@ def test_names_tell_policies_apart(here: Path) -> None:
         "y/a.yaml": "y-a",
         "y/b.yaml": "b",
     }
-    assert names_of(["a.yaml", "a.yml", "b.yaml"]) == {"a.yaml": "a.yaml", "a.yml": "a.yml", "b.yaml": "b"}
+    assert names_of(["p/a.yaml", "p/a.yml", "p/b.yaml"]) == {
+        "p/a.yaml": "a.yaml",
+        "p/a.yml": "a.yml",
+        "p/b.yaml": "b",
+    }

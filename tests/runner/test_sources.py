@@ -243,3 +243,13 @@ def test_no_command_fixes_a_configuration(folder: Path, capsys: pytest.CaptureFi
     out = capsys.readouterr().out
     assert "qlora.yml:5:15  max_length: 64 -> 128" in out
     assert "ftcheck fix" not in out
+
+
+def test_a_folder_is_no_source_and_the_line_says_what_to_name(folder: Path) -> None:
+    (folder / "policies").mkdir()
+    (folder / "policies" / "night.yaml").write_text("ftcheck: 1\n", encoding="utf-8")
+
+    with pytest.raises(
+        UsageError, match=r"policies/ is a folder of policies: name one, such as policies/night"
+    ):
+        ftcheck.check("policies/")

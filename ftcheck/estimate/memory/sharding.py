@@ -100,7 +100,7 @@ def _fsdp(stated: Any, config: Mapping[str, Any]) -> Scheme:
     words = str(stated)  # transformers 5.23 takes a text or a list of words too
     if config.get("xla"):
         raise CannotTell("training.fsdp_config.xla shards the model by XLA: this memory is not modelled")
-    if int(config.get("version", 2)) != 2:
+    if str(config.get("version", 2)) != "2":
         raise CannotTell("FSDP1 flattens weights: this memory is not modelled; set fsdp_config.version: 2")
     resharded = config.get("reshard_after_forward", "shard_grad_op" not in words) not in (False, "false")
     offloads = bool(config.get("cpu_offload") or config.get("offload_params") or "offload" in words)
@@ -112,7 +112,10 @@ def _zero(config: Mapping[str, Any]) -> Scheme:
     if config.get("tensor_parallel"):
         raise CannotTell("DeepSpeed's tensor_parallel splits layers: this memory is not modelled")
     zero = config.get("zero_optimization") or {}
-    stage = int(zero.get("stage") or 0)
+    zero = {"stage": 1} if zero is True else zero  # an older form of DeepSpeed's
+    stage = (zero.get("stage") or 0) if isinstance(zero, Mapping) else None
+    if stage not in (0, 1, 2, 3):
+        raise CannotTell("training.deepspeed: zero_optimization.stage is none of 0, 1, 2 and 3")
     away = {"base": "offload_param", "optimizer": "offload_optimizer"}
     offloaded = [part for part, key in away.items() if (zero.get(key) or {}).get("device") in ("cpu", "nvme")]
     if stage == 0:

@@ -18,7 +18,7 @@ from ftcheck.digest import canonical
 from ftcheck.errors import InputError, MissingDependency, Problem
 from ftcheck.inputs import bounded, exclude_list, prepared_folder
 from ftcheck.inputs.prepared import RowError
-from ftcheck.inputs.remote_files import exists, is_remote, open_data, size_of
+from ftcheck.inputs.remote_files import exists, is_remote, open_data, size_of, unread
 from ftcheck.paths import DATA_SUFFIXES, expand, is_hub_data
 from ftcheck.records import Location
 from ftcheck.settings import Sampling
@@ -138,6 +138,13 @@ def _where(file: str, wanted: Mapping[int, str]) -> frozenset[int]:
     return frozenset(found)
 
 
+def _absent(path: str) -> str:
+    scheme = unread(path)
+    if scheme is None:
+        return f"no such file: {path}"
+    return f"{path}: {scheme} is not read: download the file, or use s3://, gs://, abfs:// or hf://"
+
+
 def _expand(stated: str, place: Location, what: str) -> list[str]:
     try:
         found = expand(stated)
@@ -154,7 +161,7 @@ def _expand(stated: str, place: Location, what: str) -> list[str]:
                 raise problem(f"{what}: {path} holds prepared rows: name it in data.prepared", place)
             raise problem(f"{what}: {path} is a folder: name the files, or use {path}/*.jsonl", place)
         if not os.path.exists(path):
-            raise problem(f"{what}: no such file: {path}", place)
+            raise problem(f"{what}: {_absent(path)}", place)
     return found
 
 

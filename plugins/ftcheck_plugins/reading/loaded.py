@@ -19,7 +19,7 @@ from typing import Any, NamedTuple
 
 from ftcheck.errors import FtcheckError
 from ftcheck.inputs.loaded import AsLoaded, Reread
-from ftcheck.inputs.remote_files import stamp
+from ftcheck.inputs.remote_files import stamp_here
 from ftcheck_plugins.reading import files
 from ftcheck_plugins.reading.files import Source
 from ftcheck_plugins.reading.raw_rows import RawRow
@@ -61,7 +61,7 @@ def installed() -> bool:
 
 def load(source: Source, folder: Path) -> Loaded:
     """Load the files of a source with datasets, and compare. `folder` takes its files while it reads."""
-    stamps = tuple((name, *stamp(name)) for name in source.files)
+    stamps = tuple((name, *stamp_here(name)) for name in source.files)
     return _load(stamps, folder)
 
 

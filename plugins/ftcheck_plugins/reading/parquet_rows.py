@@ -11,7 +11,7 @@ from typing import Any
 from ftcheck.digest import canonical
 from ftcheck.errors import InputError
 from ftcheck.inputs.prepared import RowError
-from ftcheck.inputs.remote_files import open_data, stamp
+from ftcheck.inputs.remote_files import open_data, stamp_here
 from ftcheck_plugins.reading.raw_rows import RawRow, readable
 
 Key = tuple[int, str, tuple[int, int]]
@@ -165,7 +165,7 @@ _left: dict[Key, _Groups] = {}
 
 def _taken(path: str) -> _Groups:
     """A file as it is now; where the piece before this one ended, if nobody changed it since."""
-    key = os.getpid(), path, stamp(path)
+    key = os.getpid(), path, stamp_here(path)
     groups = _left.pop(key, None)
     _left.clear()
     return groups or _Groups(path, key)

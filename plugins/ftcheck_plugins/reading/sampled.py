@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ftcheck.errors import InputError
-from ftcheck.inputs.remote_files import open_data, stamp
+from ftcheck.inputs.remote_files import open_data, stamp_here
 from ftcheck.sampling.draw import Draw
 from ftcheck.settings import Sampling
 from ftcheck_plugins.reading import files, parquet_rows
@@ -57,7 +57,7 @@ class SampledRows:
 
     def drawn(self, source: Source, *, offline: bool = False) -> Drawn | None:
         """The rows; None where there are no more than are asked for. Raises `InputError`."""
-        stamps = () if source.hub is not None else tuple(map(stamp, source.files))
+        stamps = () if source.hub is not None else tuple(map(stamp_here, source.files))
         excluded = tuple(sorted(source.excluded.items()))
         bare = _Bare(source.files, source.hub, stamps, excluded, source.shape.first, source.shape.split)
         found = _drawn(bare, self.sampling, offline)

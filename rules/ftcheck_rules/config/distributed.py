@@ -2,9 +2,7 @@
 
 import json
 import math
-import re
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
 from typing import Any
 
 from ftcheck import (
@@ -22,13 +20,12 @@ from ftcheck import (
 )
 from ftcheck.errors import FtcheckError
 from ftcheck.extension.rules import Yield
-from ftcheck.inputs import bounded
 from ftcheck.inputs.container import Inputs
 from ftcheck.inputs.environment import Environment
-from ftcheck.paths import near
 from ftcheck.plurals import agreeing, counted
-from ftcheck.records import Location
+from ftcheck_rules.config.fsdp_settings import fsdp_findings
 from ftcheck_rules.config.precision import computes_in, loaded_in, model_arguments
+from ftcheck_rules.config.stated_json import StatedJson, read
 
 GIB = 1 << 30
 SPREADING = ("auto", "balanced", "balanced_low_0", "sequential")
@@ -56,17 +53,47 @@ def distributed(job: Job, environment: Environment) -> Iterator[Yield]:
     processes = processes_of(job, environment)
     fsdp, deepspeed = bool(job.training.extra.get("fsdp")), job.training.extra.get("deepspeed")
     yield Measurement("processes", processes)
-    if processes == 1 and not fsdp and not deepspeed:
+    configured = bool(job.training.extra.get("fsdp_config"))
+    if processes == 1 and not fsdp and not deepspeed and not configured:
         yield Summary("one process")
         return
     used = [name for name, on in (("FSDP", fsdp), ("DeepSpeed", deepspeed)) if on] or ["DDP"]
     yield Summary(f"{counted(processes, 'process', 'processes')}, {' and '.join(used)}")
     if processes > 1:
         yield from _spread(job, processes)
+    if fsdp and deepspeed:
+        yield Finding(
+            "fsdp and deepspeed are both set: transformers refuses to start",
+            at=job.at("training.fsdp"),
+            fix="remove one of them",
+        )
     if fsdp:
+        yield from _alone(job, processes, environment)
+        yield from fsdp_findings(job)
         yield from _stored(job, "FSDP can only flatten weights of a single dtype", Severity.ERROR)
+    elif job.training.extra.get("fsdp_config"):
+        yield from _not_asked(job)
     if deepspeed:
-        yield from _deepspeed(job, deepspeed, processes, environment)
+        yield from _deepspeed(job, processes, environment)
+
+
+def _alone(job: Job, processes: int, environment: Environment) -> Iterator[Finding]:
+    """FSDP in one process, where the policy or the launcher says that there is one."""
+    if processes == 1 and ("hardware.count" in job.places or environment.world_size == 1):
+        yield Finding(
+            "fsdp is set for one process: transformers refuses to start",
+            at=job.at("training.fsdp"),
+            fix="remove fsdp, or set hardware.count to the number of GPUs",
+        )
+
+
+def _not_asked(job: Job) -> Iterator[Finding]:
+    yield Finding(
+        "fsdp_config is set, but fsdp is not: it is left unread, and each process has the whole model",
+        Severity.WARNING,
+        at=job.at("training.fsdp_config"),
+        fix="set fsdp: true, or remove fsdp_config",
+    )
 
 
 def _spread(job: Job, processes: int) -> Iterator[Finding]:
@@ -105,78 +132,45 @@ def _stored(job: Job, why: str, severity: Severity) -> Iterator[Finding]:
 # --- DeepSpeed ----------------------------------------------------------------------------------------
 
 
-@dataclass(frozen=True, slots=True)
-class _File:
-    """DeepSpeed's configuration, and where its keys stand: in a JSON file, or in the policy."""
-
-    job: Job
-    config: Mapping[str, Any]
-    path: str | None = None
-    text: str = ""
-
-    def at(self, key: str) -> Location:
-        """The place of `optimizer.params.lr` (say)."""
-        if self.path is None:
-            return self.job.at(f"training.deepspeed.{key}")
-        position = 0
-        for part in key.split("."):
-            found = re.compile(rf'"{re.escape(part)}"\s*:').search(self.text, position)
-            position = found.start() if found else position
-        line = self.text.count("\n", 0, position) + 1
-        return Location(path=self.path, line=line, column=position - self.text.rfind("\n", 0, position))
-
-    def get(self, key: str) -> Any:
-        """A value by its dotted key; None where it is not set."""
-        found: Any = self.config
-        for part in key.split("."):
-            found = found.get(part) if isinstance(found, Mapping) else None
-        return found
-
-
-def _deepspeed(job: Job, stated: Any, processes: int, environment: Environment) -> Iterator[Finding]:
-    read = _read(job, stated)
-    if isinstance(read, Finding):
-        yield read
+def _deepspeed(job: Job, processes: int, environment: Environment) -> Iterator[Finding]:
+    found = read(job, "deepspeed", "DeepSpeed")
+    if isinstance(found, Finding):
+        yield found
         return
+    yield from _stage(found)
     for key, ours, value in _shared(job, processes, environment):
-        theirs = read.get(key)
+        theirs = found.get(key)
         if theirs is None or theirs in (AUTO, value):
             continue
         yield Finding(
             f"DeepSpeed's {key} is {json.dumps(theirs)}, but {ours} is {json.dumps(value)} in the policy:"
             " transformers refuses to start",
-            at=read.at(key),
+            at=found.at(key),
             fix=f'set {key} to "auto"',
-            change=None
-            if read.path
-            else Change(f"jobs.{job.name}.training.deepspeed.{key}", theirs, AUTO, safe=False),
+            change=found.change(key, theirs, AUTO),
         )
-    if read.get("zero_optimization.stage") == 3:
-        yield from _sharded(job, read)
+    if found.get("zero_optimization.stage") == 3:
+        yield from _sharded(job, found)
 
 
-def _read(job: Job, stated: Any) -> "_File | Finding":
-    at = job.at("training.deepspeed")
-    if isinstance(stated, Mapping):
-        return _File(job, stated)
-    path = near(str(stated))
-    try:
-        text = bounded.read_text(str(stated))
-        config = bounded.loads(text)
-    except FileNotFoundError:
-        return Finding(
-            f"no such file: {path}",
-            at=at,
-            fix="set the path of DeepSpeed's JSON file, relative to the policy",
+def _stage(found: StatedJson) -> Iterator[Finding]:
+    """The stage of ZeRO is one that there is. `zero_optimization: true` is an older form of stage 1."""
+    key, zero = "zero_optimization", found.get("zero_optimization")
+    stages = ", ".join(map(str, tables.load("fsdp_settings")["zero_stages"]))
+    if zero is not None and not isinstance(zero, bool | Mapping):
+        yield Finding(
+            f"DeepSpeed's {key} is {json.dumps(zero)}: it must be a mapping with the key stage",
+            at=found.at(key),
+            fix=f"set {key}.stage to one of: {stages}",
         )
-    except json.JSONDecodeError as error:
-        place = Location(path=path, line=error.lineno, column=error.colno)
-        return Finding(f"{path} is not valid JSON: {error.msg.lower()}", at=place, fix="fix the file")
-    except (OSError, ValueError) as error:
-        return Finding(f"{path} cannot be read: {bounded.told(error)}", at=at)
-    if not isinstance(config, dict):
-        return Finding(f"{path} must contain a JSON object", at=Location(path=path, line=1, column=1))
-    return _File(job, config, path, text)
+    stated = found.get(f"{key}.stage")
+    if stated is not None and json.dumps(stated) not in stages.split(", "):
+        yield Finding(
+            f"DeepSpeed's {key}.stage is {json.dumps(stated)}, but ZeRO has the stages {stages}: it refuses"
+            " to start",
+            at=found.at(f"{key}.stage"),
+            fix=f"set {key}.stage to one of: {stages}",
+        )
 
 
 def _shared(job: Job, processes: int, environment: Environment) -> Iterator[tuple[str, str, Any]]:
@@ -205,7 +199,7 @@ def _shared(job: Job, processes: int, environment: Environment) -> Iterator[tupl
     yield "bf16.enabled", "bf16", computes == "bfloat16" or bool(extra.get("bf16_full_eval"))
 
 
-def _sharded(job: Job, read: _File) -> Iterator[Finding]:
+def _sharded(job: Job, found: StatedJson) -> Iterator[Finding]:
     """What ZeRO-3 requires: weights of one dtype, no device map, weights gathered for saving.
 
     transformers 5.23 (trainer.py, `save_model`) gathers an adapter whatever the file says.
@@ -223,11 +217,11 @@ def _sharded(job: Job, read: _File) -> Iterator[Finding]:
             ),
         )
     key = "zero_optimization.stage3_gather_16bit_weights_on_model_save"
-    if job.training.lora is None and not read.get(key):
+    if job.training.lora is None and not found.get(key):
         yield Finding(
             "stage3_gather_16bit_weights_on_model_save is not true: ZeRO-3 saves shards instead of a model",
             Severity.WARNING,
-            at=read.at("zero_optimization"),
+            at=found.at("zero_optimization"),
             fix=f"set {key}: true",
             why="After the run, the weights must be assembled with zero_to_fp32.py before they can be used.",
         )

@@ -141,6 +141,8 @@ def test_the_interval_is_wider_than_that_of_one_gpu_and_says_why(tmp_path: Path)
         ({"deepspeed": {"tensor_parallel": {"autotp_size": 2}}}, "tensor_parallel"),
         ({"fsdp": True, "fsdp_config": {"xla": True}}, "xla"),
         ({"fsdp": True, "fsdp_config": {"version": 1}}, "FSDP1"),
+        ({"deepspeed": {"zero_optimization": {"stage": "auto"}}}, "stage is none of 0, 1, 2 and 3"),
+        ({"deepspeed": {"zero_optimization": 3}}, "stage is none of 0, 1, 2 and 3"),
     ],
 )
 def test_what_is_not_modelled_is_unknown(extra: dict[str, Any], words: str) -> None:

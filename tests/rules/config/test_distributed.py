@@ -134,6 +134,62 @@ def test_a_file_that_is_not_there_or_is_no_json_is_an_error(tmp_path: Path) -> N
     assert unread.at.line == 2
 
 
+@pytest.mark.parametrize(
+    ("config", "said"),
+    [
+        ({"zero_optimization": {"stage": 9}}, "stage is 9, but ZeRO has the stages 0, 1, 2, 3"),
+        ({"zero_optimization": {"stage": "auto"}}, 'stage is "auto", but ZeRO'),
+        ({"zero_optimization": 3}, "zero_optimization is 3: it must be a mapping"),
+    ],
+)
+def test_a_stage_of_zero_that_there_is_not_is_an_error(config: dict[str, Any], said: str) -> None:
+    [finding] = deepspeed(config, 2).findings
+
+    assert said in finding.message
+    assert finding.severity is Severity.ERROR
+    assert deepspeed({"zero_optimization": {"stage": 2}}, 2).findings == ()
+    assert deepspeed({"zero_optimization": True}, 2).findings == ()
+
+
+@pytest.mark.parametrize(
+    ("extra", "said", "severity"),
+    [
+        ({"fsdp": True, "deepspeed": {"bf16": {"enabled": "auto"}}}, "both set", Severity.ERROR),
+        ({"fsdp": "nonsense"}, "'nonsense' is unknown: transformers refuses", Severity.ERROR),
+        ({"fsdp": "full_shrd"}, "did you mean 'full_shard'?", Severity.ERROR),
+        ({"fsdp": ["hybrid_shard"]}, "'hybrid_shard' is for FSDP1 alone", Severity.ERROR),
+        ({"fsdp": True, "fsdp_config": "none.json"}, "no such file: none.json", Severity.ERROR),
+        ({"fsdp": True, "fsdp_config": {"version": 7}}, "version is 7: it can be 1, 2", Severity.ERROR),
+        ({"fsdp": True, "fsdp_config": {"fsdp_auto_wrap_policy": "X"}}, "TRANSFORMER_BASED", Severity.ERROR),
+        (
+            {"fsdp": True, "fsdp_config": {"state_dict_type": "LOCAL_STATE_DICT"}},
+            "it can be SHARDED",
+            Severity.ERROR,
+        ),
+        ({"fsdp": True, "fsdp_config": {"vrsion": 2}}, "did you mean 'version'?", Severity.WARNING),
+        ({"fsdp_config": {"version": 2}}, "fsdp is not: it is left unread", Severity.WARNING),
+    ],
+)
+def test_fsdp_settings_that_are_refused_or_left_unread(
+    extra: dict[str, Any], said: str, severity: Severity
+) -> None:
+    [finding] = ran(2, extra=extra).findings
+
+    assert said in finding.message
+    assert finding.severity is severity
+
+
+def test_fsdp_settings_that_transformers_takes() -> None:
+    config = {"fsdp_version": "2", "state_dict_type": "sharded_state_dict", "cpu_offload": True}
+
+    assert ran(2, extra={"fsdp": True, "fsdp_config": config}).findings == ()
+    assert ran(2, extra={"fsdp": "hybrid_shard offload", "fsdp_config": {"version": 1}}).findings == ()
+    assert [one.message for one in ran(1, world_size=1, extra={"fsdp": True}).findings] == [
+        "fsdp is set for one process: transformers refuses to start"
+    ]
+    assert ran(1, extra={"fsdp": True}).findings == ()  # nobody says how many processes there will be
+
+
 def test_zero_3_wants_storage_no_device_map_and_gathered_weights() -> None:
     sharded = {"zero_optimization": {"stage": 3}}
     gathered = {"zero_optimization": {"stage": 3, "stage3_gather_16bit_weights_on_model_save": True}}

@@ -31,7 +31,7 @@ def test_a_file_of_sharding_settings_that_changes_shuts_the_gate(
         "data": {"train": "../data.jsonl"},
         "training": {key: "sharding.json"},
     }
-    checks = {"data-readable": {}, "percentile-seq-len": {}}
+    checks: dict[str, dict[str, str]] = {"data-readable": {}, "percentile-seq-len": {}}
     policy = {"ftcheck": 1, "jobs": {"job": job}, "checks": checks}
     project.write("nested/policy.yaml", json.dumps(policy))
     words = ("nested/policy.yaml",)

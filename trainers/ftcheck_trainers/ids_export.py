@@ -110,7 +110,7 @@ def _training_rows(job: Job, inputs: Inputs) -> Prepared:
     if prepared.sample is not None:
         at = job.at("data.sample")
         message = f"only {prepared.sample} are drawn: ids are exported of all rows or of none; remove it"
-        raise InputError(message, [Problem(message, at.path, at.line, at.column, at.yaml_path)])
+        raise UsageError(message, [Problem(message, at.path, at.line, at.column, at.yaml_path)])
     for row, trouble in sorted(prepared.row_errors.items())[:1]:
         count = counted(len(prepared.row_errors), "row")
         raise InputError(f"{count} cannot be used; the first: {prepared.at(row)}: {trouble.message}")

@@ -44,6 +44,17 @@ POLICIES = click.argument(
 """Policies, folders of them and globs; without any as `POLICY`."""
 
 
+PER_CORE = 4
+"""Processes for each core beyond which more of them only take memory."""
+
+
+def useful(ctx: click.Context, param: click.Parameter, stated: int | None) -> int | None:
+    """A number of processes, at most as many as this machine has use for."""
+    import os
+
+    return None if stated is None else min(stated, PER_CORE * (os.cpu_count() or 1))
+
+
 def at_once(ctx: click.Context, param: click.Parameter, stated: str | None) -> int | None:
     """A number from 1; None for `auto`. Raises `click.BadParameter`."""
     if stated in (None, "auto"):
@@ -279,8 +290,9 @@ _RUN_OPTIONS: tuple[Callable[[Any], Any], ...] = (
     click.option(
         "--workers",
         type=click.IntRange(min=1),
+        callback=useful,
         metavar="N",
-        help="Number of processes that prepare rows. [default: one per core]",
+        help="Number of processes that prepare rows, at most 4 per core. [default: one per core]",
     ),
     click.option(
         "--engine",

@@ -29,7 +29,8 @@ class RowNumbers(Sequence[int]):
     def add(self, numbers: Sequence[int], before: int = 0) -> None:
         """More of them, all after those that are there; `before` rows stand before the one that is 0."""
         if isinstance(numbers, RowNumbers):
-            self._parts += [(before + first, bits) for first, bits in numbers._parts]
+            # copied: what travelled from another process may be a view of all that came with it
+            self._parts += [(before + first, bits.copy()) for first, bits in numbers._parts]
             self._count += len(numbers)
         elif len(numbers):
             self._pack(numbers, before)

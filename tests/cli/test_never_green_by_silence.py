@@ -375,6 +375,21 @@ def test_a_full_disk_leaves_no_half_written_report(fresh: Project) -> None:
     assert "/dev/full" in ran.err
 
 
+def test_a_file_without_rows_among_others_is_named(project: Project, samples: Path) -> None:
+    model = samples / "models" / "mapper-tiny"
+    jobs = f"  job:\n    model: {{name: {model}}}\n    data: {{train: rows/*.jsonl}}\n"
+    for name, text in (("a", '{"text": "fine"}\n'), ("b", ""), ("c", "\n"), ("d", '{"text": "good"}\n')):
+        project.write(f"rows/{name}.jsonl", text)
+    project.policy("data-readable: {}", jobs=jobs)
+
+    ran = project.run("--offline", "--no-cache")
+
+    assert ran.code == 0
+    [finding] = ran.result("job::data-readable")["findings"]
+    assert finding["message"] == "rows/b.jsonl and 1 more contain no rows (4 files in all)"
+    assert finding["severity"] == "info"
+
+
 def test_exit_zero_hides_findings_and_nothing_else(project: Project) -> None:
     project.rules(rule_text("bad", "yield Finding('bad')"), rule_text("boom", "raise ValueError"))
     project.policy("bad: {}\nfine: {}")

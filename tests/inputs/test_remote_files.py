@@ -193,11 +193,11 @@ class Silent:
 
 
 @pytest.fixture
-def silent(monkeypatch: pytest.MonkeyPatch) -> Iterator[Silent]:
+def silent(monkeypatch: pytest.MonkeyPatch) -> Silent:
     store = Silent()
     monkeypatch.setattr(remote_files, "_system", lambda scheme, name: (store, name))
     monkeypatch.setattr(remote_files, "_silent", {})
-    yield store
+    return store
 
 
 def test_azure_is_asked_before_it_is_opened(silent: Silent) -> None:

@@ -5,6 +5,7 @@ import pickle
 import random
 import sys
 
+import numpy as np
 import pytest
 
 from ftcheck.inputs.row_numbers import BLOCK, RowNumbers
@@ -58,6 +59,14 @@ def test_parts_are_put_one_behind_the_other() -> None:
     assert whole == expected
     assert all(row in whole for row in expected[::97])
     assert RowNumbers.of_text(whole.text()) == expected
+
+
+def test_parts_of_others_are_copied() -> None:
+    """A view of what travelled would keep all of it in memory."""
+    other, whole = RowNumbers([1, 2]), RowNumbers()
+    whole.add(other)
+
+    assert not np.shares_memory(whole._parts[0][1], other._parts[0][1])
 
 
 def test_order_and_repetition_do_not_matter() -> None:

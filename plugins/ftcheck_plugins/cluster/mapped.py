@@ -6,6 +6,7 @@ again comes out of the system's file cache.
 """
 
 import mmap
+import re
 import threading
 import weakref
 from collections.abc import Mapping
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
 
 RESIDENT = 256 << 20
 """Bytes of mapped files that may stay in this process's memory."""
+RESIDENT_FILES = re.compile(r"^RssFile:\s+(\d+) kB$", re.MULTILINE)
 LOOK = 0.05
 """Seconds between two looks at how many there are."""
 DIGEST = 32
@@ -106,12 +108,15 @@ def _give_back() -> None:
 
 
 def _resident() -> int | None:
-    """Bytes of files and shared memory that count as this process's; None where the system does not tell."""
+    """Bytes of files that count as this process's (Ray's shared memory does not); None where the system does
+    not tell.
+    """
     try:
-        words = Path("/proc/self/statm").read_text(encoding="ascii").split()
+        text = Path("/proc/self/status").read_text(encoding="ascii")
     except OSError:
         return None
-    return int(words[2]) * mmap.PAGESIZE
+    found = RESIDENT_FILES.search(text)
+    return int(found[1]) << 10 if found is not None else None
 
 
 class MappedDigests(HexDigests):

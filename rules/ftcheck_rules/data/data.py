@@ -20,6 +20,7 @@ from ftcheck import (
 from ftcheck.extension.rules import Yield
 from ftcheck.inputs import exclude_list
 from ftcheck.inputs.prepared import RowError
+from ftcheck.paths import near
 from ftcheck.plurals import agreeing, counted
 from ftcheck.sampling.statistics import AllRows, Count, NotOfRows
 from ftcheck_rules.data.as_trained import as_loaded, columns
@@ -95,6 +96,8 @@ def data_readable(job: Job, inputs: Inputs) -> Iterator[Yield]:
         yield Finding(message, at=job.at("data.exclude"), fix=fix, why=why)
     yield from _without_effect(job)
     yield Summary(_read(len(rows), len(rows.files), len(broken), excluded))
+    if len(rows) > 0:
+        yield from _empty(job, rows)
     if len(rows) == 0:
         fix, key = "write at least one row, or name another file", _stated(job)
         yield Finding(f"{key} contains no rows", at=job.at(key), fix=fix)
@@ -187,6 +190,27 @@ def _without_effect(job: Job) -> Iterator[Finding]:
         message = f"data.{name} has no effect with trainer.use: command, which reads the files itself"
         fix = f"do it in the script or in the file, and remove data.{name}"
         yield Finding(message, at=job.at(f"data.{name}"), fix=fix)
+
+
+def _empty(job: Job, rows: Rows) -> Iterator[Finding]:
+    """Files without any row, beside others that have some; of a part of the rows it is not known."""
+    data = job.data
+    if rows.sample is not None or data.max_rows or data.validation_split or data.exclude is not None:
+        return
+    import numpy as np
+
+    counts = np.bincount(rows.file, minlength=len(rows.files))
+    empty = [rows.files[number] for number in np.flatnonzero(counts == 0)]
+    if empty:
+        more = f" and {len(empty) - 1:,} more" if len(empty) > 1 else ""
+        yield Finding(
+            f"{near(empty[0])}{more} {agreeing(len(empty), 'contains', 'contain')} no rows"
+            f" ({counted(len(rows.files), 'file')} in all)",
+            Severity.INFO,
+            at=job.at("data.train"),
+            fix="write the file again if it should have rows, or remove it",
+            why="Its writer may have stopped half-way; the trainer takes fewer rows, and does not say so.",
+        )
 
 
 def _read(rows: int, files: int, broken: int, excluded: int) -> str:

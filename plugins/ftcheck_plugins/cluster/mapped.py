@@ -20,8 +20,8 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-RESIDENT = 256 << 20
-"""Bytes of mapped files that may stay in this process's memory."""
+RESIDENT = 64 << 20
+"""Bytes of mapped columns that may stay in this process's memory; in one step of numpy more may come."""
 RESIDENT_FILES = re.compile(r"^RssFile:\s+(\d+) kB$", re.MULTILINE)
 LOOK = 0.05
 """Seconds between two looks at how many there are."""
@@ -98,10 +98,12 @@ def _watch(mapped: mmap.mmap) -> None:
 
 
 def _give_back() -> None:
-    """Again and again: let the system have the memory of all maps, where they have too much of it."""
-    pause = threading.Event()
+    """Again and again: let the system have the memory of all maps, where they have too much of it. Libraries,
+    which were there before, do not count.
+    """
+    pause, others = threading.Event(), _resident() or 0
     while not pause.wait(LOOK):
-        if (_resident() or 0) > RESIDENT:
+        if (_resident() or 0) > others + RESIDENT:
             with _changing:
                 for one in _mapped:
                     one.madvise(mmap.MADV_DONTNEED)

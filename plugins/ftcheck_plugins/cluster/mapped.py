@@ -98,8 +98,8 @@ def _watch(mapped: mmap.mmap) -> None:
 
 
 def _give_back() -> None:
-    """Again and again: let the system have the memory of all maps, where they have too much of it. Libraries,
-    which were there before, do not count.
+    """Again and again: let the system have the memory of all maps, where they have too much of it. What is
+    resident when they have none, libraries mostly, does not count.
     """
     pause, others = threading.Event(), _resident() or 0
     while not pause.wait(LOOK):
@@ -107,6 +107,7 @@ def _give_back() -> None:
             with _changing:
                 for one in _mapped:
                     one.madvise(mmap.MADV_DONTNEED)
+            others = _resident() or 0
 
 
 def _resident() -> int | None:

@@ -53,7 +53,10 @@ def test_an_address_at_which_nobody_listens_is_one_line(tmp_path: Path, named: s
 def test_control_c_ends_the_run_and_the_ray_that_it_started(tmp_path: Path) -> None:
     pytest.importorskip("ray")
     kit.policy(tmp_path, kit.json_lines(tmp_path, 200_000, 2))
+    # tests that were started in the background ignore SIGINT, and so would what they start
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
     process = kit.start(tmp_path, "--no-cache", "--engine", "ray", "--workers", "2")
+    signal.signal(signal.SIGINT, before)
     began = time.monotonic()
     started: list[psutil.Process] = []
     while not any("ray::answered" in _words(one) for one in started):

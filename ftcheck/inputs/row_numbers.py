@@ -27,7 +27,9 @@ class RowNumbers(Sequence[int]):
         self.add(numbers)
 
     def add(self, numbers: Sequence[int], before: int = 0) -> None:
-        """More of them, all after those that are there; `before` rows stand before the one that is 0."""
+        """More of them, in any order, all after those that are there; 0 stands for the row with `before` rows
+        before it.
+        """
         if isinstance(numbers, RowNumbers):
             # copied: what travelled from another process may be a view of all that came with it
             self._parts += [(before + first, bits.copy()) for first, bits in numbers._parts]
@@ -47,7 +49,7 @@ class RowNumbers(Sequence[int]):
 
     @classmethod
     def of_text(cls, text: str) -> "RowNumbers":
-        """As `text` wrote them."""
+        """As `text` wrote them. Raises `ValueError` or `zlib.error` for any other text."""
         import numpy as np
 
         made = cls()

@@ -98,8 +98,9 @@ def _watch(mapped: mmap.mmap) -> None:
 
 
 def _give_back() -> None:
-    """Again and again: let the system have the memory of all maps, where they have too much of it. What is
-    resident when they have none, libraries mostly, does not count.
+    """Again and again: let the system have the memory of all maps, where they have too much of it. What was
+    resident before them does not count. (Measured anew after each time it would grow with them: whoever reads
+    a map has its pages back at once.)
     """
     pause, others = threading.Event(), _resident() or 0
     while not pause.wait(LOOK):
@@ -107,7 +108,6 @@ def _give_back() -> None:
             with _changing:
                 for one in _mapped:
                     one.madvise(mmap.MADV_DONTNEED)
-            others = _resident() or 0
 
 
 def _resident() -> int | None:

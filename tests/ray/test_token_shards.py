@@ -249,12 +249,19 @@ def test_records_that_are_gone_are_emitted_again(
     assert np.array_equal(found, _shuffled(here, EMIT, minhash.bucket_pairs))
 
 
+def _lies_on(of: Prepared, node: str) -> bool:
+    """Whether rows lie on a node."""
+    return any(one.node == node for one in of.tokens._shards.placed)  # type: ignore[attr-defined]
+
+
 def test_a_node_that_goes_in_the_shuffle_costs_what_lay_there(
     folder: Path, here: Prepared, on_ray: dict[str, Any], cluster: Any, begun: Counter[str]
 ) -> None:
     gone = list(cluster.worker_nodes)[-1]
     once = kit.Once(lambda: cluster.remove_node(gone, allow_graceful=False), "comparing", "parts")
-    there = kit.prepared(folder, "part-*.jsonl", report=once, **on_ray)
+    # a busy machine may start the second node's process late: then all rows lie on the first
+    tries = (kit.prepared(folder, "part-*.jsonl", report=once, **on_ray) for _ in range(5))
+    there = next(one for one in tries if _lies_on(one, gone.node_id))
 
     found = _shuffled(there, EMIT, minhash.bucket_pairs)
 
